@@ -1,0 +1,76 @@
+//! Owns [`Command`]: one instruction of a keyed change feed. It does not own times; a command
+//! travels next to its time, as `(Command<K, V, O>, T)`.
+
+use serde::{Deserialize, Serialize};
+
+/// One instruction of a keyed change feed, with the order that breaks ties within a time.
+///
+/// Among the commands of one key and one time only one takes effect: the one of greatest order;
+/// at equal orders a put beats a delete, and among puts the greater value wins. The rule does not
+/// depend on arrival, so every replica picks the same command.
+///
+/// ```
+/// use differential_upsert::Command;
+/// let set: Command<&str, u32, u64> = Command::put("k", 7, 0);
+/// assert_eq!(set.order(), &0);
+/// assert_eq!(set.key(), Some(&"k"));
+/// assert_eq!(Command::<&str, u32, u64>::reset(1).key(), None);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Command<K, V, O> {
+    /// The key's value becomes `value`.
+    Put {
+        /// The key.
+        key: K,
+        /// Its new value.
+        value: V,
+        /// The order among the commands of this time.
+        order: O,
+    },
+    /// The key has no value any more. Deleting an absent key changes nothing.
+    Delete {
+        /// The key.
+        key: K,
+        /// The order among the commands of this time.
+        order: O,
+    },
+    /// Every key is deleted, but for those with a later command in the same time.
+    Reset {
+        /// The order among the commands of this time.
+        order: O,
+    },
+}
+
+impl<K, V, O> Command<K, V, O> {
+    /// Returns a put.
+    pub fn put(key: K, value: V, order: O) -> Self {
+        Command::Put { key, value, order }
+    }
+
+    /// Returns a delete.
+    pub fn delete(key: K, order: O) -> Self {
+        Command::Delete { key, order }
+    }
+
+    /// Returns a reset.
+    pub fn reset(order: O) -> Self {
+        Command::Reset { order }
+    }
+
+    /// Returns the key, or `None` for a reset, which speaks of all keys.
+    pub fn key(&self) -> Option<&K> {
+        match self {
+            Command::Put { key, .. } | Command::Delete { key, .. } => Some(key),
+            Command::Reset { .. } => None,
+        }
+    }
+
+    /// Returns the order.
+    pub fn order(&self) -> &O {
+        match self {
+            Command::Put { order, .. }
+            | Command::Delete { order, .. }
+            | Command::Reset { order } => order,
+        }
+    }
+}

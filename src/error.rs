@@ -1,0 +1,103 @@
+//! Owns the one error type of the crate: what happened, where, and what to do about it.
+//!
+//! It does not own outcomes that are normal. A lost race is a value
+//! ([`Appended`](crate::shard::Appended)), never an [`Error`].
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::sync::Arc;
+
+/// What the caller should do about an [`Error`], in one word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The call or the input is wrong: fix it and call again.
+    Invalid,
+    /// There is nothing at the named place.
+    Missing,
+    /// The store cannot be reached or refuses: mend it and retry. Nothing was decided.
+    Unavailable,
+    /// It may or may not have happened: read the shard's upper, then decide.
+    Indeterminate,
+    /// Stored bytes, or the contents they describe, are damaged: stop.
+    Corrupt,
+    /// The stored format, codec or types are not ones that this program reads.
+    Unsupported,
+    /// A newer writer has taken over: stop.
+    Fenced,
+    /// It was told to stop before it was done.
+    Stopped,
+}
+
+/// What happened, where, and what to do; displayed as `WHAT at WHERE; DO`.
+///
+/// ```
+/// use differential_upsert::{Error, ErrorKind};
+/// let error = Error::new(ErrorKind::Invalid, "missing \"key\"")
+///     .at("feed.jsonl:7")
+///     .hint("add the member or remove the line");
+/// assert_eq!(error.to_string(), "missing \"key\" at feed.jsonl:7; add the member or remove the line");
+/// assert_eq!(error.kind(), ErrorKind::Invalid);
+/// ```
+#[derive(Clone, Debug)]
+pub struct Error {
+    kind: ErrorKind,
+    what: String,
+    at: Option<String>,
+    hint: Option<String>,
+    source: Option<Arc<dyn StdError + Send + Sync>>,
+}
+
+impl Error {
+    /// Creates an error from its kind and a lower-case clause that says what happened.
+    pub fn new(kind: ErrorKind, what: impl Into<String>) -> Self {
+        Error { kind, what: what.into(), at: None, hint: None, source: None }
+    }
+
+    /// Names the place: a file, an offset, a line of a feed. The innermost place given first stays.
+    pub fn at(mut self, place: impl Into<String>) -> Self {
+        self.at.get_or_insert_with(|| place.into());
+        self
+    }
+
+    /// Says what the user can do. The first hint given stays.
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint.get_or_insert_with(|| hint.into());
+        self
+    }
+
+    /// Attaches the cause, which [`source`](StdError::source) then returns.
+    pub fn because(mut self, source: impl StdError + Send + Sync + 'static) -> Self {
+        self.source = Some(Arc::new(source));
+        self
+    }
+
+    /// Returns what the caller should do about it.
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    /// Returns what happened, without the place and the hint.
+    pub fn what(&self) -> &str {
+        &self.what
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)?;
+        if let Some(at) = &self.at {
+            write!(f, " at {at}")?;
+        }
+        if let Some(hint) = &self.hint {
+            write!(f, "; {hint}")?;
+        }
+        Ok(())
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.source.as_deref().map(|source| source as &(dyn StdError + 'static))
+    }
+}

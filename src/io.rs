@@ -1,0 +1,91 @@
+//! Owns where I/O runs: the one place that makes a runtime, and the source of tokens. It does not
+//! own what runs there.
+//!
+//! Operators never block: they hand futures to an [`Io`] and hear back through a channel and an
+//! activator. Clock, executor and tokens come in from here, so a simulation can bring its own.
+
+use std::fmt;
+use std::future::Future;
+use std::sync::{Arc, OnceLock};
+
+use tokio::runtime::{Handle, Runtime};
+
+use crate::error::{Error, ErrorKind};
+
+/// A source of 128-bit tokens, each used once: they name writers, commits and parts.
+pub trait Tokens: Send + Sync {
+    /// Returns a token that no other call, in any process, has returned.
+    fn token(&self) -> u128;
+}
+
+/// Tokens from the operating system's random source.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RandomTokens;
+
+impl Tokens for RandomTokens {
+    fn token(&self) -> u128 {
+        uuid::Uuid::new_v4().as_u128()
+    }
+}
+
+/// An executor for I/O and a source of tokens; cheap to clone.
+///
+/// Time inside its tasks is tokio's, so a paused runtime has a paused clock.
+#[derive(Clone)]
+pub struct Io {
+    executor: Handle,
+    tokens: Arc<dyn Tokens>,
+}
+
+impl Io {
+    /// Returns the process's own I/O, made at the first call: one runtime shared by all shards.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable` if the operating system gives no thread.
+    pub fn process() -> Result<Io, Error> {
+        static RUNTIME: OnceLock<Result<Runtime, String>> = OnceLock::new();
+        let runtime = RUNTIME.get_or_init(|| {
+            tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(2)
+                .thread_name("differential-upsert-io")
+                .enable_all()
+                .build()
+                .map_err(|e| e.to_string())
+        });
+        match runtime {
+            Ok(runtime) => Ok(Io::new(runtime.handle().clone(), Arc::new(RandomTokens))),
+            Err(e) => Err(Error::new(ErrorKind::Unavailable, format!("no I/O runtime: {e}"))
+                .hint("raise the limit on threads")),
+        }
+    }
+
+    /// Returns I/O on an executor and a source of tokens of the caller's.
+    pub fn new(executor: Handle, tokens: Arc<dyn Tokens>) -> Io {
+        Io { executor, tokens }
+    }
+
+    /// Runs a future to its end, whether or not anyone waits for it.
+    pub fn spawn<F>(&self, future: F) -> tokio::task::JoinHandle<F::Output>
+    where
+        F: Future<Output: Send> + Send + 'static,
+    {
+        self.executor.spawn(future)
+    }
+
+    /// Runs a future and waits for it. Not for operators: it blocks the thread.
+    pub fn block_on<F: Future>(&self, future: F) -> F::Output {
+        self.executor.block_on(future)
+    }
+
+    /// Returns a fresh token.
+    pub fn token(&self) -> u128 {
+        self.tokens.token()
+    }
+}
+
+impl fmt::Debug for Io {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Io").finish_non_exhaustive()
+    }
+}
