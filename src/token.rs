@@ -46,8 +46,13 @@ impl Lifecycle {
     pub(crate) fn advance(&self, phase: Phase) {
         if self.phase() < phase {
             self.0.phase.set(Some(phase));
-            self.0.wake.borrow().iter().for_each(Activator::activate);
+            self.wake_all();
         }
+    }
+
+    /// Wakes every operator that asked for it.
+    pub(crate) fn wake_all(&self) {
+        self.0.wake.borrow().iter().for_each(Activator::activate);
     }
 
     /// Adds an operator to those woken at a change.

@@ -45,6 +45,8 @@ pub(crate) struct Surroundings<T> {
     pub(crate) inflight: Inflight,
     /// Whether to go on, hold or release.
     pub(crate) lifecycle: Lifecycle,
+    /// Where the operator counts.
+    pub(crate) stats: UpsertStats,
 }
 
 impl<T: Timestamp> Surroundings<T> {
@@ -54,25 +56,25 @@ impl<T: Timestamp> Surroundings<T> {
             spill: None,
             inflight: Inflight::default(),
             lifecycle: Lifecycle::default(),
+            stats: UpsertStats::default(),
         }
     }
 }
 
 /// The upper of the shard's log, shared by its reader and the operator of one worker.
 #[derive(Clone, Debug)]
-pub(crate) struct Known<T>(Rc<RefCell<Antichain<T>>>, Rc<RefCell<Vec<Activator>>>);
+pub(crate) struct Known<T>(Rc<RefCell<Antichain<T>>>);
 
 impl<T: Timestamp> Known<T> {
     pub(crate) fn new(upper: T) -> Self {
-        Known(Rc::new(RefCell::new(Antichain::from_elem(upper))), Rc::default())
+        Known(Rc::new(RefCell::new(Antichain::from_elem(upper))))
     }
 
-    /// Raises the upper and wakes who waits for it.
+    /// Raises the upper. Who does so wakes the operator.
     pub(crate) fn advance(&self, upper: T) {
         let mut known = self.0.borrow_mut();
         if known.less_than(&upper) {
             *known = Antichain::from_elem(upper);
-            self.1.borrow().iter().for_each(Activator::activate);
         }
     }
 }
@@ -145,7 +147,6 @@ where
     let address = builder.operator_info().address;
     let activator = routed.scope().activator_for(address);
     around.lifecycle.wake(activator.clone());
-    around.known.1.borrow_mut().push(activator.clone());
     *around.inflight.0.wake.borrow_mut() = Some(activator.clone());
 
     let exchange = Exchange::new(|routed: &Routed<K, V, O, T>| routed.0);
@@ -161,7 +162,7 @@ where
         OutputBuilder::<_, CapacityContainerBuilder<Vec<Update<K, V, T>>>>::from(updates);
     let mut errors = OutputBuilder::<_, CapacityContainerBuilder<Vec<Error>>>::from(errors);
 
-    let stats = UpsertStats::default();
+    let stats = around.stats.clone();
     let mut operator = UpsertOperator {
         stash: Stash::new(K::heap_bytes, config.stash_bytes_max, around.spill.clone()),
         state: State::default(),
