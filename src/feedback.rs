@@ -21,6 +21,7 @@
 //! Parts in flight per worker: [`PARTS_AHEAD`]. A commit of this process is seen at once, another
 //! process's within the poll interval.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use differential_dataflow::{AsCollection, VecCollection};
@@ -181,16 +182,19 @@ impl Follower {
     }
 
     /// Sends this worker's parts of some batches, each time at least `as_of`.
-    async fn send_batches(&self, batches: &[Batch], from: u64, as_of: u64) -> Result<bool, Error> {
-        let mine = batches.iter().flat_map(|batch| {
-            let dealt = |number: usize| (batch.seqno as usize + number) % self.peers;
-            let parts = batch.parts.iter().enumerate();
-            let parts = parts.filter(move |(number, _)| dealt(*number) == self.worker);
-            parts.map(move |(_, part)| (part, batch.lower, batch.upper))
-        });
-        let fetches = mine.map(|(part, lower, upper)| async move {
-            self.handle.fetch(part, lower.max(from), upper).await
-        });
+    async fn send_batches(&self, batches: &[Arc<Batch>], from: u64, as_of: u64) -> Result<bool, Error> {
+        let mut fetches = Vec::new();
+        for batch in batches {
+            for number in 0..batch.parts.len() {
+                if (batch.seqno as usize + number) % self.peers == self.worker {
+                    let (handle, batch) = (self.handle.clone(), Arc::clone(batch));
+                    fetches.push(async move {
+                        let lower = batch.lower.max(from);
+                        handle.fetch(&batch.parts[number], lower, batch.upper).await
+                    });
+                }
+            }
+        }
         let mut fetched = futures::stream::iter(fetches).buffered(PARTS_AHEAD);
         while let Some(rows) = fetched.next().await {
             let mut rows = rows?;

@@ -105,10 +105,6 @@ where
         self.index.len()
     }
 
-    /// Whether no key has a live value.
-    pub fn is_empty(&self) -> bool {
-        self.index.is_empty() && self.unsettled.is_empty()
-    }
 
     /// Returns the bytes allocated. O(chunks).
     pub fn bytes(&self) -> usize {
