@@ -145,9 +145,7 @@ pub fn decode_stored<V, C: Codec<V>>(bytes: &[u8]) -> Result<Result<V, DataError
         Some((&VALUE, value)) => C::decode(value).map(Ok),
         Some((&ERROR, text)) => match std::str::from_utf8(text) {
             Ok(text) => Ok(Err(DataError(text.to_string()))),
-            Err(e) => {
-                Err(Error::new(ErrorKind::Corrupt, "a stored error is not UTF-8").because(e))
-            }
+            Err(e) => Err(Error::new(ErrorKind::Corrupt, "a stored error is not UTF-8").because(e)),
         },
         _ => Err(Error::new(ErrorKind::Corrupt, "a stored value has no known tag")),
     }
@@ -165,7 +163,10 @@ mod tests {
     #[test]
     fn names_have_no_paths() {
         assert_eq!(short_name("alloc::string::String"), "String");
-        assert_eq!(short_name("(u64, alloc::vec::Vec<core::option::Option<u8>>)"), "(u64, Vec<Option<u8>>)");
+        assert_eq!(
+            short_name("(u64, alloc::vec::Vec<core::option::Option<u8>>)"),
+            "(u64, Vec<Option<u8>>)"
+        );
         assert_eq!(short_name("&str"), "&str");
     }
 }

@@ -24,6 +24,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use differential_dataflow::consolidation::consolidate_updates;
 use differential_dataflow::{AsCollection, VecCollection};
 use futures::StreamExt;
 use timely::container::CapacityContainerBuilder;
@@ -43,6 +44,9 @@ use crate::upsert::Known;
 
 /// Parts that are fetched or wait for the worker at a time.
 const PARTS_AHEAD: usize = 4;
+
+/// Rows of the first contents that are consolidated together.
+const WINDOW_ROWS: usize = 1 << 17;
 
 enum Message {
     /// The log's upper.
@@ -182,7 +186,12 @@ impl Follower {
     }
 
     /// Sends this worker's parts of some batches, each time at least `as_of`.
-    async fn send_batches(&self, batches: &[Arc<Batch>], from: u64, as_of: u64) -> Result<bool, Error> {
+    async fn send_batches(
+        &self,
+        batches: &[Arc<Batch>],
+        from: u64,
+        as_of: u64,
+    ) -> Result<bool, Error> {
         let mut fetches = Vec::new();
         for batch in batches {
             for number in 0..batch.parts.len() {
@@ -196,15 +205,27 @@ impl Follower {
             }
         }
         let mut fetched = futures::stream::iter(fetches).buffered(PARTS_AHEAD);
+        let mut window = Vec::new();
         while let Some(rows) = fetched.next().await {
             let mut rows = rows?;
-            if as_of > 0 {
-                rows.iter_mut().for_each(|(_, time, _)| *time = (*time).max(as_of));
+            if as_of == 0 {
+                if !rows.is_empty() && !self.outlet.send(Message::Rows(rows)).await {
+                    return Ok(false);
+                }
+                continue;
             }
-            if !rows.is_empty() && !self.outlet.send(Message::Rows(rows)).await {
+            // History at one time mostly cancels. A window bounds what it pins in memory.
+            rows.iter_mut().for_each(|(_, time, _)| *time = (*time).max(as_of));
+            window.append(&mut rows);
+            if window.len() >= WINDOW_ROWS && !self.send_window(&mut window).await {
                 return Ok(false);
             }
         }
-        Ok(true)
+        Ok(self.send_window(&mut window).await)
+    }
+
+    async fn send_window(&self, window: &mut Vec<Update>) -> bool {
+        consolidate_updates(window);
+        window.is_empty() || self.outlet.send(Message::Rows(std::mem::take(window))).await
     }
 }

@@ -29,9 +29,7 @@ use crate::shard::{History, Shard};
 use crate::sink::{self, Around, Totals};
 use crate::source::{Source, source};
 use crate::token::{Lifecycle, Phase, Token};
-use crate::upsert::{
-    Inflight, Known, SpillFile, Surroundings, UpsertConfig, UpsertStats, upsert,
-};
+use crate::upsert::{Inflight, Known, SpillFile, Surroundings, UpsertConfig, UpsertStats, upsert};
 
 /// Bounds of a pipeline, plain values.
 #[derive(Clone, Debug)]
@@ -210,14 +208,8 @@ impl Parts {
         let (scope, handle) = (commands.scope(), shard.handle().clone());
         let known = Known::new(shard.upper());
         let inflight = Inflight::bounded(config.inflight_bytes_max);
-        let rows = feedback(
-            scope,
-            handle.clone(),
-            shard.io(),
-            config.poll,
-            known.clone(),
-            status.clone(),
-        );
+        let rows =
+            feedback(scope, handle.clone(), shard.io(), config.poll, known.clone(), status.clone());
         let around = Surroundings {
             known,
             spill: Some(Rc::new(RefCell::new(SpillFile::default()))),
@@ -400,7 +392,8 @@ pub trait UpsertInto<'scope, K, V, C> {
     ) -> Pipeline<'scope, K, V, C>;
 }
 
-impl<'scope, K, V, O, C> UpsertInto<'scope, K, V, C> for StreamVec<'scope, u64, (Command<K, V, O>, u64)>
+impl<'scope, K, V, O, C> UpsertInto<'scope, K, V, C>
+    for StreamVec<'scope, u64, (Command<K, V, O>, u64)>
 where
     K: ExchangeData,
     V: ExchangeData,
@@ -417,7 +410,9 @@ where
                 input.for_each(|time, commands| {
                     let rows = commands.drain(..).map(|(command, at)| {
                         let command = match command {
-                            Command::Put { key, value, order } => Command::put(key, Ok(value), order),
+                            Command::Put { key, value, order } => {
+                                Command::put(key, Ok(value), order)
+                            }
                             Command::Delete { key, order } => Command::delete(key, order),
                             Command::Reset { order } => Command::reset(order),
                         };

@@ -197,10 +197,7 @@ impl Writer {
     }
 
     /// Answers the current interval, once its updates have arrived and are written.
-    fn respond(
-        &mut self,
-        frontier: &MutableAntichain<u64>,
-    ) -> Option<(Capability<u64>, Response)> {
+    fn respond(&mut self, frontier: &MutableAntichain<u64>) -> Option<(Capability<u64>, Response)> {
         let (_, lower, upper) = self.current.as_ref()?;
         let (lower, upper) = (*lower, *upper);
         if self.failed {

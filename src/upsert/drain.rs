@@ -6,9 +6,9 @@ use std::cmp::Ordering;
 use std::collections::BTreeSet;
 
 use super::rows::{Kept, Rows};
-use super::state::{Slot, State};
-use super::stash::{Pending, Sealed, merge};
 use super::spill::{Run, SharedSpill, SpillError};
+use super::stash::{Pending, Sealed, merge};
+use super::state::{Slot, State};
 
 /// One time on its way out.
 pub struct Drain<K, V, O, T> {
@@ -57,21 +57,18 @@ where
     pub fn new(time: T, sealed: Sealed<K, V, O>, spill: Option<&SharedSpill>) -> Self {
         let Sealed { commands, runs, reset } = sealed;
         let in_memory = commands.into_iter().map(Ok);
-        let commands: Commands<K, V, O> = match spill {
-            Some(spill) if !runs.is_empty() => {
-                let mut all: Vec<Box<dyn Iterator<Item = _>>> = vec![Box::new(in_memory)];
-                all.extend(runs.iter().map(|run| {
-                    Box::new(run.reader(spill.clone())) as Box<dyn Iterator<Item = _>>
-                }));
-                Box::new(merge(all))
-            }
-            _ => Box::new(in_memory.map(|command| (command, 0))),
-        };
-        let reset = reset.map(|order| Reset {
-            order,
-            touched: BTreeSet::new(),
-            swept: None,
-        });
+        let commands: Commands<K, V, O> =
+            match spill {
+                Some(spill) if !runs.is_empty() => {
+                    let mut all: Vec<Box<dyn Iterator<Item = _>>> = vec![Box::new(in_memory)];
+                    all.extend(runs.iter().map(|run| {
+                        Box::new(run.reader(spill.clone())) as Box<dyn Iterator<Item = _>>
+                    }));
+                    Box::new(merge(all))
+                }
+                _ => Box::new(in_memory.map(|command| (command, 0))),
+            };
+        let reset = reset.map(|order| Reset { order, touched: BTreeSet::new(), swept: None });
         Drain { time, runs, commands, reset, window: Vec::with_capacity(WINDOW) }
     }
 

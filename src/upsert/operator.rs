@@ -6,16 +6,16 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use differential_dataflow::{AsCollection, ExchangeData, Hashable, VecCollection};
+use timely::container::CapacityContainerBuilder;
+use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
+use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::dataflow::operators::generic::{Operator, OutputBuilder};
-use timely::dataflow::operators::Capability;
-use timely::dataflow::StreamVec;
 use timely::order::TotalOrder;
-use timely::progress::frontier::{Antichain, MutableAntichain};
 use timely::progress::Timestamp;
+use timely::progress::frontier::{Antichain, MutableAntichain};
 use timely::scheduling::Activator;
-use timely::container::CapacityContainerBuilder;
 
 use super::classify::{Frontiers, Placement};
 use super::drain::{Drain, Drained};
@@ -176,7 +176,8 @@ where
     };
 
     builder.build(move |mut capabilities| {
-        operator.capability = capabilities.pop().and_then(|errors| Some((capabilities.pop()?, errors)));
+        operator.capability =
+            capabilities.pop().and_then(|errors| Some((capabilities.pop()?, errors)));
         let mut out = Vec::new();
         move |frontiers: &[MutableAntichain<T>]| {
             let mut known = around.known.0.borrow().clone();

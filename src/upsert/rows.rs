@@ -174,9 +174,7 @@ impl<A, B> Rows<Packed<A>, Packed<B>> for ByteRows {
     fn next(&self, row: Option<u32>) -> Option<u32> {
         let next = match row {
             None => 0,
-            Some(row) => {
-                row as usize * UNIT + Rows::<Packed<A>, Packed<B>>::row_bytes(self, row)
-            }
+            Some(row) => row as usize * UNIT + Rows::<Packed<A>, Packed<B>>::row_bytes(self, row),
         };
         (next < self.bytes.len()).then_some((next / UNIT) as u32)
     }

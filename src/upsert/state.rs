@@ -105,7 +105,6 @@ where
         self.index.len()
     }
 
-
     /// Returns the bytes allocated. O(chunks).
     pub fn bytes(&self) -> usize {
         let rows: usize = self.chunks.iter().map(|chunk| chunk.heap_bytes).sum();
