@@ -138,6 +138,16 @@ fn the_table_of_append_outcomes() {
     }
 }
 
+fn fault_of(outcome: Outcome) -> Fault {
+    match outcome {
+        Outcome::Clean => Fault::None,
+        Outcome::UnknownApplied => Fault::Fail { applied: true, report: Report::Timeout },
+        Outcome::UnknownNotApplied => Fault::Fail { applied: false, report: Report::Timeout },
+        Outcome::Late => Fault::Late,
+        Outcome::Lie => Fault::Fail { applied: true, report: Report::Error },
+    }
+}
+
 async fn one_outcome(case: &str, lower: u64, upper: u64, outcome: Outcome, rival_between: bool) {
     let root = memory();
     let rival = open(&root, 1_000).await.unwrap();
@@ -151,13 +161,7 @@ async fn one_outcome(case: &str, lower: u64, upper: u64, outcome: Outcome, rival
         if action.operation != Operation::CreateEntry || !first.swap(false, Ordering::Relaxed) {
             return Fault::None;
         }
-        match outcome {
-            Outcome::Clean => Fault::None,
-            Outcome::UnknownApplied => Fault::Fail { applied: true, report: Report::Timeout },
-            Outcome::UnknownNotApplied => Fault::Fail { applied: false, report: Report::Timeout },
-            Outcome::Late => Fault::Late,
-            Outcome::Lie => Fault::Fail { applied: true, report: Report::Error },
-        }
+        fault_of(outcome)
     });
     let ours = open(&root.with_faults(faults), 1).await.unwrap();
     if rival_between {
@@ -185,6 +189,46 @@ async fn one_outcome(case: &str, lower: u64, upper: u64, outcome: Outcome, rival
         contents(&fresh, state.upper - 1).await.unwrap().iter().filter(|r| r.0 == "mine").count();
     assert_eq!(mine, usize::from(wins), "{case}: exactly once, or not at all");
     verify(root, io(1)).await.unwrap();
+}
+
+/// The rival moves after our first try and before our second.
+#[test]
+fn the_table_of_append_outcomes_with_a_rival_between_two_tries() {
+    use Outcome::*;
+    for outcome in [UnknownApplied, UnknownNotApplied, Late, Lie] {
+        runtime().block_on(async {
+            let root = memory();
+            let rival = open(&root, 1_000).await.unwrap();
+            let tried = Arc::new(tokio::sync::Notify::new());
+            let first = AtomicBool::new(true);
+            let faults = Faults::new({
+                let tried = Arc::clone(&tried);
+                move |action| {
+                    let create = action.operation == Operation::CreateEntry;
+                    if !create || !first.swap(false, Ordering::Relaxed) {
+                        return Fault::None;
+                    }
+                    tried.notify_one();
+                    fault_of(outcome)
+                }
+            });
+            let ours = open(&root.with_faults(faults), 1).await.unwrap();
+            let theirs = tokio::spawn(async move {
+                tried.notified().await;
+                append(&rival, 0, 8, vec![row("r", "1", 6, 1)]).await.unwrap()
+            });
+            let ours = append(&ours, 0, 6, vec![row("mine", "1", 5, 1)]).await.unwrap();
+            let theirs = theirs.await.unwrap();
+            // A late write lands after our own look back, which is before the rival's turn.
+            let expected = match outcome {
+                UnknownNotApplied => (Appended::UpperMismatch(8), Appended::Won { seqno: 1 }),
+                _ => (Appended::Won { seqno: 1 }, Appended::UpperMismatch(6)),
+            };
+            assert_eq!((ours, theirs), expected, "{outcome:?}");
+            let upper = open(&root, 2_000).await.unwrap().state().upper;
+            assert_eq!(upper, if outcome == UnknownNotApplied { 8 } else { 6 });
+        });
+    }
 }
 
 #[test]

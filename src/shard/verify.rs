@@ -123,7 +123,12 @@ impl Check {
         let mut updates = Vec::new();
         for batch in &state.batches {
             for part in &batch.parts {
-                let rows = self.handle.fetch(part, batch.lower, batch.upper).await?;
+                let rows = match self.handle.fetch(part, batch.lower, batch.upper).await {
+                    Err(e) if e.kind() == ErrorKind::Missing => {
+                        return Err(self.gone(part, e).await);
+                    }
+                    rows => rows?,
+                };
                 verified.parts += 1;
                 verified.updates += part.updates();
                 updates.extend(rows);
@@ -137,6 +142,19 @@ impl Check {
             one_live_value(updates).map_err(|e| e.at(self.handle.inner.root.url()))?;
         }
         Ok(())
+    }
+
+    /// Tells a part that a collector took while we read from one that was lost.
+    async fn gone(&self, part: &Part, missing: Error) -> Error {
+        let newest = match self.handle.refresh().await {
+            Ok(newest) => newest,
+            Err(e) => return e,
+        };
+        if newest.batches.iter().any(|batch| batch.parts.contains(part)) {
+            let place = missing.place().unwrap_or_default().to_string();
+            return damage("a part is lost".into(), &place).because(missing);
+        }
+        missing
     }
 
     /// Follows the log from its oldest state to its head, and holds every rollup against it.

@@ -21,9 +21,10 @@ impl Tokens for Counting {
     }
 }
 
-/// A runtime on this thread.
+/// A runtime on this thread, with paused time: waiting costs nothing, and happens only when nothing
+/// else can run.
 pub fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+    tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap()
 }
 
 /// I/O on the runtime this is called in.
