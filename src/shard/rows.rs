@@ -195,15 +195,13 @@ impl Handle {
     }
 
     async fn fold(&self, state: &State, as_of: u64) -> Result<Vec<Update>, Error> {
-        let parts = state
-            .batches
-            .iter()
-            .filter(|batch| batch.lower <= as_of)
-            .flat_map(|batch| batch.parts.iter().map(move |part| (batch, part)));
-        let fetches = parts.map(|(batch, part)| {
-            // At or beyond as_of + 1 no row is needed; as_of < upper, so this does not overflow.
-            self.fetch(part, batch.lower, batch.upper.min(as_of + 1))
-        });
+        let mut fetches = Vec::new();
+        for batch in state.batches.iter().filter(|batch| batch.lower <= as_of) {
+            for part in &batch.parts {
+                // From as_of + 1 on no row is needed; as_of < upper, so this does not overflow.
+                fetches.push(self.fetch(part, batch.lower, batch.upper.min(as_of + 1)));
+            }
+        }
         let mut fetched = futures::stream::iter(fetches).buffer_unordered(CONCURRENT);
         let mut counts: BTreeMap<_, isize> = BTreeMap::new();
         while let Some(rows) = fetched.try_next().await? {
@@ -296,6 +294,23 @@ mod tests {
     fn row(key: &str, value: &str, time: u64, diff: isize) -> Update {
         let bytes = |text: &str| Encoded::from_bytes(text.as_bytes().to_vec());
         ((bytes(key), bytes(value)), time, diff)
+    }
+
+    #[test]
+    fn every_future_can_be_spawned() {
+        fn send(_: impl Send) {}
+        let _ = |handle: &Handle, part: &Part, root: crate::store::Root| {
+            send(handle.prepare(Vec::new()));
+            send(handle.discard(Vec::new()));
+            send(handle.compare_and_append(Default::default()));
+            send(handle.fetch(part, 0, 1));
+            send(handle.snapshot(0));
+            send(handle.refresh());
+            let io = handle.inner.io.clone();
+            send(crate::store::probe(&root, &io));
+            send(crate::shard::verify(root.clone(), io.clone()));
+            send(Handle::open(root.clone(), "data", None, Access::Read, io, Default::default()));
+        };
     }
 
     #[test]
