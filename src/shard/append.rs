@@ -1,0 +1,300 @@
+//! Owns how an append is settled: the one create that commits, and every way of not knowing whether
+//! it did. What an append would do is [`state`](super::state)'s, where rows go is
+//! [`rows`](super::rows)'s.
+
+use bytes::Bytes;
+
+use super::entry::{Change, Entry, EntryPart};
+use super::handle::Handle;
+use super::part::PartHeader;
+use super::rollup;
+use super::rows::Prepared;
+use super::state::{Feed, History};
+use super::token::Token;
+use crate::error::{Error, ErrorKind};
+use crate::store::{Access, Create};
+
+/// What to append: rows already [prepared](Handle::prepare), and what goes with them.
+#[derive(Clone, Debug, Default)]
+pub struct Append {
+    /// The upper the shard must have.
+    pub lower: u64,
+    /// The upper it shall have.
+    pub upper: u64,
+    /// The rows; those outside `[lower, upper)` do not count.
+    pub parts: Vec<Prepared>,
+    /// The epoch the shard must have, if it matters.
+    pub fence: Option<u64>,
+    /// Raises the shard's epoch to this; at or below the present one is [`Appended::Fenced`].
+    pub epoch: Option<u64>,
+    /// Changes how far since lags upper, from this commit on.
+    pub history: Option<History>,
+    /// Closes the shard for good at `upper`.
+    pub seal: bool,
+    /// The source cursor that covers all rows below `upper`.
+    pub cursor: Option<Vec<u8>>,
+    /// What feeds the shard; kept from the first commit that says so.
+    pub feed: Option<Feed>,
+    /// How many commands lie below `upper`.
+    pub rows: Option<u64>,
+    /// The order-free sum of their hashes.
+    pub digest: Option<u128>,
+}
+
+/// How an append ended. Losing is normal: somebody else was first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Appended {
+    /// It is durable, as this entry.
+    Won {
+        /// The number of the entry.
+        seqno: u64,
+    },
+    /// Nothing was appended: the shard's upper is this.
+    UpperMismatch(u64),
+    /// Nothing was appended: the shard's epoch is this.
+    Fenced(u64),
+}
+
+impl Append {
+    /// Checks what no state could make right.
+    ///
+    /// # Errors
+    ///
+    /// `Invalid`.
+    pub fn validate(&self) -> Result<(), Error> {
+        let (lower, upper) = (self.lower, self.upper);
+        let wrong = |what: String| Err(Error::new(ErrorKind::Invalid, what));
+        if upper < lower {
+            return wrong(format!("an append of [{lower}, {upper})"));
+        }
+        let marks = self.seal
+            || self.epoch.is_some()
+            || self.history.is_some()
+            || self.feed.is_some()
+            || self.cursor.is_some();
+        if upper == lower && (!self.parts.is_empty() || !marks) {
+            return wrong(format!("an append of nothing at {lower}"));
+        }
+        if self.history == Some(History::Last(0)) {
+            return wrong("a history of 0 times".into());
+        }
+        for part in &self.parts {
+            let last = match part {
+                Prepared::Stored(part) => part.time_max,
+                Prepared::Inline(bytes, _) => PartHeader::decode(bytes)?.time_max,
+            };
+            // Below lower is fine: somebody has committed it. Beyond upper would be lost.
+            if last >= upper {
+                return wrong(format!("a row at time {last} in an append up to {upper}"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What became of the entry we tried to create.
+enum Settled {
+    Ours,
+    /// Another entry has its number.
+    Theirs,
+    /// Its number is below the floor: whatever is there, or lands there, says nothing any more.
+    Collected,
+}
+
+impl Handle {
+    /// Appends iff the shard's upper is `append.lower`, durably, and says who won.
+    ///
+    /// Runs to its end even if the caller stops waiting. One append is in flight per handle; others
+    /// wait. The state known here then holds the entry.
+    ///
+    /// # Errors
+    ///
+    /// `Indeterminate`: it may have happened, or may still: read the upper, and delete nothing.
+    /// `Unavailable`: it did not happen. `Invalid`: it cannot. `Corrupt`: the log is damaged.
+    pub async fn compare_and_append(&self, append: Append) -> Result<Appended, Error> {
+        if self.inner.access == Access::Read {
+            return Err(Error::new(ErrorKind::Invalid, "an append to a shard opened for reading")
+                .at(self.inner.root.url()));
+        }
+        let handle = self.clone();
+        // On a task of its own: a create that is dropped half way is an outcome nobody learns.
+        let task = self.inner.io.spawn(async move { handle.append(append).await });
+        task.await.unwrap_or_else(|e| {
+            Err(Error::new(ErrorKind::Indeterminate, "an append was stopped")
+                .hint("read the upper, then decide")
+                .because(e))
+        })
+    }
+
+    async fn append(&self, append: Append) -> Result<Appended, Error> {
+        let inner = &*self.inner;
+        let mut last_rollup = inner.appending.lock().await;
+        for _ in 0..inner.config.append_attempts_max {
+            let mut state = self.state();
+            if state.judge(&append).map_err(|e| e.at(inner.root.url()))?.is_some() {
+                // Our state may be old: lose against the newest.
+                state = self.refresh().await?;
+            }
+            if let Some(lost) = state.judge(&append).map_err(|e| e.at(inner.root.url()))? {
+                return Ok(lost);
+            }
+            let (parts, raw) = entry_parts(&append.parts);
+            let Some(seqno) = state.seqno.checked_add(1) else {
+                return Err(Error::new(ErrorKind::Invalid, "the log is full"));
+            };
+            let entry = Entry {
+                seqno,
+                token: Token(inner.io.token()),
+                prev_token: state.token,
+                writer: inner.writer,
+                change: Change::Append(state.commit(&append, parts, inner.config.history)),
+            };
+            let bytes = Bytes::from(entry.encode(&raw)?);
+            match self.settle(&entry, bytes).await? {
+                Settled::Ours => {
+                    drop(state);
+                    self.publish_entry(&entry, &raw)?;
+                    self.roll_up(&mut last_rollup).await;
+                    return Ok(Appended::Won { seqno });
+                }
+                // Its number is taken for good, so ours did not happen: judge again.
+                Settled::Theirs => drop(self.refresh().await?),
+                Settled::Collected => {
+                    if self.was_collected(&entry).await? {
+                        return Ok(Appended::Won { seqno });
+                    }
+                }
+            }
+        }
+        Err(Error::new(ErrorKind::Unavailable, "lost every race for the next entry")
+            .at(inner.root.url())
+            .hint("retry; other writers are faster"))
+    }
+
+    /// Creates one entry until its outcome is known.
+    async fn settle(&self, entry: &Entry, bytes: Bytes) -> Result<Settled, Error> {
+        let inner = &*self.inner;
+        let seqno = entry.seqno;
+        let mut delays = inner.config.delays();
+        // Whether any attempt so far may have been applied, now or later.
+        let mut in_doubt = false;
+        loop {
+            let created = inner.log.create(seqno, bytes.clone()).await;
+            in_doubt |= !matches!(&created, Err(e) if e.kind() == ErrorKind::Unavailable);
+            let trouble = match self.look(entry, created).await {
+                Ok(Some(settled)) => return Ok(settled),
+                Ok(None) => None,
+                Err(e) if matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::Unsupported) => {
+                    return Err(e);
+                }
+                Err(e) => Some(e),
+            };
+            // The same entry with the same token again: whichever attempt lands, it is ours.
+            let Some(delay) = delays.next() else {
+                let what = match in_doubt {
+                    true => Error::new(ErrorKind::Indeterminate, "an append may have happened")
+                        .hint("read the shard's upper, then decide"),
+                    false => Error::new(ErrorKind::Unavailable, "the store takes no entry")
+                        .hint("check the store and retry"),
+                };
+                let what = what.at(inner.log.place(seqno));
+                return Err(match trouble {
+                    Some(e) => what.because(e),
+                    None => what,
+                });
+            };
+            tokio::time::sleep(delay).await;
+        }
+    }
+
+    /// Looks what one attempt did: `None` if that cannot be known yet.
+    async fn look(
+        &self,
+        entry: &Entry,
+        created: Result<Create, Error>,
+    ) -> Result<Option<Settled>, Error> {
+        let inner = &*self.inner;
+        let seqno = entry.seqno;
+        let clean = matches!(created, Ok(Create::Created));
+        let ours = clean
+            || match inner.log.get(seqno).await? {
+                Some(bytes) => {
+                    let token = Entry::token_of(seqno, &bytes);
+                    token.map_err(|e| e.at(inner.log.place(seqno)))? == entry.token
+                }
+                None => {
+                    // Absent proves nothing: the create may still be on its way. Unless the number
+                    // is below the floor, where whatever lands does not count.
+                    let collected = inner.log.floor().await? >= seqno;
+                    return match (collected, created) {
+                        (true, _) => Ok(Some(Settled::Collected)),
+                        (false, Err(e)) => Err(e),
+                        (false, Ok(_)) => Ok(None),
+                    };
+                }
+            };
+        // Whose the entry is counts only above a floor read after it.
+        if inner.log.floor().await? >= seqno {
+            return Ok(Some(Settled::Collected));
+        }
+        if ours && !clean {
+            // It can be seen, but whoever reported a failure may have failed to sync it.
+            inner.log.sync_head().await?;
+        }
+        Ok(Some(if ours { Settled::Ours } else { Settled::Theirs }))
+    }
+
+    /// Says whether our entry was in the log before its number was collected.
+    async fn was_collected(&self, entry: &Entry) -> Result<bool, Error> {
+        let in_doubt = |what: &str| {
+            Error::new(ErrorKind::Indeterminate, what)
+                .at(self.inner.log.place(entry.seqno))
+                .hint("read the shard's upper, then decide")
+        };
+        let state = self
+            .refresh()
+            .await
+            .map_err(|e| in_doubt("an append whose entry was collected").because(e))?;
+        state.holds(self.inner.writer, entry.seqno, entry.token).ok_or_else(|| {
+            in_doubt("an append was overtaken by more writers than the shard remembers")
+        })
+    }
+
+    /// Writes a rollup if it is time. Failing costs the next opener some reading, nothing else.
+    async fn roll_up(&self, last: &mut u64) {
+        let inner = &*self.inner;
+        let state = self.state();
+        let every = inner.config.rollup_every.max(state.batches.len() as u64 / 4);
+        if state.seqno.saturating_sub(*last) < every {
+            return;
+        }
+        let key = rollup::key(&inner.name, state.seqno, state.token);
+        let written = match rollup::encode(&state) {
+            Ok(bytes) => inner.blob.put(&key, Bytes::from(bytes)).await,
+            Err(e) => Err(e),
+        };
+        match written {
+            Ok(()) => *last = state.seqno,
+            Err(e) => tracing::warn!(shard = inner.root.url(), error = %e, "rollup not written"),
+        }
+    }
+}
+
+/// Lays out prepared parts as an entry names them, and the raw bytes of the inline ones.
+fn entry_parts(prepared: &[Prepared]) -> (Vec<EntryPart>, Vec<u8>) {
+    let mut raw = Vec::new();
+    let mut parts = Vec::with_capacity(prepared.len());
+    for part in prepared {
+        parts.push(match part {
+            Prepared::Stored(part) => EntryPart::Stored(part.clone()),
+            Prepared::Inline(bytes, updates) => {
+                let offset = raw.len() as u64;
+                raw.extend_from_slice(bytes);
+                let crc = crc32c::crc32c(bytes);
+                EntryPart::Inline { offset, bytes: bytes.len() as u64, crc, updates: *updates }
+            }
+        });
+    }
+    (parts, raw)
+}

@@ -1,0 +1,72 @@
+//! Owns the encoded parts this process has at hand: those it wrote and those that came with a log
+//! entry. Only a part that a committed entry names is ever asked for, so a lost append costs memory
+//! and nothing else.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use super::state::Part;
+
+/// What names the bytes of a part.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum PartId {
+    Stored(String),
+    Inline { seqno: u64, offset: u64 },
+}
+
+impl PartId {
+    pub(super) fn of(part: &Part) -> PartId {
+        match part {
+            Part::Stored { key, .. } => PartId::Stored(key.clone()),
+            Part::Inline { seqno, offset, .. } => PartId::Inline { seqno: *seqno, offset: *offset },
+        }
+    }
+}
+
+/// Parts by name, at most so many bytes, the oldest forgotten first.
+#[derive(Debug)]
+pub(super) struct Cache {
+    parts: HashMap<PartId, Arc<Vec<u8>>>,
+    order: VecDeque<PartId>,
+    bytes: usize,
+    bytes_max: usize,
+}
+
+impl Cache {
+    pub(super) fn new(bytes_max: usize) -> Cache {
+        Cache { parts: HashMap::new(), order: VecDeque::new(), bytes: 0, bytes_max }
+    }
+
+    pub(super) fn get(&self, id: &PartId) -> Option<Arc<Vec<u8>>> {
+        self.parts.get(id).map(Arc::clone)
+    }
+
+    /// Keeps a part; one larger than the whole cache is not kept.
+    pub(super) fn put(&mut self, id: PartId, bytes: Arc<Vec<u8>>) {
+        if bytes.len() > self.bytes_max {
+            return;
+        }
+        self.remove(&id);
+        self.bytes += bytes.len();
+        self.parts.insert(id.clone(), bytes);
+        self.order.push_back(id);
+        while self.bytes > self.bytes_max {
+            let Some(oldest) = self.order.pop_front() else { break };
+            self.forget(&oldest);
+        }
+    }
+
+    pub(super) fn remove(&mut self, id: &PartId) {
+        if self.parts.contains_key(id) {
+            // O(entries), and rare: a discarded part, or the same part twice.
+            self.order.retain(|other| other != id);
+            self.forget(id);
+        }
+    }
+
+    fn forget(&mut self, id: &PartId) {
+        if let Some(bytes) = self.parts.remove(id) {
+            self.bytes -= bytes.len();
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! Owns the bytes of a log entry: the frame of its kind, a JSON header, and the inline parts raw
+//! after it. What an entry does to a state is [`state`](super::state)'s.
+//!
+//! Members that this program does not know are ignored; a kind or a version that it does not know is
+//! refused, since an entry that is skipped changes everything after it.
+
+use serde::{Deserialize, Serialize};
+
+use super::frame::{self, damaged};
+use super::part::PartRef;
+use super::state::{Feed, History, digest};
+use super::token::{Token, hex};
+use crate::error::{Error, ErrorKind};
+
+const MAGIC: &[u8; 8] = b"DUPSLOG\n";
+const WHAT: &str = "log entry";
+
+/// One entry of a log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Its number; the first is 1.
+    pub seqno: u64,
+    /// Tells this entry from any other that was ever proposed for its number.
+    pub token: Token,
+    /// The token of the entry before it; 0 for the first.
+    pub prev_token: Token,
+    /// Who made it.
+    pub writer: Token,
+    /// What it does.
+    #[serde(flatten)]
+    pub change: Change,
+}
+
+/// What an entry does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Change {
+    /// Adds rows and moves the upper.
+    Append(Commit),
+}
+
+/// The contents of an append.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Commit {
+    /// The upper before.
+    pub lower: u64,
+    /// The upper after.
+    pub upper: u64,
+    /// The since after.
+    pub since: u64,
+    /// Where the rows are.
+    #[serde(default)]
+    pub parts: Vec<EntryPart>,
+    /// Sets the feed, if there is none yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub feed: Option<Feed>,
+    /// Sets the count of commands below upper.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rows: Option<u64>,
+    /// Sets the sum of their hashes.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "digest")]
+    pub digest: Option<u128>,
+    /// Raises the epoch to this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<u64>,
+    /// Sets the source cursor.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "hex")]
+    pub cursor: Option<Vec<u8>>,
+    /// Sets the history.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub history: Option<History>,
+    /// Closes the shard for good, at this upper.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sealed_at: Option<u64>,
+}
+
+/// Where some rows of an entry are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EntryPart {
+    /// Under a key of their own.
+    Stored(PartRef),
+    /// In the raw bytes of this entry.
+    Inline {
+        /// Where in the raw bytes they begin.
+        offset: u64,
+        /// How many bytes there are.
+        bytes: u64,
+        /// The crc32c of them.
+        crc: u32,
+        /// How many updates they hold.
+        updates: u64,
+    },
+}
+
+impl Entry {
+    /// Encodes it, with the raw bytes that its inline parts point into.
+    ///
+    /// # Errors
+    ///
+    /// `Invalid` if the header has 4 GiB or more.
+    pub fn encode(&self, raw: &[u8]) -> Result<Vec<u8>, Error> {
+        let json = serde_json::to_vec(self).map_err(|e| {
+            Error::new(ErrorKind::Invalid, "an entry that JSON cannot hold").because(e)
+        })?;
+        frame::encode(MAGIC, &json, raw)
+    }
+
+    /// Decodes what is stored as entry `seqno`; also returns its raw bytes.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt` for damage, and for the bytes of another entry; `Unsupported` for a version or a
+    /// kind that this program does not know.
+    pub fn decode(seqno: u64, bytes: &[u8]) -> Result<(Entry, &[u8]), Error> {
+        #[derive(Deserialize)]
+        struct Kind {
+            kind: String,
+        }
+        let (json, raw) = frame::decode(MAGIC, WHAT, bytes)?;
+        let entry: Entry = match serde_json::from_slice(json) {
+            Ok(entry) => entry,
+            Err(e) => {
+                return Err(match serde_json::from_slice::<Kind>(json) {
+                    Ok(Kind { kind }) if kind != "append" => {
+                        let what = format!("a log entry of kind \"{kind}\"");
+                        Error::new(ErrorKind::Unsupported, what)
+                            .hint("use a newer version of the program")
+                    }
+                    _ => damaged(WHAT, &e),
+                });
+            }
+        };
+        if entry.seqno != seqno {
+            return Err(damaged(WHAT, format!("it says that it is entry {}", entry.seqno)));
+        }
+        let Change::Append(commit) = &entry.change;
+        // Inline parts tile the raw bytes, so that no byte is outside some part's checksum and
+        // every offset a state remembers is inside the entry.
+        let mut end = 0u64;
+        for part in &commit.parts {
+            if let EntryPart::Inline { offset, bytes, .. } = part {
+                if *offset != end {
+                    return Err(damaged(WHAT, "inline parts that leave a gap"));
+                }
+                end = end.checked_add(*bytes).ok_or_else(|| damaged(WHAT, "a length too large"))?;
+            }
+        }
+        if end != raw.len() as u64 {
+            return Err(damaged(WHAT, "inline parts that do not fill it"));
+        }
+        Ok((entry, raw))
+    }
+
+    /// Returns its token without a full decode, to tell whose entry it is.
+    ///
+    /// # Errors
+    ///
+    /// As [`decode`](Entry::decode).
+    pub fn token_of(seqno: u64, bytes: &[u8]) -> Result<Token, Error> {
+        Entry::decode(seqno, bytes).map(|(entry, _)| entry.token)
+    }
+}

@@ -1,0 +1,368 @@
+//! Owns a [`Handle`]: opening a shard and following its log to the head. Appending is
+//! [`append`](super::append), rows are [`rows`](super::rows).
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use tokio::sync::{Mutex as AsyncMutex, watch};
+
+use super::cache::{Cache, PartId};
+use super::config::HandleConfig;
+use super::entry::{Change, Entry, EntryPart};
+use super::format::{FORMAT_KEY, Schema};
+use super::rollup;
+use super::state::State;
+use super::token::Token;
+use crate::error::{Error, ErrorKind};
+use crate::io::Io;
+use crate::store::{Access, Blob, Consensus, Create, Root, check_create};
+
+/// How often a reader starts again from the newest rollup because a collector overtook it.
+const RELOADS_MAX: u32 = 5;
+/// Keys of a store's own checks, which are no contents.
+const PROBE_PREFIX: &str = "probe-";
+
+/// An open shard. Clones share everything: one state, one cache, one append in flight.
+#[derive(Clone)]
+pub struct Handle {
+    pub(super) inner: Arc<Inner>,
+}
+
+pub(super) struct Inner {
+    pub(super) root: Root,
+    pub(super) name: String,
+    pub(super) access: Access,
+    pub(super) io: Io,
+    pub(super) config: HandleConfig,
+    pub(super) blob: Arc<dyn Blob>,
+    pub(super) log: Arc<dyn Consensus>,
+    /// Names this handle in the state's table of writers.
+    pub(super) writer: Token,
+    pub(super) cache: Mutex<Cache>,
+    /// Held by the one append in flight; the number of the last rollup known.
+    pub(super) appending: AsyncMutex<u64>,
+    reading: AsyncMutex<()>,
+    /// What the caller asked for.
+    wanted: Option<Schema>,
+    /// What `FORMAT` says; `None` until a reader of an empty root has seen one.
+    stored: Mutex<Option<Schema>>,
+    state: Mutex<Arc<State>>,
+    changed: watch::Sender<u64>,
+}
+
+impl Handle {
+    /// Opens the shard `name` of a root and reads its log to the head.
+    ///
+    /// A writer makes a shard out of an empty root, for which it needs the schema. A reader changes
+    /// nothing; an empty root is an empty shard to it. `None` takes the schema that is stored.
+    ///
+    /// # Errors
+    ///
+    /// `Missing` if a reader finds nothing at all; `Invalid` if the root holds something else, or a
+    /// new shard has no schema; `Unsupported` for another format, another schema, or a store without
+    /// create-if-absent; `Corrupt` for damage; else those of the store.
+    pub async fn open(
+        root: Root,
+        name: &str,
+        schema: Option<Schema>,
+        access: Access,
+        io: Io,
+        config: HandleConfig,
+    ) -> Result<Handle, Error> {
+        config.validate()?;
+        let stored = match read_format(&root, access).await? {
+            None if access == Access::Write => {
+                Some(create_format(&root, schema.as_ref(), &io).await?)
+            }
+            found => found,
+        };
+        if let (Some(stored), Some(wanted)) = (&stored, &schema) {
+            stored.check(wanted).map_err(|e| e.at(root.blob().place(FORMAT_KEY)))?;
+        }
+        let handle = Handle {
+            inner: Arc::new(Inner {
+                name: name.to_string(),
+                access,
+                blob: root.blob(),
+                log: root.log(name),
+                writer: Token(io.token()),
+                cache: Mutex::new(Cache::new(config.cache_bytes_max)),
+                appending: AsyncMutex::new(0),
+                reading: AsyncMutex::new(()),
+                wanted: schema,
+                stored: Mutex::new(stored),
+                state: Mutex::default(),
+                changed: watch::Sender::new(0),
+                root,
+                io,
+                config,
+            }),
+        };
+        if let Some(state) = handle.newest_rollup(0).await? {
+            *handle.inner.appending.lock().await = state.seqno;
+            handle.catch_up(Arc::new(state), true).await?;
+        } else {
+            handle.refresh().await?;
+        }
+        let state = handle.state();
+        tracing::debug!(
+            shard = handle.inner.root.url(),
+            seqno = state.seqno,
+            upper = state.upper,
+            "opened"
+        );
+        Ok(handle)
+    }
+
+    /// Returns what the shard's keys and values are; for a reader of an empty shard what it asked
+    /// for, or empty names.
+    pub fn schema(&self) -> Schema {
+        let stored = lock(&self.inner.stored).clone();
+        stored.or_else(|| self.inner.wanted.clone()).unwrap_or_default()
+    }
+
+    /// Returns the last settled state known here. No I/O.
+    pub fn state(&self) -> Arc<State> {
+        Arc::clone(&lock(&self.inner.state))
+    }
+
+    /// Returns the number of the last settled entry as it changes; it is sent before the call that
+    /// changed it returns.
+    pub fn changed(&self) -> watch::Receiver<u64> {
+        self.inner.changed.subscribe()
+    }
+
+    /// Reads the log to its head and returns the state there. One get and one list when there is
+    /// nothing new.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt` for damage, `Unsupported` for entries of a later version, else those of the store.
+    /// The state stays what it was.
+    pub async fn refresh(&self) -> Result<Arc<State>, Error> {
+        self.catch_up(self.state(), false).await
+    }
+
+    /// Reads on from a state that this handle or a rollup vouches for, to the head, and publishes it.
+    async fn catch_up(
+        &self,
+        mut state: Arc<State>,
+        from_rollup: bool,
+    ) -> Result<Arc<State>, Error> {
+        let inner = &*self.inner;
+        let _reading = inner.reading.lock().await;
+        // Somebody else may have read on while we waited.
+        let known = self.state();
+        if known.seqno > state.seqno {
+            state = known;
+        }
+        let mut seen_new = from_rollup;
+        for _ in 0..RELOADS_MAX {
+            let start = state.seqno;
+            let trouble = self.read_entries(&mut state).await?;
+            seen_new |= state.seqno > start;
+            // After the last entry read: whatever lies above this floor was never deleted, so what
+            // we saw there is what was first created there.
+            let floor = inner.log.floor().await?;
+            if floor > start {
+                let Some(newest) = self.newest_rollup(floor).await? else {
+                    return Err(Error::new(
+                        ErrorKind::Corrupt,
+                        format!("no rollup at or above the floor {floor}"),
+                    )
+                    .at(inner.blob.place(&format!("{}/rollup", inner.name)))
+                    .hint("restore the shard from a copy"));
+                };
+                state = Arc::new(newest);
+                seen_new = true;
+                continue;
+            }
+            if let Some(trouble) = trouble {
+                return Err(trouble);
+            }
+            if seen_new && state.seqno > 0 {
+                self.check_format().await?;
+                inner.log.sync_head().await?;
+            }
+            self.publish(Arc::clone(&state));
+            return Ok(state);
+        }
+        Err(Error::new(ErrorKind::Unavailable, "the log is collected faster than it can be read")
+            .at(inner.root.url())
+            .hint("retry, or collect less often"))
+    }
+
+    /// Checks a `FORMAT` that was not there yet when this handle was opened.
+    async fn check_format(&self) -> Result<(), Error> {
+        let inner = &*self.inner;
+        if lock(&inner.stored).is_some() {
+            return Ok(());
+        }
+        let stored = read_format(&inner.root, inner.access).await?;
+        if let (Some(stored), Some(wanted)) = (&stored, &inner.wanted) {
+            stored.check(wanted).map_err(|e| e.at(inner.blob.place(FORMAT_KEY)))?;
+        }
+        *lock(&inner.stored) = stored;
+        Ok(())
+    }
+
+    /// Applies entries until there is none; returns what stopped it otherwise. Whether that is
+    /// damage is for the floor to say: under it, entries may be anything.
+    async fn read_entries(&self, state: &mut Arc<State>) -> Result<Option<Error>, Error> {
+        let log = &self.inner.log;
+        loop {
+            let Some(seqno) = state.seqno.checked_add(1) else { return Ok(None) };
+            let Some(bytes) = log.get(seqno).await? else { return Ok(None) };
+            let applied = Entry::decode(seqno, &bytes).and_then(|(entry, raw)| {
+                Arc::make_mut(state).apply(&entry)?;
+                self.cache_inline(&entry, raw);
+                Ok(())
+            });
+            if let Err(e) = applied {
+                return Ok(Some(e.at(log.place(seqno))));
+            }
+        }
+    }
+
+    /// Makes a settled state the one known here, unless a later one is.
+    fn publish(&self, state: Arc<State>) {
+        let seqno = state.seqno;
+        {
+            let mut known = lock(&self.inner.state);
+            if known.seqno >= seqno {
+                return;
+            }
+            *known = state;
+        }
+        self.notify(seqno);
+    }
+
+    /// Makes the state after our own settled entry the one known here.
+    pub(super) fn publish_entry(&self, entry: &Entry, raw: &[u8]) -> Result<(), Error> {
+        self.cache_inline(entry, raw);
+        {
+            let mut known = lock(&self.inner.state);
+            // A refresh on this handle may have seen it first.
+            if known.seqno < entry.seqno {
+                // In place, unless somebody holds the old state: no copy per commit.
+                Arc::make_mut(&mut known).apply(entry)?;
+            }
+        }
+        self.notify(entry.seqno);
+        Ok(())
+    }
+
+    fn notify(&self, seqno: u64) {
+        self.inner.changed.send_if_modified(|known| {
+            let newer = seqno > *known;
+            *known = seqno.max(*known);
+            newer
+        });
+    }
+
+    /// Keeps the inline parts of an entry: their readers need not fetch it again.
+    fn cache_inline(&self, entry: &Entry, raw: &[u8]) {
+        let Change::Append(commit) = &entry.change;
+        for part in &commit.parts {
+            if let EntryPart::Inline { offset, bytes, .. } = part {
+                // Inside, since the entry was decoded or made here.
+                let range = *offset as usize..(*offset + *bytes) as usize;
+                let id = PartId::Inline { seqno: entry.seqno, offset: *offset };
+                lock(&self.inner.cache).put(id, Arc::new(raw[range].to_vec()));
+            }
+        }
+    }
+
+    /// Reads the newest rollup, which must not lie below `floor`; `None` if there is none.
+    async fn newest_rollup(&self, floor: u64) -> Result<Option<State>, Error> {
+        let inner = &*self.inner;
+        let folder = format!("{}/rollup", inner.name);
+        // Twice: a collector may delete what we have just listed, once it has made a newer one.
+        for _ in 0..2 {
+            let listed = inner.blob.list(&folder, usize::MAX).await?;
+            let newest = listed.iter().filter_map(|found| rollup::parse_key(&found.key)).max();
+            let Some((seqno, token)) = newest.filter(|(seqno, _)| *seqno >= floor) else {
+                continue;
+            };
+            let key = rollup::key(&inner.name, seqno, token);
+            if let Some(bytes) = inner.blob.get(&key).await? {
+                let state = rollup::decode(seqno, token, &bytes);
+                return state.map(Some).map_err(|e| e.at(inner.blob.place(&key)));
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.state();
+        f.debug_struct("Handle")
+            .field("root", &self.inner.root)
+            .field("name", &self.inner.name)
+            .field("seqno", &state.seqno)
+            .field("upper", &state.upper)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Locks what no panic can leave half done: every critical section here is one assignment.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Reads `FORMAT`; `None` if the root is empty and may become a shard.
+pub(super) async fn read_format(root: &Root, access: Access) -> Result<Option<Schema>, Error> {
+    let blob = root.blob();
+    let place = blob.place(FORMAT_KEY);
+    let decode = |bytes: Bytes| {
+        Schema::decode(&bytes, access == Access::Write).map(Some).map_err(|e| e.at(&place))
+    };
+    if let Some(bytes) = blob.get(FORMAT_KEY).await? {
+        return decode(bytes);
+    }
+    let found = blob.list("", 64).await?;
+    let Some(other) = found.iter().find(|found| !found.key.starts_with(PROBE_PREFIX)) else {
+        if access == Access::Read && !root.stands_empty() {
+            return Err(Error::new(ErrorKind::Missing, "no shard here")
+                .at(root.url())
+                .hint("check the address; only a writer creates a shard"));
+        }
+        return Ok(None);
+    };
+    // A writer may have created it between our two looks.
+    if let Some(bytes) = blob.get(FORMAT_KEY).await? {
+        return decode(bytes);
+    }
+    if ["data/", "remap/"].iter().any(|shard| other.key.starts_with(shard)) {
+        return Err(Error::new(ErrorKind::Corrupt, "a shard without its FORMAT file")
+            .at(place)
+            .hint("restore the file from a copy"));
+    }
+    Err(Error::new(ErrorKind::Invalid, format!("it holds something else: {}", other.key))
+        .at(root.url())
+        .hint("name an empty directory for a new shard"))
+}
+
+/// Creates `FORMAT`, or takes what another opener has just created.
+async fn create_format(root: &Root, schema: Option<&Schema>, io: &Io) -> Result<Schema, Error> {
+    let Some(schema) = schema else {
+        return Err(Error::new(ErrorKind::Invalid, "a new shard needs a schema").at(root.url()));
+    };
+    let blob = root.blob();
+    check_create(&*blob, io.token()).await?;
+    let created = blob.create(FORMAT_KEY, Bytes::from(schema.encode())).await;
+    if let Ok(Create::Created) = created {
+        return Ok(schema.clone());
+    }
+    // Anything else is settled by what is there now.
+    match blob.get(FORMAT_KEY).await? {
+        Some(bytes) => Schema::decode(&bytes, true).map_err(|e| e.at(blob.place(FORMAT_KEY))),
+        None => Err(created.err().unwrap_or_else(|| {
+            Error::new(ErrorKind::Indeterminate, "the FORMAT file could not be created")
+                .at(blob.place(FORMAT_KEY))
+                .hint("retry")
+        })),
+    }
+}

@@ -1,0 +1,317 @@
+//! Owns the way of rows into parts and back: prepare, fetch, snapshot. It does not commit anything;
+//! that is [`append`](super::append).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt};
+use serde::{Deserialize, Serialize};
+
+use super::cache::PartId;
+use super::entry::Entry;
+use super::frame::damaged;
+use super::handle::{Handle, lock};
+use super::part::{self, PartRef, UPDATE_BYTES, Update};
+use super::state::{Part, State};
+use super::token::Token;
+use crate::error::{Error, ErrorKind};
+use crate::store::Access;
+
+/// Parts read or written at the same time by one call.
+const CONCURRENT: usize = 8;
+/// How often a snapshot starts again because a collector took a part of it.
+const SNAPSHOT_ATTEMPTS_MAX: u32 = 3;
+
+/// Rows made ready for an append, in nobody's sight yet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Prepared {
+    /// Uploaded under a key of its own.
+    Stored(PartRef),
+    /// The bytes of a small part, and how many updates they hold.
+    Inline(Vec<u8>, u64),
+}
+
+impl Prepared {
+    /// Returns how many updates it holds.
+    pub fn updates(&self) -> u64 {
+        match self {
+            Prepared::Stored(part) => part.updates,
+            Prepared::Inline(_, updates) => *updates,
+        }
+    }
+}
+
+impl Handle {
+    /// Consolidates updates, sorts them by key, time, diff and value (so a retraction stands right
+    /// before the insertion that replaces it), encodes them, and uploads what is too large for a log
+    /// entry. No updates, or only ones that cancel, are no parts.
+    ///
+    /// O(n log n), on the calling thread: call it from a task.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable` if a part cannot be stored; nothing is referenced then. `Invalid` on a handle
+    /// opened for reading.
+    pub async fn prepare(&self, updates: Vec<Update>) -> Result<Vec<Prepared>, Error> {
+        let inner = &*self.inner;
+        if inner.access == Access::Read {
+            return Err(Error::new(ErrorKind::Invalid, "rows for a shard opened for reading")
+                .at(inner.root.url()));
+        }
+        let updates = arrange(updates)?;
+        let bytes: usize = updates.iter().map(size).sum();
+        if updates.is_empty() {
+            return Ok(Vec::new());
+        }
+        if bytes <= inner.config.inline_bytes_max {
+            let count = updates.len() as u64;
+            return Ok(vec![Prepared::Inline(part::encode(&updates), count)]);
+        }
+        let uploads = split(&updates, inner.config.part_bytes_max).into_iter().map(|rows| {
+            let key = format!("{}/part/{}/{}", inner.name, inner.writer, Token(inner.io.token()));
+            self.upload(key, rows)
+        });
+        // In order, so that parts keep the order of rows.
+        futures::stream::iter(uploads).buffered(CONCURRENT).try_collect().await
+    }
+
+    async fn upload(&self, key: String, rows: &[Update]) -> Result<Prepared, Error> {
+        let inner = &*self.inner;
+        let times = rows.iter().map(|(_, time, _)| *time);
+        let encoded = part::encode(rows);
+        let part = PartRef {
+            bytes: encoded.len() as u64,
+            crc: crc32c::crc32c(&encoded),
+            updates: rows.len() as u64,
+            time_min: times.clone().min().unwrap_or_default(),
+            time_max: times.max().unwrap_or_default(),
+            key,
+        };
+        let bytes = Bytes::from(encoded);
+        let mut delays = inner.config.delays();
+        // The key is ours alone, so the same put again is harmless whatever the first did.
+        while let Err(e) = inner.blob.put(&part.key, bytes.clone()).await {
+            let Some(delay) = delays.next() else {
+                return Err(Error::new(ErrorKind::Unavailable, "a part cannot be stored")
+                    .at(inner.blob.place(&part.key))
+                    .hint("check the store and retry")
+                    .because(e));
+            };
+            tokio::time::sleep(delay).await;
+        }
+        lock(&inner.cache).put(PartId::Stored(part.key.clone()), Arc::new(Vec::from(bytes)));
+        Ok(Prepared::Stored(part))
+    }
+
+    /// Deletes the parts of an append that surely lost. Never call it after an unknown outcome: a
+    /// committed entry may name them. Failing leaves orphans, which cost space and nothing else.
+    pub async fn discard(&self, prepared: Vec<Prepared>) {
+        for part in prepared {
+            if let Prepared::Stored(PartRef { key, .. }) = part {
+                if let Err(e) = self.inner.blob.delete(&key).await {
+                    tracing::debug!(shard = self.inner.root.url(), error = %e, "orphan left");
+                }
+                lock(&self.inner.cache).remove(&PartId::Stored(key));
+            }
+        }
+    }
+
+    /// Returns the updates of a part whose time is in `[lower, upper)`: pass the bounds of the
+    /// part's batch. The rows share one buffer.
+    ///
+    /// # Errors
+    ///
+    /// `Missing` if it is gone: read on to a newer state, which does not name it. `Corrupt` if it is
+    /// damaged or not what the state says; else those of the store.
+    pub async fn fetch(&self, part: &Part, lower: u64, upper: u64) -> Result<Vec<Update>, Error> {
+        let id = PartId::of(part);
+        let cached = lock(&self.inner.cache).get(&id);
+        let buffer = match cached {
+            Some(buffer) => buffer,
+            None => self.read_part(part).await?,
+        };
+        check(part, &buffer)
+            .and_then(|()| part::decode(&buffer, lower, upper))
+            .map_err(|e| e.at(self.place(part)))
+    }
+
+    async fn read_part(&self, part: &Part) -> Result<Arc<Vec<u8>>, Error> {
+        let inner = &*self.inner;
+        let gone = || {
+            Error::new(ErrorKind::Missing, "a part is gone")
+                .at(self.place(part))
+                .hint("read on from the newest state; `shard verify` tells damage from collection")
+        };
+        match part {
+            Part::Stored { key, .. } => {
+                let bytes = inner.blob.get(key).await?.ok_or_else(gone)?;
+                Ok(Arc::new(Vec::from(bytes)))
+            }
+            Part::Inline { seqno, offset, bytes, .. } => {
+                let entry = inner.log.get(*seqno).await?.ok_or_else(gone)?;
+                let (_, raw) = Entry::decode(*seqno, &entry).map_err(|e| e.at(self.place(part)))?;
+                let range = usize::try_from(*offset).ok().zip(usize::try_from(*bytes).ok());
+                let rows = range.and_then(|(offset, bytes)| raw.get(offset..)?.get(..bytes));
+                let rows = rows.ok_or_else(|| {
+                    damaged("log entry", "shorter than the state says").at(self.place(part))
+                })?;
+                Ok(Arc::new(rows.to_vec()))
+            }
+        }
+    }
+
+    fn place(&self, part: &Part) -> String {
+        match part {
+            Part::Stored { key, .. } => self.inner.blob.place(key),
+            Part::Inline { seqno, .. } => self.inner.log.place(*seqno),
+        }
+    }
+
+    /// Returns the collection as of a time: every `(key, value)` with its count, consolidated, with
+    /// that time, sorted by key and value. The whole collection is in memory at once.
+    ///
+    /// Takes no lease: if a part is gone it starts again from the newest state, three times.
+    ///
+    /// # Errors
+    ///
+    /// `Invalid` unless `since <= as_of < upper`, naming the three; else as [`fetch`](Handle::fetch).
+    pub async fn snapshot(&self, as_of: u64) -> Result<Vec<Update>, Error> {
+        let mut state = self.state();
+        if as_of >= state.upper {
+            state = self.refresh().await?;
+        }
+        let mut attempt = 1;
+        loop {
+            let (since, upper) = (state.since, state.upper);
+            if as_of < since || as_of >= upper {
+                let what = format!("no snapshot as of {as_of}: since is {since}, upper is {upper}");
+                return Err(Error::new(ErrorKind::Invalid, what)
+                    .at(self.inner.root.url())
+                    .hint("ask for a time from since to below upper"));
+            }
+            match self.fold(&state, as_of).await {
+                Err(e) if e.kind() == ErrorKind::Missing && attempt < SNAPSHOT_ATTEMPTS_MAX => {
+                    attempt += 1;
+                    state = self.refresh().await?;
+                }
+                result => return result,
+            }
+        }
+    }
+
+    async fn fold(&self, state: &State, as_of: u64) -> Result<Vec<Update>, Error> {
+        let parts = state
+            .batches
+            .iter()
+            .filter(|batch| batch.lower <= as_of)
+            .flat_map(|batch| batch.parts.iter().map(move |part| (batch, part)));
+        let fetches = parts.map(|(batch, part)| {
+            // At or beyond as_of + 1 no row is needed; as_of < upper, so this does not overflow.
+            self.fetch(part, batch.lower, batch.upper.min(as_of + 1))
+        });
+        let mut fetched = futures::stream::iter(fetches).buffer_unordered(CONCURRENT);
+        let mut counts: BTreeMap<_, isize> = BTreeMap::new();
+        while let Some(rows) = fetched.try_next().await? {
+            for (data, _, diff) in rows {
+                let count = counts.entry(data).or_default();
+                *count = count.checked_add(diff).ok_or_else(too_many)?;
+            }
+        }
+        let live = counts.into_iter().filter(|(_, count)| *count != 0);
+        Ok(live.map(|(data, count)| (data, as_of, count)).collect())
+    }
+}
+
+fn too_many() -> Error {
+    Error::new(ErrorKind::Corrupt, "a row whose count does not fit 64 bits")
+}
+
+/// Checks the bytes of a part against what the state says of it.
+pub(super) fn check(part: &Part, bytes: &[u8]) -> Result<(), Error> {
+    if bytes.len() as u64 != part.bytes() || crc32c::crc32c(bytes) != part.crc() {
+        return Err(damaged("part", "its length or checksum is not what its entry says"));
+    }
+    let updates = part::PartHeader::decode(bytes)?.updates;
+    if updates != part.updates() {
+        return Err(damaged("part", format!("{updates} updates, not {}", part.updates())));
+    }
+    Ok(())
+}
+
+/// Returns how many bytes an update takes in a part.
+fn size(update: &Update) -> usize {
+    let ((key, value), _, _) = update;
+    key.as_bytes().len() + value.as_bytes().len() + UPDATE_BYTES
+}
+
+/// Sums the diffs of equal rows, drops zeros, and brings the rest into the order of a part.
+fn arrange(mut updates: Vec<Update>) -> Result<Vec<Update>, Error> {
+    updates.sort_unstable_by(|(a, a_time, _), (b, b_time, _)| (a, a_time).cmp(&(b, b_time)));
+    let mut kept: Vec<Update> = Vec::with_capacity(updates.len());
+    for (data, time, diff) in updates {
+        match kept.last_mut() {
+            Some((last, last_time, sum)) if *last == data && *last_time == time => {
+                *sum = sum.checked_add(diff).ok_or_else(too_many)?;
+            }
+            _ => {
+                kept.push((data, time, diff));
+            }
+        }
+    }
+    kept.retain(|(_, _, diff)| *diff != 0);
+    kept.sort_unstable_by(|((a, v), s, d), ((b, w), t, e)| (a, s, d, v).cmp(&(b, t, e, w)));
+    Ok(kept)
+}
+
+/// Cuts updates into runs of at most so many bytes, one update at the least.
+fn split(updates: &[Update], bytes_max: usize) -> Vec<&[Update]> {
+    let (mut runs, mut start, mut bytes) = (Vec::new(), 0, 0);
+    for (index, update) in updates.iter().enumerate() {
+        let more = size(update);
+        if index > start && bytes + more > bytes_max {
+            runs.push(&updates[start..index]);
+            (start, bytes) = (index, 0);
+        }
+        bytes += more;
+    }
+    runs.push(&updates[start..]);
+    runs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::packed::Encoded;
+
+    fn row(key: &str, value: &str, time: u64, diff: isize) -> Update {
+        let bytes = |text: &str| Encoded::from_bytes(text.as_bytes().to_vec());
+        ((bytes(key), bytes(value)), time, diff)
+    }
+
+    #[test]
+    fn arrange_puts_a_retraction_before_its_insertion_and_drops_what_cancels() {
+        let rows = vec![
+            row("k", "a", 2, 1),
+            row("k", "b", 1, 1),
+            row("k", "z", 2, -1),
+            row("j", "x", 1, 1),
+            row("j", "x", 1, -1),
+            row("k", "b", 1, 1),
+        ];
+        let expected = vec![row("k", "b", 1, 2), row("k", "z", 2, -1), row("k", "a", 2, 1)];
+        assert_eq!(arrange(rows).unwrap(), expected);
+    }
+
+    #[test]
+    fn split_keeps_every_row_and_the_bound() {
+        let rows: Vec<_> = (0..10).map(|n| row(&n.to_string(), "four", n, 1)).collect();
+        let one = size(&rows[0]);
+        assert_eq!(
+            split(&rows, 3 * one).iter().map(|run| run.len()).collect::<Vec<_>>(),
+            [3, 3, 3, 1]
+        );
+        assert_eq!(split(&rows, 1).len(), 10);
+        assert_eq!(split(&rows, usize::MAX).concat(), rows);
+    }
+}

@@ -1,0 +1,273 @@
+//! Owns addresses (`file:`, `mem:`, `s3:`, `gs:`, `az:`) and the [`Root`] they open. It does not
+//! look inside a root; that is [`shard`](crate::shard).
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use object_store::local::LocalFileSystem;
+use object_store::memory::InMemory;
+
+use super::fault::FaultyStore;
+use super::object::sync_directory;
+use super::{Blob, Consensus, Faults, ObjectBlob};
+use crate::error::{Error, ErrorKind};
+
+/// What a program means to do with a root.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Look only: nothing is created and nothing is written.
+    Read,
+    /// Write too, and create what is not there.
+    Write,
+}
+
+/// Where the logs of a root come from.
+pub(super) trait Store: Send + Sync {
+    fn blob(&self) -> Arc<dyn Blob>;
+    fn log(&self, shard: &str) -> Arc<dyn Consensus>;
+}
+
+impl Store for ObjectBlob {
+    fn blob(&self) -> Arc<dyn Blob> {
+        Arc::new(self.clone())
+    }
+
+    fn log(&self, shard: &str) -> Arc<dyn Consensus> {
+        Arc::new(ObjectBlob::log(self, shard))
+    }
+}
+
+/// A place that holds shards; cheap to clone, and clones share it.
+#[derive(Clone)]
+pub struct Root {
+    store: Arc<dyn Store>,
+    url: String,
+    /// Whether a root without a single key exists: a directory does, a prefix of a bucket does not.
+    stands_empty: bool,
+}
+
+impl Root {
+    /// Opens `file:DIR`, a bare path, `mem:`, `s3://BUCKET/PREFIX`, `gs://BUCKET/PREFIX` or
+    /// `az://CONTAINER/PREFIX`.
+    ///
+    /// A writer creates DIR, durably; a reader creates nothing. `mem:` is a fresh store of its own
+    /// at each call: clone the root to share it. Credentials of a cloud come from its environment
+    /// variables.
+    ///
+    /// # Errors
+    ///
+    /// `Missing` if a reader names a directory that is not there; `Invalid` for an address that
+    /// cannot be one, or a path that is no directory; `Unsupported` for a cloud this program was
+    /// built without; `Unavailable` if DIR cannot be made.
+    pub fn open(url: &str, access: Access) -> Result<Root, Error> {
+        if url == "mem:" {
+            return Ok(Root::from_object_store(Arc::new(InMemory::new()), "mem:"));
+        }
+        if let Some(path) = url.strip_prefix("file:") {
+            return Root::open_directory(
+                Path::new(path.strip_prefix("//").unwrap_or(path)),
+                access,
+            );
+        }
+        match url.split_once("://").map(|(scheme, _)| scheme) {
+            Some("s3" | "s3a") => cloud::s3(url),
+            Some("gs") => cloud::gs(url),
+            Some("az" | "abfs" | "abfss") => cloud::az(url),
+            Some(scheme) => Err(Error::new(
+                ErrorKind::Invalid,
+                format!("no kind of store is called \"{scheme}:\""),
+            )
+            .at(url)
+            .hint("use file:DIR, mem:, s3://, gs:// or az://")),
+            None => Root::open_directory(Path::new(url), access),
+        }
+    }
+
+    /// Wraps an `object_store` of the caller's; `url` is what errors call it. Conditional puts go to
+    /// it too, so it must not retry them.
+    pub fn from_object_store(store: Arc<dyn object_store::ObjectStore>, url: &str) -> Root {
+        let blob = ObjectBlob::new(Arc::clone(&store), store, url);
+        Root { store: Arc::new(blob), url: url.to_string(), stands_empty: true }
+    }
+
+    /// Returns this root seen through a fault plan, for tests: see [`Faults`].
+    pub fn with_faults(&self, faults: Arc<Faults>) -> Root {
+        let store = Arc::new(FaultyStore::new(Arc::clone(&self.store), faults));
+        Root { store, ..self.clone() }
+    }
+
+    /// Returns the address it was opened with.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Returns its keys and bytes.
+    pub fn blob(&self) -> Arc<dyn Blob> {
+        self.store.blob()
+    }
+
+    /// Returns the log of one of its shards.
+    pub fn log(&self, shard: &str) -> Arc<dyn Consensus> {
+        self.store.log(shard)
+    }
+
+    /// Whether this root is there even when it holds no key.
+    pub(crate) fn stands_empty(&self) -> bool {
+        self.stands_empty
+    }
+
+    fn open_directory(path: &Path, access: Access) -> Result<Root, Error> {
+        let at = path.display().to_string();
+        let trouble = |e: std::io::Error| {
+            Error::new(ErrorKind::Unavailable, format!("the directory cannot be opened: {e}"))
+                .at(&at)
+                .hint("check the path and its permissions")
+                .because(e)
+        };
+        if at.is_empty() {
+            return Err(Error::new(ErrorKind::Invalid, "an address without a path")
+                .at("file:")
+                .hint("write file:DIR"));
+        }
+        match std::fs::metadata(path) {
+            Ok(found) if !found.is_dir() => {
+                return Err(Error::new(ErrorKind::Invalid, "not a directory")
+                    .at(&at)
+                    .hint("name a directory for the shard"));
+            }
+            Ok(_) => {}
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => match access {
+                Access::Read => {
+                    return Err(Error::new(ErrorKind::Missing, "no shard here")
+                        .at(&at)
+                        .hint("check the address; only a writer creates a shard"));
+                }
+                Access::Write => create_directory(path).map_err(trouble)?,
+            },
+            Err(e) if e.kind() == std::io::ErrorKind::NotADirectory => {
+                return Err(Error::new(ErrorKind::Invalid, "a part of the path is a file")
+                    .at(&at)
+                    .hint("name a directory for the shard"));
+            }
+            Err(e) => return Err(trouble(e)),
+        }
+        let path = path.canonicalize().map_err(trouble)?;
+        let store = LocalFileSystem::new_with_prefix(&path).map_err(|e| {
+            Error::new(ErrorKind::Unavailable, "the directory cannot be opened").at(&at).because(e)
+        })?;
+        let store = Arc::new(store.with_fsync(true));
+        let shown = format!("{}/", at.trim_end_matches('/'));
+        let blob = ObjectBlob::new(Arc::clone(&store) as _, store, shown).in_directory(path);
+        Ok(Root { store: Arc::new(blob), url: format!("file:{at}"), stands_empty: true })
+    }
+}
+
+impl fmt::Debug for Root {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Root").field(&self.url).finish()
+    }
+}
+
+/// Creates a directory and its parents, and syncs the directory above each one made: without that
+/// a power loss can take the whole root with it.
+fn create_directory(path: &Path) -> std::io::Result<()> {
+    let absolute = std::path::absolute(path)?;
+    let made: Vec<PathBuf> =
+        absolute.ancestors().take_while(|p| !p.exists()).map(PathBuf::from).collect();
+    std::fs::create_dir_all(&absolute)?;
+    for parent in made.iter().rev().filter_map(|path| path.parent()) {
+        sync_directory(parent)?;
+    }
+    Ok(())
+}
+
+mod cloud {
+    //! One function per cloud: the store itself if its cargo feature is on, else who to ask.
+
+    use super::{Error, ErrorKind, Root};
+
+    #[cfg(any(feature = "aws", feature = "gcp", feature = "azure"))]
+    mod open {
+        use std::sync::Arc;
+
+        use object_store::path::Path;
+        use object_store::prefix::PrefixStore;
+        use object_store::{ObjectStore, RetryConfig};
+
+        use super::super::ObjectBlob;
+        use super::{Error, ErrorKind, Root};
+
+        /// Opens a store twice, with retries for unique keys and without for conditional puts.
+        pub(super) fn twice<S: ObjectStore>(
+            url: &str,
+            build: impl Fn(RetryConfig) -> object_store::Result<S>,
+        ) -> Result<Root, Error> {
+            let prefix = url
+                .split_once("://")
+                .and_then(|(_, rest)| rest.split_once('/'))
+                .map_or("", |(_, prefix)| prefix.trim_matches('/'));
+            let open = |retry| {
+                build(retry).map(|s| Arc::new(PrefixStore::new(s, Path::from(prefix)))).map_err(
+                    |e| {
+                        Error::new(ErrorKind::Invalid, format!("the store cannot be set up: {e}"))
+                            .at(url)
+                            .hint("check the address and the cloud's environment variables")
+                            .because(e)
+                    },
+                )
+            };
+            let store = open(RetryConfig::default())?;
+            let conditional = open(RetryConfig { max_retries: 0, ..RetryConfig::default() })?;
+            let place = format!("{}/", url.trim_end_matches('/'));
+            let blob = ObjectBlob::new(store, conditional, place);
+            Ok(Root { store: Arc::new(blob), url: url.to_string(), stands_empty: false })
+        }
+    }
+
+    #[cfg(feature = "aws")]
+    pub(super) fn s3(url: &str) -> Result<Root, Error> {
+        use object_store::aws::AmazonS3Builder;
+        open::twice(url, |retry| {
+            AmazonS3Builder::from_env().with_url(url).with_retry(retry).build()
+        })
+    }
+
+    #[cfg(feature = "gcp")]
+    pub(super) fn gs(url: &str) -> Result<Root, Error> {
+        use object_store::gcp::GoogleCloudStorageBuilder;
+        open::twice(url, |retry| {
+            GoogleCloudStorageBuilder::from_env().with_url(url).with_retry(retry).build()
+        })
+    }
+
+    #[cfg(feature = "azure")]
+    pub(super) fn az(url: &str) -> Result<Root, Error> {
+        use object_store::azure::MicrosoftAzureBuilder;
+        open::twice(url, |retry| {
+            MicrosoftAzureBuilder::from_env().with_url(url).with_retry(retry).build()
+        })
+    }
+
+    #[cfg(not(feature = "aws"))]
+    pub(super) fn s3(url: &str) -> Result<Root, Error> {
+        without(url, "aws")
+    }
+
+    #[cfg(not(feature = "gcp"))]
+    pub(super) fn gs(url: &str) -> Result<Root, Error> {
+        without(url, "gcp")
+    }
+
+    #[cfg(not(feature = "azure"))]
+    pub(super) fn az(url: &str) -> Result<Root, Error> {
+        without(url, "azure")
+    }
+
+    #[cfg(not(all(feature = "aws", feature = "gcp", feature = "azure")))]
+    fn without(url: &str, feature: &str) -> Result<Root, Error> {
+        Err(Error::new(ErrorKind::Unsupported, "this program was built without that cloud")
+            .at(url)
+            .hint(format!("build it with the cargo feature \"{feature}\"")))
+    }
+}

@@ -1,0 +1,148 @@
+//! Owns what a shard stands on: write-once bytes ([`Blob`]), numbered create-if-absent entries
+//! ([`Consensus`]), and the [`Root`] that holds both. It knows nothing of what the bytes mean; that
+//! is [`shard`](crate::shard).
+//!
+//! # Errors
+//!
+//! A failed read is [`Unavailable`](crate::ErrorKind::Unavailable). A failed write is `Unavailable`
+//! only if it surely was not applied; everything else is
+//! [`Indeterminate`](crate::ErrorKind::Indeterminate), and may even be applied later.
+
+mod fault;
+mod location;
+mod object;
+mod probe;
+
+use std::fmt;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use crate::error::Error;
+
+pub use fault::{Action, Fault, Faults, Operation, Report};
+pub use location::{Access, Root};
+pub use object::ObjectBlob;
+pub(crate) use probe::check_create;
+pub use probe::{Probed, probe};
+
+/// What a create-if-absent did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Create {
+    /// Nothing was there; now these bytes are.
+    Created,
+    /// The store says that something is there already. It may be our own earlier attempt, and on
+    /// some stores nothing at all: read it back before believing it.
+    Exists,
+}
+
+/// One key that a listing found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// The key, relative to the root.
+    pub key: String,
+    /// How many bytes it holds.
+    pub bytes: u64,
+}
+
+/// Write-once bytes under keys relative to a root.
+///
+/// Reads must see every write that returned before they began.
+#[async_trait]
+pub trait Blob: fmt::Debug + Send + Sync {
+    /// Stores bytes durably under a key that only this call ever writes.
+    ///
+    /// # Errors
+    ///
+    /// As the module says. Repeating a failed put with the same bytes is harmless.
+    async fn put(&self, key: &str, bytes: Bytes) -> Result<(), Error>;
+
+    /// Stores bytes durably under a key if nothing is there.
+    ///
+    /// # Errors
+    ///
+    /// As the module says.
+    async fn create(&self, key: &str, bytes: Bytes) -> Result<Create, Error>;
+
+    /// Returns the bytes of a key, or `None` if there is no such key.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable`.
+    async fn get(&self, key: &str) -> Result<Option<Bytes>, Error>;
+
+    /// Returns the keys inside a folder (`"data/part"`; `""` is the root), at any depth, sorted, at
+    /// most `limit` of them (which ones, if there are more, is not said).
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable`.
+    async fn list(&self, folder: &str, limit: usize) -> Result<Vec<Listed>, Error>;
+
+    /// Deletes a key; a key that is not there is fine.
+    ///
+    /// # Errors
+    ///
+    /// As the module says.
+    async fn delete(&self, key: &str) -> Result<(), Error>;
+
+    /// Names a key for people: a path or an address.
+    fn place(&self, key: &str) -> String;
+}
+
+/// The entries of one log, numbered from 1, each created at most once.
+///
+/// The floor is a durable mark below which entries may be gone. It is raised *before* anything is
+/// deleted, so who creates an entry and then reads a floor below it knows that the entry was never
+/// deleted before.
+#[async_trait]
+pub trait Consensus: fmt::Debug + Send + Sync {
+    /// Creates entry `seqno` durably if it is not there. Never retried inside: a retry can turn our
+    /// own success into [`Create::Exists`].
+    ///
+    /// # Errors
+    ///
+    /// As the module says.
+    async fn create(&self, seqno: u64, entry: Bytes) -> Result<Create, Error>;
+
+    /// Returns entry `seqno`, or `None` if it is not there (not yet, or not any more).
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable`.
+    async fn get(&self, seqno: u64) -> Result<Option<Bytes>, Error>;
+
+    /// Returns the highest floor; 0 if there is none.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable`.
+    async fn floor(&self) -> Result<u64, Error>;
+
+    /// Makes the floor at least `seqno`, durably: entries up to and including it may go.
+    ///
+    /// # Errors
+    ///
+    /// As the module says.
+    async fn raise_floor(&self, seqno: u64) -> Result<(), Error>;
+
+    /// Deletes entry `seqno`, which must not lie above the floor.
+    ///
+    /// # Errors
+    ///
+    /// As the module says.
+    async fn delete(&self, seqno: u64) -> Result<(), Error>;
+
+    /// Makes every entry that can be seen durable: on a local disk another process may see an entry
+    /// before its directory is synced.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable`; after a failed sync always, since the disk may have dropped what it could not
+    /// write and a second sync would then lie.
+    async fn sync_head(&self) -> Result<(), Error>;
+
+    /// Names an entry for people.
+    fn place(&self, seqno: u64) -> String;
+}

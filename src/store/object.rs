@@ -1,0 +1,232 @@
+//! Owns [`Blob`] and [`Consensus`] over any `object_store`: the layout of keys and how its errors
+//! read. It does not choose the store; that is [`location`](super::location).
+//!
+//! ```text
+//! <root>/FORMAT
+//! <root>/<shard>/log/<seqno:020>                   the only commit point
+//! <root>/<shard>/floor/<seqno:020>                 empty; created before entries <= seqno go
+//! <root>/<shard>/rollup/<seqno:020>-<token:032x>
+//! <root>/<shard>/part/<writer:032x>/<token:032x>
+//! ```
+
+use std::path::{Path as FilePath, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::StreamExt;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions};
+
+use super::{Blob, Consensus, Create, Listed};
+use crate::error::{Error, ErrorKind};
+
+/// A [`Blob`] over an `object_store`.
+#[derive(Clone, Debug)]
+pub struct ObjectBlob {
+    /// For puts of unique keys, reads, lists: may retry inside.
+    store: Arc<dyn ObjectStore>,
+    /// For conditional puts: must not retry inside.
+    conditional: Arc<dyn ObjectStore>,
+    place: String,
+    directory: Option<PathBuf>,
+}
+
+impl ObjectBlob {
+    /// Wraps a store. `conditional` is the same store with retries off; `place` is the address that
+    /// errors name keys under, ending in its separator.
+    pub fn new(
+        store: Arc<dyn ObjectStore>,
+        conditional: Arc<dyn ObjectStore>,
+        place: impl Into<String>,
+    ) -> ObjectBlob {
+        ObjectBlob { store, conditional, place: place.into(), directory: None }
+    }
+
+    /// Says that the store is this local directory, so that its log can be synced.
+    pub fn in_directory(mut self, directory: impl Into<PathBuf>) -> ObjectBlob {
+        self.directory = Some(directory.into());
+        self
+    }
+
+    /// Returns the log of a shard in this store.
+    pub fn log(&self, shard: &str) -> ObjectLog {
+        ObjectLog { blob: self.clone(), shard: shard.to_string(), poisoned: AtomicBool::new(false) }
+    }
+
+    fn read_failed(&self, error: object_store::Error, key: &str) -> Error {
+        Error::new(ErrorKind::Unavailable, format!("the store cannot be read: {}", cause(&error)))
+            .at(self.place(key))
+            .hint("check the store and retry")
+            .because(error)
+    }
+
+    fn write_failed(&self, error: object_store::Error, key: &str) -> Error {
+        use object_store::Error as E;
+        // Only what the store refused before it could apply anything is surely not applied.
+        let kind = match &error {
+            E::InvalidPath { .. }
+            | E::NotSupported { .. }
+            | E::NotImplemented { .. }
+            | E::PermissionDenied { .. }
+            | E::Unauthenticated { .. }
+            | E::UnknownConfigurationKey { .. } => ErrorKind::Unavailable,
+            _ => ErrorKind::Indeterminate,
+        };
+        Error::new(kind, format!("a write to the store failed: {}", cause(&error)))
+            .at(self.place(key))
+            .hint("check the store and retry")
+            .because(error)
+    }
+}
+
+/// Returns the innermost cause as text: the outer ones repeat the path and the store's name.
+fn cause(error: &dyn std::error::Error) -> String {
+    let mut innermost = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost.to_string()
+}
+
+#[async_trait]
+impl Blob for ObjectBlob {
+    async fn put(&self, key: &str, bytes: Bytes) -> Result<(), Error> {
+        match self.store.put(&Path::from(key), bytes.into()).await {
+            Ok(_) => Ok(()),
+            Err(e) => Err(self.write_failed(e, key)),
+        }
+    }
+
+    async fn create(&self, key: &str, bytes: Bytes) -> Result<Create, Error> {
+        use object_store::Error as E;
+        let options = PutOptions::from(PutMode::Create);
+        match self.conditional.put_opts(&Path::from(key), bytes.into(), options).await {
+            Ok(_) => Ok(Create::Created),
+            Err(E::AlreadyExists { .. } | E::Precondition { .. }) => Ok(Create::Exists),
+            Err(e) => Err(self.write_failed(e, key)),
+        }
+    }
+
+    async fn get(&self, key: &str) -> Result<Option<Bytes>, Error> {
+        let result = match self.store.get(&Path::from(key)).await {
+            Ok(found) => found.bytes().await,
+            Err(e) => Err(e),
+        };
+        match result {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(e) => Err(self.read_failed(e, key)),
+        }
+    }
+
+    async fn list(&self, folder: &str, limit: usize) -> Result<Vec<Listed>, Error> {
+        let prefix = Path::from(folder);
+        let mut found = self.store.list(Some(&prefix)).take(limit);
+        let mut keys = Vec::new();
+        while let Some(meta) = found.next().await {
+            match meta {
+                Ok(meta) => keys.push(Listed { key: meta.location.into(), bytes: meta.size }),
+                // Deleted while we walked, as a collector may: it is simply not listed.
+                Err(object_store::Error::NotFound { .. }) => {}
+                Err(e) => return Err(self.read_failed(e, folder)),
+            }
+        }
+        keys.sort_by(|a, b| a.key.cmp(&b.key));
+        Ok(keys)
+    }
+
+    async fn delete(&self, key: &str) -> Result<(), Error> {
+        match self.store.delete(&Path::from(key)).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(e) => Err(self.write_failed(e, key)),
+        }
+    }
+
+    fn place(&self, key: &str) -> String {
+        format!("{}{key}", self.place)
+    }
+}
+
+/// A [`Consensus`] whose entries are objects created if absent.
+#[derive(Debug)]
+pub struct ObjectLog {
+    blob: ObjectBlob,
+    shard: String,
+    poisoned: AtomicBool,
+}
+
+impl ObjectLog {
+    fn entry(&self, seqno: u64) -> String {
+        format!("{}/log/{seqno:020}", self.shard)
+    }
+}
+
+#[async_trait]
+impl Consensus for ObjectLog {
+    async fn create(&self, seqno: u64, entry: Bytes) -> Result<Create, Error> {
+        self.blob.create(&self.entry(seqno), entry).await
+    }
+
+    async fn get(&self, seqno: u64) -> Result<Option<Bytes>, Error> {
+        self.blob.get(&self.entry(seqno)).await
+    }
+
+    async fn floor(&self) -> Result<u64, Error> {
+        let marks = self.blob.list(&format!("{}/floor", self.shard), usize::MAX).await?;
+        // A name that is no number is none of ours; `verify` lists it.
+        let numbers = marks.iter().filter_map(|mark| mark.key.rsplit('/').next()?.parse().ok());
+        Ok(numbers.max().unwrap_or(0))
+    }
+
+    async fn raise_floor(&self, seqno: u64) -> Result<(), Error> {
+        let key = format!("{}/floor/{seqno:020}", self.shard);
+        match self.blob.create(&key, Bytes::new()).await? {
+            Create::Created => Ok(()),
+            // Somebody else's mark is as good as ours, once it is surely there.
+            Create::Exists => match self.blob.get(&key).await? {
+                Some(_) => Ok(()),
+                None => Err(Error::new(ErrorKind::Indeterminate, "a floor mark was not stored")
+                    .at(self.blob.place(&key))
+                    .hint("retry")),
+            },
+        }
+    }
+
+    async fn delete(&self, seqno: u64) -> Result<(), Error> {
+        self.blob.delete(&self.entry(seqno)).await
+    }
+
+    async fn sync_head(&self) -> Result<(), Error> {
+        let Some(directory) = &self.blob.directory else { return Ok(()) };
+        let log = directory.join(&self.shard).join("log");
+        let failed = |what: String| {
+            Error::new(ErrorKind::Unavailable, what)
+                .at(log.display().to_string())
+                .hint("check the disk, then open the shard again")
+        };
+        if self.poisoned.load(Ordering::Acquire) {
+            return Err(failed("an earlier sync of the log failed".into()));
+        }
+        let path = log.clone();
+        let synced = tokio::task::spawn_blocking(move || sync_directory(&path)).await;
+        match synced {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(e)) => {
+                self.poisoned.store(true, Ordering::Release);
+                Err(failed(format!("the log cannot be synced: {e}")).because(e))
+            }
+            Err(e) => Err(failed("the sync of the log was stopped".into()).because(e)),
+        }
+    }
+
+    fn place(&self, seqno: u64) -> String {
+        self.blob.place(&self.entry(seqno))
+    }
+}
+
+/// Makes the names inside a directory durable. Only Unix can: elsewhere it does nothing.
+pub(super) fn sync_directory(path: &FilePath) -> std::io::Result<()> {
+    if cfg!(unix) { std::fs::File::open(path)?.sync_all() } else { Ok(()) }
+}
