@@ -142,12 +142,10 @@ fn feed(text: &str) -> Result<FeedName, String> {
         return Ok(FeedName::Git(path.to_string()));
     }
     match scheme(text) {
-        Some(scheme @ ("kafka" | "postgres" | "postgresql" | "planetscale")) => Err(format!(
-            "{scheme}:// feeds are not supported yet; use a path, - or git:PATH"
-        )),
-        Some(scheme) => Err(format!(
-            "{scheme}:// is no feed; use a path, - or git:PATH"
-        )),
+        Some(scheme @ ("kafka" | "postgres" | "postgresql" | "planetscale")) => {
+            Err(format!("{scheme}:// feeds are not supported yet; use a path, - or git:PATH"))
+        }
+        Some(scheme) => Err(format!("{scheme}:// is no feed; use a path, - or git:PATH")),
         None if text.is_empty() => Err("an empty path".to_string()),
         None => Ok(FeedName::Lines(text.to_string())),
     }

@@ -57,11 +57,7 @@ impl<'a> Reader<'a> {
     pub fn new(text: &'a str, scratch: &'a mut Scratch) -> Self {
         scratch.names.clear();
         scratch.members.clear();
-        Reader {
-            text,
-            at: 0,
-            scratch,
-        }
+        Reader { text, at: 0, scratch }
     }
 
     /// Returns the next byte that is not white space, without taking it.
@@ -81,11 +77,7 @@ impl<'a> Reader<'a> {
 
     /// Takes the next byte, which must be `wanted`.
     pub fn expect(&mut self, wanted: u8, what: &'static str) -> Result<(), Syntax> {
-        if self.take(wanted) {
-            Ok(())
-        } else {
-            Err(self.wrong(what))
-        }
+        if self.take(wanted) { Ok(()) } else { Err(self.wrong(what)) }
     }
 
     /// Reads the end of the text.
@@ -199,11 +191,8 @@ impl<'a> Reader<'a> {
     fn object(&mut self, out: &mut String, depth: usize) -> Result<(), Syntax> {
         self.deeper(depth)?;
         self.at += 1;
-        let (members, names, start) = (
-            self.scratch.members.len(),
-            self.scratch.names.len(),
-            out.len(),
-        );
+        let (members, names, start) =
+            (self.scratch.members.len(), self.scratch.names.len(), out.len());
         out.push('{');
         if !self.take(b'}') {
             loop {
@@ -324,10 +313,7 @@ impl Scratch {
     fn sort(&mut self, first: usize, start: usize, out: &mut String) {
         let (names, members) = (&self.names, &mut self.members[first..]);
         let name = |member: &Member| &names.as_bytes()[member.name.clone()];
-        if members
-            .windows(2)
-            .all(|pair| name(&pair[0]) < name(&pair[1]))
-        {
+        if members.windows(2).all(|pair| name(&pair[0]) < name(&pair[1])) {
             return;
         }
         // Stable, so that the last of equal names in the text is the last of its run here.

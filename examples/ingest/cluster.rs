@@ -21,9 +21,7 @@ pub fn config(args: &Args) -> Result<Config, String> {
     let communication = if processes > 1 {
         let addresses = match &args.hostfile {
             Some(path) => addresses(path, processes)?,
-            None => (0..processes)
-                .map(|index| format!("localhost:{}", PORT + index))
-                .collect(),
+            None => (0..processes).map(|index| format!("localhost:{}", PORT + index)).collect(),
         };
         CommunicationConfig::Cluster {
             threads,
@@ -37,10 +35,7 @@ pub fn config(args: &Args) -> Result<Config, String> {
     } else {
         CommunicationConfig::Thread
     };
-    Ok(Config {
-        communication,
-        worker: WorkerConfig::default(),
-    })
+    Ok(Config { communication, worker: WorkerConfig::default() })
 }
 
 fn addresses(path: &str, processes: usize) -> Result<Vec<String>, String> {

@@ -51,15 +51,7 @@ pub struct Batch<S> {
 
 impl<S: Sink> Batch<S> {
     pub fn new(sink: S, skip_below: u64, counts: Arc<Counts>) -> Batch<S> {
-        Batch {
-            sink,
-            rows: Vec::new(),
-            bytes: 0,
-            skip_below,
-            boundary: 0,
-            told: 0,
-            counts,
-        }
+        Batch { sink, rows: Vec::new(), bytes: 0, skip_below, boundary: 0, told: 0, counts }
     }
 
     /// Adds a row. O(1), and a send when the batch is full.

@@ -62,11 +62,10 @@ impl Source for Feed {
         std::mem::forget(abandon);
         match ended {
             Some(Ok(end)) => end,
-            Some(Err(e)) => Err(Error::new(
-                ErrorKind::Unavailable,
-                "the thread that reads the feed panicked",
-            )
-            .because(e)),
+            Some(Err(e)) => {
+                Err(Error::new(ErrorKind::Unavailable, "the thread that reads the feed panicked")
+                    .because(e))
+            }
             None => Err(stopped()),
         }
     }

@@ -168,9 +168,7 @@ pub fn next_record(output: &mut impl BufRead) -> Result<Option<Record>, String> 
 
 fn next_field(output: &mut impl BufRead) -> Result<Option<Vec<u8>>, String> {
     let mut field = Vec::new();
-    output
-        .read_until(0, &mut field)
-        .map_err(|e| e.to_string())?;
+    output.read_until(0, &mut field).map_err(|e| e.to_string())?;
     match field.pop() {
         None => Ok(None),
         Some(0) => Ok(Some(field)),

@@ -35,10 +35,7 @@ pub struct Repository {
 impl Repository {
     /// Opens the repository that `path` is, or is in.
     pub fn open(path: &str) -> Result<Repository, Error> {
-        let mut repository = Repository {
-            path: path.to_string(),
-            head: String::new(),
-        };
+        let mut repository = Repository { path: path.to_string(), head: String::new() };
         let shallow = repository.ask(&["rev-parse", "--is-shallow-repository"])?;
         let shallow = shallow.map_err(|said| {
             let what = format!("not a git repository: {said}");
@@ -50,7 +47,8 @@ impl Repository {
                 .at(repository.place())
                 .hint("run git fetch --unshallow in it and rerun"));
         }
-        let head = repository.ask(&["rev-parse", "--verify", "--end-of-options", "HEAD^{commit}"])?;
+        let head =
+            repository.ask(&["rev-parse", "--verify", "--end-of-options", "HEAD^{commit}"])?;
         repository.head = head.map_err(|_| {
             Error::new(ErrorKind::Invalid, "HEAD names no commit")
                 .at(repository.place())
@@ -95,9 +93,7 @@ impl Repository {
 
     /// Returns an error about this repository.
     pub fn wrong(&self, kind: ErrorKind, what: &str) -> Error {
-        Error::new(kind, what)
-            .at(self.place())
-            .hint("check the repository with git fsck and rerun")
+        Error::new(kind, what).at(self.place()).hint("check the repository with git fsck and rerun")
     }
 
     fn place(&self) -> String {
@@ -142,12 +138,7 @@ impl Repository {
         let stderr = child.stderr.take().map(keep_stderr);
         let place = self.place();
         let name = format!("git {}", args[0]);
-        Ok(Running {
-            child,
-            stderr,
-            name,
-            place,
-        })
+        Ok(Running { child, stderr, name, place })
     }
 
     fn missing(&self, e: std::io::Error) -> Error {

@@ -51,10 +51,7 @@ impl Input {
         }
         let named = std::fs::metadata(path);
         if !named.is_ok_and(|named| same_file(&opened, &named)) {
-            let error = Error::new(
-                ErrorKind::Invalid,
-                "the followed file was replaced or removed",
-            );
+            let error = Error::new(ErrorKind::Invalid, "the followed file was replaced or removed");
             return Err(error.at(path).hint(CHANGED));
         }
         Ok(())

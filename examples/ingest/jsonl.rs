@@ -47,20 +47,12 @@ pub struct Bad {
 impl Bad {
     pub fn new(what: impl Into<String>, hint: &'static str) -> Bad {
         let what = what.into();
-        Bad {
-            what,
-            hint,
-            key: None,
-            offset: None,
-        }
+        Bad { what, hint, key: None, offset: None }
     }
 
     /// A line over [`LINE_BYTES_MAX`].
     pub fn too_long() -> Bad {
-        Bad::new(
-            "a line longer than 16 MiB",
-            "split the value or store a reference to it",
-        )
+        Bad::new("a line longer than 16 MiB", "split the value or store a reference to it")
     }
 }
 
@@ -205,10 +197,7 @@ impl Members {
         }
         match whole(&self.texts[slot]) {
             Some(number) if number <= max => Ok(Some(number)),
-            _ => Err(Bad::new(
-                what,
-                "write it as digits, without sign, point or quotes",
-            )),
+            _ => Err(Bad::new(what, "write it as digits, without sign, point or quotes")),
         }
     }
 }

@@ -153,10 +153,6 @@ impl<R: Read> Lines<R> {
         if too_long {
             bytes = &bytes[..PREFIX_BYTES];
         }
-        Piece {
-            number: self.number,
-            bytes,
-            too_long,
-        }
+        Piece { number: self.number, bytes, too_long }
     }
 }

@@ -50,11 +50,7 @@ fn draw(counts: &Counts, done: &AtomicBool) {
     let bar = ProgressBar::new(0);
     while !done.load(Ordering::Relaxed) {
         let length = counts.length.load(Ordering::Relaxed);
-        bar.set_style(if length > 0 {
-            known.clone()
-        } else {
-            unknown.clone()
-        });
+        bar.set_style(if length > 0 { known.clone() } else { unknown.clone() });
         bar.set_length(length.max(1));
         bar.set_position(counts.position.load(Ordering::Relaxed));
         bar.set_message(format!("{} rows", counts.read.load(Ordering::Relaxed)));

@@ -73,12 +73,8 @@ impl JsonLines {
             self.stop.check()?;
             let place = format!("{}:{}", self.path, lines.number());
             let read = lines.fill().map_err(|e| unreadable(&place, e))?;
-            self.counts
-                .position
-                .store(lines.position(), Ordering::Relaxed);
-            self.counts
-                .length
-                .store(lines.input().length().unwrap_or(0), Ordering::Relaxed);
+            self.counts.position.store(lines.position(), Ordering::Relaxed);
+            self.counts.length.store(lines.input().length().unwrap_or(0), Ordering::Relaxed);
             match (read, self.follow) {
                 (1.., _) => {}
                 (0, false) => break lines.rest(),
@@ -119,11 +115,8 @@ impl<S: Sink> Rows<S> {
             self.batch.flush()?;
             throttle::sleep(wait, &self.stop)?;
         }
-        let parsed = if piece.too_long {
-            Err(Bad::too_long())
-        } else {
-            self.parser.parse(piece.bytes)
-        };
+        let parsed =
+            if piece.too_long { Err(Bad::too_long()) } else { self.parser.parse(piece.bytes) };
         match parsed {
             Ok(Line::Blank) => Ok(()),
             Ok(Line::Closed(time)) => {
@@ -177,8 +170,7 @@ impl<S: Sink> Rows<S> {
             // calls the feed.
             let error = Cell::Error(format!("{} at line {line}", bad.what).into_boxed_str());
             let key = bad.key.unwrap_or_else(|| Json::key_base64(&[]));
-            self.batch
-                .row(Command::put(key, error, place.order), place.time)?;
+            self.batch.row(Command::put(key, error, place.order), place.time)?;
         }
         Ok(())
     }
@@ -189,8 +181,6 @@ impl<S: Sink> Rows<S> {
         if let Err(e) = self.batch.flush() {
             return e;
         }
-        Error::new(ErrorKind::Invalid, bad.what)
-            .at(format!("{}:{line}", self.path))
-            .hint(bad.hint)
+        Error::new(ErrorKind::Invalid, bad.what).at(format!("{}:{line}", self.path)).hint(bad.hint)
     }
 }

@@ -41,19 +41,11 @@ pub fn run(
 ///
 /// Not wired yet: the rows are counted and dropped. The wiring replaces this function's body and
 /// nothing else; `Feed` is a `Source`.
-fn drive(
-    feed: Feed,
-    args: &Args,
-    config: timely::Config,
-    io: &Io,
-) -> (Summary, Result<(), Error>) {
+fn drive(feed: Feed, args: &Args, config: timely::Config, io: &Io) -> (Summary, Result<(), Error>) {
     let _ = (&args.shard, args.seal, args.history, config);
     let ended = io.block_on(async { tokio::task::spawn_blocking(|| feed.read(Nowhere)).await });
     let ended = ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
-    let summary = Summary {
-        upper: ended.as_ref().ok().copied(),
-        ..Summary::default()
-    };
+    let summary = Summary { upper: ended.as_ref().ok().copied(), ..Summary::default() };
     (summary, ended.map(|_| ()))
 }
 
@@ -78,13 +70,9 @@ fn feed(args: &Args, counts: &Arc<Counts>, stop: &Stop) -> Feed {
     // the feed is the one that wrote the shard.
     let skip_below = 0;
     match &args.feed {
-        FeedName::Git(path) => Feed::Git(GitHistory {
-            path: path.clone(),
-            throttle,
-            skip_below,
-            counts,
-            stop,
-        }),
+        FeedName::Git(path) => {
+            Feed::Git(GitHistory { path: path.clone(), throttle, skip_below, counts, stop })
+        }
         FeedName::Lines(path) => Feed::Lines(JsonLines {
             path: path.clone(),
             rule: match args.times {

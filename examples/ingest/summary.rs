@@ -37,10 +37,7 @@ impl Summary {
     ///
     /// If the output does not take it.
     pub fn print(&self, out: &mut impl Write) -> io::Result<()> {
-        let rounded = Summary {
-            seconds: (self.seconds * 1000.0).round() / 1000.0,
-            ..self.clone()
-        };
+        let rounded = Summary { seconds: (self.seconds * 1000.0).round() / 1000.0, ..self.clone() };
         serde_json::to_writer(&mut *out, &rounded)?;
         writeln!(out)?;
         out.flush()

@@ -48,13 +48,7 @@ pub struct Times {
 
 impl Times {
     pub fn new(rule: Rule) -> Times {
-        Times {
-            rule,
-            last: None,
-            closed: 0,
-            offsets: None,
-            order: 0,
-        }
+        Times { rule, last: None, closed: 0, offsets: None, order: 0 }
     }
 
     /// Places a row, or says why it is not taken; then nothing has changed.
@@ -139,11 +133,7 @@ impl Times {
 impl Refused {
     /// Adds what is known of the row, which has a key and perhaps an offset.
     fn of(self, row: &Row) -> Refused {
-        let with = |bad| Bad {
-            key: Some(row.key.clone()),
-            offset: row.offset,
-            ..bad
-        };
+        let with = |bad| Bad { key: Some(row.key.clone()), offset: row.offset, ..bad };
         match self {
             Refused::Bad(bad) => Refused::Bad(with(bad)),
             Refused::Feed(bad) => Refused::Feed(with(bad)),
