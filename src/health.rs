@@ -85,9 +85,16 @@ impl Health {
         self.0.0.error.borrow().clone()
     }
 
-    /// Whether this worker's part has ended or stopped, and let go of everything.
-    pub fn is_finished(&self) -> bool {
-        self.0.phase() == Phase::Released
+    /// Whether all that was closed on the source is in the shard, or never will be because more
+    /// than the source has failed. After an error, the moment to drop the token.
+    pub fn is_settled(&self) -> bool {
+        let status = &self.0.0;
+        status.broken.get() || status.handle.state().upper >= status.input.get()
+    }
+
+    /// Whether the input has ended and all of it is in the shard. False after a stop.
+    pub fn has_ended(&self) -> bool {
+        self.0.0.ended.get()
     }
 }
 
@@ -102,6 +109,8 @@ struct Cells {
     input: Cell<u64>,
     output: Cell<u64>,
     hydrated: Cell<bool>,
+    broken: Cell<bool>,
+    ended: Cell<bool>,
     error: RefCell<Option<Error>>,
     unreported: RefCell<VecDeque<Error>>,
 }
@@ -114,6 +123,8 @@ impl Status {
             input: Cell::new(0),
             output: Cell::new(0),
             hydrated: Cell::new(false),
+            broken: Cell::new(false),
+            ended: Cell::new(false),
             error: RefCell::default(),
             unreported: RefCell::default(),
         }))
@@ -154,8 +165,20 @@ impl Status {
         self.0.lifecycle.wake_all();
     }
 
-    /// Reports an error. The part that failed holds still; the first error is the one that shows.
+    /// Says that the updates have ended, with everything committed.
+    pub(crate) fn set_ended(&self) {
+        self.0.ended.set(true);
+    }
+
+    /// Reports an error of an operator, the sink or the shard. The part that failed holds still.
     pub(crate) fn fail(&self, error: Error) {
+        self.0.broken.set(true);
+        self.fail_source(error);
+    }
+
+    /// Reports an error of the source, which holds still; what it has closed is still committed.
+    /// The first error is the one that shows.
+    pub(crate) fn fail_source(&self, error: Error) {
         tracing::error!(%error, "pipeline failed");
         self.0.error.borrow_mut().get_or_insert_with(|| error.clone());
         self.0.unreported.borrow_mut().push_back(error);

@@ -105,11 +105,11 @@ where
     V: ExchangeData,
     C: Codec<K> + Codec<V>,
 {
-    /// Builds a pipeline from a source. Only worker 0 of process 0 runs it; the others take part in
-    /// the work.
+    /// Builds a pipeline from a source. Only worker 0 of process 0 asks for it and runs it; the
+    /// others take part in the work.
     pub fn from_source<S: Source<Key = K, Value = Result<V, DataError>>>(
         scope: Scope<'scope, u64>,
-        feed: S,
+        feed: impl FnOnce() -> Option<S>,
         shard: &Shard<K, V, C>,
         config: PipelineConfig,
     ) -> Self

@@ -87,6 +87,9 @@ pub(super) fn write<'scope>(
                     // have ended too, and the counts are whole.
                     output.session(held).give(Response::Counted(writer.news()));
                     last = None;
+                    if frontiers[1].is_empty() {
+                        writer.around.status.set_ended();
+                    }
                     writer.around.status.lifecycle().advance(Phase::Released);
                 }
             }

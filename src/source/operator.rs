@@ -22,7 +22,7 @@ const EVENTS_AHEAD: usize = 4;
 /// Runs a source. It is held back while `ahead_bytes_max` of commands wait for a commit.
 pub(crate) fn source<'scope, S: Source>(
     scope: Scope<'scope, u64>,
-    source: S,
+    source: impl FnOnce() -> Option<S>,
     io: &Io,
     status: Status,
     stats: UpsertStats,
@@ -42,7 +42,7 @@ where
     let leads = scope.index() == 0;
     let (sender, mut receiver) = mpsc::channel(EVENTS_AHEAD);
     let (ended, mut end) = tokio::sync::oneshot::channel::<Result<u64, Error>>();
-    if leads {
+    if let Some(source) = leads.then(source).flatten() {
         let wake = scope.worker().sync_activator_for(address.to_vec());
         let outlet = Outlet { sender, wake: wake.clone() };
         io.spawn(async move {
@@ -87,7 +87,7 @@ where
                         // All rows are in. Only now does the outcome count.
                         match end.try_recv() {
                             Ok(Ok(time)) => ends_at = Some(time),
-                            Ok(Err(error)) => status.fail(error),
+                            Ok(Err(error)) => status.fail_source(error),
                             Err(_) => {}
                         }
                         let Some(time) = ends_at else { return };

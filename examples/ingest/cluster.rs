@@ -1,0 +1,161 @@
+//! Owns what `-w -n -p -h` mean, and how a process of a cluster ends: with all its workers, or as
+//! soon as another process is lost. It does not own what the workers do.
+
+use std::process::ExitCode;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use differential_upsert::pipeline::Watch;
+use differential_upsert::{Error, ErrorKind};
+use timely::worker::Worker;
+use timely::{CommunicationConfig, Config, WorkerConfig};
+
+use crate::args::Args;
+use crate::stop::Stop;
+
+/// The port of process 0 when there is no host file; process i has the i-th after it.
+const PORT: usize = 2101;
+
+/// Returns timely's configuration.
+///
+/// # Errors
+///
+/// What is wrong with the host file: a usage error.
+pub fn config(args: &Args) -> Result<Config, String> {
+    let threads = args.workers.get();
+    let processes = args.processes.get();
+    let communication = if processes > 1 {
+        let addresses = match &args.hostfile {
+            Some(path) => addresses(path, processes)?,
+            None => (0..processes).map(|index| format!("localhost:{}", PORT + index)).collect(),
+        };
+        CommunicationConfig::Cluster {
+            threads,
+            process: args.process,
+            addresses,
+            report: false,
+            zerocopy: false,
+        }
+    } else if threads > 1 {
+        CommunicationConfig::Process(threads)
+    } else {
+        CommunicationConfig::Thread
+    };
+    Ok(Config { communication, worker: WorkerConfig::default() })
+}
+
+fn addresses(path: &str, processes: usize) -> Result<Vec<String>, String> {
+    let text = std::fs::read_to_string(path).map_err(|e| format!("-h {path}: {e}"))?;
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let addresses: Vec<String> = lines.take(processes).map(str::to_string).collect();
+    if addresses.len() < processes {
+        let found = addresses.len();
+        return Err(format!("-h {path}: {found} addresses, but -n {processes}"));
+    }
+    Ok(addresses)
+}
+
+/// Sends what this process prints on stdout to stderr, in every process but the first.
+///
+/// Only process 0 may print on stdout, and timely prints there while it waits for the others.
+pub fn quiet_stdout(args: &Args) -> Result<(), ExitCode> {
+    #[cfg(unix)]
+    if args.process > 0 {
+        let moved = rustix::stdio::dup2_stdout(std::io::stderr());
+        if let Err(e) = moved {
+            eprintln!("error: cannot redirect stdout: {e} at process {}; rerun", args.process);
+            return Err(ExitCode::from(1));
+        }
+    }
+    #[cfg(not(unix))]
+    let _ = args;
+    Ok(())
+}
+
+/// How the workers of this process ended.
+pub struct Outcome {
+    /// The first failure, or success.
+    pub result: Result<(), Error>,
+    /// The counts, on process 0.
+    pub watch: Option<Watch>,
+}
+
+/// Where workers say how they ended.
+#[derive(Clone)]
+pub struct Report {
+    result: Arc<Mutex<Result<(), Error>>>,
+    watch: Arc<Mutex<Option<Watch>>>,
+}
+
+impl Report {
+    /// Hands over the counts.
+    pub fn watch(&self, watch: Watch) {
+        *self.watch.lock().unwrap_or_else(PoisonError::into_inner) = Some(watch);
+    }
+
+    /// Says how a worker ended. The first failure stays.
+    pub fn ended(&self, result: Result<(), Error>) {
+        let mut first = self.result.lock().unwrap_or_else(PoisonError::into_inner);
+        if first.is_ok() {
+            *first = result;
+        }
+    }
+}
+
+/// Runs the workers of this process to their end.
+///
+/// timely has no way to go on when a process of the cluster is lost: its network thread panics and
+/// the workers wait for ever. So a panic anywhere ends the run here, and the process soon after.
+pub fn execute(
+    config: Config,
+    work: impl Fn(&mut Worker, &Report) + Send + Sync + 'static,
+    stop: &Stop,
+) -> Outcome {
+    let report = Report { result: Arc::new(Mutex::new(Ok(()))), watch: Arc::default() };
+    let (ends, end) = channel();
+    report_panics(ends.clone());
+    let workers = report.clone();
+    std::thread::spawn(move || {
+        let guards = timely::execute(config, move |worker| work(worker, &workers));
+        let result = guards.map_err(|what| {
+            Error::new(ErrorKind::Unavailable, format!("the cluster cannot start: {what}"))
+                .hint("check -n, -p and -h")
+        });
+        // Joining also shuts the network down, so that the other processes see a clean end.
+        let result = result.map(|guards| guards.join().into_iter().for_each(drop));
+        let _ = ends.send(result);
+    });
+    let result = wait(&end).and_then(|()| {
+        let ended = report.result.lock().unwrap_or_else(PoisonError::into_inner);
+        ended.clone()
+    });
+    let result = result.map_err(|e| if stop.interrupted() { crate::stop::stopped() } else { e });
+    let watch = report.watch.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    Outcome { result, watch }
+}
+
+fn wait(end: &Receiver<Result<(), Error>>) -> Result<(), Error> {
+    end.recv().unwrap_or_else(|_| Err(Error::new(ErrorKind::Unavailable, "no worker answers")))
+}
+
+/// Turns a panic of any thread into the end of the run.
+fn report_panics(ends: Sender<Result<(), Error>>) {
+    let ends = Mutex::new(ends);
+    let print = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let what = panic.payload_as_str().unwrap_or("a thread panicked").to_string();
+        let lost = what.starts_with("timely communication error");
+        let error = if lost {
+            Error::new(
+                ErrorKind::Unavailable,
+                format!("another process of the cluster is lost: {what}"),
+            )
+            .hint("rerun all processes to continue")
+        } else {
+            print(panic);
+            Error::new(ErrorKind::Unavailable, format!("a thread panicked: {what}"))
+                .hint("report this as a bug, and rerun to continue")
+        };
+        let _ = ends.lock().unwrap_or_else(PoisonError::into_inner).send(Err(error));
+    }));
+}

@@ -1,0 +1,117 @@
+//! Owns batching: rows go on many at a time, and a closed time is told at most once per batch. It
+//! does not own where they go.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use differential_upsert::source::Outlet;
+use differential_upsert::{Command, Error};
+
+use crate::json::{Cell, Json};
+
+/// A row on its way: what it does, and its time.
+pub type Update = (Command<Json, Cell, u64>, u64);
+
+/// A batch is sent when it holds this many rows or bytes.
+const ROWS_MAX: usize = 1024;
+const BYTES_MAX: usize = 256 << 10;
+
+/// Where batches go. Calls may block while the other side is behind.
+pub trait Sink: Send + 'static {
+    /// Takes rows, none below a time closed before.
+    fn rows(&mut self, rows: Vec<Update>) -> Result<(), Error>;
+    /// Takes the news that no row below `time` will come.
+    fn closed(&mut self, time: u64) -> Result<(), Error>;
+}
+
+/// What a feed has read so far, for the summary and the progress bar.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// Rows read, those below included.
+    pub read: AtomicU64,
+    /// Rows skipped here, because their time is below where the shard stands.
+    pub below: AtomicU64,
+    /// How far the feed is, and how far it goes if that is known, in `unit`s.
+    pub position: AtomicU64,
+    pub length: AtomicU64,
+    /// The end E, once the feed has ended cleanly.
+    pub end: AtomicU64,
+}
+
+/// Rows that wait to be sent together, and the time up to which all is closed behind them.
+#[derive(Debug)]
+pub struct Batch<S> {
+    sink: S,
+    rows: Vec<Update>,
+    bytes: usize,
+    /// Rows below this are counted and not sent. 0 sends all.
+    skip_below: u64,
+    boundary: u64,
+    told: u64,
+    counts: Arc<Counts>,
+}
+
+impl<S: Sink> Batch<S> {
+    pub fn new(sink: S, skip_below: u64, counts: Arc<Counts>) -> Batch<S> {
+        Batch { sink, rows: Vec::new(), bytes: 0, skip_below, boundary: 0, told: 0, counts }
+    }
+
+    /// Adds a row. O(1), and a send when the batch is full.
+    pub fn row(&mut self, command: Command<Json, Cell, u64>, time: u64) -> Result<(), Error> {
+        self.counts.read.fetch_add(1, Ordering::Relaxed);
+        if time < self.skip_below {
+            // Nothing is lost: the shard has this time already, from these same rows.
+            self.counts.below.fetch_add(1, Ordering::Relaxed);
+            return Ok(());
+        }
+        self.bytes += match &command {
+            Command::Put { key, value: Ok(value), .. } => key.as_str().len() + value.as_str().len(),
+            Command::Put { key, value: Err(error), .. } => key.as_str().len() + error.0.len(),
+            Command::Delete { key, .. } => key.as_str().len(),
+            Command::Reset { .. } => 0,
+        };
+        if self.rows.capacity() == 0 {
+            self.rows.reserve_exact(ROWS_MAX);
+        }
+        self.rows.push((command, time));
+        if self.rows.len() >= ROWS_MAX || self.bytes >= BYTES_MAX {
+            return self.flush();
+        }
+        Ok(())
+    }
+
+    /// Notes that no row below `time` will be added; told with the next send.
+    pub fn boundary(&mut self, time: u64) {
+        self.boundary = self.boundary.max(time);
+    }
+
+    /// Sends what waits.
+    pub fn flush(&mut self) -> Result<(), Error> {
+        if !self.rows.is_empty() {
+            self.bytes = 0;
+            self.sink.rows(std::mem::take(&mut self.rows))?;
+        }
+        if self.boundary > self.told {
+            self.told = self.boundary;
+            self.sink.closed(self.told)?;
+        }
+        Ok(())
+    }
+}
+
+/// A pipeline's [`Outlet`], driven from a thread that may block.
+#[derive(Debug)]
+pub struct Blocking {
+    pub outlet: Outlet<Json, Cell, u64>,
+    pub runtime: tokio::runtime::Handle,
+}
+
+impl Sink for Blocking {
+    fn rows(&mut self, rows: Vec<Update>) -> Result<(), Error> {
+        self.runtime.block_on(self.outlet.rows(rows))
+    }
+
+    fn closed(&mut self, time: u64) -> Result<(), Error> {
+        self.runtime.block_on(self.outlet.closed(time))
+    }
+}

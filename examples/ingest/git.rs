@@ -1,0 +1,185 @@
+//! Owns reading a git repository's first-parent history as a feed: one row per path that a commit
+//! changed against its first parent, `ts` = the commit's number, oldest first. It does not own how
+//! git is run; that is `git_command`.
+//!
+//! Only plumbing is read, whose output is promised not to change, and two processes run for the
+//! whole history however long it is: `rev-list` names the commits and `diff-tree --stdin` is told
+//! each with the one before it, so that a merge is compared with its first parent only. So
+//! `git ls-tree -r` of commit N is what the rows up to `ts` N add up to.
+
+use std::io::{BufRead, BufReader, BufWriter, Write};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use differential_upsert::{Command, Error, ErrorKind};
+
+use crate::emit::{Batch, Counts, Sink};
+use crate::git_command::{Repository, Running};
+use crate::json::Json;
+use crate::stop::Stop;
+use crate::throttle::{self, Throttle};
+
+/// Rows wait no longer than this for more of them.
+const LINGER: Duration = Duration::from_millis(20);
+
+/// A repository's history, not yet opened.
+#[derive(Debug)]
+pub struct GitHistory {
+    pub path: String,
+    pub throttle: Option<Throttle>,
+    /// Rows below this time are counted and not sent. 0 sends all.
+    pub skip_below: u64,
+    pub counts: Arc<Counts>,
+    pub stop: Stop,
+}
+
+/// One record of `git diff-tree --stdin -r -z`.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Record {
+    /// The changes that follow are those of the next commit.
+    Commit,
+    /// A path has this mode and object now, or neither.
+    Change(Change),
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub struct Change {
+    pub key: Json,
+    pub value: Option<Json>,
+}
+
+impl GitHistory {
+    /// Reads the history and returns its end E, the number of commits. Blocks.
+    pub fn read<S: Sink>(mut self, sink: S) -> Result<u64, Error> {
+        let repository = Repository::open(&self.path)?;
+        let commits = repository.count()?;
+        self.counts.length.store(commits, Ordering::Relaxed);
+        let mut batch = Batch::new(sink, self.skip_below, Arc::clone(&self.counts));
+
+        let mut list = repository.list()?;
+        let mut diff = repository.diff()?;
+        let named = name_commits(&mut list, &mut diff);
+        let mut output = BufReader::with_capacity(256 << 10, diff.stdout());
+        let read = self.rows(&repository, &mut output, &mut batch);
+        // A reader that gave up must not leave git writing into a pipe that nobody empties.
+        drop(output);
+        let seen = read?;
+        list.finish()?;
+        diff.finish()?;
+        let named = named.join().unwrap_or(0);
+        if seen != commits || named != commits {
+            let what = format!("git named {commits} commits but told the changes of {seen}");
+            return Err(repository.wrong(ErrorKind::Unavailable, &what));
+        }
+        batch.boundary(commits);
+        batch.flush()?;
+        Ok(commits)
+    }
+
+    /// Sends every row and returns the number of commits seen.
+    fn rows<S: Sink>(
+        &mut self,
+        repository: &Repository,
+        output: &mut impl BufRead,
+        batch: &mut Batch<S>,
+    ) -> Result<u64, Error> {
+        let (mut seen, mut order, mut sent) = (0u64, 0, Instant::now());
+        while let Some(record) = next_record(output).map_err(|what| {
+            let kind = ErrorKind::Unavailable;
+            repository.wrong(kind, &format!("unexpected output of git diff-tree: {what}"))
+        })? {
+            match record {
+                Record::Commit => {
+                    self.stop.check()?;
+                    // All rows of the commits before this one have been added.
+                    batch.boundary(seen);
+                    (seen, order) = (seen + 1, 0);
+                    self.counts.position.store(seen, Ordering::Relaxed);
+                }
+                Record::Change(change) => {
+                    let Some(time) = seen.checked_sub(1) else {
+                        let what = "git told a change before its commit";
+                        return Err(repository.wrong(ErrorKind::Unavailable, what));
+                    };
+                    if let Some(wait) = self.throttle.as_mut().and_then(Throttle::next) {
+                        batch.flush()?;
+                        throttle::sleep(wait, &self.stop)?;
+                    }
+                    let command = match change.value {
+                        Some(value) => Command::put(change.key, Ok(value), order),
+                        None => Command::delete(change.key, order),
+                    };
+                    order += 1;
+                    batch.row(command, time)?;
+                }
+            }
+            if sent.elapsed() > LINGER {
+                batch.flush()?;
+                sent = Instant::now();
+            }
+        }
+        Ok(seen)
+    }
+}
+
+/// Tells `diff` every commit that `list` names, with the one before it as its only parent, on a
+/// thread of its own: both pipes are bounded. Returns how many there were.
+fn name_commits(list: &mut Running, diff: &mut Running) -> JoinHandle<u64> {
+    let commits = BufReader::new(list.stdout());
+    let mut told = BufWriter::new(diff.stdin());
+    std::thread::spawn(move || {
+        let (mut count, mut parent) = (0, String::new());
+        for commit in commits.lines().map_while(Result::ok) {
+            // A failure means that diff-tree has ended, which its exit status and the number of
+            // commits it told both show.
+            if writeln!(told, "{commit} {parent}").is_err() {
+                break;
+            }
+            (count, parent) = (count + 1, commit);
+        }
+        let _ = told.flush();
+        count
+    })
+}
+
+/// Reads the next record, or `None` at the end.
+pub fn next_record(output: &mut impl BufRead) -> Result<Option<Record>, String> {
+    let Some(head) = next_field(output)? else {
+        return Ok(None);
+    };
+    let Some(head) = head.strip_prefix(b":") else {
+        return Ok(Some(Record::Commit));
+    };
+    let path = next_field(output)?.ok_or("a change without its path")?;
+    let head = std::str::from_utf8(head).map_err(|e| e.to_string())?;
+    let fields: Vec<&str> = head.split(' ').collect();
+    let [_, mode, _, blob, _] = fields[..] else {
+        return Err(format!("a change of {} fields", fields.len()));
+    };
+    let present = mode != "000000";
+    let value = format!("{{\"blob\":\"{blob}\",\"mode\":\"{mode}\"}}");
+    Ok(Some(Record::Change(Change {
+        key: path_key(&path),
+        value: present.then(|| Json::canonical(&value)),
+    })))
+}
+
+fn next_field(output: &mut impl BufRead) -> Result<Option<Vec<u8>>, String> {
+    let mut field = Vec::new();
+    output.read_until(0, &mut field).map_err(|e| e.to_string())?;
+    match field.pop() {
+        None => Ok(None),
+        Some(0) => Ok(Some(field)),
+        Some(_) => Err("it ends in the middle of a field".to_string()),
+    }
+}
+
+/// Returns the key of a path: its text, and if it is not UTF-8 its bytes read as Latin-1.
+fn path_key(path: &[u8]) -> Json {
+    match std::str::from_utf8(path) {
+        Ok(path) => Json::string(path),
+        Err(_) => Json::string(&path.iter().map(|byte| char::from(*byte)).collect::<String>()),
+    }
+}

@@ -1,0 +1,92 @@
+//! Owns opening a feed of lines and noticing that a followed file is no longer the one that was
+//! opened. It does not own cutting it into lines.
+
+use std::fs::File;
+use std::io::{self, Read};
+
+use differential_upsert::{Error, ErrorKind};
+
+/// An open feed of bytes.
+#[derive(Debug)]
+pub enum Input {
+    File { file: File, path: String },
+    Stdin(io::Stdin),
+}
+
+impl Input {
+    /// Opens a path, or standard input for `-`.
+    pub fn open(path: &str) -> Result<Input, Error> {
+        if path == "-" {
+            return Ok(Input::Stdin(io::stdin()));
+        }
+        let file = File::open(path).map_err(|e| unreadable(path, e))?;
+        // A directory can be opened, and fails only when it is read, with a message of its own.
+        if file.metadata().map_err(|e| unreadable(path, e))?.is_dir() {
+            let error = Error::new(ErrorKind::Invalid, "a directory where a feed was expected");
+            let hint = "name a file of JSON lines, or a repository as git:PATH";
+            return Err(error.at(path).hint(hint));
+        }
+        let path = path.to_string();
+        Ok(Input::File { file, path })
+    }
+
+    /// Returns how long the feed is, if that is known.
+    pub fn length(&self) -> Option<u64> {
+        match self {
+            Input::File { file, .. } => file.metadata().ok().map(|m| m.len()),
+            Input::Stdin(_) => None,
+        }
+    }
+
+    /// Checks that a followed file, of which `position` bytes have been read, still is what it
+    /// was: lines from another file under the same name would be taken for a continuation.
+    pub fn unchanged(&self, position: u64) -> Result<(), Error> {
+        let Input::File { file, path } = self else {
+            return Ok(());
+        };
+        let opened = file.metadata().map_err(|e| unreadable(path, e))?;
+        if opened.is_file() && opened.len() < position {
+            let error = Error::new(ErrorKind::Invalid, "the followed file was truncated");
+            return Err(error.at(path).hint(CHANGED));
+        }
+        let named = std::fs::metadata(path);
+        if !named.is_ok_and(|named| same_file(&opened, &named)) {
+            let error = Error::new(ErrorKind::Invalid, "the followed file was replaced or removed");
+            return Err(error.at(path).hint(CHANGED));
+        }
+        Ok(())
+    }
+}
+
+const CHANGED: &str = "put the whole feed back and rerun";
+
+#[cfg(unix)]
+fn same_file(a: &std::fs::Metadata, b: &std::fs::Metadata) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    (a.dev(), a.ino()) == (b.dev(), b.ino())
+}
+
+#[cfg(not(unix))]
+fn same_file(a: &std::fs::Metadata, b: &std::fs::Metadata) -> bool {
+    a.created().ok() == b.created().ok()
+}
+
+impl Read for Input {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Input::File { file, .. } => file.read(buffer),
+            Input::Stdin(stdin) => stdin.read(buffer),
+        }
+    }
+}
+
+/// Returns the error for a feed that cannot be read.
+pub fn unreadable(path: &str, e: io::Error) -> Error {
+    let (kind, hint) = match e.kind() {
+        io::ErrorKind::NotFound => (ErrorKind::Missing, "check the path"),
+        io::ErrorKind::PermissionDenied => (ErrorKind::Invalid, "allow reading it"),
+        _ => (ErrorKind::Unavailable, "make it readable and rerun"),
+    };
+    let what = format!("cannot read the feed: {e}");
+    Error::new(kind, what).at(path).hint(hint).because(e)
+}

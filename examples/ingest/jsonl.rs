@@ -1,0 +1,209 @@
+//! Owns one line of a JSON-lines feed: from its bytes to a row, a closing, a blank, or what is bad
+//! about it. It does not own what lines mean together (times that decrease, members that come and
+//! go); that is `times`. Pure: no I/O, no state but reused buffers.
+
+use std::ops::Range;
+
+use crate::canonical::{Reader, Scratch, Syntax};
+use crate::json::Json;
+
+/// A line may be this long, its line break, a CR before that and the feed's BOM not counted.
+pub const LINE_BYTES_MAX: usize = 16 << 20;
+
+/// The greatest `ts`: the time after it must still be a time.
+pub const TS_MAX: u64 = u64::MAX - 1;
+
+/// What a good line says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Line {
+    /// Nothing; it only has a number.
+    Blank,
+    /// A change of one key.
+    Row(Row),
+    /// No row with a `ts` below this will come.
+    Closed(u64),
+}
+
+/// A change of one key: its new value, or `None` for a delete.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    pub key: Json,
+    pub value: Option<Json>,
+    pub ts: Option<u64>,
+    pub offset: Option<u64>,
+}
+
+/// What is bad about a line, what to do, and what could be read of it all the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bad {
+    pub what: String,
+    pub hint: &'static str,
+    /// The line's key, if the line is JSON and has exactly one.
+    pub key: Option<Json>,
+    /// The line's `offset`, on the same terms.
+    pub offset: Option<u64>,
+}
+
+impl Bad {
+    pub fn new(what: impl Into<String>, hint: &'static str) -> Bad {
+        let what = what.into();
+        Bad { what, hint, key: None, offset: None }
+    }
+
+    /// A line over [`LINE_BYTES_MAX`].
+    pub fn too_long() -> Bad {
+        Bad::new("a line longer than 16 MiB", "split the value or store a reference to it")
+    }
+}
+
+/// Reads lines, one after the other, with the same buffers.
+#[derive(Debug, Default)]
+pub struct LineParser {
+    scratch: Scratch,
+    members: Members,
+}
+
+/// The members of the line being read, as canonical text.
+#[derive(Debug, Default)]
+struct Members {
+    names: String,
+    ranges: Vec<Range<usize>>,
+    /// One text for each name of [`NAMES`], then one for all others.
+    texts: [String; NAMES.len() + 1],
+    found: [bool; NAMES.len() + 1],
+}
+
+const NAMES: [&str; 5] = ["key", "value", "ts", "offset", "closed"];
+const KEY: usize = 0;
+const VALUE: usize = 1;
+const TS: usize = 2;
+const OFFSET: usize = 3;
+const CLOSED: usize = 4;
+
+impl LineParser {
+    /// Reads a line without its line break.
+    pub fn parse(&mut self, line: &[u8]) -> Result<Line, Bad> {
+        let text = std::str::from_utf8(line).map_err(|e| {
+            let what = format!("not UTF-8 (byte {} of the line)", e.valid_up_to() + 1);
+            Bad::new(what, "write the feed as UTF-8")
+        })?;
+        let mut reader = Reader::new(text, &mut self.scratch);
+        match reader.peek() {
+            None => return Ok(Line::Blank),
+            Some(b'{') => self.members.read(&mut reader).map_err(not_json)?,
+            Some(_) => {
+                let mut ignored = String::new();
+                let read = reader.value(&mut ignored, 0);
+                read.and_then(|()| reader.finish()).map_err(not_json)?;
+                return Err(Bad::new("a line that is not an object", SHAPE));
+            }
+        }
+        self.members.line().map_err(|bad| Bad {
+            key: self.members.once(KEY).map(Json::canonical),
+            offset: self.members.once(OFFSET).and_then(whole),
+            ..bad
+        })
+    }
+}
+
+const SHAPE: &str = r#"write {"key": K, "value": V, "ts": T} or {"closed": N}"#;
+const TS_WHAT: &str = "\"ts\" is not a whole number from 0 to 18446744073709551614";
+
+fn not_json(Syntax { what, byte }: Syntax) -> Bad {
+    let what = format!("not JSON: {what} (byte {byte} of the line)");
+    Bad::new(what, "repair or remove the line")
+}
+
+impl Members {
+    fn read(&mut self, reader: &mut Reader<'_>) -> Result<(), Syntax> {
+        self.names.clear();
+        self.ranges.clear();
+        self.found = Default::default();
+        reader.expect(b'{', "expected `{`")?;
+        if !reader.take(b'}') {
+            loop {
+                self.member(reader)?;
+                if !reader.take(b',') {
+                    break;
+                }
+            }
+            reader.expect(b'}', "expected `,` or `}`")?;
+        }
+        reader.finish()
+    }
+
+    fn member(&mut self, reader: &mut Reader<'_>) -> Result<(), Syntax> {
+        let start = self.names.len();
+        reader.name(&mut self.names)?;
+        let name = &self.names[start..];
+        let slot = NAMES.iter().position(|known| *known == name);
+        let slot = slot.unwrap_or(NAMES.len());
+        self.ranges.push(start..self.names.len());
+        self.texts[slot].clear();
+        self.found[slot] = true;
+        reader.value(&mut self.texts[slot], 1)
+    }
+
+    fn line(&mut self) -> Result<Line, Bad> {
+        if let Some(name) = self.duplicate() {
+            let what = format!("two members named {}", Json::string(name).as_str());
+            return Err(Bad::new(what, "keep one of them"));
+        }
+        // A row may have other members, and one of those may be called "closed".
+        if self.found[CLOSED] && !self.found[KEY] && !self.found[VALUE] {
+            let what = "\"closed\" is not a whole number from 0 to 18446744073709551615";
+            let closed = whole(&self.texts[CLOSED]);
+            return closed.map(Line::Closed).ok_or_else(|| {
+                Bad::new(what, "write the first time that is still open, as a number")
+            });
+        }
+        for name in [KEY, VALUE] {
+            if !self.found[name] {
+                let hint = "add it (a delete has \"value\": null) or remove the line";
+                return Err(Bad::new(format!("missing \"{}\"", NAMES[name]), hint));
+            }
+        }
+        let ts = self.number(TS, TS_MAX, TS_WHAT)?;
+        let what = "\"offset\" is not a whole number from 0 to 18446744073709551615";
+        let offset = self.number(OFFSET, u64::MAX, what)?;
+        let value = &self.texts[VALUE];
+        Ok(Line::Row(Row {
+            key: Json::canonical(&self.texts[KEY]),
+            value: (value != "null").then(|| Json::canonical(value)),
+            ts,
+            offset,
+        }))
+    }
+
+    /// Returns a name that stands in the line twice. O(members * log members).
+    fn duplicate(&mut self) -> Option<&str> {
+        let names = &self.names;
+        let name = |range: &Range<usize>| &names[range.clone()];
+        self.ranges.sort_unstable_by(|a, b| name(a).cmp(name(b)));
+        let mut pairs = self.ranges.windows(2);
+        let twice = pairs.find(|pair| name(&pair[0]) == name(&pair[1]))?;
+        Some(name(&twice[0]))
+    }
+
+    /// Returns the text of a known member if the line has it exactly once.
+    fn once(&self, slot: usize) -> Option<&str> {
+        let named = |range: &&Range<usize>| self.names[(*range).clone()] == *NAMES[slot];
+        (self.ranges.iter().filter(named).count() == 1).then(|| self.texts[slot].as_str())
+    }
+
+    fn number(&self, slot: usize, max: u64, what: &'static str) -> Result<Option<u64>, Bad> {
+        if !self.found[slot] {
+            return Ok(None);
+        }
+        match whole(&self.texts[slot]) {
+            Some(number) if number <= max => Ok(Some(number)),
+            _ => Err(Bad::new(what, "write it as digits, without sign, point or quotes")),
+        }
+    }
+}
+
+/// Returns the number that a canonical text is, if it is a whole one in range and written plainly.
+fn whole(text: &str) -> Option<u64> {
+    // `parse` takes a leading `+`, but no JSON number starts with one; a string starts with `"`.
+    text.parse().ok()
+}

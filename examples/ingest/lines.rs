@@ -1,0 +1,158 @@
+//! Owns cutting a byte stream into lines of bounded length. It does not own what lines mean, nor
+//! when to read more: the caller says that, so that it can send what it has before it waits.
+
+use std::io::{self, Read};
+
+use crate::jsonl::LINE_BYTES_MAX;
+
+/// Bytes asked of the input at once.
+const READ_BYTES: usize = 256 << 10;
+
+/// Bytes kept of a line that is too long: enough to find it again.
+const PREFIX_BYTES: usize = 1 << 10;
+
+const BOM: &[u8] = b"\xEF\xBB\xBF";
+
+/// A line, without its line break.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Piece<'a> {
+    /// Its number, from 1; blank lines count.
+    pub number: u64,
+    /// Its bytes; of a line that is too long, the first 1 KiB.
+    pub bytes: &'a [u8],
+    /// Whether it is longer than a line may be.
+    pub too_long: bool,
+}
+
+/// A byte stream and the part of it that is read but not yet cut.
+///
+/// The buffer never holds more than a line that is not too long and one read: the rest of a line
+/// that is too long is skipped as it comes.
+#[derive(Debug)]
+pub struct Lines<R> {
+    input: R,
+    buffer: Vec<u8>,
+    /// Where the next line starts in `buffer`.
+    start: usize,
+    /// Up to where `buffer` is known to hold no line break for it.
+    searched: usize,
+    /// Up to where `buffer` holds bytes that were read.
+    filled: usize,
+    /// Lines cut so far.
+    number: u64,
+    /// Whether what comes belongs to a line that was too long and has been returned.
+    skipping: bool,
+    /// Bytes read from the input so far.
+    position: u64,
+    /// Whether the feed's first bytes, where a BOM may stand, are still to come.
+    begin: bool,
+}
+
+impl<R: Read> Lines<R> {
+    pub fn new(input: R) -> Lines<R> {
+        Lines {
+            input,
+            buffer: vec![0; READ_BYTES],
+            start: 0,
+            searched: 0,
+            filled: 0,
+            number: 0,
+            skipping: false,
+            position: 0,
+            begin: true,
+        }
+    }
+
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
+    pub fn input(&self) -> &R {
+        &self.input
+    }
+
+    /// Returns the number of the line that would come next.
+    pub fn number(&self) -> u64 {
+        self.number + 1
+    }
+
+    /// Returns the next line whose end has been read, or one that is too long as soon as that is
+    /// known. `None` means that more must be read first.
+    pub fn next(&mut self) -> Option<Piece<'_>> {
+        loop {
+            let unsearched = &self.buffer[self.searched..self.filled];
+            let Some(found) = memchr::memchr(b'\n', unsearched) else {
+                self.searched = self.filled;
+                return self.unfinished();
+            };
+            let (start, end) = (self.start, self.searched + found);
+            (self.start, self.searched) = (end + 1, end + 1);
+            if !std::mem::take(&mut self.skipping) {
+                return Some(self.piece(start, end));
+            }
+        }
+    }
+
+    /// Returns the line at the end of the input that no line break follows, if there is one.
+    pub fn rest(&mut self) -> Option<Piece<'_>> {
+        let (start, end) = (self.start, self.filled);
+        self.start = end;
+        (start < end && !self.skipping).then(|| self.piece(start, end))
+    }
+
+    /// Reads once and returns the number of bytes, 0 at the end of the input. May block.
+    pub fn fill(&mut self) -> io::Result<usize> {
+        if self.start > 0 {
+            self.buffer.copy_within(self.start..self.filled, 0);
+            self.filled -= self.start;
+            self.searched -= self.start;
+            self.start = 0;
+        }
+        let room = self.filled + READ_BYTES;
+        if self.buffer.len() < room {
+            self.buffer.resize(room, 0);
+        }
+        loop {
+            match self.input.read(&mut self.buffer[self.filled..room]) {
+                Ok(count) => {
+                    self.filled += count;
+                    self.position += count as u64;
+                    return Ok(count);
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
+    /// Handles a line of which only the beginning has been read.
+    fn unfinished(&mut self) -> Option<Piece<'_>> {
+        if self.skipping {
+            self.start = self.filled;
+            return None;
+        }
+        // A CR and a BOM may still turn out not to be part of it.
+        let sure = LINE_BYTES_MAX + BOM.len() + 1;
+        if self.filled - self.start <= sure {
+            return None;
+        }
+        self.skipping = true;
+        let start = self.start;
+        self.start = self.filled;
+        Some(self.piece(start, self.filled))
+    }
+
+    fn piece(&mut self, start: usize, end: usize) -> Piece<'_> {
+        self.number += 1;
+        let mut bytes = &self.buffer[start..end];
+        if std::mem::take(&mut self.begin) {
+            bytes = bytes.strip_prefix(BOM).unwrap_or(bytes);
+        }
+        bytes = bytes.strip_suffix(b"\r").unwrap_or(bytes);
+        let too_long = bytes.len() > LINE_BYTES_MAX;
+        if too_long {
+            bytes = &bytes[..PREFIX_BYTES];
+        }
+        Piece { number: self.number, bytes, too_long }
+    }
+}

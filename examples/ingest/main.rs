@@ -1,0 +1,83 @@
+//! `ingest`: runs a keyed change feed into a durable shard. This file owns the order of things and
+//! the exit code; it does not own any step.
+//!
+//! ```text
+//! cargo run --release --example ingest -- git:. --shard file:/tmp/history
+//! ```
+
+mod args;
+mod canonical;
+mod cluster;
+mod emit;
+mod feed;
+mod git;
+mod git_command;
+mod input;
+mod json;
+mod jsonl;
+mod lines;
+mod progress;
+mod reader;
+mod run;
+mod stop;
+mod summary;
+mod throttle;
+mod times;
+
+use std::process::ExitCode;
+
+use differential_upsert::io::Io;
+
+use crate::args::Args;
+use crate::stop::Stop;
+
+fn main() -> ExitCode {
+    let args = Args::of(std::env::args_os()).unwrap_or_else(|e| e.exit());
+    let config = match cluster::config(&args) {
+        Ok(config) => config,
+        Err(what) => {
+            eprintln!("error: {what}");
+            return ExitCode::from(2);
+        }
+    };
+    if let Err(code) = cluster::quiet_stdout(&args) {
+        return code;
+    }
+    let stop = Stop::default();
+    let first = args.process == 0;
+    let (summary, result) = match Io::process() {
+        Ok(io) => {
+            let signals = stop.clone();
+            io.spawn(async move {
+                if let Err(e) = signals.on_signals().await {
+                    eprintln!("warning: signals end the process at once: {e}");
+                }
+            });
+            run::run(&args, config, &io, &stop)
+        }
+        Err(e) => (Default::default(), Err(e)),
+    };
+    let mut code = 0;
+    if first && let Err(e) = summary.print(&mut std::io::stdout().lock()) {
+        // A reader that went away does not change what was committed.
+        if e.kind() != std::io::ErrorKind::BrokenPipe {
+            eprintln!("warning: the summary could not be printed: {e}");
+            code = 1;
+        }
+    }
+    match result {
+        Ok(()) => ExitCode::from(code),
+        // Stopping is how a followed feed ends.
+        Err(_) if args.follow && stop.interrupted() => ExitCode::from(code),
+        Err(e) => {
+            eprintln!("error: {}", one_line(&e.to_string()));
+            ExitCode::from(1)
+        }
+    }
+}
+
+/// The last line on stderr is one line, whatever an operating system or a path put into it.
+fn one_line(text: &str) -> String {
+    let spaced = |char: char| if char.is_control() { ' ' } else { char };
+    text.chars().map(spaced).collect()
+}

@@ -1,0 +1,144 @@
+//! Owns one run: the feed, the pipeline it drives, and what is counted on the way. It does not own
+//! signals or exit codes.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use differential_upsert::io::Io;
+use differential_upsert::shard::HandleConfig;
+use differential_upsert::store::{Access, Root};
+use differential_upsert::{Error, Pipeline, PipelineConfig, Shard, Totals};
+use timely::worker::Worker;
+
+use crate::args::{Args, FeedName, TimesFrom};
+use crate::cluster;
+use crate::emit::Counts;
+use crate::feed::Feed;
+use crate::git::GitHistory;
+use crate::json::{Json, JsonText};
+use crate::progress::Progress;
+use crate::reader::JsonLines;
+use crate::stop::{Stop, stopped};
+use crate::summary::Summary;
+use crate::throttle::Throttle;
+use crate::times::Rule;
+
+type JsonShard = Shard<Json, Json, JsonText>;
+
+/// How often a parked worker looks whether it is to stop. Data and commits wake it by themselves.
+const WAKE: Duration = Duration::from_millis(50);
+
+/// Runs the feed into the shard. The summary is there on success and on failure.
+pub fn run(
+    args: &Args,
+    config: timely::Config,
+    io: &Io,
+    stop: &Stop,
+) -> (Summary, Result<(), Error>) {
+    let started = Instant::now();
+    let counts = Arc::new(Counts::default());
+    let progress = Progress::start(Arc::clone(&counts));
+    let mut summary = Summary::default();
+    let result = drive(args, config, io, stop, &counts, &mut summary);
+    drop(progress);
+    summary.read = counts.read.load(Ordering::Relaxed);
+    summary.below += counts.below.load(Ordering::Relaxed);
+    summary.seconds = started.elapsed().as_secs_f64();
+    (summary, result)
+}
+
+/// Drives the feed through a pipeline, on all workers of this process.
+fn drive(
+    args: &Args,
+    config: timely::Config,
+    io: &Io,
+    stop: &Stop,
+    counts: &Arc<Counts>,
+    summary: &mut Summary,
+) -> Result<(), Error> {
+    let root = Root::open(&args.shard, Access::Write)?;
+    let limits = HandleConfig { history: args.history, ..HandleConfig::default() };
+    let shard = io.block_on(JsonShard::open_with(root, io.clone(), limits))?;
+    let feed = feed(args, counts, stop, shard.upper());
+    let outcome = cluster::execute(config, workers(args, feed, &shard, stop), stop);
+    if let Some(watch) = &outcome.watch {
+        let Totals { below, superseded, unchanged, lost, .. } = watch.totals();
+        let Totals { inserted, updated, deleted, errors, wins, losses, .. } = watch.totals();
+        *summary = Summary { below, superseded, unchanged, lost, ..summary.clone() };
+        *summary = Summary { inserted, updated, deleted, errors, ..summary.clone() };
+        *summary = Summary { wins, losses, ..summary.clone() };
+    }
+    let mut result = outcome.result;
+    if let (Ok(()), true, 0) = (&result, args.seal, args.process) {
+        let end = counts.end.load(Ordering::Relaxed);
+        // "Exactly E": another writer that has gone on keeps the shard open.
+        if shard.upper() == end {
+            result = io.block_on(shard.seal(end));
+        }
+    }
+    let state = shard.state();
+    summary.upper = state.sealed_at.is_none().then_some(state.upper);
+    result
+}
+
+/// Returns what each worker does: build the pipeline, step it to its end, say how it went.
+fn workers(
+    args: &Args,
+    feed: Feed,
+    shard: &JsonShard,
+    stop: &Stop,
+) -> impl Fn(&mut Worker, &cluster::Report) + Send + Sync + 'static {
+    let (shard, stop, history) = (shard.clone(), stop.clone(), args.history);
+    let feed = Mutex::new(Some(feed));
+    move |worker, report| {
+        let config = PipelineConfig { history, ..PipelineConfig::default() };
+        let (health, token) = worker.dataflow(|scope| {
+            let take = || feed.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let pipeline = Pipeline::from_source(scope, take, &shard, config);
+            if scope.index() == 0 {
+                report.watch(pipeline.watch);
+            }
+            (pipeline.health, pipeline.token)
+        });
+        let mut token = Some(token);
+        while worker.has_dataflows() {
+            worker.step_or_park(Some(WAKE));
+            // A failed feed still gets what it has closed into the shard; nothing else waits.
+            let failed = health.error().is_some() && health.is_settled();
+            if failed || stop.is_set() {
+                drop(token.take());
+            }
+        }
+        report.ended(match health.error() {
+            Some(error) => Err(error),
+            None if health.has_ended() => Ok(()),
+            None => Err(stopped()),
+        });
+    }
+}
+
+/// Returns the feed that the arguments name.
+fn feed(args: &Args, counts: &Arc<Counts>, stop: &Stop, skip_below: u64) -> Feed {
+    let counts = Arc::clone(counts);
+    let stop = stop.clone();
+    let throttle = args.throttle.map(Throttle::new);
+    match &args.feed {
+        FeedName::Git(path) => {
+            Feed::Git(GitHistory { path: path.clone(), throttle, skip_below, counts, stop })
+        }
+        FeedName::Lines(path) => Feed::Lines(JsonLines {
+            path: path.clone(),
+            rule: match args.times {
+                Some(TimesFrom::Given) => Rule::Given,
+                None => Rule::FirstRow,
+            },
+            follow: args.follow,
+            on_error: args.on_error,
+            throttle,
+            skip_below,
+            counts,
+            stop,
+        }),
+    }
+}

@@ -1,0 +1,142 @@
+//! Owns the rule of given times: what a feed's rows say about time taken together, which times are
+//! closed, and where the feed ends. It does not own reading or sending. Pure.
+//!
+//! Time t is closed by a later row with `ts` > t, by `{"closed": N}` with N > t, or by the clean
+//! end of a finite feed, and by nothing else. So whoever reads the lines again, from any copy of
+//! the feed that is longer or repaired at its end, closes the same times over the same rows.
+
+use crate::jsonl::{Bad, Row};
+
+/// Where times come from when the command line does not say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rule {
+    /// Every row must have a `ts`.
+    Given,
+    /// The first row decides.
+    FirstRow,
+}
+
+/// Why a row is not taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// The line is bad; the feed may go on without it.
+    Bad(Bad),
+    /// The feed as a whole is not one this program reads.
+    Feed(Bad),
+}
+
+/// Where a row stands: its time, and its order among the rows of its key and time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    pub time: u64,
+    pub order: u64,
+}
+
+/// What the lines so far say about time.
+#[derive(Clone, Debug)]
+pub struct Times {
+    rule: Rule,
+    /// The greatest `ts`.
+    last: Option<u64>,
+    /// The greatest N of a closing, or 0.
+    closed: u64,
+    /// Whether rows have an `offset`, once a row has decided it.
+    offsets: Option<bool>,
+    /// The order of the last row placed.
+    order: u64,
+}
+
+impl Times {
+    pub fn new(rule: Rule) -> Times {
+        Times { rule, last: None, closed: 0, offsets: None, order: 0 }
+    }
+
+    /// Places a row, or says why it is not taken; then nothing has changed.
+    pub fn row(&mut self, row: &Row, line: u64) -> Result<Place, Refused> {
+        let time = self.time(row).map_err(|refused| refused.of(row))?;
+        let offsets = *self.offsets.get_or_insert(row.offset.is_some());
+        let order = match (offsets, row.offset) {
+            (true, Some(offset)) => offset,
+            (false, None) => line,
+            (had, _) => {
+                let has = if had { "has one" } else { "has none" };
+                let what = format!("\"offset\" is on some rows only: the first row {has}");
+                let bad = Bad::new(what, "write it on every row or on none");
+                return Err(Refused::Bad(bad).of(row));
+            }
+        };
+        (self.last, self.order) = (Some(time), order);
+        Ok(Place { time, order })
+    }
+
+    fn time(&self, row: &Row) -> Result<u64, Refused> {
+        let Some(ts) = row.ts else {
+            // A bad line may be kept before the first row; only a row decides `offsets`.
+            if self.offsets.is_none() && self.rule == Rule::FirstRow {
+                let what = "the first row has no \"ts\", and times are not minted yet";
+                return Err(Refused::Feed(Bad::new(what, "give every row a \"ts\"")));
+            }
+            let bad = Bad::new("missing \"ts\"", "every row of this feed needs one: add it");
+            return Err(Refused::Bad(bad));
+        };
+        if let Some(last) = self.last.filter(|last| ts < *last) {
+            let what = format!("\"ts\" decreases from {last} to {ts}");
+            let hint = "sort the feed by \"ts\", or correct the line";
+            return Err(Refused::Bad(Bad::new(what, hint)));
+        }
+        if ts < self.closed {
+            let closed = self.closed;
+            let what = format!("\"ts\" {ts} was closed by {{\"closed\": {closed}}}");
+            let hint = "write the row before the closing, or correct the line";
+            return Err(Refused::Bad(Bad::new(what, hint)));
+        }
+        Ok(ts)
+    }
+
+    /// Takes `{"closed": N}`. One that says less than is known already changes nothing.
+    pub fn close(&mut self, time: u64) {
+        self.closed = self.closed.max(time);
+    }
+
+    /// Returns the time that bad lines are kept at: the least that is still open. `None` before
+    /// the feed has said any time.
+    pub fn current(&self) -> Option<u64> {
+        let said = self.last.is_some() || self.closed > 0;
+        said.then(|| self.boundary())
+    }
+
+    /// Places a bad line at the current time, or at 0 if there is none. Its order is its `offset`
+    /// if it has one, else that of a row at its place in the feed.
+    pub fn keep(&mut self, bad: &Bad, line: u64) -> Place {
+        // `{"closed": 2^64 - 1}` leaves no time at which E would still be a time.
+        let time = self.boundary().min(u64::MAX - 1);
+        let order = match self.offsets {
+            Some(true) => bad.offset.unwrap_or(self.order),
+            _ => line,
+        };
+        self.last = Some(time);
+        Place { time, order }
+    }
+
+    /// Returns the time below which everything is closed.
+    pub fn boundary(&self) -> u64 {
+        self.last.unwrap_or(0).max(self.closed)
+    }
+
+    /// Returns E, the first time that a feed that ends here will never write.
+    pub fn end(&self) -> u64 {
+        // `ts` is at most 2^64 - 2, so this cannot overflow.
+        self.last.map_or(0, |last| last + 1).max(self.closed)
+    }
+}
+
+impl Refused {
+    /// Adds what is known of the row, which has a key and perhaps an offset.
+    fn of(self, row: &Row) -> Refused {
+        let with = |bad| Bad { key: Some(row.key.clone()), offset: row.offset, ..bad };
+        match self {
+            Refused::Bad(bad) => Refused::Bad(with(bad)),
+            Refused::Feed(bad) => Refused::Feed(with(bad)),
+        }
+    }
+}

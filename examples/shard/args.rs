@@ -1,0 +1,82 @@
+//! Owns the command line of `shard`. It does not own what the commands do.
+
+use std::ffi::OsString;
+
+use clap::{Parser, Subcommand};
+
+/// Looks inside a shard. Nothing but `probe` ever writes.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "shard", disable_help_subcommand = true)]
+pub struct Args {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to look at.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Print what the shard is, as one JSON object
+    Status {
+        /// The shard: file:DIR, s3://BUCKET/PREFIX, gs://.. or az://.. (a bare path is file:)
+        #[arg(value_name = "URL")]
+        url: String,
+        /// Print it for people
+        #[arg(long)]
+        text: bool,
+    },
+    /// Print the collection as of one time, sorted by key
+    Snapshot {
+        /// The shard
+        #[arg(value_name = "URL")]
+        url: String,
+        /// The time [default: the last one that is final]
+        #[arg(long, value_name = "T")]
+        as_of: Option<u64>,
+    },
+    /// Print the collection as of one time, then every later update as it becomes final
+    Tail {
+        /// The shard
+        #[arg(value_name = "URL")]
+        url: String,
+        /// The time to begin with [default: the first that can be read]
+        #[arg(long, value_name = "T")]
+        from: Option<u64>,
+        /// The last time to print; without it, it goes on until the shard is sealed
+        #[arg(long, value_name = "T")]
+        until: Option<u64>,
+    },
+    /// Read every file again and check it
+    Verify {
+        /// The shard
+        #[arg(value_name = "URL")]
+        url: String,
+    },
+    /// Find out whether a store really creates only what is absent, by racing for it
+    Probe {
+        /// The store
+        #[arg(value_name = "URL")]
+        url: String,
+    },
+}
+
+impl Args {
+    /// Parses arguments, the program's name first.
+    ///
+    /// # Errors
+    ///
+    /// What clap prints; its exit code is 2, or 0 for `--help`.
+    pub fn of<I>(args: I) -> Result<Args, clap::Error>
+    where
+        I: IntoIterator<Item: Into<OsString> + Clone>,
+    {
+        let args = Args::try_parse_from(args)?;
+        if let Command::Tail { from: Some(from), until: Some(until), .. } = &args.command
+            && until < from
+        {
+            use clap::CommandFactory as _;
+            let what = format!("--until {until} is before --from {from}");
+            return Err(Args::command().error(clap::error::ErrorKind::ArgumentConflict, what));
+        }
+        Ok(args)
+    }
+}

@@ -1,0 +1,177 @@
+//! Owns reading a shard for each command, in bounded steps, and writing what was read. It does not
+//! own how rows look; that is `text` and `status`.
+
+use std::io::Write;
+use std::sync::Arc;
+use std::time::Duration;
+
+use differential_upsert::io::Io;
+use differential_upsert::shard::{Access, Handle, HandleConfig, State, verify};
+use differential_upsert::store::{Root, probe};
+use differential_upsert::{Error, ErrorKind};
+
+use crate::args::Command;
+use crate::status::Status;
+use crate::text::Form;
+
+/// How long `tail` leaves a shard alone that has nothing new.
+const POLL: Duration = Duration::from_millis(50);
+
+/// The shard of a root that holds the collection.
+const DATA: &str = "data";
+
+/// Runs a command and writes its output.
+pub async fn run(command: &Command, io: &Io, out: &mut impl Write) -> Result<(), Error> {
+    match command {
+        Command::Status { url, text } => {
+            let status = Status::of(&*open(url, io).await?.state());
+            print(out, &if *text { status.text() } else { status.json() })?;
+        }
+        Command::Snapshot { url, as_of } => snapshot(url, *as_of, io, out).await?,
+        Command::Tail { url, from, until } => tail(url, *from, *until, io, out).await?,
+        Command::Verify { url } => {
+            let verified = verify(Root::open(url, Access::Read)?, io.clone()).await?;
+            let line = serde_json::json!({
+                "entries": verified.entries,
+                "rollups": verified.rollups,
+                "parts": verified.parts,
+                "updates": verified.updates,
+                "bytes": verified.bytes,
+                "orphans": verified.orphans,
+                "unknown": verified.unknown,
+            });
+            print(out, &line.to_string())?;
+        }
+        Command::Probe { url } => race(url, io, out).await?,
+    }
+    out.flush().map_err(unwritable)
+}
+
+async fn open(url: &str, io: &Io) -> Result<Handle, Error> {
+    let root = Root::open(url, Access::Read)?;
+    Handle::open(root, DATA, None, Access::Read, io.clone(), HandleConfig::default()).await
+}
+
+async fn snapshot(
+    url: &str,
+    as_of: Option<u64>,
+    io: &Io,
+    out: &mut impl Write,
+) -> Result<(), Error> {
+    let shard = open(url, io).await?;
+    let upper = shard.state().upper;
+    let as_of = match as_of {
+        Some(as_of) => as_of,
+        // Nothing is final, so nothing is what there is.
+        None if upper == 0 => return Ok(()),
+        None => upper - 1,
+    };
+    let rows = shard.snapshot(as_of).await?;
+    for line in Form::of_codec(&shard.schema().codec).snapshot(rows) {
+        print(out, &line.map_err(|e| e.at(url))?)?;
+    }
+    Ok(())
+}
+
+async fn tail(
+    url: &str,
+    from: Option<u64>,
+    until: Option<u64>,
+    io: &Io,
+    out: &mut impl Write,
+) -> Result<(), Error> {
+    let shard = open(url, io).await?;
+    // A shard without a final time has no first time either: wait for one, then choose.
+    let state = reach(&shard, from.unwrap_or(0)).await?;
+    let from = match (state, from) {
+        (Some(state), from) => from.unwrap_or(state.since),
+        // Sealed before that time: the snapshot below says so.
+        (None, Some(from)) => from,
+        (None, None) => return Ok(()),
+    };
+    let mut rows = shard.snapshot(from).await?;
+    Form::sort(&mut rows);
+    let form = Form::of_codec(&shard.schema().codec);
+    for row in &rows {
+        print(out, &form.update(row).map_err(|e| e.at(url))?)?;
+    }
+    let end = until.map(|until| until.saturating_add(1));
+    let mut next = from.saturating_add(1);
+    while end.is_none_or(|end| next < end) {
+        out.flush().map_err(unwritable)?;
+        let Some(state) = reach(&shard, next).await? else { return Ok(()) };
+        let upper = state.upper.min(end.unwrap_or(u64::MAX));
+        later(&shard, &state, (next, upper), |update| {
+            print(out, &form.update(update).map_err(|e| e.at(url))?)
+        })
+        .await?;
+        next = upper;
+    }
+    Ok(())
+}
+
+/// Waits until a time is final, and returns the state then; `None` if it never will be.
+async fn reach(shard: &Handle, time: u64) -> Result<Option<Arc<State>>, Error> {
+    loop {
+        let state = shard.refresh().await?;
+        if time < state.upper {
+            return Ok(Some(state));
+        }
+        if state.sealed_at.is_some() {
+            return Ok(None);
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+/// Hands over the updates of an interval, in the order they are printed in, one batch in memory at
+/// a time: batches lie behind each other in time.
+async fn later(
+    shard: &Handle,
+    state: &State,
+    (lower, upper): (u64, u64),
+    mut each: impl FnMut(&differential_upsert::shard::Update) -> Result<(), Error>,
+) -> Result<(), Error> {
+    for batch in state.batches.iter().filter(|b| b.lower < upper && lower < b.upper) {
+        let mut updates = Vec::new();
+        for part in &batch.parts {
+            updates
+                .extend(shard.fetch(part, batch.lower.max(lower), batch.upper.min(upper)).await?);
+        }
+        Form::sort(&mut updates);
+        updates.iter().try_for_each(&mut each)?;
+    }
+    Ok(())
+}
+
+async fn race(url: &str, io: &Io, out: &mut impl Write) -> Result<(), Error> {
+    // Opened for reading, so that a mistyped path is not created.
+    let probed = probe(&Root::open(url, Access::Read)?, io).await?;
+    let line = serde_json::json!({
+        "sound": probed.is_sound(),
+        "rounds": probed.rounds,
+        "racers": probed.racers,
+        "several_won": probed.several_won,
+        "winner_lost": probed.winner_lost,
+    });
+    print(out, &line.to_string())?;
+    if probed.is_sound() {
+        return Ok(());
+    }
+    out.flush().map_err(unwritable)?;
+    let what = "the store does not do create-if-absent: two writers could win the same commit";
+    Err(Error::new(ErrorKind::Unsupported, what)
+        .at(url)
+        .hint("use a store with conditional writes"))
+}
+
+fn print(out: &mut impl Write, line: &str) -> Result<(), Error> {
+    writeln!(out, "{line}").map_err(unwritable)
+}
+
+fn unwritable(e: std::io::Error) -> Error {
+    Error::new(ErrorKind::Unavailable, format!("cannot write the output: {e}"))
+        .at("stdout")
+        .hint("send it to where there is room")
+        .because(e)
+}

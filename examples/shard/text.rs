@@ -1,0 +1,116 @@
+//! Owns how rows of a shard are printed, and in which order. It does not own reading them. Pure.
+
+use std::fmt::Write as _;
+
+use base64::Engine as _;
+use differential_upsert::shard::Update;
+use differential_upsert::{Error, ErrorKind};
+
+/// The codec whose keys and values are JSON text as they are.
+pub const JSON_TEXT: &str = "json-text";
+
+/// Tag of a stored value.
+const VALUE: u8 = 0;
+/// Tag of a stored error, whose bytes are its text.
+const ERROR: u8 = 1;
+
+/// How stored keys and values are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// They are JSON.
+    Json,
+    /// They are bytes that only their own program understands: `{"base64":".."}`.
+    Opaque,
+}
+
+impl Form {
+    /// Returns the form of what a codec wrote.
+    pub fn of_codec(codec: &str) -> Form {
+        if codec == JSON_TEXT { Form::Json } else { Form::Opaque }
+    }
+
+    /// Puts the rows of a snapshot in the order they are printed in, and returns each one's line:
+    /// `{"key":..,"value":..}` or `{"key":..,"error":".."}`.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt` if a row is not there exactly once, or its bytes are none of a shard's.
+    pub fn snapshot(self, mut rows: Vec<Update>) -> impl Iterator<Item = Result<String, Error>> {
+        rows.sort_by(|((a, _), _, _), ((b, _), _, _)| a.as_bytes().cmp(b.as_bytes()));
+        let mut last: Option<Update> = None;
+        rows.into_iter().map(move |row| {
+            let ((key, value), time, count) = &row;
+            let again = last.as_ref().is_some_and(|((last, _), _, _)| last == key);
+            if *count != 1 || again {
+                return Err(not_once(*time));
+            }
+            let mut line = String::from("{");
+            self.row(key.as_bytes(), value.as_bytes(), &mut line)?;
+            line.push('}');
+            last = Some(row);
+            Ok(line)
+        })
+    }
+
+    /// Puts updates in the order they are printed in: by time, then key, a retraction before an
+    /// insertion.
+    pub fn sort(updates: &mut [Update]) {
+        updates.sort_by(|((a, _), a_time, a_diff), ((b, _), b_time, b_diff)| {
+            (a_time, a.as_bytes(), a_diff).cmp(&(b_time, b.as_bytes(), b_diff))
+        });
+    }
+
+    /// Returns the line of an update: `{"key":..,"value":..,"time":..,"diff":..}`.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt` if its bytes are none of a shard's.
+    pub fn update(self, ((key, value), time, diff): &Update) -> Result<String, Error> {
+        let mut line = String::from("{");
+        self.row(key.as_bytes(), value.as_bytes(), &mut line)?;
+        // Writing to a string cannot fail.
+        let _ = write!(line, ",\"time\":{time},\"diff\":{diff}}}");
+        Ok(line)
+    }
+
+    fn row(self, key: &[u8], value: &[u8], line: &mut String) -> Result<(), Error> {
+        line.push_str("\"key\":");
+        self.datum(key, line)?;
+        match value.split_first() {
+            Some((&VALUE, value)) => {
+                line.push_str(",\"value\":");
+                self.datum(value, line)
+            }
+            Some((&ERROR, text)) => {
+                line.push_str(",\"error\":");
+                line.push_str(&serde_json::Value::from(utf8(text)?).to_string());
+                Ok(())
+            }
+            _ => Err(damaged("a stored value without a known tag")),
+        }
+    }
+
+    fn datum(self, bytes: &[u8], line: &mut String) -> Result<(), Error> {
+        match self {
+            Form::Json => line.push_str(utf8(bytes)?),
+            Form::Opaque => {
+                line.push_str("{\"base64\":\"");
+                base64::engine::general_purpose::STANDARD.encode_string(bytes, line);
+                line.push_str("\"}");
+            }
+        }
+        Ok(())
+    }
+}
+
+fn utf8(bytes: &[u8]) -> Result<&str, Error> {
+    std::str::from_utf8(bytes).map_err(|_| damaged("stored JSON that is not UTF-8"))
+}
+
+fn not_once(time: u64) -> Error {
+    damaged(&format!("a key that does not have exactly one value as of {time}"))
+}
+
+fn damaged(what: &str) -> Error {
+    Error::new(ErrorKind::Corrupt, what).hint("run shard verify, and restore it from a copy")
+}

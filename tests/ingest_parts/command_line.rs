@@ -1,0 +1,116 @@
+//! Goal: the command line is DESIGN's, and what its issue has not brought yet is a usage error.
+//! Method: tables.
+
+use std::io::Write as _;
+
+use timely::CommunicationConfig;
+
+use differential_upsert::shard::History;
+
+use crate::args::{Args, FeedName, TimesFrom};
+use crate::cluster;
+use crate::reader::OnError;
+use crate::summary::Summary;
+
+fn parse(line: &str) -> Result<Args, clap::Error> {
+    Args::of(std::iter::once("ingest").chain(line.split_whitespace()))
+}
+
+#[test]
+fn everything_that_is_there_is_taken() {
+    let args = parse(
+        "feed.jsonl --shard file:d --times given --follow --history keep --on-error keep \
+         --throttle 5 -w 2 -n 3 -p 1 -h hosts",
+    )
+    .expect("all are known");
+    assert_eq!(args.feed, FeedName::Lines("feed.jsonl".to_string()));
+    assert_eq!(args.times, Some(TimesFrom::Given));
+    assert_eq!((args.follow, args.seal), (true, false));
+    assert_eq!(args.history, Some(History::Keep));
+    assert_eq!(args.on_error, OnError::Keep);
+    assert_eq!(args.throttle.map(u64::from), Some(5));
+    assert_eq!((args.workers.get(), args.processes.get(), args.process), (2, 3, 1));
+    assert_eq!(args.hostfile.as_deref(), Some("hosts"));
+    let args = parse("- --shard dir --seal --history 7").expect("all are known");
+    assert_eq!((args.feed, args.seal), (FeedName::Lines("-".to_string()), true));
+    assert!(matches!(args.history, Some(History::Last(7))));
+    assert_eq!(args.on_error, OnError::Stop);
+    assert_eq!(parse("git:. --shard mem:").expect("git").feed, FeedName::Git(".".to_string()));
+}
+
+#[test]
+fn everything_else_is_usage() {
+    for line in [
+        "",
+        "feed",
+        "--shard mem:",
+        "feed --shard",
+        "feed more --shard mem:",
+        "feed --shard mem: --times mint",
+        "feed --shard mem: --times",
+        "feed --shard mem: --seal --follow",
+        "git:. --shard mem: --follow",
+        "git: --shard mem:",
+        "kafka://h:1/t --shard mem:",
+        "postgres://h/d?slot=s&table=t --shard mem:",
+        "planetscale://h:1/k/t --shard mem:",
+        "http://h/feed --shard mem:",
+        "feed --shard redis://h",
+        "feed --shard mem: --history 0",
+        "feed --shard mem: --history all",
+        "feed --shard mem: --on-error skip",
+        "feed --shard mem: --throttle 0",
+        "feed --shard mem: --throttle -1",
+        "feed --shard mem: -w 0",
+        "feed --shard mem: -n 0",
+        "feed --shard d -n 2 -p 2",
+        "feed --shard d -p 1",
+        "feed --shard mem: -n 2",
+        "feed --shard mem: -h",
+        "feed --shard mem: -V",
+        "feed --shard mem: --version",
+        "feed --shard mem: --standby",
+        "feed --shard mem: --http 127.0.0.1:0",
+        "feed --shard mem: --http-remote",
+        "feed --shard mem: --unchecked",
+    ] {
+        let error = parse(line).expect_err(line);
+        assert_eq!(error.exit_code(), 2, "{line}: {error}");
+    }
+    assert_eq!(parse("--help").expect_err("help").exit_code(), 0);
+}
+
+#[test]
+fn the_cluster_is_timelys() {
+    let config = |line: &str| cluster::config(&parse(line).expect(line));
+    let communication = |line: &str| config(line).expect(line).communication;
+    assert!(matches!(communication("f --shard d"), CommunicationConfig::Thread));
+    assert!(matches!(communication("f --shard d -w 3"), CommunicationConfig::Process(3)));
+    let cluster = communication("f --shard d -w 2 -n 2 -p 1");
+    let CommunicationConfig::Cluster { threads: 2, process: 1, addresses, .. } = cluster else {
+        panic!("{cluster:?}");
+    };
+    assert_eq!(addresses, ["localhost:2101", "localhost:2102"]);
+    let mut hosts = tempfile::NamedTempFile::new().expect("a temporary file");
+    writeln!(hosts, "a:1\n\n b:2 \nc:3").expect("room");
+    let line = |count| format!("f --shard d -n {count} -h {}", hosts.path().display());
+    let CommunicationConfig::Cluster { addresses, .. } = communication(&line(2)) else {
+        panic!("no cluster");
+    };
+    assert_eq!(addresses, ["a:1", "b:2"]);
+    assert!(config(&line(4)).expect_err("too few").contains("3 addresses, but -n 4"));
+    assert!(config("f --shard d -n 2 -h /none/such").is_err());
+}
+
+#[test]
+fn the_summary_has_its_members_in_order() {
+    let mut out = Vec::new();
+    let summary = Summary { read: 1, upper: Some(2), seconds: 0.12345, ..Summary::default() };
+    summary.print(&mut out).expect("memory");
+    assert_eq!(
+        String::from_utf8(out).expect("text"),
+        "{\"read\":1,\"below\":0,\"superseded\":0,\"unchanged\":0,\"lost\":0,\"inserted\":0,\
+         \"updated\":0,\"deleted\":0,\"errors\":0,\"upper\":2,\"wins\":0,\"losses\":0,\
+         \"seconds\":0.123}\n"
+    );
+}

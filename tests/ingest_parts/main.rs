@@ -1,0 +1,50 @@
+//! Goal: what `ingest` reads is exactly what DESIGN's outside face says, line by line and commit by
+//! commit. Method: the example's own modules, driven without a pipeline into a sink that records.
+#![allow(dead_code)]
+
+#[path = "../../examples/ingest/args.rs"]
+mod args;
+#[path = "../../examples/ingest/canonical.rs"]
+mod canonical;
+#[path = "../../examples/ingest/cluster.rs"]
+mod cluster;
+#[path = "../../examples/ingest/emit.rs"]
+mod emit;
+#[path = "../../examples/ingest/git.rs"]
+mod git;
+#[path = "../../examples/ingest/git_command.rs"]
+mod git_command;
+#[path = "../../examples/ingest/input.rs"]
+mod input;
+#[path = "../../examples/ingest/json.rs"]
+mod json;
+#[path = "../../examples/ingest/jsonl.rs"]
+mod jsonl;
+#[path = "../../examples/ingest/lines.rs"]
+mod lines;
+#[path = "../../examples/ingest/reader.rs"]
+mod reader;
+#[path = "../../examples/ingest/stop.rs"]
+mod stop;
+#[path = "../../examples/ingest/summary.rs"]
+mod summary;
+#[path = "../../examples/ingest/throttle.rs"]
+mod throttle;
+#[path = "../../examples/ingest/times.rs"]
+mod times;
+
+mod recorder;
+
+mod canonical_text;
+
+mod one_line;
+
+mod bad_feeds;
+
+mod closing;
+
+mod following;
+
+mod git_history;
+
+mod command_line;

@@ -1,0 +1,123 @@
+//! Goal: each sentence about a single line holds. Method: tables.
+
+use crate::json::Json;
+use crate::jsonl::{Bad, Line, LineParser, Row};
+
+fn parse(line: impl AsRef<[u8]>) -> Result<Line, Bad> {
+    LineParser::default().parse(line.as_ref())
+}
+
+fn row(line: &str) -> Row {
+    match parse(line) {
+        Ok(Line::Row(row)) => row,
+        other => panic!("{line}: {other:?}"),
+    }
+}
+
+#[test]
+fn keys_and_values_are_any_json() {
+    for (key, canonical) in [
+        ("null", "null"),
+        ("\"\"", "\"\""),
+        ("{}", "{}"),
+        ("[1, {\"b\":2,\"a\":null}]", "[1,{\"a\":null,\"b\":2}]"),
+        ("123456789012345678901234567890", "123456789012345678901234567890"),
+        ("\"\\u0041\"", "\"A\""),
+        ("\"\u{1f600}\"", "\"\u{1f600}\""),
+    ] {
+        let line = format!("{{\"key\":{key},\"value\":{key},\"ts\":0}}");
+        let row = row(&line);
+        assert_eq!(row.key, Json::canonical(canonical));
+        let value = (canonical != "null").then(|| Json::canonical(canonical));
+        assert_eq!(row.value, value, "only an explicit null deletes");
+    }
+    assert_ne!(row(r#"{"key":1,"value":1}"#).key, row(r#"{"key":1.0,"value":1}"#).key);
+}
+
+#[test]
+fn other_members_are_ignored_but_must_be_json() {
+    let line = r#"{"x":[1,{"ts":9}],"key":1,"value":2,"closed":true,"ts":3,"offset":4,"":0}"#;
+    let expected = Row {
+        key: Json::canonical("1"),
+        value: Some(Json::canonical("2")),
+        ts: Some(3),
+        offset: Some(4),
+    };
+    assert_eq!(row(line), expected);
+    assert!(parse(r#"{"key":1,"value":2,"ts":3,"x":tru}"#).is_err());
+    assert_eq!(row(r#"{"\u006bey":1,"value":2}"#).key, Json::canonical("1"));
+}
+
+#[test]
+fn a_closing_is_a_line_without_key_and_value() {
+    assert_eq!(parse(r#"{"closed": 7}"#), Ok(Line::Closed(7)));
+    assert_eq!(parse(r#"{"closed":18446744073709551615,"x":1}"#), Ok(Line::Closed(u64::MAX)));
+    for bad in ["-1", "1.0", "\"7\"", "null", "18446744073709551616", "1e3"] {
+        let bad = parse(format!("{{\"closed\":{bad}}}")).expect_err(bad);
+        assert!(bad.what.starts_with("\"closed\" is not a whole number"), "{}", bad.what);
+    }
+}
+
+#[test]
+fn blank_lines_say_nothing() {
+    for blank in ["", " ", "\t \r"] {
+        assert_eq!(parse(blank), Ok(Line::Blank));
+    }
+}
+
+#[test]
+fn times_are_u64_below_the_last() {
+    assert_eq!(row(r#"{"key":1,"value":1,"ts":18446744073709551614}"#).ts, Some(u64::MAX - 1));
+    for bad in ["18446744073709551615", "-1", "1.0", "1e3", "\"1\"", "null", "true", "[1]", "-0"] {
+        let bad = parse(format!("{{\"key\":1,\"value\":1,\"ts\":{bad}}}")).expect_err(bad);
+        assert!(bad.what.starts_with("\"ts\" is not a whole number"), "{}", bad.what);
+        assert_eq!(bad.key, Some(Json::canonical("1")));
+    }
+    let bad = parse(r#"{"key":1,"value":1,"ts":0,"offset":-1}"#).expect_err("offset");
+    assert!(bad.what.starts_with("\"offset\" is not a whole number"), "{}", bad.what);
+}
+
+#[test]
+fn a_bad_line_says_what_is_wrong_and_keeps_its_key_if_it_has_one() {
+    let table: [(&[u8], &str, Option<&str>); 14] = [
+        (b"{\"key\":1,\"value\":2", "not JSON: expected `,` or `}`", None),
+        (b"{key:1}", "not JSON: expected a name in quotes", None),
+        (b"{\"key\":1,\"value\":2}x", "not JSON: more text after the value", None),
+        (b"{\"key\":1,\"value\":}", "not JSON: expected a value", None),
+        (b"{\"key\":\"a\nb\",\"value\":2}", "not JSON: a control character in a string", None),
+        (b"{\"key\":\"\\ud800\",\"value\":2}", "not JSON: half of a surrogate pair", None),
+        (b"{\"key\":\"\xff\",\"value\":2}", "not UTF-8 (byte 9 of the line)", None),
+        (b"[1]", "a line that is not an object", None),
+        (b"nope", "not JSON: expected a value", None),
+        (b"{}", "missing \"key\"", None),
+        (b"{\"value\":2,\"ts\":1}", "missing \"key\"", None),
+        (b"{\"key\":[1, 2],\"ts\":1}", "missing \"value\"", Some("[1,2]")),
+        (b"{\"key\":1,\"value\":2,\"x\":1,\"\\u0078\":1}", "two members named \"x\"", Some("1")),
+        (b"{\"key\":1,\"key\":1,\"value\":2}", "two members named \"key\"", None),
+    ];
+    for (line, what, key) in table {
+        let bad = parse(line).expect_err(what);
+        assert!(bad.what.starts_with(what), "{} is not {what}", bad.what);
+        assert_eq!(bad.key, key.map(Json::canonical), "{what}");
+        assert!(!bad.hint.is_empty());
+    }
+}
+
+#[test]
+fn nesting_counts_the_line_itself() {
+    let line = |depth: usize| {
+        format!("{{\"key\":1,\"value\":{}{}}}", "[".repeat(depth), "]".repeat(depth))
+    };
+    assert!(parse(line(126)).is_ok());
+    let bad = parse(line(127)).expect_err("128 deep");
+    assert!(bad.what.contains("nested deeper than 127"), "{}", bad.what);
+    assert!(parse(format!("{{\"key\":{}", "[".repeat(15 << 20))).is_err());
+    assert!(parse(format!("{{\"key\":1,\"value\":1,\"x\":{}", "{\"a\":".repeat(3 << 20))).is_err());
+}
+
+#[test]
+fn many_members_are_checked_for_duplicates_in_little_time() {
+    let members: String = (0..200_000).map(|i| format!(",\"m{i}\":0")).collect();
+    assert!(parse(format!("{{\"key\":1,\"value\":1{members}}}")).is_ok());
+    assert!(parse(format!("{{\"key\":1,\"value\":1{members},\"m77\":0}}")).is_err());
+}
