@@ -32,7 +32,7 @@ use timely::dataflow::Scope;
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::scheduling::SyncActivator;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use crate::error::Error;
 use crate::health::Status;
@@ -47,6 +47,14 @@ const PARTS_AHEAD: usize = 4;
 
 /// Rows of the first contents that are consolidated together.
 const WINDOW_ROWS: usize = 1 << 17;
+
+/// When a follower looks for another process's commits.
+pub(crate) struct Poll {
+    /// At the latest.
+    pub(crate) interval: Duration,
+    /// At once.
+    pub(crate) news: Arc<Notify>,
+}
 
 enum Message {
     /// The log's upper.
@@ -64,7 +72,7 @@ pub(crate) fn feedback<'scope>(
     scope: Scope<'scope, u64>,
     handle: Handle,
     io: &Io,
-    poll: Duration,
+    poll: Poll,
     known: Known<u64>,
     status: Status,
 ) -> VecCollection<'scope, u64, (Encoded, Encoded), isize> {
@@ -136,7 +144,7 @@ impl Outlet {
 
 struct Follower {
     handle: Handle,
-    poll: Duration,
+    poll: Poll,
     worker: usize,
     peers: usize,
     outlet: Outlet,
@@ -177,7 +185,10 @@ impl Follower {
                     biased;
                     () = self.outlet.sender.closed() => return Ok(()),
                     _ = changed.changed() => {}
-                    () = tokio::time::sleep(self.poll) => {
+                    () = self.poll.news.notified() => {
+                        self.handle.refresh().await?;
+                    }
+                    () = tokio::time::sleep(self.poll.interval) => {
                         self.handle.refresh().await?;
                     }
                 }

@@ -9,6 +9,7 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use differential_dataflow::{AsCollection, ExchangeData, VecCollection};
@@ -17,11 +18,12 @@ use timely::dataflow::channels::pact::Pipeline as InPlace;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::dataflow::operators::generic::{Operator, OutputBuilder};
 use timely::dataflow::{Scope, StreamVec};
+use tokio::sync::Notify;
 
 use crate::codec::{Codec, DataError, Postcard, decode_stored, encode_stored};
 use crate::command::Command;
 use crate::error::Error;
-use crate::feedback::feedback;
+use crate::feedback::{Poll, feedback};
 use crate::health::{Health, Status};
 use crate::hold::hold;
 use crate::packed::{Encoded, Packer};
@@ -208,8 +210,9 @@ impl Parts {
         let (scope, handle) = (commands.scope(), shard.handle().clone());
         let known = Known::new(shard.upper());
         let inflight = Inflight::bounded(config.inflight_bytes_max);
-        let rows =
-            feedback(scope, handle.clone(), shard.io(), config.poll, known.clone(), status.clone());
+        let news = Arc::new(Notify::new());
+        let poll = Poll { interval: config.poll, news: Arc::clone(&news) };
+        let rows = feedback(scope, handle.clone(), shard.io(), poll, known.clone(), status.clone());
         let around = Surroundings {
             known,
             spill: Some(Rc::new(RefCell::new(SpillFile::default()))),
@@ -232,6 +235,7 @@ impl Parts {
             inflight,
             part_bytes_max: config.part_bytes_max,
             history: config.history,
+            news,
         };
         // The operator's errors have the frontier of its updates.
         let sink = sink::sink(upserted.updates, upserted.errors, &around);

@@ -1,8 +1,11 @@
-//! Owns the append: it collects every worker's response to an interval and commits them in one
-//! compare-and-append, one in flight. What a lost race does is [`race`](super::race)'s.
+//! Owns the append: it collects every worker's response to an interval, commits them in one
+//! compare-and-append, one in flight, and tells every worker when it is settled. What a lost race
+//! does is [`race`](super::race)'s.
 
+use timely::container::CapacityContainerBuilder;
 use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::Exchange;
+use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use tokio::sync::mpsc;
 
@@ -11,26 +14,29 @@ use super::{Around, Emitted, Pile, Response, SharedTotals, Turn};
 use crate::error::{Error, ErrorKind};
 use crate::shard::{Append, Appended, Prepared};
 
-/// Commits, on worker 0, what the workers have written.
-pub(super) fn append(
-    responses: StreamVec<'_, u64, Response>,
+/// Commits, on worker 0, what the workers have written. Returns the settled uppers, each addressed
+/// to every worker: a hint to read the log now.
+pub(super) fn append<'scope>(
+    responses: StreamVec<'scope, u64, Response>,
     turn: &Turn,
     totals: &SharedTotals,
     around: &Around,
-) {
+) -> StreamVec<'scope, u64, (u64, u64)> {
     let scope = responses.scope();
     let mut builder = OperatorBuilder::new("UpsertAppend".into(), scope);
     let address = builder.operator_info().address;
     let mut input = builder.new_input(responses, Exchange::new(|_: &Response| 0));
+    let (output, stream) = builder.new_output();
+    let mut output = OutputBuilder::<_, CapacityContainerBuilder<Vec<(u64, u64)>>>::from(output);
     let (sender, mut receiver) = mpsc::unbounded_channel();
     let wake = scope.worker().sync_activator_for(address.to_vec());
     let (turn, totals, around) = (turn.clone(), totals.clone(), around.clone());
     let peers = scope.peers();
-    let (mut answers, mut piles) = (0, Vec::new());
+    let (mut answers, mut piles, mut settling) = (0, Vec::new(), None);
 
     builder.build_reschedule(move |_| {
         move |_| {
-            input.for_each(|_, responses| {
+            input.for_each(|time, responses| {
                 for response in responses.drain(..) {
                     match response {
                         Response::Stopping => turn.stop(),
@@ -44,6 +50,7 @@ pub(super) fn append(
                                 continue;
                             }
                             answers = 0;
+                            settling = Some(time.retain(0));
                             let (piles, around) = (std::mem::take(&mut piles), around.clone());
                             let (totals, sender, wake) =
                                 (totals.clone(), sender.clone(), wake.clone());
@@ -69,11 +76,17 @@ pub(super) fn append(
                     }
                 }
                 around.status.wake_all();
+                if let Some(time) = settling.take() {
+                    let upper = around.status.upper();
+                    let told = (0..peers as u64).map(|worker| (worker, upper));
+                    output.activate().session(&time).give_iterator(told);
+                }
             }
             // Not done while an append is under way, even when all inputs have ended.
             turn.0.in_flight.get()
         }
     });
+    stream
 }
 
 struct Commit {

@@ -50,10 +50,14 @@ mod write;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use differential_dataflow::VecCollection;
 use serde::{Deserialize, Serialize};
 use timely::dataflow::StreamVec;
+use timely::dataflow::channels::pact::Exchange;
+use timely::dataflow::operators::generic::Operator;
+use tokio::sync::Notify;
 
 pub use counts::Totals;
 use counts::{Dropped, Emitted, SharedTotals};
@@ -75,6 +79,8 @@ pub(crate) struct Around {
     pub(crate) inflight: Inflight,
     pub(crate) part_bytes_max: usize,
     pub(crate) history: Option<History>,
+    /// Tells the worker's reader that the log has news.
+    pub(crate) news: Arc<Notify>,
 }
 
 /// Commits a collection to a shard. `frontier` is any stream with the updates' frontier.
@@ -87,8 +93,23 @@ pub(crate) fn sink<'scope>(
     let totals = SharedTotals::default();
     let intervals = mint::mint(frontier, &turn, around);
     let responses = write::write(intervals, updates.inner, around);
-    append::append(responses, &turn, &totals, around);
+    let settled = append::append(responses, &turn, &totals, around);
+    hint(settled, around);
     Sink { totals }
+}
+
+/// Has each worker read the log when an append is settled: in another process it would otherwise be
+/// seen only at the next poll.
+fn hint(settled: StreamVec<'_, u64, (u64, u64)>, around: &Around) {
+    let (news, status) = (Arc::clone(&around.news), around.status.clone());
+    let to_all = Exchange::new(|(worker, _): &(u64, u64)| *worker);
+    settled.sink(to_all, "UpsertHint", move |(input, _)| {
+        input.for_each(|_, uppers| {
+            if uppers.iter().any(|(_, upper)| status.upper() < *upper) {
+                news.notify_one();
+            }
+        });
+    });
 }
 
 /// What a sink can be asked.
