@@ -57,3 +57,7 @@ pub use upsert::{Upsert, UpsertConfig, Upserted};
 
 pub use differential_dataflow;
 pub use timely;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeDoctests;
