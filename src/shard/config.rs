@@ -12,9 +12,11 @@ use crate::error::{Error, ErrorKind};
 pub struct HandleConfig {
     /// Bytes of encoded rows up to which a batch rides inside its log entry. 16 KiB.
     pub inline_bytes_max: usize,
-    /// Bytes of encoded rows at which a part ends and the next begins; one row may exceed it. 8 MiB.
+    /// Bytes of encoded rows at which a part ends and the next begins; one row may exceed it.
+    /// 8 MiB.
     pub part_bytes_max: usize,
-    /// Bytes of encoded parts kept for [`fetch`](super::Handle::fetch); the oldest go first. 64 MiB.
+    /// Bytes of encoded parts kept for [`fetch`](super::Handle::fetch); the oldest go first.
+    /// 64 MiB.
     pub cache_bytes_max: usize,
     /// Entries between two rollups, at the least: with many batches it is a quarter of their count,
     /// so that the cost of writing states stays linear. 64.

@@ -1,8 +1,8 @@
 //! Owns the bytes of a log entry: the frame of its kind, a JSON header, and the inline parts raw
 //! after it. What an entry does to a state is [`state`](super::state)'s.
 //!
-//! Members that this program does not know are ignored; a kind or a version that it does not know is
-//! refused, since an entry that is skipped changes everything after it.
+//! Members that this program does not know are ignored; a kind or a version that it does not know
+//! is refused, since an entry that is skipped changes everything after it.
 
 use serde::{Deserialize, Serialize};
 

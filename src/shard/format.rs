@@ -1,5 +1,5 @@
 //! Owns the `FORMAT` file: which version of the layout a root has, and what its bytes encode. It
-//! does not create it; that is [`handle`](super::handle)'s.
+//! does not create it; that is `handle`'s.
 
 use serde::{Deserialize, Serialize};
 
@@ -58,8 +58,8 @@ impl Schema {
     ///
     /// # Errors
     ///
-    /// `Corrupt` for damage; `Unsupported` for a format that this program must not read, or must not
-    /// write if it is a `writer`.
+    /// `Corrupt` for damage; `Unsupported` for a format that this program must not read, or must
+    /// not write if it is a `writer`.
     pub fn decode(bytes: &[u8], writer: bool) -> Result<Schema, Error> {
         let text = std::str::from_utf8(bytes).map_err(|e| damaged(WHAT, e))?;
         let (line, crc) = text

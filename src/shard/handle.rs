@@ -60,8 +60,8 @@ impl Handle {
     /// # Errors
     ///
     /// `Missing` if a reader finds nothing at all; `Invalid` if the root holds something else, or a
-    /// new shard has no schema; `Unsupported` for another format, another schema, or a store without
-    /// create-if-absent; `Corrupt` for damage; else those of the store.
+    /// new shard has no schema; `Unsupported` for another format, another schema, or a store
+    /// without create-if-absent; `Corrupt` for damage; else those of the store.
     pub async fn open(
         root: Root,
         name: &str,
@@ -144,7 +144,7 @@ impl Handle {
         self.catch_up(self.state(), false).await
     }
 
-    /// Reads on from a state that this handle or a rollup vouches for, to the head, and publishes it.
+    /// Reads on from a state that this handle or a rollup vouches for, to the head; publishes that.
     async fn catch_up(
         &self,
         mut state: Arc<State>,

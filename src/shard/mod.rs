@@ -15,20 +15,48 @@
 //!   Won -> state n+1 -> changed() -> fetch(parts)             feedback
 //! ```
 //!
+//! ```
+//! use differential_upsert::io::Io;
+//! use differential_upsert::shard::{Access, Append, Appended, Handle, HandleConfig, Schema};
+//! use differential_upsert::store::Root;
+//! use differential_upsert::{Encoded, Error};
+//!
+//! let io = Io::process()?;
+//! io.block_on(async {
+//!     let root = Root::open("mem:", Access::Write)?;
+//!     let schema = Schema { codec: "text".into(), key: "text".into(), value: "text".into() };
+//!     let config = HandleConfig::default();
+//!     let shard =
+//!         Handle::open(root, "data", Some(schema), Access::Write, io.clone(), config).await?;
+//!
+//!     let text = |text: &str| Encoded::from_bytes(text.as_bytes().to_vec());
+//!     let parts = shard.prepare(vec![((text("pear"), text("green")), 3, 1)]).await?;
+//!     let append = Append { lower: 0, upper: 5, parts, ..Append::default() };
+//!     assert_eq!(shard.compare_and_append(append.clone()).await?, Appended::Won { seqno: 1 });
+//!     // The same again has lost, against itself: a value, not an error.
+//!     assert_eq!(shard.compare_and_append(append).await?, Appended::UpperMismatch(5));
+//!     assert_eq!(shard.snapshot(4).await?, [((text("pear"), text("green")), 4, 1)]);
+//!     Ok::<_, Error>(())
+//! })?;
+//! # Ok::<_, Error>(())
+//! ```
+//!
 //! # Invariants
 //!
-//! 1. The state after entry n is a function of entries 1..=n alone ([`State::apply`]), so every
+//! 1. The state after entry n is a function of entries 1..=n alone ([`State::apply`](crate::shard::State::apply)), so every
 //!    reader has the same state: nobody compares notes.
 //! 2. Each entry names the token of the one before it. An entry created a second time under the
 //!    same number, after a collector took the first, therefore fits no chain.
 //! 3. An entry counts once it was seen *and* a floor read later lies below it.
 //! 4. Nothing is deleted on an unknown outcome: it may be referenced by the time we look again.
+//! 5. The floor stays below every entry whose inline rows the state still names, and a rollup at or
+//!    above it exists: whoever raises it has seen to both.
 //!
 //! # Limits
 //!
 //! Times are `u64`, diffs `i64`. The state names every batch since the beginning, in memory and in
 //! each rollup, until batches are merged. The table of writers keeps the last
-//! [`WRITERS_MAX`](state::WRITERS_MAX).
+//! [`WRITERS_MAX`](crate::shard::state::WRITERS_MAX).
 
 pub mod state;
 

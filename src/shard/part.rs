@@ -1,5 +1,5 @@
 //! Owns the bytes of a part: rows as columns, each with its checksum. It does not know where a part
-//! is kept; that is [`rows`](super::rows).
+//! is kept; that is `rows`.
 //!
 //! ```text
 //! offset  bytes
@@ -174,8 +174,8 @@ impl PartHeader {
 ///
 /// # Errors
 ///
-/// As [`PartHeader::decode`]. Never panics, and allocates no more than a small multiple of the bytes
-/// that are there, whatever they are.
+/// As [`PartHeader::decode`]. Never panics, and allocates no more than a small multiple of the
+/// bytes that are there, whatever they are.
 pub fn decode(buffer: &Arc<Vec<u8>>, lower: u64, upper: u64) -> Result<Vec<Update>, Error> {
     let bytes = buffer.as_slice();
     let header = PartHeader::decode(bytes)?;

@@ -1,5 +1,5 @@
 //! Owns the bytes of a rollup: one whole [`State`] as JSON in a frame. When rollups are written is
-//! [`append`](super::append)'s.
+//! `append`'s.
 
 use super::frame::{self, damaged};
 use super::state::State;

@@ -44,8 +44,8 @@ impl Prepared {
 
 impl Handle {
     /// Consolidates updates, sorts them by key, time, diff and value (so a retraction stands right
-    /// before the insertion that replaces it), encodes them, and uploads what is too large for a log
-    /// entry. No updates, or only ones that cancel, are no parts.
+    /// before the insertion that replaces it), encodes them, and uploads what is too large for a
+    /// log entry. No updates, or only ones that cancel, are no parts.
     ///
     /// O(n log n), on the calling thread: call it from a task.
     ///

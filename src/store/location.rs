@@ -84,8 +84,8 @@ impl Root {
         }
     }
 
-    /// Wraps an `object_store` of the caller's; `url` is what errors call it. Conditional puts go to
-    /// it too, so it must not retry them.
+    /// Wraps an `object_store` of the caller's; `url` is what errors call it. Conditional puts go
+    /// to it too, so it must not retry them.
     pub fn from_object_store(store: Arc<dyn object_store::ObjectStore>, url: &str) -> Root {
         let blob = ObjectBlob::new(Arc::clone(&store), store, url);
         Root { store: Arc::new(blob), url: url.to_string(), stands_empty: true }

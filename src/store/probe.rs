@@ -20,7 +20,8 @@ pub struct Probed {
     pub racers: u32,
     /// In how many rounds more than one create was told that it won. Must be 0.
     pub several_won: u32,
-    /// In how many rounds no create was told that it won, or the key held a loser's bytes. Must be 0.
+    /// In how many rounds no create was told that it won, or the key held a loser's bytes. Must be
+    /// 0.
     pub winner_lost: u32,
 }
 
