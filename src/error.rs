@@ -77,6 +77,11 @@ impl Error {
         self.kind
     }
 
+    /// Returns the place it names, if any.
+    pub fn place(&self) -> Option<&str> {
+        self.at.as_deref()
+    }
+
     /// Returns what happened, without the place and the hint.
     pub fn what(&self) -> &str {
         &self.what

@@ -63,7 +63,10 @@ impl<S: Sink> Batch<S> {
             return Ok(());
         }
         self.bytes += match &command {
-            Command::Put { key, value, .. } => key.as_str().len() + value.text().len(),
+            Command::Put { key, value, .. } => {
+                let value = value.as_ref().map_or_else(|error| error.0.len(), |v| v.as_str().len());
+                key.as_str().len() + value
+            }
             Command::Delete { key, .. } => key.as_str().len(),
             Command::Reset { .. } => 0,
         };

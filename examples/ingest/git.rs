@@ -17,7 +17,7 @@ use differential_upsert::{Command, Error, ErrorKind};
 
 use crate::emit::{Batch, Counts, Sink};
 use crate::git_command::{Repository, Running};
-use crate::json::{Cell, Json};
+use crate::json::Json;
 use crate::stop::Stop;
 use crate::throttle::{self, Throttle};
 
@@ -108,7 +108,7 @@ impl GitHistory {
                         throttle::sleep(wait, &self.stop)?;
                     }
                     let command = match change.value {
-                        Some(value) => Command::put(change.key, Cell::Value(value), order),
+                        Some(value) => Command::put(change.key, Ok(value), order),
                         None => Command::delete(change.key, order),
                     };
                     order += 1;

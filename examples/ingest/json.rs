@@ -1,20 +1,42 @@
 //! Owns the types of a key and of a value in a feed, and the bytes a shard keeps for them. It does
 //! not own how text becomes canonical; that is `canonical`.
 
+use differential_upsert::codec::Codec;
+use differential_upsert::{DataError, Error, ErrorKind};
+use serde::{Deserialize, Serialize};
+
 use crate::canonical;
 
 /// Canonical JSON text. Equal iff the bytes are equal; ordered by bytes.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Json(Box<str>);
 
 /// What a key maps to: a value, or the error that stands in its place (`--on-error keep`).
 ///
-/// A value is below every error, so at equal orders of one time the error wins: it is the same
-/// choice on every replica, and it hides nothing.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Cell {
-    Value(Json),
-    Error(Box<str>),
+/// A stored value is below every stored error, so at equal orders of one time the error wins: the
+/// same choice on every replica, and one that hides nothing.
+pub type Cell = Result<Json, DataError>;
+
+/// The codec of a shard of JSON: keys and values are stored as their canonical text.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct JsonText;
+
+impl Codec<Json> for JsonText {
+    const ID: &'static str = "json-text";
+
+    fn encode(value: &Json, into: &mut Vec<u8>) -> Result<(), Error> {
+        into.extend_from_slice(value.as_str().as_bytes());
+        Ok(())
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Json, Error> {
+        let wrong = |e| Error::new(ErrorKind::Corrupt, "stored JSON is not UTF-8").because(e);
+        std::str::from_utf8(bytes).map(Json::canonical).map_err(wrong)
+    }
+
+    fn fingerprint() -> String {
+        "json".to_string()
+    }
 }
 
 impl Json {
@@ -39,30 +61,5 @@ impl Json {
 
     pub fn as_str(&self) -> &str {
         &self.0
-    }
-
-    /// Returns what a shard stores for this as a key.
-    pub fn as_bytes(&self) -> &[u8] {
-        self.0.as_bytes()
-    }
-}
-
-impl Cell {
-    /// Returns the text of the value or of the error.
-    pub fn text(&self) -> &str {
-        match self {
-            Cell::Value(json) => json.as_str(),
-            Cell::Error(what) => what,
-        }
-    }
-
-    /// Returns what a shard stores for this as a value: a tag (0 value, 1 error) and the text.
-    pub fn to_bytes(&self) -> Vec<u8> {
-        let tag = u8::from(matches!(self, Cell::Error(_)));
-        let text = self.text();
-        let mut bytes = Vec::with_capacity(1 + text.len());
-        bytes.push(tag);
-        bytes.extend_from_slice(text.as_bytes());
-        bytes
     }
 }

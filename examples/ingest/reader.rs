@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use differential_upsert::{Command, Error, ErrorKind};
+use differential_upsert::{Command, DataError, Error, ErrorKind};
 
 use crate::emit::{Batch, Counts, Sink};
 use crate::input::{Input, unreadable};
-use crate::json::{Cell, Json};
+use crate::json::Json;
 use crate::jsonl::{Bad, Line, LineParser, Row};
 use crate::lines::{Lines, Piece};
 use crate::stop::Stop;
@@ -135,7 +135,7 @@ impl<S: Sink> Rows<S> {
     fn row(&mut self, row: Row, place: Place) -> Result<(), Error> {
         self.release()?;
         let command = match row.value {
-            Some(value) => Command::put(row.key, Cell::Value(value), place.order),
+            Some(value) => Command::put(row.key, Ok(value), place.order),
             None => Command::delete(row.key, place.order),
         };
         self.batch.row(command, place.time)
@@ -168,7 +168,7 @@ impl<S: Sink> Rows<S> {
             let place = self.times.keep(&bad, line);
             // Without the feed's name: every replica must store the same bytes, whatever it
             // calls the feed.
-            let error = Cell::Error(format!("{} at line {line}", bad.what).into_boxed_str());
+            let error = Err(DataError(format!("{} at line {line}", bad.what)));
             let key = bad.key.unwrap_or_else(|| Json::key_base64(&[]));
             self.batch.row(Command::put(key, error, place.order), place.time)?;
         }

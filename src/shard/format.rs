@@ -61,7 +61,7 @@ impl Schema {
     /// `Corrupt` for damage; `Unsupported` for a format that this program must not read, or must not
     /// write if it is a `writer`.
     pub fn decode(bytes: &[u8], writer: bool) -> Result<Schema, Error> {
-        let text = std::str::from_utf8(bytes).map_err(|e| damaged(WHAT, &e))?;
+        let text = std::str::from_utf8(bytes).map_err(|e| damaged(WHAT, e))?;
         let (line, crc) = text
             .strip_suffix('\n')
             .and_then(|text| text.rsplit_once('\n'))

@@ -56,6 +56,8 @@ mod rows;
 
 mod verify;
 
+mod typed;
+
 pub use crate::store::Access;
 pub use append::{Append, Appended};
 pub use config::HandleConfig;
@@ -65,4 +67,5 @@ pub use part::{PartRef, Update};
 pub use rows::Prepared;
 pub use state::{Batch, Feed, History, Part, State, Writer};
 pub use token::Token;
+pub use typed::Shard;
 pub use verify::{Verified, verify};

@@ -68,27 +68,21 @@ impl Handle {
             let count = updates.len() as u64;
             return Ok(vec![Prepared::Inline(part::encode(&updates), count)]);
         }
-        let uploads = split(&updates, inner.config.part_bytes_max).into_iter().map(|rows| {
-            let key = format!("{}/part/{}/{}", inner.name, inner.writer, Token(inner.io.token()));
-            self.upload(key, rows)
-        });
+        let encoded: Vec<(PartRef, Bytes)> = split(&updates, inner.config.part_bytes_max)
+            .into_iter()
+            .map(|rows| {
+                let token = Token(inner.io.token());
+                encode(format!("{}/part/{}/{token}", inner.name, inner.writer), rows)
+            })
+            .collect();
+        drop(updates);
         // In order, so that parts keep the order of rows.
+        let uploads = encoded.into_iter().map(|(part, bytes)| self.upload(part, bytes));
         futures::stream::iter(uploads).buffered(CONCURRENT).try_collect().await
     }
 
-    async fn upload(&self, key: String, rows: &[Update]) -> Result<Prepared, Error> {
+    async fn upload(&self, part: PartRef, bytes: Bytes) -> Result<Prepared, Error> {
         let inner = &*self.inner;
-        let times = rows.iter().map(|(_, time, _)| *time);
-        let encoded = part::encode(rows);
-        let part = PartRef {
-            bytes: encoded.len() as u64,
-            crc: crc32c::crc32c(&encoded),
-            updates: rows.len() as u64,
-            time_min: times.clone().min().unwrap_or_default(),
-            time_max: times.max().unwrap_or_default(),
-            key,
-        };
-        let bytes = Bytes::from(encoded);
         let mut delays = inner.config.delays();
         // The key is ours alone, so the same put again is harmless whatever the first did.
         while let Err(e) = inner.blob.put(&part.key, bytes.clone()).await {
@@ -201,15 +195,13 @@ impl Handle {
     }
 
     async fn fold(&self, state: &State, as_of: u64) -> Result<Vec<Update>, Error> {
-        let parts = state
-            .batches
-            .iter()
-            .filter(|batch| batch.lower <= as_of)
-            .flat_map(|batch| batch.parts.iter().map(move |part| (batch, part)));
-        let fetches = parts.map(|(batch, part)| {
-            // At or beyond as_of + 1 no row is needed; as_of < upper, so this does not overflow.
-            self.fetch(part, batch.lower, batch.upper.min(as_of + 1))
-        });
+        let mut fetches = Vec::new();
+        for batch in state.batches.iter().filter(|batch| batch.lower <= as_of) {
+            for part in &batch.parts {
+                // From as_of + 1 on no row is needed; as_of < upper, so this does not overflow.
+                fetches.push(self.fetch(part, batch.lower, batch.upper.min(as_of + 1)));
+            }
+        }
         let mut fetched = futures::stream::iter(fetches).buffer_unordered(CONCURRENT);
         let mut counts: BTreeMap<_, isize> = BTreeMap::new();
         while let Some(rows) = fetched.try_next().await? {
@@ -237,6 +229,21 @@ pub(super) fn check(part: &Part, bytes: &[u8]) -> Result<(), Error> {
         return Err(damaged("part", format!("{updates} updates, not {}", part.updates())));
     }
     Ok(())
+}
+
+/// Encodes rows as a part under a key, and describes it.
+fn encode(key: String, rows: &[Update]) -> (PartRef, Bytes) {
+    let times = rows.iter().map(|(_, time, _)| *time);
+    let encoded = part::encode(rows);
+    let part = PartRef {
+        bytes: encoded.len() as u64,
+        crc: crc32c::crc32c(&encoded),
+        updates: rows.len() as u64,
+        time_min: times.clone().min().unwrap_or_default(),
+        time_max: times.max().unwrap_or_default(),
+        key,
+    };
+    (part, Bytes::from(encoded))
 }
 
 /// Returns how many bytes an update takes in a part.
@@ -287,6 +294,23 @@ mod tests {
     fn row(key: &str, value: &str, time: u64, diff: isize) -> Update {
         let bytes = |text: &str| Encoded::from_bytes(text.as_bytes().to_vec());
         ((bytes(key), bytes(value)), time, diff)
+    }
+
+    #[test]
+    fn every_future_can_be_spawned() {
+        fn send(_: impl Send) {}
+        let _ = |handle: &Handle, part: &Part, root: crate::store::Root| {
+            send(handle.prepare(Vec::new()));
+            send(handle.discard(Vec::new()));
+            send(handle.compare_and_append(Default::default()));
+            send(handle.fetch(part, 0, 1));
+            send(handle.snapshot(0));
+            send(handle.refresh());
+            let io = handle.inner.io.clone();
+            send(crate::store::probe(&root, &io));
+            send(crate::shard::verify(root.clone(), io.clone()));
+            send(Handle::open(root.clone(), "data", None, Access::Read, io, Default::default()));
+        };
     }
 
     #[test]

@@ -1,8 +1,22 @@
 //! Owns the check of a whole root against itself. It repairs nothing.
 
-use crate::error::Error;
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::config::HandleConfig;
+use super::entry::Entry;
+use super::format::FORMAT_KEY;
+use super::handle::{Handle, read_format};
+use super::part::Update;
+use super::rollup;
+use super::state::{Part, State};
+use super::token::Token;
+use crate::error::{Error, ErrorKind};
 use crate::io::Io;
-use crate::store::Root;
+use crate::packed::Encoded;
+use crate::store::{Access, Root};
+
+/// The shards a root may hold, and whether each key has at most one value in it.
+const SHARDS: [(&str, bool); 2] = [("data", true), ("remap", false)];
 
 /// What a [`verify`] found in a root without damage.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -15,20 +29,215 @@ pub struct Verified {
     pub parts: u64,
     /// Updates read.
     pub updates: u64,
-    /// Bytes read.
+    /// Bytes under the root.
     pub bytes: u64,
-    /// Parts that no state names: left by lost appends and by crashes.
+    /// Parts that no state names: left by lost appends and by crashes. They are not read.
     pub orphans: Vec<String>,
-    /// Files that are none of a shard's.
+    /// Files that are none of a shard's. They are not read.
     pub unknown: Vec<String>,
 }
 
-/// Re-reads every file under a root.
+/// Re-reads every file under a root: checksums and lengths, numbers and tokens and bounds of the log
+/// from its oldest entry, rollups against the log, and one live value per key at every time.
+///
+/// Writers may go on meanwhile. All updates are in memory at once.
 ///
 /// # Errors
 ///
-/// `Corrupt`, naming the file.
+/// `Corrupt` for damage, naming the file; else those of [`Handle::open`].
 pub async fn verify(root: Root, io: Io) -> Result<Verified, Error> {
-    let _ = (root, io);
-    Ok(Verified::default())
+    let mut verified = Verified::default();
+    // The listing comes first: what is in it is surely there when the log is read after it.
+    let listed = root.blob().list("", usize::MAX).await?;
+    read_format(&root, Access::Read).await?;
+    let mut files: BTreeMap<&str, Files> = BTreeMap::new();
+    for found in &listed {
+        verified.bytes += found.bytes;
+        let owner = SHARDS.iter().find(|(name, _)| {
+            found.key.strip_prefix(name).is_some_and(|rest| rest.starts_with('/'))
+        });
+        let known = match owner {
+            Some((name, _)) => files.entry(name).or_default().add(&found.key, name),
+            None => found.key == FORMAT_KEY,
+        };
+        if !known {
+            verified.unknown.push(found.key.clone());
+        }
+    }
+    for (name, one_value) in SHARDS {
+        if let Some(files) = files.remove(name) {
+            let config = HandleConfig { cache_bytes_max: 0, ..HandleConfig::default() };
+            let handle =
+                Handle::open(root.clone(), name, None, Access::Read, io.clone(), config).await?;
+            let check = Check { handle, files, one_value };
+            check.run(&mut verified).await?;
+        }
+    }
+    Ok(verified)
+}
+
+/// The files of one shard, by what they are.
+#[derive(Default)]
+struct Files {
+    entries: BTreeSet<u64>,
+    floor: u64,
+    rollups: BTreeMap<(u64, Token), String>,
+    parts: BTreeSet<String>,
+}
+
+impl Files {
+    /// Sorts in one key; false if it is none of a shard's.
+    fn add(&mut self, key: &str, shard: &str) -> bool {
+        let Some((kind, name)) = key[shard.len() + 1..].split_once('/') else { return false };
+        let number = || name.parse::<u64>().ok().filter(|n| *n > 0 && format!("{n:020}") == name);
+        match kind {
+            "log" => number().is_some_and(|seqno| self.entries.insert(seqno)),
+            "floor" => {
+                self.floor = self.floor.max(number().unwrap_or(0));
+                number().is_some()
+            }
+            "rollup" => {
+                let known = rollup::parse_key(key)
+                    .filter(|(seqno, token)| rollup::key(shard, *seqno, *token) == key);
+                known.is_some_and(|id| self.rollups.insert(id, key.to_string()).is_none())
+            }
+            "part" => {
+                let hex = |text: &str| text.parse().is_ok_and(|t: Token| t.to_string() == text);
+                let known = name.split_once('/').is_some_and(|(w, token)| hex(w) && hex(token));
+                known && self.parts.insert(key.to_string())
+            }
+            _ => false,
+        }
+    }
+}
+
+struct Check {
+    handle: Handle,
+    files: Files,
+    one_value: bool,
+}
+
+impl Check {
+    async fn run(mut self, verified: &mut Verified) -> Result<(), Error> {
+        let state = self.replay(verified).await?;
+        let mut updates = Vec::new();
+        for batch in &state.batches {
+            for part in &batch.parts {
+                let rows = match self.handle.fetch(part, batch.lower, batch.upper).await {
+                    Err(e) if e.kind() == ErrorKind::Missing => {
+                        return Err(self.gone(part, e).await);
+                    }
+                    rows => rows?,
+                };
+                verified.parts += 1;
+                verified.updates += part.updates();
+                updates.extend(rows);
+                if let Part::Stored { key, .. } = part {
+                    self.files.parts.remove(key);
+                }
+            }
+        }
+        verified.orphans.extend(std::mem::take(&mut self.files.parts));
+        if self.one_value {
+            one_live_value(updates).map_err(|e| e.at(self.handle.inner.root.url()))?;
+        }
+        Ok(())
+    }
+
+    /// Tells a part that a collector took while we read from one that was lost.
+    async fn gone(&self, part: &Part, missing: Error) -> Error {
+        let newest = match self.handle.refresh().await {
+            Ok(newest) => newest,
+            Err(e) => return e,
+        };
+        if newest.batches.iter().any(|batch| batch.parts.contains(part)) {
+            let place = missing.place().unwrap_or_default().to_string();
+            return damage("a part is lost".into(), &place).because(missing);
+        }
+        missing
+    }
+
+    /// Follows the log from its oldest state to its head, and holds every rollup against it.
+    async fn replay(&mut self, verified: &mut Verified) -> Result<State, Error> {
+        let inner = &*self.handle.inner;
+        let mut rollups = BTreeMap::new();
+        for (id, key) in &self.files.rollups {
+            // One that a collector has taken since the listing is no damage.
+            if let Some(bytes) = inner.blob.get(key).await? {
+                let state = rollup::decode(id.0, id.1, &bytes);
+                rollups.insert(*id, state.map_err(|e| e.at(inner.blob.place(key)))?);
+                verified.rollups += 1;
+            }
+        }
+        let mut state = match self.files.floor {
+            0 => State::default(),
+            floor => match rollups.range((floor, Token(0))..).next() {
+                Some((_, state)) => state.clone(),
+                None => {
+                    let what = format!("no rollup at or above the floor {floor}");
+                    return Err(damage(what, inner.root.url()));
+                }
+            },
+        };
+        let oldest = state.seqno;
+        // Entries that the oldest state makes superfluous: intact, but otherwise beside the point.
+        for seqno in self.files.entries.range(..=oldest) {
+            if let Some(bytes) = inner.log.get(*seqno).await? {
+                Entry::decode(*seqno, &bytes).map_err(|e| e.at(inner.log.place(*seqno)))?;
+                verified.entries += 1;
+            }
+        }
+        while let Some(bytes) = inner.log.get(state.seqno + 1).await? {
+            let seqno = state.seqno + 1;
+            Entry::decode(seqno, &bytes)
+                .and_then(|(entry, _)| state.apply(&entry))
+                .map_err(|e| e.at(inner.log.place(seqno)))?;
+            verified.entries += 1;
+            for (id, rolled) in rollups.range((seqno, Token(0))..=(seqno, Token(u128::MAX))) {
+                if *rolled != state {
+                    let place = inner.blob.place(&self.files.rollups[id]);
+                    return Err(damage("a rollup that differs from the log".into(), &place));
+                }
+            }
+        }
+        if let Some(beyond) = self.files.entries.range(state.seqno + 1..).next() {
+            let what = format!("entry {} is missing, and this one is there", state.seqno + 1);
+            return Err(damage(what, &inner.log.place(*beyond)));
+        }
+        if let Some((id, _)) = rollups.range((state.seqno + 1, Token(0))..).next() {
+            let what = format!("a rollup beyond the log, which ends at entry {}", state.seqno);
+            return Err(damage(what, &inner.blob.place(&self.files.rollups[id])));
+        }
+        Ok(state)
+    }
+}
+
+fn damage(what: String, place: &str) -> Error {
+    Error::new(ErrorKind::Corrupt, what).at(place).hint("restore the shard from a copy")
+}
+
+/// Checks that at every time each key has no value or one, once.
+fn one_live_value(mut updates: Vec<Update>) -> Result<(), Error> {
+    updates.sort_by_key(|(_, time, _)| *time);
+    let mut live: BTreeMap<Encoded, BTreeMap<Encoded, isize>> = BTreeMap::new();
+    for group in updates.chunk_by(|a, b| a.1 == b.1) {
+        for ((key, value), _, diff) in group {
+            let values = live.entry(key.clone()).or_default();
+            let count = values.entry(value.clone()).or_default();
+            *count = count.saturating_add(*diff);
+        }
+        for ((key, _), time, _) in group {
+            let Some(values) = live.get_mut(key) else { continue };
+            values.retain(|_, count| *count != 0);
+            if values.len() > 1 || values.values().any(|count| *count != 1) {
+                let key = key.as_bytes().escape_ascii();
+                let what = format!("not one live value for key \"{key}\" at time {time}");
+                return Err(Error::new(ErrorKind::Corrupt, what));
+            }
+            if values.is_empty() {
+                live.remove(key);
+            }
+        }
+    }
+    Ok(())
 }

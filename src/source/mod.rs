@@ -1,12 +1,16 @@
 //! Owns the contract of a source: how a feed hands rows, closed times and its end to a pipeline.
 //! It does not own times (a source here carries its own) nor what happens to the rows.
 
+mod operator;
+
 use std::future::Future;
 
 use tokio::sync::mpsc;
 
 use crate::command::Command;
 use crate::error::{Error, ErrorKind};
+
+pub(crate) use operator::source;
 
 /// A feed with times of its own.
 ///

@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex};
 use differential_upsert::{Command, Error};
 
 use crate::emit::{Counts, Sink, Update};
-use crate::json::Cell;
 use crate::reader::{JsonLines, OnError};
 use crate::stop::Stop;
 use crate::times::Rule;
@@ -40,10 +39,10 @@ impl Sink for Recorder {
         for (command, time) in rows {
             assert!(time >= closed, "a row at {time}, which was closed by {closed}");
             let event = match command {
-                Command::Put { key, value: Cell::Value(value), order } => {
+                Command::Put { key, value: Ok(value), order } => {
                     format!("{}={}@{time}#{order}", key.as_str(), value.as_str())
                 }
-                Command::Put { key, value: Cell::Error(what), order } => {
+                Command::Put { key, value: Err(what), order } => {
                     format!("{}!{what}@{time}#{order}", key.as_str())
                 }
                 Command::Delete { key, order } => format!("{}-@{time}#{order}", key.as_str()),

@@ -1,0 +1,172 @@
+//! Owns what a pipeline says of itself: the frontiers that its operators report and the one state
+//! they add up to. It does not own the frontiers, and it decides nothing.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use serde::Serialize;
+use timely::scheduling::Activator;
+
+use crate::error::Error;
+use crate::shard::Handle;
+use crate::token::{Lifecycle, Phase};
+
+/// What a pipeline is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum HealthState {
+    /// It reads the shard to know the prior values.
+    Hydrating,
+    /// A closed time is on its way into the shard.
+    Running,
+    /// Everything closed on the source is in the shard.
+    Idle,
+    /// The shard is ahead of this pipeline's input.
+    Lagging,
+    /// It has stopped on an error and holds still.
+    Failed,
+    /// It has stopped, at the end of its input or because it was told to.
+    Finished,
+}
+
+/// A pipeline's health on one worker, at one moment.
+#[derive(Clone, Debug, Serialize)]
+pub struct HealthReport {
+    /// What it is doing.
+    pub state: HealthState,
+    /// The input frontier: times below it are closed on the source.
+    pub input: u64,
+    /// The shard's upper, as last read.
+    pub upper: u64,
+    /// The frontier of the updates: times below it have been emitted.
+    pub output: u64,
+    /// How far the shard is behind the input, in units of time.
+    pub behind: u64,
+    /// The shard's since.
+    pub since: u64,
+    /// Why, where that needs words.
+    pub why: Option<String>,
+}
+
+/// Watches a pipeline on one worker; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Health(pub(crate) Status);
+
+impl Health {
+    /// Returns the health now. O(1).
+    pub fn report(&self) -> HealthReport {
+        let status = &self.0.0;
+        let state = status.handle.state();
+        let (input, output) = (status.input.get(), status.output.get());
+        let error = status.error.borrow();
+        let health = match (self.0.phase(), &*error) {
+            (_, Some(_)) => HealthState::Failed,
+            (Phase::Released, None) => HealthState::Finished,
+            _ if !status.hydrated.get() => HealthState::Hydrating,
+            _ if input < state.upper => HealthState::Lagging,
+            _ if input == state.upper => HealthState::Idle,
+            _ => HealthState::Running,
+        };
+        HealthReport {
+            state: health,
+            input,
+            upper: state.upper,
+            output,
+            behind: input.saturating_sub(state.upper),
+            since: state.since,
+            why: error.as_ref().map(Error::to_string),
+        }
+    }
+
+    /// Returns the first error of this worker's part, if it has failed.
+    pub fn error(&self) -> Option<Error> {
+        self.0.0.error.borrow().clone()
+    }
+
+    /// Whether this worker's part has ended or stopped, and let go of everything.
+    pub fn is_finished(&self) -> bool {
+        self.0.phase() == Phase::Released
+    }
+}
+
+/// What the operators of one worker's pipeline share: where they report and how they are woken.
+#[derive(Clone, Debug)]
+pub(crate) struct Status(Rc<Cells>);
+
+#[derive(Debug)]
+struct Cells {
+    handle: Handle,
+    lifecycle: Lifecycle,
+    input: Cell<u64>,
+    output: Cell<u64>,
+    hydrated: Cell<bool>,
+    error: RefCell<Option<Error>>,
+    unreported: RefCell<VecDeque<Error>>,
+}
+
+impl Status {
+    pub(crate) fn new(handle: Handle, lifecycle: Lifecycle) -> Self {
+        Status(Rc::new(Cells {
+            handle,
+            lifecycle,
+            input: Cell::new(0),
+            output: Cell::new(0),
+            hydrated: Cell::new(false),
+            error: RefCell::default(),
+            unreported: RefCell::default(),
+        }))
+    }
+
+    pub(crate) fn set_input(&self, input: u64) {
+        self.0.input.set(input);
+    }
+
+    pub(crate) fn set_output(&self, output: u64) {
+        self.0.output.set(output);
+    }
+
+    pub(crate) fn set_hydrated(&self) {
+        self.0.hydrated.set(true);
+    }
+
+    /// Returns the upper of the shard's log.
+    pub(crate) fn upper(&self) -> u64 {
+        self.0.handle.state().upper
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        self.0.lifecycle.phase()
+    }
+
+    pub(crate) fn lifecycle(&self) -> &Lifecycle {
+        &self.0.lifecycle
+    }
+
+    /// Adds an operator to those woken when the upper or the phase moves, or an error comes.
+    pub(crate) fn wake(&self, activator: Activator) {
+        self.0.lifecycle.wake(activator);
+    }
+
+    /// Wakes every operator that asked for it.
+    pub(crate) fn wake_all(&self) {
+        self.0.lifecycle.wake_all();
+    }
+
+    /// Reports an error. The part that failed holds still; the first error is the one that shows.
+    pub(crate) fn fail(&self, error: Error) {
+        tracing::error!(%error, "pipeline failed");
+        self.0.error.borrow_mut().get_or_insert_with(|| error.clone());
+        self.0.unreported.borrow_mut().push_back(error);
+        self.wake_all();
+    }
+
+    pub(crate) fn has_failed(&self) -> bool {
+        self.0.error.borrow().is_some()
+    }
+
+    pub(crate) fn next_error(&self) -> Option<Error> {
+        self.0.unreported.borrow_mut().pop_front()
+    }
+}

@@ -1,0 +1,65 @@
+//! Owns the end of a bounded input: it holds a capability at the first time that will never be
+//! written until the shard's upper has reached it. It does not own commits.
+//!
+//! Timely jumps from `[5]` to `[]` when an input at 5 is closed, so an empty frontier says nothing
+//! about which times are whole; interpreting it would lose the last time or close one too many.
+//! Held like this it never needs interpreting: the frontier goes from 5 to 6, time 5 is committed,
+//! and only then does the frontier become empty.
+
+use timely::container::CapacityContainerBuilder;
+use timely::dataflow::channels::pact::Pipeline;
+use timely::dataflow::operators::generic::OutputBuilder;
+use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+use timely::dataflow::{Stream, StreamVec};
+use timely::progress::Antichain;
+use timely::progress::frontier::MutableAntichain;
+
+use crate::health::Status;
+use crate::token::Phase;
+
+/// Passes rows on unchanged, and ends only when the shard has passed the end.
+///
+/// Each worker holds at its own greatest time + 1. The frontier is the least of these; as the upper
+/// reaches one, its holder lets go and the next one's turn comes.
+pub(crate) fn hold<'scope, C: Send + 'static + Clone>(
+    rows: StreamVec<'scope, u64, (C, u64)>,
+    status: Status,
+) -> StreamVec<'scope, u64, (C, u64)> {
+    let mut builder = OperatorBuilder::new("UpsertHold".into(), rows.scope());
+    status.wake(rows.scope().activator_for(builder.operator_info().address));
+    let mut input = builder.new_input_connection(rows, Pipeline, []);
+    let (output, stream): (_, Stream<'scope, u64, Vec<(C, u64)>>) =
+        builder.new_output_connection([(0, Antichain::from_elem(0))]);
+    let mut output = OutputBuilder::<_, CapacityContainerBuilder<Vec<(C, u64)>>>::from(output);
+    builder.build(move |mut capabilities| {
+        let mut capability = capabilities.pop();
+        let mut end = 0;
+        move |frontiers: &[MutableAntichain<u64>]| {
+            input.for_each(|time, rows| {
+                let greatest = rows.iter().map(|(_, time)| *time).max();
+                end = end.max(greatest.map_or(0, |time| time.saturating_add(1)));
+                output.activate().session(&time).give_container(rows);
+            });
+            let Some(held) = &mut capability else { return };
+            match frontiers[0].frontier().first() {
+                Some(time) => {
+                    end = end.max(*time);
+                    held.downgrade(time);
+                    status.set_input(*time);
+                }
+                None => {
+                    let end = end.max(*held.time());
+                    held.downgrade(&end);
+                    status.set_input(end);
+                    if status.upper() >= end {
+                        capability = None;
+                    }
+                }
+            }
+            if status.phase() == Phase::Released {
+                capability = None;
+            }
+        }
+    });
+    stream
+}

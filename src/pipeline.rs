@@ -1,0 +1,428 @@
+//! Owns the wiring: source, upsert, sink, shard and feedback into one loop. It has no logic of its
+//! own.
+//!
+//! ```text
+//!   source --> (encode) --> hold --> upsert --> sink --> [ shard ]
+//!                                      ^                     |
+//!                                      '------ feedback <----'-----> collection (decoded)
+//! ```
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use differential_dataflow::{AsCollection, ExchangeData, VecCollection};
+use timely::container::CapacityContainerBuilder;
+use timely::dataflow::channels::pact::Pipeline as InPlace;
+use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+use timely::dataflow::operators::generic::{Operator, OutputBuilder};
+use timely::dataflow::{Scope, StreamVec};
+
+use crate::codec::{Codec, DataError, Postcard, decode_stored, encode_stored};
+use crate::command::Command;
+use crate::error::Error;
+use crate::feedback::feedback;
+use crate::health::{Health, Status};
+use crate::hold::hold;
+use crate::packed::{Encoded, Packer};
+use crate::shard::{History, Shard};
+use crate::sink::{self, Around, Totals};
+use crate::source::{Source, source};
+use crate::token::{Lifecycle, Phase, Token};
+use crate::upsert::{Inflight, Known, SpillFile, Surroundings, UpsertConfig, UpsertStats, upsert};
+
+/// Bounds of a pipeline, plain values.
+#[derive(Clone, Debug)]
+pub struct PipelineConfig {
+    /// How long another process's commit may go unseen; commits of this process are seen at once.
+    /// Default: 20 ms.
+    pub poll: Duration,
+    /// Changes how far the shard's since lags its upper. Default: leave it as the shard has it,
+    /// which is 1 for a new shard.
+    pub history: Option<History>,
+    /// Bytes of stashed commands in memory, per worker; past it the stash spills to an unnamed
+    /// temporary file. Default: 256 MiB.
+    pub stash_bytes_max: usize,
+    /// Bytes of commands read from a source ahead of the time that waits for its commit; past it
+    /// the source is held back. Default: 32 MiB.
+    pub ahead_bytes_max: usize,
+    /// Bytes emitted and not yet durable, per worker; past it the operator waits. Default: 64 MiB.
+    pub inflight_bytes_max: usize,
+    /// Bytes of updates of one time that are written early, as a part. Default: 8 MiB.
+    pub part_bytes_max: usize,
+}
+
+impl Default for PipelineConfig {
+    fn default() -> Self {
+        PipelineConfig {
+            poll: Duration::from_millis(20),
+            history: None,
+            stash_bytes_max: 256 << 20,
+            ahead_bytes_max: 32 << 20,
+            inflight_bytes_max: 64 << 20,
+            part_bytes_max: 8 << 20,
+        }
+    }
+}
+
+/// A running pipeline, on one worker.
+pub struct Pipeline<'scope, K, V, C = Postcard> {
+    /// What went wrong on this worker, as it happens; after the first error its part holds still.
+    pub errors: StreamVec<'scope, u64, Error>,
+    /// Watch it.
+    pub health: Health,
+    /// Drop it to stop, on every worker.
+    pub token: Token,
+    /// Counters and gauges of this worker's operator.
+    pub stats: UpsertStats,
+    /// What became of the commands.
+    pub watch: Watch,
+    rows: VecCollection<'scope, u64, (Encoded, Encoded), isize>,
+    status: Status,
+    types: std::marker::PhantomData<fn(C) -> (K, V)>,
+}
+
+/// Tells what became of a pipeline's commands; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Watch(sink::Sink);
+
+impl Watch {
+    /// Returns the counts of all workers, as far as reported. Only worker 0's are complete.
+    pub fn totals(&self) -> Totals {
+        self.0.totals()
+    }
+}
+
+impl<K, V, C> std::fmt::Debug for Pipeline<'_, K, V, C> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pipeline").field("health", &self.health.report()).finish_non_exhaustive()
+    }
+}
+
+impl<'scope, K, V, C> Pipeline<'scope, K, V, C>
+where
+    K: ExchangeData,
+    V: ExchangeData,
+    C: Codec<K> + Codec<V>,
+{
+    /// Builds a pipeline from a source. Only worker 0 of process 0 runs it; the others take part in
+    /// the work.
+    pub fn from_source<S: Source<Key = K, Value = Result<V, DataError>>>(
+        scope: Scope<'scope, u64>,
+        feed: S,
+        shard: &Shard<K, V, C>,
+        config: PipelineConfig,
+    ) -> Self
+    where
+        S::Order: ExchangeData,
+    {
+        let parts = Parts::new(shard);
+        let ahead = config.ahead_bytes_max;
+        let (status, stats) = (parts.status.clone(), parts.stats.clone());
+        let commands = source(scope, feed, shard.io(), status.clone(), stats, ahead);
+        let commands = encode::<K, V, S::Order, C>(commands, status);
+        parts.build(commands, shard, config)
+    }
+
+    fn from_stream<O: ExchangeData>(
+        commands: StreamVec<'scope, u64, (Command<K, Result<V, DataError>, O>, u64)>,
+        shard: &Shard<K, V, C>,
+        config: PipelineConfig,
+    ) -> Self {
+        let parts = Parts::new(shard);
+        let commands = hold(commands, parts.status.clone());
+        let commands = encode::<K, V, O, C>(commands, parts.status.clone());
+        parts.build(commands, shard, config)
+    }
+
+    /// Returns the committed collection, read back from the shard: first its contents, at the time
+    /// before the upper, then every change. Keys whose value is an error are not in it; see
+    /// [`data_errors`](Pipeline::data_errors).
+    pub fn collection(&self) -> VecCollection<'scope, u64, (K, V), isize> {
+        let decode = |(key, value): &(Encoded, Encoded)| {
+            let Ok(value) = decode_stored::<V, C>(value.as_bytes())? else { return Ok(None) };
+            Ok(Some((C::decode(key.as_bytes())?, value)))
+        };
+        self.decoded(decode)
+    }
+
+    /// Returns the keys whose value is an error, and the error: part of the committed collection
+    /// like any value, replaced or deleted by a later command.
+    pub fn data_errors(&self) -> VecCollection<'scope, u64, (K, DataError), isize> {
+        let decode = |(key, value): &(Encoded, Encoded)| {
+            let Err(error) = decode_stored::<V, C>(value.as_bytes())? else { return Ok(None) };
+            Ok(Some((C::decode(key.as_bytes())?, error)))
+        };
+        self.decoded(decode)
+    }
+
+    fn decoded<D: Clone + 'static>(
+        &self,
+        decode: impl Fn(&(Encoded, Encoded)) -> Result<Option<D>, Error> + 'static,
+    ) -> VecCollection<'scope, u64, D, isize> {
+        let (status, rows) = (self.status.clone(), self.rows.inner.clone());
+        rows.unary(InPlace, "UpsertDecode", move |_, _| {
+            move |input, output| {
+                input.for_each(|time, rows| {
+                    let mut session = output.session(&time);
+                    for (row, at, diff) in rows.drain(..) {
+                        match decode(&row) {
+                            Ok(Some(data)) => session.give((data, at, diff)),
+                            Ok(None) => {}
+                            // Reported, and so never taken for an absent row in silence.
+                            Err(error) => status.fail(error),
+                        }
+                    }
+                });
+            }
+        })
+        .as_collection()
+    }
+}
+
+/// What the operators of one worker's pipeline share, before they exist.
+struct Parts {
+    status: Status,
+    stats: UpsertStats,
+}
+
+impl Parts {
+    fn new<K, V, C: Codec<K> + Codec<V>>(shard: &Shard<K, V, C>) -> Parts {
+        Parts {
+            status: Status::new(shard.handle().clone(), Lifecycle::default()),
+            stats: UpsertStats::default(),
+        }
+    }
+
+    fn build<'scope, K, V, O, C>(
+        self,
+        commands: StreamVec<'scope, u64, (Command<Encoded, Encoded, O>, u64)>,
+        shard: &Shard<K, V, C>,
+        config: PipelineConfig,
+    ) -> Pipeline<'scope, K, V, C>
+    where
+        C: Codec<K> + Codec<V>,
+        O: ExchangeData,
+    {
+        let Parts { status, stats } = self;
+        let (scope, handle) = (commands.scope(), shard.handle().clone());
+        let known = Known::new(shard.upper());
+        let inflight = Inflight::bounded(config.inflight_bytes_max);
+        let rows =
+            feedback(scope, handle.clone(), shard.io(), config.poll, known.clone(), status.clone());
+        let around = Surroundings {
+            known,
+            spill: Some(Rc::new(RefCell::new(SpillFile::default()))),
+            inflight: inflight.clone(),
+            lifecycle: status.lifecycle().clone(),
+            stats: stats.clone(),
+        };
+        let upsert_config = UpsertConfig {
+            resume_upper: shard.upper(),
+            stash_bytes_max: config.stash_bytes_max,
+            ..UpsertConfig::default()
+        };
+        let upserted = upsert(commands, rows.clone(), upsert_config, around);
+        let errors = report(upserted.errors.clone(), status.clone());
+        let around = Around {
+            handle,
+            io: shard.io().clone(),
+            status: status.clone(),
+            stats: stats.clone(),
+            inflight,
+            part_bytes_max: config.part_bytes_max,
+            history: config.history,
+        };
+        // The operator's errors have the frontier of its updates.
+        let sink = sink::sink(upserted.updates, upserted.errors, &around);
+        Pipeline {
+            errors,
+            health: Health(status.clone()),
+            token: Token(status.lifecycle().clone()),
+            stats,
+            watch: Watch(sink),
+            rows,
+            status,
+            types: std::marker::PhantomData,
+        }
+    }
+}
+
+/// Turns keys and values into bytes, one buffer for each container of rows.
+fn encode<'scope, K, V, O, C>(
+    commands: StreamVec<'scope, u64, (Command<K, Result<V, DataError>, O>, u64)>,
+    status: Status,
+) -> StreamVec<'scope, u64, (Command<Encoded, Encoded, O>, u64)>
+where
+    K: ExchangeData,
+    V: ExchangeData,
+    O: ExchangeData,
+    C: Codec<K> + Codec<V>,
+{
+    commands.unary(InPlace, "UpsertEncode", move |_, _| {
+        let mut packer = Packer::default();
+        let mut held = None;
+        move |input, output| {
+            input.for_each(|time, commands| {
+                if held.is_some() {
+                    return;
+                }
+                let mut failure = None;
+                let mut push = |write: &dyn Fn(&mut Vec<u8>) -> Result<(), Error>| {
+                    packer.push_with(|buffer| {
+                        if let Err(error) = write(buffer) {
+                            failure = Some(error);
+                        }
+                    });
+                };
+                for (command, _) in commands.iter() {
+                    if let Some(key) = command.key() {
+                        push(&|buffer| C::encode(key, buffer));
+                    }
+                    if let Command::Put { value, .. } = command {
+                        push(&|buffer| encode_stored::<V, C>(value, buffer));
+                    }
+                }
+                let mut encoded = packer.finish();
+                if let Some(error) = failure {
+                    // The failure holds: the capability keeps this row's time, and with it every
+                    // later one, from being taken for complete.
+                    held = Some(time.retain(0));
+                    status.fail(error);
+                    return;
+                }
+                let mut next = || encoded.next().unwrap_or_else(|| Encoded::from_bytes(Vec::new()));
+                let encode = |(command, time)| match command {
+                    Command::Put { order, .. } => (Command::put(next(), next(), order), time),
+                    Command::Delete { order, .. } => (Command::delete(next(), order), time),
+                    Command::Reset { order } => (Command::reset(order), time),
+                };
+                let mut rows: Vec<_> = commands.drain(..).map(encode).collect();
+                output.session(&time).give_container(&mut rows);
+            });
+            if status.phase() == Phase::Released {
+                held = None;
+            }
+        }
+    })
+}
+
+/// Shows every error of this worker's part as a stream, and tells the operator's to the health.
+fn report<'scope>(
+    errors: StreamVec<'scope, u64, Error>,
+    status: Status,
+) -> StreamVec<'scope, u64, Error> {
+    let mut builder = OperatorBuilder::new("UpsertErrors".into(), errors.scope());
+    let activator = errors.scope().activator_for(builder.operator_info().address);
+    status.wake(activator);
+    let mut input = builder.new_input_connection(errors, InPlace, []);
+    let (output, stream) = builder.new_output_connection([]);
+    let mut output = OutputBuilder::<_, CapacityContainerBuilder<Vec<Error>>>::from(output);
+    builder.build(move |mut capabilities| {
+        let mut capability = capabilities.pop();
+        move |_| {
+            input.for_each(|_, errors| errors.drain(..).for_each(|error| status.fail(error)));
+            if let Some(held) = &capability {
+                let mut output = output.activate();
+                let mut session = output.session(held);
+                while let Some(error) = status.next_error() {
+                    session.give(error);
+                }
+            }
+            if status.phase() == Phase::Released {
+                capability = None;
+            }
+        }
+    });
+    stream
+}
+
+/// Makes a stream of commands a durable collection.
+pub trait UpsertInto<'scope, K, V, C> {
+    /// Commits a keyed change feed to a shard, with the retractions that the feed does not carry.
+    ///
+    /// The stream must carry every command at the same time on every run and in every writer; time
+    /// `t` closes when the stream's frontier passes it. Commands below the shard's upper are
+    /// dropped: they are there. A program resumes by continuing its times at
+    /// [`Shard::upper`](crate::shard::Shard::upper). When the stream ends, the pipeline goes on
+    /// until its last time is committed, and only then does the collection end.
+    ///
+    /// # Errors
+    ///
+    /// Nothing is returned here; see [`Pipeline::errors`] and [`Pipeline::health`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use differential_upsert::{Command, PipelineConfig, Shard, UpsertInto};
+    /// use timely::dataflow::operators::{Capture, Input, capture::Extract};
+    ///
+    /// let shard = Shard::<String, u64>::open("mem:")?;
+    /// let rows = timely::execute_directly({
+    ///     let shard = shard.clone();
+    ///     move |worker| {
+    ///         let (mut commands, token, rows) = worker.dataflow(|scope| {
+    ///             let (input, commands) = scope.new_input();
+    ///             let pipeline = commands.upsert_into(&shard, PipelineConfig::default());
+    ///             let rows = pipeline.collection().inner.capture();
+    ///             (input, pipeline.token, rows)
+    ///         });
+    ///         commands.send((Command::put("apples".to_string(), 3, 0), 0));
+    ///         commands.advance_to(1);
+    ///         commands.send((Command::put("apples".to_string(), 5, 0), 1));
+    ///         commands.close();
+    ///         while worker.has_dataflows() {
+    ///             worker.step_or_park(None);
+    ///         }
+    ///         drop(token);
+    ///         rows
+    ///     }
+    /// });
+    /// let mut rows: Vec<_> = rows.extract().into_iter().flat_map(|(_, rows)| rows).collect();
+    /// differential_dataflow::consolidation::consolidate_updates(&mut rows);
+    /// let apples = |n| ("apples".to_string(), n);
+    /// assert_eq!(rows, [(apples(3), 0, 1), (apples(3), 1, -1), (apples(5), 1, 1)]);
+    /// assert_eq!(shard.upper(), 2);
+    /// # Ok::<(), differential_upsert::Error>(())
+    /// ```
+    fn upsert_into(
+        self,
+        shard: &Shard<K, V, C>,
+        config: PipelineConfig,
+    ) -> Pipeline<'scope, K, V, C>;
+}
+
+impl<'scope, K, V, O, C> UpsertInto<'scope, K, V, C>
+    for StreamVec<'scope, u64, (Command<K, V, O>, u64)>
+where
+    K: ExchangeData,
+    V: ExchangeData,
+    O: ExchangeData,
+    C: Codec<K> + Codec<V>,
+{
+    fn upsert_into(
+        self,
+        shard: &Shard<K, V, C>,
+        config: PipelineConfig,
+    ) -> Pipeline<'scope, K, V, C> {
+        let commands = self.unary(InPlace, "UpsertValues", |_, _| {
+            |input, output| {
+                input.for_each(|time, commands| {
+                    let rows = commands.drain(..).map(|(command, at)| {
+                        let command = match command {
+                            Command::Put { key, value, order } => {
+                                Command::put(key, Ok(value), order)
+                            }
+                            Command::Delete { key, order } => Command::delete(key, order),
+                            Command::Reset { order } => Command::reset(order),
+                        };
+                        (command, at)
+                    });
+                    let mut rows: Vec<_> = rows.collect();
+                    output.session(&time).give_container(&mut rows);
+                });
+            }
+        });
+        Pipeline::from_stream(commands, shard, config)
+    }
+}

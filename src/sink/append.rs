@@ -1,0 +1,152 @@
+//! Owns the append: it collects every worker's response to an interval and commits them in one
+//! compare-and-append, one in flight. What a lost race does is [`race`](super::race)'s.
+
+use timely::dataflow::StreamVec;
+use timely::dataflow::channels::pact::Exchange;
+use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+use tokio::sync::mpsc;
+
+use super::race::{Lost, after_loss};
+use super::{Around, Emitted, Pile, Response, SharedTotals, Turn};
+use crate::error::{Error, ErrorKind};
+use crate::shard::{Append, Appended, Prepared};
+
+/// Commits, on worker 0, what the workers have written.
+pub(super) fn append(
+    responses: StreamVec<'_, u64, Response>,
+    turn: &Turn,
+    totals: &SharedTotals,
+    around: &Around,
+) {
+    let scope = responses.scope();
+    let mut builder = OperatorBuilder::new("UpsertAppend".into(), scope);
+    let address = builder.operator_info().address;
+    let mut input = builder.new_input(responses, Exchange::new(|_: &Response| 0));
+    let (sender, mut receiver) = mpsc::unbounded_channel();
+    let wake = scope.worker().sync_activator_for(address.to_vec());
+    let (turn, totals, around) = (turn.clone(), totals.clone(), around.clone());
+    let peers = scope.peers();
+    let (mut answers, mut piles) = (0, Vec::new());
+
+    builder.build_reschedule(move |_| {
+        move |_| {
+            input.for_each(|_, responses| {
+                for response in responses.drain(..) {
+                    match response {
+                        Response::Stopping => turn.stop(),
+                        Response::Failed => turn.fail(),
+                        Response::Counted(dropped) => totals.dropped(dropped),
+                        Response::Written { lower, upper, piles: more, dropped } => {
+                            totals.dropped(dropped);
+                            piles.extend(more);
+                            answers += 1;
+                            if answers < peers {
+                                continue;
+                            }
+                            answers = 0;
+                            let (piles, around) = (std::mem::take(&mut piles), around.clone());
+                            let (totals, sender, wake) =
+                                (totals.clone(), sender.clone(), wake.clone());
+                            let task = Commit { lower, upper, piles, totals };
+                            let (handle, history) = (around.handle.clone(), around.history);
+                            // The task runs to its end even when the dataflow is gone: an append
+                            // under way must be settled, not dropped.
+                            around.io.spawn(async move {
+                                let settled = task.run(&handle, history).await;
+                                let _ = sender.send(settled);
+                                let _ = wake.activate();
+                            });
+                        }
+                    }
+                }
+            });
+            while let Ok(settled) = receiver.try_recv() {
+                match settled {
+                    Ok(()) => turn.give_back(),
+                    Err(error) => {
+                        turn.fail();
+                        around.status.fail(error);
+                    }
+                }
+                around.status.wake_all();
+            }
+            // Not done while an append is under way, even when all inputs have ended.
+            turn.0.in_flight.get()
+        }
+    });
+}
+
+struct Commit {
+    lower: u64,
+    upper: u64,
+    piles: Vec<Pile>,
+    totals: SharedTotals,
+}
+
+impl Commit {
+    /// Appends until the shard is at or past the upper, whoever wrote it.
+    async fn run(
+        mut self,
+        handle: &crate::shard::Handle,
+        history: Option<crate::shard::History>,
+    ) -> Result<(), Error> {
+        loop {
+            let append = Append {
+                lower: self.lower,
+                upper: self.upper,
+                parts: self.piles.iter().flat_map(|pile| pile.parts.clone()).collect(),
+                history: history.filter(|history| handle.state().history != *history),
+                ..Append::default()
+            };
+            match handle.compare_and_append(append).await? {
+                Appended::Won { .. } => {
+                    let mut emitted = Emitted::default();
+                    self.piles.iter().for_each(|pile| emitted += pile.emitted);
+                    self.totals.won(emitted);
+                    return Ok(());
+                }
+                Appended::UpperMismatch(shard_upper) => {
+                    self.totals.lost_race();
+                    match after_loss(self.lower, self.upper, shard_upper) {
+                        Lost::All => {
+                            self.drop_below(handle, self.upper).await;
+                            return Ok(());
+                        }
+                        Lost::Below(raised) => {
+                            self.drop_below(handle, raised).await;
+                            self.lower = raised;
+                        }
+                        Lost::Replaced => {
+                            return Err(Error::new(
+                                ErrorKind::Corrupt,
+                                format!(
+                                    "the shard's upper went back from {} to {shard_upper}",
+                                    self.lower
+                                ),
+                            )
+                            .hint("the shard was replaced under a running writer; start again"));
+                        }
+                    }
+                }
+                Appended::Fenced(epoch) => {
+                    let what = format!("a newer writer has raised the shard's epoch to {epoch}");
+                    return Err(Error::new(ErrorKind::Fenced, what).hint("stop this writer"));
+                }
+            }
+        }
+    }
+
+    /// Drops the times below `bound`, which another writer has committed. The loss is settled, so
+    /// our parts of them were never committed and may go.
+    async fn drop_below(&mut self, handle: &crate::shard::Handle, bound: u64) {
+        let (below, kept) =
+            std::mem::take(&mut self.piles).into_iter().partition(|pile| pile.time < bound);
+        self.piles = kept;
+        let below: Vec<Pile> = below;
+        self.totals.lost(below.iter().map(|pile| pile.emitted.total()).sum());
+        let parts: Vec<Prepared> = below.into_iter().flat_map(|pile| pile.parts).collect();
+        if !parts.is_empty() {
+            handle.discard(parts).await;
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! Owns when to append: it names the next interval as soon as one may be written. It neither writes
+//! nor appends.
+
+use timely::container::CapacityContainerBuilder;
+use timely::dataflow::StreamVec;
+use timely::dataflow::channels::pact::Pipeline;
+use timely::dataflow::operators::generic::OutputBuilder;
+use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+use timely::progress::frontier::MutableAntichain;
+
+use super::{Around, Interval, Turn};
+use crate::error::Error;
+use crate::token::Phase;
+
+/// Names, on worker 0, every interval to be appended, once for each worker.
+pub(super) fn mint<'scope>(
+    frontier: StreamVec<'scope, u64, Error>,
+    turn: &Turn,
+    around: &Around,
+) -> StreamVec<'scope, u64, Interval> {
+    let (scope, turn, around) = (frontier.scope(), turn.clone(), around.clone());
+    let mut builder = OperatorBuilder::new("UpsertMint".into(), scope);
+    let activator = scope.activator_for(builder.operator_info().address);
+    around.status.wake(activator.clone());
+    *turn.0.mint.borrow_mut() = Some(activator);
+    let mut input = builder.new_input_connection(frontier, Pipeline, []);
+    let (output, stream) = builder.new_output_connection([]);
+    let mut output = OutputBuilder::<_, CapacityContainerBuilder<Vec<Interval>>>::from(output);
+    let (leads, peers) = (scope.index() == 0, scope.peers() as u64);
+
+    builder.build(move |mut capabilities| {
+        let mut capability = capabilities.pop().filter(|_| leads);
+        move |frontiers: &[MutableAntichain<u64>]| {
+            input.for_each(|_, _| {});
+            let frontier = frontiers[0].frontier().first().copied();
+            if let Some(frontier) = frontier {
+                around.status.set_output(frontier);
+            }
+            let Some(held) = &mut capability else { return };
+            if turn.0.in_flight.get() {
+                return;
+            }
+            let stopping = turn.0.stopping.get() || around.status.phase() != Phase::Running;
+            let Some(upper) = frontier.filter(|_| !stopping) else {
+                // The end, or a stop: letting go tells every worker that nobody will append.
+                capability = None;
+                return;
+            };
+            let lower = around.status.upper();
+            if lower < upper && !turn.0.failed.get() {
+                turn.take();
+                held.downgrade(&lower.max(*held.time()));
+                let interval = |worker| Interval { worker, lower, upper };
+                output.activate().session(held).give_iterator((0..peers).map(interval));
+            }
+        }
+    });
+    stream
+}

@@ -1,0 +1,177 @@
+//! Owns the sink: updates in, commits to the shard out. It does not own what a commit is (that is
+//! [`shard`](crate::shard)) nor what the updates are.
+//!
+//! # Operators
+//!
+//! ```text
+//!   updates' frontier f          intervals [u, f)            responses
+//!   ------------------> Mint --------------------> Write ---------------> Append --> [ shard ]
+//!                    (worker 0)   to every worker    ^     to worker 0   (worker 0)      | u
+//!                        ^                           |                       |           |
+//!                        |                       updates                     v           |
+//!                        '---------------- settled, one append in flight ----------------'
+//! ```
+//!
+//! *Mint* names the next interval. *Write* makes each worker's updates of it durable, as parts that
+//! nothing refers to yet. *Append* commits the parts of all workers in one compare-and-append.
+//!
+//! # Frontiers
+//!
+//! * updates, `f`: times below it have been emitted by every worker.
+//! * intervals: empty once mint will never name another; then nobody appends any more.
+//! * responses: empty once every worker has also said its last counts.
+//!
+//! # Loop
+//!
+//! 1. Whenever no append is in flight, the sink may write and the settled upper `u` is below `f`,
+//!    name `[u, f)`. The rule looks at levels, not at changes: acting only on changes freezes after
+//!    a half-lost race, at the start, and after a promotion.
+//! 2. Every worker, once its own updates below `f` have arrived, writes them and responds.
+//! 3. Append. Lost: drop what the shard has passed, keep the rest ([`race`]). Then 1 again.
+//!
+//! # Invariants
+//!
+//! 1. One append in flight, settled before the next. So an upper is never guessed.
+//! 2. An interval is named only when `f` has passed it, and `f` passes only when every worker has
+//!    emitted. So no append lacks a worker's rows; a failed worker holds `f` and with it all appends.
+//! 3. An empty frontier names nothing. So the end of the input, a crash and a stop close no time.
+//! 4. What is dropped after a lost race lies below the shard's upper: another wrote it.
+//!
+//! # Limits
+//!
+//! The bytes between operator and durable parts are bounded by
+//! [`PipelineConfig::inflight_bytes_max`](crate::pipeline::PipelineConfig::inflight_bytes_max).
+
+mod append;
+mod counts;
+mod mint;
+mod race;
+mod write;
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use differential_dataflow::VecCollection;
+use serde::{Deserialize, Serialize};
+use timely::dataflow::StreamVec;
+
+pub use counts::Totals;
+use counts::{Dropped, Emitted, SharedTotals};
+
+use crate::error::Error;
+use crate::health::Status;
+use crate::io::Io;
+use crate::packed::Encoded;
+use crate::shard::{Handle, History, Prepared};
+use crate::upsert::{Inflight, UpsertStats};
+
+/// What the sink needs besides the updates.
+#[derive(Clone)]
+pub(crate) struct Around {
+    pub(crate) handle: Handle,
+    pub(crate) io: Io,
+    pub(crate) status: Status,
+    pub(crate) stats: UpsertStats,
+    pub(crate) inflight: Inflight,
+    pub(crate) part_bytes_max: usize,
+    pub(crate) history: Option<History>,
+}
+
+/// Commits a collection to a shard. `frontier` is any stream with the updates' frontier.
+pub(crate) fn sink<'scope>(
+    updates: VecCollection<'scope, u64, (Encoded, Encoded), isize>,
+    frontier: StreamVec<'scope, u64, Error>,
+    around: &Around,
+) -> Sink {
+    let turn = Turn::default();
+    let totals = SharedTotals::default();
+    let intervals = mint::mint(frontier, &turn, around);
+    let responses = write::write(intervals, updates.inner, around);
+    append::append(responses, &turn, &totals, around);
+    Sink { totals }
+}
+
+/// What a sink can be asked.
+#[derive(Clone, Debug)]
+pub(crate) struct Sink {
+    totals: SharedTotals,
+}
+
+impl Sink {
+    pub(crate) fn totals(&self) -> Totals {
+        self.totals.get()
+    }
+}
+
+/// An interval to append, addressed to a worker.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+struct Interval {
+    worker: u64,
+    lower: u64,
+    upper: u64,
+}
+
+/// What a worker answers.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+enum Response {
+    /// Its durable parts of an interval, time by time.
+    Written { lower: u64, upper: u64, piles: Vec<Pile>, dropped: Dropped },
+    /// Counts that go with no interval.
+    Counted(Dropped),
+    /// It cannot write its parts, so the interval must not be appended, nor any later one.
+    Failed,
+    /// It was told to stop, so nobody may append any more.
+    Stopping,
+}
+
+/// One worker's durable parts of one time.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Pile {
+    time: u64,
+    parts: Vec<Prepared>,
+    emitted: Emitted,
+}
+
+/// Whose turn it is on worker 0: mint's, or an append's in flight.
+#[derive(Clone, Default)]
+struct Turn(Rc<TurnCells>);
+
+#[derive(Default)]
+struct TurnCells {
+    in_flight: Cell<bool>,
+    failed: Cell<bool>,
+    stopping: Cell<bool>,
+    mint: RefCell<Option<timely::scheduling::Activator>>,
+}
+
+impl Turn {
+    /// Starts an append.
+    fn take(&self) {
+        self.0.in_flight.set(true);
+    }
+
+    /// Says that the append is settled, and wakes mint.
+    fn give_back(&self) {
+        self.0.in_flight.set(false);
+        self.wake_mint();
+    }
+
+    /// Says that the interval is given up, and that there is to be no other: a worker's rows are
+    /// missing. Mint holds, until it is told to stop.
+    fn fail(&self) {
+        self.0.failed.set(true);
+        self.give_back();
+    }
+
+    /// Says that a worker is stopping, and wakes mint.
+    fn stop(&self) {
+        self.0.stopping.set(true);
+        self.wake_mint();
+    }
+
+    fn wake_mint(&self) {
+        if let Some(mint) = &*self.0.mint.borrow() {
+            mint.activate();
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! Owns the operator that runs a source on worker 0: rows in, commands with their times out, and
+//! the frontier that the source has closed. It does not own what a feed looks like.
+
+use differential_dataflow::ExchangeData;
+use timely::container::CapacityContainerBuilder;
+use timely::dataflow::operators::generic::OutputBuilder;
+use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+use timely::dataflow::{Scope, StreamVec};
+use tokio::sync::mpsc;
+
+use super::{Event, Outlet, Source};
+use crate::command::Command;
+use crate::error::Error;
+use crate::health::Status;
+use crate::io::Io;
+use crate::token::Phase;
+use crate::upsert::UpsertStats;
+
+/// Batches of rows between source and operator.
+const EVENTS_AHEAD: usize = 4;
+
+/// Runs a source. It is held back while `ahead_bytes_max` of commands wait for a commit.
+pub(crate) fn source<'scope, S: Source>(
+    scope: Scope<'scope, u64>,
+    source: S,
+    io: &Io,
+    status: Status,
+    stats: UpsertStats,
+    ahead_bytes_max: usize,
+) -> StreamVec<'scope, u64, (Command<S::Key, S::Value, S::Order>, u64)>
+where
+    S::Key: ExchangeData,
+    S::Value: ExchangeData,
+    S::Order: ExchangeData,
+{
+    let mut builder = OperatorBuilder::new("UpsertSource".into(), scope);
+    let address = builder.operator_info().address;
+    let activator = scope.activator_for(address.clone());
+    status.wake(activator.clone());
+    let (output, stream) = builder.new_output();
+    let mut output = OutputBuilder::<_, CapacityContainerBuilder<Vec<_>>>::from(output);
+    let leads = scope.index() == 0;
+    let (sender, mut receiver) = mpsc::channel(EVENTS_AHEAD);
+    let (ended, mut end) = tokio::sync::oneshot::channel::<Result<u64, Error>>();
+    if leads {
+        let wake = scope.worker().sync_activator_for(address.to_vec());
+        let outlet = Outlet { sender, wake: wake.clone() };
+        io.spawn(async move {
+            let result = source.run(outlet).await;
+            // An error of either means that the worker is gone.
+            let _ = ended.send(result);
+            let _ = wake.activate();
+        });
+    }
+
+    builder.build(move |mut capabilities| {
+        let mut capability = capabilities.pop().filter(|_| leads);
+        let (mut closed, mut ends_at) = (0, None);
+        move |_| {
+            if status.phase() == Phase::Released {
+                capability = None;
+                receiver.close();
+            }
+            let Some(held) = &mut capability else { return };
+            if status.phase() != Phase::Running || status.has_failed() {
+                // It is told to stop, or something else has failed: read nothing more, hold.
+                receiver.close();
+                return;
+            }
+            for _ in 0..EVENTS_AHEAD {
+                // Holding back is safe only while a closed time waits for its commit, which frees
+                // bytes. An open time can be closed by the source alone.
+                if stats.stash_bytes() >= ahead_bytes_max && closed > status.upper() {
+                    return;
+                }
+                match receiver.try_recv() {
+                    Ok(Event::Rows(mut rows)) => {
+                        output.activate().session(held).give_container(&mut rows);
+                    }
+                    Ok(Event::Closed(time)) => {
+                        closed = closed.max(time);
+                        held.downgrade(&closed);
+                        status.set_input(closed);
+                    }
+                    Err(mpsc::error::TryRecvError::Empty) => return,
+                    Err(mpsc::error::TryRecvError::Disconnected) => {
+                        // All rows are in. Only now does the outcome count.
+                        match end.try_recv() {
+                            Ok(Ok(time)) => ends_at = Some(time),
+                            Ok(Err(error)) => status.fail(error),
+                            Err(_) => {}
+                        }
+                        let Some(time) = ends_at else { return };
+                        // The end holds its first unwritten time until the shard has reached it.
+                        closed = closed.max(time);
+                        held.downgrade(&closed);
+                        status.set_input(closed);
+                        if status.upper() >= closed {
+                            capability = None;
+                        }
+                        return;
+                    }
+                }
+            }
+            activator.activate();
+        }
+    });
+    stream
+}

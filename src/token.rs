@@ -1,0 +1,75 @@
+//! Owns how a pipeline is told to stop and how its workers learn that they may let go. It does not
+//! own what stopping means to a part; each operator asks.
+//!
+//! Stopping has two phases, or a frontier would pass a time whose rows a stopped worker still has.
+//! First every sink stops appending; until then all capabilities are kept. Then they are released.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use timely::scheduling::Activator;
+
+/// How far a worker's part of a pipeline is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Phase {
+    /// It works.
+    Running,
+    /// It does nothing more and keeps every capability.
+    Stopping,
+    /// No sink will append any more: capabilities may go.
+    Released,
+}
+
+/// The phase that the operators of one worker share, and who to wake when it changes.
+#[derive(Clone, Default)]
+pub(crate) struct Lifecycle(Rc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    phase: Cell<Option<Phase>>,
+    wake: RefCell<Vec<Activator>>,
+}
+
+impl std::fmt::Debug for Lifecycle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Lifecycle").field(&self.phase()).finish()
+    }
+}
+
+impl Lifecycle {
+    /// Returns the phase.
+    pub(crate) fn phase(&self) -> Phase {
+        self.0.phase.get().unwrap_or(Phase::Running)
+    }
+
+    /// Moves on to a later phase and wakes every part. Going back does nothing.
+    pub(crate) fn advance(&self, phase: Phase) {
+        if self.phase() < phase {
+            self.0.phase.set(Some(phase));
+            self.wake_all();
+        }
+    }
+
+    /// Wakes every operator that asked for it.
+    pub(crate) fn wake_all(&self) {
+        self.0.wake.borrow().iter().for_each(Activator::activate);
+    }
+
+    /// Adds an operator to those woken at a change.
+    pub(crate) fn wake(&self, activator: Activator) {
+        self.0.wake.borrow_mut().push(activator);
+    }
+}
+
+/// Stops a pipeline on this worker when dropped, and with it the pipeline on every worker.
+///
+/// What has been committed stays; what has not is not, and the next run commits it.
+#[derive(Debug)]
+#[must_use = "dropping the token stops the pipeline"]
+pub struct Token(pub(crate) Lifecycle);
+
+impl Drop for Token {
+    fn drop(&mut self) {
+        self.0.advance(Phase::Stopping);
+    }
+}

@@ -1,0 +1,203 @@
+//! Owns what an eligible time turns into: commands and prior values in, retractions and insertions
+//! out. It neither decides eligibility nor changes the state, so a drain can stop and go on, or be
+//! given up, at any row.
+
+use std::cmp::Ordering;
+use std::collections::BTreeSet;
+
+use super::rows::{Kept, Rows};
+use super::spill::{Run, SharedSpill, SpillError};
+use super::stash::{Pending, Sealed, merge};
+use super::state::{Slot, State};
+
+/// One time on its way out.
+pub struct Drain<K, V, O, T> {
+    /// The time.
+    pub time: T,
+    /// Spilled runs to forget at the end.
+    pub runs: Vec<Run>,
+    commands: Commands<K, V, O>,
+    reset: Option<Reset<O>>,
+    window: Vec<Pending<K, V, O>>,
+}
+
+/// The latest command per key, and how many others of that key went.
+type Commands<K, V, O> = Box<dyn Iterator<Item = (Result<Pending<K, V, O>, SpillError>, u64)>>;
+
+struct Reset<O> {
+    order: O,
+    /// Rows whose key has a command that survives the reset.
+    touched: BTreeSet<Slot>,
+    /// Where the sweep over the other rows stands.
+    swept: Option<Slot>,
+}
+
+/// What a drain did with the commands that it did not emit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Drained {
+    /// Lost to a greater order in the same time.
+    pub superseded: u64,
+    /// Rewrites of the live value, and deletes of absent keys.
+    pub unchanged: u64,
+    /// Commands and swept rows looked at.
+    pub work: u64,
+}
+
+/// Keys looked up together, so that their cache misses overlap.
+const WINDOW: usize = 256;
+
+impl<K, V, O, T> Drain<K, V, O, T>
+where
+    K: Kept<V> + Clone + Ord + serde::de::DeserializeOwned + 'static,
+    V: Clone + Ord + serde::de::DeserializeOwned + 'static,
+    O: Clone + Ord + serde::de::DeserializeOwned + 'static,
+    T: Clone,
+{
+    /// Starts to drain a time.
+    pub fn new(time: T, sealed: Sealed<K, V, O>, spill: Option<&SharedSpill>) -> Self {
+        let Sealed { commands, runs, reset } = sealed;
+        let in_memory = commands.into_iter().map(Ok);
+        let commands: Commands<K, V, O> =
+            match spill {
+                Some(spill) if !runs.is_empty() => {
+                    let mut all: Vec<Box<dyn Iterator<Item = _>>> = vec![Box::new(in_memory)];
+                    all.extend(runs.iter().map(|run| {
+                        Box::new(run.reader(spill.clone())) as Box<dyn Iterator<Item = _>>
+                    }));
+                    Box::new(merge(all))
+                }
+                _ => Box::new(in_memory.map(|command| (command, 0))),
+            };
+        let reset = reset.map(|order| Reset { order, touched: BTreeSet::new(), swept: None });
+        Drain { time, runs, commands, reset, window: Vec::with_capacity(WINDOW) }
+    }
+
+    /// Appends updates to `out` until it has `rows_max`, at least. Returns whether all is done.
+    ///
+    /// Emission is minimal: per key at most one retraction, directly followed by at most one
+    /// insertion; nothing for a value that stays.
+    ///
+    /// # Errors
+    ///
+    /// A spilled run that cannot be read back.
+    pub fn step(
+        &mut self,
+        state: &State<K, V>,
+        rows_max: usize,
+        out: &mut Vec<((K, V), T, isize)>,
+        drained: &mut Drained,
+    ) -> Result<bool, SpillError> {
+        let mut gather = <K::Rows as Rows<K, V>>::Gather::default();
+        while out.len() < rows_max {
+            if !self.fill_window(drained)? {
+                return Ok(self.sweep(state, rows_max, out, drained));
+            }
+            let found = self.look_up(state, drained, &mut gather);
+            let mut priors = <K::Rows as Rows<K, V>>::values(&mut gather);
+            for (Pending { key, value, .. }, found) in self.window.drain(..).zip(found) {
+                let prior = match found {
+                    Found::Unchanged => continue,
+                    Found::Absent => None,
+                    Found::Prior => priors.next(),
+                };
+                if let Some(prior) = prior {
+                    out.push(((key.clone(), prior), self.time.clone(), -1));
+                }
+                if let Some(value) = value {
+                    out.push(((key, value), self.time.clone(), 1));
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// Counts, and consumes, the commands that were not drained.
+    pub fn remaining(&mut self) -> u64 {
+        let window = self.window.drain(..).count() as u64;
+        window + self.commands.by_ref().map(|(_, superseded)| 1 + superseded).sum::<u64>()
+    }
+
+    /// Takes the next commands that take effect. Returns false when there are none left.
+    fn fill_window(&mut self, drained: &mut Drained) -> Result<bool, SpillError> {
+        while self.window.len() < WINDOW {
+            let Some((command, superseded)) = self.commands.next() else { break };
+            drained.work += 1 + superseded;
+            drained.superseded += superseded;
+            let command = command?;
+            match &self.reset {
+                Some(reset) if !reset.survives(&command) => drained.superseded += 1,
+                _ => self.window.push(command),
+            }
+        }
+        Ok(!self.window.is_empty())
+    }
+
+    /// Looks up the window's keys, and collects the prior values that have to be retracted.
+    fn look_up(
+        &mut self,
+        state: &State<K, V>,
+        drained: &mut Drained,
+        gather: &mut <K::Rows as Rows<K, V>>::Gather,
+    ) -> Vec<Found> {
+        let slots: Vec<Option<Slot>> =
+            self.window.iter().map(|command| state.find(command.hash, &command.key)).collect();
+        if let Some(reset) = &mut self.reset {
+            reset.touched.extend(slots.iter().flatten());
+        }
+        let look_at = |(command, slot): (&Pending<K, V, O>, Option<Slot>)| {
+            let found = match (slot, &command.value) {
+                (None, Some(_)) => Found::Absent,
+                (Some(slot), value) if value.as_ref().is_none_or(|v| !state.holds(slot, v)) => {
+                    state.gather(slot, gather);
+                    Found::Prior
+                }
+                _ => Found::Unchanged,
+            };
+            drained.unchanged += u64::from(matches!(found, Found::Unchanged));
+            found
+        };
+        self.window.iter().zip(slots).map(look_at).collect()
+    }
+
+    /// Retracts, after a reset, the rows that no command has touched. Returns whether all is done.
+    fn sweep(
+        &mut self,
+        state: &State<K, V>,
+        rows_max: usize,
+        out: &mut Vec<((K, V), T, isize)>,
+        drained: &mut Drained,
+    ) -> bool {
+        let Some(reset) = &mut self.reset else { return true };
+        while out.len() < rows_max {
+            let Some(slot) = state.next(reset.swept) else { return true };
+            reset.swept = Some(slot);
+            drained.work += 1;
+            if !reset.touched.contains(&slot) {
+                out.push((state.get(slot), self.time.clone(), -1));
+            }
+        }
+        false
+    }
+}
+
+/// What a key has, seen from its command.
+enum Found {
+    /// The value that the command wants, or nothing where it wants nothing.
+    Unchanged,
+    /// Nothing, where the command wants a value.
+    Absent,
+    /// A value to retract.
+    Prior,
+}
+
+impl<O: Ord> Reset<O> {
+    /// Whether a command survives: only a later one does, and at equal orders a put beats the
+    /// delete that a reset is for every key.
+    fn survives<K, V>(&self, command: &Pending<K, V, O>) -> bool {
+        match command.order.cmp(&self.order) {
+            Ordering::Greater => true,
+            Ordering::Equal => command.value.is_some(),
+            Ordering::Less => false,
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! Owns the upsert operator: commands in, a correct differential collection out, with the
+//! retractions that the commands do not carry. It does not own where the collection is kept; the
+//! prior values come in as feedback, from a durable shard or from any collection of the user's.
+//!
+//! # Operators
+//!
+//! ```text
+//!            commands   +-------+         +--------+   updates
+//!   source ------------>| route |-------->| Upsert |-------------> sink, or yours
+//!                       +-------+    i    |        |  min(i, least
+//!                                         | stash  |   stashed time)
+//!            feedback                     | state  |
+//!   shard ------------------------------->|        |-------------> errors
+//!                                    p    +--------+
+//! ```
+//!
+//! *Route* hashes each key once and copies a reset to every worker. *Upsert* holds the stash
+//! (commands by time) and the state (the collection at the feedback frontier, one live value per
+//! key). Both inputs are exchanged by the key's [`Hashable`] hash.
+//!
+//! # Frontiers
+//!
+//! * commands, `i`: times not beyond it are closed on the source.
+//! * feedback, `p`: every update below it has arrived; it is the persisted upper as read back.
+//! * updates: `min(i, least stashed time)`. Feedback is *disconnected* from it: connected, the
+//!   output would wait for the shard, which waits for the output.
+//!
+//! # Loop
+//!
+//! 1. Take in commands. Those below the persisted upper are dropped and counted; the others are
+//!    stashed by time.
+//! 2. Apply feedback to the state.
+//! 3. If the least stashed time `t` is equal (`t == p < i`), drain it: per key, retract the prior
+//!    value and insert the new one. At most one time per round: the next one's prior values are
+//!    known only when this one's outcome has come back.
+//! 4. Downgrade the capability to the least time not drained, or to `i`.
+//!
+//! # Invariants
+//!
+//! 1. The state changes only by feedback. So all concurrent instances compute against the one
+//!    durable truth, and a lost race needs no undoing.
+//! 2. A command is dropped as below only when a durable upper beyond its time was seen. So no
+//!    append that contains its time can still win, and dropping loses nothing, provided that all
+//!    writers give the same command the same time.
+//! 3. The state is read only when the feedback frontier is beyond every time applied to it. So
+//!    feedback may come unconsolidated, out of order and in pieces.
+//! 4. Emission at a time is minimal: per key at most one retraction and one insertion.
+//! 5. A failure keeps the capability. So no other worker sees the frontier pass a time whose rows
+//!    this worker did not emit. Only a clean end lets go.
+//!
+//! # Limits
+//!
+//! * Times are totally ordered.
+//! * The stash is bounded by [`UpsertConfig::stash_bytes_max`] and spills to an unnamed temporary
+//!   file past it, the greatest times first.
+//! * The state is in memory: about 32 GiB of packed rows per worker, then it fails, and says so.
+//! * One time per feedback round trip: what limits the rate of distinct times is the latency of the
+//!   loop, not the operator.
+
+mod classify;
+mod drain;
+mod operator;
+mod rows;
+mod spill;
+mod stash;
+mod state;
+mod stats;
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use differential_dataflow::{ExchangeData, Hashable, VecCollection};
+use timely::dataflow::StreamVec;
+use timely::order::TotalOrder;
+use timely::progress::Timestamp;
+
+pub use classify::{Frontiers, Placement};
+pub(crate) use operator::{Inflight, Known, Surroundings, row_bytes, upsert};
+pub use rows::{ByteRows, Kept, Rows, StackRows};
+pub(crate) use spill::SpillFile;
+pub use stats::UpsertStats;
+
+use crate::command::Command;
+use crate::error::Error;
+
+/// Bounds of an upsert operator, plain values.
+#[derive(Clone, Debug)]
+pub struct UpsertConfig<T> {
+    /// The name that shows up in timely's logs. Default: empty.
+    pub name: String,
+    /// The upper that the feedback will have once it is whole; commands below it are dropped, and
+    /// none is drained before. Default: the least time, for a feedback that starts empty.
+    pub resume_upper: T,
+    /// Bytes of stashed commands in memory, per worker; at the bound the greatest times spill.
+    /// Default: 256 MiB.
+    pub stash_bytes_max: usize,
+    /// Updates emitted per wake-up; at the bound the operator yields and goes on. Default: 16,384.
+    pub drain_rows_max: usize,
+}
+
+impl<T: Timestamp> Default for UpsertConfig<T> {
+    fn default() -> Self {
+        UpsertConfig {
+            name: String::new(),
+            resume_upper: T::minimum(),
+            stash_bytes_max: 256 << 20,
+            drain_rows_max: 1 << 14,
+        }
+    }
+}
+
+/// What an upsert operator gives.
+pub struct Upserted<'scope, K: 'static, V: 'static, T: Timestamp> {
+    /// The updates, to be made durable and fed back.
+    pub updates: VecCollection<'scope, T, (K, V), isize>,
+    /// At most one error per worker, after which that worker's part holds still.
+    pub errors: StreamVec<'scope, T, Error>,
+    /// Counters and gauges of this worker.
+    pub stats: UpsertStats,
+}
+
+impl<K, V, T: Timestamp> std::fmt::Debug for Upserted<'_, K, V, T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Upserted").field("stats", &self.stats).finish_non_exhaustive()
+    }
+}
+
+/// Turns a stream of commands into a collection.
+pub trait Upsert<'scope, K: 'static, V: 'static, T: Timestamp> {
+    /// Computes the updates of a keyed change feed, against prior values read from `feedback`.
+    ///
+    /// `feedback` is what became of the updates: the same collection, read back from wherever they
+    /// were made durable. Its frontier says which times are persisted. Each command travels with
+    /// its time, which must not lie before the time of the message that carries it.
+    ///
+    /// # Errors
+    ///
+    /// Nothing is returned here; see [`Upserted::errors`].
+    ///
+    /// # Examples
+    ///
+    /// A loop in memory: the updates are fed back as they are.
+    ///
+    /// ```
+    /// use differential_dataflow::input::InputSession;
+    /// use differential_upsert::{Command, Upsert, UpsertConfig};
+    /// use timely::dataflow::operators::{Capture, Input, Probe, capture::Extract};
+    ///
+    /// let updates = timely::execute_directly(|worker| {
+    ///     let mut feedback = InputSession::<u64, (String, u64), isize>::new();
+    ///     let (mut commands, probe, updates) = worker.dataflow(|scope| {
+    ///         let (input, commands) = scope.new_input();
+    ///         let fed_back = feedback.to_collection(scope);
+    ///         let upserted = commands.upsert(fed_back, UpsertConfig::default());
+    ///         let (probe, updates) = upserted.updates.inner.probe();
+    ///         (input, probe, updates.capture())
+    ///     });
+    ///     let key = || "k".to_string();
+    ///     commands.send((Command::put(key(), 1, 0), 0));
+    ///     commands.send((Command::put(key(), 2, 1), 0)); // the greater order wins
+    ///     commands.send((Command::delete(key(), 0), 1));
+    ///     commands.advance_to(2);
+    ///
+    ///     // Time 0 is closed and equal to the feedback frontier; time 1 waits for its turn.
+    ///     worker.step_while(|| probe.less_than(&1));
+    ///     feedback.update_at((key(), 2), 0, 1);
+    ///     feedback.advance_to(1);
+    ///     feedback.flush();
+    ///     worker.step_while(|| probe.less_than(&2));
+    ///     feedback.update_at((key(), 2), 1, -1);
+    ///     feedback.advance_to(2);
+    ///     feedback.flush();
+    ///     commands.close();
+    ///     worker.step_while(|| !probe.done());
+    ///     updates
+    /// });
+    /// let updates: Vec<_> = updates.extract().into_iter().flat_map(|(_, rows)| rows).collect();
+    /// assert_eq!(updates, [(("k".to_string(), 2), 0, 1), (("k".to_string(), 2), 1, -1)]);
+    /// ```
+    fn upsert(
+        self,
+        feedback: VecCollection<'scope, T, (K, V), isize>,
+        config: UpsertConfig<T>,
+    ) -> Upserted<'scope, K, V, T>;
+}
+
+impl<'scope, K, V, O, T> Upsert<'scope, K, V, T> for StreamVec<'scope, T, (Command<K, V, O>, T)>
+where
+    K: ExchangeData + Hashable + Kept<V>,
+    V: ExchangeData,
+    O: ExchangeData,
+    T: Timestamp + TotalOrder,
+{
+    fn upsert(
+        self,
+        feedback: VecCollection<'scope, T, (K, V), isize>,
+        config: UpsertConfig<T>,
+    ) -> Upserted<'scope, K, V, T> {
+        let mut around = Surroundings::alone();
+        around.known = Known::new(config.resume_upper.clone());
+        around.spill = Some(Rc::new(RefCell::new(SpillFile::default())));
+        upsert(self, feedback, config, around)
+    }
+}

@@ -1,0 +1,459 @@
+//! Owns the operator: its ports, the four steps of a wake-up, and the settlement of its capability.
+//! All control flow is here and no policy; [`classify`](super::classify) decides what is eligible,
+//! [`drain`](super::drain) what it turns into.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use differential_dataflow::{AsCollection, ExchangeData, Hashable, VecCollection};
+use timely::container::CapacityContainerBuilder;
+use timely::dataflow::StreamVec;
+use timely::dataflow::channels::pact::{Exchange, Pipeline};
+use timely::dataflow::operators::Capability;
+use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+use timely::dataflow::operators::generic::{Operator, OutputBuilder};
+use timely::order::TotalOrder;
+use timely::progress::Timestamp;
+use timely::progress::frontier::{Antichain, MutableAntichain};
+use timely::scheduling::Activator;
+
+use super::classify::{Frontiers, Placement};
+use super::drain::{Drain, Drained};
+use super::rows::Kept;
+use super::spill::{SharedSpill, SpillError};
+use super::stash::{Pending, Stash};
+use super::state::{Full, State};
+use super::stats::UpsertStats;
+use super::{UpsertConfig, Upserted};
+use crate::command::Command;
+use crate::error::{Error, ErrorKind};
+use crate::token::{Lifecycle, Phase};
+
+/// A command on its way to its worker: hash (or worker, for a reset), key, value, order, time.
+type Routed<K, V, O, T> = (u64, Option<K>, Option<V>, O, T);
+
+/// An update of the collection.
+type Update<K, V, T> = ((K, V), T, isize);
+
+/// What the pipeline around an operator lends it. The default is an operator that stands alone.
+pub(crate) struct Surroundings<T> {
+    /// The shard's upper as its log has it.
+    pub(crate) known: Known<T>,
+    /// Where the stash spills.
+    pub(crate) spill: Option<SharedSpill>,
+    /// How much may be emitted and not yet durable.
+    pub(crate) inflight: Inflight,
+    /// Whether to go on, hold or release.
+    pub(crate) lifecycle: Lifecycle,
+    /// Where the operator counts.
+    pub(crate) stats: UpsertStats,
+}
+
+impl<T: Timestamp> Surroundings<T> {
+    pub(crate) fn alone() -> Self {
+        Surroundings {
+            known: Known::new(T::minimum()),
+            spill: None,
+            inflight: Inflight::default(),
+            lifecycle: Lifecycle::default(),
+            stats: UpsertStats::default(),
+        }
+    }
+}
+
+/// The upper of the shard's log, shared by its reader and the operator of one worker.
+#[derive(Clone, Debug)]
+pub(crate) struct Known<T>(Rc<RefCell<Antichain<T>>>);
+
+impl<T: Timestamp> Known<T> {
+    pub(crate) fn new(upper: T) -> Self {
+        Known(Rc::new(RefCell::new(Antichain::from_elem(upper))))
+    }
+
+    /// Raises the upper. Who does so wakes the operator.
+    pub(crate) fn advance(&self, upper: T) {
+        let mut known = self.0.borrow_mut();
+        if known.less_than(&upper) {
+            *known = Antichain::from_elem(upper);
+        }
+    }
+}
+
+/// The bytes emitted by an operator and not yet durable, and their bound.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Inflight(Rc<InflightCells>);
+
+#[derive(Debug, Default)]
+struct InflightCells {
+    bytes: Cell<usize>,
+    bytes_max: Cell<Option<usize>>,
+    wake: RefCell<Option<Activator>>,
+}
+
+impl Inflight {
+    pub(crate) fn bounded(bytes_max: usize) -> Self {
+        let inflight = Inflight::default();
+        inflight.0.bytes_max.set(Some(bytes_max));
+        inflight
+    }
+
+    fn is_full(&self) -> bool {
+        self.0.bytes_max.get().is_some_and(|max| self.0.bytes.get() >= max)
+    }
+
+    fn add(&self, bytes: usize) {
+        self.0.bytes.set(self.0.bytes.get() + bytes);
+    }
+
+    /// Says that bytes are durable, or dropped, and wakes the operator.
+    pub(crate) fn release(&self, bytes: usize) {
+        self.0.bytes.set(self.0.bytes.get().saturating_sub(bytes));
+        if let Some(activator) = &*self.0.wake.borrow() {
+            activator.activate();
+        }
+    }
+}
+
+struct UpsertOperator<K: Kept<V>, V, O, T: Timestamp> {
+    stash: Stash<K, V, O, T>,
+    state: State<K, V>,
+    drain: Option<Drain<K, V, O, T>>,
+    /// Feedback that arrived while a drain was under way: the drain reads the state as it was.
+    waiting: Vec<Vec<Update<K, V, T>>>,
+    /// The greatest time applied to the state.
+    applied: Option<T>,
+    /// Permission to emit at the least time not yet drained, else at the input frontier. Held all
+    /// along, so that a failure can hold the frontier where it is.
+    capability: Option<(Capability<T>, Capability<T>)>,
+    failed: Option<Error>,
+    reported: bool,
+    stats: UpsertStats,
+}
+
+pub(crate) fn upsert<'scope, K, V, O, T>(
+    commands: StreamVec<'scope, T, (Command<K, V, O>, T)>,
+    feedback: VecCollection<'scope, T, (K, V), isize>,
+    config: UpsertConfig<T>,
+    around: Surroundings<T>,
+) -> Upserted<'scope, K, V, T>
+where
+    K: ExchangeData + Hashable + Kept<V>,
+    V: ExchangeData,
+    O: ExchangeData,
+    T: Timestamp + TotalOrder,
+{
+    let routed = route(commands);
+    let mut builder = OperatorBuilder::new(format!("Upsert: {}", config.name), routed.scope());
+    let address = builder.operator_info().address;
+    let activator = routed.scope().activator_for(address);
+    around.lifecycle.wake(activator.clone());
+    *around.inflight.0.wake.borrow_mut() = Some(activator.clone());
+
+    let exchange = Exchange::new(|routed: &Routed<K, V, O, T>| routed.0);
+    let mut input = builder.new_input_connection(routed, exchange, []);
+    let exchange = Exchange::new(|((key, _), _, _): &Update<K, V, T>| key.hashed().into());
+    let mut feedback = builder.new_input_connection(feedback.inner, exchange, []);
+    // Feedback is connected to neither output: the output waits for the input alone. Connected, the
+    // output would wait for the shard, which waits for the output.
+    let by_input = || vec![(0, Antichain::from_elem(Default::default()))];
+    let (updates, updates_stream) = builder.new_output_connection(by_input());
+    let (errors, errors_stream) = builder.new_output_connection(by_input());
+    let mut updates =
+        OutputBuilder::<_, CapacityContainerBuilder<Vec<Update<K, V, T>>>>::from(updates);
+    let mut errors = OutputBuilder::<_, CapacityContainerBuilder<Vec<Error>>>::from(errors);
+
+    let stats = around.stats.clone();
+    let mut operator = UpsertOperator {
+        stash: Stash::new(K::heap_bytes, config.stash_bytes_max, around.spill.clone()),
+        state: State::default(),
+        drain: None,
+        waiting: Vec::new(),
+        applied: None,
+        capability: None,
+        failed: None,
+        reported: false,
+        stats: stats.clone(),
+    };
+
+    builder.build(move |mut capabilities| {
+        operator.capability =
+            capabilities.pop().and_then(|errors| Some((capabilities.pop()?, errors)));
+        let mut out = Vec::new();
+        move |frontiers: &[MutableAntichain<T>]| {
+            let mut known = around.known.0.borrow().clone();
+            if let Some(complete) = frontiers[1].frontier().first() {
+                if known.less_than(complete) {
+                    known = Antichain::from_elem(complete.clone());
+                }
+            }
+            let at = Frontiers {
+                input: frontiers[0].frontier(),
+                known: known.borrow(),
+                complete: frontiers[1].frontier(),
+            };
+            let phase = around.lifecycle.phase();
+
+            // Step 1: take in commands; drop those below, stash the others.
+            operator.shed(&at);
+            input.for_each(|_, routed| operator.ingest(routed, &at));
+            operator.spill_over();
+
+            // Step 2: apply feedback to the state.
+            feedback.for_each(|_, rows| operator.absorb(std::mem::take(rows)));
+            operator.give_up_drain(&at);
+            operator.apply_waiting();
+
+            // Step 3: drain the time that is equal, a bounded piece of it.
+            if operator.failed.is_none() && phase == Phase::Running && !around.inflight.is_full() {
+                operator.start_drain(&at);
+                let more = operator.drain(config.drain_rows_max, &mut out);
+                if let (false, Some((capability, _))) = (out.is_empty(), &operator.capability) {
+                    let bytes = |((k, v), _, _): &Update<K, V, T>| row_bytes(k, v);
+                    around.inflight.add(out.iter().map(bytes).sum());
+                    let time = out[0].1.clone();
+                    let capability = capability.delayed(&time);
+                    updates.activate().session(&capability).give_container(&mut out);
+                    out.clear();
+                }
+                if more {
+                    activator.activate();
+                }
+            }
+
+            // Step 4: keep a capability for the least time not drained, or the input frontier.
+            if let (Some(error), false, Some((_, capability))) =
+                (&operator.failed, operator.reported, &operator.capability)
+            {
+                errors.activate().session(capability).give(error.clone());
+                operator.reported = true;
+            }
+            operator.settle(&at, phase);
+        }
+    });
+
+    Upserted { updates: updates_stream.as_collection(), errors: errors_stream, stats }
+}
+
+/// Returns the bytes of a row, on top of the row itself.
+pub(crate) fn row_bytes<K: Kept<V>, V>(key: &K, value: &V) -> usize {
+    size_of::<Update<K, V, u64>>() + K::heap_bytes(key, Some(value))
+}
+
+/// Computes each command's hash once, and copies a reset to every worker.
+fn route<'scope, K, V, O, T>(
+    commands: StreamVec<'scope, T, (Command<K, V, O>, T)>,
+) -> StreamVec<'scope, T, Routed<K, V, O, T>>
+where
+    K: ExchangeData + Hashable,
+    V: ExchangeData,
+    O: ExchangeData,
+    T: Timestamp,
+{
+    let peers = commands.scope().peers() as u64;
+    commands.unary(Pipeline, "UpsertRoute", move |_, _| {
+        move |input, output| {
+            input.for_each(|capability, commands| {
+                let mut routed = Vec::with_capacity(commands.len());
+                for (command, time) in commands.drain(..) {
+                    match command {
+                        Command::Put { key, value, order } => {
+                            routed.push((key.hashed().into(), Some(key), Some(value), order, time));
+                        }
+                        Command::Delete { key, order } => {
+                            routed.push((key.hashed().into(), Some(key), None, order, time));
+                        }
+                        Command::Reset { order } => routed.extend(
+                            (0..peers).map(|w| (w, None, None, order.clone(), time.clone())),
+                        ),
+                    }
+                }
+                output.session(&capability).give_container(&mut routed);
+            });
+        }
+    })
+}
+
+impl<K, V, O, T> UpsertOperator<K, V, O, T>
+where
+    K: ExchangeData + Hashable + Kept<V>,
+    V: ExchangeData,
+    O: ExchangeData,
+    T: Timestamp + TotalOrder,
+{
+    /// Drops what others have persisted meanwhile. Nothing is lost: a time below the shard's upper
+    /// is durable, with the same rows, whoever wrote it.
+    fn shed(&mut self, at: &Frontiers<'_, T>) {
+        if let Some(known) = at.known.first() {
+            let below = self.stash.shed(known);
+            self.stats.add_below(below);
+            self.stats.add_work(below);
+        }
+    }
+
+    fn ingest(&mut self, routed: &mut Vec<Routed<K, V, O, T>>, at: &Frontiers<'_, T>) {
+        self.stats.add_work(routed.len() as u64);
+        for (hash, key, value, order, time) in routed.drain(..) {
+            if at.place(&time) == Placement::Below {
+                // Persisted already, as in `shed`.
+                self.stats.add_below(u64::from(key.is_some()));
+                continue;
+            }
+            match key {
+                None => self.stash.reset(time, order),
+                Some(key) => {
+                    let superseded = self.stash.push(time, Pending { hash, key, value, order });
+                    self.stats.add_superseded(superseded);
+                }
+            }
+        }
+    }
+
+    fn spill_over(&mut self) {
+        match self.stash.spill_over() {
+            Ok(superseded) => self.stats.add_superseded(superseded),
+            Err(error) => self.fail(spill_failed(error)),
+        }
+    }
+
+    fn absorb(&mut self, rows: Vec<Update<K, V, T>>) {
+        self.waiting.push(rows);
+    }
+
+    /// Ends a drain whose time another writer has committed first. Nothing is lost: that time is
+    /// durable, and what was emitted of it is dropped by the sink, whole.
+    fn give_up_drain(&mut self, at: &Frontiers<'_, T>) {
+        if let Some(mut drain) = self.drain.take_if(|d| at.place(&d.time) == Placement::Below) {
+            let below = drain.remaining();
+            self.stash.release(std::mem::take(&mut drain.runs));
+            self.stats.add_below(below);
+        }
+    }
+
+    fn apply_waiting(&mut self) {
+        if self.drain.is_some() {
+            return;
+        }
+        for mut rows in std::mem::take(&mut self.waiting) {
+            self.stats.add_work(rows.len() as u64);
+            if let Err(Full) = self.apply(&mut rows) {
+                self.fail(
+                    Error::new(ErrorKind::Unavailable, "the state of this worker is full")
+                        .hint("use more workers"),
+                );
+            }
+        }
+    }
+
+    fn apply(&mut self, rows: &mut Vec<Update<K, V, T>>) -> Result<(), Full> {
+        let mut rows = rows.drain(..).peekable();
+        while let Some(((key, value), time, diff)) = rows.next() {
+            if self.applied.as_ref().is_none_or(|applied| *applied < time) {
+                self.applied = Some(time);
+            }
+            let hash = key.hashed().into();
+            // A retraction directly followed by its key's insertion is one replacement in place.
+            if diff == -1 {
+                let insertion = |next: &Update<K, V, T>| next.2 == 1 && next.0.0 == key;
+                if let Some(((key, new), time, diff)) = rows.next_if(insertion) {
+                    if !self.state.replace(hash, &key, &value, &new)? {
+                        self.state.apply(hash, &key, &value, -1)?;
+                        self.state.apply(hash, &key, &new, diff)?;
+                    }
+                    if self.applied.as_ref().is_none_or(|applied| *applied < time) {
+                        self.applied = Some(time);
+                    }
+                    continue;
+                }
+            }
+            self.state.apply(hash, &key, &value, diff)?;
+        }
+        Ok(())
+    }
+
+    fn start_drain(&mut self, at: &Frontiers<'_, T>) {
+        let equal = |time: &T| at.place(time) == Placement::Equal;
+        // The state is exact only when the frontier is beyond every time applied to it: rows of a
+        // rival's commit at this very time may be here before its frontier is.
+        let exact = |time: &T| self.applied.as_ref().is_none_or(|applied| applied < time);
+        let ready = self.stash.first_time().is_some_and(|time| equal(time) && exact(time));
+        if self.drain.is_some() || !ready {
+            return;
+        }
+        if let Some(broken) = self.broken() {
+            return self.fail(broken);
+        }
+        if let Some((time, sealed, superseded)) = self.stash.seal() {
+            self.stats.add_superseded(superseded);
+            self.stats.add_work(1);
+            self.drain = Some(Drain::new(time, sealed, self.stash.spill()));
+        }
+    }
+
+    /// Returns the error of a state that is no collection at a complete frontier.
+    fn broken(&self) -> Option<Error> {
+        let (key, counts) = self.state.unsettled()?;
+        let what = format!("the feedback holds key {key:?} with {counts:?}, not one live value");
+        Some(
+            Error::new(ErrorKind::Corrupt, what)
+                .hint("verify the shard; nothing has been written from here"),
+        )
+    }
+
+    /// Drains a piece into `out`. Returns whether there is more of it.
+    fn drain(&mut self, rows_max: usize, out: &mut Vec<Update<K, V, T>>) -> bool {
+        let Some(drain) = &mut self.drain else { return false };
+        let mut drained = Drained::default();
+        let done = drain.step(&self.state, rows_max, out, &mut drained);
+        self.stats.add_superseded(drained.superseded);
+        self.stats.add_unchanged(drained.unchanged);
+        self.stats.add_work(drained.work);
+        match done {
+            Ok(false) => true,
+            Ok(true) => {
+                if let Some(drain) = self.drain.take() {
+                    self.stash.release(drain.runs);
+                }
+                // The next time may be eligible at once, where nothing was changed or emitted.
+                self.stash.first_time().is_some()
+            }
+            Err(error) => {
+                // Half a time was emitted: the failure keeps its capability, so that the frontier
+                // never says it is whole.
+                self.fail(spill_failed(error));
+                false
+            }
+        }
+    }
+
+    fn settle(&mut self, at: &Frontiers<'_, T>, phase: Phase) {
+        self.stats.set_gauges(self.stash.bytes(), self.state.len(), self.state.bytes());
+        if phase == Phase::Released {
+            self.capability = None;
+        }
+        if self.failed.is_some() || phase != Phase::Running {
+            return;
+        }
+        let draining = self.drain.as_ref().map(|drain| &drain.time);
+        let waits = [draining, self.stash.first_time(), at.input.first()];
+        match (waits.into_iter().flatten().min(), &mut self.capability) {
+            (Some(time), Some((updates, errors))) => {
+                updates.downgrade(time);
+                errors.downgrade(time);
+            }
+            (None, capability) => *capability = None,
+            (Some(_), None) => {}
+        }
+        if at.complete.is_empty() && draining.or(self.stash.first_time()).is_some() {
+            let what = "the feedback has ended while commands wait for it";
+            self.fail(Error::new(ErrorKind::Invalid, what).hint("end the commands first"));
+        }
+    }
+
+    fn fail(&mut self, error: Error) {
+        self.failed.get_or_insert(error);
+    }
+}
+
+fn spill_failed(SpillError(what): SpillError) -> Error {
+    Error::new(ErrorKind::Unavailable, what).hint("free some disk space or raise stash_bytes_max")
+}

@@ -1,0 +1,299 @@
+//! Owns how one chunk of state keeps its rows: a key, its live value and the key's hash, side by
+//! side. It does not own the index over them, nor which rows are live.
+//!
+//! Two layouts, chosen by the types: packed rows lie one after another in one byte buffer; any
+//! other types are kept in a columnation region. Both are append-only but for a value of equal
+//! length, which packed rows overwrite in place.
+
+use columnation::{ColumnStack, Columnation};
+
+use crate::packed::{Packed, Packer};
+
+/// Keys that state can keep next to values of type `V`.
+///
+/// Holds for every pair of [`Columnation`] types, and for two [`Packed`] ones: pack both or neither.
+pub trait Kept<V>: Sized {
+    /// The layout of a chunk.
+    type Rows: Rows<Self, V>;
+
+    /// Returns the bytes that a key and value take outside the row that holds them. Exact for
+    /// packed rows; 0 for other types, whose heap cannot be seen: pack them where a bound in bytes
+    /// has to hold.
+    fn heap_bytes(_key: &Self, _value: Option<&V>) -> usize {
+        0
+    }
+}
+
+/// One chunk of rows. A row is named by the number that `push` gave it.
+pub trait Rows<K, V>: Default {
+    /// Collects values out of rows, cheaper than one by one.
+    type Gather: Default;
+
+    /// Appends a row and returns its number, below 2^17; `None` if the chunk is full.
+    fn push(&mut self, hash: u32, key: &K, value: &V) -> Option<u32>;
+    /// Appends a copy of another chunk's row.
+    fn push_row(&mut self, other: &Self, row: u32) -> Option<u32>;
+    /// Returns the hash that the row was pushed with.
+    fn hash(&self, row: u32) -> u32;
+    /// Whether the row has this key.
+    fn key_is(&self, row: u32, key: &K) -> bool;
+    /// Whether the row has this value.
+    fn value_is(&self, row: u32, value: &V) -> bool;
+    /// Overwrites the row's value in place, or returns false and leaves it.
+    fn overwrite(&mut self, row: u32, value: &V) -> bool;
+    /// Adds the row's value to what is collected.
+    fn gather(&self, row: u32, into: &mut Self::Gather);
+    /// Returns the collected values, in order, and leaves the collection empty.
+    fn values(gather: &mut Self::Gather) -> impl Iterator<Item = V>;
+    /// Returns a copy of the row.
+    fn get(&self, row: u32) -> (K, V);
+    /// Returns the first row past `row`, or the first of all; `None` at the end.
+    fn next(&self, row: Option<u32>) -> Option<u32>;
+    /// Returns the bytes that the row takes.
+    fn row_bytes(&self, row: u32) -> usize;
+    /// Returns the bytes allocated for the chunk.
+    fn heap_bytes(&self) -> usize;
+    /// Gives back the spare capacity of a chunk that is full.
+    fn seal(&mut self);
+}
+
+impl<A: 'static, B: 'static> Kept<Packed<B>> for Packed<A> {
+    type Rows = ByteRows;
+
+    fn heap_bytes(key: &Self, value: Option<&Packed<B>>) -> usize {
+        key.as_bytes().len() + value.map_or(0, |value| value.as_bytes().len())
+    }
+}
+
+impl<K, V> Kept<V> for K
+where
+    K: Columnation + Clone + Eq + 'static,
+    V: Columnation + Clone + Eq + 'static,
+{
+    type Rows = StackRows<K, V>;
+}
+
+/// Packed rows: `hash, key length, value length` as u32, key, value, padded to 8 bytes.
+#[derive(Debug, Default)]
+pub struct ByteRows {
+    bytes: Vec<u8>,
+}
+
+const UNIT: usize = 8;
+const HEADER: usize = 12;
+/// A chunk takes no further row past this many bytes; one larger row has a chunk to itself.
+const CHUNK_BYTES: usize = 1 << 20;
+
+impl ByteRows {
+    fn word(&self, at: usize) -> u32 {
+        let mut word = [0; 4];
+        word.copy_from_slice(&self.bytes[at..at + 4]);
+        u32::from_le_bytes(word)
+    }
+
+    fn key(&self, row: u32) -> &[u8] {
+        let at = row as usize * UNIT;
+        let length = self.word(at + 4) as usize;
+        &self.bytes[at + HEADER..][..length]
+    }
+
+    fn value_range(&self, row: u32) -> std::ops::Range<usize> {
+        let at = row as usize * UNIT;
+        let (key, value) = (self.word(at + 4) as usize, self.word(at + 8) as usize);
+        let start = at + HEADER + key;
+        start..start + value
+    }
+
+    fn make_room(&mut self, size: usize) -> Option<u32> {
+        if !self.bytes.is_empty() && self.bytes.len() + size > CHUNK_BYTES {
+            return None;
+        }
+        Some((self.bytes.len() / UNIT) as u32)
+    }
+}
+
+impl<A, B> Rows<Packed<A>, Packed<B>> for ByteRows {
+    type Gather = Packer;
+
+    fn push(&mut self, hash: u32, key: &Packed<A>, value: &Packed<B>) -> Option<u32> {
+        let (key, value) = (key.as_bytes(), value.as_bytes());
+        let size = (HEADER + key.len() + value.len()).next_multiple_of(UNIT);
+        let row = self.make_room(size)?;
+        self.bytes.extend_from_slice(&hash.to_le_bytes());
+        self.bytes.extend_from_slice(&(key.len() as u32).to_le_bytes());
+        self.bytes.extend_from_slice(&(value.len() as u32).to_le_bytes());
+        self.bytes.extend_from_slice(key);
+        self.bytes.extend_from_slice(value);
+        self.bytes.resize(row as usize * UNIT + size, 0);
+        Some(row)
+    }
+
+    fn push_row(&mut self, other: &Self, row: u32) -> Option<u32> {
+        let size = Rows::<Packed<A>, Packed<B>>::row_bytes(other, row);
+        let copy = self.make_room(size)?;
+        self.bytes.extend_from_slice(&other.bytes[row as usize * UNIT..][..size]);
+        Some(copy)
+    }
+
+    fn hash(&self, row: u32) -> u32 {
+        self.word(row as usize * UNIT)
+    }
+
+    #[inline]
+    fn key_is(&self, row: u32, key: &Packed<A>) -> bool {
+        self.key(row) == key.as_bytes()
+    }
+
+    #[inline]
+    fn value_is(&self, row: u32, value: &Packed<B>) -> bool {
+        &self.bytes[self.value_range(row)] == value.as_bytes()
+    }
+
+    fn overwrite(&mut self, row: u32, value: &Packed<B>) -> bool {
+        let range = self.value_range(row);
+        let fits = range.len() == value.as_bytes().len();
+        if fits {
+            self.bytes[range].copy_from_slice(value.as_bytes());
+        }
+        fits
+    }
+
+    fn gather(&self, row: u32, into: &mut Packer) {
+        into.push_with(|buffer| buffer.extend_from_slice(&self.bytes[self.value_range(row)]));
+    }
+
+    fn values(gather: &mut Packer) -> impl Iterator<Item = Packed<B>> {
+        gather.finish()
+    }
+
+    fn get(&self, row: u32) -> (Packed<A>, Packed<B>) {
+        let value = self.bytes[self.value_range(row)].to_vec();
+        (Packed::from_bytes(self.key(row).to_vec()), Packed::from_bytes(value))
+    }
+
+    fn next(&self, row: Option<u32>) -> Option<u32> {
+        let next = match row {
+            None => 0,
+            Some(row) => row as usize * UNIT + Rows::<Packed<A>, Packed<B>>::row_bytes(self, row),
+        };
+        (next < self.bytes.len()).then_some((next / UNIT) as u32)
+    }
+
+    fn row_bytes(&self, row: u32) -> usize {
+        (self.value_range(row).end - row as usize * UNIT).next_multiple_of(UNIT)
+    }
+
+    fn heap_bytes(&self) -> usize {
+        self.bytes.capacity()
+    }
+
+    fn seal(&mut self) {
+        self.bytes.shrink_to_fit();
+    }
+}
+
+/// Rows of any columnation types.
+pub struct StackRows<K: Columnation, V: Columnation> {
+    hashes: Vec<u32>,
+    rows: ColumnStack<(K, V)>,
+}
+
+/// Rows in a chunk of this layout.
+const STACK_ROWS: usize = 1 << 13;
+
+impl<K: Columnation, V: Columnation> Default for StackRows<K, V> {
+    fn default() -> Self {
+        StackRows { hashes: Vec::new(), rows: ColumnStack::default() }
+    }
+}
+
+impl<K: Columnation, V: Columnation> std::fmt::Debug for StackRows<K, V> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StackRows").field("rows", &self.hashes.len()).finish_non_exhaustive()
+    }
+}
+
+impl<K, V> StackRows<K, V>
+where
+    K: Columnation,
+    V: Columnation,
+{
+    fn make_room(&mut self) -> Option<u32> {
+        if self.hashes.len() == STACK_ROWS {
+            return None;
+        }
+        if self.hashes.is_empty() {
+            // A region cannot grow in place: doubling would leave the small pieces behind.
+            self.hashes.reserve_exact(STACK_ROWS);
+        }
+        Some(self.hashes.len() as u32)
+    }
+}
+
+impl<K, V> Rows<K, V> for StackRows<K, V>
+where
+    K: Columnation + Clone + Eq,
+    V: Columnation + Clone + Eq,
+{
+    type Gather = Vec<V>;
+
+    fn push(&mut self, hash: u32, key: &K, value: &V) -> Option<u32> {
+        let row = self.make_room()?;
+        self.hashes.push(hash);
+        self.rows.copy_destructured(key, value);
+        Some(row)
+    }
+
+    fn push_row(&mut self, other: &Self, row: u32) -> Option<u32> {
+        let copy = self.make_room()?;
+        self.hashes.push(other.hashes[row as usize]);
+        self.rows.copy(&other.rows[row as usize]);
+        Some(copy)
+    }
+
+    fn hash(&self, row: u32) -> u32 {
+        self.hashes[row as usize]
+    }
+
+    #[inline]
+    fn key_is(&self, row: u32, key: &K) -> bool {
+        self.rows[row as usize].0 == *key
+    }
+
+    #[inline]
+    fn value_is(&self, row: u32, value: &V) -> bool {
+        self.rows[row as usize].1 == *value
+    }
+
+    fn overwrite(&mut self, _row: u32, _value: &V) -> bool {
+        false
+    }
+
+    fn gather(&self, row: u32, into: &mut Vec<V>) {
+        into.push(self.rows[row as usize].1.clone());
+    }
+
+    fn values(gather: &mut Vec<V>) -> impl Iterator<Item = V> {
+        std::mem::take(gather).into_iter()
+    }
+
+    fn get(&self, row: u32) -> (K, V) {
+        self.rows[row as usize].clone()
+    }
+
+    fn next(&self, row: Option<u32>) -> Option<u32> {
+        let next = row.map_or(0, |row| row + 1);
+        ((next as usize) < self.hashes.len()).then_some(next)
+    }
+
+    fn row_bytes(&self, _row: u32) -> usize {
+        // The region does not say how much of it belongs to a row: use the average.
+        self.heap_bytes() / self.hashes.len().max(1)
+    }
+
+    fn heap_bytes(&self) -> usize {
+        self.rows.summed_heap_size().1 + self.hashes.capacity() * size_of::<u32>()
+    }
+
+    fn seal(&mut self) {}
+}

@@ -1,0 +1,467 @@
+//! Goal: a shard keeps its contract, and every way an append can end is told rightly. Method: one
+//! suite over memory and a directory; then the table of append outcomes, with the faults of the
+//! store's fault wrapper and a rival that commits in between or not.
+
+mod common;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use common::{append, config, contents, io, open, row, runtime, schema, strings};
+use differential_upsert::ErrorKind;
+use differential_upsert::shard::{
+    Access, Append, Appended, Feed, Handle, HandleConfig, History, Prepared, Schema, verify,
+};
+use differential_upsert::store::{Fault, Faults, Operation, Report, Root};
+
+fn memory() -> Root {
+    Root::open("mem:", Access::Write).unwrap()
+}
+
+async fn whole_contract(root: Root) {
+    let handle = open(&root, 1).await.unwrap();
+    assert_eq!((handle.state().seqno, handle.state().upper), (0, 0));
+    assert_eq!(handle.schema(), schema());
+    let changed = handle.changed();
+
+    // Two writers, one log: the second learns where the shard is, as a value.
+    let won = append(&handle, 0, 5, vec![row("a", "1", 3, 1), row("b", "1", 4, 1)]).await.unwrap();
+    assert_eq!(won, Appended::Won { seqno: 1 });
+    assert_eq!(*changed.borrow(), 1, "told at once");
+    let rival = open(&root, 1000).await.unwrap();
+    assert_eq!(rival.state(), handle.state());
+    let won = append(&rival, 5, 6, vec![row("a", "1", 5, -1), row("a", "2", 5, 1)]).await.unwrap();
+    assert_eq!(won, Appended::Won { seqno: 2 });
+    let lost = append(&handle, 5, 9, vec![row("c", "1", 5, 1)]).await.unwrap();
+    assert_eq!(lost, Appended::UpperMismatch(6));
+    let lost = append(&handle, 7, 9, vec![row("c", "1", 8, 1)]).await.unwrap();
+    assert_eq!(lost, Appended::UpperMismatch(6));
+
+    // An interval without rows, and rows below the interval, which do not count.
+    assert_eq!(append(&handle, 6, 8, vec![]).await.unwrap(), Appended::Won { seqno: 3 });
+    let rows = vec![row("late", "x", 5, 1), row("d", "1", 8, 1)];
+    assert_eq!(append(&rival, 8, 9, rows).await.unwrap(), Appended::Won { seqno: 4 });
+    assert_eq!(rival.state().batches.len(), 3);
+    assert_eq!(rival.state().since, 8, "history 1 by default");
+    let expected = strings(&[("a", "2"), ("b", "1"), ("d", "1")]);
+    assert_eq!(contents(&rival, 8).await.unwrap(), expected);
+    assert_eq!(contents(&handle, 8).await.unwrap(), expected, "refreshes by itself");
+    for as_of in [7, 9] {
+        let error = contents(&handle, as_of).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid);
+        let text = error.to_string();
+        assert!(text.contains(&format!("as of {as_of}: since is 8, upper is 9")), "{text}");
+    }
+
+    // A reader sees the same, and changes nothing.
+    let reader =
+        Handle::open(root.clone(), "data", None, Access::Read, io(9), config()).await.unwrap();
+    assert_eq!(reader.schema(), schema());
+    assert_eq!(contents(&reader, 8).await.unwrap(), expected);
+    assert_eq!(append(&reader, 9, 10, vec![]).await.unwrap_err().kind(), ErrorKind::Invalid);
+    let other = Schema { value: "Other".into(), ..schema() };
+    let refused =
+        Handle::open(root.clone(), "data", Some(other), Access::Read, io(9), config()).await;
+    assert_eq!(refused.unwrap_err().kind(), ErrorKind::Unsupported);
+
+    // The end.
+    let seal = Append { lower: 9, upper: 9, seal: true, ..Append::default() };
+    assert_eq!(handle.compare_and_append(seal.clone()).await.unwrap(), Appended::Won { seqno: 5 });
+    assert_eq!(rival.compare_and_append(seal).await.unwrap(), Appended::UpperMismatch(9));
+    assert_eq!(rival.state().sealed_at, Some(9));
+    let error = append(&rival, 9, 10, vec![]).await.unwrap_err();
+    assert!(error.to_string().contains("sealed at 9"), "{error}");
+    assert_eq!(append(&rival, 3, 10, vec![]).await.unwrap(), Appended::UpperMismatch(9));
+    assert_eq!(contents(&rival, 8).await.unwrap(), expected);
+    let verified = verify(root, io(1)).await.unwrap();
+    assert_eq!((verified.entries, verified.unknown), (5, vec![]));
+}
+
+#[test]
+fn contract_memory() {
+    runtime().block_on(whole_contract(memory()));
+}
+
+#[test]
+fn contract_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = Root::open(&dir.path().display().to_string(), Access::Write).unwrap();
+    runtime().block_on(whole_contract(root));
+}
+
+#[test]
+fn contract_with_one_operation_in_seven_timing_out() {
+    let count = AtomicU64::new(0);
+    // Appends settle what they cannot know; the parts of the suite that only read get no faults.
+    let faults = Faults::new(move |action| {
+        let write = matches!(action.operation, Operation::CreateEntry | Operation::Put);
+        match write && count.fetch_add(1, Ordering::Relaxed) % 7 < 6 {
+            true => match count.load(Ordering::Relaxed) % 3 {
+                0 => Fault::Late,
+                1 => Fault::Fail { applied: true, report: Report::Timeout },
+                _ => Fault::Fail { applied: false, report: Report::Timeout },
+            },
+            false => Fault::None,
+        }
+    });
+    runtime().block_on(whole_contract(memory().with_faults(faults)));
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    /// The create works.
+    Clean,
+    /// It works, the reply is lost.
+    UnknownApplied,
+    /// It does not work, the reply is lost.
+    UnknownNotApplied,
+    /// The reply is lost, and it lands after the next operation.
+    Late,
+    /// It works, and says that it did not.
+    Lie,
+}
+
+/// Where our interval lies, seen from a shard at 5 that a rival may move to 8.
+const OURS: [(&str, u64, u64); 4] =
+    [("below", 2, 4), ("overlapping", 3, 7), ("equal", 5, 6), ("past", 9, 10)];
+
+#[test]
+fn the_table_of_append_outcomes() {
+    use Outcome::*;
+    for (place, lower, upper) in OURS {
+        for outcome in [Clean, UnknownApplied, UnknownNotApplied, Late, Lie] {
+            for rival_between in [false, true] {
+                let case = format!("{place}, {outcome:?}, rival {rival_between}");
+                runtime().block_on(one_outcome(&case, lower, upper, outcome, rival_between));
+            }
+        }
+    }
+}
+
+fn fault_of(outcome: Outcome) -> Fault {
+    match outcome {
+        Outcome::Clean => Fault::None,
+        Outcome::UnknownApplied => Fault::Fail { applied: true, report: Report::Timeout },
+        Outcome::UnknownNotApplied => Fault::Fail { applied: false, report: Report::Timeout },
+        Outcome::Late => Fault::Late,
+        Outcome::Lie => Fault::Fail { applied: true, report: Report::Error },
+    }
+}
+
+async fn one_outcome(case: &str, lower: u64, upper: u64, outcome: Outcome, rival_between: bool) {
+    let root = memory();
+    let rival = open(&root, 1_000).await.unwrap();
+    assert_eq!(
+        append(&rival, 0, 5, vec![row("r", "0", 0, 1)]).await.unwrap(),
+        Appended::Won { seqno: 1 }
+    );
+
+    let first = AtomicBool::new(true);
+    let faults = Faults::new(move |action| {
+        if action.operation != Operation::CreateEntry || !first.swap(false, Ordering::Relaxed) {
+            return Fault::None;
+        }
+        fault_of(outcome)
+    });
+    let ours = open(&root.with_faults(faults), 1).await.unwrap();
+    if rival_between {
+        assert_eq!(
+            append(&rival, 5, 8, vec![row("r", "1", 6, 1), row("r", "0", 6, -1)]).await.unwrap(),
+            Appended::Won { seqno: 2 }
+        );
+    }
+    let rows = vec![row("mine", "1", upper - 1, 1)];
+    let appended = append(&ours, lower, upper, rows).await.unwrap();
+
+    let now = if rival_between { 8 } else { 5 };
+    let wins = lower == now;
+    let expected = match wins {
+        true => Appended::Won { seqno: 2 },
+        false => Appended::UpperMismatch(now),
+    };
+    assert_eq!(appended, expected, "{case}");
+    // What the shard itself says, through a handle that knows nothing.
+    let fresh = open(&root, 2_000).await.unwrap();
+    let state = fresh.state();
+    assert_eq!(state.upper, if wins { upper } else { now }, "{case}");
+    assert_eq!(*ours.refresh().await.unwrap(), *state, "{case}");
+    let mine =
+        contents(&fresh, state.upper - 1).await.unwrap().iter().filter(|r| r.0 == "mine").count();
+    assert_eq!(mine, usize::from(wins), "{case}: exactly once, or not at all");
+    verify(root, io(1)).await.unwrap();
+}
+
+/// The rival moves after our first try and before our second.
+#[test]
+fn the_table_of_append_outcomes_with_a_rival_between_two_tries() {
+    use Outcome::*;
+    for outcome in [UnknownApplied, UnknownNotApplied, Late, Lie] {
+        runtime().block_on(async {
+            let root = memory();
+            let rival = open(&root, 1_000).await.unwrap();
+            let tried = Arc::new(tokio::sync::Notify::new());
+            let first = AtomicBool::new(true);
+            let faults = Faults::new({
+                let tried = Arc::clone(&tried);
+                move |action| {
+                    let create = action.operation == Operation::CreateEntry;
+                    if !create || !first.swap(false, Ordering::Relaxed) {
+                        return Fault::None;
+                    }
+                    tried.notify_one();
+                    fault_of(outcome)
+                }
+            });
+            let ours = open(&root.with_faults(faults), 1).await.unwrap();
+            let theirs = tokio::spawn(async move {
+                tried.notified().await;
+                append(&rival, 0, 8, vec![row("r", "1", 6, 1)]).await.unwrap()
+            });
+            let ours = append(&ours, 0, 6, vec![row("mine", "1", 5, 1)]).await.unwrap();
+            let theirs = theirs.await.unwrap();
+            // A late write lands after our own look back, which is before the rival's turn.
+            let expected = match outcome {
+                UnknownNotApplied => (Appended::UpperMismatch(8), Appended::Won { seqno: 1 }),
+                _ => (Appended::Won { seqno: 1 }, Appended::UpperMismatch(6)),
+            };
+            assert_eq!((ours, theirs), expected, "{outcome:?}");
+            let upper = open(&root, 2_000).await.unwrap().state().upper;
+            assert_eq!(upper, if outcome == UnknownNotApplied { 8 } else { 6 });
+        });
+    }
+}
+
+#[test]
+fn a_late_create_that_lands_after_we_gave_up_is_never_doubled() {
+    runtime().block_on(async {
+        let root = memory();
+        open(&root, 1).await.unwrap();
+        let faults = Faults::new(|action| match action.operation {
+            Operation::CreateEntry => Fault::Late,
+            // So that it cannot see what has landed in the meantime.
+            Operation::GetEntry if action.number > 6 => {
+                Fault::Fail { applied: false, report: Report::Error }
+            }
+            _ => Fault::None,
+        });
+        let ours = open(&root.with_faults(Arc::clone(&faults)), 1_000).await.unwrap();
+        let error = append(&ours, 0, 3, vec![row("a", "1", 1, 1)]).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Indeterminate, "{error}");
+        faults.land().await;
+        let fresh = open(&root, 2_000).await.unwrap();
+        assert_eq!(fresh.state().upper, 3);
+        assert_eq!(append(&fresh, 0, 3, vec![]).await.unwrap(), Appended::UpperMismatch(3));
+        assert_eq!(contents(&fresh, 2).await.unwrap(), strings(&[("a", "1")]));
+    });
+}
+
+#[test]
+fn an_unknown_outcome_before_a_rival_takes_the_number() {
+    runtime().block_on(async {
+        let root = memory();
+        let rival = open(&root, 1_000).await.unwrap();
+        let first = AtomicBool::new(true);
+        let faults = Faults::new(move |action| match action.operation {
+            Operation::CreateEntry if first.swap(false, Ordering::Relaxed) => {
+                Fault::Fail { applied: false, report: Report::Timeout }
+            }
+            _ => Fault::None,
+        });
+        let ours = open(&root.with_faults(faults), 1).await.unwrap();
+        // Known here at 0, while the rival has made entry 1 already.
+        assert_eq!(append(&rival, 0, 2, vec![]).await.unwrap(), Appended::Won { seqno: 1 });
+        let parts = ours.prepare(vec![row("a", "1", 0, 1)]).await.unwrap();
+        let append = Append { lower: 0, upper: 2, parts, ..Append::default() };
+        let lost = ours.compare_and_append(append).await.unwrap();
+        assert_eq!(lost, Appended::UpperMismatch(2));
+    });
+}
+
+#[test]
+fn a_create_under_the_floor_is_not_believed() {
+    runtime().block_on(async {
+        let root = memory();
+        let stale = open(&root, 1).await.unwrap();
+        let other = Handle::open(
+            root.clone(),
+            "data",
+            Some(schema()),
+            Access::Write,
+            io(1_000),
+            HandleConfig { rollup_every: 1, ..config() },
+        )
+        .await
+        .unwrap();
+        assert_eq!(append(&other, 0, 0, vec![]).await.unwrap_err().kind(), ErrorKind::Invalid);
+        for time in 0..4 {
+            let rows = vec![row(&format!("k{time}"), "v", time, 1)];
+            assert_eq!(
+                append(&other, time, time + 1, rows).await.unwrap(),
+                Appended::Won { seqno: time + 1 }
+            );
+        }
+        // What a collector will do, once the inline rows are elsewhere: floor first, then entries.
+        let log = root.log("data");
+        log.raise_floor(2).await.unwrap();
+        log.delete(1).await.unwrap();
+        // The stale writer still knows an empty shard, and its create of entry 1 succeeds.
+        let parts = stale.prepare(vec![row("ghost", "v", 0, 1)]).await.unwrap();
+        let append = Append { lower: 0, upper: 1, parts, ..Append::default() };
+        assert_eq!(stale.compare_and_append(append).await.unwrap(), Appended::UpperMismatch(4));
+        assert!(
+            log.get(1).await.unwrap().is_some(),
+            "the re-creation is there, and does not count"
+        );
+        let reader = open(&root, 3_000).await.unwrap();
+        assert_eq!(reader.state(), other.state());
+    });
+}
+
+#[test]
+fn a_reader_overtaken_by_the_floor_reloads() {
+    runtime().block_on(async {
+        let root = memory();
+        let reader = open(&root, 1).await.unwrap();
+        let config = HandleConfig { rollup_every: 1, inline_bytes_max: 0, ..config() };
+        let writer =
+            Handle::open(root.clone(), "data", Some(schema()), Access::Write, io(1_000), config)
+                .await
+                .unwrap();
+        for time in 0..4 {
+            let rows = vec![row(&format!("k{time}"), "v", time, 1)];
+            let _ = append(&writer, time, time + 1, rows).await.unwrap();
+        }
+        root.log("data").raise_floor(3).await.unwrap();
+        for seqno in 1..=3 {
+            root.log("data").delete(seqno).await.unwrap();
+        }
+        assert_eq!(reader.refresh().await.unwrap(), writer.state());
+        assert_eq!(contents(&reader, 3).await.unwrap().len(), 4);
+        assert_eq!(verify(root, io(1)).await.unwrap().entries, 1);
+    });
+}
+
+#[test]
+fn members_of_an_append_reach_the_state() {
+    runtime().block_on(async {
+        let root = memory();
+        let config = HandleConfig { history: Some(History::Last(3)), ..config() };
+        let handle =
+            Handle::open(root.clone(), "data", Some(schema()), Access::Write, io(1), config)
+                .await
+                .unwrap();
+        let feed = Feed { mode: "given".into(), identity: "feed.jsonl".into() };
+        let full = Append {
+            lower: 0,
+            upper: 10,
+            cursor: Some(vec![0, 255]),
+            feed: Some(feed.clone()),
+            rows: Some(7),
+            digest: Some(u128::MAX - 1),
+            epoch: Some(2),
+            ..Append::default()
+        };
+        assert_eq!(handle.compare_and_append(full).await.unwrap(), Appended::Won { seqno: 1 });
+        let state = open(&root, 50).await.unwrap().state();
+        assert_eq!(state.cursor.as_deref(), Some(&[0, 255][..]));
+        assert_eq!((&state.feed, state.rows), (&Some(feed), Some(7)));
+        assert_eq!((state.digest, state.epoch), (Some(u128::MAX - 1), 2));
+        assert_eq!((state.since, state.history), (7, History::Last(3)));
+
+        let fenced = Append { lower: 10, upper: 11, fence: Some(1), ..Append::default() };
+        assert_eq!(handle.compare_and_append(fenced).await.unwrap(), Appended::Fenced(2));
+        let again = Append { lower: 10, upper: 10, epoch: Some(2), ..Append::default() };
+        assert_eq!(handle.compare_and_append(again).await.unwrap(), Appended::Fenced(2));
+        let keep = Append {
+            lower: 10,
+            upper: 20,
+            fence: Some(2),
+            history: Some(History::Keep),
+            ..Append::default()
+        };
+        assert_eq!(handle.compare_and_append(keep).await.unwrap(), Appended::Won { seqno: 2 });
+        assert_eq!((handle.state().since, handle.state().rows), (7, Some(7)));
+        let feed = Some(Feed { mode: "mint".into(), identity: "x".into() });
+        let other = Append { lower: 20, upper: 21, feed, ..Append::default() };
+        assert_eq!(handle.compare_and_append(other).await.unwrap_err().kind(), ErrorKind::Invalid);
+        let zero =
+            Append { lower: 20, upper: 21, history: Some(History::Last(0)), ..Append::default() };
+        assert_eq!(handle.compare_and_append(zero).await.unwrap_err().kind(), ErrorKind::Invalid);
+        let parts = handle.prepare(vec![row("k", "v", 21, 1)]).await.unwrap();
+        let beyond = Append { lower: 20, upper: 21, parts, ..Append::default() };
+        assert_eq!(handle.compare_and_append(beyond).await.unwrap_err().kind(), ErrorKind::Invalid);
+    });
+}
+
+#[test]
+fn large_batches_are_parts_and_lost_ones_can_be_discarded() {
+    runtime().block_on(async {
+        let root = memory();
+        let config = HandleConfig { inline_bytes_max: 40, part_bytes_max: 100, ..config() };
+        let handle =
+            Handle::open(root.clone(), "data", Some(schema()), Access::Write, io(1), config)
+                .await
+                .unwrap();
+        let rows: Vec<_> = (0..20).map(|n| row(&format!("key{n:02}"), "value", 0, 1)).collect();
+        let parts = handle.prepare(rows.clone()).await.unwrap();
+        assert!(parts.len() > 3 && parts.iter().all(|p| matches!(p, Prepared::Stored(_))));
+        assert_eq!(parts.iter().map(Prepared::updates).sum::<u64>(), 20);
+        assert!(
+            handle
+                .prepare(vec![row("a", "b", 1, 1), row("a", "b", 1, -1)])
+                .await
+                .unwrap()
+                .is_empty()
+        );
+        let lost = handle.prepare(rows.clone()).await.unwrap();
+        let won = Append { lower: 0, upper: 1, parts, ..Append::default() };
+        assert_eq!(handle.compare_and_append(won).await.unwrap(), Appended::Won { seqno: 1 });
+        let late = Append { lower: 0, upper: 1, parts: lost.clone(), ..Append::default() };
+        assert_eq!(handle.compare_and_append(late).await.unwrap(), Appended::UpperMismatch(1));
+        let before = verify(root.clone(), io(1)).await.unwrap();
+        assert_eq!(before.orphans.len(), lost.len());
+        handle.discard(lost).await;
+        assert_eq!(verify(root.clone(), io(1)).await.unwrap().orphans, Vec::<String>::new());
+        let reader = open(&root, 900).await.unwrap();
+        let expected: Vec<_> =
+            rows.iter().map(|((k, v), _, _)| ((k.clone(), v.clone()), 0, 1)).collect();
+        assert_eq!(reader.snapshot(0).await.unwrap(), expected);
+    });
+}
+
+#[test]
+fn what_a_root_may_hold() {
+    runtime().block_on(async {
+        let dir = tempfile::tempdir().unwrap();
+        let root = |name: &str| {
+            Root::open(&dir.path().join(name).display().to_string(), Access::Write).unwrap()
+        };
+        let read = |root: Root| Handle::open(root, "data", None, Access::Read, io(1), config());
+        // Leftovers of an interrupted creation are an empty shard.
+        let empty = root("empty");
+        std::fs::create_dir_all(dir.path().join("empty/data/log")).unwrap();
+        std::fs::write(dir.path().join("empty/FORMAT#1"), b"{\"for").unwrap();
+        let reader = read(empty.clone()).await.unwrap();
+        assert_eq!(reader.state().upper, 0);
+        assert!(!dir.path().join("empty/FORMAT").exists(), "a reader writes nothing");
+        let writer = open(&empty, 1).await.unwrap();
+        let _ = append(&writer, 0, 2, vec![row("a", "1", 0, 1)]).await.unwrap();
+        assert_eq!(reader.refresh().await.unwrap().upper, 2);
+        assert_eq!(reader.schema(), schema(), "learnt when it came");
+        // Anything else is somebody else's.
+        let foreign = root("foreign");
+        std::fs::write(dir.path().join("foreign/notes.txt"), b"x").unwrap();
+        let error = read(foreign.clone()).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid);
+        assert!(error.to_string().contains("holds something else"), "{error}");
+        assert_eq!(open(&foreign, 1).await.unwrap_err().kind(), ErrorKind::Invalid);
+        assert!(!dir.path().join("foreign/FORMAT").exists());
+        // A shard without its FORMAT is damage, not an invitation.
+        std::fs::remove_file(dir.path().join("empty/FORMAT")).unwrap();
+        assert_eq!(open(&empty, 1).await.unwrap_err().kind(), ErrorKind::Corrupt);
+        // Two openers of a new root: one creates, the other takes it.
+        let both = memory();
+        let (a, b) = tokio::join!(open(&both, 1), open(&both, 1_000));
+        assert_eq!(a.unwrap().schema(), b.unwrap().schema());
+    });
+}
