@@ -37,6 +37,11 @@ impl Following {
     }
 
     fn end(self) -> String {
+        let give_up = Instant::now() + Duration::from_secs(20);
+        while !self.thread.is_finished() {
+            assert!(Instant::now() < give_up, "it goes on: {:?}", self.seen.events());
+            std::thread::sleep(Duration::from_millis(5));
+        }
         self.thread.join().expect("no panic").expect_err("it never ends well").to_string()
     }
 }
