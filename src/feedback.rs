@@ -21,6 +21,7 @@
 //! Parts in flight per worker: [`PARTS_AHEAD`]. A commit of this process is seen at once, another
 //! process's within the poll interval.
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -78,7 +79,7 @@ pub(crate) fn feedback<'scope>(
 ) -> VecCollection<'scope, u64, (Encoded, Encoded), isize> {
     let mut builder = OperatorBuilder::new("UpsertFeedback".into(), scope);
     let address = builder.operator_info().address;
-    let activator = scope.activator_for(address.clone());
+    let activator = scope.activator_for(Rc::clone(&address));
     status.wake(activator.clone());
     let (output, stream) = builder.new_output();
     let mut output = OutputBuilder::<_, CapacityContainerBuilder<Vec<Update>>>::from(output);

@@ -1,5 +1,12 @@
 //! Upsert for timely and differential dataflow (under construction).
 
+#![forbid(unsafe_code)]
+#![forbid(missing_docs)]
+#![cfg_attr(
+    not(test),
+    warn(clippy::unwrap_used, clippy::disallowed_methods, clippy::disallowed_types)
+)]
+
 /// One instruction of a keyed change feed.
 pub mod command;
 

@@ -143,7 +143,10 @@ fn report_panics(ends: Sender<Result<(), Error>>) {
     let ends = Mutex::new(ends);
     let print = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
-        let what = panic.payload_as_str().unwrap_or("a thread panicked").to_string();
+        let payload = panic.payload();
+        let text = payload.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| payload.downcast_ref::<&str>().copied());
+        let what = text.unwrap_or("it does not say why").to_string();
         let lost = what.starts_with("timely communication error");
         let error = if lost {
             Error::new(

@@ -64,11 +64,7 @@ fn drive(
     let feed = feed(args, counts, stop, shard.upper());
     let outcome = cluster::execute(config, workers(args, feed, &shard, stop), stop);
     if let Some(watch) = &outcome.watch {
-        let Totals { below, superseded, unchanged, lost, .. } = watch.totals();
-        let Totals { inserted, updated, deleted, errors, wins, losses, .. } = watch.totals();
-        *summary = Summary { below, superseded, unchanged, lost, ..summary.clone() };
-        *summary = Summary { inserted, updated, deleted, errors, ..summary.clone() };
-        *summary = Summary { wins, losses, ..summary.clone() };
+        *summary = counted(&watch.totals());
     }
     let mut result = outcome.result;
     if let (Ok(()), true, 0) = (&result, args.seal, args.process) {
@@ -78,7 +74,7 @@ fn drive(
             result = io.block_on(shard.seal(end));
         }
     }
-    let state = shard.state();
+    let state = io.block_on(shard.handle().refresh()).unwrap_or_else(|_| shard.state());
     summary.upper = state.sealed_at.is_none().then_some(state.upper);
     result
 }
@@ -146,6 +142,22 @@ impl Settling {
 }
 
 fn summary(totals: &Totals) -> Summary {
+    Summary {
+        below: totals.below,
+        superseded: totals.superseded,
+        unchanged: totals.unchanged,
+        lost: totals.lost,
+        inserted: totals.inserted,
+        updated: totals.updated,
+        deleted: totals.deleted,
+        errors: totals.errors,
+        wins: totals.wins,
+        losses: totals.losses,
+        ..Summary::default()
+    }
+}
+
+fn counted(totals: &Totals) -> Summary {
     Summary {
         below: totals.below,
         superseded: totals.superseded,

@@ -1,14 +1,14 @@
 //! Owns the encoded parts this process has at hand: those it wrote and those that came with a log
-//! entry. Only a part that a committed entry names is ever asked for, so a lost append costs memory
+//! entry, until they are read. Only a part that a committed entry names is ever asked for, so a lost append costs memory
 //! and nothing else.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use super::state::Part;
 
 /// What names the bytes of a part.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum PartId {
     Stored(String),
     Inline { seqno: u64, offset: u64 },
@@ -26,7 +26,8 @@ impl PartId {
 /// Parts by name, at most so many bytes, the oldest forgotten first.
 #[derive(Debug)]
 pub(super) struct Cache {
-    parts: HashMap<PartId, Arc<Vec<u8>>>,
+    parts: BTreeMap<PartId, Arc<Vec<u8>>>,
+    /// By age; may name parts that are gone.
     order: VecDeque<PartId>,
     bytes: usize,
     bytes_max: usize,
@@ -34,11 +35,18 @@ pub(super) struct Cache {
 
 impl Cache {
     pub(super) fn new(bytes_max: usize) -> Cache {
-        Cache { parts: HashMap::new(), order: VecDeque::new(), bytes: 0, bytes_max }
+        Cache { parts: BTreeMap::new(), order: VecDeque::new(), bytes: 0, bytes_max }
     }
 
-    pub(super) fn get(&self, id: &PartId) -> Option<Arc<Vec<u8>>> {
-        self.parts.get(id).map(Arc::clone)
+    /// Takes a part out: the feedback reads each part once, and another reader finds it in the
+    /// store.
+    pub(super) fn take(&mut self, id: &PartId) -> Option<Arc<Vec<u8>>> {
+        let bytes = self.parts.remove(id)?;
+        self.bytes -= bytes.len();
+        while self.order.front().is_some_and(|oldest| !self.parts.contains_key(oldest)) {
+            self.order.pop_front();
+        }
+        Some(bytes)
     }
 
     /// Keeps a part; one larger than the whole cache is not kept.
@@ -46,27 +54,13 @@ impl Cache {
         if bytes.len() > self.bytes_max {
             return;
         }
-        self.remove(&id);
+        self.take(&id);
         self.bytes += bytes.len();
         self.parts.insert(id.clone(), bytes);
         self.order.push_back(id);
         while self.bytes > self.bytes_max {
             let Some(oldest) = self.order.pop_front() else { break };
-            self.forget(&oldest);
-        }
-    }
-
-    pub(super) fn remove(&mut self, id: &PartId) {
-        if self.parts.contains_key(id) {
-            // O(entries), and rare: a discarded part, or the same part twice.
-            self.order.retain(|other| other != id);
-            self.forget(id);
-        }
-    }
-
-    fn forget(&mut self, id: &PartId) {
-        if let Some(bytes) = self.parts.remove(id) {
-            self.bytes -= bytes.len();
+            self.take(&oldest);
         }
     }
 }

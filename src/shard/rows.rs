@@ -106,7 +106,7 @@ impl Handle {
                 if let Err(e) = self.inner.blob.delete(&key).await {
                     tracing::debug!(shard = self.inner.root.url(), error = %e, "orphan left");
                 }
-                lock(&self.inner.cache).remove(&PartId::Stored(key));
+                lock(&self.inner.cache).take(&PartId::Stored(key));
             }
         }
     }
@@ -120,7 +120,7 @@ impl Handle {
     /// damaged or not what the state says; else those of the store.
     pub async fn fetch(&self, part: &Part, lower: u64, upper: u64) -> Result<Vec<Update>, Error> {
         let id = PartId::of(part);
-        let cached = lock(&self.inner.cache).get(&id);
+        let cached = lock(&self.inner.cache).take(&id);
         let buffer = match cached {
             Some(buffer) => buffer,
             None => self.read_part(part).await?,

@@ -2,6 +2,7 @@
 //! neither decides intervals nor commits; until the append, nothing refers to its parts.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::StreamVec;
@@ -32,7 +33,7 @@ pub(super) fn write<'scope>(
     let (scope, around) = (updates.scope(), around.clone());
     let mut builder = OperatorBuilder::new("UpsertWrite".into(), scope);
     let address = builder.operator_info().address;
-    around.status.wake(scope.activator_for(address.clone()));
+    around.status.wake(scope.activator_for(Rc::clone(&address)));
     let exchange = Exchange::new(|interval: &Interval| interval.worker);
     let mut intervals = builder.new_input_connection(intervals, exchange, []);
     let mut updates = builder.new_input_connection(updates, Pipeline, []);

@@ -1,6 +1,8 @@
 //! Owns the operator that runs a source on worker 0: rows in, commands with their times out, and
 //! the frontier that the source has closed. It does not own what a feed looks like.
 
+use std::rc::Rc;
+
 use differential_dataflow::ExchangeData;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::operators::generic::OutputBuilder;
@@ -35,7 +37,7 @@ where
 {
     let mut builder = OperatorBuilder::new("UpsertSource".into(), scope);
     let address = builder.operator_info().address;
-    let activator = scope.activator_for(address.clone());
+    let activator = scope.activator_for(Rc::clone(&address));
     status.wake(activator.clone());
     let (output, stream) = builder.new_output();
     let mut output = OutputBuilder::<_, CapacityContainerBuilder<Vec<_>>>::from(output);

@@ -4,6 +4,7 @@
 
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
+use std::rc::Rc;
 
 use super::rows::{Kept, Rows};
 use super::spill::{Run, SharedSpill, SpillError};
@@ -57,17 +58,16 @@ where
     pub fn new(time: T, sealed: Sealed<K, V, O>, spill: Option<&SharedSpill>) -> Self {
         let Sealed { commands, runs, reset } = sealed;
         let in_memory = commands.into_iter().map(Ok);
-        let commands: Commands<K, V, O> =
-            match spill {
-                Some(spill) if !runs.is_empty() => {
-                    let mut all: Vec<Box<dyn Iterator<Item = _>>> = vec![Box::new(in_memory)];
-                    all.extend(runs.iter().map(|run| {
-                        Box::new(run.reader(spill.clone())) as Box<dyn Iterator<Item = _>>
-                    }));
-                    Box::new(merge(all))
-                }
-                _ => Box::new(in_memory.map(|command| (command, 0))),
-            };
+        let commands: Commands<K, V, O> = match spill {
+            Some(spill) if !runs.is_empty() => {
+                let mut all: Vec<Box<dyn Iterator<Item = _>>> = vec![Box::new(in_memory)];
+                all.extend(runs.iter().map(|run| {
+                    Box::new(run.reader(Rc::clone(spill))) as Box<dyn Iterator<Item = _>>
+                }));
+                Box::new(merge(all))
+            }
+            _ => Box::new(in_memory.map(|command| (command, 0))),
+        };
         let reset = reset.map(|order| Reset { order, touched: BTreeSet::new(), swept: None });
         Drain { time, runs, commands, reset, window: Vec::with_capacity(WINDOW) }
     }

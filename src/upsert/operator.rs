@@ -181,10 +181,10 @@ where
         let mut out = Vec::new();
         move |frontiers: &[MutableAntichain<T>]| {
             let mut known = around.known.0.borrow().clone();
-            if let Some(complete) = frontiers[1].frontier().first() {
-                if known.less_than(complete) {
-                    known = Antichain::from_elem(complete.clone());
-                }
+            if let Some(complete) = frontiers[1].frontier().first()
+                && known.less_than(complete)
+            {
+                known = Antichain::from_elem(complete.clone());
             }
             let at = Frontiers {
                 input: frontiers[0].frontier(),
