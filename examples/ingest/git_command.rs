@@ -206,7 +206,6 @@ fn keep_stderr(mut stderr: ChildStderr) -> JoinHandle<String> {
 }
 
 fn last_line(text: &str) -> String {
-    let lines = text.lines().map(str::trim);
-    let line = lines.filter(|line| !line.is_empty()).next_back();
+    let line = text.lines().map(str::trim).rfind(|line| !line.is_empty());
     line.unwrap_or("it said nothing").to_string()
 }

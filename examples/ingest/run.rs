@@ -38,7 +38,6 @@ pub fn run(
 ) -> (Summary, Result<(), Error>) {
     let started = Instant::now();
     let counts = Arc::new(Counts::default());
-    let shared = Shared { args: args.clone(), counts: Arc::clone(&counts), stop: stop.clone() };
     let progress = Progress::start(Arc::clone(&counts));
     let mut summary = Summary::default();
     let result = drive(args, config, io, stop, &counts, &mut summary);
@@ -124,36 +123,19 @@ fn feed(args: &Args, counts: &Arc<Counts>, stop: &Stop, skip_below: u64) -> Feed
         FeedName::Git(path) => {
             Feed::Git(GitHistory { path: path.clone(), throttle, skip_below, counts, stop })
         }
-    }
-}
-
-/// Says when a failed run has committed what was closed, or will not.
-#[derive(Default)]
-struct Settling(Option<(u64, Instant)>);
-
-impl Settling {
-    fn is_over(&mut self, input: u64, upper: u64) -> bool {
-        let (seen, since) = self.0.get_or_insert_with(|| (upper, Instant::now()));
-        if *seen != upper {
-            (*seen, *since) = (upper, Instant::now());
-        }
-        upper >= input || since.elapsed() > SETTLE
-    }
-}
-
-fn summary(totals: &Totals) -> Summary {
-    Summary {
-        below: totals.below,
-        superseded: totals.superseded,
-        unchanged: totals.unchanged,
-        lost: totals.lost,
-        inserted: totals.inserted,
-        updated: totals.updated,
-        deleted: totals.deleted,
-        errors: totals.errors,
-        wins: totals.wins,
-        losses: totals.losses,
-        ..Summary::default()
+        FeedName::Lines(path) => Feed::Lines(JsonLines {
+            path: path.clone(),
+            rule: match args.times {
+                Some(TimesFrom::Given) => Rule::Given,
+                None => Rule::FirstRow,
+            },
+            follow: args.follow,
+            on_error: args.on_error,
+            throttle,
+            skip_below,
+            counts,
+            stop,
+        }),
     }
 }
 
