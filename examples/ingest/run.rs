@@ -50,7 +50,7 @@ struct Ended {
 }
 
 /// Runs the feed into the shard. The summary is there on success and on failure.
-pub fn run(
+pub(crate) fn run(
     args: &Args,
     config: timely::Config,
     io: &Io,

@@ -126,7 +126,7 @@ impl Noise {
 
     fn hex(&mut self, char: char, out: &mut String) {
         for unit in char.encode_utf16(&mut [0; 2]) {
-            if self.next() % 2 == 0 {
+            if self.next().is_multiple_of(2) {
                 out.push_str(&format!("\\u{unit:04x}"));
             } else {
                 out.push_str(&format!("\\u{unit:04X}"));
