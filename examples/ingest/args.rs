@@ -14,64 +14,64 @@ use crate::reader::OnError;
 /// Runs a keyed change feed into a durable shard.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "ingest", disable_help_flag = true)]
-pub struct Args {
+pub(crate) struct Args {
     /// The feed: a path to JSON lines, `-` for standard input, or git:PATH for the first-parent
     /// history of a git repository
     #[arg(value_name = "FEED", value_parser = feed)]
-    pub feed: FeedName,
+    pub(crate) feed: FeedName,
 
     /// The shard: file:DIR, mem:, s3://BUCKET/PREFIX, gs://.. or az://.. (a bare path is file:)
     #[arg(long, value_name = "URL", value_parser = shard)]
-    pub shard: String,
+    pub(crate) shard: String,
 
     /// Where times come from [default: given, if the first row has "ts"]
     #[arg(long, value_name = "HOW")]
-    pub times: Option<TimesFrom>,
+    pub(crate) times: Option<TimesFrom>,
 
     /// Keep reading what is appended to FEED after its end
     #[arg(long)]
-    pub follow: bool,
+    pub(crate) follow: bool,
 
     /// After the clean end of a finite feed, close the shard for good
     #[arg(long, conflicts_with = "follow")]
-    pub seal: bool,
+    pub(crate) seal: bool,
 
     /// How many times back the shard can be read: `keep` for all, or a number
     #[arg(long, value_name = "keep|N", value_parser = history)]
-    pub history: Option<History>,
+    pub(crate) history: Option<History>,
 
     /// What happens at a bad line: stop, or keep it as an error value
     #[arg(long, value_name = "stop|keep", default_value = "stop")]
-    pub on_error: OnError,
+    pub(crate) on_error: OnError,
 
     /// Read at most N lines per second
     #[arg(long, value_name = "N")]
-    pub throttle: Option<NonZeroU64>,
+    pub(crate) throttle: Option<NonZeroU64>,
 
     /// Worker threads of this process
     #[arg(short = 'w', long = "threads", value_name = "N", default_value = "1")]
-    pub workers: NonZeroUsize,
+    pub(crate) workers: NonZeroUsize,
 
     /// Processes of the cluster
     #[arg(short = 'n', long, value_name = "N", default_value = "1")]
-    pub processes: NonZeroUsize,
+    pub(crate) processes: NonZeroUsize,
 
     /// Which of them this is, from 0
     #[arg(short = 'p', long, value_name = "I", default_value = "0")]
-    pub process: usize,
+    pub(crate) process: usize,
 
     /// A file with the address of each process, one HOST:PORT per line
     #[arg(short = 'h', long, value_name = "FILE")]
-    pub hostfile: Option<String>,
+    pub(crate) hostfile: Option<String>,
 
     /// Print this help
     #[arg(long, action = ArgAction::HelpLong)]
-    pub help: Option<bool>,
+    pub(crate) help: Option<bool>,
 }
 
 /// What FEED names.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum FeedName {
+pub(crate) enum FeedName {
     /// JSON lines at a path, or `-`.
     Lines(String),
     /// A git repository at a path.
@@ -80,7 +80,7 @@ pub enum FeedName {
 
 /// Where times come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum TimesFrom {
+pub(crate) enum TimesFrom {
     /// Every row has a `ts`.
     Given,
 }
@@ -91,7 +91,7 @@ impl Args {
     /// # Errors
     ///
     /// What clap prints; its exit code is 2, or 0 for `--help`.
-    pub fn of<I>(args: I) -> Result<Args, clap::Error>
+    pub(crate) fn of<I>(args: I) -> Result<Args, clap::Error>
     where
         I: IntoIterator<Item: Into<OsString> + Clone>,
     {

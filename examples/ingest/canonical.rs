@@ -12,18 +12,18 @@
 use std::ops::Range;
 
 /// Arrays and objects may be nested this deep, a line's own object included.
-pub const DEPTH_MAX: usize = 127;
+pub(crate) const DEPTH_MAX: usize = 127;
 
 /// Why a text is not acceptable JSON, and at which byte (from 1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Syntax {
-    pub what: &'static str,
-    pub byte: usize,
+pub(crate) struct Syntax {
+    pub(crate) what: &'static str,
+    pub(crate) byte: usize,
 }
 
 /// Buffers that readings of many texts share.
 #[derive(Debug, Default)]
-pub struct Scratch {
+pub(crate) struct Scratch {
     names: String,
     members: Vec<Member>,
     sorted: String,
@@ -47,21 +47,21 @@ enum Form {
 
 /// A reading position in one JSON text.
 #[derive(Debug)]
-pub struct Reader<'a> {
+pub(crate) struct Reader<'a> {
     text: &'a str,
     at: usize,
     scratch: &'a mut Scratch,
 }
 
 impl<'a> Reader<'a> {
-    pub fn new(text: &'a str, scratch: &'a mut Scratch) -> Self {
+    pub(crate) fn new(text: &'a str, scratch: &'a mut Scratch) -> Self {
         scratch.names.clear();
         scratch.members.clear();
         Reader { text, at: 0, scratch }
     }
 
     /// Returns the next byte that is not white space, without taking it.
-    pub fn peek(&mut self) -> Option<u8> {
+    pub(crate) fn peek(&mut self) -> Option<u8> {
         let rest = &self.text.as_bytes()[self.at..];
         let blank = |byte: &&u8| matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
         self.at += rest.iter().take_while(blank).count();
@@ -69,19 +69,19 @@ impl<'a> Reader<'a> {
     }
 
     /// Takes the next byte if it is `wanted`, white space skipped.
-    pub fn take(&mut self, wanted: u8) -> bool {
+    pub(crate) fn take(&mut self, wanted: u8) -> bool {
         let found = self.peek() == Some(wanted);
         self.at += usize::from(found);
         found
     }
 
     /// Takes the next byte, which must be `wanted`.
-    pub fn expect(&mut self, wanted: u8, what: &'static str) -> Result<(), Syntax> {
+    pub(crate) fn expect(&mut self, wanted: u8, what: &'static str) -> Result<(), Syntax> {
         if self.take(wanted) { Ok(()) } else { Err(self.wrong(what)) }
     }
 
     /// Reads the end of the text.
-    pub fn finish(&mut self) -> Result<(), Syntax> {
+    pub(crate) fn finish(&mut self) -> Result<(), Syntax> {
         match self.peek() {
             None => Ok(()),
             Some(_) => Err(self.wrong("more text after the value")),
@@ -89,7 +89,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads a member's name and its colon, and appends the name, unescaped, to `out`.
-    pub fn name(&mut self, out: &mut String) -> Result<(), Syntax> {
+    pub(crate) fn name(&mut self, out: &mut String) -> Result<(), Syntax> {
         if self.peek() != Some(b'"') {
             return Err(self.wrong("expected a name in quotes"));
         }
@@ -99,7 +99,7 @@ impl<'a> Reader<'a> {
 
     /// Reads a value and appends its canonical text to `out`. `depth` counts the arrays and
     /// objects around it.
-    pub fn value(&mut self, out: &mut String, depth: usize) -> Result<(), Syntax> {
+    pub(crate) fn value(&mut self, out: &mut String, depth: usize) -> Result<(), Syntax> {
         match self.peek() {
             Some(b'"') => self.string(out, Form::Quoted),
             Some(b'{') => self.object(out, depth + 1),
@@ -335,7 +335,7 @@ impl Scratch {
 }
 
 /// Appends a string as canonical JSON, quotes included.
-pub fn quote(text: &str, out: &mut String) {
+pub(crate) fn quote(text: &str, out: &mut String) {
     out.push('"');
     let mut rest = text;
     while let Some(at) = rest.find(|char: char| char < ' ' || char == '"' || char == '\\') {

@@ -21,7 +21,7 @@ const PORT: usize = 2101;
 /// # Errors
 ///
 /// What is wrong with the host file: a usage error.
-pub fn config(args: &Args) -> Result<Config, String> {
+pub(crate) fn config(args: &Args) -> Result<Config, String> {
     let threads = args.workers.get();
     let processes = args.processes.get();
     let communication = if processes > 1 {
@@ -58,7 +58,7 @@ fn addresses(path: &str, processes: usize) -> Result<Vec<String>, String> {
 /// Sends what this process prints on stdout to stderr, in every process but the first.
 ///
 /// Only process 0 may print on stdout, and timely prints there while it waits for the others.
-pub fn quiet_stdout(args: &Args) -> Result<(), ExitCode> {
+pub(crate) fn quiet_stdout(args: &Args) -> Result<(), ExitCode> {
     #[cfg(unix)]
     if args.process > 0 {
         let moved = rustix::stdio::dup2_stdout(std::io::stderr());

@@ -10,14 +10,14 @@ use differential_upsert::{Command, Error};
 use crate::json::{Cell, Json};
 
 /// A row on its way: what it does, and its time.
-pub type Update = (Command<Json, Cell, u64>, u64);
+pub(crate) type Update = (Command<Json, Cell, u64>, u64);
 
 /// A batch is sent when it holds this many rows or bytes.
 const ROWS_MAX: usize = 1024;
 const BYTES_MAX: usize = 256 << 10;
 
 /// Where batches go. Calls may block while the other side is behind.
-pub trait Sink: Send + 'static {
+pub(crate) trait Sink: Send + 'static {
     /// Takes rows, none below a time closed before.
     fn rows(&mut self, rows: Vec<Update>) -> Result<(), Error>;
     /// Takes the news that no row below `time` will come.
@@ -26,11 +26,11 @@ pub trait Sink: Send + 'static {
 
 /// What a feed has read so far, for the summary and the progress bar.
 #[derive(Debug, Default)]
-pub struct Counts {
+pub(crate) struct Counts {
     /// Rows read, those below included.
-    pub read: AtomicU64,
+    pub(crate) read: AtomicU64,
     /// Rows skipped here, because their time is below where the shard stands.
-    pub below: AtomicU64,
+    pub(crate) below: AtomicU64,
     /// How far the feed is, and how far it goes if that is known, in `unit`s.
     pub position: AtomicU64,
     pub length: AtomicU64,
@@ -40,7 +40,7 @@ pub struct Counts {
 
 /// Rows that wait to be sent together, and the time up to which all is closed behind them.
 #[derive(Debug)]
-pub struct Batch<S> {
+pub(crate) struct Batch<S> {
     sink: S,
     rows: Vec<Update>,
     bytes: usize,
@@ -52,12 +52,16 @@ pub struct Batch<S> {
 }
 
 impl<S: Sink> Batch<S> {
-    pub fn new(sink: S, skip_below: u64, counts: Arc<Counts>) -> Batch<S> {
+    pub(crate) fn new(sink: S, skip_below: u64, counts: Arc<Counts>) -> Batch<S> {
         Batch { sink, rows: Vec::new(), bytes: 0, skip_below, boundary: 0, told: 0, counts }
     }
 
     /// Adds a row. O(1), and a send when the batch is full.
-    pub fn row(&mut self, command: Command<Json, Cell, u64>, time: u64) -> Result<(), Error> {
+    pub(crate) fn row(
+        &mut self,
+        command: Command<Json, Cell, u64>,
+        time: u64,
+    ) -> Result<(), Error> {
         self.counts.read.fetch_add(1, Ordering::Relaxed);
         if time < self.skip_below {
             // Nothing is lost: the shard has this time already, from these same rows.
@@ -81,12 +85,12 @@ impl<S: Sink> Batch<S> {
     }
 
     /// Notes that no row below `time` will be added; told with the next send.
-    pub fn boundary(&mut self, time: u64) {
+    pub(crate) fn boundary(&mut self, time: u64) {
         self.boundary = self.boundary.max(time);
     }
 
     /// Sends what waits.
-    pub fn flush(&mut self) -> Result<(), Error> {
+    pub(crate) fn flush(&mut self) -> Result<(), Error> {
         if !self.rows.is_empty() {
             self.bytes = 0;
             self.sink.rows(std::mem::take(&mut self.rows))?;
@@ -101,9 +105,9 @@ impl<S: Sink> Batch<S> {
 
 /// A pipeline's [`Outlet`], driven from a thread that may block.
 #[derive(Debug)]
-pub struct Blocking {
-    pub outlet: Outlet<Json, Cell, u64>,
-    pub runtime: tokio::runtime::Handle,
+pub(crate) struct Blocking {
+    pub(crate) outlet: Outlet<Json, Cell, u64>,
+    pub(crate) runtime: tokio::runtime::Handle,
 }
 
 impl Sink for Blocking {

@@ -23,14 +23,14 @@ const PARTING: Duration = Duration::from_millis(200);
 
 /// A feed, not yet opened.
 #[derive(Debug)]
-pub enum Feed {
+pub(crate) enum Feed {
     Lines(JsonLines),
     Git(GitHistory),
 }
 
 impl Feed {
     /// Reads the feed into a sink and returns its end E. Blocks.
-    pub fn read<S: Sink>(self, sink: S) -> Result<u64, Error> {
+    pub(crate) fn read<S: Sink>(self, sink: S) -> Result<u64, Error> {
         match self {
             Feed::Lines(lines) => lines.read(sink),
             Feed::Git(history) => history.read(sink),

@@ -26,18 +26,18 @@ const LINGER: Duration = Duration::from_millis(20);
 
 /// A repository's history, not yet opened.
 #[derive(Debug)]
-pub struct GitHistory {
-    pub path: String,
-    pub throttle: Option<Throttle>,
+pub(crate) struct GitHistory {
+    pub(crate) path: String,
+    pub(crate) throttle: Option<Throttle>,
     /// Rows below this time are counted and not sent. 0 sends all.
-    pub skip_below: u64,
-    pub counts: Arc<Counts>,
-    pub stop: Stop,
+    pub(crate) skip_below: u64,
+    pub(crate) counts: Arc<Counts>,
+    pub(crate) stop: Stop,
 }
 
 /// One record of `git diff-tree --stdin -r -z`.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Record {
+pub(crate) enum Record {
     /// The changes that follow are those of the next commit.
     Commit,
     /// A path has this mode and object now, or neither.
@@ -45,14 +45,14 @@ pub enum Record {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-pub struct Change {
-    pub key: Json,
-    pub value: Option<Json>,
+pub(crate) struct Change {
+    pub(crate) key: Json,
+    pub(crate) value: Option<Json>,
 }
 
 impl GitHistory {
     /// Reads the history and returns its end E, the number of commits. Blocks.
-    pub fn read<S: Sink>(mut self, sink: S) -> Result<u64, Error> {
+    pub(crate) fn read<S: Sink>(mut self, sink: S) -> Result<u64, Error> {
         let repository = Repository::open(&self.path)?;
         let commits = repository.count()?;
         self.counts.length.store(commits, Ordering::Relaxed);
@@ -145,7 +145,7 @@ fn name_commits(list: &mut Running, diff: &mut Running) -> JoinHandle<u64> {
 }
 
 /// Reads the next record, or `None` at the end.
-pub fn next_record(output: &mut impl BufRead) -> Result<Option<Record>, String> {
+pub(crate) fn next_record(output: &mut impl BufRead) -> Result<Option<Record>, String> {
     let Some(head) = next_field(output)? else {
         return Ok(None);
     };

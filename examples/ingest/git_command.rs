@@ -27,14 +27,14 @@ const STDERR_BYTES_MAX: u64 = 4 << 10;
 
 /// A complete repository and the commit its HEAD named when it was opened.
 #[derive(Debug)]
-pub struct Repository {
+pub(crate) struct Repository {
     path: String,
     head: String,
 }
 
 impl Repository {
     /// Opens the repository that `path` is, or is in.
-    pub fn open(path: &str) -> Result<Repository, Error> {
+    pub(crate) fn open(path: &str) -> Result<Repository, Error> {
         let mut repository = Repository { path: path.to_string(), head: String::new() };
         let shallow = repository.ask(&["rev-parse", "--is-shallow-repository"])?;
         let shallow = shallow.map_err(|said| {
@@ -58,7 +58,7 @@ impl Repository {
     }
 
     /// Returns the number of commits in the first-parent history.
-    pub fn count(&self) -> Result<u64, Error> {
+    pub(crate) fn count(&self) -> Result<u64, Error> {
         let args = ["rev-list", "--first-parent", "--count", &self.head];
         let count = self.ask(&args)?.and_then(|count| {
             let number = count.parse();
@@ -68,12 +68,12 @@ impl Repository {
     }
 
     /// Starts naming the commits on stdout, oldest first.
-    pub fn list(&self) -> Result<Running, Error> {
+    pub(crate) fn list(&self) -> Result<Running, Error> {
         self.start(&["rev-list", "--first-parent", "--reverse", &self.head])
     }
 
     /// Starts telling the changes of each `commit parent` line it gets on stdin.
-    pub fn diff(&self) -> Result<Running, Error> {
+    pub(crate) fn diff(&self) -> Result<Running, Error> {
         self.start(&[
             "diff-tree",
             "--stdin",
@@ -92,7 +92,7 @@ impl Repository {
     }
 
     /// Returns an error about this repository.
-    pub fn wrong(&self, kind: ErrorKind, what: &str) -> Error {
+    pub(crate) fn wrong(&self, kind: ErrorKind, what: &str) -> Error {
         Error::new(kind, what).at(self.place()).hint("check the repository with git fsck and rerun")
     }
 
@@ -151,7 +151,7 @@ impl Repository {
 
 /// A running git; killed when dropped.
 #[derive(Debug)]
-pub struct Running {
+pub(crate) struct Running {
     child: Child,
     stderr: Option<JoinHandle<String>>,
     name: String,
@@ -160,17 +160,17 @@ pub struct Running {
 
 impl Running {
     /// Returns where its answers come. At most once.
-    pub fn stdout(&mut self) -> ChildStdout {
+    pub(crate) fn stdout(&mut self) -> ChildStdout {
         self.child.stdout.take().expect("stdout is taken once")
     }
 
     /// Returns where its questions go. At most once.
-    pub fn stdin(&mut self) -> ChildStdin {
+    pub(crate) fn stdin(&mut self) -> ChildStdin {
         self.child.stdin.take().expect("stdin is taken once")
     }
 
     /// Waits for its end, which must be a good one.
-    pub fn finish(mut self) -> Result<(), Error> {
+    pub(crate) fn finish(mut self) -> Result<(), Error> {
         let status = self.child.wait();
         let said = self.stderr.take().and_then(|said| said.join().ok());
         match status {

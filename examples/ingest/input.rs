@@ -8,14 +8,14 @@ use differential_upsert::{Error, ErrorKind};
 
 /// An open feed of bytes.
 #[derive(Debug)]
-pub enum Input {
+pub(crate) enum Input {
     File { file: File, path: String },
     Stdin(io::Stdin),
 }
 
 impl Input {
     /// Opens a path, or standard input for `-`.
-    pub fn open(path: &str) -> Result<Input, Error> {
+    pub(crate) fn open(path: &str) -> Result<Input, Error> {
         if path == "-" {
             return Ok(Input::Stdin(io::stdin()));
         }
@@ -31,7 +31,7 @@ impl Input {
     }
 
     /// Returns how long the feed is, if that is known.
-    pub fn length(&self) -> Option<u64> {
+    pub(crate) fn length(&self) -> Option<u64> {
         match self {
             Input::File { file, .. } => file.metadata().ok().map(|m| m.len()),
             Input::Stdin(_) => None,
@@ -40,7 +40,7 @@ impl Input {
 
     /// Checks that a followed file, of which `position` bytes have been read, still is what it
     /// was: lines from another file under the same name would be taken for a continuation.
-    pub fn unchanged(&self, position: u64) -> Result<(), Error> {
+    pub(crate) fn unchanged(&self, position: u64) -> Result<(), Error> {
         let Input::File { file, path } = self else {
             return Ok(());
         };
@@ -81,7 +81,7 @@ impl Read for Input {
 }
 
 /// Returns the error for a feed that cannot be read.
-pub fn unreadable(path: &str, e: io::Error) -> Error {
+pub(crate) fn unreadable(path: &str, e: io::Error) -> Error {
     let (kind, hint) = match e.kind() {
         io::ErrorKind::NotFound => (ErrorKind::Missing, "check the path"),
         io::ErrorKind::PermissionDenied => (ErrorKind::Invalid, "allow reading it"),

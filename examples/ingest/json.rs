@@ -9,7 +9,7 @@ use crate::canonical;
 
 /// Canonical JSON text. Equal iff the bytes are equal; ordered by bytes.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct Json(Box<str>);
+pub(crate) struct Json(Box<str>);
 
 /// What a key maps to: a value, or the error that stands in its place (`--on-error keep`).
 pub type Cell = Result<Json, DataError>;
@@ -40,25 +40,25 @@ impl Codec<Json> for JsonText {
 
 impl Json {
     /// Wraps a text that is canonical already.
-    pub fn canonical(text: &str) -> Json {
+    pub(crate) fn canonical(text: &str) -> Json {
         Json(Box::from(text))
     }
 
     /// Returns the JSON string of a text.
-    pub fn string(text: &str) -> Json {
+    pub(crate) fn string(text: &str) -> Json {
         let mut out = String::with_capacity(text.len() + 2);
         canonical::quote(text, &mut out);
         Json(out.into_boxed_str())
     }
 
     /// Returns `{"key_base64": ..}`, the key of a line whose own key cannot be read.
-    pub fn key_base64(line: &[u8]) -> Json {
+    pub(crate) fn key_base64(line: &[u8]) -> Json {
         use base64::Engine as _;
         let line = base64::engine::general_purpose::STANDARD.encode(line);
         Json(format!("{{\"key_base64\":\"{line}\"}}").into_boxed_str())
     }
 
-    pub fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
 }

@@ -8,14 +8,14 @@ use crate::canonical::{Reader, Scratch, Syntax};
 use crate::json::Json;
 
 /// A line may be this long, its line break, a CR before that and the feed's BOM not counted.
-pub const LINE_BYTES_MAX: usize = 16 << 20;
+pub(crate) const LINE_BYTES_MAX: usize = 16 << 20;
 
 /// The greatest `ts`: the time after it must still be a time.
-pub const TS_MAX: u64 = u64::MAX - 1;
+pub(crate) const TS_MAX: u64 = u64::MAX - 1;
 
 /// What a good line says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Line {
+pub(crate) enum Line {
     /// Nothing; it only has a number.
     Blank,
     /// A change of one key.
@@ -26,39 +26,39 @@ pub enum Line {
 
 /// A change of one key: its new value, or `None` for a delete.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Row {
-    pub key: Json,
-    pub value: Option<Json>,
-    pub ts: Option<u64>,
-    pub offset: Option<u64>,
+pub(crate) struct Row {
+    pub(crate) key: Json,
+    pub(crate) value: Option<Json>,
+    pub(crate) ts: Option<u64>,
+    pub(crate) offset: Option<u64>,
 }
 
 /// What is bad about a line, what to do, and what could be read of it all the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Bad {
-    pub what: String,
-    pub hint: &'static str,
+pub(crate) struct Bad {
+    pub(crate) what: String,
+    pub(crate) hint: &'static str,
     /// The line's key, if the line is JSON and has exactly one.
-    pub key: Option<Json>,
+    pub(crate) key: Option<Json>,
     /// The line's `offset`, on the same terms.
-    pub offset: Option<u64>,
+    pub(crate) offset: Option<u64>,
 }
 
 impl Bad {
-    pub fn new(what: impl Into<String>, hint: &'static str) -> Bad {
+    pub(crate) fn new(what: impl Into<String>, hint: &'static str) -> Bad {
         let what = what.into();
         Bad { what, hint, key: None, offset: None }
     }
 
     /// A line over [`LINE_BYTES_MAX`].
-    pub fn too_long() -> Bad {
+    pub(crate) fn too_long() -> Bad {
         Bad::new("a line longer than 16 MiB", "split the value or store a reference to it")
     }
 }
 
 /// Reads lines, one after the other, with the same buffers.
 #[derive(Debug, Default)]
-pub struct LineParser {
+pub(crate) struct LineParser {
     scratch: Scratch,
     members: Members,
 }
@@ -82,7 +82,7 @@ const CLOSED: usize = 4;
 
 impl LineParser {
     /// Reads a line without its line break.
-    pub fn parse(&mut self, line: &[u8]) -> Result<Line, Bad> {
+    pub(crate) fn parse(&mut self, line: &[u8]) -> Result<Line, Bad> {
         let text = std::str::from_utf8(line).map_err(|e| {
             let what = format!("not UTF-8 (byte {} of the line)", e.valid_up_to() + 1);
             Bad::new(what, "write the feed as UTF-8")

@@ -15,13 +15,13 @@ const BOM: &[u8] = b"\xEF\xBB\xBF";
 
 /// A line, without its line break.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Piece<'a> {
+pub(crate) struct Piece<'a> {
     /// Its number, from 1; blank lines count.
-    pub number: u64,
+    pub(crate) number: u64,
     /// Its bytes; of a line that is too long, the first 1 KiB.
-    pub bytes: &'a [u8],
+    pub(crate) bytes: &'a [u8],
     /// Whether it is longer than a line may be.
-    pub too_long: bool,
+    pub(crate) too_long: bool,
 }
 
 /// A byte stream and the part of it that is read but not yet cut.
@@ -29,7 +29,7 @@ pub struct Piece<'a> {
 /// The buffer never holds more than a line that is not too long and one read: the rest of a line
 /// that is too long is skipped as it comes.
 #[derive(Debug)]
-pub struct Lines<R> {
+pub(crate) struct Lines<R> {
     input: R,
     buffer: Vec<u8>,
     /// Where the next line starts in `buffer`.
@@ -49,7 +49,7 @@ pub struct Lines<R> {
 }
 
 impl<R: Read> Lines<R> {
-    pub fn new(input: R) -> Lines<R> {
+    pub(crate) fn new(input: R) -> Lines<R> {
         Lines {
             input,
             buffer: vec![0; READ_BYTES],
@@ -63,22 +63,22 @@ impl<R: Read> Lines<R> {
         }
     }
 
-    pub fn position(&self) -> u64 {
+    pub(crate) fn position(&self) -> u64 {
         self.position
     }
 
-    pub fn input(&self) -> &R {
+    pub(crate) fn input(&self) -> &R {
         &self.input
     }
 
     /// Returns the number of the line that would come next.
-    pub fn number(&self) -> u64 {
+    pub(crate) fn number(&self) -> u64 {
         self.number + 1
     }
 
     /// Returns the next line whose end has been read, or one that is too long as soon as that is
     /// known. `None` means that more must be read first.
-    pub fn next(&mut self) -> Option<Piece<'_>> {
+    pub(crate) fn next(&mut self) -> Option<Piece<'_>> {
         loop {
             let unsearched = &self.buffer[self.searched..self.filled];
             let Some(found) = memchr::memchr(b'\n', unsearched) else {
@@ -94,14 +94,14 @@ impl<R: Read> Lines<R> {
     }
 
     /// Returns the line at the end of the input that no line break follows, if there is one.
-    pub fn rest(&mut self) -> Option<Piece<'_>> {
+    pub(crate) fn rest(&mut self) -> Option<Piece<'_>> {
         let (start, end) = (self.start, self.filled);
         self.start = end;
         (start < end && !self.skipping).then(|| self.piece(start, end))
     }
 
     /// Reads once and returns the number of bytes, 0 at the end of the input. May block.
-    pub fn fill(&mut self) -> io::Result<usize> {
+    pub(crate) fn fill(&mut self) -> io::Result<usize> {
         if self.start > 0 {
             self.buffer.copy_within(self.start..self.filled, 0);
             self.filled -= self.start;

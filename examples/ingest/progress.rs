@@ -14,14 +14,14 @@ const REDRAW: Duration = Duration::from_millis(100);
 
 /// A bar that draws itself until it is dropped. There is none when stderr is not a terminal.
 #[derive(Debug)]
-pub struct Progress {
+pub(crate) struct Progress {
     done: Arc<AtomicBool>,
     drawing: Option<JoinHandle<()>>,
 }
 
 impl Progress {
     /// Starts the bar, and returns it with the counts it shows.
-    pub fn start(counts: Arc<Counts>) -> Progress {
+    pub(crate) fn start(counts: Arc<Counts>) -> Progress {
         let done = Arc::new(AtomicBool::new(false));
         let drawing = std::io::stderr().is_terminal().then(|| {
             let done = Arc::clone(&done);

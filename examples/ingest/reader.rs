@@ -26,7 +26,7 @@ const LEADING_BYTES_MAX: usize = 32 << 20;
 
 /// What happens at a bad line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum OnError {
+pub(crate) enum OnError {
     /// The run ends with exit 1.
     Stop,
     /// The line becomes an error value in the shard.
@@ -35,23 +35,23 @@ pub enum OnError {
 
 /// A feed of JSON lines, not yet opened.
 #[derive(Debug)]
-pub struct JsonLines {
+pub(crate) struct JsonLines {
     /// A path, or `-`.
-    pub path: String,
-    pub rule: Rule,
-    pub follow: bool,
-    pub on_error: OnError,
-    pub throttle: Option<Throttle>,
+    pub(crate) path: String,
+    pub(crate) rule: Rule,
+    pub(crate) follow: bool,
+    pub(crate) on_error: OnError,
+    pub(crate) throttle: Option<Throttle>,
     /// Rows below this time are counted and not sent. 0 sends all.
-    pub skip_below: u64,
-    pub counts: Arc<Counts>,
-    pub stop: Stop,
+    pub(crate) skip_below: u64,
+    pub(crate) counts: Arc<Counts>,
+    pub(crate) stop: Stop,
 }
 
 impl JsonLines {
     /// Reads the feed and returns its end E. Blocks, and on a followed feed returns only with an
     /// error.
-    pub fn read<S: Sink>(self, sink: S) -> Result<u64, Error> {
+    pub(crate) fn read<S: Sink>(self, sink: S) -> Result<u64, Error> {
         let mut lines = Lines::new(Input::open(&self.path)?);
         let mut rows = Rows {
             batch: Batch::new(sink, self.skip_below, Arc::clone(&self.counts)),

@@ -30,7 +30,7 @@ type JsonShard = Shard<Json, Json, JsonText>;
 const WAKE: Duration = Duration::from_millis(50);
 
 /// Runs the feed into the shard. The summary is there on success and on failure.
-pub fn run(
+pub(crate) fn run(
     args: &Args,
     config: timely::Config,
     io: &Io,

@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 
 /// A flag that all parts of a run share; cheap to clone. Once set it stays set.
 #[derive(Clone, Debug, Default)]
-pub struct Stop(Arc<Flags>);
+pub(crate) struct Stop(Arc<Flags>);
 
 #[derive(Debug, Default)]
 struct Flags {
@@ -20,29 +20,29 @@ struct Flags {
 
 impl Stop {
     /// Tells everyone to stop because the user wants it.
-    pub fn interrupt(&self) {
+    pub(crate) fn interrupt(&self) {
         self.0.interrupted.store(true, Ordering::SeqCst);
         self.0.changed.notify_waiters();
     }
 
     /// Tells everyone to stop because nobody takes what they produce.
-    pub fn abandon(&self) {
+    pub(crate) fn abandon(&self) {
         self.0.abandoned.store(true, Ordering::SeqCst);
         self.0.changed.notify_waiters();
     }
 
     /// Returns whether the user wanted it.
-    pub fn interrupted(&self) -> bool {
+    pub(crate) fn interrupted(&self) -> bool {
         self.0.interrupted.load(Ordering::SeqCst)
     }
 
     /// Returns whether to stop, for whatever reason.
-    pub fn is_set(&self) -> bool {
+    pub(crate) fn is_set(&self) -> bool {
         self.interrupted() || self.0.abandoned.load(Ordering::SeqCst)
     }
 
     /// Returns an error iff it is time to stop.
-    pub fn check(&self) -> Result<(), Error> {
+    pub(crate) fn check(&self) -> Result<(), Error> {
         if self.is_set() {
             return Err(stopped());
         }
@@ -50,7 +50,7 @@ impl Stop {
     }
 
     /// Waits until it is time to stop.
-    pub async fn wait(&self) {
+    pub(crate) async fn wait(&self) {
         loop {
             let mut changed = std::pin::pin!(self.0.changed.notified());
             // Listen first, look second: a change in between is then not missed.
@@ -69,7 +69,7 @@ impl Stop {
     ///
     /// If the operating system does not let signals be handled.
     #[cfg(unix)]
-    pub async fn on_signals(self) -> std::io::Result<()> {
+    pub(crate) async fn on_signals(self) -> std::io::Result<()> {
         use tokio::signal::unix::{SignalKind, signal};
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
@@ -87,7 +87,7 @@ impl Stop {
 
     /// Sets the flag at the first Ctrl-C; a second one ends the process at once.
     #[cfg(not(unix))]
-    pub async fn on_signals(self) -> std::io::Result<()> {
+    pub(crate) async fn on_signals(self) -> std::io::Result<()> {
         loop {
             tokio::signal::ctrl_c().await?;
             if self.interrupted() {
@@ -99,6 +99,6 @@ impl Stop {
 }
 
 /// What a run that was stopped ends with.
-pub fn stopped() -> Error {
+pub(crate) fn stopped() -> Error {
     Error::new(ErrorKind::Stopped, "interrupted").hint("rerun to continue")
 }

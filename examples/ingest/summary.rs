@@ -6,28 +6,28 @@ use serde::Serialize;
 
 /// What a run did. The order of the fields is the order of the members, which is a contract.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct Summary {
+pub(crate) struct Summary {
     /// Rows read by this run.
-    pub read: u64,
+    pub(crate) read: u64,
     /// Rows dropped because some writer had persisted their time already.
-    pub below: u64,
+    pub(crate) below: u64,
     /// Rows that lost to a greater order in the same time.
-    pub superseded: u64,
+    pub(crate) superseded: u64,
     /// Rewrites of the value a key had, and deletes of absent keys.
-    pub unchanged: u64,
+    pub(crate) unchanged: u64,
     /// Rows emitted here and committed by another.
-    pub lost: u64,
-    pub inserted: u64,
-    pub updated: u64,
-    pub deleted: u64,
+    pub(crate) lost: u64,
+    pub(crate) inserted: u64,
+    pub(crate) updated: u64,
+    pub(crate) deleted: u64,
     /// Error values stored.
-    pub errors: u64,
+    pub(crate) errors: u64,
     /// The shard's upper as last read; `None` when it is sealed.
-    pub upper: Option<u64>,
+    pub(crate) upper: Option<u64>,
     /// Appends won and lost.
-    pub wins: u64,
-    pub losses: u64,
-    pub seconds: f64,
+    pub(crate) wins: u64,
+    pub(crate) losses: u64,
+    pub(crate) seconds: f64,
 }
 
 impl Summary {
@@ -36,7 +36,7 @@ impl Summary {
     /// # Errors
     ///
     /// If the output does not take it.
-    pub fn print(&self, out: &mut impl Write) -> io::Result<()> {
+    pub(crate) fn print(&self, out: &mut impl Write) -> io::Result<()> {
         let rounded = Summary { seconds: (self.seconds * 1000.0).round() / 1000.0, ..self.clone() };
         serde_json::to_writer(&mut *out, &rounded)?;
         writeln!(out)?;

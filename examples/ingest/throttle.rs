@@ -16,20 +16,20 @@ const NAP: Duration = Duration::from_millis(50);
 
 /// A schedule of lines, one every 1/N seconds.
 #[derive(Debug)]
-pub struct Throttle {
+pub(crate) struct Throttle {
     every: Duration,
     due: Instant,
 }
 
 impl Throttle {
-    pub fn new(lines_per_second: NonZeroU64) -> Throttle {
+    pub(crate) fn new(lines_per_second: NonZeroU64) -> Throttle {
         let every = Duration::from_secs_f64(1.0 / lines_per_second.get() as f64);
         let due = Instant::now();
         Throttle { every, due }
     }
 
     /// Takes the next line's place in the schedule and returns how long it is until then.
-    pub fn next(&mut self) -> Option<Duration> {
+    pub(crate) fn next(&mut self) -> Option<Duration> {
         let now = Instant::now();
         self.due = self.due.max(now.checked_sub(CREDIT).unwrap_or(now));
         let wait = self.due.checked_duration_since(now);
@@ -39,7 +39,7 @@ impl Throttle {
 }
 
 /// Sleeps, unless told to stop.
-pub fn sleep(duration: Duration, stop: &Stop) -> Result<(), Error> {
+pub(crate) fn sleep(duration: Duration, stop: &Stop) -> Result<(), Error> {
     let until = Instant::now() + duration;
     loop {
         stop.check()?;

@@ -9,7 +9,7 @@ use crate::jsonl::{Bad, Row};
 
 /// Where times come from when the command line does not say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rule {
+pub(crate) enum Rule {
     /// Every row must have a `ts`.
     Given,
     /// The first row decides.
@@ -18,7 +18,7 @@ pub enum Rule {
 
 /// Why a row is not taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Refused {
+pub(crate) enum Refused {
     /// The line is bad; the feed may go on without it.
     Bad(Bad),
     /// The feed as a whole is not one this program reads.
@@ -27,14 +27,14 @@ pub enum Refused {
 
 /// Where a row stands: its time, and its order among the rows of its key and time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
-    pub time: u64,
-    pub order: u64,
+pub(crate) struct Place {
+    pub(crate) time: u64,
+    pub(crate) order: u64,
 }
 
 /// What the lines so far say about time.
 #[derive(Clone, Debug)]
-pub struct Times {
+pub(crate) struct Times {
     rule: Rule,
     /// The greatest `ts`.
     last: Option<u64>,
@@ -47,12 +47,12 @@ pub struct Times {
 }
 
 impl Times {
-    pub fn new(rule: Rule) -> Times {
+    pub(crate) fn new(rule: Rule) -> Times {
         Times { rule, last: None, closed: 0, offsets: None, order: 0 }
     }
 
     /// Places a row, or says why it is not taken; then nothing has changed.
-    pub fn row(&mut self, row: &Row, line: u64) -> Result<Place, Refused> {
+    pub(crate) fn row(&mut self, row: &Row, line: u64) -> Result<Place, Refused> {
         let time = self.time(row).map_err(|refused| refused.of(row))?;
         let offsets = *self.offsets.get_or_insert(row.offset.is_some());
         let order = match (offsets, row.offset) {
@@ -94,20 +94,20 @@ impl Times {
     }
 
     /// Takes `{"closed": N}`. One that says less than is known already changes nothing.
-    pub fn close(&mut self, time: u64) {
+    pub(crate) fn close(&mut self, time: u64) {
         self.closed = self.closed.max(time);
     }
 
     /// Returns the time that bad lines are kept at: the least that is still open. `None` before
     /// the feed has said any time.
-    pub fn current(&self) -> Option<u64> {
+    pub(crate) fn current(&self) -> Option<u64> {
         let said = self.last.is_some() || self.closed > 0;
         said.then(|| self.boundary())
     }
 
     /// Places a bad line at the current time, or at 0 if there is none. Its order is its `offset`
     /// if it has one, else that of a row at its place in the feed.
-    pub fn keep(&mut self, bad: &Bad, line: u64) -> Place {
+    pub(crate) fn keep(&mut self, bad: &Bad, line: u64) -> Place {
         // `{"closed": 2^64 - 1}` leaves no time at which E would still be a time.
         let time = self.boundary().min(u64::MAX - 1);
         let order = match self.offsets {
@@ -119,12 +119,12 @@ impl Times {
     }
 
     /// Returns the time below which everything is closed.
-    pub fn boundary(&self) -> u64 {
+    pub(crate) fn boundary(&self) -> u64 {
         self.last.unwrap_or(0).max(self.closed)
     }
 
     /// Returns E, the first time that a feed that ends here will never write.
-    pub fn end(&self) -> u64 {
+    pub(crate) fn end(&self) -> u64 {
         // `ts` is at most 2^64 - 2, so this cannot overflow.
         self.last.map_or(0, |last| last + 1).max(self.closed)
     }

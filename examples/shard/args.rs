@@ -7,14 +7,14 @@ use clap::{Parser, Subcommand};
 /// Looks inside a shard. Nothing but `probe` ever writes.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "shard", disable_help_subcommand = true)]
-pub struct Args {
+pub(crate) struct Args {
     #[command(subcommand)]
-    pub command: Command,
+    pub(crate) command: Command,
 }
 
 /// What to look at.
 #[derive(Clone, Debug, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Print what the shard is, as one JSON object
     Status {
         /// The shard: file:DIR, s3://BUCKET/PREFIX, gs://.. or az://.. (a bare path is file:)
@@ -65,7 +65,7 @@ impl Args {
     /// # Errors
     ///
     /// What clap prints; its exit code is 2, or 0 for `--help`.
-    pub fn of<I>(args: I) -> Result<Args, clap::Error>
+    pub(crate) fn of<I>(args: I) -> Result<Args, clap::Error>
     where
         I: IntoIterator<Item: Into<OsString> + Clone>,
     {

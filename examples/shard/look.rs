@@ -21,7 +21,7 @@ const POLL: Duration = Duration::from_millis(50);
 const DATA: &str = "data";
 
 /// Runs a command and writes its output.
-pub async fn run(command: &Command, io: &Io, out: &mut impl Write) -> Result<(), Error> {
+pub(crate) async fn run(command: &Command, io: &Io, out: &mut impl Write) -> Result<(), Error> {
     match command {
         Command::Status { url, text } => {
             let status = Status::of(&open(url, io).await?.state());

@@ -5,7 +5,7 @@ use serde::{Serialize, Serializer};
 
 /// What `shard status` prints. The order of the fields is the order of the members.
 #[derive(Debug, Serialize)]
-pub struct Status {
+pub(crate) struct Status {
     since: u64,
     /// `None` when sealed: no time is left to write.
     upper: Option<u64>,
@@ -31,7 +31,7 @@ fn history<S: Serializer>(history: &History, serializer: S) -> Result<S::Ok, S::
 }
 
 impl Status {
-    pub fn of(state: &State) -> Status {
+    pub(crate) fn of(state: &State) -> Status {
         let parts = || state.batches.iter().flat_map(|batch| &batch.parts);
         Status {
             since: state.since,
@@ -51,12 +51,12 @@ impl Status {
     }
 
     /// Returns one line of JSON.
-    pub fn json(&self) -> String {
+    pub(crate) fn json(&self) -> String {
         serde_json::to_string(self).expect("numbers and strings are JSON")
     }
 
     /// Returns lines for people.
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let history = match self.history {
             History::Keep => "everything is kept".to_string(),
             History::Last(1) => "the last time".to_string(),

@@ -7,7 +7,7 @@ use differential_upsert::shard::Update;
 use differential_upsert::{Error, ErrorKind};
 
 /// The codec whose keys and values are JSON text as they are.
-pub const JSON_TEXT: &str = "json-text";
+pub(crate) const JSON_TEXT: &str = "json-text";
 
 /// Tag of a stored value.
 const VALUE: u8 = 0;
@@ -16,7 +16,7 @@ const ERROR: u8 = 1;
 
 /// How stored keys and values are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
+pub(crate) enum Form {
     /// They are JSON.
     Json,
     /// They are bytes that only their own program understands: `{"base64":".."}`.
@@ -25,7 +25,7 @@ pub enum Form {
 
 impl Form {
     /// Returns the form of what a codec wrote.
-    pub fn of_codec(codec: &str) -> Form {
+    pub(crate) fn of_codec(codec: &str) -> Form {
         if codec == JSON_TEXT { Form::Json } else { Form::Opaque }
     }
 
@@ -35,7 +35,10 @@ impl Form {
     /// # Errors
     ///
     /// `Corrupt` if a row is not there exactly once, or its bytes are none of a shard's.
-    pub fn snapshot(self, mut rows: Vec<Update>) -> impl Iterator<Item = Result<String, Error>> {
+    pub(crate) fn snapshot(
+        self,
+        mut rows: Vec<Update>,
+    ) -> impl Iterator<Item = Result<String, Error>> {
         rows.sort_by(|((a, _), _, _), ((b, _), _, _)| a.as_bytes().cmp(b.as_bytes()));
         let mut last: Option<Update> = None;
         rows.into_iter().map(move |row| {
@@ -54,7 +57,7 @@ impl Form {
 
     /// Puts updates in the order they are printed in: by time, then key, a retraction before an
     /// insertion.
-    pub fn sort(updates: &mut [Update]) {
+    pub(crate) fn sort(updates: &mut [Update]) {
         updates.sort_by(|((a, _), a_time, a_diff), ((b, _), b_time, b_diff)| {
             (a_time, a.as_bytes(), a_diff).cmp(&(b_time, b.as_bytes(), b_diff))
         });
@@ -65,7 +68,7 @@ impl Form {
     /// # Errors
     ///
     /// `Corrupt` if its bytes are none of a shard's.
-    pub fn update(self, ((key, value), time, diff): &Update) -> Result<String, Error> {
+    pub(crate) fn update(self, ((key, value), time, diff): &Update) -> Result<String, Error> {
         let mut line = String::from("{");
         self.row(key.as_bytes(), value.as_bytes(), &mut line)?;
         // Writing to a string cannot fail.

@@ -14,20 +14,20 @@ use crate::times::Rule;
 /// What a feed handed over, in order: `key=value@time#order`, `key-@time#order` for a delete,
 /// `key!error@time#order` for an error, `<time` for a closed time.
 #[derive(Clone, Debug, Default)]
-pub struct Recorder(Arc<Mutex<Vec<String>>>);
+pub(crate) struct Recorder(Arc<Mutex<Vec<String>>>);
 
 impl Recorder {
-    pub fn events(&self) -> Vec<String> {
+    pub(crate) fn events(&self) -> Vec<String> {
         self.0.lock().expect("no panic while recording").clone()
     }
 
     /// Returns the rows alone.
-    pub fn rows(&self) -> Vec<String> {
+    pub(crate) fn rows(&self) -> Vec<String> {
         self.events().into_iter().filter(|event| !event.starts_with('<')).collect()
     }
 
     /// Returns the greatest closed time.
-    pub fn closed(&self) -> u64 {
+    pub(crate) fn closed(&self) -> u64 {
         let closed = self.events().into_iter().filter_map(|event| event[1..].parse().ok());
         closed.max().unwrap_or(0)
     }
@@ -62,7 +62,7 @@ impl Sink for Recorder {
 }
 
 /// A feed as the command line would make it.
-pub fn json_lines(path: &Path) -> JsonLines {
+pub(crate) fn json_lines(path: &Path) -> JsonLines {
     JsonLines {
         path: path.to_str().expect("a temporary path is UTF-8").to_string(),
         rule: Rule::FirstRow,
@@ -76,7 +76,7 @@ pub fn json_lines(path: &Path) -> JsonLines {
 }
 
 /// Reads a feed of these bytes; an error names the feed as `FEED`.
-pub fn read(text: impl AsRef<[u8]>, on_error: OnError) -> (Recorder, Result<u64, String>) {
+pub(crate) fn read(text: impl AsRef<[u8]>, on_error: OnError) -> (Recorder, Result<u64, String>) {
     let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
     file.write_all(text.as_ref()).expect("room for it");
     let recorder = Recorder::default();

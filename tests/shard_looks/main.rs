@@ -1,0 +1,158 @@
+//! Goal: what `shard` prints is DESIGN's, in its order, for shards that hold anything. Method: the
+//! example's own modules on shards made here through the library.
+#![allow(dead_code)]
+
+#[path = "../../examples/shard/args.rs"]
+mod args;
+#[path = "../../examples/shard/look.rs"]
+mod look;
+#[path = "../../examples/shard/status.rs"]
+mod status;
+#[path = "../../examples/shard/text.rs"]
+mod text;
+
+use std::path::Path;
+
+use differential_upsert::io::Io;
+use differential_upsert::shard::{Access, Append, Appended, Handle, HandleConfig, History, Schema};
+use differential_upsert::store::Root;
+use differential_upsert::{Encoded, Error};
+
+use crate::args::Args;
+
+/// Makes a shard of three commits: times 0 and 1, then 2, then nothing up to 5.
+fn make(path: &Path, codec: &str, history: History, seal: bool) {
+    let io = Io::process().expect("threads");
+    io.block_on(async {
+        let root = Root::open(path.to_str().expect("UTF-8"), Access::Write)?;
+        let schema =
+            Schema { codec: codec.to_string(), key: "k".to_string(), value: "v".to_string() };
+        let config = HandleConfig::default();
+        let shard =
+            Handle::open(root, "data", Some(schema), Access::Write, io.clone(), config).await?;
+        let bytes = |text: &str| Encoded::from_bytes(text.as_bytes().to_vec());
+        let row = |key, value: &str, time, diff| ((bytes(key), bytes(value)), time, diff);
+        for (lower, upper, rows) in [
+            (0, 2, vec![row("\"b\"", "\0{\"x\":1}", 0, 1), row("1", "\x01bad \"\u{e9}\"", 1, 1)]),
+            (
+                2,
+                3,
+                vec![
+                    row("\"b\"", "\0{\"x\":1}", 2, -1),
+                    row("\"b\"", "\x002", 2, 1),
+                    row("\"a\"", "\x00null", 2, 1),
+                ],
+            ),
+            (3, 5, vec![]),
+        ] {
+            let parts = shard.prepare(rows).await?;
+            let history = Some(history);
+            let seal = seal && upper == 5;
+            let append = Append { lower, upper, parts, history, seal, ..Append::default() };
+            let appended = shard.compare_and_append(append).await?;
+            assert!(matches!(appended, Appended::Won { .. }), "{appended:?}");
+        }
+        Ok::<_, Error>(())
+    })
+    .expect("a new shard");
+}
+
+fn shard(line: &str, path: &Path) -> Result<String, String> {
+    let line = line.replace("URL", path.to_str().expect("UTF-8"));
+    let args = Args::of(std::iter::once("shard").chain(line.split_whitespace()));
+    let args = args.map_err(|e| format!("exit {}", e.exit_code()))?;
+    let io = Io::process().expect("threads");
+    let mut out = Vec::new();
+    let looked = io.block_on(look::run(&args.command, &io, &mut out));
+    looked.map(|()| String::from_utf8(out).expect("text")).map_err(|e| e.to_string())
+}
+
+const AT_1: &str =
+    "{\"key\":\"b\",\"value\":{\"x\":1}}\n{\"key\":1,\"error\":\"bad \\\"\u{e9}\\\"\"}\n";
+const AT_2: &str = "{\"key\":\"a\",\"value\":null}\n{\"key\":\"b\",\"value\":2}\n{\"key\":1,\"error\":\"bad \\\"\u{e9}\\\"\"}\n";
+
+#[test]
+fn a_snapshot_is_sorted_by_the_bytes_of_the_keys() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    make(directory.path(), text::JSON_TEXT, History::Keep, false);
+    let shard = |line| shard(line, directory.path());
+    assert_eq!(shard("snapshot URL --as-of 1").as_deref(), Ok(AT_1));
+    assert_eq!(shard("snapshot URL").as_deref(), Ok(AT_2));
+    let error = shard("snapshot URL --as-of 5").expect_err("not final");
+    assert!(error.starts_with("no snapshot as of 5: since is 0, upper is 5 at "), "{error}");
+}
+
+#[test]
+fn a_tail_begins_with_the_collection_and_goes_on_in_order() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    make(directory.path(), text::JSON_TEXT, History::Keep, true);
+    let shard = |line| shard(line, directory.path());
+    let at_0 = "{\"key\":\"b\",\"value\":{\"x\":1},\"time\":0,\"diff\":1}\n";
+    let at_1 = "{\"key\":1,\"error\":\"bad \\\"\u{e9}\\\"\",\"time\":1,\"diff\":1}\n";
+    let at_2 = "{\"key\":\"a\",\"value\":null,\"time\":2,\"diff\":1}\n\
+                {\"key\":\"b\",\"value\":{\"x\":1},\"time\":2,\"diff\":-1}\n\
+                {\"key\":\"b\",\"value\":2,\"time\":2,\"diff\":1}\n";
+    assert_eq!(shard("tail URL --until 0"), Ok(at_0.to_string()));
+    assert_eq!(shard("tail URL --until 1"), Ok(format!("{at_0}{at_1}")));
+    // Sealed, so it ends by itself.
+    assert_eq!(shard("tail URL"), Ok(format!("{at_0}{at_1}{at_2}")));
+    assert_eq!(shard("tail URL --until 99"), Ok(format!("{at_0}{at_1}{at_2}")));
+    let from_1 = at_0.replace("\"time\":0", "\"time\":1") + at_1 + at_2;
+    assert_eq!(shard("tail URL --from 1"), Ok(from_1));
+    assert!(shard("tail URL --from 5").is_err());
+    assert_eq!(shard("tail URL --from 2 --until 1"), Err("exit 2".to_string()));
+}
+
+#[test]
+fn status_has_its_members_in_order() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    make(directory.path(), text::JSON_TEXT, History::Last(2), true);
+    let status = shard("status URL", directory.path()).expect("a shard");
+    let start = "{\"since\":3,\"upper\":null,\"sealed_at\":5,\"seqno\":3,\"epoch\":0,\
+                 \"feed\":null,\"history\":2,\"batches\":2,\"parts\":2,\"updates\":5,\"bytes\":";
+    assert!(status.starts_with(start), "{status}");
+    assert!(status.ends_with(",\"readers\":0,\"writers\":1}\n"), "{status}");
+    let text = shard("status URL --text", directory.path()).expect("a shard");
+    assert!(text.contains("readable   3 to 4, and it is sealed"), "{text}");
+    assert!(shard("verify URL", directory.path()).expect("sound").contains("\"orphans\":[]"));
+    let probe = shard("probe URL", directory.path()).expect("a sound store");
+    assert!(probe.contains("\"sound\":true"), "{probe}");
+}
+
+#[test]
+fn what_another_program_wrote_is_shown_as_bytes() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    make(directory.path(), "postcard-1", History::Keep, false);
+    assert_eq!(
+        shard("snapshot URL --as-of 1", directory.path()).as_deref(),
+        Ok("{\"key\":{\"base64\":\"ImIi\"},\"value\":{\"base64\":\"eyJ4IjoxfQ==\"}}\n\
+            {\"key\":{\"base64\":\"MQ==\"},\"error\":\"bad \\\"\u{e9}\\\"\"}\n")
+    );
+}
+
+#[test]
+fn nothing_is_created_and_what_is_not_there_is_not_empty() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let none = directory.path().join("none");
+    for command in ["status", "snapshot", "tail", "verify", "probe"] {
+        let error = shard(&format!("{command} URL"), &none).expect_err(command);
+        assert!(error.starts_with("no shard here at "), "{command}: {error}");
+        assert!(!none.exists(), "{command}");
+    }
+    // An empty directory is an empty shard.
+    assert_eq!(shard("snapshot URL", directory.path()), Ok(String::new()));
+    let status = shard("status URL", directory.path()).expect("empty");
+    assert!(status.starts_with("{\"since\":0,\"upper\":0,\"sealed_at\":null,"), "{status}");
+    std::fs::write(directory.path().join("notes.txt"), "mine").expect("room");
+    let error = shard("snapshot URL", directory.path()).expect_err("something else");
+    assert!(error.contains("something else"), "{error}");
+}
+
+#[test]
+fn what_is_not_there_yet_is_usage() {
+    for line in
+        ["", "compact URL", "gc URL", "snapshot", "snapshot URL --from 1", "tail URL --as-of 1"]
+    {
+        assert_eq!(shard(line, Path::new("d")), Err("exit 2".to_string()), "{line}");
+    }
+}
