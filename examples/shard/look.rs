@@ -81,26 +81,24 @@ async fn tail(
     out: &mut impl Write,
 ) -> Result<(), Error> {
     let shard = open(url, io).await?;
-    // A shard without a final time has no first time either: wait for one, then choose.
-    let state = reach(&shard, from.unwrap_or(0)).await?;
-    let from = match (state, from) {
-        (Some(state), from) => from.unwrap_or(state.since),
-        // Sealed before that time: the snapshot below says so.
-        (None, Some(from)) => from,
-        (None, None) => return Ok(()),
-    };
+    // What is final now, or with `--until` what will be: then it waits for it.
+    let (since, upper) = (shard.state().since, shard.state().upper);
+    let end = until.map_or(upper, |until| until.saturating_add(1));
+    let from = from.unwrap_or(since);
+    if end == 0 || until.is_some() && reach(&shard, from).await?.is_none() {
+        return Ok(());
+    }
     let mut rows = shard.snapshot(from).await?;
     Form::sort(&mut rows);
     let form = Form::of_codec(&shard.schema().codec);
     for row in &rows {
         print(out, &form.update(row).map_err(|e| e.at(url))?)?;
     }
-    let end = until.map(|until| until.saturating_add(1));
     let mut next = from.saturating_add(1);
-    while end.is_none_or(|end| next < end) {
+    while next < end {
         out.flush().map_err(unwritable)?;
         let Some(state) = reach(&shard, next).await? else { return Ok(()) };
-        let upper = state.upper.min(end.unwrap_or(u64::MAX));
+        let upper = state.upper.min(end);
         later(&shard, &state, (next, upper), |update| {
             print(out, &form.update(update).map_err(|e| e.at(url))?)
         })

@@ -1,6 +1,6 @@
-//! Owns what a shard stands on: write-once bytes ([`Blob`](crate::store::Blob)), numbered
-//! create-if-absent entries ([`Consensus`](crate::store::Consensus)), and the
-//! [`Root`](crate::store::Root) that holds both. It knows nothing of what the bytes mean; that
+//! Owns what a shard stands on: write-once bytes ([`Blob`]), numbered
+//! create-if-absent entries ([`Consensus`]), and the
+//! [`Root`] that holds both. It knows nothing of what the bytes mean; that
 //! is [`shard`](crate::shard).
 //!
 //! # Errors
