@@ -41,7 +41,7 @@ pub(crate) enum Command {
         /// The time to begin with [default: the first that can be read]
         #[arg(long, value_name = "T")]
         from: Option<u64>,
-        /// The last time to print; without it, it goes on until the shard is sealed
+        /// The last time to print, waited for if need be; without it, what is final now
         #[arg(long, value_name = "T")]
         until: Option<u64>,
     },

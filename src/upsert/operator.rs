@@ -195,13 +195,14 @@ where
 
             // Step 1: take in commands; drop those below, stash the others.
             operator.shed(&at);
-            input.for_each(|_, routed| operator.ingest(routed, &at));
+            input.for_each(|message, routed| operator.ingest(message.time(), routed, &at));
             operator.spill_over();
 
             // Step 2: apply feedback to the state.
             feedback.for_each(|_, rows| operator.absorb(std::mem::take(rows)));
             operator.give_up_drain(&at);
             operator.apply_waiting();
+            operator.check_state(&at);
 
             // Step 3: drain the time that is equal, a bounded piece of it.
             if operator.failed.is_none() && phase == Phase::Running && !around.inflight.is_full() {
@@ -221,13 +222,13 @@ where
             }
 
             // Step 4: keep a capability for the least time not drained, or the input frontier.
+            operator.settle(&at, phase);
             if let (Some(error), false, Some((_, capability))) =
                 (&operator.failed, operator.reported, &operator.capability)
             {
                 errors.activate().session(capability).give(error.clone());
                 operator.reported = true;
             }
-            operator.settle(&at, phase);
         }
     });
 
@@ -290,9 +291,19 @@ where
         }
     }
 
-    fn ingest(&mut self, routed: &mut Vec<Routed<K, V, O, T>>, at: &Frontiers<'_, T>) {
+    fn ingest(&mut self, message: &T, routed: &mut Vec<Routed<K, V, O, T>>, at: &Frontiers<'_, T>) {
         self.stats.add_work(routed.len() as u64);
         for (hash, key, value, order, time) in routed.drain(..) {
+            if self.failed.is_some() {
+                // It holds its frontier, so that nobody takes these times for done.
+                return;
+            }
+            if time < *message {
+                // Its time may have been passed on as closed: it cannot be emitted any more.
+                let what = format!("a command at {time:?} came in a message at {message:?}");
+                let hint = "give messages the least time of their commands, or an earlier one";
+                return self.fail(Error::new(ErrorKind::Invalid, what).hint(hint));
+            }
             if at.place(&time) == Placement::Below {
                 // Persisted already, as in `shed`.
                 self.stats.add_below(u64::from(key.is_some()));
@@ -316,7 +327,9 @@ where
     }
 
     fn absorb(&mut self, rows: Vec<Update<K, V, T>>) {
-        self.waiting.push(rows);
+        if self.failed.is_none() {
+            self.waiting.push(rows);
+        }
     }
 
     /// Ends a drain whose time another writer has committed first. Nothing is lost: that time is
@@ -334,6 +347,9 @@ where
             return;
         }
         for mut rows in std::mem::take(&mut self.waiting) {
+            if self.failed.is_some() {
+                return;
+            }
             self.stats.add_work(rows.len() as u64);
             if let Err(Full) = self.apply(&mut rows) {
                 self.fail(
@@ -379,9 +395,6 @@ where
         if self.drain.is_some() || !ready {
             return;
         }
-        if let Some(broken) = self.broken() {
-            return self.fail(broken);
-        }
         if let Some((time, sealed, superseded)) = self.stash.seal() {
             self.stats.add_superseded(superseded);
             self.stats.add_work(1);
@@ -389,14 +402,14 @@ where
         }
     }
 
-    /// Returns the error of a state that is no collection at a complete frontier.
-    fn broken(&self) -> Option<Error> {
-        let (key, counts) = self.state.unsettled()?;
+    /// Fails if the state is no collection at a complete frontier, whether or not something waits to
+    /// read it: the shard is damaged either way.
+    fn check_state(&mut self, at: &Frontiers<'_, T>) {
+        let exact = self.applied.as_ref().is_some_and(|applied| !at.complete.less_equal(applied));
+        let Some((key, counts)) = self.state.unsettled().filter(|_| exact) else { return };
         let what = format!("the feedback holds key {key:?} with {counts:?}, not one live value");
-        Some(
-            Error::new(ErrorKind::Corrupt, what)
-                .hint("verify the shard; nothing has been written from here"),
-        )
+        let hint = "verify the shard; nothing has been written from here";
+        self.fail(Error::new(ErrorKind::Corrupt, what).hint(hint));
     }
 
     /// Drains a piece into `out`. Returns whether there is more of it.
@@ -413,8 +426,7 @@ where
                 if let Some(drain) = self.drain.take() {
                     self.stash.release(drain.runs);
                 }
-                // The next time may be eligible at once, where nothing was changed or emitted.
-                self.stash.first_time().is_some()
+                !self.waiting.is_empty()
             }
             Err(error) => {
                 // Half a time was emitted: the failure keeps its capability, so that the frontier
@@ -449,8 +461,13 @@ where
         }
     }
 
+    /// Ends the work and keeps the capability. What was held is given back: it will not be needed,
+    /// and the next run reads it again.
     fn fail(&mut self, error: Error) {
         self.failed.get_or_insert(error);
+        self.stash.clear();
+        self.waiting.clear();
+        (self.drain, self.state) = (None, State::default());
     }
 }
 

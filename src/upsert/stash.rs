@@ -139,6 +139,14 @@ where
         shed
     }
 
+    /// Drops all that is pending, in memory and spilled.
+    pub fn clear(&mut self) {
+        self.bytes = 0;
+        for pile in std::mem::take(&mut self.times).into_values() {
+            self.release(pile.runs);
+        }
+    }
+
     /// Forgets spilled runs and returns how many commands they held.
     pub fn release(&mut self, runs: Vec<Run>) -> u64 {
         let mut released = 0;
