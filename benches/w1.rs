@@ -289,10 +289,22 @@ impl Sums {
     }
 }
 
+/// Nanoseconds that this thread has been running, where the system tells: on a machine that others
+/// use as well this moves less than the wall clock.
+fn running() -> u64 {
+    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    stat.split(' ')
+        .next()
+        .and_then(|first| first.parse().ok())
+        .unwrap_or(0)
+}
+
 /// What one peer did with one workload.
 #[derive(Clone, Debug)]
 struct Figure {
     seconds: f64,
+    /// Time on a processor; the wall time where the system does not tell.
+    cpu_seconds: f64,
     p50: Duration,
     p99: Duration,
     sums: Sums,
@@ -312,19 +324,23 @@ fn clock<R: Rows>(
     for (_, times) in phases {
         sums.set(Sums::default());
         let mut laps = Vec::with_capacity(times.len());
+        let mut ran = 0;
         for records in times {
             let rows = R::rows(records);
-            let start = Instant::now();
+            let (start, from) = (Instant::now(), running());
             round(time, rows);
             laps.push(start.elapsed());
+            ran += running() - from;
             time += 1;
         }
         let seconds = laps.iter().map(Duration::as_secs_f64).sum();
+        let cpu_seconds = if ran == 0 { seconds } else { ran as f64 / 1e9 };
         laps.sort_unstable();
         let at = |percent: usize| laps[(laps.len() - 1) * percent / 100];
         let state = stats.map(|stats| (stats.state_bytes(), stats.state_keys()));
         figures.push(Figure {
             seconds,
+            cpu_seconds,
             p50: at(50),
             p99: at(99),
             sums: sums.get(),
@@ -463,12 +479,10 @@ fn main() {
     }
     for (phase, (name, times)) in phases.iter().enumerate() {
         let upserts: usize = times.iter().map(Vec::len).sum();
-        let seconds =
-            |rounds: &[Vec<Figure>]| median(rounds.iter().map(|r| r[phase].seconds).collect());
-        let base = all
-            .iter()
-            .find(|(peer, _)| *peer == "differential")
-            .map(|(_, r)| seconds(r));
+        let of = |rounds: &[Vec<Figure>], get: fn(&Figure) -> f64| {
+            median(rounds.iter().map(|round| get(&round[phase])).collect())
+        };
+        let cpu: fn(&Figure) -> f64 = |figure| figure.cpu_seconds;
         let sums = all[0].1[0][phase].sums;
         println!(
             "{name}: {upserts} upserts, {} times, {} keys, s0 {:016x} s1 {:016x}",
@@ -477,26 +491,25 @@ fn main() {
             sums.contents,
             sums.history
         );
+        println!("  peer         per wall s   per cpu s  ratios of cpu s to each peer, p50, p99");
         for (peer, rounds) in &all {
-            assert!(
-                rounds.iter().all(|round| round[phase].sums == sums),
-                "{peer} computed something else"
-            );
+            let same = rounds.iter().all(|round| round[phase].sums == sums);
+            assert!(same, "{peer} computed something else");
+            let rate = upserts as f64 / of(rounds, |figure| figure.seconds);
+            let cpu_rate = upserts as f64 / of(rounds, cpu);
+            print!("  {peer:<12} {rate:>10.0}  {cpu_rate:>10.0} ");
+            for (_, others) in &all {
+                print!(" {:5.2}x", of(others, cpu) / of(rounds, cpu));
+            }
             let figure = &rounds[rounds.len() / 2][phase];
-            let rate = upserts as f64 / seconds(rounds);
-            let ratio = base.map_or(String::new(), |base| {
-                format!("{:6.2}x", base / seconds(rounds))
-            });
-            let state = figure.state.map_or(String::new(), |(bytes, keys)| {
-                format!(
-                    ", state {:.1} bytes per key of {keys}",
+            print!("  {:.1?} {:.1?}", figure.p50, figure.p99);
+            if let Some((bytes, keys)) = figure.state {
+                print!(
+                    "  state {:.1} bytes per key of {keys}",
                     bytes as f64 / keys.max(1) as f64
-                )
-            });
-            println!(
-                "  {peer:<13}{rate:>12.0}/s {ratio}  p50 {:?} p99 {:?}{state}",
-                figure.p50, figure.p99
-            );
+                );
+            }
+            println!();
         }
     }
 }
