@@ -1,4 +1,5 @@
-//! Compares the bare operator with differential's `arrange_from_upsert`, side by side in one run.
+//! Compares the bare operator, and the whole durable loop on a local directory, with differential's
+//! in-memory `arrange_from_upsert`, side by side in one run.
 //!
 //! Workloads, as one closed loop: a time is handed over, its updates are drained, then the next.
 //!
@@ -26,7 +27,9 @@ use differential_dataflow::operators::arrange::upsert::arrange_from_upsert;
 use differential_dataflow::trace::implementations::{ValBuilder, ValSpine};
 use differential_dataflow::{ExchangeData, Hashable};
 use differential_upsert::upsert::{Kept, UpsertStats};
-use differential_upsert::{Command, Encoded, Packer, Upsert, UpsertConfig};
+use differential_upsert::{
+    Command, Encoded, Packer, PipelineConfig, Shard, Upsert, UpsertConfig, UpsertInto,
+};
 use timely::dataflow::InputHandleVec;
 use timely::dataflow::operators::{Input, Inspect, Probe};
 use timely::worker::Worker;
@@ -48,9 +51,17 @@ struct Args {
     /// Which workloads run, one after another: w1, w2, w4.
     #[arg(long, value_delimiter = ',', default_value = "w1")]
     workloads: Vec<String>,
-    /// Which peers run: packed, columns, differential (values in `Vec`s), diff-arrays.
-    #[arg(long, value_delimiter = ',', default_value = "packed,columns,differential,diff-arrays")]
+    /// Which peers run: packed, columns, durable, durable-mem, differential (values in `Vec`s),
+    /// diff-arrays.
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "packed,columns,durable,differential,diff-arrays"
+    )]
     peers: Vec<String>,
+    /// Where `durable` makes its shard, removed at the end [default: the system's].
+    #[arg(long)]
+    scratch: Option<std::path::PathBuf>,
     /// What `cargo bench` passes.
     #[arg(long, hide = true)]
     bench: bool,
@@ -219,6 +230,24 @@ impl Rows for Plain {
     }
 }
 
+/// What a program at level 2 would have: the shard's codec makes the bytes.
+struct Stored;
+
+impl Rows for Stored {
+    type K = u64;
+    type V = Encoded;
+
+    fn rows(records: &[Record]) -> Vec<(u64, Option<Encoded>, u64)> {
+        let packed = Packs::rows(records).into_iter();
+        packed.zip(records).map(|((_, value, order), r)| (r.key, value, order)).collect()
+    }
+
+    fn bytes<'a>(key: &'a u64, value: &'a Encoded, scratch: &'a mut Scratch) -> [&'a [u8]; 2] {
+        scratch[..8].copy_from_slice(&key.to_le_bytes());
+        [&scratch[..8], value.as_bytes()]
+    }
+}
+
 /// Without any heap: what suits the peer best, and our state does not offer.
 struct Arrays;
 
@@ -266,10 +295,19 @@ impl Sums {
     }
 }
 
+/// Nanoseconds that this thread has been running, where the system tells: on a machine that others
+/// use as well this moves less than the wall clock.
+fn running() -> u64 {
+    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    stat.split(' ').next().and_then(|first| first.parse().ok()).unwrap_or(0)
+}
+
 /// What one peer did with one workload.
 #[derive(Clone, Debug)]
 struct Figure {
     seconds: f64,
+    /// Time on a processor; the wall time where the system does not tell.
+    cpu_seconds: f64,
     p50: Duration,
     p99: Duration,
     sums: Sums,
@@ -289,18 +327,28 @@ fn clock<R: Rows>(
     for (_, times) in phases {
         sums.set(Sums::default());
         let mut laps = Vec::with_capacity(times.len());
+        let mut ran = 0;
         for records in times {
             let rows = R::rows(records);
-            let start = Instant::now();
+            let (start, from) = (Instant::now(), running());
             round(time, rows);
             laps.push(start.elapsed());
+            ran += running() - from;
             time += 1;
         }
         let seconds = laps.iter().map(Duration::as_secs_f64).sum();
+        let cpu_seconds = if ran == 0 { seconds } else { ran as f64 / 1e9 };
         laps.sort_unstable();
         let at = |percent: usize| laps[(laps.len() - 1) * percent / 100];
         let state = stats.map(|stats| (stats.state_bytes(), stats.state_keys()));
-        figures.push(Figure { seconds, p50: at(50), p99: at(99), sums: sums.get(), state });
+        figures.push(Figure {
+            seconds,
+            cpu_seconds,
+            p50: at(50),
+            p99: at(99),
+            sums: sums.get(),
+            state,
+        });
     }
     figures
 }
@@ -350,6 +398,47 @@ where
     });
     drop((input, feedback));
     while worker.step() {}
+    figures
+}
+
+/// The loop through a shard, every time committed and read back before the next is handed over.
+fn durable(worker: &mut Worker, phases: &[Phase], url: &str) -> Vec<Figure> {
+    let shard = Shard::<u64, Encoded>::open(url).expect("an empty shard");
+    let sums = Rc::new(Cell::new(Sums::default()));
+    let (mut input, probe, stats, token) = worker.dataflow(|scope| {
+        let mut input = InputHandleVec::<u64, (Command<u64, Encoded, u64>, u64)>::new();
+        let commands = scope.input_from(&mut input);
+        let pipeline = commands.upsert_into(&shard, PipelineConfig::default());
+        let into = Rc::clone(&sums);
+        let (probe, _) = pipeline
+            .collection()
+            .inner
+            .inspect_batch(move |_, rows| {
+                let mut now = into.get();
+                for ((key, value), time, diff) in rows {
+                    now.add::<Stored>(key, value, *time, *diff);
+                }
+                into.set(now);
+            })
+            .probe();
+        (input, probe, pipeline.stats, pipeline.token)
+    });
+    let figures = clock::<Stored>(phases, &sums, Some(&stats), |time, rows| {
+        let command = |(key, value, order)| match value {
+            Some(value) => (Command::Put { key, value, order }, time),
+            None => (Command::Delete { key, order }, time),
+        };
+        input.send_batch(&mut rows.into_iter().map(command).collect());
+        input.advance_to(time + 1);
+        while probe.less_than(&(time + 1)) {
+            worker.step_or_park(None);
+        }
+    });
+    drop(input);
+    while worker.has_dataflows() {
+        worker.step_or_park(None);
+    }
+    drop(token);
     figures
 }
 
@@ -418,9 +507,15 @@ fn main() {
     for _ in 0..args.rounds {
         for (peer, rounds) in &mut all {
             let (peer, phases) = (peer.to_string(), phases.clone());
+            let scratch = args.scratch.clone().unwrap_or_else(std::env::temp_dir);
             rounds.push(timely::execute_directly(move |worker| match peer.as_str() {
                 "packed" => ours::<Packs>(worker, &phases),
                 "columns" => ours::<Plain>(worker, &phases),
+                "durable" => {
+                    let directory = tempfile::tempdir_in(scratch).expect("a scratch directory");
+                    durable(worker, &phases, &directory.path().to_string_lossy())
+                }
+                "durable-mem" => durable(worker, &phases, "mem:"),
                 "differential" => differential::<Plain>(worker, &phases),
                 "diff-arrays" => differential::<Arrays>(worker, &phases),
                 other => panic!("no peer {other}"),
@@ -429,9 +524,10 @@ fn main() {
     }
     for (phase, (name, times)) in phases.iter().enumerate() {
         let upserts: usize = times.iter().map(Vec::len).sum();
-        let seconds =
-            |rounds: &[Vec<Figure>]| median(rounds.iter().map(|r| r[phase].seconds).collect());
-        let base = all.iter().find(|(peer, _)| *peer == "differential").map(|(_, r)| seconds(r));
+        let of = |rounds: &[Vec<Figure>], get: fn(&Figure) -> f64| {
+            median(rounds.iter().map(|round| get(&round[phase])).collect())
+        };
+        let cpu: fn(&Figure) -> f64 = |figure| figure.cpu_seconds;
         let sums = all[0].1[0][phase].sums;
         println!(
             "{name}: {upserts} upserts, {} times, {} keys, s0 {:016x} s1 {:016x}",
@@ -440,22 +536,22 @@ fn main() {
             sums.contents,
             sums.history
         );
+        println!("  peer         per wall s   per cpu s  ratios of cpu s to each peer, p50, p99");
         for (peer, rounds) in &all {
-            assert!(
-                rounds.iter().all(|round| round[phase].sums == sums),
-                "{peer} computed something else"
-            );
+            let same = rounds.iter().all(|round| round[phase].sums == sums);
+            assert!(same, "{peer} computed something else");
+            let rate = upserts as f64 / of(rounds, |figure| figure.seconds);
+            let cpu_rate = upserts as f64 / of(rounds, cpu);
+            print!("  {peer:<12} {rate:>10.0}  {cpu_rate:>10.0} ");
+            for (_, others) in &all {
+                print!(" {:5.2}x", of(others, cpu) / of(rounds, cpu));
+            }
             let figure = &rounds[rounds.len() / 2][phase];
-            let rate = upserts as f64 / seconds(rounds);
-            let ratio =
-                base.map_or(String::new(), |base| format!("{:6.2}x", base / seconds(rounds)));
-            let state = figure.state.map_or(String::new(), |(bytes, keys)| {
-                format!(", state {:.1} bytes per key of {keys}", bytes as f64 / keys.max(1) as f64)
-            });
-            println!(
-                "  {peer:<13}{rate:>12.0}/s {ratio}  p50 {:?} p99 {:?}{state}",
-                figure.p50, figure.p99
-            );
+            print!("  {:.1?} {:.1?}", figure.p50, figure.p99);
+            if let Some((bytes, keys)) = figure.state {
+                print!("  state {:.1} bytes per key of {keys}", bytes as f64 / keys.max(1) as f64);
+            }
+            println!();
         }
     }
 }

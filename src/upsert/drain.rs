@@ -139,8 +139,8 @@ where
         drained: &mut Drained,
         gather: &mut <K::Rows as Rows<K, V>>::Gather,
     ) -> Vec<Found> {
-        let slots: Vec<Option<Slot>> =
-            self.window.iter().map(|command| state.find(command.hash, &command.key)).collect();
+        let mut slots = Vec::with_capacity(WINDOW);
+        state.find_all(self.window.iter().map(|command| (command.hash, &command.key)), &mut slots);
         if let Some(reset) = &mut self.reset {
             reset.touched.extend(slots.iter().flatten());
         }

@@ -114,6 +114,9 @@ impl Inflight {
     }
 }
 
+/// Updates of the feedback looked up together.
+const APPLY_WINDOW: usize = 256;
+
 struct UpsertOperator<K: Kept<V>, V, O, T: Timestamp> {
     stash: Stash<K, V, O, T>,
     state: State<K, V>,
@@ -321,7 +324,10 @@ where
 
     fn spill_over(&mut self) {
         match self.stash.spill_over() {
-            Ok(superseded) => self.stats.add_superseded(superseded),
+            Ok((superseded, looked_at)) => {
+                self.stats.add_superseded(superseded);
+                self.stats.add_work(looked_at);
+            }
             Err(error) => self.fail(spill_failed(error)),
         }
     }
@@ -346,12 +352,12 @@ where
         if self.drain.is_some() {
             return;
         }
-        for mut rows in std::mem::take(&mut self.waiting) {
+        for rows in std::mem::take(&mut self.waiting) {
             if self.failed.is_some() {
                 return;
             }
             self.stats.add_work(rows.len() as u64);
-            if let Err(Full) = self.apply(&mut rows) {
+            if let Err(Full) = self.apply(&rows) {
                 self.fail(
                     Error::new(ErrorKind::Unavailable, "the state of this worker is full")
                         .hint("use more workers"),
@@ -360,28 +366,37 @@ where
         }
     }
 
-    fn apply(&mut self, rows: &mut Vec<Update<K, V, T>>) -> Result<(), Full> {
-        let mut rows = rows.drain(..).peekable();
-        while let Some(((key, value), time, diff)) = rows.next() {
-            if self.applied.as_ref().is_none_or(|applied| *applied < time) {
-                self.applied = Some(time);
-            }
-            let hash = key.hashed().into();
-            // A retraction directly followed by its key's insertion is one replacement in place.
-            if diff == -1 {
-                let insertion = |next: &Update<K, V, T>| next.2 == 1 && next.0.0 == key;
-                if let Some(((key, new), time, diff)) = rows.next_if(insertion) {
-                    if !self.state.replace(hash, &key, &value, &new)? {
-                        self.state.apply(hash, &key, &value, -1)?;
-                        self.state.apply(hash, &key, &new, diff)?;
-                    }
-                    if self.applied.as_ref().is_none_or(|applied| *applied < time) {
-                        self.applied = Some(time);
-                    }
-                    continue;
+    fn apply(&mut self, rows: &[Update<K, V, T>]) -> Result<(), Full> {
+        let (mut hashes, mut found) = (Vec::new(), Vec::new());
+        let mut rest = rows;
+        while let Some(((_, _), _, _)) = rest.first() {
+            // Look-ups ahead of the changes bring the rows into the cache, many at a time.
+            let (window, _) = rest.split_at(rest.len().min(APPLY_WINDOW));
+            hashes.clear();
+            hashes.extend(window.iter().map(|((key, _), _, _)| key.hashed().into()));
+            let keys = hashes.iter().copied().zip(window.iter().map(|((key, _), _, _)| key));
+            self.state.find_all(keys, &mut found);
+            let mut at = 0;
+            while let Some(((key, value), time, diff)) = window.get(at) {
+                let hash = hashes[at];
+                at += 1;
+                if self.applied.as_ref().is_none_or(|applied| applied < time) {
+                    self.applied = Some(time.clone());
                 }
+                // A retraction directly followed by its key's insertion is a replacement in place.
+                if let (-1, Some(((next_key, new), next_time, 1))) = (*diff, rest.get(at)) {
+                    if next_key == key && next_time == time {
+                        at += 1;
+                        if !self.state.replace(hash, key, value, new)? {
+                            self.state.apply(hash, key, value, -1)?;
+                            self.state.apply(hash, key, new, 1)?;
+                        }
+                        continue;
+                    }
+                }
+                self.state.apply(hash, key, value, *diff)?;
             }
-            self.state.apply(hash, &key, &value, diff)?;
+            rest = &rest[at..];
         }
         Ok(())
     }

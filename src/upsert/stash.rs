@@ -62,7 +62,7 @@ impl<K, V, O> Default for Pile<K, V, O> {
     }
 }
 
-const FOLD_MIN: usize = 1024;
+const FOLD_MIN: usize = 1 << 14;
 
 /// Everything that the stash had for one time.
 pub struct Sealed<K, V, O> {
@@ -183,30 +183,36 @@ where
         self.spill.as_ref()
     }
 
-    /// Spills the greatest times, which are needed last, until the bound holds. Returns how many
-    /// commands were found superseded on the way.
+    /// Spills the greatest times, which are needed last, if the bound does not hold. Returns how many
+    /// commands were found superseded on the way, and how many times were looked at.
+    ///
+    /// It goes on down to half of the bound, so that the next time is half a bound of commands away:
+    /// runs are few and large, and walking over the times costs nothing in comparison.
     ///
     /// # Errors
     ///
     /// What the spill reports. The commands stay in memory, and nothing is lost.
-    pub fn spill_over(&mut self) -> Result<u64, SpillError> {
-        let (mut superseded, weigh) = (0, self.weigh);
-        let Some(spill) = &self.spill else { return Ok(0) };
+    pub fn spill_over(&mut self) -> Result<(u64, u64), SpillError> {
+        let (mut superseded, mut looked_at, weigh) = (0, 0, self.weigh);
+        let Some(spill) = self.spill.as_ref().filter(|_| self.bytes > self.bytes_max) else {
+            return Ok((0, 0));
+        };
         for pile in self.times.values_mut().rev() {
-            if self.bytes <= self.bytes_max {
+            if self.bytes <= self.bytes_max / 2 {
                 break;
             }
+            looked_at += 1;
             let before = pile.bytes;
             superseded += pile.fold(weigh);
+            self.bytes -= before - pile.bytes;
             if !pile.commands.is_empty() {
                 pile.runs.push(Run::write(&mut *spill.borrow_mut(), &pile.commands)?);
                 pile.commands = Vec::new();
-                pile.bytes = 0;
+                self.bytes -= std::mem::take(&mut pile.bytes);
                 pile.fold_at = FOLD_MIN;
             }
-            self.bytes -= before - pile.bytes;
         }
-        Ok(superseded)
+        Ok((superseded, looked_at))
     }
 
     fn weight(&self, command: &Pending<K, V, O>) -> usize {
