@@ -12,7 +12,7 @@ mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use common::{Bytes, Columns, Counts, Layout, Random, Rig, Timed, consolidated};
+use common::{Bytes, Columns, Counts, Layout, Random, Rig, Timed, Updates, consolidated};
 use differential_upsert::{Command, UpsertConfig};
 use proptest::prelude::*;
 
@@ -99,8 +99,6 @@ fn oracle<L: Layout>(lines: &[Line]) -> Vec<BTreeMap<L::K, L::V>> {
     };
     (0..TIMES).map(at).collect()
 }
-
-type Updates<L> = Vec<common::Update<(<L as Layout>::K, <L as Layout>::V)>>;
 
 /// The least updates that lead from each time's collection to the next.
 fn difference<L: Layout>(contents: &[BTreeMap<L::K, L::V>], time: u64) -> Updates<L> {

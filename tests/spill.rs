@@ -40,10 +40,7 @@ fn oracle(lines: &[Line], upto: u64) -> BTreeMap<u8, Vec<u8>> {
                 .iter()
                 .filter(|line| line.0 == time && line.1.is_none_or(|k| k == key));
             let best = ours.map(|(_, k, value, order)| {
-                (
-                    *order,
-                    value.filter(|_| k.is_some()).map(|v| Bytes::value(v)),
-                )
+                (*order, value.filter(|_| k.is_some()).map(Bytes::value))
             });
             match best.max() {
                 Some((_, Some(value))) => drop(now.insert(key, value.unpack().unwrap())),

@@ -21,6 +21,10 @@ use timely::worker::Worker;
 pub type Update<D> = (D, u64, isize);
 pub type Timed<K, V> = (Command<K, V, u8>, u64);
 
+type Commands<L> = InputHandleVec<u64, Timed<<L as Layout>::K, <L as Layout>::V>>;
+type Feedback<L> = InputSession<u64, (<L as Layout>::K, <L as Layout>::V), isize>;
+pub type Updates<L> = Vec<Update<(<L as Layout>::K, <L as Layout>::V)>>;
+
 /// Types that the tests run on.
 pub trait Layout: 'static {
     type K: ExchangeData + Hashable + Kept<Self::V>;
@@ -109,10 +113,10 @@ pub struct Rig<L: Layout> {
     worker: Worker,
     others: Vec<(Sender<()>, Receiver<()>)>,
     random: Random,
-    pub commands: Option<InputHandleVec<u64, Timed<L::K, L::V>>>,
-    pub feedback: Option<InputSession<u64, (L::K, L::V), isize>>,
+    pub commands: Option<Commands<L>>,
+    pub feedback: Option<Feedback<L>>,
     pub probe: ProbeHandle<u64>,
-    pub emitted: Rc<RefCell<Vec<Update<(L::K, L::V)>>>>,
+    pub emitted: Rc<RefCell<Updates<L>>>,
     /// Of all workers.
     pub errors: Arc<Mutex<Vec<Error>>>,
     pub stats: UpsertStats,
@@ -132,7 +136,7 @@ impl<L: Layout> Rig<L> {
                 Random(time * 256 + u64::from(*command.order())).next()
             });
             let upserted = spread.upsert(fed_back, config);
-            let into: Rc<RefCell<Vec<_>>> = Rc::clone(&emitted);
+            let into: Rc<RefCell<Updates<L>>> = Rc::clone(&emitted);
             let failures = Arc::clone(&errors);
             let updates = upserted.updates.inner.exchange(|_| 0);
             let updates = updates.inspect(move |update: &Update<(L::K, L::V)>| {
