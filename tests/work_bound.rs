@@ -49,10 +49,9 @@ impl PartialOrd for Counted {
     }
 }
 
+/// All the same, or hashes would decide and nothing be compared.
 impl Hash for Counted {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.0.hash(state);
-    }
+    fn hash<H: Hasher>(&self, _: &mut H) {}
 }
 
 impl Columnation for Counted {

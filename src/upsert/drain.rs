@@ -201,3 +201,133 @@ impl<O: Ord> Reset<O> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use differential_dataflow::Hashable;
+
+    use super::*;
+
+    type Row = ((u64, String), u64, isize);
+
+    fn state(rows: &[(u64, &str)]) -> State<u64, String> {
+        let mut state = State::default();
+        for (key, value) in rows {
+            state
+                .apply(key.hashed(), key, &value.to_string(), 1)
+                .unwrap();
+        }
+        state
+    }
+
+    fn drain(
+        reset: Option<u8>,
+        commands: &[(u64, Option<&str>, u8)],
+    ) -> Drain<u64, String, u8, u64> {
+        let pending = |(key, value, order): &(u64, Option<&str>, u8)| Pending {
+            hash: key.hashed(),
+            key: *key,
+            value: value.map(str::to_string),
+            order: *order,
+        };
+        let commands = commands.iter().map(pending).collect();
+        Drain::new(
+            5,
+            Sealed {
+                commands,
+                runs: Vec::new(),
+                reset,
+            },
+            None,
+        )
+    }
+
+    /// Steps to the end, at most `rows_max` at a time.
+    fn run(
+        mut drain: Drain<u64, String, u8, u64>,
+        state: &State<u64, String>,
+        rows_max: usize,
+    ) -> (Vec<Row>, Drained) {
+        let (mut all, mut drained) = (Vec::new(), Drained::default());
+        loop {
+            let mut out = Vec::new();
+            let done = drain.step(state, rows_max, &mut out, &mut drained).unwrap();
+            all.append(&mut out);
+            if done {
+                return (all, drained);
+            }
+        }
+    }
+
+    #[test]
+    fn emits_the_least() {
+        let state = state(&[(1, "a"), (2, "b"), (3, "c")]);
+        let commands = [
+            (1, Some("x"), 0), // update
+            (2, Some("b"), 0), // rewrite
+            (3, None, 0),      // delete
+            (4, None, 0),      // delete of an absent key
+            (5, Some("y"), 0), // insertion
+        ];
+        let (rows, drained) = run(drain(None, &commands), &state, 100);
+        let row = |key, value: &str, diff| ((key, value.to_string()), 5, diff);
+        assert_eq!(
+            rows,
+            [
+                row(1, "a", -1),
+                row(1, "x", 1),
+                row(3, "c", -1),
+                row(5, "y", 1)
+            ]
+        );
+        assert_eq!(
+            drained,
+            Drained {
+                superseded: 0,
+                unchanged: 2,
+                work: 5
+            }
+        );
+    }
+
+    #[test]
+    fn a_reset_sweeps_what_no_surviving_command_has_touched() {
+        let state = state(&[(1, "a"), (2, "b"), (3, "c"), (4, "d")]);
+        // Later, equal and earlier orders; the last also for a delete.
+        let commands = [
+            (1, Some("a"), 9),
+            (2, Some("z"), 5),
+            (3, Some("c"), 4),
+            (4, None, 5),
+        ];
+        for rows_max in [1, 100] {
+            let (mut rows, drained) = run(drain(Some(5), &commands), &state, rows_max);
+            rows.sort();
+            let row = |key, value: &str, diff| ((key, value.to_string()), 5, diff);
+            assert_eq!(
+                rows,
+                [
+                    row(2, "b", -1),
+                    row(2, "z", 1),
+                    row(3, "c", -1),
+                    row(4, "d", -1)
+                ]
+            );
+            assert_eq!((drained.superseded, drained.unchanged), (2, 1));
+        }
+    }
+
+    #[test]
+    fn what_is_not_drained_is_counted() {
+        let commands: Vec<_> = (0..WINDOW as u64 * 2)
+            .map(|key| (key, Some("v"), 0))
+            .collect();
+        let mut drain = drain(None, &commands);
+        let (mut out, mut drained) = (Vec::new(), Drained::default());
+        assert_eq!(
+            drain.step(&state(&[]), 1, &mut out, &mut drained),
+            Ok(false)
+        );
+        assert_eq!(out.len() + drain.remaining() as usize, commands.len());
+    }
+}

@@ -369,7 +369,7 @@ where
     fn apply(&mut self, rows: &[Update<K, V, T>]) -> Result<(), Full> {
         let (mut hashes, mut found) = (Vec::new(), Vec::new());
         let mut rest = rows;
-        while let Some(((_, _), _, _)) = rest.first() {
+        while !rest.is_empty() {
             // Look-ups ahead of the changes bring the rows into the cache, many at a time.
             let (window, _) = rest.split_at(rest.len().min(APPLY_WINDOW));
             hashes.clear();
@@ -384,15 +384,15 @@ where
                     self.applied = Some(time.clone());
                 }
                 // A retraction directly followed by its key's insertion is a replacement in place.
-                if let (-1, Some(((next_key, new), next_time, 1))) = (*diff, rest.get(at)) {
-                    if next_key == key && next_time == time {
-                        at += 1;
-                        if !self.state.replace(hash, key, value, new)? {
-                            self.state.apply(hash, key, value, -1)?;
-                            self.state.apply(hash, key, new, 1)?;
-                        }
-                        continue;
+                if let (-1, Some(((next_key, new), next_time, 1))) = (*diff, rest.get(at))
+                    && (next_key, next_time) == (key, time)
+                {
+                    at += 1;
+                    if !self.state.replace(hash, key, value, new)? {
+                        self.state.apply(hash, key, value, -1)?;
+                        self.state.apply(hash, key, new, 1)?;
                     }
+                    continue;
                 }
                 self.state.apply(hash, key, value, *diff)?;
             }

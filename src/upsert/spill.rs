@@ -95,7 +95,7 @@ pub struct RunReader<K, V, O> {
     end: u64,
     block: Vec<u8>,
     at: usize,
-    marker: PhantomData<fn() -> (K, V, O)>,
+    marker: PhantomData<Pending<K, V, O>>,
 }
 
 impl<K: DeserializeOwned, V: DeserializeOwned, O: DeserializeOwned> RunReader<K, V, O> {
@@ -192,5 +192,72 @@ impl Spill for SpillFile {
             // Space comes back when no run is left.
             (self.file, self.end) = (None, 0);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn commands(count: u64, bytes: usize) -> Vec<Pending<u64, Vec<u8>, u8>> {
+        let value = |key: u64| (!key.is_multiple_of(3)).then(|| vec![key as u8; bytes]);
+        (0..count)
+            .map(|key| Pending {
+                hash: key,
+                key,
+                value: value(key),
+                order: 9,
+            })
+            .collect()
+    }
+
+    /// Runs that are read side by side, with rows over the ends of blocks.
+    #[test]
+    fn runs_come_back_as_they_were() {
+        let shared = Rc::new(RefCell::new(SpillFile::default()));
+        let written = [
+            commands(0, 0),
+            commands(2000, 700),
+            commands(3, BLOCK * 2),
+            commands(1, 1),
+        ];
+        let runs = written
+            .each_ref()
+            .map(|all| Run::write(&mut *shared.borrow_mut(), all).unwrap());
+        let mut readers = runs
+            .each_ref()
+            .map(|run| run.reader::<u64, Vec<u8>, u8>(shared.clone()));
+        let mut read: [Vec<_>; 4] = Default::default();
+        while let Some(at) = (0..4).find(|at| read[*at].len() < written[*at].len()) {
+            for (reader, into) in readers[at..].iter_mut().zip(&mut read[at..]) {
+                into.extend(reader.next().map(Result::unwrap));
+            }
+        }
+        assert!(read == written);
+        assert!(readers.iter_mut().all(|reader| reader.next().is_none()));
+        for run in runs {
+            assert!(shared.borrow().file.is_some());
+            shared.borrow_mut().forget(run);
+        }
+        assert!(
+            shared.borrow().file.is_none(),
+            "the file goes with its last run"
+        );
+    }
+
+    /// A run that cannot be read is an error once, then the end: never fewer rows without a word.
+    #[test]
+    fn an_unreadable_run_is_an_error() {
+        let shared = Rc::new(RefCell::new(SpillFile::default()));
+        let mut run = Run::write(&mut *shared.borrow_mut(), &commands(3, 10)).unwrap();
+        run.bytes -= 1;
+        let mut reader = run.reader::<u64, Vec<u8>, u8>(shared.clone());
+        assert_eq!(reader.by_ref().filter(Result::is_err).count(), 1);
+        assert!(reader.next().is_none());
+
+        run.bytes += 100;
+        let mut reader = run.reader::<u64, Vec<u8>, u8>(shared);
+        assert!(reader.next().unwrap().is_err(), "past the end of the file");
+        assert!(reader.next().is_none());
     }
 }

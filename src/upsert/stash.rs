@@ -267,3 +267,151 @@ where
         Some((first, superseded))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
+    use super::*;
+    use crate::upsert::spill::SpillFile;
+
+    type Small = Stash<u32, u32, u8, u64>;
+
+    fn stash(bytes_max: usize) -> Small {
+        let spill: SharedSpill = Rc::new(RefCell::new(SpillFile::default()));
+        Stash::new(|_, _| 0, bytes_max, Some(spill))
+    }
+
+    fn pending(key: u32, value: Option<u32>, order: u8) -> Pending<u32, u32, u8> {
+        // Keys 1 and 11 have the same hash.
+        Pending {
+            hash: u64::from(key % 10),
+            key,
+            value,
+            order,
+        }
+    }
+
+    fn plain(commands: &[Pending<u32, u32, u8>]) -> Vec<(u32, Option<u32>)> {
+        commands
+            .iter()
+            .map(|command| (command.key, command.value))
+            .collect()
+    }
+
+    #[test]
+    fn seals_the_least_time_with_the_latest_per_key() {
+        let mut stash = stash(usize::MAX);
+        stash.push(7, pending(1, Some(1), 0));
+        for (key, value, order) in [
+            (1, Some(5), 1),
+            (11, Some(6), 0),
+            (1, None, 2),
+            (2, None, 0),
+        ] {
+            stash.push(3, pending(key, value, order));
+        }
+        stash.reset(3, 4);
+        stash.reset(3, 2);
+        let (time, sealed, superseded) = stash.seal().unwrap();
+        assert_eq!((time, superseded, sealed.reset), (3, 1, Some(4)));
+        assert_eq!(
+            plain(&sealed.commands),
+            [(1, None), (11, Some(6)), (2, None)]
+        );
+        assert_eq!(stash.first_time(), Some(&7));
+        stash.seal().unwrap();
+        assert_eq!((stash.seal().is_none(), stash.bytes()), (true, 0));
+    }
+
+    #[test]
+    fn equal_orders_go_to_the_greater_value() {
+        let mut stash = stash(usize::MAX);
+        for value in [None, Some(2), Some(9), Some(3), None] {
+            stash.push(0, pending(1, value, 1));
+        }
+        assert_eq!(plain(&stash.seal().unwrap().1.commands), [(1, Some(9))]);
+    }
+
+    /// A key that is written for ever takes no more room than once.
+    #[test]
+    fn memory_follows_distinct_keys() {
+        let mut stash = stash(usize::MAX);
+        let mut superseded = 0;
+        for i in 0..FOLD_MIN as u32 * 20 {
+            superseded += stash.push(0, pending(i % 10, Some(i), 0));
+            assert!(stash.bytes() <= FOLD_MIN * size_of::<Pending<u32, u32, u8>>());
+        }
+        let (_, sealed, rest) = stash.seal().unwrap();
+        assert_eq!(
+            (sealed.commands.len() as u64 + superseded + rest),
+            FOLD_MIN as u64 * 20
+        );
+        assert_eq!(sealed.commands.len(), 10);
+    }
+
+    #[test]
+    fn sheds_below_a_bound_and_nothing_else() {
+        let mut stash = stash(0);
+        for time in 0..5 {
+            stash.push(time, pending(1, Some(1), 0));
+            stash.push(time, pending(2, Some(1), 0));
+            if time == 1 {
+                // These are on disk, the later ones in memory.
+                stash.spill_over().unwrap();
+            }
+        }
+        stash.reset(0, 1);
+        assert_eq!(stash.shed(&3), 6);
+        assert_eq!(stash.shed(&3), 0);
+        assert_eq!(stash.first_time(), Some(&3));
+        stash.clear();
+        assert_eq!((stash.first_time(), stash.bytes()), (None, 0));
+    }
+
+    #[test]
+    fn spills_the_greatest_times_down_to_half_of_the_bound() {
+        let row = size_of::<Pending<u32, u32, u8>>();
+        let mut stash = stash(10 * row);
+        for time in 0..10 {
+            stash.push(time, pending(1, Some(1), 0));
+        }
+        assert_eq!(stash.spill_over(), Ok((0, 0)), "the bound holds");
+        stash.push(10, pending(1, Some(1), 0));
+        assert_eq!(stash.spill_over(), Ok((0, 6)));
+        assert_eq!(stash.bytes(), 5 * row);
+        for time in 0..11 {
+            let (_, sealed, _) = stash.seal().unwrap();
+            assert_eq!(
+                (sealed.commands.len(), sealed.runs.len()),
+                if time < 5 { (1, 0) } else { (0, 1) }
+            );
+        }
+    }
+
+    #[test]
+    fn merging_runs_keeps_the_latest_and_reports_what_is_unreadable_first() {
+        let run = |commands: &[(u32, u8)]| -> std::vec::IntoIter<Result<_, SpillError>> {
+            let all = commands
+                .iter()
+                .map(|(key, order)| Ok(pending(*key, Some(7), *order)));
+            all.collect::<Vec<_>>().into_iter()
+        };
+        let merged = merge(vec![
+            run(&[(1, 3), (2, 1)]),
+            run(&[(1, 5), (2, 0)]),
+            run(&[(1, 4)]),
+        ]);
+        let merged: Vec<_> = merged.map(|(kept, gone)| (kept.unwrap(), gone)).collect();
+        assert_eq!(
+            merged,
+            [(pending(1, Some(7), 5), 2), (pending(2, Some(7), 1), 1)]
+        );
+
+        let broken = vec![Ok(pending(1, None, 0)), Err(SpillError("torn".into()))].into_iter();
+        let mut merged = merge(vec![run(&[(1, 3), (2, 1)]), broken]);
+        assert_eq!(merged.next(), Some((Ok(pending(1, Some(7), 3)), 1)));
+        assert_eq!(merged.next().unwrap().0, Err(SpillError("torn".into())));
+    }
+}

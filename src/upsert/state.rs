@@ -427,4 +427,26 @@ mod tests {
         assert!(!state.replace(1, &key, &one, &two).unwrap(), "`one` is not the live value");
         assert_eq!(contents(&state), BTreeMap::from([(key, two)]));
     }
+
+    /// Looking up many keys at once finds what looking up each does, also where hashes collide.
+    #[test]
+    fn many_look_ups_are_many_times_one() {
+        let mut state = State::<Encoded, Encoded>::default();
+        let keys: Vec<_> = (0..5000u64)
+            .map(|n| (n / 7, bytes(&format!("key {n}"))))
+            .collect();
+        for (hash, key) in keys.iter().step_by(3) {
+            state.apply(*hash, key, key, 1).unwrap();
+        }
+        let mut found = Vec::new();
+        state.find_all(keys.iter().map(|(hash, key)| (*hash, key)), &mut found);
+        assert_eq!(found.len(), keys.len());
+        for ((at, (hash, key)), slot) in keys.iter().enumerate().zip(found) {
+            assert_eq!(slot, state.find(*hash, key));
+            assert_eq!(
+                slot.map(|slot| state.get(slot).0),
+                (at % 3 == 0).then(|| key.clone())
+            );
+        }
+    }
 }

@@ -21,6 +21,10 @@ use timely::worker::Worker;
 pub type Update<D> = (D, u64, isize);
 pub type Timed<K, V> = (Command<K, V, u8>, u64);
 
+type Commands<L> = InputHandleVec<u64, Timed<<L as Layout>::K, <L as Layout>::V>>;
+type Feedback<L> = InputSession<u64, (<L as Layout>::K, <L as Layout>::V), isize>;
+pub type Updates<L> = Vec<Update<(<L as Layout>::K, <L as Layout>::V)>>;
+
 /// Types that the tests run on.
 pub trait Layout: 'static {
     type K: ExchangeData + Hashable + Kept<Self::V>;
@@ -109,10 +113,10 @@ pub struct Rig<L: Layout> {
     worker: Worker,
     others: Vec<(Sender<()>, Receiver<()>)>,
     random: Random,
-    pub commands: Option<InputHandleVec<u64, Timed<L::K, L::V>>>,
-    pub feedback: Option<InputSession<u64, (L::K, L::V), isize>>,
+    pub commands: Option<Commands<L>>,
+    pub feedback: Option<Feedback<L>>,
     pub probe: ProbeHandle<u64>,
-    pub emitted: Rc<RefCell<Vec<Update<(L::K, L::V)>>>>,
+    pub emitted: Rc<RefCell<Updates<L>>>,
     /// Of all workers.
     pub errors: Arc<Mutex<Vec<Error>>>,
     pub stats: UpsertStats,
@@ -132,14 +136,16 @@ impl<L: Layout> Rig<L> {
                 Random(time * 256 + u64::from(*command.order())).next()
             });
             let upserted = spread.upsert(fed_back, config);
-            let into: Rc<RefCell<Vec<_>>> = Rc::clone(&emitted);
+            let into: Rc<RefCell<Updates<L>>> = Rc::clone(&emitted);
             let failures = Arc::clone(&errors);
             let updates = upserted.updates.inner.exchange(|_| 0);
             let updates = updates.inspect(move |update: &Update<(L::K, L::V)>| {
                 into.borrow_mut().push(update.clone())
             });
             let (probe, _) = updates.probe();
-            upserted.errors.inspect(move |error| failures.lock().unwrap().push(error.clone()));
+            upserted
+                .errors
+                .inspect(move |error| failures.lock().unwrap().push(error.clone()));
             (input, probe, upserted.stats)
         });
         Rig {
@@ -188,7 +194,11 @@ impl<L: Layout> Rig<L> {
                 rig.random = Random(seed);
                 let result = drive(&mut rig);
                 counts.lock().unwrap().add(&rig.stats);
-                drop((rig.commands.take(), rig.feedback.take(), std::mem::take(&mut rig.others)));
+                drop((
+                    rig.commands.take(),
+                    rig.feedback.take(),
+                    std::mem::take(&mut rig.others),
+                ));
                 drop_dataflows(worker);
                 return Some(result);
             }
@@ -265,7 +275,10 @@ impl<L: Layout> Rig<L> {
 
     /// Feeds back one update, whatever became of it.
     pub fn feed(&mut self, key: u8, value: u8, time: u64, diff: isize) {
-        self.feedback.as_mut().unwrap().update_at((L::key(key), L::value(value)), time, diff);
+        self.feedback
+            .as_mut()
+            .unwrap()
+            .update_at((L::key(key), L::value(value)), time, diff);
     }
 
     /// Says that the feedback is complete below this time.
@@ -275,14 +288,18 @@ impl<L: Layout> Rig<L> {
 
     /// The output frontier, `None` when empty.
     pub fn frontier(&self) -> Option<u64> {
-        self.probe.with_frontier(|frontier| frontier.first().copied())
+        self.probe
+            .with_frontier(|frontier| frontier.first().copied())
     }
 
     /// Commits all that was emitted below `upper`, and feeds it back.
     pub fn commit(&mut self, upper: u64) {
         let emitted = std::mem::take(&mut *self.emitted.borrow_mut());
         for (data, time, diff) in emitted {
-            assert!(time < upper, "an update at {time} is not to be committed below {upper}");
+            assert!(
+                time < upper,
+                "an update at {time} is not to be committed below {upper}"
+            );
             self.feedback.as_mut().unwrap().update_at(data, time, diff);
         }
         self.fed_below(upper);
@@ -299,7 +316,12 @@ impl Rig<Bytes> {
     /// Takes what was emitted as `(key, value, time, diff)`, sorted.
     pub fn taken(&self) -> Vec<(u8, u8, u64, isize)> {
         let plain = |((key, value), time, diff): Update<(Packed<u8>, Packed<Vec<u8>>)>| {
-            (key.unpack().unwrap(), value.unpack().unwrap()[0], time, diff)
+            (
+                key.unpack().unwrap(),
+                value.unpack().unwrap()[0],
+                time,
+                diff,
+            )
         };
         let mut taken: Vec<_> = self.take().into_iter().map(plain).collect();
         taken.sort_unstable();
