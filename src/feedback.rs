@@ -96,8 +96,18 @@ pub(crate) fn feedback<'scope>(
 
     builder.build(move |mut capabilities| {
         let mut capability = capabilities.pop();
+        // Where the collection ends, once the pipeline has ended.
+        let mut end = None;
         move |_| {
-            if status.phase() == Phase::Released {
+            let released = status.phase() == Phase::Released;
+            if released && status.has_ended() {
+                // Everything is committed, and maybe not yet read: until it is, the collection has
+                // not ended, or its reader would take a part for the whole.
+                end.get_or_insert_with(|| status.upper());
+            }
+            let whole = |time: u64| end.is_none_or(|end| end <= time);
+            let stopped = released && (end.is_none() || status.lifecycle().is_dropped());
+            if stopped || capability.as_ref().is_some_and(|held| released && whole(*held.time())) {
                 // The follower ends with the channel.
                 capability = None;
                 receiver.close();
@@ -116,6 +126,10 @@ pub(crate) fn feedback<'scope>(
                     Ok(Message::Complete(upper)) => {
                         held.downgrade(&upper);
                         status.set_hydrated();
+                        if end.is_some() {
+                            // It may be whole now.
+                            break;
+                        }
                     }
                     Ok(Message::Failed(error)) => status.fail(error),
                     Err(_) => return,

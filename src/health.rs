@@ -94,7 +94,7 @@ impl Health {
 
     /// Whether the input has ended and all of it is in the shard. False after a stop.
     pub fn has_ended(&self) -> bool {
-        self.0.0.ended.get()
+        self.0.has_ended()
     }
 }
 
@@ -168,6 +168,10 @@ impl Status {
     /// Says that the updates have ended, with everything committed.
     pub(crate) fn set_ended(&self) {
         self.0.ended.set(true);
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.0.ended.get()
     }
 
     /// Reports an error of an operator, the sink or the shard. The part that failed holds still.

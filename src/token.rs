@@ -27,6 +27,8 @@ pub(crate) struct Lifecycle(Rc<Shared>);
 #[derive(Default)]
 struct Shared {
     phase: Cell<Option<Phase>>,
+    /// The token is gone: nobody waits for this worker's part any more.
+    dropped: Cell<bool>,
     wake: RefCell<Vec<Activator>>,
 }
 
@@ -50,6 +52,11 @@ impl Lifecycle {
         }
     }
 
+    /// Whether this worker's own token was dropped.
+    pub(crate) fn is_dropped(&self) -> bool {
+        self.0.dropped.get()
+    }
+
     /// Wakes every operator that asked for it.
     pub(crate) fn wake_all(&self) {
         self.0.wake.borrow().iter().for_each(Activator::activate);
@@ -70,6 +77,9 @@ pub struct Token(pub(crate) Lifecycle);
 
 impl Drop for Token {
     fn drop(&mut self) {
+        self.0.0.dropped.set(true);
         self.0.advance(Phase::Stopping);
+        // After the end it is no change of phase, but the collection may wait for it.
+        self.0.wake_all();
     }
 }

@@ -8,11 +8,12 @@ use timely::container::CapacityContainerBuilder;
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::dataflow::{Scope, StreamVec};
-use tokio::sync::mpsc;
+use tokio::sync::oneshot::error::TryRecvError;
+use tokio::sync::{mpsc, oneshot};
 
-use super::{Event, Outlet, Source};
+use super::{Event, Outlet, Source, Wake};
 use crate::command::Command;
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::health::Status;
 use crate::io::Io;
 use crate::token::Phase;
@@ -43,15 +44,14 @@ where
     let mut output = OutputBuilder::<_, CapacityContainerBuilder<Vec<_>>>::from(output);
     let leads = scope.index() == 0;
     let (sender, mut receiver) = mpsc::channel(EVENTS_AHEAD);
-    let (ended, mut end) = tokio::sync::oneshot::channel::<Result<u64, Error>>();
+    let (ended, mut end) = oneshot::channel();
     if let Some(source) = leads.then(source).flatten() {
         let wake = scope.worker().sync_activator_for(address.to_vec());
         let outlet = Outlet { sender, wake: wake.clone() };
+        let ending = Ending { ended: Some(ended), wake };
         io.spawn(async move {
             let result = source.run(outlet).await;
-            // An error of either means that the worker is gone.
-            let _ = ended.send(result);
-            let _ = wake.activate();
+            ending.say(result);
         });
     }
 
@@ -90,6 +90,9 @@ where
                         match end.try_recv() {
                             Ok(Ok(time)) => ends_at = Some(time),
                             Ok(Err(error)) => status.fail_source(error),
+                            Err(TryRecvError::Closed) if ends_at.is_none() => {
+                                status.fail_source(gone());
+                            }
                             Err(_) => {}
                         }
                         let Some(time) = ends_at else { return };
@@ -108,4 +111,33 @@ where
         }
     });
     stream
+}
+
+/// How a source's task tells the operator that it is over, also when it panics or is dropped.
+struct Ending {
+    ended: Option<oneshot::Sender<Result<u64, Error>>>,
+    wake: Wake,
+}
+
+impl Ending {
+    fn say(mut self, result: Result<u64, Error>) {
+        if let Some(ended) = self.ended.take() {
+            // An error means that the operator is gone.
+            let _ = ended.send(result);
+        }
+    }
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        // First the channel, so that who is woken finds it closed.
+        self.ended = None;
+        let _ = self.wake.activate();
+    }
+}
+
+/// The error of a source that is over and has said neither `Ok` nor `Err`.
+fn gone() -> Error {
+    Error::new(ErrorKind::Unavailable, "the source panicked, or its task was dropped")
+        .hint("start again; what it had closed is committed")
 }
