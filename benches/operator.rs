@@ -28,16 +28,12 @@ fn rows(numbers: impl Iterator<Item = u64>, salt: u64) -> Vec<Row> {
     for number in numbers {
         packer.push_with(|buffer| buffer.extend_from_slice(&number.to_le_bytes()));
         packer.push_with(|buffer| {
-            let value = (number ^ salt)
-                .wrapping_mul(0x9E37_79B9_7F4A_7C15)
-                .to_le_bytes();
+            let value = (number ^ salt).wrapping_mul(0x9E37_79B9_7F4A_7C15).to_le_bytes();
             (0..8).for_each(|_| buffer.extend_from_slice(&value));
         });
     }
     let all: Vec<Encoded> = packer.finish().collect();
-    all.chunks_exact(2)
-        .map(|row| (row[0].clone(), row[1].clone()))
-        .collect()
+    all.chunks_exact(2).map(|row| (row[0].clone(), row[1].clone())).collect()
 }
 
 /// An operator, what goes in and what came out.
@@ -65,14 +61,7 @@ impl Loop {
             let (probe, _) = upserted.updates.inner.inspect_batch(take).probe();
             (input, probe)
         });
-        let mut all = Loop {
-            worker,
-            commands,
-            feedback,
-            emitted,
-            probe,
-            time: 0,
-        };
+        let mut all = Loop { worker, commands, feedback, emitted, probe, time: 0 };
         for row in rows(0..keys, 0) {
             all.feedback.update(row, 1);
         }
@@ -89,8 +78,7 @@ impl Loop {
     fn send(&mut self, rows: Vec<Row>) {
         let time = self.time;
         let put = |(key, value)| (Command::put(key, value, 0), time);
-        self.commands
-            .send_batch(&mut rows.into_iter().map(put).collect());
+        self.commands.send_batch(&mut rows.into_iter().map(put).collect());
     }
 
     fn drain(&mut self) {
@@ -171,9 +159,7 @@ fn operator(criterion: &mut Criterion) {
 fn hydration(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("hydration");
     group.throughput(Throughput::Elements(KEYS)).sample_size(10);
-    group.bench_function("100k keys", |bencher| {
-        bencher.iter(|| black_box(Loop::new(KEYS).time))
-    });
+    group.bench_function("100k keys", |bencher| bencher.iter(|| black_box(Loop::new(KEYS).time)));
     group.finish();
 }
 

@@ -12,9 +12,9 @@ mod rig;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use rig::{Bytes, Columns, Counts, Layout, Random, Rig, Timed, Updates, consolidated};
 use differential_upsert::{Command, UpsertConfig};
 use proptest::prelude::*;
+use rig::{Bytes, Columns, Counts, Layout, Random, Rig, Timed, Updates, consolidated};
 
 const KEYS: u8 = 5;
 const TIMES: u64 = 8;
@@ -60,10 +60,8 @@ fn lines() -> impl Strategy<Value = Vec<Line>> {
 }
 
 fn cases() -> impl Strategy<Value = Case> {
-    let bounds = (
-        prop_oneof![Just(1), Just(1 << 14)],
-        prop_oneof![Just(0), Just(300), Just(1 << 20)],
-    );
+    let bounds =
+        (prop_oneof![Just(1), Just(1 << 14)], prop_oneof![Just(0), Just(300), Just(1 << 20)]);
     (lines(), any::<u64>(), 1..=4usize, any::<bool>(), bounds).prop_map(
         |(lines, schedule, workers, rival, (drain_rows_max, stash_bytes_max))| Case {
             lines,
@@ -104,29 +102,16 @@ fn oracle<L: Layout>(lines: &[Line]) -> Vec<BTreeMap<L::K, L::V>> {
 fn difference<L: Layout>(contents: &[BTreeMap<L::K, L::V>], time: u64) -> Updates<L> {
     let nothing = BTreeMap::new();
     let after = &contents[time as usize];
-    let before = if time == 0 {
-        &nothing
-    } else {
-        &contents[time as usize - 1]
-    };
-    let gone = before
-        .iter()
-        .filter(|(key, value)| after.get(*key) != Some(*value));
-    let new = after
-        .iter()
-        .filter(|(key, value)| before.get(*key) != Some(*value));
+    let before = if time == 0 { &nothing } else { &contents[time as usize - 1] };
+    let gone = before.iter().filter(|(key, value)| after.get(*key) != Some(*value));
+    let new = after.iter().filter(|(key, value)| before.get(*key) != Some(*value));
     let own = |diff| move |(key, value): (&L::K, &L::V)| ((key.clone(), value.clone()), diff);
     let all = gone.map(own(-1)).chain(new.map(own(1)));
     all.map(|(data, diff)| (data, time, diff)).collect()
 }
 
 fn command<L: Layout>(line: &Line) -> Timed<L::K, L::V> {
-    let Line {
-        time,
-        key,
-        verb,
-        order,
-    } = *line;
+    let Line { time, key, verb, order } = *line;
     let command = match verb {
         Verb::Put(value) => Command::put(L::key(key), L::value(value), order),
         Verb::Delete => Command::delete(L::key(key), order),
@@ -163,12 +148,7 @@ impl<L: Layout> Shard<L> {
         self.raw.extend(rig.take());
         let upper = rig.frontier().unwrap_or(TIMES);
         let owed = |time: u64| self.upper <= time && time < upper;
-        let rows: Vec<_> = self
-            .raw
-            .iter()
-            .filter(|update| owed(update.1))
-            .cloned()
-            .collect();
+        let rows: Vec<_> = self.raw.iter().filter(|update| owed(update.1)).cloned().collect();
         self.on_the_way.extend(rows.iter().cloned());
         self.won.extend(rows);
         self.upper = self.upper.max(upper);
@@ -177,8 +157,7 @@ impl<L: Layout> Shard<L> {
     /// Commits times before the operator does.
     fn commit_by_rival(&mut self, upper: u64) {
         for time in self.upper..upper {
-            self.on_the_way
-                .extend(difference::<L>(&self.contents, time));
+            self.on_the_way.extend(difference::<L>(&self.contents, time));
             self.lost.insert(time);
         }
         self.upper = self.upper.max(upper);
@@ -190,10 +169,7 @@ impl<L: Layout> Shard<L> {
             return;
         }
         let time = self.fed_below + random.below((self.upper - self.fed_below) as usize) as u64;
-        let data = (
-            L::key(random.below(7) as u8),
-            L::value(random.below(7) as u8),
-        );
+        let data = (L::key(random.below(7) as u8), L::value(random.below(7) as u8));
         self.on_the_way.push((data.clone(), time, 1));
         self.on_the_way.push((data, time, -1));
     }
@@ -203,11 +179,7 @@ impl<L: Layout> Shard<L> {
         let feedback = rig.feedback.as_mut().unwrap();
         random.shuffle(&mut self.on_the_way);
         let all = random.one_in(3);
-        let keep = if all {
-            0
-        } else {
-            random.below(self.on_the_way.len() + 1)
-        };
+        let keep = if all { 0 } else { random.below(self.on_the_way.len() + 1) };
         for (data, time, diff) in self.on_the_way.drain(keep..) {
             feedback.update_at(data, time, diff);
         }
@@ -273,16 +245,8 @@ fn drive<L: Layout>(rig: &mut Rig<L>, case: &Case) -> Outcome<L> {
         if rig.frontier().is_none() && shard.fed_below == TIMES {
             rig.settle();
             shard.raw.extend(rig.take());
-            assert!(
-                rig.errors.lock().unwrap().is_empty(),
-                "{:?}",
-                rig.errors.lock().unwrap()
-            );
-            return Outcome {
-                raw: shard.raw,
-                won: shard.won,
-                lost: shard.lost,
-            };
+            assert!(rig.errors.lock().unwrap().is_empty(), "{:?}", rig.errors.lock().unwrap());
+            return Outcome { raw: shard.raw, won: shard.won, lost: shard.lost };
         }
     }
     panic!(
@@ -310,21 +274,13 @@ fn check<L: Layout>(case: Case) {
     for time in 0..TIMES {
         let least = consolidated(difference::<L>(&contents, time));
         let at = |updates: &Updates<L>| -> Updates<L> {
-            updates
-                .iter()
-                .filter(|update| update.1 == time)
-                .cloned()
-                .collect()
+            updates.iter().filter(|update| update.1 == time).cloned().collect()
         };
         let (emitted, committed) = (at(&raw), at(&won));
         let count = emitted.len();
         let emitted = consolidated(emitted);
         // As many rows as remain after consolidation: the raw stream has no repeats and no pairs.
-        assert_eq!(
-            emitted.len(),
-            count,
-            "time {time}: {count} rows for {emitted:?}"
-        );
+        assert_eq!(emitted.len(), count, "time {time}: {count} rows for {emitted:?}");
         for (update, diff) in &emitted {
             assert_eq!(
                 least.get(update),
@@ -345,17 +301,11 @@ fn check<L: Layout>(case: Case) {
 
 /// Every put and delete is counted in one place: superseded, unchanged, or in effect.
 fn check_counts<L: Ord, V: PartialEq>(case: &Case, contents: &[BTreeMap<L, V>], counts: Counts) {
-    let keyed = case
-        .lines
-        .iter()
-        .filter(|line| !matches!(line.verb, Verb::Reset));
+    let keyed = case.lines.iter().filter(|line| !matches!(line.verb, Verb::Reset));
     let keyed_by: BTreeSet<_> = keyed.clone().map(|line| (line.time, line.key)).collect();
     let superseded = counts.superseded as usize;
     assert_eq!(counts.below, 0, "{counts:?}");
-    assert!(
-        superseded + keyed_by.len() >= keyed.clone().count(),
-        "{counts:?}"
-    );
+    assert!(superseded + keyed_by.len() >= keyed.clone().count(), "{counts:?}");
     if keyed.clone().count() == case.lines.len() {
         let changed = (0..TIMES as usize).map(|time| {
             let before = (time > 0).then(|| &contents[time - 1]);
@@ -363,18 +313,13 @@ fn check_counts<L: Ord, V: PartialEq>(case: &Case, contents: &[BTreeMap<L, V>], 
             let new = after
                 .iter()
                 .filter(|(key, value)| before.and_then(|before| before.get(*key)) != Some(*value));
-            let gone = before.map_or(0, |b| {
-                b.keys().filter(|key| !after.contains_key(*key)).count()
-            });
+            let gone =
+                before.map_or(0, |b| b.keys().filter(|key| !after.contains_key(*key)).count());
             new.count() + gone
         });
         let (changed, total) = (changed.sum::<usize>(), case.lines.len());
         assert_eq!(superseded, total - keyed_by.len(), "{counts:?}");
-        assert_eq!(
-            counts.unchanged as usize,
-            keyed_by.len() - changed,
-            "{counts:?}"
-        );
+        assert_eq!(counts.unchanged as usize, keyed_by.len() - changed, "{counts:?}");
     }
 }
 

@@ -10,8 +10,8 @@ mod rig;
 
 use std::collections::BTreeMap;
 
-use rig::{Bytes, Layout, Random, Rig, consolidated};
 use differential_upsert::{Command, UpsertConfig};
+use rig::{Bytes, Layout, Random, Rig, consolidated};
 
 const TIMES: u64 = 6;
 
@@ -22,12 +22,7 @@ fn feed(random: &mut Random) -> Vec<Line> {
     let line = |random: &mut Random| {
         let key = (!random.one_in(200)).then(|| random.below(40) as u8);
         let value = (!random.one_in(4)).then(|| random.below(200) as u8);
-        (
-            random.below(TIMES as usize) as u64,
-            key,
-            value,
-            random.below(250) as u8,
-        )
+        (random.below(TIMES as usize) as u64, key, value, random.below(250) as u8)
     };
     (0..3000).map(|_| line(random)).collect()
 }
@@ -36,9 +31,8 @@ fn oracle(lines: &[Line], upto: u64) -> BTreeMap<u8, Vec<u8>> {
     let mut now = BTreeMap::new();
     for time in 0..=upto {
         for key in 0..40 {
-            let ours = lines
-                .iter()
-                .filter(|line| line.0 == time && line.1.is_none_or(|k| k == key));
+            let ours =
+                lines.iter().filter(|line| line.0 == time && line.1.is_none_or(|k| k == key));
             let best = ours.map(|(_, k, value, order)| {
                 (*order, value.filter(|_| k.is_some()).map(Bytes::value))
             });
@@ -54,10 +48,7 @@ fn oracle(lines: &[Line], upto: u64) -> BTreeMap<u8, Vec<u8>> {
 
 /// Runs the feed, in batches; returns the contents after each time, and the counts.
 fn run(lines: &[Line], stash_bytes_max: usize) -> (Vec<BTreeMap<u8, Vec<u8>>>, [u64; 3]) {
-    let config = UpsertConfig {
-        stash_bytes_max,
-        ..UpsertConfig::default()
-    };
+    let config = UpsertConfig { stash_bytes_max, ..UpsertConfig::default() };
     let mut rig = Rig::<Bytes>::alone(config);
     for batch in lines.chunks(70) {
         for (time, key, value, order) in batch {
@@ -72,10 +63,7 @@ fn run(lines: &[Line], stash_bytes_max: usize) -> (Vec<BTreeMap<u8, Vec<u8>>>, [
         }
         rig.settle();
         let bytes = rig.stats.stash_bytes();
-        assert!(
-            bytes <= stash_bytes_max,
-            "{bytes} bytes in memory, {stash_bytes_max} allowed"
-        );
+        assert!(bytes <= stash_bytes_max, "{bytes} bytes in memory, {stash_bytes_max} allowed");
     }
     rig.commands = None;
     let (mut contents, mut now) = (Vec::new(), BTreeMap::new());
@@ -84,11 +72,7 @@ fn run(lines: &[Line], stash_bytes_max: usize) -> (Vec<BTreeMap<u8, Vec<u8>>>, [
         let next = (time + 1 < TIMES).then_some(time + 1);
         assert_eq!(rig.frontier(), next, "{:?}", rig.errors.lock().unwrap());
         let raw = rig.emitted.borrow().clone();
-        assert_eq!(
-            consolidated(raw.clone()).len(),
-            raw.len(),
-            "time {time} is not minimal"
-        );
+        assert_eq!(consolidated(raw.clone()).len(), raw.len(), "time {time} is not minimal");
         // Retractions first, to fold them.
         let mut sorted = raw;
         sorted.sort_unstable_by_key(|(_, _, diff)| *diff);
@@ -104,17 +88,12 @@ fn run(lines: &[Line], stash_bytes_max: usize) -> (Vec<BTreeMap<u8, Vec<u8>>>, [
         rig.commit(time + 1);
     }
     let stats = &rig.stats;
-    (
-        contents,
-        [stats.below(), stats.superseded(), stats.unchanged()],
-    )
+    (contents, [stats.below(), stats.superseded(), stats.unchanged()])
 }
 
 #[test]
 fn spilled_commands_take_the_same_effect() {
-    let given = std::env::var("SPILL_SEED")
-        .ok()
-        .and_then(|seed| seed.parse().ok());
+    let given = std::env::var("SPILL_SEED").ok().and_then(|seed| seed.parse().ok());
     for seed in given.map_or(0..8, |seed: u64| seed..seed + 1) {
         eprintln!("SPILL_SEED={seed}");
         let lines = feed(&mut Random(seed));
@@ -132,10 +111,7 @@ fn spilled_commands_take_the_same_effect() {
 /// Times that another writer persists are shed from disk as from memory, and counted.
 #[test]
 fn spilled_times_are_shed() {
-    let config = UpsertConfig {
-        stash_bytes_max: 0,
-        ..UpsertConfig::default()
-    };
+    let config = UpsertConfig { stash_bytes_max: 0, ..UpsertConfig::default() };
     let mut rig = Rig::<Bytes>::alone(config);
     for time in 0..10 {
         for key in 0..20 {
@@ -153,9 +129,6 @@ fn spilled_times_are_shed() {
     assert_eq!((rig.take(), rig.frontier()), (vec![], Some(10)));
     // The last time is unchanged, the nine others are below; superseded ones went before.
     let stats = &rig.stats;
-    assert_eq!(
-        (stats.below(), stats.superseded(), stats.unchanged()),
-        (180, 200, 20)
-    );
+    assert_eq!((stats.below(), stats.superseded(), stats.unchanged()), (180, 200, 20));
     assert_eq!(stats.stash_bytes(), 0);
 }

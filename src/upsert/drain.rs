@@ -213,9 +213,7 @@ mod tests {
     fn state(rows: &[(u64, &str)]) -> State<u64, String> {
         let mut state = State::default();
         for (key, value) in rows {
-            state
-                .apply(key.hashed(), key, &value.to_string(), 1)
-                .unwrap();
+            state.apply(key.hashed(), key, &value.to_string(), 1).unwrap();
         }
         state
     }
@@ -231,15 +229,7 @@ mod tests {
             order: *order,
         };
         let commands = commands.iter().map(pending).collect();
-        Drain::new(
-            5,
-            Sealed {
-                commands,
-                runs: Vec::new(),
-                reset,
-            },
-            None,
-        )
+        Drain::new(5, Sealed { commands, runs: Vec::new(), reset }, None)
     }
 
     /// Steps to the end, at most `rows_max` at a time.
@@ -271,63 +261,30 @@ mod tests {
         ];
         let (rows, drained) = run(drain(None, &commands), &state, 100);
         let row = |key, value: &str, diff| ((key, value.to_string()), 5, diff);
-        assert_eq!(
-            rows,
-            [
-                row(1, "a", -1),
-                row(1, "x", 1),
-                row(3, "c", -1),
-                row(5, "y", 1)
-            ]
-        );
-        assert_eq!(
-            drained,
-            Drained {
-                superseded: 0,
-                unchanged: 2,
-                work: 5
-            }
-        );
+        assert_eq!(rows, [row(1, "a", -1), row(1, "x", 1), row(3, "c", -1), row(5, "y", 1)]);
+        assert_eq!(drained, Drained { superseded: 0, unchanged: 2, work: 5 });
     }
 
     #[test]
     fn a_reset_sweeps_what_no_surviving_command_has_touched() {
         let state = state(&[(1, "a"), (2, "b"), (3, "c"), (4, "d")]);
         // Later, equal and earlier orders; the last also for a delete.
-        let commands = [
-            (1, Some("a"), 9),
-            (2, Some("z"), 5),
-            (3, Some("c"), 4),
-            (4, None, 5),
-        ];
+        let commands = [(1, Some("a"), 9), (2, Some("z"), 5), (3, Some("c"), 4), (4, None, 5)];
         for rows_max in [1, 100] {
             let (mut rows, drained) = run(drain(Some(5), &commands), &state, rows_max);
             rows.sort();
             let row = |key, value: &str, diff| ((key, value.to_string()), 5, diff);
-            assert_eq!(
-                rows,
-                [
-                    row(2, "b", -1),
-                    row(2, "z", 1),
-                    row(3, "c", -1),
-                    row(4, "d", -1)
-                ]
-            );
+            assert_eq!(rows, [row(2, "b", -1), row(2, "z", 1), row(3, "c", -1), row(4, "d", -1)]);
             assert_eq!((drained.superseded, drained.unchanged), (2, 1));
         }
     }
 
     #[test]
     fn what_is_not_drained_is_counted() {
-        let commands: Vec<_> = (0..WINDOW as u64 * 2)
-            .map(|key| (key, Some("v"), 0))
-            .collect();
+        let commands: Vec<_> = (0..WINDOW as u64 * 2).map(|key| (key, Some("v"), 0)).collect();
         let mut drain = drain(None, &commands);
         let (mut out, mut drained) = (Vec::new(), Drained::default());
-        assert_eq!(
-            drain.step(&state(&[]), 1, &mut out, &mut drained),
-            Ok(false)
-        );
+        assert_eq!(drain.step(&state(&[]), 1, &mut out, &mut drained), Ok(false));
         assert_eq!(out.len() + drain.remaining() as usize, commands.len());
     }
 }

@@ -333,10 +333,7 @@ mod tests {
             }
             chunk.gather(*place, &mut gather);
             let copied = copy.push_row(&chunk, *place).unwrap();
-            assert_eq!(
-                (copy.get(copied), copy.hash(copied)),
-                (chunk.get(*place), hash as u32)
-            );
+            assert_eq!((copy.get(copied), copy.hash(copied)), (chunk.get(*place), hash as u32));
         }
         assert_eq!(chunk.next(walked), None);
         let values: Vec<_> = rows.iter().map(|(_, value)| value.clone()).collect();
@@ -347,13 +344,8 @@ mod tests {
     #[test]
     fn both_layouts_keep_rows() {
         let texts = ["", "a", "ab", "a longer one, over eight bytes", "a\0b"];
-        let all = texts
-            .iter()
-            .flat_map(|key| texts.iter().map(move |value| (*key, *value)));
-        let packed: Vec<_> = all
-            .clone()
-            .map(|(key, value)| (bytes(key), bytes(value)))
-            .collect();
+        let all = texts.iter().flat_map(|key| texts.iter().map(move |value| (*key, *value)));
+        let packed: Vec<_> = all.clone().map(|(key, value)| (bytes(key), bytes(value))).collect();
         keeps_rows::<_, _, ByteRows>(&packed);
         let owned = |(key, value): (&str, &str)| (key.to_string(), (7u64, value.to_string()));
         let owned: Vec<_> = all.map(owned).collect();
@@ -367,9 +359,7 @@ mod tests {
         let first = chunk.push(1, &key, &old).unwrap();
         let second = chunk.push(2, &key, &long).unwrap();
         assert!(Rows::<Encoded, Encoded>::overwrite(&mut chunk, first, &new));
-        assert!(!Rows::<Encoded, Encoded>::overwrite(
-            &mut chunk, first, &long
-        ));
+        assert!(!Rows::<Encoded, Encoded>::overwrite(&mut chunk, first, &long));
         assert_eq!(chunk.get(first), (key.clone(), new));
         assert_eq!(chunk.get(second), (key, long));
     }

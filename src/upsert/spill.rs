@@ -201,32 +201,17 @@ mod tests {
 
     fn commands(count: u64, bytes: usize) -> Vec<Pending<u64, Vec<u8>, u8>> {
         let value = |key: u64| (!key.is_multiple_of(3)).then(|| vec![key as u8; bytes]);
-        (0..count)
-            .map(|key| Pending {
-                hash: key,
-                key,
-                value: value(key),
-                order: 9,
-            })
-            .collect()
+        (0..count).map(|key| Pending { hash: key, key, value: value(key), order: 9 }).collect()
     }
 
     /// Runs that are read side by side, with rows over the ends of blocks.
     #[test]
     fn runs_come_back_as_they_were() {
         let shared = Rc::new(RefCell::new(SpillFile::default()));
-        let written = [
-            commands(0, 0),
-            commands(2000, 700),
-            commands(3, BLOCK * 2),
-            commands(1, 1),
-        ];
-        let runs = written
-            .each_ref()
-            .map(|all| Run::write(&mut *shared.borrow_mut(), all).unwrap());
-        let mut readers = runs
-            .each_ref()
-            .map(|run| run.reader::<u64, Vec<u8>, u8>(shared.clone()));
+        let written = [commands(0, 0), commands(2000, 700), commands(3, BLOCK * 2), commands(1, 1)];
+        let runs =
+            written.each_ref().map(|all| Run::write(&mut *shared.borrow_mut(), all).unwrap());
+        let mut readers = runs.each_ref().map(|run| run.reader::<u64, Vec<u8>, u8>(shared.clone()));
         let mut read: [Vec<_>; 4] = Default::default();
         while let Some(at) = (0..4).find(|at| read[*at].len() < written[*at].len()) {
             for (reader, into) in readers[at..].iter_mut().zip(&mut read[at..]) {
@@ -239,10 +224,7 @@ mod tests {
             assert!(shared.borrow().file.is_some());
             shared.borrow_mut().forget(run);
         }
-        assert!(
-            shared.borrow().file.is_none(),
-            "the file goes with its last run"
-        );
+        assert!(shared.borrow().file.is_none(), "the file goes with its last run");
     }
 
     /// A run that cannot be read is an error once, then the end: never fewer rows without a word.

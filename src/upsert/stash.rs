@@ -285,41 +285,25 @@ mod tests {
 
     fn pending(key: u32, value: Option<u32>, order: u8) -> Pending<u32, u32, u8> {
         // Keys 1 and 11 have the same hash.
-        Pending {
-            hash: u64::from(key % 10),
-            key,
-            value,
-            order,
-        }
+        Pending { hash: u64::from(key % 10), key, value, order }
     }
 
     fn plain(commands: &[Pending<u32, u32, u8>]) -> Vec<(u32, Option<u32>)> {
-        commands
-            .iter()
-            .map(|command| (command.key, command.value))
-            .collect()
+        commands.iter().map(|command| (command.key, command.value)).collect()
     }
 
     #[test]
     fn seals_the_least_time_with_the_latest_per_key() {
         let mut stash = stash(usize::MAX);
         stash.push(7, pending(1, Some(1), 0));
-        for (key, value, order) in [
-            (1, Some(5), 1),
-            (11, Some(6), 0),
-            (1, None, 2),
-            (2, None, 0),
-        ] {
+        for (key, value, order) in [(1, Some(5), 1), (11, Some(6), 0), (1, None, 2), (2, None, 0)] {
             stash.push(3, pending(key, value, order));
         }
         stash.reset(3, 4);
         stash.reset(3, 2);
         let (time, sealed, superseded) = stash.seal().unwrap();
         assert_eq!((time, superseded, sealed.reset), (3, 1, Some(4)));
-        assert_eq!(
-            plain(&sealed.commands),
-            [(1, None), (11, Some(6)), (2, None)]
-        );
+        assert_eq!(plain(&sealed.commands), [(1, None), (11, Some(6)), (2, None)]);
         assert_eq!(stash.first_time(), Some(&7));
         stash.seal().unwrap();
         assert_eq!((stash.seal().is_none(), stash.bytes()), (true, 0));
@@ -344,10 +328,7 @@ mod tests {
             assert!(stash.bytes() <= FOLD_MIN * size_of::<Pending<u32, u32, u8>>());
         }
         let (_, sealed, rest) = stash.seal().unwrap();
-        assert_eq!(
-            (sealed.commands.len() as u64 + superseded + rest),
-            FOLD_MIN as u64 * 20
-        );
+        assert_eq!((sealed.commands.len() as u64 + superseded + rest), FOLD_MIN as u64 * 20);
         assert_eq!(sealed.commands.len(), 10);
     }
 
@@ -393,21 +374,12 @@ mod tests {
     #[test]
     fn merging_runs_keeps_the_latest_and_reports_what_is_unreadable_first() {
         let run = |commands: &[(u32, u8)]| -> std::vec::IntoIter<Result<_, SpillError>> {
-            let all = commands
-                .iter()
-                .map(|(key, order)| Ok(pending(*key, Some(7), *order)));
+            let all = commands.iter().map(|(key, order)| Ok(pending(*key, Some(7), *order)));
             all.collect::<Vec<_>>().into_iter()
         };
-        let merged = merge(vec![
-            run(&[(1, 3), (2, 1)]),
-            run(&[(1, 5), (2, 0)]),
-            run(&[(1, 4)]),
-        ]);
+        let merged = merge(vec![run(&[(1, 3), (2, 1)]), run(&[(1, 5), (2, 0)]), run(&[(1, 4)])]);
         let merged: Vec<_> = merged.map(|(kept, gone)| (kept.unwrap(), gone)).collect();
-        assert_eq!(
-            merged,
-            [(pending(1, Some(7), 5), 2), (pending(2, Some(7), 1), 1)]
-        );
+        assert_eq!(merged, [(pending(1, Some(7), 5), 2), (pending(2, Some(7), 1), 1)]);
 
         let broken = vec![Ok(pending(1, None, 0)), Err(SpillError("torn".into()))].into_iter();
         let mut merged = merge(vec![run(&[(1, 3), (2, 1)]), broken]);

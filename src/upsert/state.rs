@@ -432,9 +432,7 @@ mod tests {
     #[test]
     fn many_look_ups_are_many_times_one() {
         let mut state = State::<Encoded, Encoded>::default();
-        let keys: Vec<_> = (0..5000u64)
-            .map(|n| (n / 7, bytes(&format!("key {n}"))))
-            .collect();
+        let keys: Vec<_> = (0..5000u64).map(|n| (n / 7, bytes(&format!("key {n}")))).collect();
         for (hash, key) in keys.iter().step_by(3) {
             state.apply(*hash, key, key, 1).unwrap();
         }
@@ -443,10 +441,7 @@ mod tests {
         assert_eq!(found.len(), keys.len());
         for ((at, (hash, key)), slot) in keys.iter().enumerate().zip(found) {
             assert_eq!(slot, state.find(*hash, key));
-            assert_eq!(
-                slot.map(|slot| state.get(slot).0),
-                (at % 3 == 0).then(|| key.clone())
-            );
+            assert_eq!(slot.map(|slot| state.get(slot).0), (at % 3 == 0).then(|| key.clone()));
         }
     }
 }

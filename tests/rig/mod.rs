@@ -143,9 +143,7 @@ impl<L: Layout> Rig<L> {
                 into.borrow_mut().push(update.clone())
             });
             let (probe, _) = updates.probe();
-            upserted
-                .errors
-                .inspect(move |error| failures.lock().unwrap().push(error.clone()));
+            upserted.errors.inspect(move |error| failures.lock().unwrap().push(error.clone()));
             (input, probe, upserted.stats)
         });
         Rig {
@@ -194,11 +192,7 @@ impl<L: Layout> Rig<L> {
                 rig.random = Random(seed);
                 let result = drive(&mut rig);
                 counts.lock().unwrap().add(&rig.stats);
-                drop((
-                    rig.commands.take(),
-                    rig.feedback.take(),
-                    std::mem::take(&mut rig.others),
-                ));
+                drop((rig.commands.take(), rig.feedback.take(), std::mem::take(&mut rig.others)));
                 drop_dataflows(worker);
                 return Some(result);
             }
@@ -275,10 +269,7 @@ impl<L: Layout> Rig<L> {
 
     /// Feeds back one update, whatever became of it.
     pub fn feed(&mut self, key: u8, value: u8, time: u64, diff: isize) {
-        self.feedback
-            .as_mut()
-            .unwrap()
-            .update_at((L::key(key), L::value(value)), time, diff);
+        self.feedback.as_mut().unwrap().update_at((L::key(key), L::value(value)), time, diff);
     }
 
     /// Says that the feedback is complete below this time.
@@ -288,18 +279,14 @@ impl<L: Layout> Rig<L> {
 
     /// The output frontier, `None` when empty.
     pub fn frontier(&self) -> Option<u64> {
-        self.probe
-            .with_frontier(|frontier| frontier.first().copied())
+        self.probe.with_frontier(|frontier| frontier.first().copied())
     }
 
     /// Commits all that was emitted below `upper`, and feeds it back.
     pub fn commit(&mut self, upper: u64) {
         let emitted = std::mem::take(&mut *self.emitted.borrow_mut());
         for (data, time, diff) in emitted {
-            assert!(
-                time < upper,
-                "an update at {time} is not to be committed below {upper}"
-            );
+            assert!(time < upper, "an update at {time} is not to be committed below {upper}");
             self.feedback.as_mut().unwrap().update_at(data, time, diff);
         }
         self.fed_below(upper);
@@ -316,12 +303,7 @@ impl Rig<Bytes> {
     /// Takes what was emitted as `(key, value, time, diff)`, sorted.
     pub fn taken(&self) -> Vec<(u8, u8, u64, isize)> {
         let plain = |((key, value), time, diff): Update<(Packed<u8>, Packed<Vec<u8>>)>| {
-            (
-                key.unpack().unwrap(),
-                value.unpack().unwrap()[0],
-                time,
-                diff,
-            )
+            (key.unpack().unwrap(), value.unpack().unwrap()[0], time, diff)
         };
         let mut taken: Vec<_> = self.take().into_iter().map(plain).collect();
         taken.sort_unstable();
