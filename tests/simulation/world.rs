@@ -104,6 +104,10 @@ impl World {
         let failed = replica.has_failed();
         let Some(alive) = &mut replica.alive else { return };
         if alive.stopping && alive.is_done() {
+            if !alive.has_ended() {
+                let reports = alive.crew.reports();
+                assert!(reports.iter().all(|r| !r.ended), "a stop is no end: {reports:?}");
+            }
             self.faults.extend(replica.crash());
         } else if alive.stopping {
             replica.drop_inputs();
@@ -173,6 +177,8 @@ impl World {
     fn finish(&mut self) {
         self.observer.check();
         assert_eq!(self.observer.upper, self.feed.end, "the last time is not in the shard");
+        // Once more from nothing: what was there must still be there.
+        Observer::new(&self.root, Arc::clone(&self.feed)).check();
         for replica in &mut self.replicas {
             let name = replica.name;
             let Some(alive) = &mut replica.alive else { continue };
