@@ -6,15 +6,17 @@ use std::sync::Arc;
 use differential_upsert::ErrorKind;
 
 use crate::feed::{Feed, Row};
+use crate::observer::Rival;
 use crate::seat::Told;
 use crate::stage::{Stage, delete, memory, no_faults, put};
 
-/// Rows at times 0, 1 and 4, for several workers each.
+/// Rows at times 0, 1, 4 and 6, for several workers each.
 fn feed() -> Arc<Feed> {
     let mut rows: Vec<Row> = (0..8).map(|key| put(key, 1, 0, 0)).collect();
     rows.extend((0..8).map(|key| put(key, 2 + key % 2, 0, 1)));
     rows.extend((2..8).map(|key| put(key, 5, 0, 4)));
     rows.extend((0..2).map(|key| delete(key, 0, 4)));
+    rows.extend((0..8).map(|key| put(key, 6, 0, 6)));
     Arc::new(Feed::new(rows))
 }
 
@@ -95,13 +97,34 @@ fn a_source_that_ends_commits_its_last_time() {
 }
 
 #[test]
+fn a_collection_is_whole_even_if_all_was_there_before_the_start() {
+    let feed = feed();
+    for peers in [1, 2] {
+        for ticks in 0..10 {
+            let root = memory();
+            Rival::new(&root, Arc::clone(&feed)).append_to(feed.end);
+            let mut stage = Stage::open(&root, &feed, peers, false, no_faults());
+            (0..ticks).for_each(|n| stage.tick(n));
+            (0..peers).for_each(|worker| stage.end(worker));
+            // The workers are quick, and the store is slow.
+            (0..20 * peers).for_each(|n| stage.crew().step(n % peers));
+            stage.run();
+            stage.assert_ended(&feed);
+        }
+    }
+}
+
+#[test]
 fn a_source_that_fails_commits_what_it_has_closed_and_no_more() {
     let feed = feed();
     for peers in [1, 2] {
         for panics in [false, true] {
             let root = memory();
             let mut stage = Stage::open(&root, &feed, peers, true, no_faults());
-            stage.give(0, &feed.rows);
+            // Half of time 4 and all of time 6: both are open.
+            stage.give(0, &below(&feed, 4));
+            stage.give(0, &from(&feed, 4)[..4]);
+            stage.give(0, &from(&feed, 6));
             stage.close(0, 4);
             stage.tell(if panics { Told::Panic } else { Told::Fail });
             stage.run();
