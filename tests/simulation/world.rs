@@ -158,7 +158,11 @@ impl World {
             if whole {
                 self.replicas.iter_mut().for_each(Replica::feed_all);
             }
-            if (0..self.replicas.len()).fold(true, |calm, at| self.round(at, whole) && calm) {
+            let mut calm = true;
+            for at in 0..self.replicas.len() {
+                calm &= self.round(at, whole);
+            }
+            if calm {
                 if whole {
                     self.finish();
                 }
