@@ -174,7 +174,6 @@ impl Follower {
 
     /// Sends what is in the shard and what comes, until the operator is gone.
     async fn follow(&self) -> Result<(), Error> {
-        let mut changed = self.handle.changed();
         // The contents first, forwarded to the time before the upper.
         let mut upper = self.handle.state().upper;
         let mut as_of = upper.saturating_sub(1);
@@ -195,11 +194,16 @@ impl Follower {
                 return Ok(());
             }
             (from, as_of) = (upper, 0);
-            while self.handle.state().upper == from {
+            loop {
+                // Before the look, so that no change falls between the two.
+                let change = self.handle.next_change();
+                if self.handle.state().upper != from {
+                    break;
+                }
                 tokio::select! {
                     biased;
                     () = self.outlet.sender.closed() => return Ok(()),
-                    _ = changed.changed() => {}
+                    () = change => {}
                     () = self.poll.news.notified() => {
                         self.handle.refresh().await?;
                     }

@@ -5,7 +5,8 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use tokio::sync::{Mutex as AsyncMutex, watch};
+use tokio::sync::futures::Notified;
+use tokio::sync::{Mutex as AsyncMutex, Notify, watch};
 
 use super::cache::{Cache, PartId};
 use super::config::HandleConfig;
@@ -49,6 +50,8 @@ pub(super) struct Inner {
     stored: Mutex<Option<Schema>>,
     state: Mutex<Arc<State>>,
     changed: watch::Sender<u64>,
+    /// The same for our own followers: a watch wakes its receivers in a random order.
+    news: Notify,
 }
 
 impl Handle {
@@ -94,6 +97,7 @@ impl Handle {
                 stored: Mutex::new(stored),
                 state: Mutex::default(),
                 changed: watch::Sender::new(0),
+                news: Notify::new(),
                 root,
                 io,
                 config,
@@ -131,6 +135,12 @@ impl Handle {
     /// changed it returns.
     pub fn changed(&self) -> watch::Receiver<u64> {
         self.inner.changed.subscribe()
+    }
+
+    /// Waits for the next change of the state after this call. Waiters are woken in the order in
+    /// which they came, so that a simulation replays.
+    pub(crate) fn next_change(&self) -> Notified<'_> {
+        self.inner.news.notified()
     }
 
     /// Reads the log to its head and returns the state there. One get and one list when there is
@@ -259,6 +269,7 @@ impl Handle {
             *known = seqno.max(*known);
             newer
         });
+        self.inner.news.notify_waiters();
     }
 
     /// Keeps the inline parts of an entry: their readers need not fetch it again.

@@ -39,6 +39,13 @@ impl Feed {
         Feed { rows, end, history }
     }
 
+    /// Closes times past the last row.
+    pub fn extend_to(&mut self, end: u64) {
+        let last = self.history.last().cloned().unwrap_or_default();
+        self.history.resize(end as usize, last);
+        self.end = end;
+    }
+
     /// Few keys, few values, few orders: ties, rewrites and deletes of nothing all happen.
     pub fn random(random: &Random) -> Feed {
         let times = 2 + random.below(12);

@@ -5,11 +5,15 @@
 //! `SIM_SEEDS=n` runs so many.
 
 mod determinism;
+mod end;
 mod feed;
 mod observer;
+mod race_table;
 mod random;
 mod replica;
 mod seat;
+mod stage;
+mod stop;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -173,6 +173,11 @@ impl Rival {
         })
     }
 
+    /// Returns the shard's upper, whatever is in it.
+    pub fn upper(&self) -> u64 {
+        self.runtime.block_on(self.handle.refresh()).unwrap().upper
+    }
+
     /// Appends rows of the test's own making.
     pub fn append(&self, lower: u64, upper: u64, rows: &[(u64, u64, u64, isize)]) {
         let rows = rows.iter().map(|(key, value, time, diff)| row(*key, *value, *time, *diff));

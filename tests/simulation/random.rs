@@ -20,6 +20,11 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
+    /// Where the generator stands.
+    pub fn peek(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
     /// A number below `bound`.
     pub fn below(&self, bound: u64) -> u64 {
         self.next() % bound

@@ -261,6 +261,11 @@ impl Alive {
         self.paces.iter().map(closed).min().unwrap_or(0)
     }
 
+    /// Whether every input was ended cleanly, before any stop.
+    pub fn has_ended(&self) -> bool {
+        !self.failing && self.paces.iter().all(|pace| pace.ended)
+    }
+
     /// Runs the I/O a little.
     pub fn poll(&self, times: u64) {
         self.runtime.block_on(async {

@@ -263,6 +263,18 @@ impl Crew {
         });
     }
 
+    /// Has a worker's thread unwind, with all that it holds. Only one of several has a thread.
+    pub fn panic(&mut self, worker: usize) {
+        let Crew::Threads { turns, .. } = self else { panic!("a lone worker has no thread") };
+        let (alive, died) = mpsc::channel::<()>();
+        let order: Order = Box::new(move |_, _| {
+            let _alive = alive;
+            std::panic::resume_unwind(Box::new("told to"));
+        });
+        turns[worker].send(Some(order)).unwrap_or_else(|_| panic!("worker {worker} died before"));
+        died.recv().unwrap_err();
+    }
+
     /// Ends every worker where it stands, as a killed process does: nothing is stepped or released.
     pub fn crash(self) {
         match self {

@@ -39,7 +39,7 @@ impl World {
         let random = Random::new(seed);
         let root = Root::open("mem:", Access::Write).unwrap();
         let feed = Arc::new(Feed::random(&random));
-        let fault_one_in = random.pick(&[0, 0, 60, 15]);
+        let fault_one_in = random.pick(&[0, 0, 60, 15, 4]);
         let weather = Weather { fault_one_in, calm: Arc::new(AtomicBool::new(false)) };
         let count = random.pick(&[1, 2, 2, 3]);
         let replica = |name| Replica::new(name, &root, &feed, &random, &weather);
@@ -68,7 +68,29 @@ impl World {
         Outcome { objects: self.observer.objects(&self.root), next: self.random.next() }
     }
 
+    /// Prints where a run is, if `SIM_TRACE` is set: two runs of a seed differ from there.
+    fn trace(&mut self, what: &str) {
+        if std::env::var_os("SIM_TRACE").is_none() {
+            return;
+        }
+        let mut text = format!("{what} {:016x}", self.random.peek());
+        for replica in &mut self.replicas {
+            let Some(alive) = &mut replica.alive else {
+                text += " | down";
+                continue;
+            };
+            for report in alive.crew.reports() {
+                let (health, error) = (&report.health, report.error.is_some());
+                let (input, output, upper) = (health.input, health.output, health.upper);
+                text += &format!(" | {input} {output} {upper} {} {error}", report.stash_bytes);
+            }
+            text += &format!(" {}", alive.faults.operations());
+        }
+        eprintln!("{text}");
+    }
+
     fn step(&mut self) {
+        self.trace("step");
         let random = self.random.clone();
         let at = random.index(self.replicas.len());
         let replica = &mut self.replicas[at];
@@ -87,7 +109,7 @@ impl World {
             150..190 => replica.feed_some(),
             190..192 => self.faults.extend(replica.crash()),
             192 => replica.stop(),
-            193 if random.one_in(4) => replica.fail_source(),
+            193 => replica.fail_source(),
             194..196 => self.land(),
             196..198 => {
                 if let Some(rival) = &self.rival {
@@ -104,6 +126,10 @@ impl World {
         let failed = replica.has_failed();
         let Some(alive) = &mut replica.alive else { return };
         if alive.stopping && alive.is_done() {
+            if !alive.has_ended() {
+                let reports = alive.crew.reports();
+                assert!(reports.iter().all(|r| !r.ended), "a stop is no end: {reports:?}");
+            }
             self.faults.extend(replica.crash());
         } else if alive.stopping {
             replica.drop_inputs();
@@ -132,7 +158,11 @@ impl World {
             if whole {
                 self.replicas.iter_mut().for_each(Replica::feed_all);
             }
-            if (0..self.replicas.len()).fold(true, |calm, at| self.round(at, whole) && calm) {
+            let mut calm = true;
+            for at in 0..self.replicas.len() {
+                calm &= self.round(at, whole);
+            }
+            if calm {
                 if whole {
                     self.finish();
                 }
@@ -147,6 +177,7 @@ impl World {
 
     /// Moves a replica on. Returns whether it is where it should be.
     fn round(&mut self, at: usize, whole: bool) -> bool {
+        self.trace("round");
         self.mend(at);
         let (end, upper) = (self.feed.end, self.observer.upper);
         let replica = &mut self.replicas[at];
@@ -173,6 +204,8 @@ impl World {
     fn finish(&mut self) {
         self.observer.check();
         assert_eq!(self.observer.upper, self.feed.end, "the last time is not in the shard");
+        // Once more from nothing: what was there must still be there.
+        Observer::new(&self.root, Arc::clone(&self.feed)).check();
         for replica in &mut self.replicas {
             let name = replica.name;
             let Some(alive) = &mut replica.alive else { continue };
