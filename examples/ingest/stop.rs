@@ -62,43 +62,49 @@ impl Stop {
         }
     }
 
-    /// Sets the flag at the first SIGINT or SIGTERM. A second one ends the process at once, which
-    /// is safe at any moment.
+    /// Catches SIGINT and SIGTERM from now on, and returns what then sets the flag at the first
+    /// one. A second one ends the process at once, which is safe at any moment.
+    ///
+    /// Call it inside a runtime, and run what it returns on one.
     ///
     /// # Errors
     ///
     /// If the operating system does not let signals be handled.
     #[cfg(unix)]
-    pub async fn on_signals(self) -> std::io::Result<()> {
+    pub fn on_signals(self) -> std::io::Result<impl Future<Output = ()> + Send> {
         use tokio::signal::unix::{SignalKind, signal};
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
-        loop {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
+        Ok(async move {
+            loop {
+                tokio::select! {
+                    _ = interrupt.recv() => {}
+                    _ = terminate.recv() => {}
+                }
+                if self.interrupted() {
+                    std::process::exit(1);
+                }
+                self.interrupt();
             }
-            if self.interrupted() {
-                std::process::exit(1);
-            }
-            self.interrupt();
-        }
+        })
     }
 
     /// Sets the flag at the first Ctrl-C; a second one ends the process at once.
     #[cfg(not(unix))]
-    pub async fn on_signals(self) -> std::io::Result<()> {
-        loop {
-            tokio::signal::ctrl_c().await?;
-            if self.interrupted() {
-                std::process::exit(1);
+    pub fn on_signals(self) -> std::io::Result<impl Future<Output = ()> + Send> {
+        Ok(async move {
+            while tokio::signal::ctrl_c().await.is_ok() {
+                if self.interrupted() {
+                    std::process::exit(1);
+                }
+                self.interrupt();
             }
-            self.interrupt();
-        }
+        })
     }
 }
 
 /// What a run that was stopped ends with.
 pub fn stopped() -> Error {
-    Error::new(ErrorKind::Stopped, "interrupted").hint("rerun to continue")
+    Error::new(ErrorKind::Stopped, "interrupted, rerun to continue")
+        .hint("what is committed stays, and the same command goes on from there")
 }
