@@ -78,6 +78,15 @@ pub(crate) enum FeedName {
     Git(String),
 }
 
+impl std::fmt::Display for FeedName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            FeedName::Lines(path) => f.write_str(path),
+            FeedName::Git(path) => write!(f, "git:{path}"),
+        }
+    }
+}
+
 /// Where times come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum TimesFrom {

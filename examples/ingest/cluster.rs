@@ -2,8 +2,10 @@
 //! soon as another process is lost. It does not own what the workers do.
 
 use std::process::ExitCode;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use differential_upsert::pipeline::Watch;
 use differential_upsert::{Error, ErrorKind};
@@ -15,6 +17,10 @@ use crate::stop::Stop;
 
 /// The port of process 0 when there is no host file; process i has the i-th after it.
 const PORT: usize = 2101;
+
+/// How often to look whether the run is to stop, and how long the workers then have.
+const LOOK: Duration = Duration::from_millis(50);
+const GRACE: Duration = Duration::from_millis(600);
 
 /// Returns timely's configuration.
 ///
@@ -93,10 +99,12 @@ impl Report {
         *self.watch.lock().unwrap_or_else(PoisonError::into_inner) = Some(watch);
     }
 
-    /// Says how a worker ended. The first failure stays.
+    /// Says how a worker ended. The first failure stays, but for being stopped: that is what the
+    /// failure of one worker does to the others.
     pub fn ended(&self, result: Result<(), Error>) {
         let mut first = self.result.lock().unwrap_or_else(PoisonError::into_inner);
-        if first.is_ok() {
+        let says_why = |e: &Error| e.kind() != ErrorKind::Stopped;
+        if first.as_ref().map_or_else(|e| !says_why(e) && result.is_err(), |()| true) {
             *first = result;
         }
     }
@@ -125,30 +133,59 @@ pub fn execute(
         let result = result.map(|guards| guards.join().into_iter().for_each(drop));
         let _ = ends.send(result);
     });
-    let result = wait(&end).and_then(|()| {
+    let result = wait(&end, stop).and_then(|()| {
         let ended = report.result.lock().unwrap_or_else(PoisonError::into_inner);
         ended.clone()
     });
-    let result = result.map_err(|e| if stop.interrupted() { crate::stop::stopped() } else { e });
+    let result = result.map_err(|e| match e.kind() {
+        _ if stop.interrupted() => crate::stop::stopped(),
+        // Nobody here wanted it, and no worker here failed.
+        ErrorKind::Stopped => {
+            Error::new(ErrorKind::Unavailable, "another process of the cluster has stopped")
+                .hint("see what it says, then rerun all processes to continue")
+        }
+        _ => e,
+    });
     let watch = report.watch.lock().unwrap_or_else(PoisonError::into_inner).clone();
     Outcome { result, watch }
 }
 
-fn wait(end: &Receiver<Result<(), Error>>) -> Result<(), Error> {
-    end.recv().unwrap_or_else(|_| Err(Error::new(ErrorKind::Unavailable, "no worker answers")))
+/// Waits for the end of the workers, or of their time: some wait where nothing tells them to stop,
+/// for a process that has not come or for a store that does not answer. To leave them there is what
+/// a kill does, which is safe at any moment.
+fn wait(end: &Receiver<Result<(), Error>>, stop: &Stop) -> Result<(), Error> {
+    let mut told = None;
+    loop {
+        match end.recv_timeout(LOOK) {
+            Ok(result) => return result,
+            Err(RecvTimeoutError::Disconnected) => {
+                return Err(Error::new(ErrorKind::Unavailable, "no worker answers"));
+            }
+            Err(RecvTimeoutError::Timeout) if stop.interrupted() => {
+                if told.get_or_insert_with(Instant::now).elapsed() >= GRACE {
+                    return Err(crate::stop::stopped());
+                }
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+    }
 }
 
 /// Turns a panic of any thread into the end of the run.
 fn report_panics(ends: Sender<Result<(), Error>>) {
     let ends = Mutex::new(ends);
+    let is_lost = AtomicBool::new(false);
     let print = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         let payload = panic.payload();
         let text = payload.downcast_ref::<String>().map(String::as_str);
         let text = text.or_else(|| payload.downcast_ref::<&str>().copied());
         let what = text.unwrap_or("it does not say why").to_string();
-        let lost = what.starts_with("timely communication error");
+        // Once a process is lost, threads that depend on the one that noticed panic too, each
+        // with words of its own.
+        let lost = is_lost.load(Ordering::SeqCst) || what.starts_with("timely communication error");
         let error = if lost {
+            is_lost.store(true, Ordering::SeqCst);
             Error::new(
                 ErrorKind::Unavailable,
                 format!("another process of the cluster is lost: {what}"),

@@ -48,11 +48,11 @@ fn main() -> ExitCode {
     let (summary, result) = match Io::process() {
         Ok(io) => {
             let signals = stop.clone();
-            io.spawn(async move {
-                if let Err(e) = signals.on_signals().await {
-                    eprintln!("warning: signals end the process at once: {e}");
-                }
-            });
+            // Caught before anything is begun that a signal could interrupt.
+            match io.block_on(async { signals.on_signals() }) {
+                Ok(caught) => drop(io.spawn(caught)),
+                Err(e) => eprintln!("warning: signals end the process at once: {e}"),
+            }
             run::run(&args, config, &io, &stop)
         }
         Err(e) => (Default::default(), Err(e)),

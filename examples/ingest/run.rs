@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use differential_upsert::io::Io;
-use differential_upsert::shard::HandleConfig;
+use differential_upsert::shard::{Append, Appended, HandleConfig};
 use differential_upsert::store::{Access, Root};
-use differential_upsert::{Error, Pipeline, PipelineConfig, Shard, Totals};
+use differential_upsert::{Error, ErrorKind, Pipeline, PipelineConfig, Shard, Totals};
 use timely::worker::Worker;
 
 use crate::args::{Args, FeedName, TimesFrom};
@@ -45,7 +45,12 @@ pub(crate) fn run(
     summary.read = counts.read.load(Ordering::Relaxed);
     summary.below += counts.below.load(Ordering::Relaxed);
     summary.seconds = started.elapsed().as_secs_f64();
-    (summary, result)
+    // Every error says where and what to do, if only roughly.
+    let place = |e: Error| match e.kind() {
+        ErrorKind::Stopped => e.at(args.feed.to_string()),
+        _ => e.at(&args.shard).hint("rerun to continue"),
+    };
+    (summary, result.map_err(place))
 }
 
 /// Drives the feed through a pipeline, on all workers of this process.
@@ -60,6 +65,9 @@ fn drive(
     let root = Root::open(&args.shard, Access::Write)?;
     let limits = HandleConfig { history: args.history, ..HandleConfig::default() };
     let shard = io.block_on(JsonShard::open_with(root, io.clone(), limits))?;
+    if args.process == 0 {
+        io.block_on(change_history(args, &shard))?;
+    }
     let feed = feed(args, counts, stop, shard.upper());
     let outcome = cluster::execute(config, workers(args, feed, &shard, stop), stop);
     if let Some(watch) = &outcome.watch {
@@ -76,6 +84,28 @@ fn drive(
     let state = io.block_on(shard.handle().refresh()).unwrap_or_else(|_| shard.state());
     summary.upper = state.sealed_at.is_none().then_some(state.upper);
     result
+}
+
+/// Gives a shard that has a history the one that the command line asks for: a feed that brings
+/// nothing new appends nothing that could carry the change.
+async fn change_history(args: &Args, shard: &JsonShard) -> Result<(), Error> {
+    let Some(history) = args.history else { return Ok(()) };
+    loop {
+        let state = shard.state();
+        if state.seqno == 0 || state.history == history {
+            return Ok(());
+        }
+        if let Some(end) = state.sealed_at {
+            eprintln!("warning: the shard is sealed at {end}, and keeps its history");
+            return Ok(());
+        }
+        let (lower, upper) = (state.upper, state.upper);
+        let append = Append { lower, upper, history: Some(history), ..Append::default() };
+        // Lost: another writer has gone on, and the state known here with it.
+        if let Appended::Won { .. } = shard.handle().compare_and_append(append).await? {
+            return Ok(());
+        }
+    }
 }
 
 /// Returns what each worker does: build the pipeline, step it to its end, say how it went.

@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 
 /// A flag that all parts of a run share; cheap to clone. Once set it stays set.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Stop(Arc<Flags>);
+pub struct Stop(Arc<Flags>);
 
 #[derive(Debug, Default)]
 struct Flags {
@@ -20,29 +20,29 @@ struct Flags {
 
 impl Stop {
     /// Tells everyone to stop because the user wants it.
-    pub(crate) fn interrupt(&self) {
+    pub fn interrupt(&self) {
         self.0.interrupted.store(true, Ordering::SeqCst);
         self.0.changed.notify_waiters();
     }
 
     /// Tells everyone to stop because nobody takes what they produce.
-    pub(crate) fn abandon(&self) {
+    pub fn abandon(&self) {
         self.0.abandoned.store(true, Ordering::SeqCst);
         self.0.changed.notify_waiters();
     }
 
     /// Returns whether the user wanted it.
-    pub(crate) fn interrupted(&self) -> bool {
+    pub fn interrupted(&self) -> bool {
         self.0.interrupted.load(Ordering::SeqCst)
     }
 
     /// Returns whether to stop, for whatever reason.
-    pub(crate) fn is_set(&self) -> bool {
+    pub fn is_set(&self) -> bool {
         self.interrupted() || self.0.abandoned.load(Ordering::SeqCst)
     }
 
     /// Returns an error iff it is time to stop.
-    pub(crate) fn check(&self) -> Result<(), Error> {
+    pub fn check(&self) -> Result<(), Error> {
         if self.is_set() {
             return Err(stopped());
         }
@@ -50,7 +50,7 @@ impl Stop {
     }
 
     /// Waits until it is time to stop.
-    pub(crate) async fn wait(&self) {
+    pub async fn wait(&self) {
         loop {
             let mut changed = std::pin::pin!(self.0.changed.notified());
             // Listen first, look second: a change in between is then not missed.
@@ -62,43 +62,49 @@ impl Stop {
         }
     }
 
-    /// Sets the flag at the first SIGINT or SIGTERM. A second one ends the process at once, which
-    /// is safe at any moment.
+    /// Catches SIGINT and SIGTERM from now on, and returns what then sets the flag at the first
+    /// one. A second one ends the process at once, which is safe at any moment.
+    ///
+    /// Call it inside a runtime, and run what it returns on one.
     ///
     /// # Errors
     ///
     /// If the operating system does not let signals be handled.
     #[cfg(unix)]
-    pub(crate) async fn on_signals(self) -> std::io::Result<()> {
+    pub fn on_signals(self) -> std::io::Result<impl Future<Output = ()> + Send> {
         use tokio::signal::unix::{SignalKind, signal};
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
-        loop {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
+        Ok(async move {
+            loop {
+                tokio::select! {
+                    _ = interrupt.recv() => {}
+                    _ = terminate.recv() => {}
+                }
+                if self.interrupted() {
+                    std::process::exit(1);
+                }
+                self.interrupt();
             }
-            if self.interrupted() {
-                std::process::exit(1);
-            }
-            self.interrupt();
-        }
+        })
     }
 
     /// Sets the flag at the first Ctrl-C; a second one ends the process at once.
     #[cfg(not(unix))]
-    pub(crate) async fn on_signals(self) -> std::io::Result<()> {
-        loop {
-            tokio::signal::ctrl_c().await?;
-            if self.interrupted() {
-                std::process::exit(1);
+    pub fn on_signals(self) -> std::io::Result<impl Future<Output = ()> + Send> {
+        Ok(async move {
+            while tokio::signal::ctrl_c().await.is_ok() {
+                if self.interrupted() {
+                    std::process::exit(1);
+                }
+                self.interrupt();
             }
-            self.interrupt();
-        }
+        })
     }
 }
 
 /// What a run that was stopped ends with.
-pub(crate) fn stopped() -> Error {
-    Error::new(ErrorKind::Stopped, "interrupted").hint("rerun to continue")
+pub fn stopped() -> Error {
+    Error::new(ErrorKind::Stopped, "interrupted, rerun to continue")
+        .hint("what is committed stays, and the same command goes on from there")
 }

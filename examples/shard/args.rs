@@ -59,6 +59,19 @@ pub(crate) enum Command {
     },
 }
 
+impl Command {
+    /// Returns the shard it looks at.
+    pub fn url(&self) -> &str {
+        match self {
+            Command::Status { url, .. }
+            | Command::Snapshot { url, .. }
+            | Command::Tail { url, .. }
+            | Command::Verify { url }
+            | Command::Probe { url } => url,
+        }
+    }
+}
+
 impl Args {
     /// Parses arguments, the program's name first.
     ///

@@ -29,6 +29,8 @@ fn main() -> ExitCode {
         // Whoever reads our output has seen enough.
         Err(e) if is_broken_pipe(&e) => ExitCode::SUCCESS,
         Err(e) => {
+            // Every error says where and what to do, if only roughly.
+            let e = e.at(args.command.url()).hint("check the shard with `shard verify`");
             let spaced = |char: char| if char.is_control() { ' ' } else { char };
             eprintln!("error: {}", e.to_string().chars().map(spaced).collect::<String>());
             ExitCode::from(1)

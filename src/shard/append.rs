@@ -192,11 +192,18 @@ impl Handle {
             };
             // The same entry with the same token again: whichever attempt lands, it is ours.
             let Some(delay) = delays.next() else {
+                let why = trouble.as_ref().map_or("no answer settles it", Error::what);
                 let what = match in_doubt {
-                    true => Error::new(ErrorKind::Indeterminate, "an append may have happened")
-                        .hint("read the shard's upper, then decide"),
-                    false => Error::new(ErrorKind::Unavailable, "the store takes no entry")
-                        .hint("check the store and retry"),
+                    true => Error::new(
+                        ErrorKind::Indeterminate,
+                        format!("an append may have happened: {why}"),
+                    )
+                    .hint("read the shard's upper, then decide"),
+                    false => Error::new(
+                        ErrorKind::Unavailable,
+                        format!("the store takes no entry: {why}"),
+                    )
+                    .hint("check the store and retry"),
                 };
                 let what = what.at(inner.log.place(seqno));
                 return Err(match trouble {

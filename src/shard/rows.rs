@@ -88,7 +88,8 @@ impl Handle {
         // The key is ours alone, so the same put again is harmless whatever the first did.
         while let Err(e) = inner.blob.put(&part.key, bytes.clone()).await {
             let Some(delay) = delays.next() else {
-                return Err(Error::new(ErrorKind::Unavailable, "a part cannot be stored")
+                let what = format!("a part cannot be stored: {}", e.what());
+                return Err(Error::new(ErrorKind::Unavailable, what)
                     .at(inner.blob.place(&part.key))
                     .hint("check the store and retry")
                     .because(e));

@@ -50,6 +50,8 @@ fn append(file: &mut File, text: &str) {
     file.write_all(text.as_bytes()).expect("room for it");
 }
 
+const INTERRUPTED: &str = "interrupted, rerun to continue; what is committed stays, and the same command goes on from there";
+
 #[test]
 fn lines_come_when_they_are_whole_and_the_end_closes_nothing() {
     let directory = tempfile::tempdir().expect("a temporary directory");
@@ -67,7 +69,7 @@ fn lines_come_when_they_are_whole_and_the_end_closes_nothing() {
     append(&mut file, "{\"closed\":60}\n");
     following.expect(&["1=1@1#1", "<1", "2=2@50#2", "<50", "<60"]);
     following.stop.interrupt();
-    assert_eq!(following.end(), "interrupted; rerun to continue");
+    assert_eq!(following.end(), INTERRUPTED);
 }
 
 #[test]
@@ -115,5 +117,5 @@ fn a_throttled_feed_can_be_stopped_between_lines() {
     }
     stop.interrupt();
     let end = reading.join().expect("no panic");
-    assert_eq!(end.expect_err("stopped").to_string(), "interrupted; rerun to continue");
+    assert_eq!(end.expect_err("stopped").to_string(), INTERRUPTED);
 }
