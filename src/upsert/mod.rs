@@ -69,8 +69,10 @@ mod stats;
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use differential_dataflow::{ExchangeData, Hashable, VecCollection};
+use differential_dataflow::{AsCollection, ExchangeData, Hashable, VecCollection};
 use timely::dataflow::StreamVec;
+use timely::dataflow::channels::pact::Pipeline;
+use timely::dataflow::operators::generic::Operator;
 use timely::order::TotalOrder;
 use timely::progress::Timestamp;
 
@@ -199,6 +201,13 @@ where
         let mut around = Surroundings::alone();
         around.known = Known::new(config.resume_upper.clone());
         around.spill = Some(Rc::new(RefCell::new(SpillFile::default())));
-        upsert(self, feedback, config, around)
+        // An input handle right in front of an exchange can keep rows back when it is closed after a
+        // flush (timely 0.31): its flush does nothing where nothing is new. A stage in between sends.
+        let feedback = feedback.inner.unary(Pipeline, "UpsertFeedback", |_, _| {
+            |input, output| {
+                input.for_each(|time, rows| output.session(&time).give_container(rows));
+            }
+        });
+        upsert(self, feedback.as_collection(), config, around)
     }
 }
