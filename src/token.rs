@@ -70,7 +70,9 @@ impl Lifecycle {
 
 /// Stops a pipeline on this worker when dropped, and with it the pipeline on every worker.
 ///
-/// What has been committed stays; what has not is not, and the next run commits it.
+/// What has been committed stays; what has not is not, and the next run commits it. Once the input has
+/// ended and all of it is committed there is nothing left to stop but each worker's own reading of
+/// the collection; if that has failed, it holds until this worker's token is dropped.
 #[derive(Debug)]
 #[must_use = "dropping the token stops the pipeline"]
 pub struct Token(pub(crate) Lifecycle);

@@ -230,6 +230,16 @@ impl Replica {
         (0..alive.crew.peers()).for_each(|worker| alive.crew.drop_input(worker));
     }
 
+    /// Has every worker that has failed drop its own token too, as a program does that sees it.
+    pub fn drop_failed(&mut self) {
+        let Some(alive) = &mut self.alive else { return };
+        for worker in 0..alive.crew.peers() {
+            if alive.crew.report(worker).error.is_some() {
+                alive.crew.drop_token(worker);
+            }
+        }
+    }
+
     /// Checks that it has not failed for a reason that nobody gave it. Returns whether it has.
     pub fn has_failed(&mut self) -> bool {
         let Some(alive) = &mut self.alive else { return false };

@@ -133,6 +133,7 @@ impl World {
             self.faults.extend(replica.crash());
         } else if alive.stopping {
             replica.drop_inputs();
+            replica.drop_failed();
         } else if failed {
             match self.random.one_in(2) {
                 true => replica.stop(),
@@ -248,12 +249,13 @@ impl World {
                 let health = &report.health;
                 let pinned = if report.done {
                     "done".to_string()
+                } else if upper < closed.min(health.output) {
+                    // It has been emitted, and nobody appends it.
+                    format!("PINNED: shard upper {upper}")
                 } else if health.output < closed.min(health.input) {
                     format!("PINNED: output frontier {}", health.output)
                 } else if health.input < closed {
                     format!("PINNED: input frontier {}", health.input)
-                } else if upper < closed {
-                    format!("PINNED: shard upper {upper}")
                 } else {
                     "not pinned".to_string()
                 };
