@@ -1,7 +1,8 @@
 //! Compares the bare operator, and the whole durable loop on a local directory, with differential's
 //! in-memory `arrange_from_upsert`, side by side in one run.
 //!
-//! Workloads, as one closed loop: a time is handed over, its updates are drained, then the next.
+//! Workloads, as one closed loop: a time is handed over, its updates are drained, then the next
+//! (`--ahead N` lets N times be under way).
 //!
 //! * `w1`: uniform upserts over all keys; the first touch of a key inserts it.
 //! * `w2`: zipf(0.99), a tenth of the rows per time, after `w1` in the same process.
@@ -22,15 +23,17 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use differential_dataflow::input::InputSession;
 use differential_dataflow::operators::arrange::upsert::arrange_from_upsert;
 use differential_dataflow::trace::implementations::{ValBuilder, ValSpine};
-use differential_dataflow::{ExchangeData, Hashable};
+use differential_dataflow::{AsCollection, ExchangeData, Hashable};
 use differential_upsert::upsert::{Kept, UpsertStats};
 use differential_upsert::{
     Command, Encoded, Packer, PipelineConfig, Shard, Upsert, UpsertConfig, UpsertInto,
 };
+use timely::container::CapacityContainerBuilder;
 use timely::dataflow::InputHandleVec;
+use timely::dataflow::channels::pact::Pipeline;
+use timely::dataflow::operators::generic::Operator;
 use timely::dataflow::operators::{Input, Inspect, Probe};
 use timely::worker::Worker;
 
@@ -59,6 +62,9 @@ struct Args {
         default_value = "packed,columns,durable,differential,diff-arrays"
     )]
     peers: Vec<String>,
+    /// Times handed over and not yet waited for, to `durable` and `differential`.
+    #[arg(long, default_value_t = 0)]
+    ahead: u64,
     /// Where `durable` makes its shard, removed at the end [default: the system's].
     #[arg(long)]
     scratch: Option<std::path::PathBuf>,
@@ -315,12 +321,14 @@ struct Figure {
     state: Option<(usize, usize)>,
 }
 
-/// Runs every phase through `round`, which takes one time's rows to their end.
+/// Runs every phase through `round`, which hands over one time's rows and waits until the times
+/// below its second argument have come to their end.
 fn clock<R: Rows>(
     phases: &[Phase],
+    ahead: u64,
     sums: &Cell<Sums>,
     stats: Option<&UpsertStats>,
-    mut round: impl FnMut(u64, Vec<(R::K, Option<R::V>, u64)>),
+    mut round: impl FnMut(u64, u64, Vec<(R::K, Option<R::V>, u64)>),
 ) -> Vec<Figure> {
     let mut time = 0;
     let mut figures = Vec::new();
@@ -328,10 +336,12 @@ fn clock<R: Rows>(
         sums.set(Sums::default());
         let mut laps = Vec::with_capacity(times.len());
         let mut ran = 0;
+        let end = time + times.len() as u64;
         for records in times {
             let rows = R::rows(records);
+            let until = if time + 1 == end { end } else { (time + 1).saturating_sub(ahead) };
             let (start, from) = (Instant::now(), running());
-            round(time, rows);
+            round(time, until, rows);
             laps.push(start.elapsed());
             ran += running() - from;
             time += 1;
@@ -357,29 +367,34 @@ fn ours<R: Rows>(worker: &mut Worker, phases: &[Phase]) -> Vec<Figure>
 where
     R::K: Kept<R::V>,
 {
-    let mut feedback = InputSession::<u64, (R::K, R::V), isize>::new();
+    let mut feedback = InputHandleVec::<u64, ((R::K, R::V), u64, isize)>::new();
     let back = Rc::new(RefCell::new(Vec::<Vec<((R::K, R::V), u64, isize)>>::new()));
     let sums = Rc::new(Cell::new(Sums::default()));
     let (mut input, probe, stats) = worker.dataflow(|scope| {
         let mut input = InputHandleVec::<u64, (Command<R::K, R::V, u64>, u64)>::new();
         let commands = scope.input_from(&mut input);
-        let upserted = commands.upsert(feedback.to_collection(scope), UpsertConfig::default());
+        let fed_back = scope.input_from(&mut feedback).as_collection();
+        let upserted = commands.upsert(fed_back, UpsertConfig::default());
         let (sums, back) = (Rc::clone(&sums), Rc::clone(&back));
         let (probe, _) = upserted
             .updates
             .inner
-            .inspect_batch(move |_, rows| {
-                let mut now = sums.get();
-                for ((key, value), time, diff) in rows {
-                    now.add::<R>(key, value, *time, *diff);
+            .unary::<CapacityContainerBuilder<Vec<()>>, _, _, _>(Pipeline, "Commit", |_, _| {
+                move |input, _| {
+                    input.for_each(|_, rows| {
+                        let mut now = sums.get();
+                        for ((key, value), time, diff) in rows.iter() {
+                            now.add::<R>(key, value, *time, *diff);
+                        }
+                        sums.set(now);
+                        back.borrow_mut().push(std::mem::take(rows));
+                    });
                 }
-                sums.set(now);
-                back.borrow_mut().push(rows.to_vec());
             })
             .probe();
         (input, probe, upserted.stats)
     });
-    let figures = clock::<R>(phases, &sums, Some(&stats), |time, rows| {
+    let figures = clock::<R>(phases, 0, &sums, Some(&stats), |time, _, rows| {
         let command = |(key, value, order)| match value {
             Some(value) => (Command::Put { key, value, order }, time),
             None => (Command::Delete { key, order }, time),
@@ -387,11 +402,7 @@ where
         input.send_batch(&mut rows.into_iter().map(command).collect());
         input.advance_to(time + 1);
         worker.step_while(|| probe.less_than(&(time + 1)));
-        for rows in back.take() {
-            for (data, time, diff) in rows {
-                feedback.update_at(data, time, diff);
-            }
-        }
+        back.take().iter_mut().for_each(|rows| feedback.send_batch(rows));
         feedback.advance_to(time + 1);
         feedback.flush();
         worker.step();
@@ -401,8 +412,8 @@ where
     figures
 }
 
-/// The loop through a shard, every time committed and read back before the next is handed over.
-fn durable(worker: &mut Worker, phases: &[Phase], url: &str) -> Vec<Figure> {
+/// The loop through a shard: a time has come to its end when it is committed and read back.
+fn durable(worker: &mut Worker, phases: &[Phase], ahead: u64, url: &str) -> Vec<Figure> {
     let shard = Shard::<u64, Encoded>::open(url).expect("an empty shard");
     let sums = Rc::new(Cell::new(Sums::default()));
     let (mut input, probe, stats, token) = worker.dataflow(|scope| {
@@ -423,14 +434,14 @@ fn durable(worker: &mut Worker, phases: &[Phase], url: &str) -> Vec<Figure> {
             .probe();
         (input, probe, pipeline.stats, pipeline.token)
     });
-    let figures = clock::<Stored>(phases, &sums, Some(&stats), |time, rows| {
+    let figures = clock::<Stored>(phases, ahead, &sums, Some(&stats), |time, until, rows| {
         let command = |(key, value, order)| match value {
             Some(value) => (Command::Put { key, value, order }, time),
             None => (Command::Delete { key, order }, time),
         };
         input.send_batch(&mut rows.into_iter().map(command).collect());
         input.advance_to(time + 1);
-        while probe.less_than(&(time + 1)) {
+        while probe.less_than(&until) {
             worker.step_or_park(None);
         }
     });
@@ -442,7 +453,7 @@ fn durable(worker: &mut Worker, phases: &[Phase], url: &str) -> Vec<Figure> {
     figures
 }
 
-fn differential<R: Rows>(worker: &mut Worker, phases: &[Phase]) -> Vec<Figure> {
+fn differential<R: Rows>(worker: &mut Worker, phases: &[Phase], ahead: u64) -> Vec<Figure> {
     let sums = Rc::new(Cell::new(Sums::default()));
     let (mut input, probe, mut trace) = worker.dataflow(|scope| {
         let mut input = InputHandleVec::<u64, (R::K, Option<R::V>, u64)>::new();
@@ -466,7 +477,7 @@ fn differential<R: Rows>(worker: &mut Worker, phases: &[Phase]) -> Vec<Figure> {
             .probe();
         (input, probe, arranged.trace)
     });
-    let figures = clock::<R>(phases, &sums, None, |time, rows| {
+    let figures = clock::<R>(phases, ahead, &sums, None, |time, until, rows| {
         let mut latest = HashMap::with_capacity(rows.len());
         for (key, value, order) in rows {
             match latest.entry(key) {
@@ -487,7 +498,7 @@ fn differential<R: Rows>(worker: &mut Worker, phases: &[Phase]) -> Vec<Figure> {
         let frontier = timely::progress::Antichain::from_elem(time + 1);
         trace.set_logical_compaction(frontier.borrow());
         trace.set_physical_compaction(frontier.borrow());
-        worker.step_while(|| probe.less_than(&(time + 1)));
+        worker.step_while(|| probe.less_than(&until));
     });
     drop((input, trace));
     while worker.step() {}
@@ -506,18 +517,18 @@ fn main() {
         args.peers.iter().map(|peer| (peer.as_str(), Vec::new())).collect();
     for _ in 0..args.rounds {
         for (peer, rounds) in &mut all {
-            let (peer, phases) = (peer.to_string(), phases.clone());
+            let (peer, phases, ahead) = (peer.to_string(), phases.clone(), args.ahead);
             let scratch = args.scratch.clone().unwrap_or_else(std::env::temp_dir);
             rounds.push(timely::execute_directly(move |worker| match peer.as_str() {
                 "packed" => ours::<Packs>(worker, &phases),
                 "columns" => ours::<Plain>(worker, &phases),
                 "durable" => {
                     let directory = tempfile::tempdir_in(scratch).expect("a scratch directory");
-                    durable(worker, &phases, &directory.path().to_string_lossy())
+                    durable(worker, &phases, ahead, &directory.path().to_string_lossy())
                 }
-                "durable-mem" => durable(worker, &phases, "mem:"),
-                "differential" => differential::<Plain>(worker, &phases),
-                "diff-arrays" => differential::<Arrays>(worker, &phases),
+                "durable-mem" => durable(worker, &phases, ahead, "mem:"),
+                "differential" => differential::<Plain>(worker, &phases, ahead),
+                "diff-arrays" => differential::<Arrays>(worker, &phases, ahead),
                 other => panic!("no peer {other}"),
             }));
         }
