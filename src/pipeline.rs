@@ -46,7 +46,7 @@ pub struct PipelineConfig {
     /// temporary file. Default: 256 MiB.
     pub stash_bytes_max: usize,
     /// Bytes of commands read from a source ahead of the time that waits for its commit; past it
-    /// the source is held back. Default: 32 MiB.
+    /// the source is held back. Default: 8 MiB.
     pub ahead_bytes_max: usize,
     /// Bytes emitted and not yet durable, per worker; past it the operator waits. Default: 64 MiB.
     pub inflight_bytes_max: usize,
@@ -60,7 +60,7 @@ impl Default for PipelineConfig {
             poll: Duration::from_millis(20),
             history: None,
             stash_bytes_max: 256 << 20,
-            ahead_bytes_max: 32 << 20,
+            ahead_bytes_max: 8 << 20,
             inflight_bytes_max: 64 << 20,
             part_bytes_max: 8 << 20,
         }
