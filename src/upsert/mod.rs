@@ -57,6 +57,7 @@
 //! * One time per feedback round trip: what limits the rate of distinct times is the latency of the
 //!   loop, not the operator.
 
+mod around;
 mod classify;
 mod drain;
 mod operator;
@@ -76,8 +77,9 @@ use timely::dataflow::operators::generic::Operator;
 use timely::order::TotalOrder;
 use timely::progress::Timestamp;
 
+pub(crate) use around::{Inflight, Known, Surroundings};
 pub use classify::{Frontiers, Placement};
-pub(crate) use operator::{Inflight, Known, Surroundings, row_bytes, upsert};
+pub(crate) use operator::{row_bytes, upsert};
 pub use rows::{ByteRows, Kept, Rows, StackRows};
 pub(crate) use spill::SpillFile;
 pub use stats::UpsertStats;

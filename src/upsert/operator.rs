@@ -2,9 +2,6 @@
 //! All control flow is here and no policy; [`classify`](super::classify) decides what is eligible,
 //! [`drain`](super::drain) what it turns into.
 
-use std::cell::{Cell, RefCell};
-use std::rc::Rc;
-
 use differential_dataflow::{AsCollection, ExchangeData, Hashable, VecCollection};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::StreamVec;
@@ -15,104 +12,25 @@ use timely::dataflow::operators::generic::{Operator, OutputBuilder};
 use timely::order::TotalOrder;
 use timely::progress::Timestamp;
 use timely::progress::frontier::{Antichain, MutableAntichain};
-use timely::scheduling::Activator;
 
+use super::around::Surroundings;
 use super::classify::{Frontiers, Placement};
 use super::drain::{Drain, Drained};
 use super::rows::Kept;
-use super::spill::{SharedSpill, SpillError};
+use super::spill::SpillError;
 use super::stash::{Pending, Stash};
 use super::state::{Full, State};
 use super::stats::UpsertStats;
 use super::{UpsertConfig, Upserted};
 use crate::command::Command;
 use crate::error::{Error, ErrorKind};
-use crate::token::{Lifecycle, Phase};
+use crate::token::Phase;
 
 /// A command on its way to its worker: hash (or worker, for a reset), key, value, order, time.
 type Routed<K, V, O, T> = (u64, Option<K>, Option<V>, O, T);
 
 /// An update of the collection.
 type Update<K, V, T> = ((K, V), T, isize);
-
-/// What the pipeline around an operator lends it. The default is an operator that stands alone.
-pub(crate) struct Surroundings<T> {
-    /// The shard's upper as its log has it.
-    pub(crate) known: Known<T>,
-    /// Where the stash spills.
-    pub(crate) spill: Option<SharedSpill>,
-    /// How much may be emitted and not yet durable.
-    pub(crate) inflight: Inflight,
-    /// Whether to go on, hold or release.
-    pub(crate) lifecycle: Lifecycle,
-    /// Where the operator counts.
-    pub(crate) stats: UpsertStats,
-}
-
-impl<T: Timestamp> Surroundings<T> {
-    pub(crate) fn alone() -> Self {
-        Surroundings {
-            known: Known::new(T::minimum()),
-            spill: None,
-            inflight: Inflight::default(),
-            lifecycle: Lifecycle::default(),
-            stats: UpsertStats::default(),
-        }
-    }
-}
-
-/// The upper of the shard's log, shared by its reader and the operator of one worker.
-#[derive(Clone, Debug)]
-pub(crate) struct Known<T>(Rc<RefCell<Antichain<T>>>);
-
-impl<T: Timestamp> Known<T> {
-    pub(crate) fn new(upper: T) -> Self {
-        Known(Rc::new(RefCell::new(Antichain::from_elem(upper))))
-    }
-
-    /// Raises the upper. Who does so wakes the operator.
-    pub(crate) fn advance(&self, upper: T) {
-        let mut known = self.0.borrow_mut();
-        if known.less_than(&upper) {
-            *known = Antichain::from_elem(upper);
-        }
-    }
-}
-
-/// The bytes emitted by an operator and not yet durable, and their bound.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Inflight(Rc<InflightCells>);
-
-#[derive(Debug, Default)]
-struct InflightCells {
-    bytes: Cell<usize>,
-    bytes_max: Cell<Option<usize>>,
-    wake: RefCell<Option<Activator>>,
-}
-
-impl Inflight {
-    pub(crate) fn bounded(bytes_max: usize) -> Self {
-        let inflight = Inflight::default();
-        inflight.0.bytes_max.set(Some(bytes_max));
-        inflight
-    }
-
-    fn is_full(&self) -> bool {
-        self.0.bytes_max.get().is_some_and(|max| self.0.bytes.get() >= max)
-    }
-
-    fn add(&self, bytes: usize) {
-        self.0.bytes.set(self.0.bytes.get() + bytes);
-    }
-
-    /// Says that bytes are durable, or dropped, and wakes the operator.
-    pub(crate) fn release(&self, bytes: usize) {
-        self.0.bytes.set(self.0.bytes.get().saturating_sub(bytes));
-        if let Some(activator) = &*self.0.wake.borrow() {
-            activator.activate();
-        }
-    }
-}
 
 /// Updates of the feedback looked up together.
 const APPLY_WINDOW: usize = 256;
@@ -150,7 +68,7 @@ where
     let address = builder.operator_info().address;
     let activator = routed.scope().activator_for(address);
     around.lifecycle.wake(activator.clone());
-    *around.inflight.0.wake.borrow_mut() = Some(activator.clone());
+    around.inflight.wake(activator.clone());
 
     let exchange = Exchange::new(|routed: &Routed<K, V, O, T>| routed.0);
     let mut input = builder.new_input_connection(routed, exchange, []);
@@ -183,7 +101,7 @@ where
             capabilities.pop().and_then(|errors| Some((capabilities.pop()?, errors)));
         let mut out = Vec::new();
         move |frontiers: &[MutableAntichain<T>]| {
-            let mut known = around.known.0.borrow().clone();
+            let mut known = around.known.get();
             if let Some(complete) = frontiers[1].frontier().first()
                 && known.less_than(complete)
             {

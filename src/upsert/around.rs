@@ -1,0 +1,101 @@
+//! Owns what a pipeline lends its operator: the upper of the log, scratch space, a bound on what is in
+//! flight, the phase, the counters. It does not own what the operator makes of them.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use timely::progress::Timestamp;
+use timely::progress::frontier::Antichain;
+use timely::scheduling::Activator;
+
+use super::spill::SharedSpill;
+use super::stats::UpsertStats;
+use crate::token::Lifecycle;
+
+/// What the pipeline around an operator lends it. The default is an operator that stands alone.
+pub(crate) struct Surroundings<T> {
+    /// The shard's upper as its log has it.
+    pub(crate) known: Known<T>,
+    /// Where the stash spills.
+    pub(crate) spill: Option<SharedSpill>,
+    /// How much may be emitted and not yet durable.
+    pub(crate) inflight: Inflight,
+    /// Whether to go on, hold or release.
+    pub(crate) lifecycle: Lifecycle,
+    /// Where the operator counts.
+    pub(crate) stats: UpsertStats,
+}
+
+impl<T: Timestamp> Surroundings<T> {
+    pub(crate) fn alone() -> Self {
+        Surroundings {
+            known: Known::new(T::minimum()),
+            spill: None,
+            inflight: Inflight::default(),
+            lifecycle: Lifecycle::default(),
+            stats: UpsertStats::default(),
+        }
+    }
+}
+
+/// The upper of the shard's log, shared by its reader and the operator of one worker.
+#[derive(Clone, Debug)]
+pub(crate) struct Known<T>(Rc<RefCell<Antichain<T>>>);
+
+impl<T: Timestamp> Known<T> {
+    pub(crate) fn new(upper: T) -> Self {
+        Known(Rc::new(RefCell::new(Antichain::from_elem(upper))))
+    }
+
+    pub(super) fn get(&self) -> Antichain<T> {
+        self.0.borrow().clone()
+    }
+
+    /// Raises the upper. Who does so wakes the operator.
+    pub(crate) fn advance(&self, upper: T) {
+        let mut known = self.0.borrow_mut();
+        if known.less_than(&upper) {
+            *known = Antichain::from_elem(upper);
+        }
+    }
+}
+
+/// The bytes emitted by an operator and not yet durable, and their bound.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Inflight(Rc<InflightCells>);
+
+#[derive(Debug, Default)]
+struct InflightCells {
+    bytes: Cell<usize>,
+    bytes_max: Cell<Option<usize>>,
+    wake: RefCell<Option<Activator>>,
+}
+
+impl Inflight {
+    pub(crate) fn bounded(bytes_max: usize) -> Self {
+        let inflight = Inflight::default();
+        inflight.0.bytes_max.set(Some(bytes_max));
+        inflight
+    }
+
+    /// Names the operator to wake when there is room again.
+    pub(super) fn wake(&self, operator: Activator) {
+        *self.0.wake.borrow_mut() = Some(operator);
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.0.bytes_max.get().is_some_and(|max| self.0.bytes.get() >= max)
+    }
+
+    pub(super) fn add(&self, bytes: usize) {
+        self.0.bytes.set(self.0.bytes.get() + bytes);
+    }
+
+    /// Says that bytes are durable, or dropped, and wakes the operator.
+    pub(crate) fn release(&self, bytes: usize) {
+        self.0.bytes.set(self.0.bytes.get().saturating_sub(bytes));
+        if let Some(activator) = &*self.0.wake.borrow() {
+            activator.activate();
+        }
+    }
+}
