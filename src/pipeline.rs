@@ -220,11 +220,8 @@ impl Parts {
             lifecycle: status.lifecycle().clone(),
             stats: stats.clone(),
         };
-        let upsert_config = UpsertConfig {
-            resume_upper: shard.upper(),
-            stash_bytes_max: config.stash_bytes_max,
-            ..UpsertConfig::default()
-        };
+        let upsert_config =
+            UpsertConfig { stash_bytes_max: config.stash_bytes_max, ..UpsertConfig::default() };
         let upserted = upsert(commands, rows.clone(), upsert_config, around);
         let errors = report(upserted.errors.clone(), status.clone());
         let around = Around {

@@ -172,7 +172,7 @@ where
     ///
     /// A look-up in a large state waits for memory twice, for the index and for the row. Going
     /// through all keys one level at a time makes the loops so short that the processor waits for
-    /// many keys at once: 1.45 times the upserts per second, of 1M keys, of one look-up at a time.
+    /// many keys at once.
     pub fn find_all<'a>(
         &self,
         keys: impl Iterator<Item = (u64, &'a K)> + Clone,
