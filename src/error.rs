@@ -25,6 +25,11 @@ pub enum ErrorKind {
     Unsupported,
     /// A newer writer has taken over: stop.
     Fenced,
+    /// The commands are not those that the shard was made from: stop, and give it its own feed.
+    FeedDiffers,
+    /// A reader's hold on the shard's history has run out, and what it had yet to read was merged:
+    /// start reading again from the contents.
+    LeaseLost,
     /// It was told to stop before it was done.
     Stopped,
 }

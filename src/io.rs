@@ -7,6 +7,7 @@
 use std::fmt;
 use std::future::Future;
 use std::sync::{Arc, OnceLock};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::runtime::{Handle, Runtime};
 
@@ -28,13 +29,33 @@ impl Tokens for RandomTokens {
     }
 }
 
-/// An executor for I/O and a source of tokens; cheap to clone.
+/// What time it is, for what must be compared between processes: how long a lease lasts. Only
+/// liveness and space depend on it, never what is in a shard.
+pub trait Clock: Send + Sync {
+    /// Returns the milliseconds since 1970.
+    fn now_ms(&self) -> u64;
+}
+
+/// The operating system's clock.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    #[allow(clippy::disallowed_methods, reason = "the one clock of the library")]
+    fn now_ms(&self) -> u64 {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+/// An executor for I/O, a source of tokens and a clock; cheap to clone.
 ///
 /// Time inside its tasks is tokio's, so a paused runtime has a paused clock.
 #[derive(Clone)]
 pub struct Io {
     executor: Handle,
     tokens: Arc<dyn Tokens>,
+    clock: Arc<dyn Clock>,
 }
 
 impl Io {
@@ -60,9 +81,19 @@ impl Io {
         }
     }
 
-    /// Returns I/O on an executor and a source of tokens of the caller's.
+    /// Returns I/O on an executor and a source of tokens of the caller's, with the system's clock.
     pub fn new(executor: Handle, tokens: Arc<dyn Tokens>) -> Io {
-        Io { executor, tokens }
+        Io { executor, tokens, clock: Arc::new(SystemClock) }
+    }
+
+    /// Returns the same with another clock.
+    pub fn with_clock(self, clock: Arc<dyn Clock>) -> Io {
+        Io { clock, ..self }
+    }
+
+    /// Returns the milliseconds since 1970, by this clock.
+    pub fn now_ms(&self) -> u64 {
+        self.clock.now_ms()
     }
 
     /// Runs a future to its end, whether or not anyone waits for it.

@@ -2,7 +2,8 @@
 //! own what stopping means to a part; each operator asks.
 //!
 //! Stopping has two phases, or a frontier would pass a time whose rows a stopped worker still has.
-//! First every sink stops appending; until then all capabilities are kept. Then they are released.
+//! First every sink stops appending, on every worker; until then all capabilities are kept. Then
+//! they are released.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -16,7 +17,10 @@ pub(crate) enum Phase {
     Running,
     /// It does nothing more and keeps every capability.
     Stopping,
-    /// No sink will append any more: capabilities may go.
+    /// No sink will append any more. From here on no frontier says that what is below it is whole,
+    /// for another worker may already be letting go.
+    Silent,
+    /// Every worker is silent: capabilities may go.
     Released,
 }
 

@@ -12,8 +12,11 @@ mod feed;
 mod random;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
+use differential_upsert::health::{Health, HealthState};
 use differential_upsert::io::Io;
 use differential_upsert::shard::{Access, HandleConfig, History, verify};
 use differential_upsert::store::Root;
@@ -76,6 +79,7 @@ fn pipeline(root: &Root, rows: Vec<Row>, run: &Run, io: &Io) -> BTreeMap<(u64, u
     let shard = io.block_on(opened).unwrap();
     let (sums, over, skips) = (Sums::default(), run.over, run.skips);
     let all = Arc::clone(&sums);
+    let lost = Arc::new(AtomicBool::new(false));
     timely::execute(timely::Config::process(run.workers), move |worker| {
         let (index, peers) = (worker.index(), worker.peers());
         let sums = Arc::clone(&all);
@@ -92,6 +96,11 @@ fn pipeline(root: &Root, rows: Vec<Row>, run: &Run, io: &Io) -> BTreeMap<(u64, u
             (input, pipeline.token, pipeline.health)
         });
         let mut token = Some(token);
+        let peer = Peer(Arc::clone(&lost));
+        let check = |health: &Health| {
+            assert!(health.error().is_none(), "{:?}", health.error());
+            assert!(!peer.0.load(Ordering::Relaxed), "another worker has panicked");
+        };
         let from = if skips { shard.upper() } else { 0 };
         let mine = rows.iter().enumerate().filter(|(n, row)| n % peers == index && row.1 >= from);
         for (step, (_, row)) in mine.enumerate() {
@@ -112,12 +121,13 @@ fn pipeline(root: &Root, rows: Vec<Row>, run: &Run, io: &Io) -> BTreeMap<(u64, u
         input.flush();
         while over != Over::Ended && index != peers - 1 && !has_stopped(&health) {
             worker.step();
+            check(&health);
             std::thread::yield_now();
         }
         drop(input);
         while worker.has_dataflows() {
-            worker.step_or_park(None);
-            assert!(health.error().is_none(), "{:?}", health.error());
+            worker.step_or_park(PEER_CHECK);
+            check(&health);
         }
         drop(token);
     })
@@ -130,8 +140,22 @@ fn pipeline(root: &Root, rows: Vec<Row>, run: &Run, io: &Io) -> BTreeMap<(u64, u
     sums
 }
 
-fn has_stopped(health: &differential_upsert::health::Health) -> bool {
-    health.report().state == differential_upsert::health::HealthState::Finished
+/// How often a parked worker looks whether another has panicked: timely would wait for ever.
+const PEER_CHECK: Option<Duration> = Some(Duration::from_secs(1));
+
+/// Tells the other workers when its own panics.
+struct Peer(Arc<AtomicBool>);
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+fn has_stopped(health: &Health) -> bool {
+    health.report().state == HealthState::Finished
 }
 
 fn check(root: &Root, feed: &Feed, io: &Io) -> u64 {

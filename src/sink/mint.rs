@@ -8,7 +8,7 @@ use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::progress::frontier::MutableAntichain;
 
-use super::{Around, Interval, Turn};
+use super::{Around, Named, Turn, What};
 use crate::error::Error;
 use crate::token::Phase;
 
@@ -17,7 +17,7 @@ pub(super) fn mint<'scope>(
     frontier: StreamVec<'scope, u64, Error>,
     turn: &Turn,
     around: &Around,
-) -> StreamVec<'scope, u64, Interval> {
+) -> StreamVec<'scope, u64, Named> {
     let (scope, turn, around) = (frontier.scope(), turn.clone(), around.clone());
     let mut builder = OperatorBuilder::new("UpsertMint".into(), scope);
     let activator = scope.activator_for(builder.operator_info().address);
@@ -25,7 +25,7 @@ pub(super) fn mint<'scope>(
     *turn.0.mint.borrow_mut() = Some(activator);
     let mut input = builder.new_input_connection(frontier, Pipeline, []);
     let (output, stream) = builder.new_output_connection([]);
-    let mut output = OutputBuilder::<_, CapacityContainerBuilder<Vec<Interval>>>::from(output);
+    let mut output = OutputBuilder::<_, CapacityContainerBuilder<Vec<Named>>>::from(output);
     let (leads, peers) = (scope.index() == 0, scope.peers() as u64);
 
     builder.build(move |mut capabilities| {
@@ -40,17 +40,23 @@ pub(super) fn mint<'scope>(
             if turn.0.in_flight.get() {
                 return;
             }
-            let stopping = turn.0.stopping.get() || around.status.phase() != Phase::Running;
-            let Some(upper) = frontier.filter(|_| !stopping) else {
-                // The end, or a stop: letting go tells every worker that nobody will append.
+            let Some(upper) = frontier else {
+                // Nobody stopped, or it would still hold the frontier: the end.
+                let end = |worker| Named { worker, what: What::End };
+                output.activate().session(held).give_iterator((0..peers).map(end));
                 capability = None;
                 return;
             };
+            if turn.0.stopping.get() || around.status.phase() != Phase::Running {
+                // Letting go tells every worker that nobody will append.
+                capability = None;
+                return;
+            }
             let lower = around.status.upper();
             if lower < upper && !turn.0.failed.get() {
                 turn.take();
                 held.downgrade(&lower.max(*held.time()));
-                let interval = |worker| Interval { worker, lower, upper };
+                let interval = |worker| Named { worker, what: What::Interval { lower, upper } };
                 output.activate().session(held).give_iterator((0..peers).map(interval));
             }
         }

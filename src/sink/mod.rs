@@ -19,7 +19,8 @@
 //!
 //! * updates, `f`: times below it have been emitted by every worker.
 //! * intervals: empty once mint will never name another; then nobody appends any more.
-//! * responses: empty once every worker has also said its last counts.
+//! * responses: empty once every worker has seen that and has said its last counts.
+//! * settled: empty after responses; only then may a worker let go of anything.
 //!
 //! # Loop
 //!
@@ -67,6 +68,7 @@ use crate::health::Status;
 use crate::io::Io;
 use crate::packed::Encoded;
 use crate::shard::{Handle, History, Prepared};
+use crate::token::Phase;
 use crate::upsert::{Inflight, UpsertStats};
 
 /// What the sink needs besides the updates.
@@ -99,16 +101,21 @@ pub(crate) fn sink<'scope>(
 }
 
 /// Has each worker read the log when an append is settled: in another process it would otherwise be
-/// seen only at the next poll.
+/// seen only at the next poll. When there is no append to come, lets the worker go.
 fn hint(settled: StreamVec<'_, u64, (u64, u64)>, around: &Around) {
     let (news, status) = (Arc::clone(&around.news), around.status.clone());
     let to_all = Exchange::new(|(worker, _): &(u64, u64)| *worker);
-    settled.sink(to_all, "UpsertHint", move |(input, _)| {
+    settled.sink(to_all, "UpsertHint", move |(input, frontier)| {
         input.for_each(|_, uppers| {
             if uppers.iter().any(|(_, upper)| status.upper() < *upper) {
                 news.notify_one();
             }
         });
+        if frontier.is_empty() {
+            // Every worker is silent. One that let go sooner would look complete to a worker that
+            // still believes in frontiers.
+            status.lifecycle().advance(Phase::Released);
+        }
     });
 }
 
@@ -124,12 +131,19 @@ impl Sink {
     }
 }
 
-/// An interval to append, addressed to a worker.
+/// What mint names, addressed to a worker.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-struct Interval {
+struct Named {
     worker: u64,
-    lower: u64,
-    upper: u64,
+    what: What,
+}
+
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+enum What {
+    /// An interval to append.
+    Interval { lower: u64, upper: u64 },
+    /// The end: every update of every worker has been committed.
+    End,
 }
 
 /// What a worker answers.

@@ -15,7 +15,7 @@ use timely::progress::frontier::MutableAntichain;
 use timely::scheduling::SyncActivator;
 use tokio::sync::mpsc;
 
-use super::{Around, Dropped, Emitted, Interval, Pile, Response};
+use super::{Around, Dropped, Emitted, Named, Pile, Response, What};
 use crate::error::Error;
 use crate::shard::{Prepared, Update};
 use crate::token::Phase;
@@ -26,7 +26,7 @@ type Written = (u64, usize, Result<Vec<Prepared>, Error>);
 
 /// Writes each worker's updates of an interval, and responds to worker 0.
 pub(super) fn write<'scope>(
-    intervals: StreamVec<'scope, u64, Interval>,
+    named: StreamVec<'scope, u64, Named>,
     updates: StreamVec<'scope, u64, Update>,
     around: &Around,
 ) -> StreamVec<'scope, u64, Response> {
@@ -34,8 +34,8 @@ pub(super) fn write<'scope>(
     let mut builder = OperatorBuilder::new("UpsertWrite".into(), scope);
     let address = builder.operator_info().address;
     around.status.wake(scope.activator_for(Rc::clone(&address)));
-    let exchange = Exchange::new(|interval: &Interval| interval.worker);
-    let mut intervals = builder.new_input_connection(intervals, exchange, []);
+    let exchange = Exchange::new(|named: &Named| named.worker);
+    let mut named = builder.new_input_connection(named, exchange, []);
     let mut updates = builder.new_input_connection(updates, Pipeline, []);
     let by_interval = [(0, Antichain::from_elem(0))];
     let (output, stream) = builder.new_output_connection(by_interval);
@@ -63,10 +63,15 @@ pub(super) fn write<'scope>(
             writer.receive();
             updates.for_each(|_, rows| writer.gather(std::mem::take(rows)));
             writer.shed();
-            intervals.for_each(|time, named| {
-                for Interval { lower, upper, .. } in named.drain(..) {
-                    // One append in flight: the one before has been answered.
-                    writer.current = Some((time.retain(0), lower, upper));
+            named.for_each(|time, named| {
+                for Named { what, .. } in named.drain(..) {
+                    match what {
+                        // One append in flight: the one before has been answered.
+                        What::Interval { lower, upper } => {
+                            writer.current = Some((time.retain(0), lower, upper));
+                        }
+                        What::End => writer.around.status.set_ended(),
+                    }
                 }
             });
 
@@ -84,14 +89,10 @@ pub(super) fn write<'scope>(
                     output.session(held).give(Response::Stopping);
                 }
                 if frontiers[0].is_empty() && writer.current.is_none() {
-                    // Mint has let go: nobody will append any more. At a clean end the updates
-                    // have ended too, and the counts are whole.
+                    // Mint has let go: nobody will append any more.
                     output.session(held).give(Response::Counted(writer.news()));
                     last = None;
-                    if frontiers[1].is_empty() {
-                        writer.around.status.set_ended();
-                    }
-                    writer.around.status.lifecycle().advance(Phase::Released);
+                    writer.around.status.lifecycle().advance(Phase::Silent);
                 }
             }
         }
