@@ -4,12 +4,13 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use serde::Serialize;
 use timely::scheduling::Activator;
 
 use crate::error::Error;
-use crate::shard::Handle;
+use crate::shard::{Handle, State};
 use crate::token::{Lifecycle, Phase};
 
 /// What a pipeline is doing.
@@ -140,6 +141,11 @@ impl Status {
 
     pub(crate) fn set_hydrated(&self) {
         self.0.hydrated.set(true);
+    }
+
+    /// Returns the state of the shard's log, as last read.
+    pub(crate) fn state(&self) -> Arc<State> {
+        self.0.handle.state()
     }
 
     /// Returns the upper of the shard's log.

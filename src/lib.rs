@@ -83,6 +83,8 @@ pub mod source;
 
 mod hold;
 
+pub mod definite;
+
 pub mod upsert;
 
 mod sink;

@@ -22,12 +22,13 @@ use tokio::sync::Notify;
 
 use crate::codec::{Codec, DataError, Postcard, decode_stored, encode_stored};
 use crate::command::Command;
+use crate::definite::{Ends, check, tally};
 use crate::error::Error;
 use crate::feedback::{Poll, feedback};
 use crate::health::{Health, Status};
 use crate::hold::hold;
 use crate::packed::{Encoded, Packer};
-use crate::shard::{History, Shard};
+use crate::shard::{Feed, History, Shard};
 use crate::sink::{self, Around, Totals};
 use crate::source::{Source, source};
 use crate::token::{Lifecycle, Phase, Token};
@@ -42,6 +43,13 @@ pub struct PipelineConfig {
     /// Changes how far the shard's since lags its upper. Default: leave it as the shard has it,
     /// which is 1 for a new shard.
     pub history: Option<History>,
+    /// What feeds the shard: kept by its first commit. A feed whose times are made in another way
+    /// is refused. Default: given times, from nowhere in particular.
+    pub feed: Feed,
+    /// Whether to check that the commands are those that the shard was made from: see
+    /// [`definite`](crate::definite). Once a writer has gone without, no writer of this shard can
+    /// be checked any more. Default: true.
+    pub checked: bool,
     /// Bytes of stashed commands in memory, per worker; past it the stash spills to an unnamed
     /// temporary file. Default: 256 MiB.
     pub stash_bytes_max: usize,
@@ -59,6 +67,8 @@ impl Default for PipelineConfig {
         PipelineConfig {
             poll: Duration::from_millis(20),
             history: None,
+            feed: Feed { mode: "given".into(), identity: "a dataflow".into() },
+            checked: true,
             stash_bytes_max: 256 << 20,
             ahead_bytes_max: 8 << 20,
             inflight_bytes_max: 64 << 20,
@@ -121,7 +131,8 @@ where
         let parts = Parts::new(shard);
         let ahead = config.ahead_bytes_max;
         let (status, stats) = (parts.status.clone(), parts.stats.clone());
-        let commands = source(scope, feed, shard.io(), status.clone(), stats, ahead);
+        let ends = parts.ends.clone();
+        let commands = source(scope, feed, shard.io(), ends, status.clone(), stats, ahead);
         let commands = encode::<K, V, S::Order, C>(commands, status);
         parts.build(commands, shard, config)
     }
@@ -132,7 +143,7 @@ where
         config: PipelineConfig,
     ) -> Self {
         let parts = Parts::new(shard);
-        let commands = hold(commands, parts.status.clone());
+        let commands = hold(commands, parts.ends.clone(), parts.status.clone());
         let commands = encode::<K, V, O, C>(commands, parts.status.clone());
         parts.build(commands, shard, config)
     }
@@ -184,6 +195,7 @@ where
 
 /// What the operators of one worker's pipeline share, before they exist.
 struct Parts {
+    ends: Ends,
     status: Status,
     stats: UpsertStats,
 }
@@ -191,6 +203,7 @@ struct Parts {
 impl Parts {
     fn new<K, V, C: Codec<K> + Codec<V>>(shard: &Shard<K, V, C>) -> Parts {
         Parts {
+            ends: Ends::default(),
             status: Status::new(shard.handle().clone(), Lifecycle::default()),
             stats: UpsertStats::default(),
         }
@@ -206,9 +219,9 @@ impl Parts {
         C: Codec<K> + Codec<V>,
         O: ExchangeData,
     {
-        let Parts { status, stats } = self;
+        let Parts { ends, status, stats } = self;
         let (scope, handle) = (commands.scope(), shard.handle().clone());
-        let known = Known::new(shard.upper());
+        let known = Known::new(shard.state().upper);
         let inflight = Inflight::bounded(config.inflight_bytes_max);
         let news = Arc::new(Notify::new());
         let poll = Poll { interval: config.poll, news: Arc::clone(&news) };
@@ -222,6 +235,10 @@ impl Parts {
         };
         let upsert_config =
             UpsertConfig { stash_bytes_max: config.stash_bytes_max, ..UpsertConfig::default() };
+        let checks = config.checked;
+        let (commands, counted) = tally(commands, checks, ends, status.clone(), stats.clone());
+        let resumes = shard.resumes().clone();
+        let (limit, checked) = check(counted, checks, config.feed.clone(), resumes, status.clone());
         let upserted = upsert(commands, rows.clone(), upsert_config, around);
         let errors = report(upserted.errors.clone(), status.clone());
         let around = Around {
@@ -232,10 +249,12 @@ impl Parts {
             inflight,
             part_bytes_max: config.part_bytes_max,
             history: config.history,
+            feed: config.feed,
+            checked,
             news,
         };
         // The operator's errors have the frontier of its updates.
-        let sink = sink::sink(upserted.updates, upserted.errors, &around);
+        let sink = sink::sink(upserted.updates, upserted.errors, limit, &around);
         Pipeline {
             errors,
             health: Health(status.clone()),

@@ -44,6 +44,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "stop|keep", default_value = "stop")]
     pub(crate) on_error: OnError,
 
+    /// Do not check that the feed is the one that the shard was made from; once is for ever
+    #[arg(long)]
+    pub(crate) unchecked: bool,
+
     /// Read at most N lines per second
     #[arg(long, value_name = "N")]
     pub(crate) throttle: Option<NonZeroU64>,

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use differential_upsert::io::Io;
-use differential_upsert::shard::{Append, Appended, HandleConfig};
+use differential_upsert::shard::{self, Append, Appended, HandleConfig};
 use differential_upsert::store::{Access, Root};
 use differential_upsert::{Error, ErrorKind, Pipeline, PipelineConfig, Shard, Totals};
 use timely::worker::Worker;
@@ -43,8 +43,8 @@ pub(crate) fn run(
     let result = drive(args, config, io, stop, &counts, &mut summary);
     drop(progress);
     summary.read = counts.read.load(Ordering::Relaxed);
-    summary.below += counts.below.load(Ordering::Relaxed);
     summary.seconds = started.elapsed().as_secs_f64();
+    summary.unchecked = args.unchecked;
     // Every error says where and what to do, if only roughly.
     let place = |e: Error| match e.kind() {
         ErrorKind::Stopped => e.at(args.feed.to_string()),
@@ -68,7 +68,7 @@ fn drive(
     if args.process == 0 {
         io.block_on(change_history(args, &shard))?;
     }
-    let feed = feed(args, counts, stop, shard.upper());
+    let feed = feed(args, counts, stop);
     let outcome = cluster::execute(config, workers(args, feed, &shard, stop), stop);
     if let Some(watch) = &outcome.watch {
         *summary = counted(&watch.totals());
@@ -77,7 +77,7 @@ fn drive(
     if let (Ok(()), true, 0) = (&result, args.seal, args.process) {
         let end = counts.end.load(Ordering::Relaxed);
         // "Exactly E": another writer that has gone on keeps the shard open.
-        if shard.upper() == end {
+        if shard.state().upper == end {
             result = io.block_on(shard.seal(end));
         }
     }
@@ -116,9 +116,12 @@ fn workers(
     stop: &Stop,
 ) -> impl Fn(&mut Worker, &cluster::Report) + Send + Sync + 'static {
     let (shard, stop, history) = (shard.clone(), stop.clone(), args.history);
+    let source = shard::Feed { mode: "given".into(), identity: args.feed.to_string() };
+    let checked = !args.unchecked;
     let feed = Mutex::new(Some(feed));
     move |worker, report| {
-        let config = PipelineConfig { history, ..PipelineConfig::default() };
+        let config =
+            PipelineConfig { history, checked, feed: source.clone(), ..PipelineConfig::default() };
         let (health, token) = worker.dataflow(|scope| {
             let take = || feed.lock().unwrap_or_else(PoisonError::into_inner).take();
             let pipeline = Pipeline::from_source(scope, take, &shard, config);
@@ -145,14 +148,12 @@ fn workers(
 }
 
 /// Returns the feed that the arguments name.
-fn feed(args: &Args, counts: &Arc<Counts>, stop: &Stop, skip_below: u64) -> Feed {
+fn feed(args: &Args, counts: &Arc<Counts>, stop: &Stop) -> Feed {
     let counts = Arc::clone(counts);
     let stop = stop.clone();
     let throttle = args.throttle.map(Throttle::new);
     match &args.feed {
-        FeedName::Git(path) => {
-            Feed::Git(GitHistory { path: path.clone(), throttle, skip_below, counts, stop })
-        }
+        FeedName::Git(path) => Feed::Git(GitHistory { path: path.clone(), throttle, counts, stop }),
         FeedName::Lines(path) => Feed::Lines(JsonLines {
             path: path.clone(),
             rule: match args.times {
@@ -162,7 +163,6 @@ fn feed(args: &Args, counts: &Arc<Counts>, stop: &Stop, skip_below: u64) -> Feed
             follow: args.follow,
             on_error: args.on_error,
             throttle,
-            skip_below,
             counts,
             stop,
         }),

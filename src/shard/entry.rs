@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::frame::{self, damaged};
 use super::part::PartRef;
 use super::state::{Feed, History, digest};
+use super::sum::Mark;
 use super::token::{Token, hex};
 use crate::error::{Error, ErrorKind};
 
@@ -61,6 +62,9 @@ pub struct Commit {
     /// Sets the sum of their hashes.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "digest")]
     pub digest: Option<u128>,
+    /// Remembers where a feed began that continues another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mark: Option<Mark>,
     /// Raises the epoch to this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epoch: Option<u64>,

@@ -70,6 +70,8 @@ pub mod rollup;
 
 mod frame;
 
+mod sum;
+
 mod token;
 
 mod config;
@@ -94,6 +96,8 @@ pub use handle::Handle;
 pub use part::{PartRef, Update};
 pub use rows::Prepared;
 pub use state::{Batch, Feed, History, Part, State, Writer};
+pub use sum::{Mark, Sum};
 pub use token::Token;
+pub(crate) use typed::Resumes;
 pub use typed::Shard;
 pub use verify::{Verified, verify};

@@ -4,12 +4,13 @@
 use std::fmt;
 use std::marker::PhantomData;
 
-use super::{Append, Appended, Handle, HandleConfig, State};
+use super::handle::lock;
+use super::{Append, Appended, Handle, HandleConfig, Mark, State};
 use crate::codec::{Codec, Postcard, schema};
 use crate::error::{Error, ErrorKind};
 use crate::io::Io;
 use crate::store::{Access, Root};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 /// An open shard of keys `K` and values `V`, encoded by `C`; clones share everything.
 ///
@@ -24,6 +25,7 @@ use std::sync::Arc;
 pub struct Shard<K, V, C = Postcard> {
     handle: Handle,
     io: Io,
+    resumes: Resumes,
     types: PhantomData<fn(C) -> (K, V)>,
 }
 
@@ -54,12 +56,21 @@ impl<K, V, C: Codec<K> + Codec<V>> Shard<K, V, C> {
         let schema = schema::<K, V, C>();
         let handle =
             Handle::open(root, "data", Some(schema), Access::Write, io.clone(), config).await?;
-        Ok(Shard { handle, io, types: PhantomData })
+        Ok(Shard { handle, io, resumes: Resumes::default(), types: PhantomData })
     }
 
     /// Returns the upper, as last read: where a program that brings its own times continues them.
+    ///
+    /// Whoever asks is taken to continue there: a feed that begins at or past it starts from what
+    /// the shard holds, even if another writer has gone on in the meantime.
     pub fn upper(&self) -> u64 {
-        self.state().upper
+        let state = self.state();
+        self.resumes.note(&state);
+        state.upper
+    }
+
+    pub(crate) fn resumes(&self) -> &Resumes {
+        &self.resumes
     }
 
     /// Returns the state, as last read.
@@ -103,9 +114,37 @@ impl<K, V, C: Codec<K> + Codec<V>> Shard<K, V, C> {
     }
 }
 
+/// The uppers that the program was told to continue at, and the sums there.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Resumes(Arc<Mutex<Vec<Mark>>>);
+
+impl Resumes {
+    /// The last so many are kept.
+    const MAX: usize = 64;
+
+    pub(crate) fn get(&self) -> Vec<Mark> {
+        lock(&self.0).clone()
+    }
+
+    fn note(&self, state: &State) {
+        let Some(mark) = state.sum().map(|sum| Mark::new(state.upper, sum)) else { return };
+        let mut marks = lock(&self.0);
+        if marks.last() != Some(&mark) {
+            marks.push(mark);
+            let over = marks.len().saturating_sub(Resumes::MAX);
+            marks.drain(..over);
+        }
+    }
+}
+
 impl<K, V, C> Clone for Shard<K, V, C> {
     fn clone(&self) -> Self {
-        Shard { handle: self.handle.clone(), io: self.io.clone(), types: PhantomData }
+        Shard {
+            handle: self.handle.clone(),
+            io: self.io.clone(),
+            resumes: self.resumes.clone(),
+            types: PhantomData,
+        }
     }
 }
 

@@ -15,6 +15,7 @@ use crate::token::Phase;
 /// Names, on worker 0, every interval to be appended, once for each worker.
 pub(super) fn mint<'scope>(
     frontier: StreamVec<'scope, u64, Error>,
+    checked: StreamVec<'scope, u64, ()>,
     turn: &Turn,
     around: &Around,
 ) -> StreamVec<'scope, u64, Named> {
@@ -24,6 +25,7 @@ pub(super) fn mint<'scope>(
     around.status.wake(activator.clone());
     *turn.0.mint.borrow_mut() = Some(activator);
     let mut input = builder.new_input_connection(frontier, Pipeline, []);
+    let _checked = builder.new_input_connection(checked, Pipeline, []);
     let (output, stream) = builder.new_output_connection([]);
     let mut output = OutputBuilder::<_, CapacityContainerBuilder<Vec<Named>>>::from(output);
     let (leads, peers) = (scope.index() == 0, scope.peers() as u64);
@@ -32,10 +34,11 @@ pub(super) fn mint<'scope>(
         let mut capability = capabilities.pop().filter(|_| leads);
         move |frontiers: &[MutableAntichain<u64>]| {
             input.for_each(|_, _| {});
-            let frontier = frontiers[0].frontier().first().copied();
-            if let Some(frontier) = frontier {
+            let first = |input: &MutableAntichain<u64>| input.frontier().first().copied();
+            if let Some(frontier) = first(&frontiers[0]) {
                 around.status.set_output(frontier);
             }
+            let frontier = frontiers.iter().filter_map(first).min();
             let Some(held) = &mut capability else { return };
             if turn.0.in_flight.get() {
                 return;

@@ -27,7 +27,7 @@ macro_rules! counters {
                     self.0.$name.get()
                 }
 
-                pub(super) fn $add(&self, more: u64) {
+                pub(crate) fn $add(&self, more: u64) {
                     self.0.$name.set(self.0.$name.get() + more);
                 }
             )*

@@ -72,7 +72,6 @@ fn everything_else_is_usage() {
         "feed --shard mem: --standby",
         "feed --shard mem: --http 127.0.0.1:0",
         "feed --shard mem: --http-remote",
-        "feed --shard mem: --unchecked",
     ] {
         let error = parse(line).expect_err(line);
         assert_eq!(error.exit_code(), 2, "{line}: {error}");

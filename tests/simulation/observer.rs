@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use differential_upsert::Encoded;
+use differential_upsert::definite::Digest;
 use differential_upsert::io::{Io, Tokens};
 use differential_upsert::shard::{
-    Access, Append, Appended, Handle, HandleConfig, History, Schema, Update,
+    Access, Append, Appended, Handle, HandleConfig, History, Schema, Sum, Update,
 };
 use differential_upsert::store::Root;
+use differential_upsert::{Command, Encoded};
 use tokio::runtime::Runtime;
 
 use crate::feed::{Contents, Feed};
@@ -166,7 +167,8 @@ impl Rival {
             }
             let rows = (lower..upper).flat_map(|time| changes(&self.feed, time)).collect();
             let parts = self.handle.prepare(rows).await.unwrap();
-            let append = Append { lower, upper, parts, ..Append::default() };
+            let sum = Some(sum_below(&self.feed, upper));
+            let append = Append { lower, upper, parts, sum, ..Append::default() };
             let appended = self.handle.compare_and_append(append).await.unwrap();
             assert!(matches!(appended, Appended::Won { .. }), "{appended:?}");
             upper
@@ -185,11 +187,28 @@ impl Rival {
         self.runtime.block_on(async {
             self.handle.refresh().await.unwrap();
             let parts = self.handle.prepare(rows).await.unwrap();
-            let append = Append { lower, upper, parts, ..Append::default() };
+            let sum = Some(sum_below(&self.feed, upper));
+            let append = Append { lower, upper, parts, sum, ..Append::default() };
             let appended = self.handle.compare_and_append(append).await.unwrap();
             assert!(matches!(appended, Appended::Won { .. }), "{appended:?}");
         });
     }
+}
+
+/// What the feed has below a time. A rival is no oracle of hashes: it uses the library's.
+fn sum_below(feed: &Feed, upper: u64) -> Sum {
+    let mut digest = Digest::default();
+    let below = feed.rows.iter().filter(|(_, time)| *time < upper);
+    below.fold(Sum::default(), |sum, (command, time)| {
+        let command: Command<Vec<u8>, Vec<u8>, u64> = match command {
+            Command::Put { key, value, order } => {
+                Command::put(vec![*key as u8], vec![0, *value as u8], *order)
+            }
+            Command::Delete { key, order } => Command::delete(vec![*key as u8], *order),
+            Command::Reset { order } => Command::reset(*order),
+        };
+        sum + digest.command(&command, *time).unwrap()
+    })
 }
 
 /// The updates of one time, by the oracle.
