@@ -36,7 +36,7 @@ use timely::scheduling::SyncActivator;
 use tokio::sync::{Notify, mpsc};
 
 use crate::error::Error;
-use crate::health::Status;
+use crate::health::{Status, fenced};
 use crate::io::Io;
 use crate::packed::Encoded;
 use crate::shard::{Batch, Handle, Update};
@@ -87,6 +87,7 @@ pub(crate) fn feedback<'scope>(
     let (sender, mut receiver) = mpsc::channel(PARTS_AHEAD);
     let follower = Follower {
         handle,
+        epoch: status.epoch(),
         poll,
         worker: scope.index(),
         peers: scope.peers(),
@@ -159,6 +160,7 @@ impl Outlet {
 
 struct Follower {
     handle: Handle,
+    epoch: u64,
     poll: Poll,
     worker: usize,
     peers: usize,
@@ -180,6 +182,10 @@ impl Follower {
         let mut from = 0;
         loop {
             let state = self.handle.state();
+            if state.epoch != self.epoch {
+                // Not one row or time of another epoch: they say nothing about our feed.
+                return Err(fenced(state.epoch));
+            }
             let first = state.batches.partition_point(|batch| batch.lower < from);
             let batches = state.batches[first..].to_vec();
             upper = upper.max(state.upper);
@@ -197,9 +203,11 @@ impl Follower {
             loop {
                 // Before the look, so that no change falls between the two.
                 let change = self.handle.next_change();
-                if self.handle.state().upper != from {
+                let state = self.handle.state();
+                if state.upper != from || state.epoch != self.epoch {
                     break;
                 }
+                drop(state);
                 tokio::select! {
                     biased;
                     () = self.outlet.sender.closed() => return Ok(()),

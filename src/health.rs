@@ -9,7 +9,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use timely::scheduling::Activator;
 
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::shard::{Handle, State};
 use crate::token::{Lifecycle, Phase};
 
@@ -106,6 +106,9 @@ pub(crate) struct Status(Rc<Cells>);
 #[derive(Debug)]
 struct Cells {
     handle: Handle,
+    epoch: u64,
+    /// The last upper seen in our epoch.
+    own_upper: Cell<u64>,
     lifecycle: Lifecycle,
     input: Cell<u64>,
     output: Cell<u64>,
@@ -117,9 +120,11 @@ struct Cells {
 }
 
 impl Status {
-    pub(crate) fn new(handle: Handle, lifecycle: Lifecycle) -> Self {
+    pub(crate) fn new(handle: Handle, epoch: u64, lifecycle: Lifecycle) -> Self {
         Status(Rc::new(Cells {
+            own_upper: Cell::new(handle.state().upper),
             handle,
+            epoch,
             lifecycle,
             input: Cell::new(0),
             output: Cell::new(0),
@@ -139,18 +144,34 @@ impl Status {
         self.0.output.set(output);
     }
 
+    /// Says that the shard has been read as far as its log went.
     pub(crate) fn set_hydrated(&self) {
-        self.0.hydrated.set(true);
+        if !self.0.hydrated.replace(true) {
+            self.wake_all();
+        }
     }
 
-    /// Returns the state of the shard's log, as last read.
-    pub(crate) fn state(&self) -> Arc<State> {
-        self.0.handle.state()
+    pub(crate) fn is_hydrated(&self) -> bool {
+        self.0.hydrated.get()
     }
 
-    /// Returns the upper of the shard's log.
+    /// Returns the state of the shard's log, as last read; `None` when it is not ours any more: what
+    /// another epoch has written is not of our times, and proves nothing.
+    pub(crate) fn state(&self) -> Option<Arc<State>> {
+        Some(self.0.handle.state()).filter(|state| state.epoch == self.0.epoch)
+    }
+
+    /// Returns the upper of the shard's log, as long as it is ours.
     pub(crate) fn upper(&self) -> u64 {
-        self.0.handle.state().upper
+        if let Some(state) = self.state() {
+            self.0.own_upper.set(state.upper);
+        }
+        self.0.own_upper.get()
+    }
+
+    /// Returns the epoch that it writes in.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.0.epoch
     }
 
     pub(crate) fn phase(&self) -> Phase {
@@ -202,4 +223,13 @@ impl Status {
     pub(crate) fn next_error(&self) -> Option<Error> {
         self.0.unreported.borrow_mut().pop_front()
     }
+}
+
+/// The error of a writer that another has shut out.
+pub(crate) fn fenced(epoch: u64) -> Error {
+    Error::new(
+        ErrorKind::Fenced,
+        format!("Fenced: another writer took the shard over, epoch {epoch}"),
+    )
+    .hint("stop this writer; nothing of its feed was dropped")
 }

@@ -105,6 +105,8 @@ pub mod packed;
 
 pub mod io;
 
+mod role;
+
 mod token;
 
 pub mod error;
@@ -114,6 +116,7 @@ pub use command::Command;
 pub use error::{Error, ErrorKind};
 pub use packed::{Encoded, Packed, Packer};
 pub use pipeline::{Pipeline, PipelineConfig, UpsertInto};
+pub use role::Promotion;
 pub use shard::Shard;
 pub use sink::Totals;
 pub use token::Token;

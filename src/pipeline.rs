@@ -28,6 +28,7 @@ use crate::feedback::{Poll, feedback};
 use crate::health::{Health, Status};
 use crate::hold::hold;
 use crate::packed::{Encoded, Packer};
+use crate::role::Promotion;
 use crate::shard::{Feed, History, Shard};
 use crate::sink::{self, Around, Totals};
 use crate::source::{Source, source};
@@ -43,6 +44,8 @@ pub struct PipelineConfig {
     /// Changes how far the shard's since lags its upper. Default: leave it as the shard has it,
     /// which is 1 for a new shard.
     pub history: Option<History>,
+    /// Makes it a standby, which writes nothing until promoted. Default: a writer.
+    pub standby: Option<Promotion>,
     /// What feeds the shard: kept by its first commit. A feed whose times are made in another way
     /// is refused. Default: given times, from nowhere in particular.
     pub feed: Feed,
@@ -67,6 +70,7 @@ impl Default for PipelineConfig {
         PipelineConfig {
             poll: Duration::from_millis(20),
             history: None,
+            standby: None,
             feed: Feed { mode: "given".into(), identity: "a dataflow".into() },
             checked: true,
             stash_bytes_max: 256 << 20,
@@ -204,7 +208,7 @@ impl Parts {
     fn new<K, V, C: Codec<K> + Codec<V>>(shard: &Shard<K, V, C>) -> Parts {
         Parts {
             ends: Ends::default(),
-            status: Status::new(shard.handle().clone(), Lifecycle::default()),
+            status: Status::new(shard.handle().clone(), shard.epoch(), Lifecycle::default()),
             stats: UpsertStats::default(),
         }
     }
@@ -251,6 +255,7 @@ impl Parts {
             history: config.history,
             feed: config.feed,
             checked,
+            standby: config.standby,
             news,
         };
         // The operator's errors have the frontier of its updates.

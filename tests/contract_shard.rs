@@ -170,18 +170,18 @@ fn members_of_an_append_reach_the_state() {
         // It did not say what its feed has, so from here on nobody knows.
         assert_eq!((handle.state().since, handle.state().sum()), (7, None));
         let base = Some(Sum::default());
-        let checked = Append { lower: 20, upper: 21, base, ..Append::default() };
+        let next = Append { lower: 20, upper: 21, fence: Some(2), ..Append::default() };
+        let checked = Append { base, ..next.clone() };
         let error = handle.compare_and_append(checked).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::FeedDiffers);
         let feed = Some(Feed { mode: "mint".into(), identity: "x".into() });
-        let other = Append { lower: 20, upper: 21, feed, ..Append::default() };
+        let other = Append { feed, ..next.clone() };
         let error = handle.compare_and_append(other).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::FeedDiffers);
-        let zero =
-            Append { lower: 20, upper: 21, history: Some(History::Last(0)), ..Append::default() };
+        let zero = Append { history: Some(History::Last(0)), ..next.clone() };
         assert_eq!(handle.compare_and_append(zero).await.unwrap_err().kind(), ErrorKind::Invalid);
         let parts = handle.prepare(vec![row("k", "v", 21, 1)]).await.unwrap();
-        let beyond = Append { lower: 20, upper: 21, parts, ..Append::default() };
+        let beyond = Append { parts, ..next };
         assert_eq!(handle.compare_and_append(beyond).await.unwrap_err().kind(), ErrorKind::Invalid);
     });
 }

@@ -3,7 +3,6 @@
 //! run it, over feeds that differ in one way each.
 
 #[path = "common/process.rs"]
-#[allow(dead_code, reason = "shared by the tests of the binaries")]
 mod process;
 
 use std::path::Path;

@@ -44,6 +44,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "stop|keep", default_value = "stop")]
     pub(crate) on_error: OnError,
 
+    /// Follow the shard and write nothing, until promoted
+    #[arg(long)]
+    pub(crate) standby: bool,
+
     /// Do not check that the feed is the one that the shard was made from; once is for ever
     #[arg(long)]
     pub(crate) unchecked: bool,

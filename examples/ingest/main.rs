@@ -67,8 +67,8 @@ fn main() -> ExitCode {
     }
     match result {
         Ok(()) => ExitCode::from(code),
-        // Stopping is how a followed feed ends.
-        Err(_) if args.follow && stop.interrupted() => ExitCode::from(code),
+        // Stopping is how a followed feed ends, and a standby.
+        Err(_) if (args.follow || args.standby) && stop.interrupted() => ExitCode::from(code),
         Err(e) => {
             eprintln!("error: {}", one_line(&e.to_string()));
             ExitCode::from(1)

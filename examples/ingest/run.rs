@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use differential_upsert::io::Io;
 use differential_upsert::shard::{self, Append, Appended, HandleConfig};
 use differential_upsert::store::{Access, Root};
-use differential_upsert::{Error, ErrorKind, Pipeline, PipelineConfig, Shard, Totals};
+use differential_upsert::{Error, ErrorKind, Pipeline, PipelineConfig, Promotion, Shard, Totals};
 use timely::worker::Worker;
 
 use crate::args::{Args, FeedName, TimesFrom};
@@ -65,16 +65,18 @@ fn drive(
     let root = Root::open(&args.shard, Access::Write)?;
     let limits = HandleConfig { history: args.history, ..HandleConfig::default() };
     let shard = io.block_on(JsonShard::open_with(root, io.clone(), limits))?;
-    if args.process == 0 {
+    let standby = args.standby.then(Promotion::default);
+    if args.process == 0 && standby.is_none() {
         io.block_on(change_history(args, &shard))?;
     }
     let feed = feed(args, counts, stop);
-    let outcome = cluster::execute(config, workers(args, feed, &shard, stop), stop);
+    let outcome = cluster::execute(config, workers(args, feed, &shard, &standby, stop), stop);
     if let Some(watch) = &outcome.watch {
         *summary = counted(&watch.totals());
     }
     let mut result = outcome.result;
-    if let (Ok(()), true, 0) = (&result, args.seal, args.process) {
+    let writes = standby.is_none_or(|promotion| promotion.is_promoted());
+    if let (Ok(()), true, 0) = (&result, args.seal && writes, args.process) {
         let end = counts.end.load(Ordering::Relaxed);
         // "Exactly E": another writer that has gone on keeps the shard open.
         if shard.state().upper == end {
@@ -101,9 +103,14 @@ async fn change_history(args: &Args, shard: &JsonShard) -> Result<(), Error> {
         }
         let (lower, upper) = (state.upper, state.upper);
         let append = Append { lower, upper, history: Some(history), ..Append::default() };
-        // Lost: another writer has gone on, and the state known here with it.
-        if let Appended::Won { .. } = shard.handle().compare_and_append(append).await? {
-            return Ok(());
+        match shard.handle().compare_and_append(append).await? {
+            Appended::Won { .. } => return Ok(()),
+            // Another writer has gone on, and the state known here with it.
+            Appended::UpperMismatch(_) => {}
+            Appended::Fenced(epoch) => {
+                let what = format!("Fenced: another writer has the shard to itself, epoch {epoch}");
+                return Err(Error::new(ErrorKind::Fenced, what).hint("use another shard"));
+            }
         }
     }
 }
@@ -113,15 +120,21 @@ fn workers(
     args: &Args,
     feed: Feed,
     shard: &JsonShard,
+    standby: &Option<Promotion>,
     stop: &Stop,
 ) -> impl Fn(&mut Worker, &cluster::Report) + Send + Sync + 'static {
     let (shard, stop, history) = (shard.clone(), stop.clone(), args.history);
     let source = shard::Feed { mode: "given".into(), identity: args.feed.to_string() };
-    let checked = !args.unchecked;
+    let (checked, standby) = (!args.unchecked, standby.clone());
     let feed = Mutex::new(Some(feed));
     move |worker, report| {
-        let config =
-            PipelineConfig { history, checked, feed: source.clone(), ..PipelineConfig::default() };
+        let config = PipelineConfig {
+            history,
+            checked,
+            feed: source.clone(),
+            standby: standby.clone(),
+            ..PipelineConfig::default()
+        };
         let (health, token) = worker.dataflow(|scope| {
             let take = || feed.lock().unwrap_or_else(PoisonError::into_inner).take();
             let pipeline = Pipeline::from_source(scope, take, &shard, config);

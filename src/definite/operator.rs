@@ -184,7 +184,8 @@ pub(crate) fn check<'scope>(
                         }
                     });
                     let running = !failed && status.phase() == Phase::Running;
-                    running.then(|| compare(book, closed, &status.state(), &feed, &resumes))
+                    let state = status.state().filter(|_| running);
+                    state.map(|state| compare(book, closed, &state, &feed, &resumes))
                 }
                 None => Some(Ok(closed.is_none())),
             };

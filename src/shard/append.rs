@@ -24,7 +24,7 @@ pub struct Append {
     pub upper: u64,
     /// The rows; those outside `[lower, upper)` do not count.
     pub parts: Vec<Prepared>,
-    /// The epoch the shard must have, if it matters.
+    /// The epoch the shard must have; `None` is 0, which it has until somebody takes it over.
     pub fence: Option<u64>,
     /// Raises the shard's epoch to this; at or below the present one is [`Appended::Fenced`].
     pub epoch: Option<u64>,

@@ -179,7 +179,8 @@ impl State {
     /// for a feed of another mode than the shard's.
     pub fn judge(&self, append: &Append) -> Result<Option<Appended>, Error> {
         append.validate()?;
-        if append.fence.is_some_and(|epoch| epoch != self.epoch) {
+        // An epoch shuts out those who know none, too.
+        if append.epoch.is_none() && append.fence.unwrap_or(0) != self.epoch {
             return Ok(Some(Appended::Fenced(self.epoch)));
         }
         if append.lower != self.upper {

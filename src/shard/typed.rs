@@ -26,6 +26,8 @@ pub struct Shard<K, V, C = Postcard> {
     handle: Handle,
     io: Io,
     resumes: Resumes,
+    /// The epoch that this writer works in.
+    epoch: u64,
     types: PhantomData<fn(C) -> (K, V)>,
 }
 
@@ -56,7 +58,7 @@ impl<K, V, C: Codec<K> + Codec<V>> Shard<K, V, C> {
         let schema = schema::<K, V, C>();
         let handle =
             Handle::open(root, "data", Some(schema), Access::Write, io.clone(), config).await?;
-        Ok(Shard { handle, io, resumes: Resumes::default(), types: PhantomData })
+        Ok(Shard { handle, io, resumes: Resumes::default(), epoch: 0, types: PhantomData })
     }
 
     /// Returns the upper, as last read: where a program that brings its own times continues them.
@@ -88,6 +90,45 @@ impl<K, V, C: Codec<K> + Codec<V>> Shard<K, V, C> {
         &self.io
     }
 
+    /// Takes the shard over: returns a shard whose pipelines may write, and shuts out every other
+    /// writer, for good. They get [`Fenced`](ErrorKind::Fenced) and drop nothing. From here on the
+    /// shard is exclusive: only the last one to take it over may write.
+    ///
+    /// For feeds whose times are not the same in every run. The epoch is raised first; the upper of
+    /// what is returned was read after that, so no one else moves it.
+    ///
+    /// # Errors
+    ///
+    /// What an append reports.
+    ///
+    /// ```
+    /// use differential_upsert::{Shard, ErrorKind};
+    /// let shard = Shard::<String, u64>::open("mem:")?;
+    /// let ours = shard.io().block_on(shard.take_over())?;
+    /// assert_eq!((shard.epoch(), ours.epoch()), (0, 1));
+    /// // The one before it is shut out.
+    /// let sealed = shard.io().block_on(shard.seal(0));
+    /// assert_eq!(sealed.unwrap_err().kind(), ErrorKind::Fenced);
+    /// ours.io().block_on(ours.seal(0))?;
+    /// # Ok::<(), differential_upsert::Error>(())
+    /// ```
+    pub async fn take_over(&self) -> Result<Self, Error> {
+        loop {
+            let state = self.handle.refresh().await?;
+            let (upper, epoch) = (state.upper, state.epoch.saturating_add(1));
+            let append = Append { lower: upper, upper, epoch: Some(epoch), ..Append::default() };
+            // Lost: somebody else was faster, and we are later.
+            if let Appended::Won { .. } = self.handle.compare_and_append(append).await? {
+                return Ok(Shard { epoch, resumes: Resumes::default(), ..self.clone() });
+            }
+        }
+    }
+
+    /// Returns the epoch in which it may write: 0, or what [`take_over`](Shard::take_over) made.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
     /// Seals the shard at `end`, if its upper is exactly that: nothing can be appended any more.
     /// Sealing again at the same time changes nothing.
     ///
@@ -98,7 +139,13 @@ impl<K, V, C: Codec<K> + Codec<V>> Shard<K, V, C> {
         if self.handle.refresh().await?.sealed_at == Some(end) {
             return Ok(());
         }
-        let append = Append { lower: end, upper: end, seal: true, ..Append::default() };
+        let append = Append {
+            lower: end,
+            upper: end,
+            seal: true,
+            fence: Some(self.epoch),
+            ..Append::default()
+        };
         match self.handle.compare_and_append(append).await? {
             Appended::Won { .. } => Ok(()),
             Appended::UpperMismatch(upper) => Err(Error::new(
@@ -143,6 +190,7 @@ impl<K, V, C> Clone for Shard<K, V, C> {
             handle: self.handle.clone(),
             io: self.io.clone(),
             resumes: self.resumes.clone(),
+            epoch: self.epoch,
             types: PhantomData,
         }
     }

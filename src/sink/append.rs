@@ -13,6 +13,7 @@ use super::race::{Lost, after_loss};
 use super::{Around, Emitted, Pile, Response, SharedTotals, Turn};
 use crate::definite::Terms;
 use crate::error::{Error, ErrorKind};
+use crate::health::fenced;
 use crate::shard::{Append, Appended, Feed, Handle, History, Prepared};
 
 /// Commits, on worker 0, what the workers have written. Returns the settled uppers, each addressed
@@ -55,9 +56,13 @@ pub(super) fn append<'scope>(
                             let (piles, around) = (std::mem::take(&mut piles), around.clone());
                             let (totals, sender, wake) =
                                 (totals.clone(), sender.clone(), wake.clone());
-                            let terms = around.checked.terms(&around.status.state(), lower, upper);
+                            let state = around.handle.state();
+                            let terms = around.checked.terms(&state, lower, upper);
+                            drop(state);
                             let (feed, history) = (around.feed.clone(), around.history);
-                            let task = Commit { lower, upper, piles, terms, feed, history, totals };
+                            let epoch = around.status.epoch();
+                            let task =
+                                Commit { lower, upper, piles, terms, epoch, feed, history, totals };
                             let handle = around.handle.clone();
                             // The task runs to its end even when the dataflow is gone: an append
                             // under way must be settled, not dropped.
@@ -100,6 +105,7 @@ struct Commit {
     upper: u64,
     piles: Vec<Pile>,
     terms: Terms,
+    epoch: u64,
     feed: Feed,
     history: Option<History>,
     totals: SharedTotals,
@@ -117,6 +123,7 @@ impl Commit {
                 parts: self.piles.iter().flat_map(|pile| pile.parts.clone()).collect(),
                 history: self.history.filter(|history| state.history != *history),
                 feed: state.feed.is_none().then(|| self.feed.clone()),
+                fence: Some(self.epoch),
                 base: self.terms.below(self.lower),
                 sum: self.terms.below(self.upper),
                 mark: self.terms.mark,
@@ -154,8 +161,7 @@ impl Commit {
                     }
                 }
                 Appended::Fenced(epoch) => {
-                    let what = format!("a newer writer has raised the shard's epoch to {epoch}");
-                    return Err(Error::new(ErrorKind::Fenced, what).hint("stop this writer"));
+                    return Err(fenced(epoch));
                 }
             }
         }

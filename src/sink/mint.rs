@@ -1,6 +1,8 @@
 //! Owns when to append: it names the next interval as soon as one may be written. It neither writes
 //! nor appends.
 
+use std::rc::Rc;
+
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::Pipeline;
@@ -21,7 +23,8 @@ pub(super) fn mint<'scope>(
 ) -> StreamVec<'scope, u64, Named> {
     let (scope, turn, around) = (frontier.scope(), turn.clone(), around.clone());
     let mut builder = OperatorBuilder::new("UpsertMint".into(), scope);
-    let activator = scope.activator_for(builder.operator_info().address);
+    let address = builder.operator_info().address;
+    let activator = scope.activator_for(Rc::clone(&address));
     around.status.wake(activator.clone());
     *turn.0.mint.borrow_mut() = Some(activator);
     let mut input = builder.new_input_connection(frontier, Pipeline, []);
@@ -29,6 +32,10 @@ pub(super) fn mint<'scope>(
     let (output, stream) = builder.new_output_connection([]);
     let mut output = OutputBuilder::<_, CapacityContainerBuilder<Vec<Named>>>::from(output);
     let (leads, peers) = (scope.index() == 0, scope.peers() as u64);
+    let mut standby = around.standby.clone();
+    if let Some(promotion) = &standby {
+        promotion.wake(scope.worker().sync_activator_for(address.to_vec()));
+    }
 
     builder.build(move |mut capabilities| {
         let mut capability = capabilities.pop().filter(|_| leads);
@@ -54,6 +61,16 @@ pub(super) fn mint<'scope>(
                 // Letting go tells every worker that nobody will append.
                 capability = None;
                 return;
+            }
+            if let Some(promotion) = &standby {
+                if !promotion.is_promoted() || !around.status.is_hydrated() {
+                    return;
+                }
+                // Every worker must know before the first interval: one whose updates wait for room
+                // gets it only by writing, and no frontier passes them until then.
+                let write = |worker| Named { worker, what: What::Write };
+                output.activate().session(held).give_iterator((0..peers).map(write));
+                standby = None;
             }
             let lower = around.status.upper();
             if lower < upper && !turn.0.failed.get() {

@@ -68,6 +68,7 @@ use crate::error::Error;
 use crate::health::Status;
 use crate::io::Io;
 use crate::packed::Encoded;
+use crate::role::Promotion;
 use crate::shard::{Feed, Handle, History, Prepared};
 use crate::token::Phase;
 use crate::upsert::{Inflight, UpsertStats};
@@ -85,6 +86,8 @@ pub(crate) struct Around {
     pub(crate) feed: Feed,
     /// What the feed has below a time, to go with an append.
     pub(crate) checked: Checked,
+    /// Set while it may not write.
+    pub(crate) standby: Option<Promotion>,
     /// Tells the worker's reader that the log has news.
     pub(crate) news: Arc<Notify>,
 }
@@ -146,6 +149,8 @@ struct Named {
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 enum What {
+    /// Updates may be written: the standby is a writer now.
+    Write,
     /// An interval to append.
     Interval { lower: u64, upper: u64 },
     /// The end: every update of every worker has been committed.

@@ -69,7 +69,6 @@ fn everything_else_is_usage() {
         "feed --shard mem: -h",
         "feed --shard mem: -V",
         "feed --shard mem: --version",
-        "feed --shard mem: --standby",
         "feed --shard mem: --http 127.0.0.1:0",
         "feed --shard mem: --http-remote",
     ] {
