@@ -7,6 +7,8 @@
 mod determinism;
 mod end;
 mod feed;
+#[path = "../common/network.rs"]
+mod network;
 mod observer;
 mod race_table;
 mod random;
