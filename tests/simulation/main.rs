@@ -8,6 +8,8 @@ mod cutover;
 mod determinism;
 mod end;
 mod feed;
+#[path = "../common/network.rs"]
+mod network;
 mod observer;
 mod race_table;
 mod random;

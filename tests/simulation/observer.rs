@@ -38,7 +38,7 @@ pub fn runtime() -> Runtime {
     builder.enable_time().start_paused(true).event_interval(1).build().unwrap()
 }
 
-fn schema() -> Schema {
+pub fn schema() -> Schema {
     Schema { codec: "postcard-1".into(), key: "u64".into(), value: "u64".into() }
 }
 
@@ -212,7 +212,7 @@ fn sum_below(feed: &Feed, upper: u64) -> Sum {
 }
 
 /// The updates of one time, by the oracle.
-fn changes(feed: &Feed, time: u64) -> Vec<Update> {
+pub fn changes(feed: &Feed, time: u64) -> Vec<Update> {
     let (before, after) = (feed.before(time), feed.at(time));
     let gone = before.iter().filter(|(key, value)| after.get(key) != Some(value));
     let come = after.iter().filter(|(key, value)| before.get(key) != Some(value));
