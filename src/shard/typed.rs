@@ -7,6 +7,7 @@ use std::marker::PhantomData;
 use super::{Append, Appended, Handle, HandleConfig, State};
 use crate::codec::{Codec, Postcard, schema};
 use crate::error::{Error, ErrorKind};
+use crate::health::Pipelines;
 use crate::io::Io;
 use crate::store::{Access, Root};
 use std::sync::Arc;
@@ -24,6 +25,7 @@ use std::sync::Arc;
 pub struct Shard<K, V, C = Postcard> {
     handle: Handle,
     io: Io,
+    pipelines: Pipelines,
     types: PhantomData<fn(C) -> (K, V)>,
 }
 
@@ -54,7 +56,7 @@ impl<K, V, C: Codec<K> + Codec<V>> Shard<K, V, C> {
         let schema = schema::<K, V, C>();
         let handle =
             Handle::open(root, "data", Some(schema), Access::Write, io.clone(), config).await?;
-        Ok(Shard { handle, io, types: PhantomData })
+        Ok(Shard { handle, io, pipelines: Pipelines::default(), types: PhantomData })
     }
 
     /// Returns the upper, as last read: where a program that brings its own times continues them.
@@ -75,6 +77,11 @@ impl<K, V, C: Codec<K> + Codec<V>> Shard<K, V, C> {
     /// Returns where the shard's I/O runs.
     pub fn io(&self) -> &Io {
         &self.io
+    }
+
+    /// Returns where the workers of a pipeline on this shard find each other.
+    pub(crate) fn pipelines(&self) -> &Pipelines {
+        &self.pipelines
     }
 
     /// Seals the shard at `end`, if its upper is exactly that: nothing can be appended any more.
@@ -105,7 +112,8 @@ impl<K, V, C: Codec<K> + Codec<V>> Shard<K, V, C> {
 
 impl<K, V, C> Clone for Shard<K, V, C> {
     fn clone(&self) -> Self {
-        Shard { handle: self.handle.clone(), io: self.io.clone(), types: PhantomData }
+        let (handle, io) = (self.handle.clone(), self.io.clone());
+        Shard { handle, io, pipelines: self.pipelines.clone(), types: PhantomData }
     }
 }
 

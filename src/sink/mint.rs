@@ -55,6 +55,7 @@ pub(super) fn mint<'scope>(
             let lower = around.status.upper();
             if lower < upper && !turn.0.failed.get() {
                 turn.take();
+                around.status.set_interval(lower, upper);
                 held.downgrade(&lower.max(*held.time()));
                 let interval = |worker| Named { worker, what: What::Interval { lower, upper } };
                 output.activate().session(held).give_iterator((0..peers).map(interval));
