@@ -4,13 +4,15 @@
 //! Method: whole pipelines on one thread over a store that hangs where it is told to, with a paused
 //! clock, looked at every second of it.
 
+use std::cell::RefCell;
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Barrier, Mutex, mpsc};
+use std::sync::{Arc, Barrier, Mutex, Once, mpsc};
 use std::time::Duration;
 
 use differential_upsert::health::{Health, HealthReport, HealthState, Role};
 use differential_upsert::io::{Io, Tokens};
+use differential_upsert::metrics::Metrics;
 use differential_upsert::shard::{Access, HandleConfig, History};
 use differential_upsert::source::{Outlet, Source};
 use differential_upsert::store::{Action, Fault, Faults, Operation, Report, Root};
@@ -95,11 +97,15 @@ struct Rig {
     input: Option<InputHandle<u64, CapacityContainerBuilder<Vec<Row>>>>,
     token: Option<Token>,
     health: Health,
+    metrics: Metrics,
     valve: Valve,
     runtime: Runtime,
 }
 
 fn runtime() -> Runtime {
+    // Before anything is logged: what is logged sooner may be switched off for good.
+    static LISTEN: Once = Once::new();
+    LISTEN.call_once(|| tracing::subscriber::set_global_default(Lines).unwrap());
     let mut builder = tokio::runtime::Builder::new_current_thread();
     builder.enable_time().start_paused(true).build().unwrap()
 }
@@ -138,12 +144,12 @@ impl Rig {
         let shard = shard(root, &runtime, &valve);
         let allocator = Allocator::Thread(Thread::default());
         let mut worker = Worker::new(WorkerConfig::default(), allocator, None);
-        let (input, token, health) = worker.dataflow::<u64, _, _>(|scope| {
+        let (input, token, health, metrics) = worker.dataflow::<u64, _, _>(|scope| {
             let (input, commands) = scope.new_input::<Vec<Row>>();
-            let Pipeline { token, health, .. } = commands.upsert_into(&shard, config);
-            (input, token, health)
+            let Pipeline { token, health, metrics, .. } = commands.upsert_into(&shard, config);
+            (input, token, health, metrics)
         });
-        Rig { worker, input: Some(input), token: Some(token), health, valve, runtime }
+        Rig { worker, input: Some(input), token: Some(token), health, metrics, valve, runtime }
     }
 
     /// A pipeline whose time 0 is committed and whose input is at 1.
@@ -241,7 +247,7 @@ fn assert_holds(why: &str, frontier: &str, holder: &str) {
 fn health_goes_to_any_thread() {
     fn shared<T: Clone + Send + Sync + 'static>() {}
     shared::<Health>();
-    shared::<differential_upsert::metrics::Metrics>();
+    shared::<Metrics>();
     shared::<differential_upsert::upsert::UpsertStats>();
 }
 
@@ -491,9 +497,12 @@ fn a_panic_of_another_worker_shows_on_this_one() {
     drop(guards.unwrap().join());
 }
 
-/// Keeps the watchdog's lines.
-#[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<String>>>);
+thread_local! {
+    /// The watchdog's lines on this thread: a rig's tasks run on its test's.
+    static LINES: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+}
+
+struct Lines;
 
 struct Fields(String);
 
@@ -521,7 +530,7 @@ impl tracing::Subscriber for Lines {
     fn event(&self, event: &tracing::Event<'_>) {
         let mut fields = Fields(event.metadata().level().to_string());
         event.record(&mut fields);
-        self.0.lock().unwrap().push(fields.0.replace('"', ""));
+        LINES.with_borrow_mut(|lines| lines.push(fields.0.replace('"', "")));
     }
 
     fn enter(&self, _: &tracing::span::Id) {}
@@ -531,8 +540,6 @@ impl tracing::Subscriber for Lines {
 
 #[test]
 fn each_change_is_one_line() {
-    let lines = Lines::default();
-    let _guard = tracing::subscriber::set_default(lines.clone());
     let valve = Valve::hanging(|a| a.operation == Operation::CreateEntry);
     let mut rig = Rig::new(valve.clone());
     rig.settle();
@@ -556,16 +563,90 @@ fn each_change_is_one_line() {
         "INFO idle",
         "INFO finished",
     ];
-    assert_eq!(*lines.0.lock().unwrap(), expected);
+    assert_eq!(LINES.take(), expected);
 
-    lines.0.lock().unwrap().clear();
     let mut rig = Rig::begun(Valve::panicking(|a| part(a, Operation::Put)));
     rig.valve.set(true);
     rig.give(1, 1);
     for _ in 0..3 {
         rig.live();
     }
-    let lines = lines.0.lock().unwrap();
+    let lines = LINES.take();
     assert_eq!(lines.last().map(String::as_str), Some("ERROR failed"), "{lines:?}");
     assert_eq!(lines.iter().filter(|line| line.starts_with("ERROR")).count(), 1);
+}
+
+/// Reads Prometheus text strictly: help, type, then samples of that name.
+fn samples(text: &str) -> Vec<(String, f64)> {
+    let (mut name, mut samples) = (String::new(), Vec::new());
+    let mut lines = text.lines();
+    while let Some(line) = lines.next() {
+        if let Some(help) = line.strip_prefix("# HELP ") {
+            let (named, help) = help.split_once(' ').expect("a help text");
+            assert!(help.ends_with('.') && !samples.iter().any(|(n, _): &(String, _)| n == named));
+            let kind = lines.next().and_then(|line| line.strip_prefix("# TYPE ")).expect("a type");
+            let kind = kind.strip_prefix(named).expect("the same name").trim();
+            assert_eq!(kind == "counter", named.ends_with("_total"), "{named} is a {kind}");
+            assert!(kind == "counter" || kind == "gauge", "{kind}");
+            assert!(named.starts_with("differential_upsert_"));
+            name = named.to_string();
+            continue;
+        }
+        let (sample, value) = line.rsplit_once(' ').expect("a sample");
+        assert_eq!(sample.split('{').next(), Some(&*name), "{line}");
+        samples.push((sample.to_string(), value.parse().expect("a number")));
+    }
+    samples
+}
+
+#[test]
+fn metrics_say_what_happened() {
+    let mut rig = Rig::begun(Valve::hanging(|a| a.operation == Operation::CreateEntry));
+    let metrics = rig.metrics.clone();
+    let value = |name: &str| {
+        let text = metrics.text();
+        assert!(text.ends_with('\n'));
+        let name = format!("differential_upsert_{name}");
+        samples(&text).into_iter().find(|(sample, _)| *sample == name).map(|(_, value)| value)
+    };
+    // Keys 0 to 4, of which 4 is written twice; then the same again, and one at an open time.
+    let input = rig.input.as_mut().unwrap();
+    input.send((Command::put(4, 1, 0), 1));
+    (0..5).for_each(|key| input.send((Command::put(key, 11, 1), 1)));
+    rig.give(1, 0);
+    rig.settle();
+    rig.give(2, 0);
+    let input = rig.input.as_mut().unwrap();
+    (0..5).for_each(|key| input.send((Command::put(key, 11, 0), 3)));
+    input.send((Command::put(9, 9, 0), 7));
+    rig.give(3, 0);
+    rig.settle();
+    assert_eq!(value("rows_below_total"), Some(0.0));
+    assert_eq!(value("rows_above_total"), Some(13.0), "all that came was stashed");
+    assert_eq!(value("rows_equal_total"), Some(6.0), "one at time 0");
+    assert_eq!(value("rows_superseded_total"), Some(1.0));
+    assert_eq!(value("rows_unchanged_total"), Some(5.0));
+    assert_eq!((value("stash_rows"), value("stash_oldest_time")), (Some(1.0), Some(7.0)));
+    assert!(value("stash_bytes") > Some(0.0) && value("state_bytes") > Some(0.0));
+    assert_eq!(value("state_rows"), Some(5.0));
+    assert_eq!((value("input_frontier"), value("shard_upper")), (Some(4.0), Some(4.0)));
+    assert_eq!((value("feedback_lag"), value("hydrated")), (Some(0.0), Some(1.0)));
+    assert_eq!(
+        (value("appends_lost_total"), value("role{role=\"writer\"}")),
+        (Some(0.0), Some(1.0))
+    );
+    assert!(value("appends_won_total") >= Some(3.0));
+    assert_eq!(value("parts_read_total"), value("parts_found_total"));
+    rig.valve.set(true);
+    rig.give(4, 1);
+    rig.settle();
+    (0..5).for_each(|_| rig.live());
+    let stands = value("upper_stands_seconds").unwrap();
+    assert!((4.0..7.0).contains(&stands), "{stands}");
+    assert_eq!(value("health_state{state=\"running\"}"), Some(1.0));
+    let states = samples(&metrics.text());
+    let states = states.iter().filter(|(name, _)| name.contains("health_state"));
+    assert_eq!(states.map(|(_, value)| *value).sum::<f64>(), 1.0, "one state at a time");
+    rig.valve.set(false);
+    rig.end();
 }

@@ -138,6 +138,24 @@ impl Vitals {
         self.parts_read.fetch_add(1, Relaxed);
     }
 
+    /// Returns how many parts the reader had to read, and how many it has read.
+    pub(crate) fn parts(&self) -> (u64, u64) {
+        (self.parts_found.load(Relaxed), self.parts_read.load(Relaxed))
+    }
+
+    pub(crate) fn read_to(&self) -> u64 {
+        self.read_to.load(Relaxed)
+    }
+
+    pub(crate) fn is_hydrated(&self) -> bool {
+        self.hydrated.load(SeqCst)
+    }
+
+    /// Returns the least time that waits at the operator.
+    pub(crate) fn least(&self) -> Option<u64> {
+        Some(self.least.load(Relaxed)).filter(|least| *least != NONE)
+    }
+
     /// Says that a part is being written.
     pub(crate) fn start_part(&self) {
         self.parts_writing.fetch_add(1, Relaxed);
@@ -238,19 +256,19 @@ impl Vitals {
     }
 
     pub(super) fn signs(&self) -> WorkerSigns {
-        let least = Some(self.least.load(Relaxed)).filter(|least| *least != NONE);
+        let (parts_found, parts_read) = self.parts();
         WorkerSigns {
             worker: self.worker,
             input: self.closed().max(self.seen.load(Relaxed)),
             output: self.output.load(Relaxed),
-            least,
+            least: self.least(),
             stash_rows: self.stats.stash_rows(),
-            read_to: self.read_to.load(Relaxed),
+            read_to: self.read_to(),
             complete: self.complete.load(Relaxed),
-            parts_found: self.parts_found.load(Relaxed),
-            parts_read: self.parts_read.load(Relaxed),
+            parts_found,
+            parts_read,
             parts_writing: self.parts_writing.load(Relaxed),
-            hydrated: self.hydrated.load(SeqCst),
+            hydrated: self.is_hydrated(),
             released: self.phase.get() == Phase::Released,
             stopping: self.phase.get() >= Phase::Stopping,
             gone: self.gone.load(SeqCst),
