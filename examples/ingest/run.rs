@@ -1,7 +1,7 @@
 //! Owns one run: the feed, the pipeline it drives, and what is counted on the way. It does not own
 //! signals or exit codes.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,7 @@ use crate::cluster;
 use crate::emit::Counts;
 use crate::feed::Feed;
 use crate::git::GitHistory;
+use crate::http::{self, Face};
 use crate::json::{Json, JsonText};
 use crate::progress::Progress;
 use crate::reader::JsonLines;
@@ -62,6 +63,14 @@ fn drive(
     counts: &Arc<Counts>,
     summary: &mut Summary,
 ) -> Result<(), Error> {
+    let promoted = Arc::new(AtomicBool::new(false));
+    let face = Face::new(Box::new(move || promoted.store(true, Ordering::SeqCst)));
+    if let Some(mut address) = args.http {
+        if address.port() != 0 {
+            address.set_port(address.port().saturating_add(args.process as u16));
+        }
+        http::serve(address, face.clone(), io)?;
+    }
     let root = Root::open(&args.shard, Access::Write)?;
     let limits = HandleConfig { history: args.history, ..HandleConfig::default() };
     let shard = io.block_on(JsonShard::open_with(root, io.clone(), limits))?;
@@ -69,7 +78,7 @@ fn drive(
         io.block_on(change_history(args, &shard))?;
     }
     let feed = feed(args, counts, stop, shard.upper());
-    let outcome = cluster::execute(config, workers(args, feed, &shard, stop), stop);
+    let outcome = cluster::execute(config, workers(args, feed, &shard, stop, face), stop);
     if let Some(watch) = &outcome.watch {
         *summary = counted(&watch.totals());
     }
@@ -114,9 +123,11 @@ fn workers(
     feed: Feed,
     shard: &JsonShard,
     stop: &Stop,
+    face: Face,
 ) -> impl Fn(&mut Worker, &cluster::Report) + Send + Sync + 'static {
     let (shard, stop, history) = (shard.clone(), stop.clone(), args.history);
     let feed = Mutex::new(Some(feed));
+    let first = args.process * args.workers.get();
     move |worker, report| {
         let config = PipelineConfig { history, ..PipelineConfig::default() };
         let (health, token) = worker.dataflow(|scope| {
@@ -124,6 +135,9 @@ fn workers(
             let pipeline = Pipeline::from_source(scope, take, &shard, config);
             if scope.index() == 0 {
                 report.watch(pipeline.watch);
+            }
+            if scope.index() == first {
+                face.show(pipeline.health.clone(), pipeline.metrics);
             }
             (pipeline.health, pipeline.token)
         });
