@@ -36,7 +36,7 @@ use timely::scheduling::SyncActivator;
 use tokio::sync::{Notify, mpsc};
 
 use crate::error::Error;
-use crate::health::{Status, fenced};
+use crate::health::{Status, Vitals, fenced};
 use crate::io::Io;
 use crate::packed::Encoded;
 use crate::shard::{Batch, Handle, Update};
@@ -92,8 +92,15 @@ pub(crate) fn feedback<'scope>(
         worker: scope.index(),
         peers: scope.peers(),
         outlet: Outlet { sender, wake: scope.worker().sync_activator_for(address.to_vec()) },
+        vitals: Arc::clone(status.vitals()),
     };
-    io.spawn(follower.run());
+    let vitals = Arc::clone(status.vitals());
+    io.spawn_answered("the reader of the shard", follower.run(), move |outcome| {
+        // What it has found itself it has sent; what it could not say is said here.
+        if let Err(error) = outcome {
+            vitals.fail(error);
+        }
+    });
 
     builder.build(move |mut capabilities| {
         let mut capability = capabilities.pop();
@@ -126,7 +133,7 @@ pub(crate) fn feedback<'scope>(
                     }
                     Ok(Message::Complete(upper)) => {
                         held.downgrade(&upper);
-                        status.set_hydrated();
+                        status.set_read_to(upper);
                         if end.is_some() {
                             // It may be whole now.
                             break;
@@ -165,13 +172,15 @@ struct Follower {
     worker: usize,
     peers: usize,
     outlet: Outlet,
+    vitals: Arc<Vitals>,
 }
 
 impl Follower {
-    async fn run(self) {
+    async fn run(self) -> Result<(), Error> {
         if let Err(error) = self.follow().await {
             self.outlet.send(Message::Failed(error)).await;
         }
+        Ok(())
     }
 
     /// Sends what is in the shard and what comes, until the operator is gone.
@@ -242,10 +251,12 @@ impl Follower {
                 }
             }
         }
+        self.vitals.found_parts(fetches.len());
         let mut fetched = futures::stream::iter(fetches).buffered(PARTS_AHEAD);
         let mut window = Vec::new();
         while let Some(rows) = fetched.next().await {
             let mut rows = rows?;
+            self.vitals.read_part();
             if as_of == 0 {
                 if !rows.is_empty() && !self.outlet.send(Message::Rows(rows)).await {
                     return Ok(false);

@@ -99,6 +99,8 @@ pub mod pipeline;
 
 pub mod health;
 
+pub mod metrics;
+
 pub mod codec;
 
 pub mod packed;

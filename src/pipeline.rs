@@ -25,15 +25,18 @@ use crate::command::Command;
 use crate::definite::{Ends, check, tally};
 use crate::error::Error;
 use crate::feedback::{Poll, feedback};
-use crate::health::{Health, Status};
+use crate::health::{self, Health, Status};
 use crate::hold::hold;
+use crate::metrics::Metrics;
 use crate::packed::{Encoded, Packer};
 use crate::role::Promotion;
 use crate::shard::{Feed, History, Shard};
 use crate::sink::{self, Around, Totals};
 use crate::source::{Source, source};
 use crate::token::{Lifecycle, Phase, Token};
-use crate::upsert::{Inflight, Known, SpillFile, Surroundings, UpsertConfig, UpsertStats, upsert};
+use crate::upsert::{
+    Inflight, Known, Look, SpillFile, Surroundings, UpsertConfig, UpsertStats, upsert,
+};
 
 /// Bounds of a pipeline, plain values.
 #[derive(Clone, Debug)]
@@ -63,6 +66,9 @@ pub struct PipelineConfig {
     pub inflight_bytes_max: usize,
     /// Bytes of updates of one time that are written early, as a part. Default: 8 MiB.
     pub part_bytes_max: usize,
+    /// How long the pipeline may not move while it ought to, before its health is `stalled`.
+    /// Default: 60 s.
+    pub stall_after: Duration,
 }
 
 impl Default for PipelineConfig {
@@ -77,6 +83,7 @@ impl Default for PipelineConfig {
             ahead_bytes_max: 8 << 20,
             inflight_bytes_max: 64 << 20,
             part_bytes_max: 8 << 20,
+            stall_after: Duration::from_secs(60),
         }
     }
 }
@@ -87,6 +94,8 @@ pub struct Pipeline<'scope, K, V, C = Postcard> {
     pub errors: StreamVec<'scope, u64, Error>,
     /// Watch it.
     pub health: Health,
+    /// Its counters and gauges, as Prometheus text.
+    pub metrics: Metrics,
     /// Drop it to stop, on every worker.
     pub token: Token,
     /// Counters and gauges of this worker's operator.
@@ -132,7 +141,7 @@ where
     where
         S::Order: ExchangeData,
     {
-        let parts = Parts::new(shard);
+        let parts = Parts::new(scope, shard, &config);
         let ahead = config.ahead_bytes_max;
         let (status, stats) = (parts.status.clone(), parts.stats.clone());
         let ends = parts.ends.clone();
@@ -146,7 +155,7 @@ where
         shard: &Shard<K, V, C>,
         config: PipelineConfig,
     ) -> Self {
-        let parts = Parts::new(shard);
+        let parts = Parts::new(commands.scope(), shard, &config);
         let commands = hold(commands, parts.ends.clone(), parts.status.clone());
         let commands = encode::<K, V, O, C>(commands, parts.status.clone());
         parts.build(commands, shard, config)
@@ -205,12 +214,27 @@ struct Parts {
 }
 
 impl Parts {
-    fn new<K, V, C: Codec<K> + Codec<V>>(shard: &Shard<K, V, C>) -> Parts {
-        Parts {
-            ends: Ends::default(),
-            status: Status::new(shard.handle().clone(), shard.epoch(), Lifecycle::default()),
-            stats: UpsertStats::default(),
+    fn new<K, V, C: Codec<K> + Codec<V>>(
+        scope: Scope<'_, u64>,
+        shard: &Shard<K, V, C>,
+        config: &PipelineConfig,
+    ) -> Parts {
+        let (lifecycle, stats) = (Lifecycle::default(), UpsertStats::default());
+        // The workers of a pipeline build it in the same place.
+        let place = (scope.addr().first().copied().unwrap_or(0), scope.peers());
+        let shared = (stats.clone(), lifecycle.watch());
+        let (process, vitals, begun) = shard.pipelines().join(
+            place,
+            scope.index(),
+            shared,
+            shard.handle(),
+            config.stall_after,
+        );
+        if begun {
+            health::watch(&process, shard.io());
         }
+        let status = Status::new(process, vitals, lifecycle, shard.epoch());
+        Parts { ends: Ends::default(), status, stats }
     }
 
     fn build<'scope, K, V, O, C>(
@@ -236,6 +260,7 @@ impl Parts {
             inflight: inflight.clone(),
             lifecycle: status.lifecycle().clone(),
             stats: stats.clone(),
+            watch: Some(look(&status)),
         };
         let upsert_config =
             UpsertConfig { stash_bytes_max: config.stash_bytes_max, ..UpsertConfig::default() };
@@ -260,9 +285,11 @@ impl Parts {
         };
         // The operator's errors have the frontier of its updates.
         let sink = sink::sink(upserted.updates, upserted.errors, limit, &around);
+        let health = status.health();
         Pipeline {
             errors,
-            health: Health(status.clone()),
+            metrics: Metrics::new(health.clone(), Watch(sink.clone())),
+            health,
             token: Token(status.lifecycle().clone()),
             stats,
             watch: Watch(sink),
@@ -271,6 +298,14 @@ impl Parts {
             types: std::marker::PhantomData,
         }
     }
+}
+
+/// Tells the health what an operator sees after each wake-up.
+fn look(status: &Status) -> Look<u64> {
+    let vitals = Arc::clone(status.vitals());
+    Box::new(move |least, at| {
+        vitals.see(least.copied(), at.input.first().copied(), at.complete.first().copied());
+    })
 }
 
 /// Turns keys and values into bytes, one buffer for each container of rows.
@@ -338,14 +373,17 @@ fn report<'scope>(
     status: Status,
 ) -> StreamVec<'scope, u64, Error> {
     let mut builder = OperatorBuilder::new("UpsertErrors".into(), errors.scope());
-    let activator = errors.scope().activator_for(builder.operator_info().address);
-    status.wake(activator);
+    let address = builder.operator_info().address;
+    status.vitals().set_wake(errors.scope().worker().sync_activator_for(address.to_vec()));
+    status.wake(errors.scope().activator_for(address));
     let mut input = builder.new_input_connection(errors, InPlace, []);
     let (output, stream) = builder.new_output_connection([]);
     let mut output = OutputBuilder::<_, CapacityContainerBuilder<Vec<Error>>>::from(output);
     builder.build(move |mut capabilities| {
         let mut capability = capabilities.pop();
         move |_| {
+            // The watchdog asks whether the worker runs.
+            status.vitals().answer();
             input.for_each(|_, errors| errors.drain(..).for_each(|error| status.fail(error)));
             if let Some(held) = &capability {
                 let mut output = output.activate();

@@ -16,6 +16,7 @@ use crate::cluster;
 use crate::emit::Counts;
 use crate::feed::Feed;
 use crate::git::GitHistory;
+use crate::http::{self, Face};
 use crate::json::{Json, JsonText};
 use crate::progress::Progress;
 use crate::reader::JsonLines;
@@ -62,15 +63,24 @@ fn drive(
     counts: &Arc<Counts>,
     summary: &mut Summary,
 ) -> Result<(), Error> {
+    let standby = args.standby.then(Promotion::default);
+    let promotion = standby.clone().unwrap_or_default();
+    let face = Face::new(Box::new(move || promotion.promote()));
+    if let Some(mut address) = args.http {
+        if address.port() != 0 {
+            address.set_port(address.port().saturating_add(args.process as u16));
+        }
+        http::serve(address, face.clone(), io)?;
+    }
     let root = Root::open(&args.shard, Access::Write)?;
     let limits = HandleConfig { history: args.history, ..HandleConfig::default() };
     let shard = io.block_on(JsonShard::open_with(root, io.clone(), limits))?;
-    let standby = args.standby.then(Promotion::default);
     if args.process == 0 && standby.is_none() {
         io.block_on(change_history(args, &shard))?;
     }
     let feed = feed(args, counts, stop);
-    let outcome = cluster::execute(config, workers(args, feed, &shard, &standby, stop), stop);
+    let workers = workers(args, feed, &shard, &standby, stop, face);
+    let outcome = cluster::execute(config, workers, stop);
     if let Some(watch) = &outcome.watch {
         *summary = counted(&watch.totals());
     }
@@ -122,11 +132,13 @@ fn workers(
     shard: &JsonShard,
     standby: &Option<Promotion>,
     stop: &Stop,
+    face: Face,
 ) -> impl Fn(&mut Worker, &cluster::Report) + Send + Sync + 'static {
     let (shard, stop, history) = (shard.clone(), stop.clone(), args.history);
     let source = shard::Feed { mode: "given".into(), identity: args.feed.to_string() };
     let (checked, standby) = (!args.unchecked, standby.clone());
     let feed = Mutex::new(Some(feed));
+    let first = args.process * args.workers.get();
     move |worker, report| {
         let config = PipelineConfig {
             history,
@@ -140,6 +152,9 @@ fn workers(
             let pipeline = Pipeline::from_source(scope, take, &shard, config);
             if scope.index() == 0 {
                 report.watch(pipeline.watch);
+            }
+            if scope.index() == first {
+                face.show(pipeline.health.clone(), pipeline.metrics);
             }
             (pipeline.health, pipeline.token)
         });

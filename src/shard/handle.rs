@@ -126,6 +126,11 @@ impl Handle {
         stored.or_else(|| self.inner.wanted.clone()).unwrap_or_default()
     }
 
+    /// Returns the address of the root.
+    pub fn url(&self) -> &str {
+        self.inner.root.url()
+    }
+
     /// Returns the last settled state known here. No I/O.
     pub fn state(&self) -> Arc<State> {
         Arc::clone(&lock(&self.inner.state))

@@ -8,6 +8,7 @@ use super::handle::lock;
 use super::{Append, Appended, Handle, HandleConfig, Mark, State};
 use crate::codec::{Codec, Postcard, schema};
 use crate::error::{Error, ErrorKind};
+use crate::health::Pipelines;
 use crate::io::Io;
 use crate::store::{Access, Root};
 use std::sync::{Arc, Mutex};
@@ -26,6 +27,7 @@ pub struct Shard<K, V, C = Postcard> {
     handle: Handle,
     io: Io,
     resumes: Resumes,
+    pipelines: Pipelines,
     /// The epoch that this writer works in.
     epoch: u64,
     types: PhantomData<fn(C) -> (K, V)>,
@@ -58,7 +60,14 @@ impl<K, V, C: Codec<K> + Codec<V>> Shard<K, V, C> {
         let schema = schema::<K, V, C>();
         let handle =
             Handle::open(root, "data", Some(schema), Access::Write, io.clone(), config).await?;
-        Ok(Shard { handle, io, resumes: Resumes::default(), epoch: 0, types: PhantomData })
+        Ok(Shard {
+            handle,
+            io,
+            resumes: Resumes::default(),
+            pipelines: Pipelines::default(),
+            epoch: 0,
+            types: PhantomData,
+        })
     }
 
     /// Returns the upper, as last read: where a program that brings its own times continues them.
@@ -90,6 +99,11 @@ impl<K, V, C: Codec<K> + Codec<V>> Shard<K, V, C> {
         &self.io
     }
 
+    /// Returns where the workers of a pipeline on this shard find each other.
+    pub(crate) fn pipelines(&self) -> &Pipelines {
+        &self.pipelines
+    }
+
     /// Takes the shard over: returns a shard whose pipelines may write, and shuts out every other
     /// writer, for good. They get [`Fenced`](ErrorKind::Fenced) and drop nothing. From here on the
     /// shard is exclusive: only the last one to take it over may write.
@@ -119,7 +133,12 @@ impl<K, V, C: Codec<K> + Codec<V>> Shard<K, V, C> {
             let append = Append { lower: upper, upper, epoch: Some(epoch), ..Append::default() };
             // Lost: somebody else was faster, and we are later.
             if let Appended::Won { .. } = self.handle.compare_and_append(append).await? {
-                return Ok(Shard { epoch, resumes: Resumes::default(), ..self.clone() });
+                return Ok(Shard {
+                    epoch,
+                    resumes: Resumes::default(),
+                    pipelines: Pipelines::default(),
+                    ..self.clone()
+                });
             }
         }
     }
@@ -190,6 +209,7 @@ impl<K, V, C> Clone for Shard<K, V, C> {
             handle: self.handle.clone(),
             io: self.io.clone(),
             resumes: self.resumes.clone(),
+            pipelines: self.pipelines.clone(),
             epoch: self.epoch,
             types: PhantomData,
         }

@@ -42,7 +42,10 @@ pub(super) fn append<'scope>(
                 for response in responses.drain(..) {
                     match response {
                         Response::Stopping => turn.stop(),
-                        Response::Failed => turn.fail(),
+                        Response::Failed => {
+                            around.status.vitals().set_interval(None);
+                            turn.fail();
+                        }
                         Response::Counted(dropped) => totals.dropped(dropped),
                         Response::Written { lower, upper, piles: more, dropped } => {
                             totals.dropped(dropped);
@@ -66,16 +69,21 @@ pub(super) fn append<'scope>(
                             let handle = around.handle.clone();
                             // The task runs to its end even when the dataflow is gone: an append
                             // under way must be settled, not dropped.
-                            around.io.spawn(async move {
-                                let settled = task.run(&handle).await;
-                                let _ = sender.send(settled);
-                                let _ = wake.activate();
-                            });
+                            around.status.vitals().set_appending();
+                            around.io.spawn_answered(
+                                "the commit",
+                                async move { task.run(&handle).await },
+                                move |settled| {
+                                    let _ = sender.send(settled);
+                                    let _ = wake.activate();
+                                },
+                            );
                         }
                     }
                 }
             });
             while let Ok(settled) = receiver.try_recv() {
+                around.status.vitals().set_interval(None);
                 match settled {
                     Ok(won) => {
                         won.into_iter().for_each(|upper| around.checked.won(upper));

@@ -12,6 +12,7 @@ use timely::progress::frontier::MutableAntichain;
 
 use super::{Around, Named, Turn, What};
 use crate::error::Error;
+use crate::health::Role;
 use crate::token::Phase;
 
 /// Names, on worker 0, every interval to be appended, once for each worker.
@@ -34,6 +35,7 @@ pub(super) fn mint<'scope>(
     let (leads, peers) = (scope.index() == 0, scope.peers() as u64);
     let mut standby = around.standby.clone();
     if let Some(promotion) = &standby {
+        around.status.set_role(Role::Standby);
         promotion.wake(scope.worker().sync_activator_for(address.to_vec()));
     }
 
@@ -70,11 +72,13 @@ pub(super) fn mint<'scope>(
                 // gets it only by writing, and no frontier passes them until then.
                 let write = |worker| Named { worker, what: What::Write };
                 output.activate().session(held).give_iterator((0..peers).map(write));
+                around.status.set_role(Role::Writer);
                 standby = None;
             }
             let lower = around.status.upper();
             if lower < upper && !turn.0.failed.get() {
                 turn.take();
+                around.status.set_interval(lower, upper);
                 held.downgrade(&lower.max(*held.time()));
                 let interval = |worker| Named { worker, what: What::Interval { lower, upper } };
                 output.activate().session(held).give_iterator((0..peers).map(interval));

@@ -165,18 +165,23 @@ impl Writer {
         let (rows, bytes) = (std::mem::take(&mut pile.rows), std::mem::take(&mut pile.bytes));
         let (handle, sender) = (self.around.handle.clone(), self.sender.clone());
         let wake = self.wake.clone();
-        self.around.io.spawn(async move {
-            let prepared = handle.prepare(rows).await;
-            // An error of either means that the operator is gone, and the parts are orphans.
-            let _ = sender.send((time, bytes, prepared));
-            let _ = wake.activate();
-        });
+        self.around.status.vitals().start_part();
+        self.around.io.spawn_answered(
+            "the writing of a part",
+            async move { handle.prepare(rows).await },
+            move |prepared| {
+                // An error of either means that the operator is gone, and the parts are orphans.
+                let _ = sender.send((time, bytes, prepared));
+                let _ = wake.activate();
+            },
+        );
     }
 
     /// Takes in what tasks have written.
     fn receive(&mut self) {
         while let Ok((time, bytes, prepared)) = self.receiver.try_recv() {
             self.around.inflight.release(bytes);
+            self.around.status.vitals().end_part();
             match (prepared, self.piles.get_mut(&time)) {
                 (Ok(prepared), Some(pile)) => {
                     pile.writing -= 1;

@@ -13,7 +13,7 @@ use object_store::memory::InMemory;
 
 use crate::feed::Feed;
 use crate::network::{Fate, Network};
-use crate::observer::{Counted, Rival, changes, schema};
+use crate::observer::{Counted, Rival, changes, schema, sum_below};
 use crate::stage::{Stage, delete, memory, no_faults, put};
 
 fn feed() -> Arc<Feed> {
@@ -216,7 +216,8 @@ async fn append_from_2(root: &Root, feed: &Feed, upper: u64) -> Appended {
     let handle = handle.unwrap();
     let rows = (2..upper).flat_map(|time| changes(feed, time)).collect();
     let parts = handle.prepare(rows).await.unwrap();
-    let append = Append { lower: 2, upper, parts, ..Append::default() };
+    let sum = Some(sum_below(feed, upper));
+    let append = Append { lower: 2, upper, parts, sum, ..Append::default() };
     handle.compare_and_append(append).await.unwrap()
 }
 
