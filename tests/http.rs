@@ -3,7 +3,6 @@
 //! plain TCP stream, so that what is sent is what stands here.
 
 #[path = "common/process.rs"]
-#[allow(dead_code, reason = "other tests use the rest")]
 mod process;
 
 use std::fs::OpenOptions;
