@@ -280,7 +280,7 @@ fn a_panic_of_another_worker_shows_on_this_one() {
     assert_eq!(health.report().state, HealthState::Failed);
     assert_eq!(
         health.report().why.as_deref(),
-        Some("worker 1: worker 1 panicked; see what it said, and start again")
+        Some("worker 1: worker 1 died of a panic; see what it said, and start again")
     );
     assert!(health.error().is_none(), "this worker's own part is sound");
     drop(go_on);
