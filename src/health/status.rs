@@ -30,7 +30,7 @@ impl Drop for Shared {
     /// The dataflow is gone, one way or another.
     fn drop(&mut self) {
         if std::thread::panicking() && !self.vitals.is_over() {
-            let what = format!("worker {} was unwound", self.vitals.worker);
+            let what = format!("worker {} died of a panic", self.vitals.worker);
             let hint = "see what it said, and start again";
             self.vitals.fail(Error::new(ErrorKind::Unavailable, what).hint(hint));
         }

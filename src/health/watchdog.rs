@@ -141,3 +141,54 @@ impl Watchdog {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::RandomTokens;
+    use crate::shard::{HandleConfig, Shard};
+    use crate::store::{Access, Root};
+    use crate::token::Lifecycle;
+    use crate::upsert::UpsertStats;
+
+    /// Two workers of a standby that have done all that is theirs, while a closed time waits.
+    #[tokio::test(start_paused = true)]
+    async fn a_standby_without_a_writer_is_stalled_until_one_writes() {
+        let io = Io::new(tokio::runtime::Handle::current(), Arc::new(RandomTokens));
+        let root = Root::open("mem:", Access::Write).unwrap();
+        let shard = Shard::<u64, u64>::open_with(root, io.clone(), HandleConfig::default());
+        let shard = shard.await.unwrap();
+        let stall_after = Duration::from_secs(5);
+        let join = |worker| {
+            let shared = (UpsertStats::default(), Lifecycle::default().watch());
+            shard.pipelines().join((0, 2), worker, shared, shard.handle(), stall_after)
+        };
+        let ((process, one, true), (same, two, false)) = (join(1), join(0)) else {
+            panic!("the workers of a process find each other");
+        };
+        assert!(Arc::ptr_eq(&process, &same));
+        assert!(!Arc::ptr_eq(&process, &join(0).0), "another pipeline has its own worker 0");
+        watch(&process, &io);
+        process.set_role(Role::Standby);
+        for vitals in [&one, &two] {
+            vitals.set_read_to(0);
+            vitals.set_closed(3);
+            vitals.set_output(3);
+        }
+        let report = || judge(&process.signs(&two));
+        for passed in 0..5 {
+            assert_eq!(report().state, HealthState::Running, "after {passed} s");
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            one.answer();
+            two.answer();
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let stalled = report();
+        assert_eq!((stalled.role, stalled.state), (Role::Standby, HealthState::Stalled));
+        assert!(stalled.why.unwrap().contains("no writer"));
+        let append = crate::shard::Append { upper: 3, ..Default::default() };
+        let _ = shard.handle().compare_and_append(append).await.unwrap();
+        [&one, &two].iter().for_each(|vitals| vitals.set_read_to(3));
+        assert_eq!(report().state, HealthState::Idle);
+    }
+}
