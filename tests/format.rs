@@ -75,6 +75,7 @@ fn commit(raw: &[u8]) -> Commit {
         cursor: Some(vec![0, 1, 254, 255]),
         history: Some(History::Last(3)),
         sealed_at: Some(u64::MAX),
+        grant: None,
     }
 }
 
@@ -107,7 +108,7 @@ fn state() -> State {
         rows: Some(21),
         digest: Some(1),
         cursor: Some(vec![7]),
-        batches: vec![Arc::new(Batch { seqno: 12, lower: 3, upper: 9, parts })],
+        batches: vec![Arc::new(Batch { seqno: 12, lower: 3, upper: 9, parts, forwarded: None })],
         writers: BTreeMap::from([(Token(0xa1), writer)]),
         ..State::default()
     }

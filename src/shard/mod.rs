@@ -82,6 +82,20 @@ mod append;
 
 mod rows;
 
+mod lease;
+
+mod keep;
+
+mod merge;
+
+mod compact;
+
+mod collect;
+
+mod maintain;
+
+mod counters;
+
 mod verify;
 
 mod typed;
@@ -89,11 +103,15 @@ mod typed;
 pub use crate::store::Access;
 pub use append::{Append, Appended};
 pub use config::HandleConfig;
+pub use counters::{Counters, MaintenanceStats};
 pub use format::Schema;
 pub use handle::Handle;
+pub use keep::Hold;
+pub use lease::{Grant, Lease};
 pub use part::{PartRef, Update};
 pub use rows::Prepared;
-pub use state::{Batch, Feed, History, Part, State, Writer};
+pub(crate) use rows::Reading;
+pub use state::{Batch, Feed, History, Part, Retired, State, Writer};
 pub use token::Token;
 pub use typed::Shard;
 pub use verify::{Verified, verify};

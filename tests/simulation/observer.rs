@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use differential_upsert::Encoded;
-use differential_upsert::io::{Io, Tokens};
+use differential_upsert::io::{Clock, Io, Tokens};
 use differential_upsert::shard::{
     Access, Append, Appended, Handle, HandleConfig, History, Schema, Update,
 };
@@ -27,6 +27,13 @@ impl Counted {
 impl Tokens for Counted {
     fn token(&self) -> u128 {
         u128::from(self.0.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// Stands still: what a lease says of time reaches stored bytes.
+impl Clock for Counted {
+    fn now_ms(&self) -> u64 {
+        1_000_000
     }
 }
 

@@ -109,7 +109,9 @@ impl Replica {
         let random = &self.random;
         let (runtime, faults) = (runtime(), self.weather.faults(random));
         let base = (self.name as u64 + 1) * 1_000_000_000 + self.starts * 1_000_000;
-        let io = differential_upsert::io::Io::new(runtime.handle().clone(), Counted::from(base));
+        let tokens = Counted::from(base);
+        let io = differential_upsert::io::Io::new(runtime.handle().clone(), tokens.clone());
+        let io = io.with_clock(tokens);
         let small = random.one_in(2);
         let config = HandleConfig {
             inline_bytes_max: if small { 0 } else { 100 },
