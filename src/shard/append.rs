@@ -95,14 +95,6 @@ impl Append {
     }
 }
 
-/// What to do about the newest state.
-pub(super) enum Proposal {
-    /// Follow it with this.
-    Enter(Change),
-    /// Leave it as it is.
-    Enough,
-}
-
 /// What became of the entry we tried to create.
 enum Settled {
     Ours,
@@ -170,14 +162,14 @@ impl Handle {
     }
 
     /// Enters what `decide` makes of the state known here, again after each lost race, until it is
-    /// in the log or `decide` has had enough. Returns its number.
+    /// in the log or `decide` makes nothing. Returns its number.
     ///
     /// # Errors
     ///
     /// As [`compare_and_append`](Handle::compare_and_append), and those of `decide`.
     pub(super) async fn propose(
         &self,
-        mut decide: impl FnMut(&Handle, &State) -> Result<Proposal, Error> + Send + 'static,
+        mut decide: impl FnMut(&Handle, &State) -> Result<Option<Change>, Error> + Send + 'static,
     ) -> Result<Option<u64>, Error> {
         let handle = self.clone();
         // As for an append: runs to its end, and alone.
@@ -185,7 +177,7 @@ impl Handle {
             let mut last_rollup = handle.inner.appending.lock().await;
             for _ in 0..handle.inner.config.append_attempts_max {
                 let state = handle.state();
-                let Proposal::Enter(change) = decide(&handle, &state)? else { return Ok(None) };
+                let Some(change) = decide(&handle, &state)? else { return Ok(None) };
                 let entered = handle.enter(&mut last_rollup, state, change, &[]).await?;
                 if entered.is_some() {
                     return Ok(entered);

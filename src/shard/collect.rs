@@ -19,7 +19,6 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 
-use super::append::Proposal;
 use super::counters::MaintenanceStats;
 use super::entry::{Change, Collected};
 use super::handle::Handle;
@@ -92,10 +91,10 @@ impl Handle {
         let entered = std::sync::Arc::new(std::sync::Mutex::new(None));
         let told = std::sync::Arc::clone(&entered);
         let proposed = self.propose(move |_, state| {
-            let Some(mut done) = decide(state) else { return Ok(Proposal::Enough) };
+            let Some(mut done) = decide(state) else { return Ok(None) };
             done.since = state.since_after(state.upper, state.history, None, &done.expired);
             *super::handle::lock(&told) = Some(done.clone());
-            Ok(Proposal::Enter(Change::Collect(done)))
+            Ok(Some(Change::Collect(done)))
         });
         let seqno = proposed.await?;
         Ok(seqno.and_then(|_| super::handle::lock(&entered).take()))

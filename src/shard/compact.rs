@@ -10,7 +10,6 @@
 
 use std::ops::Range;
 
-use super::append::Proposal;
 use super::counters::MaintenanceStats;
 use super::entry::{Change, Merged};
 use super::handle::Handle;
@@ -107,11 +106,11 @@ impl Handle {
         let entered = self.propose(move |_, state| {
             let there = state.run(first, last).is_some_and(|run| state.batches[run] == batches);
             if !there || !parts.iter().all(|part| state.is_leased(part)) {
-                return Ok(Proposal::Enough);
+                return Ok(None);
             }
             let since = state.since_after(state.upper, state.history, None, &[]);
             let parts = parts.clone();
-            Ok(Proposal::Enter(Change::Compact(Merged { first, last, forwarded, since, parts })))
+            Ok(Some(Change::Compact(Merged { first, last, forwarded, since, parts })))
         });
         // On an error the outcome may be unknown, and then nothing is deleted: a sweep finds what is
         // left, once our lease has ended.

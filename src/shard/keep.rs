@@ -7,7 +7,6 @@
 
 use std::collections::BTreeMap;
 
-use super::append::Proposal;
 use super::config::HandleConfig;
 use super::entry::{Change, Commit, Leased};
 use super::handle::{Handle, lock};
@@ -174,18 +173,43 @@ impl Handle {
             keeper.see(state, || Token(handle.inner.io.token()));
             // Another follower may have come.
             if !state.leases.contains_key(&keeper.token) || !keeper.needs.is_empty() {
-                return Ok(Proposal::Enough);
+                return Ok(None);
             }
             let mut leased = Leased::default();
             match keeper.uploads {
                 true => leased.grant = Some(keeper.grant(state, handle.expires_ms())),
                 false => leased.release = Some(keeper.token),
             }
-            Ok(Proposal::Enter(handle.leased(state, leased)))
+            Ok(Some(handle.leased(state, leased)))
         });
         if let Err(e) = released.await {
             tracing::debug!(shard = self.inner.root.url(), error = %e, "a lease is left to run out");
         }
+    }
+
+    /// Ends this handle's lease, for a caller that is done: parts that it has uploaded and not
+    /// appended are orphans from here on. The handle can still be used; it takes a new lease then.
+    ///
+    /// # Errors
+    ///
+    /// As [`hold`](Handle::hold). The lease runs out by itself then.
+    pub async fn close(&self) -> Result<(), Error> {
+        if self.inner.access == Access::Read {
+            return Ok(());
+        }
+        self.propose(|handle, state| {
+            let mut keeper = lock(&handle.inner.keeper);
+            keeper.see(state, || Token(handle.inner.io.token()));
+            keeper.uploads = false;
+            keeper.needs.clear();
+            if !state.leases.contains_key(&keeper.token) {
+                return Ok(None);
+            }
+            let release = Some(keeper.token);
+            Ok(Some(handle.leased(state, Leased { release, ..Leased::default() })))
+        })
+        .await?;
+        Ok(())
     }
 
     /// Returns the folder for parts, whose lease is in the log.
@@ -230,10 +254,10 @@ impl Handle {
         }
         self.propose(|handle, state| {
             if !handle.is_due(state) {
-                return Ok(Proposal::Enough);
+                return Ok(None);
             }
             let grant = Some(lock(&handle.inner.keeper).grant(state, handle.expires_ms()));
-            Ok(Proposal::Enter(handle.leased(state, Leased { grant, ..Leased::default() })))
+            Ok(Some(handle.leased(state, Leased { grant, ..Leased::default() })))
         })
         .await?;
         // So that it is known to have been granted, should it be gone at the next look.

@@ -149,8 +149,7 @@ impl Handle {
     ) -> Result<Vec<PartRef>, Error> {
         let bytes: u64 = runs.iter().flatten().map(|piece| piece.part.bytes()).sum();
         stats.bytes_read += bytes;
-        let opening: Vec<_> =
-            runs.into_iter().map(|run| Cursor::open(self.clone(), run)).collect();
+        let opening: Vec<_> = runs.into_iter().map(|run| Cursor::open(self.clone(), run)).collect();
         let opening = futures::stream::iter(opening).buffered(CONCURRENT);
         let mut cursors: Vec<Cursor> = opening.try_collect().await?;
         let mut heads = BinaryHeap::new();
