@@ -55,7 +55,7 @@ use crate::error::{Error, ErrorKind};
 use crate::health::Status;
 use crate::io::Io;
 use crate::packed::Encoded;
-use crate::shard::{Batch, Handle, Hold, Reading, State, Update};
+use crate::shard::{Batch, Handle, Hold, Reading, State, Token as LeaseName, Update};
 use crate::token::Phase;
 use crate::upsert::Known;
 
@@ -182,6 +182,9 @@ impl Outlet {
     }
 }
 
+/// A state that may be read, and the lease that keeps it so.
+type Readable = (Arc<State>, Option<LeaseName>);
+
 /// How long a stop waits for a lease to be given back.
 const STOP_MAX: Duration = Duration::from_millis(500);
 
@@ -222,14 +225,15 @@ impl Follower {
         // The contents first, forwarded to the time before the upper.
         let mut as_of = upper.saturating_sub(1);
         let mut from = 0;
-        if self.handle.state().batches.is_empty() {
+        if upper == 0 {
+            // No history, and nothing to hold: our own first append will say it by the way.
             *held = Some(self.handle.enlist(as_of));
         } else {
             let hold = self.patiently(|handle| async move { handle.hold(as_of).await }).await?;
             as_of = held.insert(hold).since();
         }
         loop {
-            let Some(state) = self.readable(from).await? else { return Ok(()) };
+            let Some((state, lease)) = self.readable(from).await? else { return Ok(()) };
             let first = state.batches.partition_point(|batch| batch.upper <= from);
             let batches = state.batches[first..].to_vec();
             upper = upper.max(state.upper);
@@ -237,7 +241,7 @@ impl Follower {
             if !self.outlet.send(Message::Known(upper)).await {
                 return Ok(());
             }
-            if !self.send_batches(&batches, from, as_of).await? {
+            if !self.send_batches(&batches, from, as_of, lease).await? {
                 return Ok(());
             }
             if !self.outlet.send(Message::Complete(upper)).await {
@@ -266,26 +270,27 @@ impl Follower {
         }
     }
 
-    /// Returns a state whose rows from `from` on are apart from those before, and whose parts stay
-    /// until we have read them; `None` if the operator is gone.
-    async fn readable(&self, from: u64) -> Result<Option<Arc<State>>, Error> {
+    /// Returns a state whose rows from `from` on are apart from those before, and the lease as long
+    /// as which its parts stay; `None` if the operator is gone.
+    async fn readable(&self, from: u64) -> Result<Option<Readable>, Error> {
         let state = self.handle.state();
-        if state.batches.last().is_some_and(|batch| batch.upper > from) {
+        if state.upper > from {
             drop(state);
             self.patiently(|handle| async move { handle.keep_surely().await }).await?;
         }
         // Not older than the lease, or a collection before the lease may have taken its parts.
+        let lease = self.handle.lease();
         let state = self.handle.state();
         if !state.tells_apart(from) {
             return Err(lost(from));
         }
-        Ok((!self.outlet.sender.is_closed()).then_some(state))
+        Ok((!self.outlet.sender.is_closed()).then_some((state, lease)))
     }
 
     /// Renews the lease if it is time, or tries to: it goes on as it was until it has run out, which
     /// the next step will find.
     async fn keep(&self) {
-        if !self.handle.state().batches.is_empty()
+        if self.handle.state().upper > 0
             && let Err(e) = self.handle.keep().await
         {
             tracing::debug!(error = %e, "a lease was not renewed");
@@ -318,11 +323,12 @@ impl Follower {
         batches: &[Arc<Batch>],
         from: u64,
         as_of: u64,
+        lease: Option<LeaseName>,
     ) -> Result<bool, Error> {
         let mut fetches = Vec::new();
         for batch in batches {
             for number in 0..batch.parts.len() {
-                fetches.push(self.fetch(batch, number, from));
+                fetches.push(self.fetch(batch, number, from, lease));
             }
         }
         let mut fetched = futures::stream::iter(fetches).buffered(PARTS_AHEAD);
@@ -352,6 +358,7 @@ impl Follower {
         batch: &Arc<Batch>,
         number: usize,
         from: u64,
+        lease: Option<LeaseName>,
     ) -> Result<Vec<Update>, Error> {
         let (worker, peers) = (self.worker, self.peers);
         let rows = self
@@ -366,9 +373,10 @@ impl Follower {
             .await;
         match rows {
             Err(e) if e.kind() == ErrorKind::Missing => {
-                // Nobody deletes what a lease holds: was it ended?
+                // Nobody deletes what a lease holds: was it ended? Another may be there by now.
                 self.patiently(|handle| async move { handle.refresh().await }).await?;
-                Err(if self.handle.is_leased() { e } else { lost(from).because(e) })
+                let kept = lease.is_some() && self.handle.lease() == lease;
+                Err(if kept { e } else { lost(from).because(e) })
             }
             rows => rows,
         }

@@ -123,9 +123,10 @@ impl Handle {
         Hold { id, since }
     }
 
-    /// Whether this handle's lease is in the log, as far as read.
-    pub(crate) fn is_leased(&self) -> bool {
-        self.inner.access == Access::Read || !self.is_missing(&self.state())
+    /// Returns the name of this handle's lease, if it is in the log as far as read.
+    pub(crate) fn lease(&self) -> Option<Token> {
+        let missing = self.is_missing(&self.state());
+        (!missing).then(|| lock(&self.inner.keeper).token)
     }
 
     /// Says that a follower needs no time before `since` and no state before the one known here. No
@@ -153,7 +154,7 @@ impl Handle {
     /// As [`keep`](Handle::keep), but a renewal that failed is none as long as the lease is there.
     pub(crate) async fn keep_surely(&self) -> Result<(), Error> {
         match self.keep().await {
-            Err(_) if self.is_leased() => Ok(()),
+            Err(_) if self.lease().is_some() => Ok(()),
             kept => kept,
         }
     }

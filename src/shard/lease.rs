@@ -125,8 +125,11 @@ impl State {
             Part::Inline { seqno, .. } => Some(seqno.saturating_sub(1)),
             Part::Stored { .. } => None,
         });
-        let held = self.leases.values().filter_map(|lease| lease.seqno);
-        inline.chain(held).min().unwrap_or(u64::MAX)
+        let held = self.leases.values().filter_map(|lease| lease.seqno).min().unwrap_or(u64::MAX);
+        // Who holds a state before a merge may be reading the entries that it emptied.
+        let emptied = self.retired.iter().filter(|retired| held < retired.seqno);
+        let emptied = emptied.filter_map(|retired| retired.inline?.checked_sub(1));
+        inline.chain(emptied).chain([held]).min().unwrap_or(u64::MAX)
     }
 
     /// Checks the since that an entry makes, and the lease that it grants.
@@ -202,18 +205,22 @@ impl State {
         }
         self.since = merged.since;
         let replaced = self.batches[run.clone()].iter().flat_map(|batch| &batch.parts);
-        let stored = replaced.filter_map(|part| match part {
-            Part::Stored { key, .. } => Some(key.clone()),
-            // Its entry goes with the log.
-            Part::Inline { .. } => None,
-        });
-        let retired = Retired { seqno: entry.seqno, keys: stored.collect() };
+        let mut retired = Retired { seqno: entry.seqno, ..Retired::default() };
+        for part in replaced {
+            match part {
+                Part::Stored { key, .. } => retired.keys.push(key.clone()),
+                Part::Inline { seqno, .. } => {
+                    retired.inline = Some(retired.inline.map_or(*seqno, |least| least.min(*seqno)));
+                }
+            }
+        }
         let parts: Vec<Part> = merged.parts.iter().cloned().map(Part::from).collect();
         let forwarded = Some(merged.forwarded);
         let whole = Arc::new(Batch { seqno: last, lower, upper, parts, forwarded });
-        let keep = (!whole.parts.is_empty()).then_some(whole);
-        self.batches.splice(run, keep);
-        if !retired.keys.is_empty() {
+        // Even if all its rows cancelled: without it nobody could tell that there had been some, and
+        // a follower that has sent only the first of them would never send those that undo them.
+        self.batches.splice(run, [whole]);
+        if !retired.keys.is_empty() || retired.inline.is_some() {
             self.retired.push(retired);
         }
         self.sign(entry);

@@ -50,7 +50,7 @@ pub struct Batch {
     pub lower: u64,
     /// No row counts at or beyond it.
     pub upper: u64,
-    /// Where the rows are; at least one part.
+    /// Where the rows are; at least one part, but for a merge in which all cancelled.
     pub parts: Vec<Part>,
     /// The time, inside the interval, to which a merge forwarded the earlier ones; `None` if it was
     /// never merged. The parts of a merged batch are sorted by key, each behind the one before.
@@ -65,6 +65,9 @@ pub struct Retired {
     pub seqno: u64,
     /// Their keys.
     pub keys: Vec<String>,
+    /// The least entry that some of them ride in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inline: Option<u64>,
 }
 
 /// Where some rows of a batch are.
