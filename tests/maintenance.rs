@@ -16,6 +16,9 @@ use differential_upsert::shard::{
     Access, Append, Appended, Handle, HandleConfig, History, Prepared, Update, verify,
 };
 use differential_upsert::store::{Fault, Faults, Operation, Report, Root};
+use object_store::ObjectStore;
+use object_store::memory::InMemory;
+use object_store::throttle::{ThrottleConfig, ThrottledStore};
 
 fn memory() -> Root {
     Root::open("mem:", Access::Write).unwrap()
@@ -177,6 +180,61 @@ fn what_is_dead_costs_nothing() {
         assert_eq!(contents(&handle, 999).await.unwrap().len(), 10);
         verify(root, io(1)).await.unwrap();
     });
+}
+
+/// Insertions and their retractions merge to nothing; whoever has sent only the first must learn it.
+#[test]
+fn a_merge_in_which_all_cancels_is_not_forgotten() {
+    runtime().block_on(async {
+        let (root, clock) = (memory(), Arc::default());
+        let handle = writer(&root, 1, &small(History::Last(1)), &clock).await;
+        let _ = append(&handle, 0, 1, vec![row("k", "v", 0, 1)]).await.unwrap();
+        let _ = append(&handle, 1, 2, vec![row("k", "v", 1, -1)]).await.unwrap();
+        // Times without rows: since is far beyond the last batch.
+        let _ = append(&handle, 2, 30, vec![]).await.unwrap();
+        assert!(handle.state().tells_apart(1));
+        let _ = handle.compact().await.unwrap();
+        assert!(!handle.state().tells_apart(1));
+        assert_eq!(contents(&handle, 29).await.unwrap(), []);
+        assert_eq!(handle.compact().await.unwrap().compactions, 0);
+        let _ = append(&handle, 30, 31, vec![row("k", "w", 30, 1)]).await.unwrap();
+        let _ = (handle.compact().await.unwrap(), handle.collect().await.unwrap());
+        assert_eq!(contents(&handle, 30).await.unwrap(), [("k".into(), "w".into(), 1)]);
+        verify(root, io(1)).await.unwrap();
+    });
+}
+
+/// A listing that is slow, as of a large shard: whatever a writer begins and ends meanwhile, its
+/// parts are no orphans. Every moment of a collection is tried.
+#[test]
+fn a_writer_may_begin_at_any_moment_of_a_sweep() {
+    for start in 0..60 {
+        runtime().block_on(async {
+            let inner: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+            let root = Root::from_object_store(inner.clone(), "mem:");
+            let clock = Arc::<Stopped>::default();
+            let config = small(History::Keep);
+            let first = writer(&root, 1 << 30, &config, &clock).await;
+            let _ = fill(&first, 0..4).await;
+            let slow = ThrottleConfig {
+                wait_list_per_call: Duration::from_millis(5),
+                wait_get_per_call: Duration::from_millis(1),
+                ..ThrottleConfig::default()
+            };
+            let slow = Root::from_object_store(Arc::new(ThrottledStore::new(inner, slow)), "mem:");
+            let collector = writer(&slow, 1 << 40, &config, &clock).await;
+            let collecting = tokio::spawn(async move { collector.collect().await.unwrap() });
+            tokio::time::sleep(Duration::from_millis(start)).await;
+            let late = writer(&root, 1, &config, &clock).await;
+            let large = (0..5).map(|n| row(&format!("large{n}"), "value", 4, 1)).collect();
+            let parts = late.prepare(large).await.unwrap();
+            assert_eq!(collecting.await.unwrap().orphans_deleted, 0, "began after {start} ms");
+            let append = Append { lower: 4, upper: 5, parts, ..Append::default() };
+            let won = late.compare_and_append(append).await.unwrap();
+            assert!(matches!(won, Appended::Won { .. }), "began after {start} ms");
+            contents(&late, 4).await.unwrap();
+        });
+    }
 }
 
 /// A round happens once in so many entries, whoever does it; and rounds alone keep the log short and
