@@ -56,14 +56,14 @@ fn rows(time: u64, live: &mut BTreeMap<String, String>) -> Vec<Update> {
         if let Some(old) = live.remove(&key) {
             rows.push(row(&key, &old, time, -1));
         }
-        if (time + n) % 4 != 0 {
+        if !(time + n).is_multiple_of(4) {
             let value = format!("v{time}");
             rows.push(row(&key, &value, time, 1));
             live.insert(key, value);
         }
     }
     // Large times are parts, small ones ride inline.
-    if time % 3 == 0 {
+    if time.is_multiple_of(3) {
         for n in 0..4 {
             let key = format!("more{time}-{n}");
             rows.push(row(&key, "v", time, 1));
@@ -356,7 +356,8 @@ fn rounds_of_maintenance_believe_no_clock() {
             other.maintain().await;
             handle.refresh().await.unwrap();
             let step = Duration::from_secs(40);
-            (clock.advance(step), fast.advance(step));
+            clock.advance(step);
+            fast.advance(step);
         }
         assert!(handle.state().leases.contains_key(&lease));
         assert!(handle.state().maintained > 50);
