@@ -8,8 +8,21 @@
 //!                                                      '---------> known upper (shared cell)
 //! ```
 //!
-//! Each worker has a follower, which reads the parts that fall to it. The parts of a commit are
-//! dealt out by number, the same on every process.
+//! Each worker has a follower, which sends the rows of its worker's keys: those that the exchange
+//! brings to this worker anyway.
+//!
+//! # Dealing
+//!
+//! Followers look at the shard at different moments, and so at different states: one before a
+//! compaction, the next after it. Whatever deals parts or batches out would lose rows or double
+//! them. A key is the one thing that no compaction changes. Every state holds the same collection at
+//! every time that it tells apart, so each follower sends exactly its keys' share of that, whichever
+//! states it has read; together the shares are the collection. The price is that every follower reads
+//! every part; inside a process the cache hands it on.
+//!
+//! A step sends the times `[from, upper)` of one state, and no step begins before the one before it
+//! is whole. A state may be used for it if no batch that reaches beyond `from` was forwarded to
+//! `from` or later. The lease sees to that, and to the parts being there until the step is done.
 //!
 //! # Frontiers
 //!
@@ -19,27 +32,30 @@
 //! # Limits
 //!
 //! Parts in flight per worker: [`PARTS_AHEAD`]. A commit of this process is seen at once, another
-//! process's within the poll interval.
+//! process's within the poll interval. Workers that start while others write may begin at different
+//! times; until the latest of these the collection is not whole.
 
+use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use differential_dataflow::consolidation::consolidate_updates;
-use differential_dataflow::{AsCollection, VecCollection};
+use differential_dataflow::{AsCollection, Hashable, VecCollection};
 use futures::StreamExt;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::Scope;
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::scheduling::SyncActivator;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, oneshot};
 
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::health::{Status, Vitals, fenced};
 use crate::io::Io;
 use crate::packed::Encoded;
-use crate::shard::{Batch, Handle, Update};
+use crate::shard::{Batch, Handle, Hold, Reading, State, Token as LeaseName, Update};
 use crate::token::Phase;
 use crate::upsert::Known;
 
@@ -85,14 +101,18 @@ pub(crate) fn feedback<'scope>(
     let mut output = OutputBuilder::<_, CapacityContainerBuilder<Vec<Update>>>::from(output);
 
     let (sender, mut receiver) = mpsc::channel(PARTS_AHEAD);
+    let (finished, mut finish) = oneshot::channel();
+    let ended = Arc::new(AtomicBool::new(false));
     let follower = Follower {
         handle,
         epoch: status.epoch(),
         poll,
-        worker: scope.index(),
-        peers: scope.peers(),
+        worker: scope.index() as u64,
+        peers: scope.peers() as u64,
         outlet: Outlet { sender, wake: scope.worker().sync_activator_for(address.to_vec()) },
         vitals: Arc::clone(status.vitals()),
+        ended: Arc::clone(&ended),
+        finished,
     };
     let vitals = Arc::clone(status.vitals());
     io.spawn_answered("the reader of the shard", follower.run(), move |outcome| {
@@ -115,10 +135,15 @@ pub(crate) fn feedback<'scope>(
             }
             let whole = |time: u64| end.is_none_or(|end| end <= time);
             let stopped = released && (end.is_none() || status.lifecycle().is_dropped());
-            if stopped || capability.as_ref().is_some_and(|held| released && whole(*held.time())) {
-                // The follower ends with the channel.
-                capability = None;
+            let is_whole = capability.as_ref().is_some_and(|held| released && whole(*held.time()));
+            if stopped || is_whole {
+                // The follower ends with the channel, and gives its hold back before it does.
+                ended.store(is_whole, Ordering::Release);
                 receiver.close();
+                if !matches!(finish.try_recv(), Err(oneshot::error::TryRecvError::Empty)) {
+                    capability = None;
+                }
+                return;
             }
             let Some(held) = &mut capability else { return };
             // No more than what the channel held, so that other operators have their turn.
@@ -165,50 +190,78 @@ impl Outlet {
     }
 }
 
+/// A state that may be read, and the lease that keeps it so.
+type Readable = (Arc<State>, Option<LeaseName>);
+
+/// How long a stop waits for a lease to be given back.
+const STOP_MAX: Duration = Duration::from_millis(500);
+
 struct Follower {
     handle: Handle,
     epoch: u64,
     poll: Poll,
-    worker: usize,
-    peers: usize,
+    worker: u64,
+    peers: u64,
     outlet: Outlet,
     vitals: Arc<Vitals>,
+    /// The collection is whole: there is time to give the lease back.
+    ended: Arc<AtomicBool>,
+    /// Dropped last.
+    finished: oneshot::Sender<()>,
 }
 
 impl Follower {
     async fn run(self) -> Result<(), Error> {
-        if let Err(error) = self.follow().await {
+        let (handle, mut hold) = (self.handle.clone(), None);
+        if let Err(error) = self.follow(&mut hold).await {
             self.outlet.send(Message::Failed(error)).await;
         }
+        if let Some(hold) = hold {
+            let released = handle.release(hold);
+            if self.ended.load(Ordering::Acquire) {
+                released.await;
+            } else {
+                // It runs out by itself.
+                let _ = tokio::time::timeout(STOP_MAX, released).await;
+            }
+        }
+        drop(self.finished);
+        let _ = self.outlet.wake.activate();
         Ok(())
     }
 
     /// Sends what is in the shard and what comes, until the operator is gone.
-    async fn follow(&self) -> Result<(), Error> {
+    async fn follow(&self, held: &mut Option<Hold>) -> Result<(), Error> {
+        let mut upper = self.ours()?.upper;
         // The contents first, forwarded to the time before the upper.
-        let mut upper = self.handle.state().upper;
         let mut as_of = upper.saturating_sub(1);
         let mut from = 0;
+        if upper == 0 {
+            // No history, and nothing to hold: our own first append will say it by the way.
+            *held = Some(self.handle.enlist(as_of));
+        } else {
+            let hold = self.patiently(|handle| async move { handle.hold(as_of).await }).await?;
+            as_of = held.insert(hold).since();
+        }
         loop {
-            let state = self.handle.state();
-            if state.epoch != self.epoch {
-                // Not one row or time of another epoch: they say nothing about our feed.
-                return Err(fenced(state.epoch));
-            }
-            let first = state.batches.partition_point(|batch| batch.lower < from);
+            let Some((state, lease)) = self.readable(from).await? else { return Ok(()) };
+            let first = state.batches.partition_point(|batch| batch.upper <= from);
             let batches = state.batches[first..].to_vec();
             upper = upper.max(state.upper);
             drop(state);
             if !self.outlet.send(Message::Known(upper)).await {
                 return Ok(());
             }
-            if !self.send_batches(&batches, from, as_of).await? {
+            if !self.send_batches(&batches, from, as_of, lease).await? {
                 return Ok(());
             }
             if !self.outlet.send(Message::Complete(upper)).await {
                 return Ok(());
             }
             (from, as_of) = (upper, 0);
+            if let Some(held) = held {
+                self.handle.advance(held, from.saturating_sub(1));
+            }
             loop {
                 // Before the look, so that no change falls between the two.
                 let change = self.handle.next_change();
@@ -220,35 +273,82 @@ impl Follower {
                 tokio::select! {
                     biased;
                     () = self.outlet.sender.closed() => return Ok(()),
-                    () = change => {}
-                    () = self.poll.news.notified() => {
-                        self.handle.refresh().await?;
-                    }
-                    () = tokio::time::sleep(self.poll.interval) => {
-                        self.handle.refresh().await?;
-                    }
+                    () = change => continue,
+                    () = self.poll.news.notified() => {}
+                    () = tokio::time::sleep(self.poll.interval) => {}
                 }
+                self.patiently(|handle| async move { handle.refresh().await }).await?;
+                self.keep().await;
             }
         }
     }
 
-    /// Sends this worker's parts of some batches, each time at least `as_of`.
+    /// Returns the state, if it is of our epoch: not one row or time of another says anything about
+    /// our feed.
+    fn ours(&self) -> Result<Arc<State>, Error> {
+        let state = self.handle.state();
+        if state.epoch == self.epoch { Ok(state) } else { Err(fenced(state.epoch)) }
+    }
+
+    /// Returns a state whose rows from `from` on are apart from those before, and the lease as long
+    /// as which its parts stay; `None` if the operator is gone.
+    async fn readable(&self, from: u64) -> Result<Option<Readable>, Error> {
+        let state = self.handle.state();
+        if state.upper > from {
+            drop(state);
+            self.patiently(|handle| async move { handle.keep_surely().await }).await?;
+        }
+        // Not older than the lease, or a collection before the lease may have taken its parts.
+        let lease = self.handle.lease();
+        let state = self.ours()?;
+        if !state.tells_apart(from) {
+            return Err(lost(from));
+        }
+        Ok((!self.outlet.sender.is_closed()).then_some((state, lease)))
+    }
+
+    /// Renews the lease if it is time, or tries to: it goes on as it was until it has run out, which
+    /// the next step will find.
+    async fn keep(&self) {
+        if self.handle.state().upper > 0
+            && let Err(e) = self.handle.keep().await
+        {
+            tracing::debug!(error = %e, "a lease was not renewed");
+        }
+    }
+
+    /// Tries again what the store did not answer, as often as an append does.
+    async fn patiently<T, F: Future<Output = Result<T, Error>>>(
+        &self,
+        attempt: impl Fn(Handle) -> F,
+    ) -> Result<T, Error> {
+        let mut delays = self.handle.config().delays();
+        loop {
+            let error = match attempt(self.handle.clone()).await {
+                Ok(value) => return Ok(value),
+                Err(error) => error,
+            };
+            let transient =
+                matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Indeterminate);
+            match delays.next() {
+                Some(delay) if transient => tokio::time::sleep(delay).await,
+                _ => return Err(error),
+            }
+        }
+    }
+
+    /// Sends this worker's rows of some batches, each time at least `as_of`.
     async fn send_batches(
         &self,
         batches: &[Arc<Batch>],
         from: u64,
         as_of: u64,
+        lease: Option<LeaseName>,
     ) -> Result<bool, Error> {
         let mut fetches = Vec::new();
         for batch in batches {
             for number in 0..batch.parts.len() {
-                if (batch.seqno as usize + number) % self.peers == self.worker {
-                    let (handle, batch) = (self.handle.clone(), Arc::clone(batch));
-                    fetches.push(async move {
-                        let lower = batch.lower.max(from);
-                        handle.fetch(&batch.parts[number], lower, batch.upper).await
-                    });
-                }
+                fetches.push(self.fetch(batch, number, from, lease));
             }
         }
         self.vitals.found_parts(fetches.len());
@@ -257,6 +357,7 @@ impl Follower {
         while let Some(rows) = fetched.next().await {
             let mut rows = rows?;
             self.vitals.read_part();
+            self.keep().await;
             if as_of == 0 {
                 if !rows.is_empty() && !self.outlet.send(Message::Rows(rows)).await {
                     return Ok(false);
@@ -273,8 +374,43 @@ impl Follower {
         Ok(self.send_window(&mut window).await)
     }
 
+    /// Reads this worker's rows of one part.
+    async fn fetch(
+        &self,
+        batch: &Arc<Batch>,
+        number: usize,
+        from: u64,
+        lease: Option<LeaseName>,
+    ) -> Result<Vec<Update>, Error> {
+        let (worker, peers) = (self.worker, self.peers);
+        let rows = self
+            .patiently(|handle| {
+                let batch = Arc::clone(batch);
+                async move {
+                    let ours = |key: &Encoded| peers == 1 || key.hashed() % peers == worker;
+                    let (part, lower) = (&batch.parts[number], batch.lower.max(from));
+                    handle.read(part, lower, batch.upper, Reading::Following, ours).await
+                }
+            })
+            .await;
+        match rows {
+            Err(e) if e.kind() == ErrorKind::Missing => {
+                // Nobody deletes what a lease holds: was it ended? Another may be there by now.
+                self.patiently(|handle| async move { handle.refresh().await }).await?;
+                let kept = lease.is_some() && self.handle.lease() == lease;
+                Err(if kept { e } else { lost(from).because(e) })
+            }
+            rows => rows,
+        }
+    }
+
     async fn send_window(&self, window: &mut Vec<Update>) -> bool {
         consolidate_updates(window);
         window.is_empty() || self.outlet.send(Message::Rows(std::mem::take(window))).await
     }
+}
+
+fn lost(from: u64) -> Error {
+    let what = format!("the lease on the shard's history has run out, and {from} is merged away");
+    Error::new(ErrorKind::LeaseLost, what).hint("start again; it reads the contents anew")
 }

@@ -318,9 +318,11 @@ fn an_append_whose_entry_was_collected_is_told_rightly() {
             let rival = open(root.clone(), 1_000).await.unwrap();
             let tried = Arc::new(tokio::sync::Notify::new());
             let (creates, looks) = (AtomicU64::new(0), AtomicBool::new(true));
+            let armed = Arc::new(AtomicBool::new(false));
             let faults = Faults::new({
-                let tried = Arc::clone(&tried);
+                let (tried, armed) = (Arc::clone(&tried), Arc::clone(&armed));
                 move |action| match action.operation {
+                    _ if !armed.load(Ordering::Relaxed) => Fault::None,
                     Operation::CreateEntry => match creates.fetch_add(1, Ordering::Relaxed) {
                         0 => first,
                         _ => second,
@@ -351,10 +353,14 @@ fn an_append_whose_entry_was_collected_is_told_rightly() {
                     log.delete(seqno).await.unwrap();
                 }
             });
-            let appended = append(&ours, 0, 1, vec![row("mine", "1", 0, 1)]).await.unwrap();
+            // The lease for parts is entry 1.
+            let parts = ours.prepare(vec![row("mine", "1", 0, 1)]).await.unwrap();
+            armed.store(true, Ordering::Relaxed);
+            let append = Append { lower: 0, upper: 1, parts, ..Append::default() };
+            let appended = ours.compare_and_append(append).await.unwrap();
             others.await.unwrap();
             let expected = match first == lost_reply {
-                true => Appended::Won { seqno: 1 },
+                true => Appended::Won { seqno: 2 },
                 false => Appended::UpperMismatch(3),
             };
             assert_eq!(appended, expected, "{first:?}, {second:?}");

@@ -119,8 +119,9 @@ fn a_reader_overtaken_by_the_floor_reloads() {
             let rows = vec![row(&format!("k{time}"), "v", time, 1)];
             let _ = append(&writer, time, time + 1, rows).await.unwrap();
         }
-        root.log("data").raise_floor(3).await.unwrap();
-        for seqno in 1..=3 {
+        // The writer's lease is the first entry.
+        root.log("data").raise_floor(4).await.unwrap();
+        for seqno in 1..=4 {
             root.log("data").delete(seqno).await.unwrap();
         }
         assert_eq!(reader.refresh().await.unwrap(), writer.state());
@@ -208,7 +209,8 @@ fn large_batches_are_parts_and_lost_ones_can_be_discarded() {
         );
         let lost = handle.prepare(rows.clone()).await.unwrap();
         let won = Append { lower: 0, upper: 1, parts, ..Append::default() };
-        assert_eq!(handle.compare_and_append(won).await.unwrap(), Appended::Won { seqno: 1 });
+        // The lease under which parts are uploaded is an entry of its own.
+        assert_eq!(handle.compare_and_append(won).await.unwrap(), Appended::Won { seqno: 2 });
         let late = Append { lower: 0, upper: 1, parts: lost.clone(), ..Append::default() };
         assert_eq!(handle.compare_and_append(late).await.unwrap(), Appended::UpperMismatch(1));
         let before = verify(root.clone(), io(1)).await.unwrap();

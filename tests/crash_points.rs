@@ -1,7 +1,9 @@
 //! Goal: a writer that dies at any operation on its store leaves a prefix of what it did, at least
 //! as long as what it was told, and the next writer goes on from there. Method: count the operations
 //! of a run; then die instead of each, and right after each; reopen, compare with a fold that knows
-//! only the rows, finish the run, and compare again. No randomness.
+//! only the rows, finish the run, and compare again. The same for a maintainer that dies in a
+//! compaction or a collection: nobody reads anything else than before, and the next maintainer leaves
+//! nothing behind. No randomness.
 
 mod common;
 
@@ -9,7 +11,9 @@ use std::collections::BTreeMap;
 
 use common::{config, contents, io, row, runtime, schema};
 use differential_upsert::Error;
-use differential_upsert::shard::{Access, Append, Appended, Handle, HandleConfig, Update, verify};
+use differential_upsert::shard::{
+    Access, Append, Appended, Handle, HandleConfig, History, Update, verify,
+};
 use differential_upsert::store::{Fault, Faults, Report, Root};
 
 const TIMES: u64 = 7;
@@ -43,6 +47,7 @@ async fn open(root: &Root, base: u64) -> Result<Handle, Error> {
         part_bytes_max: 120,
         rollup_every: 2,
         append_attempts_max: 3,
+        history: Some(History::Last(3)),
         ..config()
     };
     Handle::open(root.clone(), "data", Some(schema()), Access::Write, io(base), config).await
@@ -99,6 +104,102 @@ async fn everywhere(make: impl Fn() -> Root) {
             crash_and_go_on(&make(), &format!("{last:?} at {at}"), faults).await;
         }
     }
+}
+
+/// Merges and collects, twice, with an append and a round of maintenance in between.
+async fn maintain(root: &Root, base: u64, upper: &mut u64) -> Result<(), Error> {
+    let config = HandleConfig {
+        inline_bytes_max: 90,
+        part_bytes_max: 120,
+        rollup_every: 2,
+        append_attempts_max: 3,
+        entries_kept: 2,
+        maintain_every: 1,
+        compact_bytes_max: 1,
+        ..config()
+    };
+    let root = root.clone();
+    let handle = Handle::open(root, "data", Some(schema()), Access::Write, io(base), config);
+    let handle = handle.await?;
+    *upper = handle.state().upper;
+    handle.compact().await?;
+    handle.collect().await?;
+    let parts = handle.prepare(rows(*upper)).await?;
+    let append = Append { lower: *upper, upper: *upper + 1, parts, ..Append::default() };
+    assert!(matches!(handle.compare_and_append(append).await?, Appended::Won { .. }));
+    *upper += 1;
+    handle.maintain().await;
+    handle.compact().await?;
+    handle.collect().await?;
+    handle.close().await
+}
+
+async fn check(root: &Root, case: &str, at_least: u64) -> u64 {
+    let reader = open(root, 1_000_000).await.unwrap_or_else(|e| panic!("{case}: {e}"));
+    let state = reader.state();
+    assert!(state.upper >= at_least, "{case}: {at_least} was acked");
+    for as_of in state.since..state.upper {
+        let found = contents(&reader, as_of).await.unwrap_or_else(|e| panic!("{case}: {e}"));
+        assert_eq!(found, expected(as_of + 1), "{case}, as of {as_of}");
+    }
+    verify(root.clone(), io(1)).await.unwrap_or_else(|e| panic!("{case}: {e}"));
+    state.upper
+}
+
+async fn die_and_let_another_go_on(root: &Root, case: &str, faults: std::sync::Arc<Faults>) {
+    let mut acked = 0;
+    run(root, 1, &mut acked).await.unwrap();
+    let _dead = maintain(&root.with_faults(faults.clone()), 5_000, &mut acked).await;
+    check(root, case, acked).await;
+    faults.land().await;
+    let upper = check(root, case, acked).await;
+    maintain(root, 2_000_000, &mut acked).await.unwrap_or_else(|e| panic!("{case}: {e}"));
+    assert_eq!(check(root, case, upper + 1).await, upper + 1, "{case}");
+    // Once the leases of the dead are over, nothing of them is left, in one batch of live rows.
+    let clock = std::sync::Arc::new(common::Stopped::default());
+    clock.advance(std::time::Duration::from_secs(86_400));
+    let io = common::io_at(3_000_000, clock);
+    let config = HandleConfig { entries_kept: 0, ..config() };
+    let last = Handle::open(root.clone(), "data", Some(schema()), Access::Write, io, config);
+    let last = last.await.unwrap();
+    // The first ends leases, which then hold nothing back.
+    last.collect().await.unwrap();
+    last.compact().await.unwrap();
+    last.collect().await.unwrap();
+    check(root, case, upper + 1).await;
+    let left = verify(root.clone(), common::io(1)).await.unwrap();
+    assert_eq!((left.orphans, left.unknown), (vec![], vec![]), "{case}");
+    assert!(left.rollups <= 2 && last.state().batches.len() == 1, "{case}");
+    assert!(root.log("data").entries().await.unwrap().len() <= 1, "{case}");
+    let listed = root.blob().list("data/part", usize::MAX).await.unwrap();
+    assert_eq!(listed.len() as u64, left.parts, "{case}");
+}
+
+/// Dies at every operation of a maintainer, in three ways.
+async fn everywhere_in_maintenance(make: impl Fn() -> Root) {
+    let none = Faults::new(|_| Fault::None);
+    let (root, mut acked) = (make(), 0);
+    run(&root, 1, &mut acked).await.unwrap();
+    maintain(&root.with_faults(none.clone()), 5_000, &mut acked).await.unwrap();
+    let operations = none.operations();
+    assert!(operations > 100, "{operations} operations are no test");
+    for at in 1..=operations + 1 {
+        let crash = Faults::crash_at(at);
+        die_and_let_another_go_on(&make(), &format!("instead of {at}"), crash).await;
+        for last in [Fault::Fail { applied: true, report: Report::Timeout }, Fault::Late] {
+            let faults = Faults::new(move |action| match action.number.cmp(&at) {
+                std::cmp::Ordering::Less => Fault::None,
+                std::cmp::Ordering::Equal => last,
+                std::cmp::Ordering::Greater => Fault::Crash,
+            });
+            die_and_let_another_go_on(&make(), &format!("{last:?} at {at}"), faults).await;
+        }
+    }
+}
+
+#[test]
+fn maintainer_in_memory() {
+    runtime().block_on(everywhere_in_maintenance(|| Root::open("mem:", Access::Write).unwrap()));
 }
 
 #[test]

@@ -11,9 +11,12 @@ use std::sync::Arc;
 
 use common::row;
 use differential_upsert::ErrorKind;
-use differential_upsert::shard::entry::{Change, Commit, Entry, EntryPart};
+use differential_upsert::shard::entry::{
+    Change, Collected, Commit, Entry, EntryPart, Leased, Merged,
+};
 use differential_upsert::shard::{
-    Batch, Feed, History, Part, PartRef, Schema, State, Token, Update, Writer, part, rollup,
+    Batch, Feed, Grant, History, Lease, Part, PartRef, Retired, Schema, State, Token, Update,
+    Writer, part, rollup,
 };
 
 fn golden(name: &str, encoded: Vec<u8>) -> Vec<u8> {
@@ -76,6 +79,7 @@ fn commit(raw: &[u8]) -> Commit {
         cursor: Some(vec![0, 1, 254, 255]),
         history: Some(History::Last(3)),
         sealed_at: Some(u64::MAX),
+        grant: None,
     }
 }
 
@@ -108,7 +112,7 @@ fn state() -> State {
         rows: Some(21),
         digest: Some(1),
         cursor: Some(vec![7]),
-        batches: vec![Arc::new(Batch { seqno: 12, lower: 3, upper: 9, parts })],
+        batches: vec![Arc::new(Batch { seqno: 12, lower: 3, upper: 9, parts, forwarded: None })],
         writers: BTreeMap::from([(Token(0xa1), writer)]),
         ..State::default()
     }
@@ -159,6 +163,73 @@ fn rollup_file() {
     let key = rollup::key("data", 12, Token(0xabcd));
     assert_eq!(rollup::parse_key(&key), Some((12, Token(0xabcd))));
     assert_eq!(rollup::decode(11, Token(0xabcd), &frozen).unwrap_err().kind(), ErrorKind::Corrupt);
+}
+
+fn grant() -> Grant {
+    let lease = Lease { since: Some(7), seqno: Some(11), expires_ms: 1_700_000_000_000 };
+    Grant { token: Token(0xa1), lease }
+}
+
+#[test]
+fn entries_of_every_other_kind() {
+    let raw = part::encode(&rows());
+    let changes = [
+        ("entry-append-grant-v1", Change::Append(Commit { grant: Some(grant()), ..commit(&raw) })),
+        (
+            "entry-lease-v1",
+            Change::Lease(Leased {
+                since: 7,
+                grant: Some(grant()),
+                release: Some(Token(0xa2)),
+                history: Some(History::Last(2)),
+            }),
+        ),
+        ("entry-lease-least-v1", Change::Lease(Leased::default())),
+        (
+            "entry-compact-v1",
+            Change::Compact(Merged {
+                first: 3,
+                last: 9,
+                forwarded: 6,
+                since: 7,
+                parts: vec![part_ref(), part_ref()],
+            }),
+        ),
+        ("entry-compact-least-v1", Change::Compact(Merged::default())),
+        (
+            "entry-collect-v1",
+            Change::Collect(Collected { since: 7, floor: 5, expired: vec![Token(1), Token(2)] }),
+        ),
+        ("entry-collect-least-v1", Change::Collect(Collected::default())),
+    ];
+    for (name, change) in changes {
+        let inline: &[u8] = if matches!(change, Change::Append(_)) { &raw } else { &[] };
+        let made = Entry { change, ..entry(&raw) };
+        let frozen = golden(name, made.encode(inline).unwrap());
+        assert_eq!(Entry::decode(12, &frozen).unwrap(), (made.clone(), inline), "{name}");
+        // Only an append has rows inside.
+        let longer = made.encode(&[inline, &[0]].concat()).unwrap();
+        assert_eq!(Entry::decode(12, &longer).unwrap_err().kind(), ErrorKind::Corrupt, "{name}");
+    }
+}
+
+#[test]
+fn rollup_file_after_maintenance() {
+    let mut state = state();
+    let merged = Batch { forwarded: Some(8), ..(*state.batches[0]).clone() };
+    state.batches = vec![Arc::new(merged)];
+    state.leases = BTreeMap::from([
+        (Token(0xa1), grant().lease),
+        (Token(0xa2), Lease { expires_ms: 5, ..Lease::default() }),
+    ]);
+    let keys = vec![part_ref().key];
+    state.retired = vec![
+        Retired { seqno: 11, keys, inline: Some(4) },
+        Retired { seqno: 12, keys: vec![], inline: None },
+    ];
+    state.maintained = 10;
+    let frozen = golden("rollup-maintained-v1", rollup::encode(&state).unwrap());
+    assert_eq!(rollup::decode(12, Token(0xabcd), &frozen).unwrap(), state);
 }
 
 /// Puts a checksum at the end again, so that only what was changed can be objected to.

@@ -1,16 +1,18 @@
 //! Goal: whatever the store does to its writers, the shard holds what was won, nothing that was
-//! lost, and what is unknown at most once; also while a collector raises the floor under them.
+//! lost, and what is unknown at most once; also while they compact and collect under each other, hold
+//! history and let it go, and disagree about what time it is.
 //! Method: several writers append to one store through random faults, in a random order; a model
-//! that knows only the answers is compared with the contents at the end, and `verify` runs. Each run
-//! has a seed, printed on failure; `WRITERS_SEED=n` runs just that one.
+//! that knows only the answers is compared with the contents at every time that can be told apart,
+//! and `verify` runs. Each run has a seed, printed on failure; `WRITERS_SEED=n` runs just that one.
 
 mod common;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
-use common::{config, contents, io, row, runtime, schema};
+use common::{Stopped, config, contents, io, io_at, row, runtime, schema};
 use differential_upsert::ErrorKind;
 use differential_upsert::shard::{
     Access, Append, Appended, Handle, HandleConfig, History, rollup, verify,
@@ -38,13 +40,14 @@ enum Answer {
 }
 
 const WRITERS: u64 = 3;
-const STEPS: u64 = 40;
+const STEPS: u64 = 60;
 
 async fn one_run(seed: u64) {
     let random = std::sync::Arc::new(Random(AtomicU64::new(seed)));
     let root = Root::open("mem:", Access::Write).unwrap();
     let mut all_faults = Vec::new();
-    let mut writers = Vec::new();
+    let (mut writers, mut clocks, mut holds) = (Vec::new(), Vec::new(), Vec::new());
+    let history = random.below(2);
     for n in 0..WRITERS {
         let calm = std::sync::Arc::new(AtomicU64::new(1));
         let (dice, quiet) = (random.clone(), calm.clone());
@@ -61,22 +64,24 @@ async fn one_run(seed: u64) {
                 _ => Fault::None,
             }
         });
-        // Every row is a part of its own key: a collected entry takes no rows with it.
         let config = HandleConfig {
-            inline_bytes_max: 0,
+            inline_bytes_max: [0, 1_000][random.below(2) as usize],
+            part_bytes_max: 1_000,
             rollup_every: 3,
             append_attempts_max: 3,
-            history: Some(History::Keep),
+            lease: Duration::from_secs(100),
+            entries_kept: random.below(4),
+            maintain_every: 1 + random.below(9),
+            compact_bytes_max: 1,
+            history: Some([History::Keep, History::Last(3)][history as usize]),
             ..config()
         };
-        let writer = Handle::open(
-            root.with_faults(faults.clone()),
-            "data",
-            Some(schema()),
-            Access::Write,
-            io(1 + n * 1_000_000),
-            config,
-        );
+        let clock = std::sync::Arc::new(Stopped::default());
+        clock.advance(Duration::from_secs(random.below(3) * 3_600));
+        clocks.push(clock.clone());
+        let io = io_at(1 + n * 1_000_000, clock);
+        let root = root.with_faults(faults.clone());
+        let writer = Handle::open(root, "data", Some(schema()), Access::Write, io, config);
         writers.push(writer.await.unwrap());
         calm.store(0, Ordering::Relaxed);
         all_faults.push(faults);
@@ -99,12 +104,28 @@ async fn one_run(seed: u64) {
                 Answer::Lost
             }
             Err(e) if e.kind() == ErrorKind::Unavailable => Answer::Lost,
+            Err(e) if e.kind() == ErrorKind::LeaseLost => Answer::Lost,
             Err(e) if e.kind() == ErrorKind::Indeterminate => Answer::Unknown,
             Err(e) => panic!("seed {seed}, step {step}: {e}"),
         };
         answers.insert(key, answer);
-        if random.below(6) == 0 {
-            collect(&root).await;
+        let other = random.below(WRITERS) as usize;
+        // They fail as they like; what they leave is looked at below.
+        match random.below(12) {
+            0 => drop(writers[other].compact().await),
+            1 => drop(writers[other].collect().await),
+            2 | 3 => writers[other].maintain().await,
+            4 => drop(writers[other].close().await),
+            5 => {
+                let since = writers[other].state().upper.saturating_sub(random.below(9));
+                holds.extend(writers[other].hold(since).await.map(|hold| (other, hold)));
+            }
+            6 if !holds.is_empty() => {
+                let (holder, hold) = holds.swap_remove(random.below(holds.len() as u64) as usize);
+                writers[holder].release(hold).await;
+            }
+            7 => clocks[other].advance(Duration::from_secs(random.below(200))),
+            _ => {}
         }
         if random.below(4) == 0 {
             all_faults[random.below(WRITERS) as usize].land().await;
@@ -115,7 +136,12 @@ async fn one_run(seed: u64) {
     }
     let reader = Handle::open(root.clone(), "data", None, Access::Read, io(u64::MAX / 2), config());
     let reader = reader.await.unwrap_or_else(|e| panic!("seed {seed}: {e}"));
-    let upper = reader.state().upper;
+    let (since, upper) = (reader.state().since, reader.state().upper);
+    for as_of in since..upper {
+        let found = contents(&reader, as_of).await;
+        let found = found.unwrap_or_else(|e| panic!("seed {seed}, as of {as_of}: {e}"));
+        assert_eq!(found.len() as u64, as_of + 1, "seed {seed}: one row per time");
+    }
     let found = match upper {
         0 => Vec::new(),
         _ => contents(&reader, upper - 1).await.unwrap_or_else(|e| panic!("seed {seed}: {e}")),
@@ -134,20 +160,6 @@ async fn one_run(seed: u64) {
     verify(root, io(1)).await.unwrap_or_else(|e| panic!("seed {seed}: {e}"));
 }
 
-/// What a collector does: the newest rollup, the floor up to it, and then some of the entries.
-async fn collect(root: &Root) {
-    let listed = root.blob().list("data/rollup", usize::MAX).await.unwrap();
-    let Some((seqno, token)) = listed.iter().filter_map(|r| rollup::parse_key(&r.key)).max() else {
-        return;
-    };
-    assert!(root.blob().get(&rollup::key("data", seqno, token)).await.unwrap().is_some());
-    let log = root.log("data");
-    log.raise_floor(seqno).await.unwrap();
-    for entry in 1..=seqno {
-        log.delete(entry).await.unwrap();
-    }
-}
-
 #[test]
 fn random_writers_and_faults() {
     let seeds = match std::env::var("WRITERS_SEED") {
@@ -155,7 +167,7 @@ fn random_writers_and_faults() {
             let seed = seed.parse().unwrap();
             seed..seed + 1
         }
-        Err(_) => 0..300,
+        Err(_) => 0..1_000,
     };
     for seed in seeds {
         runtime().block_on(one_run(seed));

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use clap::{Parser, Subcommand};
 
-/// Looks inside a shard. Nothing but `probe` ever writes.
+/// Looks inside a shard. Nothing but `compact`, `gc` and `probe` ever writes.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "shard", disable_help_subcommand = true)]
 pub(crate) struct Args {
@@ -51,6 +51,18 @@ pub(crate) enum Command {
         #[arg(value_name = "URL")]
         url: String,
     },
+    /// Merge what is in the shard: its size then follows what is live, not what has been
+    Compact {
+        /// The shard
+        #[arg(value_name = "URL")]
+        url: String,
+    },
+    /// Delete what nobody needs any more: old entries, merged parts, orphans
+    Gc {
+        /// The shard
+        #[arg(value_name = "URL")]
+        url: String,
+    },
     /// Find out whether a store really creates only what is absent, by racing for it
     Probe {
         /// The store
@@ -67,6 +79,8 @@ impl Command {
             | Command::Snapshot { url, .. }
             | Command::Tail { url, .. }
             | Command::Verify { url }
+            | Command::Compact { url }
+            | Command::Gc { url }
             | Command::Probe { url } => url,
         }
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use differential_upsert::io::Io;
-use differential_upsert::shard::{Access, Handle, HandleConfig, State, verify};
+use differential_upsert::shard::{Access, Handle, HandleConfig, State, Update, verify};
 use differential_upsert::store::{Root, probe};
 use differential_upsert::{Error, ErrorKind};
 
@@ -16,6 +16,9 @@ use crate::text::Form;
 
 /// How long `tail` leaves a shard alone that has nothing new.
 const POLL: Duration = Duration::from_millis(50);
+
+/// How often `tail` reads a batch again because a collector took it.
+const ATTEMPTS_MAX: u32 = 3;
 
 /// The shard of a root that holds the collection.
 const DATA: &str = "data";
@@ -42,6 +45,10 @@ pub(crate) async fn run(command: &Command, io: &Io, out: &mut impl Write) -> Res
             });
             print(out, &line.to_string())?;
         }
+        Command::Compact { url } | Command::Gc { url } => {
+            let gc = matches!(command, Command::Gc { .. });
+            print(out, &mend(url, gc, io).await?)?;
+        }
         Command::Probe { url } => race(url, io, out).await?,
     }
     out.flush().map_err(unwritable)
@@ -50,6 +57,39 @@ pub(crate) async fn run(command: &Command, io: &Io, out: &mut impl Write) -> Res
 async fn open(url: &str, io: &Io) -> Result<Handle, Error> {
     let root = Root::open(url, Access::Read)?;
     Handle::open(root, DATA, None, Access::Read, io.clone(), HandleConfig::default()).await
+}
+
+/// Compacts or collects a shard, and returns what was done as one JSON object.
+async fn mend(url: &str, gc: bool, io: &Io) -> Result<String, Error> {
+    let missing = || {
+        Error::new(ErrorKind::Missing, "no shard here")
+            .at(url)
+            .hint("check the address; only a writer creates a shard")
+    };
+    // Both opened for reading first, so that nothing is created.
+    let root = Root::open(url, Access::Read)?;
+    if open(url, io).await?.state().seqno == 0 {
+        return Err(missing());
+    }
+    let config = HandleConfig::default();
+    let shard = Handle::open(root, DATA, None, Access::Write, io.clone(), config).await?;
+    let done = if gc { shard.collect().await } else { shard.compact().await };
+    // Its parts are in the log, or orphans: either way there is nothing to keep.
+    let closed = shard.close().await;
+    let done = done?;
+    closed?;
+    Ok(serde_json::json!({
+        "compactions": done.compactions,
+        "compactions_lost": done.compactions_lost,
+        "bytes_read": done.bytes_read,
+        "bytes_written": done.bytes_written,
+        "entries_deleted": done.entries_deleted,
+        "parts_deleted": done.parts_deleted,
+        "orphans_deleted": done.orphans_deleted,
+        "rollups_deleted": done.rollups_deleted,
+        "leases_expired": done.leases_expired,
+    })
+    .to_string())
 }
 
 async fn snapshot(
@@ -123,23 +163,41 @@ async fn reach(shard: &Handle, time: u64) -> Result<Option<Arc<State>>, Error> {
 }
 
 /// Hands over the updates of an interval, in the order they are printed in, one batch in memory at
-/// a time: batches lie behind each other in time.
+/// a time: batches lie behind each other in time. Takes no lease: if a part is gone it goes on from
+/// the newest state, which must still tell the rest apart.
 async fn later(
     shard: &Handle,
-    state: &State,
-    (lower, upper): (u64, u64),
-    mut each: impl FnMut(&differential_upsert::shard::Update) -> Result<(), Error>,
+    state: &Arc<State>,
+    (mut lower, upper): (u64, u64),
+    mut each: impl FnMut(&Update) -> Result<(), Error>,
 ) -> Result<(), Error> {
-    for batch in state.batches.iter().filter(|b| b.lower < upper && lower < b.upper) {
-        let mut updates = Vec::new();
-        for part in &batch.parts {
-            updates
-                .extend(shard.fetch(part, batch.lower.max(lower), batch.upper.min(upper)).await?);
+    let (mut state, mut attempts) = (Arc::clone(state), 1);
+    'from_here: loop {
+        if !state.tells_apart(lower) {
+            let what = format!("time {lower} has been merged with those before it meanwhile");
+            return Err(Error::new(ErrorKind::LeaseLost, what)
+                .hint("begin again, or have the shard keep more history"));
         }
-        Form::sort(&mut updates);
-        updates.iter().try_for_each(&mut each)?;
+        let batches = state.batches.iter().filter(|b| b.lower < upper && lower < b.upper);
+        for batch in batches.cloned().collect::<Vec<_>>() {
+            let mut updates = Vec::new();
+            for part in &batch.parts {
+                let (from, until) = (batch.lower.max(lower), batch.upper.min(upper));
+                match shard.fetch(part, from, until).await {
+                    Err(e) if e.kind() == ErrorKind::Missing && attempts < ATTEMPTS_MAX => {
+                        attempts += 1;
+                        state = shard.refresh().await?;
+                        continue 'from_here;
+                    }
+                    rows => updates.extend(rows?),
+                }
+            }
+            Form::sort(&mut updates);
+            updates.iter().try_for_each(&mut each)?;
+            lower = batch.upper;
+        }
+        return Ok(());
     }
-    Ok(())
 }
 
 async fn race(url: &str, io: &Io, out: &mut impl Write) -> Result<(), Error> {

@@ -45,7 +45,7 @@ impl Status {
             parts: parts().count(),
             updates: parts().map(|part| part.updates()).sum(),
             bytes: parts().map(|part| part.bytes()).sum(),
-            readers: state.readers.len(),
+            readers: state.leases.values().filter(|lease| lease.since.is_some()).count(),
             writers: state.writers.len(),
         }
     }

@@ -2,14 +2,16 @@
 //! it did. What an append would do is [`state`](super::state)'s, where rows go is
 //! [`rows`](super::rows)'s.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::entry::{Change, Entry, EntryPart};
-use super::handle::Handle;
+use super::handle::{Handle, count};
 use super::part::PartHeader;
 use super::rollup;
 use super::rows::Prepared;
-use super::state::{Feed, History};
+use super::state::{Feed, History, State};
 use super::sum::{Mark, Sum};
 use super::token::Token;
 use crate::error::{Error, ErrorKind};
@@ -115,7 +117,8 @@ impl Handle {
     /// # Errors
     ///
     /// `Indeterminate`: it may have happened, or may still: read the upper, and delete nothing.
-    /// `Unavailable`: it did not happen. `Invalid`: it cannot. `Corrupt`: the log is damaged.
+    /// `Unavailable`: it did not happen. `Invalid`: it cannot. `LeaseLost`: it names parts that may
+    /// have been swept meanwhile. `Corrupt`: the log is damaged.
     pub async fn compare_and_append(&self, append: Append) -> Result<Appended, Error> {
         if self.inner.access == Access::Read {
             return Err(Error::new(ErrorKind::Invalid, "an append to a shard opened for reading")
@@ -124,11 +127,19 @@ impl Handle {
         let handle = self.clone();
         // On a task of its own: a create that is dropped half way is an outcome nobody learns.
         let task = self.inner.io.spawn(async move { handle.append(append).await });
-        task.await.unwrap_or_else(|e| {
+        let appended = task.await.unwrap_or_else(|e| {
             Err(Error::new(ErrorKind::Indeterminate, "an append was stopped")
                 .hint("read the upper, then decide")
                 .because(e))
-        })
+        });
+        let counters = &self.inner.counters;
+        match &appended {
+            Ok(Appended::Won { .. }) => count(&counters.appends_won, 1),
+            Ok(_) => count(&counters.appends_lost, 1),
+            Err(e) if e.kind() == ErrorKind::Indeterminate => count(&counters.appends_unknown, 1),
+            Err(_) => {}
+        }
+        appended
     }
 
     async fn append(&self, append: Append) -> Result<Appended, Error> {
@@ -144,36 +155,83 @@ impl Handle {
                 return Ok(lost);
             }
             let (parts, raw) = entry_parts(&append.parts);
-            let Some(seqno) = state.seqno.checked_add(1) else {
-                return Err(Error::new(ErrorKind::Invalid, "the log is full"));
-            };
-            let entry = Entry {
-                seqno,
-                token: Token(inner.io.token()),
-                prev_token: state.token,
-                writer: inner.writer,
-                change: Change::Append(state.commit(&append, parts, inner.config.history)),
-            };
-            let bytes = Bytes::from(entry.encode(&raw)?);
-            match self.settle(&entry, bytes).await? {
-                Settled::Ours => {
-                    drop(state);
-                    self.publish_entry(&entry, &raw)?;
-                    self.roll_up(&mut last_rollup).await;
-                    return Ok(Appended::Won { seqno });
-                }
-                // Its number is taken for good, so ours did not happen: judge again.
-                Settled::Theirs => drop(self.refresh().await?),
-                Settled::Collected => {
-                    if self.was_collected(&entry).await? {
-                        return Ok(Appended::Won { seqno });
-                    }
-                }
+            let mut commit = state.commit(&append, parts, inner.config.history);
+            self.renew_in(&state, &mut commit);
+            let change = Change::Append(commit);
+            if let Some(seqno) = self.enter(&mut last_rollup, state, change, &raw).await? {
+                return Ok(Appended::Won { seqno });
             }
         }
-        Err(Error::new(ErrorKind::Unavailable, "lost every race for the next entry")
-            .at(inner.root.url())
-            .hint("retry; other writers are faster"))
+        Err(self.overtaken())
+    }
+
+    /// Enters what `decide` makes of the state known here, again after each lost race, until it is
+    /// in the log or `decide` makes nothing. Returns its number.
+    ///
+    /// # Errors
+    ///
+    /// As [`compare_and_append`](Handle::compare_and_append), and those of `decide`.
+    pub(super) async fn propose(
+        &self,
+        mut decide: impl FnMut(&Handle, &State) -> Result<Option<Change>, Error> + Send + 'static,
+    ) -> Result<Option<u64>, Error> {
+        let handle = self.clone();
+        // As for an append: runs to its end, and alone.
+        let task = self.inner.io.spawn(async move {
+            let mut last_rollup = handle.inner.appending.lock().await;
+            for _ in 0..handle.inner.config.append_attempts_max {
+                let state = handle.state();
+                let Some(change) = decide(&handle, &state)? else { return Ok(None) };
+                let entered = handle.enter(&mut last_rollup, state, change, &[]).await?;
+                if entered.is_some() {
+                    return Ok(entered);
+                }
+            }
+            Err(handle.overtaken())
+        });
+        task.await.unwrap_or_else(|e| {
+            Err(Error::new(ErrorKind::Indeterminate, "an entry was stopped").because(e))
+        })
+    }
+
+    fn overtaken(&self) -> Error {
+        Error::new(ErrorKind::Unavailable, "lost every race for the next entry")
+            .at(self.inner.root.url())
+            .hint("retry; other writers are faster")
+    }
+
+    /// Enters a change right after `state`. Returns its number, or `None` if another entry is there,
+    /// and the state known here is then a later one.
+    async fn enter(
+        &self,
+        last_rollup: &mut u64,
+        state: Arc<State>,
+        change: Change,
+        raw: &[u8],
+    ) -> Result<Option<u64>, Error> {
+        let inner = &*self.inner;
+        let Some(seqno) = state.seqno.checked_add(1) else {
+            return Err(Error::new(ErrorKind::Invalid, "the log is full"));
+        };
+        let token = Token(inner.io.token());
+        let entry = Entry { seqno, token, prev_token: state.token, writer: inner.writer, change };
+        // Held no longer, so that the entry is applied in place.
+        drop(state);
+        let bytes = Bytes::from(entry.encode(raw)?);
+        count(&inner.counters.bytes_written, bytes.len() as u64);
+        match self.settle(&entry, bytes).await? {
+            Settled::Ours => {
+                self.publish_entry(&entry, raw)?;
+                self.roll_up(last_rollup).await;
+                Ok(Some(seqno))
+            }
+            // Its number is taken for good, so ours did not happen: judge again.
+            Settled::Theirs => {
+                self.refresh().await?;
+                Ok(None)
+            }
+            Settled::Collected => Ok(self.was_collected(&entry).await?.then_some(seqno)),
+        }
     }
 
     /// Creates one entry until its outcome is known.

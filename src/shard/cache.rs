@@ -26,7 +26,8 @@ impl PartId {
 /// Parts by name, at most so many bytes, the oldest forgotten first.
 #[derive(Debug)]
 pub(super) struct Cache {
-    parts: BTreeMap<PartId, Arc<Vec<u8>>>,
+    /// The bytes, and how many followers have read them.
+    parts: BTreeMap<PartId, (Arc<Vec<u8>>, usize)>,
     /// By age; may name parts that are gone.
     order: VecDeque<PartId>,
     bytes: usize,
@@ -38,15 +39,27 @@ impl Cache {
         Cache { parts: BTreeMap::new(), order: VecDeque::new(), bytes: 0, bytes_max }
     }
 
-    /// Takes a part out: the feedback reads each part once, and another reader finds it in the
-    /// store.
+    /// Takes a part out.
     pub(super) fn take(&mut self, id: &PartId) -> Option<Arc<Vec<u8>>> {
-        let bytes = self.parts.remove(id)?;
+        let (bytes, _) = self.parts.remove(id)?;
         self.bytes -= bytes.len();
         while self.order.front().is_some_and(|oldest| !self.parts.contains_key(oldest)) {
             self.order.pop_front();
         }
         Some(bytes)
+    }
+
+    /// Returns a part and leaves it where it is.
+    pub(super) fn peek(&self, id: &PartId) -> Option<Arc<Vec<u8>>> {
+        self.parts.get(id).map(|(bytes, _)| Arc::clone(bytes))
+    }
+
+    /// Returns a part to one of its `readers`; the last one takes it out. Somebody who comes later
+    /// than that finds it in the store.
+    pub(super) fn read(&mut self, id: &PartId, readers: usize) -> Option<Arc<Vec<u8>>> {
+        let (_, reads) = self.parts.get_mut(id)?;
+        *reads += 1;
+        if *reads >= readers { self.take(id) } else { self.peek(id) }
     }
 
     /// Keeps a part; one larger than the whole cache is not kept.
@@ -56,7 +69,7 @@ impl Cache {
         }
         self.take(&id);
         self.bytes += bytes.len();
-        self.parts.insert(id.clone(), bytes);
+        self.parts.insert(id.clone(), (bytes, 0));
         self.order.push_back(id);
         while self.bytes > self.bytes_max {
             let Some(oldest) = self.order.pop_front() else { break };

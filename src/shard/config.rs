@@ -27,7 +27,17 @@ pub struct HandleConfig {
     pub retry_delay_min: Duration,
     /// The longest pause between two attempts; each is twice the one before. 1 s.
     pub retry_delay_max: Duration,
-    /// The history a shard gets if this handle makes its first commit; 1 if `None`. Later commits
+    /// How long a lease lasts unless it is renewed, which happens at a quarter of it; at least 1 ms.
+    /// 15 minutes.
+    pub lease: Duration,
+    /// Entries that a collection leaves in the log, so that whoever follows it is rarely overtaken.
+    /// 64.
+    pub entries_kept: u64,
+    /// Entries between two rounds of [`maintain`](super::Handle::maintain), at least 1. 64.
+    pub maintain_every: u64,
+    /// Bytes of rows that a compaction has in memory, about; two parts at the least. 256 MiB.
+    pub compact_bytes_max: usize,
+    /// The history a shard gets if this handle makes its first entry; 1 if `None`. Later commits
     /// ignore it: see [`Append::history`](super::Append::history).
     pub history: Option<History>,
 }
@@ -42,6 +52,10 @@ impl Default for HandleConfig {
             append_attempts_max: 8,
             retry_delay_min: Duration::from_millis(10),
             retry_delay_max: Duration::from_secs(1),
+            lease: Duration::from_secs(15 * 60),
+            entries_kept: 64,
+            maintain_every: 64,
+            compact_bytes_max: 256 << 20,
             history: None,
         }
     }
@@ -65,6 +79,9 @@ impl HandleConfig {
         if self.rollup_every == 0 || self.append_attempts_max == 0 {
             return wrong("rollup_every and append_attempts_max must be at least 1");
         }
+        if self.maintain_every == 0 || self.lease.as_millis() == 0 {
+            return wrong("maintain_every and lease must be at least 1");
+        }
         if self.history == Some(History::Last(0)) {
             return wrong("a history of 0 times");
         }
@@ -72,7 +89,7 @@ impl HandleConfig {
     }
 
     /// Returns the pauses between attempts: doubling, no jitter, so a run replays.
-    pub(super) fn delays(&self) -> impl Iterator<Item = Duration> + use<> {
+    pub(crate) fn delays(&self) -> impl Iterator<Item = Duration> + use<> {
         ExponentialBuilder::default()
             .with_min_delay(self.retry_delay_min)
             .with_max_delay(self.retry_delay_max)

@@ -7,6 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::frame::{self, damaged};
+use super::lease::Grant;
 use super::part::PartRef;
 use super::state::{Feed, History, digest};
 use super::sum::Mark;
@@ -35,10 +36,64 @@ pub struct Entry {
 /// What an entry does.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
+#[allow(clippy::large_enum_variant, reason = "entries are handled one at a time")]
 #[non_exhaustive]
 pub enum Change {
     /// Adds rows and moves the upper.
     Append(Commit),
+    /// Grants, renews or releases a lease.
+    Lease(Leased),
+    /// Merges batches.
+    Compact(Merged),
+    /// Claims a round of maintenance, and says what it has done.
+    Collect(Collected),
+}
+
+/// The kinds that this program knows, as an entry names them.
+const KINDS: [&str; 4] = ["append", "lease", "compact", "collect"];
+
+/// The contents of a change of one lease.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Leased {
+    /// The since after.
+    pub since: u64,
+    /// Grants a lease, or renews it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grant: Option<Grant>,
+    /// Ends a lease.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release: Option<Token>,
+    /// Sets the history, if this is the first entry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub history: Option<History>,
+}
+
+/// The contents of a compaction: a run of batches becomes one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Merged {
+    /// The entry of the first batch it replaces.
+    pub first: u64,
+    /// The entry of the last batch it replaces.
+    pub last: u64,
+    /// The time to which earlier ones were forwarded.
+    pub forwarded: u64,
+    /// The since after.
+    pub since: u64,
+    /// The rows, sorted by key from part to part; none if all cancelled.
+    #[serde(default)]
+    pub parts: Vec<PartRef>,
+}
+
+/// The contents of a collection.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Collected {
+    /// The since after.
+    pub since: u64,
+    /// What was retired by entries up to this one has been deleted.
+    pub floor: u64,
+    /// Leases that have expired.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub expired: Vec<Token>,
 }
 
 /// The contents of an append.
@@ -77,6 +132,9 @@ pub struct Commit {
     /// Closes the shard for good, at this upper.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sealed_at: Option<u64>,
+    /// Grants a lease to who appends, or renews it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grant: Option<Grant>,
 }
 
 /// Where some rows of an entry are.
@@ -127,7 +185,7 @@ impl Entry {
             Ok(entry) => entry,
             Err(e) => {
                 return Err(match serde_json::from_slice::<Kind>(json) {
-                    Ok(Kind { kind }) if kind != "append" => {
+                    Ok(Kind { kind }) if !KINDS.contains(&kind.as_str()) => {
                         let what = format!("a log entry of kind \"{kind}\"");
                         Error::new(ErrorKind::Unsupported, what)
                             .hint("use a newer version of the program")
@@ -139,11 +197,14 @@ impl Entry {
         if entry.seqno != seqno {
             return Err(damaged(WHAT, format!("it says that it is entry {}", entry.seqno)));
         }
-        let Change::Append(commit) = &entry.change;
+        let parts = match &entry.change {
+            Change::Append(commit) => commit.parts.as_slice(),
+            _ => &[],
+        };
         // Inline parts tile the raw bytes, so that no byte is outside some part's checksum and
         // every offset a state remembers is inside the entry.
         let mut end = 0u64;
-        for part in &commit.parts {
+        for part in parts {
             if let EntryPart::Inline { offset, bytes, .. } = part {
                 if *offset != end {
                     return Err(damaged(WHAT, "inline parts that leave a gap"));

@@ -2,6 +2,7 @@
 //! [`append`](super::append), rows are [`rows`](super::rows).
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -10,19 +11,20 @@ use tokio::sync::{Mutex as AsyncMutex, Notify, watch};
 
 use super::cache::{Cache, PartId};
 use super::config::HandleConfig;
+use super::counters::{Counters, CountersCell, MaintenanceCell, MaintenanceStats};
 use super::entry::{Change, Entry, EntryPart};
 use super::format::{FORMAT_KEY, Schema};
+use super::keep::Keeper;
+use super::maintain::Watched;
 use super::rollup;
 use super::state::State;
 use super::token::Token;
 use crate::error::{Error, ErrorKind};
 use crate::io::Io;
-use crate::store::{Access, Blob, Consensus, Create, Root, check_create};
+use crate::store::{Access, Blob, Consensus, Create, PROBE_PREFIX, Root, check_create};
 
 /// How often a reader starts again from the newest rollup because a collector overtook it.
 const RELOADS_MAX: u32 = 5;
-/// Keys of a store's own checks, which are no contents.
-const PROBE_PREFIX: &str = "probe-";
 
 /// An open shard. Clones share everything: one state, one cache, one append in flight.
 #[derive(Clone)]
@@ -40,6 +42,12 @@ pub(super) struct Inner {
     pub(super) log: Arc<dyn Consensus>,
     /// Names this handle in the state's table of writers.
     pub(super) writer: Token,
+    /// This handle's lease.
+    pub(super) keeper: Mutex<Keeper>,
+    pub(super) counters: CountersCell,
+    pub(super) maintenance: MaintenanceCell,
+    /// Held by the one round of maintenance of this handle; the last entry it looked at.
+    pub(super) maintaining: AsyncMutex<Watched>,
     pub(super) cache: Mutex<Cache>,
     /// Held by the one append in flight; the number of the last rollup known.
     pub(super) appending: AsyncMutex<u64>,
@@ -83,13 +91,18 @@ impl Handle {
         if let (Some(stored), Some(wanted)) = (&stored, &schema) {
             stored.check(wanted).map_err(|e| e.at(root.blob().place(FORMAT_KEY)))?;
         }
+        let writer = Token(io.token());
         let handle = Handle {
             inner: Arc::new(Inner {
                 name: name.to_string(),
                 access,
                 blob: root.blob(),
                 log: root.log(name),
-                writer: Token(io.token()),
+                writer,
+                keeper: Mutex::new(Keeper::new(writer)),
+                counters: CountersCell::default(),
+                maintenance: MaintenanceCell::default(),
+                maintaining: AsyncMutex::default(),
                 cache: Mutex::new(Cache::new(config.cache_bytes_max)),
                 appending: AsyncMutex::new(0),
                 reading: AsyncMutex::new(()),
@@ -131,9 +144,24 @@ impl Handle {
         self.inner.root.url()
     }
 
+    /// Returns the limits it was opened with.
+    pub(crate) fn config(&self) -> &HandleConfig {
+        &self.inner.config
+    }
+
     /// Returns the last settled state known here. No I/O.
     pub fn state(&self) -> Arc<State> {
         Arc::clone(&lock(&self.inner.state))
+    }
+
+    /// Returns what this handle has done since it was opened. No I/O.
+    pub fn counters(&self) -> Counters {
+        self.inner.counters.read()
+    }
+
+    /// Returns what its compactions and collections have done. No I/O.
+    pub fn maintenance(&self) -> MaintenanceStats {
+        self.inner.maintenance.read()
     }
 
     /// Returns the number of the last settled entry as it changes; it is sent before the call that
@@ -229,6 +257,7 @@ impl Handle {
         loop {
             let Some(seqno) = state.seqno.checked_add(1) else { return Ok(None) };
             let Some(bytes) = log.get(seqno).await? else { return Ok(None) };
+            count(&self.inner.counters.bytes_read, bytes.len() as u64);
             let applied = Entry::decode(seqno, &bytes).and_then(|(entry, raw)| {
                 Arc::make_mut(state).apply(&entry)?;
                 self.cache_inline(&entry, raw);
@@ -279,7 +308,7 @@ impl Handle {
 
     /// Keeps the inline parts of an entry: their readers need not fetch it again.
     fn cache_inline(&self, entry: &Entry, raw: &[u8]) {
-        let Change::Append(commit) = &entry.change;
+        let Change::Append(commit) = &entry.change else { return };
         for part in &commit.parts {
             if let EntryPart::Inline { offset, bytes, .. } = part {
                 // Inside, since the entry was decoded or made here.
@@ -329,6 +358,11 @@ impl fmt::Debug for Handle {
             .field("upper", &state.upper)
             .finish_non_exhaustive()
     }
+}
+
+/// Adds to a counter.
+pub(super) fn count(counter: &AtomicU64, more: u64) {
+    counter.fetch_add(more, Ordering::Relaxed);
 }
 
 /// Locks what no panic can leave half done: every critical section here is one assignment.

@@ -15,6 +15,15 @@
 //!   Won -> state n+1 -> changed() -> fetch(parts)             feedback
 //! ```
 //!
+//! Beside it, in any process that writes:
+//!
+//! ```text
+//!   hold(since)   entry: nobody forwards history or deletes parts that I have yet to read
+//!   compact()     merge runs of batches -> entry: these batches are that one now
+//!   collect()     rollup, floor, then delete: entries, merged parts, orphans
+//!   maintain()    both, when it is time; one of many writers claims the round with an entry
+//! ```
+//!
 //! ```
 //! use differential_upsert::io::Io;
 //! use differential_upsert::shard::{Access, Append, Appended, Handle, HandleConfig, Schema};
@@ -49,14 +58,27 @@
 //!    same number, after a collector took the first, therefore fits no chain.
 //! 3. An entry counts once it was seen *and* a floor read later lies below it.
 //! 4. Nothing is deleted on an unknown outcome: it may be referenced by the time we look again.
-//! 5. The floor stays below every entry whose inline rows the state still names, and a rollup at or
-//!    above it exists: whoever raises it has seen to both.
+//! 5. The floor stays below every entry whose inline rows the state still names, or that a leased
+//!    reader may be reading, and a rollup at or above it exists: whoever raises it has seen to all
+//!    three.
+//! 6. `since` passes no lease's. A merge forwards times to the since of its entry at most, and inside
+//!    the interval of its batch: at every time from since on, every later state holds the same
+//!    collection.
+//! 7. A part is named for the first time only while the lease it was uploaded under is in the log,
+//!    and a lease that was ended is never granted again. So a part that no entry names, of a lease
+//!    that the log does not show, is garbage for ever.
+//! 8. A merged part is deleted once the floor has passed the entry that replaced it; until another
+//!    entry says that it is gone, the state names it.
+//! 9. Nothing of this depends on a clock: clocks decide who proposes, entries decide what is.
 //!
 //! # Limits
 //!
-//! Times are `u64`, diffs `i64`. The state names every batch since the beginning, in memory and in
-//! each rollup, until batches are merged. The table of writers keeps the last
-//! [`WRITERS_MAX`](crate::shard::state::WRITERS_MAX).
+//! Times are `u64`, diffs `i64`. The state names every batch, in memory and in each rollup, until
+//! batches are merged. The table of writers keeps the last
+//! [`WRITERS_MAX`](crate::shard::state::WRITERS_MAX). A process that dies holds history, and its
+//! orphans stay, until its lease has run out. A merge has one part of each run in memory, and all rows
+//! of one key. A writer that is paused for longer than its lease may find, with
+//! [`LeaseLost`](crate::ErrorKind::LeaseLost), that what it had uploaded or had yet to read is gone.
 
 pub mod state;
 
@@ -84,6 +106,20 @@ mod append;
 
 mod rows;
 
+mod lease;
+
+mod keep;
+
+mod merge;
+
+mod compact;
+
+mod collect;
+
+mod maintain;
+
+mod counters;
+
 mod verify;
 
 mod typed;
@@ -91,11 +127,15 @@ mod typed;
 pub use crate::store::Access;
 pub use append::{Append, Appended};
 pub use config::HandleConfig;
+pub use counters::{Counters, MaintenanceStats};
 pub use format::Schema;
 pub use handle::Handle;
+pub use keep::Hold;
+pub use lease::{Grant, Lease};
 pub use part::{PartRef, Update};
 pub use rows::Prepared;
-pub use state::{Batch, Feed, History, Part, State, Writer};
+pub(crate) use rows::Reading;
+pub use state::{Batch, Feed, History, Part, Retired, State, Writer};
 pub use sum::{Mark, Sum};
 pub use token::Token;
 pub(crate) use typed::Resumes;

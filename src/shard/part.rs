@@ -177,6 +177,16 @@ impl PartHeader {
 /// As [`PartHeader::decode`]. Never panics, and allocates no more than a small multiple of the
 /// bytes that are there, whatever they are.
 pub fn decode(buffer: &Arc<Vec<u8>>, lower: u64, upper: u64) -> Result<Vec<Update>, Error> {
+    decode_wanted(buffer, lower, upper, |_| true)
+}
+
+/// As [`decode`], only the rows of keys that are `wanted`.
+pub(super) fn decode_wanted(
+    buffer: &Arc<Vec<u8>>,
+    lower: u64,
+    upper: u64,
+    wanted: impl Fn(&Encoded) -> bool,
+) -> Result<Vec<Update>, Error> {
     let bytes = buffer.as_slice();
     let header = PartHeader::decode(bytes)?;
     for (section, crc) in header.sections.iter().zip(header.crcs) {
@@ -201,11 +211,11 @@ pub fn decode(buffer: &Arc<Vec<u8>>, lower: u64, upper: u64) -> Result<Vec<Updat
         // Rows of times that other writers had committed stay in the part and do not count.
         if lower <= time && time < upper {
             let diff = isize::try_from(diff).map_err(|_| damaged(WHAT, "a diff too large"))?;
-            let data = (
-                Packed::within(buffer, key, key_length),
-                Packed::within(buffer, value, value_length),
-            );
-            updates.push((data, time, diff));
+            let name = Packed::within(buffer, key, key_length);
+            if wanted(&name) {
+                let data = (name, Packed::within(buffer, value, value_length));
+                updates.push((data, time, diff));
+            }
         }
         key += key_length;
         value += value_length;

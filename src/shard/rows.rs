@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 use super::cache::PartId;
 use super::entry::Entry;
 use super::frame::damaged;
-use super::handle::{Handle, lock};
+use super::handle::{Handle, count, lock};
+use super::lease::part_key;
 use super::part::{self, PartRef, UPDATE_BYTES, Update};
 use super::state::{Part, State};
 use super::token::Token;
@@ -20,7 +21,7 @@ use crate::packed::Encoded;
 use crate::store::Access;
 
 /// Parts read or written at the same time by one call.
-const CONCURRENT: usize = 8;
+pub(super) const CONCURRENT: usize = 8;
 /// How often a snapshot starts again because a collector took a part of it.
 const SNAPSHOT_ATTEMPTS_MAX: u32 = 3;
 
@@ -31,6 +32,17 @@ pub enum Prepared {
     Stored(PartRef),
     /// The bytes of a small part, and how many updates they hold.
     Inline(Vec<u8>, u64),
+}
+
+/// Who reads a part, and so how long it stays at hand.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Reading {
+    /// Nobody after us is expected to.
+    Last,
+    /// Somebody who is none of the followers.
+    Aside,
+    /// One of the followers, each of which reads it once.
+    Following,
 }
 
 impl Prepared {
@@ -69,21 +81,38 @@ impl Handle {
             let count = updates.len() as u64;
             return Ok(vec![Prepared::Inline(part::encode(&updates), count)]);
         }
+        let lease = self.permit().await?;
         let encoded: Vec<(PartRef, Bytes)> = split(&updates, inner.config.part_bytes_max)
             .into_iter()
             .map(|rows| {
                 let token = Token(inner.io.token());
-                encode(format!("{}/part/{}/{token}", inner.name, inner.writer), rows)
+                encode(part_key(&inner.name, lease, token), rows)
             })
             .collect();
         drop(updates);
         // In order, so that parts keep the order of rows.
-        let uploads = encoded.into_iter().map(|(part, bytes)| self.upload(part, bytes));
+        let uploads = encoded.into_iter().map(|(part, bytes)| async move {
+            let (id, kept) = (PartId::Stored(part.key.clone()), bytes.clone());
+            self.upload(&part, bytes).await?;
+            lock(&inner.cache).put(id, Arc::new(Vec::from(kept)));
+            Ok(Prepared::Stored(part))
+        });
+        let uploads: Vec<_> = uploads.collect();
         futures::stream::iter(uploads).buffered(CONCURRENT).try_collect().await
     }
 
-    async fn upload(&self, part: PartRef, bytes: Bytes) -> Result<Prepared, Error> {
+    /// Uploads sorted rows as one part, which nobody here is about to read.
+    pub(super) async fn store(&self, rows: &[Update]) -> Result<PartRef, Error> {
+        let lease = self.permit().await?;
+        let token = Token(self.inner.io.token());
+        let (part, bytes) = encode(part_key(&self.inner.name, lease, token), rows);
+        self.upload(&part, bytes).await?;
+        Ok(part)
+    }
+
+    async fn upload(&self, part: &PartRef, bytes: Bytes) -> Result<(), Error> {
         let inner = &*self.inner;
+        count(&inner.counters.bytes_written, bytes.len() as u64);
         let mut delays = inner.config.delays();
         // The key is ours alone, so the same put again is harmless whatever the first did.
         while let Err(e) = inner.blob.put(&part.key, bytes.clone()).await {
@@ -96,8 +125,7 @@ impl Handle {
             };
             tokio::time::sleep(delay).await;
         }
-        lock(&inner.cache).put(PartId::Stored(part.key.clone()), Arc::new(Vec::from(bytes)));
-        Ok(Prepared::Stored(part))
+        Ok(())
     }
 
     /// Deletes the parts of an append that surely lost. Never call it after an unknown outcome: a
@@ -121,14 +149,43 @@ impl Handle {
     /// `Missing` if it is gone: read on to a newer state, which does not name it. `Corrupt` if it is
     /// damaged or not what the state says; else those of the store.
     pub async fn fetch(&self, part: &Part, lower: u64, upper: u64) -> Result<Vec<Update>, Error> {
+        let reading = if self.followers() > 0 { Reading::Aside } else { Reading::Last };
+        self.read(part, lower, upper, reading, |_| true).await
+    }
+
+    /// As [`fetch`](Handle::fetch), only the rows of keys that are `wanted`.
+    pub(crate) async fn read(
+        &self,
+        part: &Part,
+        lower: u64,
+        upper: u64,
+        reading: Reading,
+        wanted: impl Fn(&Encoded) -> bool,
+    ) -> Result<Vec<Update>, Error> {
         let id = PartId::of(part);
-        let cached = lock(&self.inner.cache).take(&id);
+        let readers = self.followers();
+        let cached = {
+            let mut cache = lock(&self.inner.cache);
+            match reading {
+                Reading::Last => cache.take(&id),
+                Reading::Aside => cache.peek(&id),
+                Reading::Following => cache.read(&id, readers),
+            }
+        };
         let buffer = match cached {
             Some(buffer) => buffer,
-            None => self.read_part(part).await?,
+            None => {
+                let buffer = self.read_part(part).await?;
+                if matches!(reading, Reading::Following) && readers > 1 {
+                    let mut cache = lock(&self.inner.cache);
+                    cache.put(id.clone(), Arc::clone(&buffer));
+                    drop(cache.read(&id, readers));
+                }
+                buffer
+            }
         };
         check(part, &buffer)
-            .and_then(|()| part::decode(&buffer, lower, upper))
+            .and_then(|()| part::decode_wanted(&buffer, lower, upper, wanted))
             .map_err(|e| e.at(self.place(part)))
     }
 
@@ -142,10 +199,12 @@ impl Handle {
         match part {
             Part::Stored { key, .. } => {
                 let bytes = inner.blob.get(key).await?.ok_or_else(gone)?;
+                count(&inner.counters.bytes_read, bytes.len() as u64);
                 Ok(Arc::new(Vec::from(bytes)))
             }
             Part::Inline { seqno, offset, bytes, .. } => {
                 let entry = inner.log.get(*seqno).await?.ok_or_else(gone)?;
+                count(&inner.counters.bytes_read, entry.len() as u64);
                 let (_, raw) = Entry::decode(*seqno, &entry).map_err(|e| e.at(self.place(part)))?;
                 let range = usize::try_from(*offset).ok().zip(usize::try_from(*bytes).ok());
                 let rows = range.and_then(|(offset, bytes)| raw.get(offset..)?.get(..bytes));
@@ -249,14 +308,14 @@ fn encode(key: String, rows: &[Update]) -> (PartRef, Bytes) {
 }
 
 /// Returns how many bytes an update takes in a part.
-fn size(update: &Update) -> usize {
+pub(super) fn size(update: &Update) -> usize {
     let ((key, value), _, _) = update;
     key.as_bytes().len() + value.as_bytes().len() + UPDATE_BYTES
 }
 
 /// Sums the diffs of equal rows, drops zeros, and brings the rest into the order of a part: by key,
 /// time, diff and value.
-fn arrange(updates: Vec<Update>) -> Result<Vec<Update>, Error> {
+pub(super) fn arrange(updates: Vec<Update>) -> Result<Vec<Update>, Error> {
     let mut kept: Vec<Update> = Vec::with_capacity(updates.len());
     let mut group = 0;
     for ((key, value), time, diff) in by_key_time_value(updates) {

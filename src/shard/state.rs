@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::append::{Append, Appended};
 use super::entry::{Change, Commit, Entry, EntryPart};
+use super::lease::{Lease, least_hold};
 use super::part::PartRef;
 use super::sum::{Mark, Sum};
 use super::token::{Token, hex};
@@ -45,17 +46,33 @@ pub struct Feed {
     pub identity: String,
 }
 
-/// Rows that one commit added.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// Rows that one commit added, or several that were merged.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Batch {
-    /// The entry that added it.
+    /// The entry that added it; the last of them if it was merged.
     pub seqno: u64,
     /// No row counts below it.
     pub lower: u64,
     /// No row counts at or beyond it.
     pub upper: u64,
-    /// Where the rows are; at least one part.
+    /// Where the rows are; at least one part, but for a merge in which all cancelled.
     pub parts: Vec<Part>,
+    /// The time, inside the interval, to which a merge forwarded the earlier ones; `None` if it was
+    /// never merged. The parts of a merged batch are sorted by key, each behind the one before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forwarded: Option<u64>,
+}
+
+/// Parts that a merge replaced, until they are deleted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retired {
+    /// The entry of the merge: states before it still name them.
+    pub seqno: u64,
+    /// Their keys.
+    pub keys: Vec<String>,
+    /// The least entry that some of them ride in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inline: Option<u64>,
 }
 
 /// Where some rows of a batch are.
@@ -122,13 +139,6 @@ pub struct Writer {
     pub upper: u64,
 }
 
-/// One reader's hold on the history.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Reader {
-    /// The shard's since does not pass it.
-    pub since: u64,
-}
-
 /// Everything a shard is, but the rows themselves: the result of its log up to one entry.
 ///
 /// Invariants: `since <= upper`; batches are in the order of their entries, their intervals do not
@@ -166,8 +176,20 @@ pub struct State {
     pub batches: Vec<Arc<Batch>>,
     /// The last commit of each of the last [`WRITERS_MAX`] writers.
     pub writers: BTreeMap<Token, Writer>,
-    /// Who holds since back.
-    pub readers: BTreeMap<Token, Reader>,
+    /// Who holds since and the floor back, and who may name parts.
+    #[serde(rename = "readers")]
+    pub leases: BTreeMap<Token, Lease>,
+    /// What merges replaced and no collection has deleted, in the order of their entries.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub retired: Vec<Retired>,
+    /// The last entry of a maintainer; 0 if there is none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub maintained: u64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 impl State {
@@ -206,6 +228,7 @@ impl State {
         if append.epoch.is_some_and(|epoch| epoch <= self.epoch) {
             return Ok(Some(Appended::Fenced(self.epoch)));
         }
+        self.may_name(&append.parts)?;
         Ok(None)
     }
 
@@ -246,7 +269,7 @@ impl State {
             History::Keep => self.since,
             History::Last(times) => self.since.max(append.upper.saturating_sub(times)),
         };
-        let held = self.readers.values().map(|reader| reader.since).min().unwrap_or(u64::MAX);
+        let held = least_hold(&self.leases);
         Commit {
             lower: append.lower,
             upper: append.upper,
@@ -260,6 +283,7 @@ impl State {
             cursor: append.cursor.clone(),
             history,
             sealed_at: append.seal.then_some(append.upper),
+            grant: None,
         }
     }
 
@@ -281,7 +305,12 @@ impl State {
             let (found, ours) = (entry.prev_token, self.token);
             return wrong(format!("follows an entry with token {found}, not {ours}"));
         }
-        let Change::Append(commit) = &entry.change;
+        let commit = match &entry.change {
+            Change::Append(commit) => commit,
+            Change::Lease(leased) => return self.take_lease(entry, leased).or_else(wrong),
+            Change::Compact(merged) => return self.take_merged(entry, merged).or_else(wrong),
+            Change::Collect(done) => return self.take_collected(entry, done).or_else(wrong),
+        };
         let (lower, upper) = (commit.lower, commit.upper);
         if lower != self.upper || upper < lower {
             return wrong(format!("appends [{lower}, {upper}) to a shard at {}", self.upper));
@@ -301,13 +330,14 @@ impl State {
         if commit.epoch.is_some_and(|epoch| epoch <= self.epoch) {
             return wrong(format!("lowers the epoch, which is {}", self.epoch));
         }
+        if let Err(what) = self.check_leases(entry, commit.since, commit.grant.as_ref(), &[]) {
+            return wrong(what);
+        }
         self.take(entry, commit);
         Ok(())
     }
 
     fn take(&mut self, entry: &Entry, commit: &Commit) {
-        self.seqno = entry.seqno;
-        self.token = entry.token;
         self.since = commit.since;
         self.upper = commit.upper;
         self.sealed_at = self.sealed_at.or(commit.sealed_at);
@@ -330,9 +360,19 @@ impl State {
         if !commit.parts.is_empty() {
             let parts = commit.parts.iter().map(|part| part.placed(entry.seqno)).collect();
             let (seqno, lower, upper) = (entry.seqno, commit.lower, commit.upper);
-            self.batches.push(Arc::new(Batch { seqno, lower, upper, parts }));
+            self.batches.push(Arc::new(Batch { seqno, lower, upper, parts, forwarded: None }));
         }
-        let writer = Writer { token: entry.token, seqno: entry.seqno, upper: commit.upper };
+        if let Some(grant) = &commit.grant {
+            self.leases.insert(grant.token, grant.lease);
+        }
+        self.sign(entry);
+    }
+
+    /// Makes `entry` the last one.
+    pub(super) fn sign(&mut self, entry: &Entry) {
+        self.seqno = entry.seqno;
+        self.token = entry.token;
+        let writer = Writer { token: entry.token, seqno: entry.seqno, upper: self.upper };
         self.writers.insert(entry.writer, writer);
         if self.writers.len() > WRITERS_MAX {
             let oldest = self.writers.iter().min_by_key(|(_, writer)| writer.seqno);
@@ -355,12 +395,6 @@ impl State {
                 known.then_some(false)
             }
         }
-    }
-
-    /// Returns the batches added by entries after `seqno`. O(log batches).
-    pub fn batches_after(&self, seqno: u64) -> &[Arc<Batch>] {
-        let start = self.batches.partition_point(|batch| batch.seqno <= seqno);
-        &self.batches[start..]
     }
 }
 

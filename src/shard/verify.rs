@@ -17,6 +17,8 @@ use crate::store::{Access, Root};
 
 /// The shards a root may hold, and whether each key has at most one value in it.
 const SHARDS: [(&str, bool); 2] = [("data", true), ("remap", false)];
+/// How often it starts again because a collector went by.
+const ATTEMPTS_MAX: u32 = 5;
 
 /// What a [`verify`] found in a root without damage.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,14 +33,16 @@ pub struct Verified {
     pub updates: u64,
     /// Bytes under the root.
     pub bytes: u64,
-    /// Parts that no state names: left by lost appends and by crashes. They are not read.
+    /// Parts that no state names: left by lost appends and by crashes, or on their way into one. They
+    /// are not read.
     pub orphans: Vec<String>,
     /// Files that are none of a shard's. They are not read.
     pub unknown: Vec<String>,
 }
 
 /// Re-reads every file under a root: checksums and lengths, numbers and tokens and bounds of the log
-/// from its oldest entry, rollups against the log, and one live value per key at every time.
+/// from its oldest entry, rollups against the log, and one live value per key at every time that can
+/// still be told apart.
 ///
 /// Writers may go on meanwhile. All updates are in memory at once.
 ///
@@ -46,10 +50,33 @@ pub struct Verified {
 ///
 /// `Corrupt` for damage, naming the file; else those of [`Handle::open`].
 pub async fn verify(root: Root, io: Io) -> Result<Verified, Error> {
+    let mut attempt = 1;
+    loop {
+        let floors = floors(&root).await?;
+        match verify_once(&root, &io).await {
+            // A collector took what we had yet to look at: what we found proves nothing.
+            Err(e) if attempt < ATTEMPTS_MAX && floors != self::floors(&root).await? => {
+                tracing::debug!(error = %e, "collected meanwhile");
+                attempt += 1;
+            }
+            result => return result,
+        }
+    }
+}
+
+async fn floors(root: &Root) -> Result<Vec<u64>, Error> {
+    let mut floors = Vec::new();
+    for (name, _) in SHARDS {
+        floors.push(root.log(name).floor().await?);
+    }
+    Ok(floors)
+}
+
+async fn verify_once(root: &Root, io: &Io) -> Result<Verified, Error> {
     let mut verified = Verified::default();
     // The listing comes first: what is in it is surely there when the log is read after it.
     let listed = root.blob().list("", usize::MAX).await?;
-    read_format(&root, Access::Read).await?;
+    read_format(root, Access::Read).await?;
     let mut files: BTreeMap<&str, Files> = BTreeMap::new();
     for found in &listed {
         verified.bytes += found.bytes;
@@ -136,6 +163,10 @@ impl Check {
                     self.files.parts.remove(key);
                 }
             }
+        }
+        // Merged, and waiting for the floor to pass: or deleted, and the entry that says so is due.
+        for key in state.retired.iter().flat_map(|retired| &retired.keys) {
+            self.files.parts.remove(key);
         }
         verified.orphans.extend(std::mem::take(&mut self.files.parts));
         if self.one_value {

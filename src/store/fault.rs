@@ -28,10 +28,14 @@ pub enum Operation {
     List,
     /// [`Blob::delete`].
     Delete,
+    /// [`Blob::sweep_leftovers`].
+    Sweep,
     /// [`Consensus::create`].
     CreateEntry,
     /// [`Consensus::get`].
     GetEntry,
+    /// [`Consensus::entries`].
+    ListEntries,
     /// [`Consensus::floor`].
     Floor,
     /// [`Consensus::raise_floor`].
@@ -46,7 +50,7 @@ impl Operation {
     /// Whether it changes the store.
     pub fn writes(self) -> bool {
         use Operation::*;
-        matches!(self, Put | Create | Delete | CreateEntry | RaiseFloor | DeleteEntry)
+        matches!(self, Put | Create | Delete | Sweep | CreateEntry | RaiseFloor | DeleteEntry)
     }
 }
 
@@ -270,6 +274,10 @@ impl Blob for FaultyBlob {
         through!(self, Delete, key.into(), |inner| inner.delete(&name))
     }
 
+    async fn sweep_leftovers(&self, before_ms: u64) -> Result<u64, Error> {
+        through!(self, Sweep, String::new(), |inner| inner.sweep_leftovers(before_ms))
+    }
+
     fn place(&self, key: &str) -> String {
         self.inner.place(key)
     }
@@ -289,6 +297,10 @@ impl Consensus for FaultyLog {
 
     async fn get(&self, seqno: u64) -> Result<Option<Bytes>, Error> {
         through!(self, GetEntry, seqno.to_string(), |inner| inner.get(seqno))
+    }
+
+    async fn entries(&self) -> Result<Vec<u64>, Error> {
+        through!(self, ListEntries, String::new(), |inner| inner.entries())
     }
 
     async fn floor(&self) -> Result<u64, Error> {

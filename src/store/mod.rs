@@ -27,6 +27,9 @@ pub use object::ObjectBlob;
 pub(crate) use probe::check_create;
 pub use probe::{Probed, probe};
 
+/// How keys of a store's own checks begin, which are no contents.
+pub(crate) const PROBE_PREFIX: &str = "probe-";
+
 /// What a create-if-absent did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
@@ -88,6 +91,14 @@ pub trait Blob: fmt::Debug + Send + Sync {
     /// As the module says.
     async fn delete(&self, key: &str) -> Result<(), Error>;
 
+    /// Deletes what this program's own interrupted calls left and no listing shows, or shows as
+    /// nothing of a shard's: as far as it is older than `before_ms`, milliseconds since 1970.
+    ///
+    /// # Errors
+    ///
+    /// As the module says.
+    async fn sweep_leftovers(&self, before_ms: u64) -> Result<u64, Error>;
+
     /// Names a key for people: a path or an address.
     fn place(&self, key: &str) -> String;
 }
@@ -120,6 +131,13 @@ pub trait Consensus: fmt::Debug + Send + Sync {
     ///
     /// `Unavailable`.
     async fn floor(&self) -> Result<u64, Error>;
+
+    /// Returns the numbers of the entries that are there, in order.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable`.
+    async fn entries(&self) -> Result<Vec<u64>, Error>;
 
     /// Makes the floor at least `seqno`, durably: entries up to and including it may go.
     ///

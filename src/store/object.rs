@@ -12,6 +12,7 @@
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::UNIX_EPOCH;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -19,7 +20,7 @@ use futures::StreamExt;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 
-use super::{Blob, Consensus, Create, Listed};
+use super::{Blob, Consensus, Create, Listed, PROBE_PREFIX};
 use crate::error::{Error, ErrorKind};
 
 /// A [`Blob`] over an `object_store`.
@@ -144,6 +145,28 @@ impl Blob for ObjectBlob {
         }
     }
 
+    async fn sweep_leftovers(&self, before_ms: u64) -> Result<u64, Error> {
+        let mut deleted = 0;
+        // Keys of checks that died; one that is under way is younger than that.
+        let mut found = self.store.list(None);
+        let mut probes = Vec::new();
+        while let Some(Ok(meta)) = found.next().await {
+            let made_ms = u64::try_from(meta.last_modified.timestamp_millis()).unwrap_or(u64::MAX);
+            if meta.location.as_ref().starts_with(PROBE_PREFIX) && made_ms < before_ms {
+                probes.push(meta.location);
+            }
+        }
+        for probe in probes {
+            self.delete(probe.as_ref()).await?;
+            deleted += 1;
+        }
+        if let Some(directory) = self.directory.clone() {
+            let swept = tokio::task::spawn_blocking(move || sweep_staged(&directory, before_ms));
+            deleted += swept.await.unwrap_or(0);
+        }
+        Ok(deleted)
+    }
+
     fn place(&self, key: &str) -> String {
         format!("{}{key}", self.place)
     }
@@ -158,6 +181,35 @@ pub struct ObjectLog {
 }
 
 impl ObjectLog {
+    /// Returns the numbers of all floor marks there are at one moment, in order.
+    async fn marks(&self) -> Result<Vec<u64>, Error> {
+        let folder = format!("{}/floor", self.shard);
+        let names: Vec<String> = match &self.blob.directory {
+            // Not by the store's listing, which looks at each file after it has read the names: a
+            // process that is stopped between the two can miss the mark that was deleted and the
+            // higher one that was made, and then takes a collected log for a whole one.
+            Some(directory) => {
+                let path = directory.join(&folder);
+                let read = tokio::task::spawn_blocking(move || names(&path)).await;
+                read.map_err(std::io::Error::other).and_then(|names| names).map_err(|e| {
+                    Error::new(ErrorKind::Unavailable, format!("the store cannot be read: {e}"))
+                        .at(self.blob.place(&folder))
+                        .hint("check the store and retry")
+                        .because(e)
+                })?
+            }
+            None => {
+                let listed = self.blob.list(&folder, usize::MAX).await?;
+                let name = |key: &str| key.rsplit('/').next().unwrap_or_default().to_string();
+                listed.iter().map(|mark| name(&mark.key)).collect()
+            }
+        };
+        // A name that is no number is none of ours; `verify` lists it.
+        let mut numbers: Vec<u64> = names.iter().filter_map(|name| name.parse().ok()).collect();
+        numbers.sort_unstable();
+        Ok(numbers)
+    }
+
     fn entry(&self, seqno: u64) -> String {
         format!("{}/log/{seqno:020}", self.shard)
     }
@@ -173,25 +225,39 @@ impl Consensus for ObjectLog {
         self.blob.get(&self.entry(seqno)).await
     }
 
-    async fn floor(&self) -> Result<u64, Error> {
-        let marks = self.blob.list(&format!("{}/floor", self.shard), usize::MAX).await?;
+    async fn entries(&self) -> Result<Vec<u64>, Error> {
+        let listed = self.blob.list(&format!("{}/log", self.shard), usize::MAX).await?;
         // A name that is no number is none of ours; `verify` lists it.
-        let numbers = marks.iter().filter_map(|mark| mark.key.rsplit('/').next()?.parse().ok());
-        Ok(numbers.max().unwrap_or(0))
+        let numbers = listed.iter().filter_map(|entry| entry.key.rsplit('/').next()?.parse().ok());
+        let mut numbers: Vec<u64> = numbers.collect();
+        numbers.sort_unstable();
+        Ok(numbers)
+    }
+
+    async fn floor(&self) -> Result<u64, Error> {
+        Ok(self.marks().await?.last().copied().unwrap_or(0))
     }
 
     async fn raise_floor(&self, seqno: u64) -> Result<(), Error> {
         let key = format!("{}/floor/{seqno:020}", self.shard);
         match self.blob.create(&key, Bytes::new()).await? {
-            Create::Created => Ok(()),
+            Create::Created => {}
             // Somebody else's mark is as good as ours, once it is surely there.
-            Create::Exists => match self.blob.get(&key).await? {
-                Some(_) => Ok(()),
-                None => Err(Error::new(ErrorKind::Indeterminate, "a floor mark was not stored")
-                    .at(self.blob.place(&key))
-                    .hint("retry")),
-            },
+            Create::Exists => {
+                if self.blob.get(&key).await?.is_none() {
+                    let what = "a floor mark was not stored";
+                    return Err(Error::new(ErrorKind::Indeterminate, what)
+                        .at(self.blob.place(&key))
+                        .hint("retry"));
+                }
+            }
         }
+        // The lower ones are idle now. The highest two stay, so that a listing that began before
+        // this still finds one of them. One that is left costs a name.
+        for old in self.marks().await?.iter().rev().skip(2) {
+            self.blob.delete(&format!("{}/floor/{old:020}", self.shard)).await?;
+        }
+        Ok(())
     }
 
     async fn delete(&self, seqno: u64) -> Result<(), Error> {
@@ -224,6 +290,38 @@ impl Consensus for ObjectLog {
     fn place(&self, seqno: u64) -> String {
         self.blob.place(&self.entry(seqno))
     }
+}
+
+/// Returns the names in a directory; none if it is not there.
+fn names(path: &FilePath) -> std::io::Result<Vec<String>> {
+    let entries = match std::fs::read_dir(path) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
+}
+
+/// Deletes old files under a name that `LocalFileSystem` writes to before it links them: a name, a
+/// `#` and a number. Its listings hide them. Returns how many.
+fn sweep_staged(directory: &FilePath, before_ms: u64) -> u64 {
+    let Ok(entries) = std::fs::read_dir(directory) else { return 0 };
+    let mut deleted = 0;
+    for entry in entries.flatten() {
+        let Ok(meta) = entry.metadata() else { continue };
+        if meta.is_dir() {
+            deleted += sweep_staged(&entry.path(), before_ms);
+            continue;
+        }
+        let name = entry.file_name();
+        let number = name.to_str().and_then(|name| Some(name.rsplit_once('#')?.1));
+        let staged = number.is_some_and(|number| number.parse::<u64>().is_ok());
+        let made = meta.modified().ok().and_then(|made| made.duration_since(UNIX_EPOCH).ok());
+        let old = made.is_some_and(|made| made.as_millis() < u128::from(before_ms));
+        if staged && old && std::fs::remove_file(entry.path()).is_ok() {
+            deleted += 1;
+        }
+    }
+    deleted
 }
 
 /// Makes the names inside a directory durable. Only Unix can: elsewhere it does nothing.

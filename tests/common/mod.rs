@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use differential_upsert::io::{Io, Tokens};
+use differential_upsert::io::{Clock, Io, Tokens};
 use differential_upsert::shard::{
     Access, Append, Appended, Handle, HandleConfig, Prepared, Schema, Update,
 };
@@ -27,9 +27,31 @@ pub fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap()
 }
 
-/// I/O on the runtime this is called in.
+/// A clock that stands still until it is set.
+#[derive(Debug, Default)]
+pub struct Stopped(AtomicU64);
+
+impl Stopped {
+    pub fn advance(&self, by: Duration) {
+        self.0.fetch_add(by.as_millis() as u64, Ordering::Relaxed);
+    }
+}
+
+impl Clock for Stopped {
+    fn now_ms(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// I/O on the runtime this is called in, at the beginning of time.
 pub fn io(base: u64) -> Io {
-    Io::new(tokio::runtime::Handle::current(), Arc::new(Counting(AtomicU64::new(base))))
+    io_at(base, Arc::new(Stopped::default()))
+}
+
+/// I/O with a clock.
+pub fn io_at(base: u64, clock: Arc<dyn Clock>) -> Io {
+    let tokens = Arc::new(Counting(AtomicU64::new(base)));
+    Io::new(tokio::runtime::Handle::current(), tokens).with_clock(clock)
 }
 
 pub fn schema() -> Schema {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use differential_upsert::definite::Digest;
-use differential_upsert::io::{Io, Tokens};
+use differential_upsert::io::{Clock, Io, Tokens};
 use differential_upsert::shard::{
     Access, Append, Appended, Handle, HandleConfig, History, Schema, Sum, Update,
 };
@@ -15,6 +15,9 @@ use differential_upsert::{Command, Encoded};
 use tokio::runtime::Runtime;
 
 use crate::feed::{Contents, Feed};
+
+/// Where the rival's tokens begin.
+const FAST: u64 = 2 << 60;
 
 /// Tokens counted up from a base.
 pub struct Counted(AtomicU64);
@@ -31,6 +34,14 @@ impl Tokens for Counted {
     }
 }
 
+/// Stands still: what a lease says of time reaches stored bytes. Whoever has the high tokens is a
+/// day ahead of the others.
+impl Clock for Counted {
+    fn now_ms(&self) -> u64 {
+        if self.0.load(Ordering::Relaxed) >= FAST { 86_400_000 } else { 0 }
+    }
+}
+
 /// A runtime that does nothing on its own: it runs only while it is polled, one task at a time, and
 /// its clock stands still until it is moved.
 pub fn runtime() -> Runtime {
@@ -42,8 +53,9 @@ pub fn schema() -> Schema {
     Schema { codec: "postcard-1".into(), key: "u64".into(), value: "u64".into() }
 }
 
-fn config() -> HandleConfig {
-    HandleConfig { history: Some(History::Keep), ..HandleConfig::default() }
+fn config(history: History) -> HandleConfig {
+    let history = Some(history);
+    HandleConfig { history, entries_kept: 2, compact_bytes_max: 1, ..HandleConfig::default() }
 }
 
 /// Reads the shard's log and checks it.
@@ -51,7 +63,6 @@ pub struct Observer {
     runtime: Runtime,
     handle: Handle,
     feed: Arc<Feed>,
-    seqno: u64,
     /// The shard's upper.
     pub upper: u64,
     /// Its contents just below the upper.
@@ -62,25 +73,35 @@ impl Observer {
     pub fn new(root: &Root, feed: Arc<Feed>) -> Observer {
         let runtime = runtime();
         let io = Io::new(runtime.handle().clone(), Counted::from(1 << 60));
-        let opened = Handle::open(root.clone(), "data", None, Access::Read, io, config());
+        let opened =
+            Handle::open(root.clone(), "data", None, Access::Read, io, config(History::Keep));
         let handle = runtime.block_on(opened).unwrap();
-        Observer { runtime, handle, feed, seqno: 0, upper: 0, contents: Contents::new() }
+        Observer { runtime, handle, feed, upper: 0, contents: Contents::new() }
     }
 
     /// Reads what is new.
     pub fn check(&mut self) {
         let state = self.runtime.block_on(self.handle.refresh()).unwrap();
+        let new = state.batches.iter().filter(|batch| batch.upper > self.upper);
+        if new.filter_map(|batch| batch.forwarded).any(|to| to > 0 && to >= self.upper) {
+            // Merged before we saw it: only the last time is still apart from those before it.
+            let last = state.upper - 1;
+            let rows = self.runtime.block_on(self.handle.snapshot(last)).unwrap();
+            let rows = rows.iter().map(|((key, value), _, _)| (number(key), stored(value)));
+            self.contents = rows.collect();
+            assert_eq!(&self.contents, self.feed.at(last), "the shard's contents at time {last}");
+            self.upper = state.upper;
+        }
         for batch in &state.batches {
-            if batch.seqno <= self.seqno {
+            if batch.upper <= self.upper {
                 continue;
             }
-            self.seqno = batch.seqno;
-            assert!(batch.lower >= self.upper, "[{}, {}) overlaps", batch.lower, batch.upper);
-            // A commit without rows leaves no batch.
-            self.pass(batch.lower, &mut BTreeMap::new());
+            // A commit without rows leaves no batch; a merged one may begin with what we have seen.
+            let lower = batch.lower.max(self.upper);
+            self.pass(lower, &mut BTreeMap::new());
             let mut rows: BTreeMap<u64, Vec<(u64, u64, isize)>> = BTreeMap::new();
             for part in &batch.parts {
-                let fetched = self.handle.fetch(part, batch.lower, batch.upper);
+                let fetched = self.handle.fetch(part, lower, batch.upper);
                 for ((key, value), time, diff) in self.runtime.block_on(fetched).unwrap() {
                     rows.entry(time).or_default().push((number(&key), stored(&value), diff));
                 }
@@ -148,12 +169,29 @@ pub struct Rival {
 
 impl Rival {
     pub fn new(root: &Root, feed: Arc<Feed>) -> Rival {
+        Rival::in_a_shard_of(root, feed, History::Keep, false)
+    }
+
+    /// With `fast`, its clock is a day ahead of all others.
+    pub fn in_a_shard_of(root: &Root, feed: Arc<Feed>, history: History, fast: bool) -> Rival {
         let runtime = runtime();
-        let io = Io::new(runtime.handle().clone(), Counted::from(2 << 60));
+        let tokens = Counted::from(if fast { FAST } else { FAST - (1 << 59) });
+        let io = Io::new(runtime.handle().clone(), tokens.clone()).with_clock(tokens);
         let opened =
-            Handle::open(root.clone(), "data", Some(schema()), Access::Write, io, config());
+            Handle::open(root.clone(), "data", Some(schema()), Access::Write, io, config(history));
         let handle = runtime.block_on(opened).unwrap();
         Rival { runtime, handle, feed }
+    }
+
+    /// Deletes what nobody holds, having ended the leases that are over by its clock, and merges
+    /// everything.
+    pub fn maintain(&self) {
+        self.runtime.block_on(async {
+            for _ in 0..2 {
+                let _ = self.handle.collect().await.unwrap();
+                let _ = self.handle.compact().await.unwrap();
+            }
+        });
     }
 
     /// Appends from the shard's upper to `upper`, or to the feed's end if that is less. Returns the

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use differential_upsert::shard::{HandleConfig, History};
+use differential_upsert::shard::{Handle, HandleConfig, History};
 use differential_upsert::store::{Fault, Faults, Report as Reply, Root};
 use differential_upsert::{ErrorKind, PipelineConfig, Promotion, Shard};
 use tokio::runtime::Runtime;
@@ -25,6 +25,10 @@ pub struct Weather {
     pub exclusive: bool,
     /// One start in so many is a standby; 0 for none.
     pub standby_one_in: u64,
+    /// How much history the shard has.
+    pub history: History,
+    /// Whether somebody ends the leases of the living, too.
+    pub leases_end: bool,
     /// While true, nothing goes wrong.
     pub calm: Arc<AtomicBool>,
 }
@@ -68,6 +72,7 @@ pub struct Alive {
     pub runtime: Runtime,
     pub crew: Crew,
     pub faults: Arc<Faults>,
+    handle: Handle,
     pub stopping: bool,
     /// Its source was told to fail, so it must say so.
     pub failing: bool,
@@ -115,14 +120,19 @@ impl Replica {
         let random = &self.random;
         let (runtime, faults) = (runtime(), self.weather.faults(random));
         let base = (self.name as u64 + 1) * 1_000_000_000 + self.starts * 1_000_000;
-        let io = differential_upsert::io::Io::new(runtime.handle().clone(), Counted::from(base));
+        let tokens = Counted::from(base);
+        let io = differential_upsert::io::Io::new(runtime.handle().clone(), tokens.clone());
+        let io = io.with_clock(tokens);
         let small = random.one_in(2);
         let config = HandleConfig {
             inline_bytes_max: if small { 0 } else { 100 },
             part_bytes_max: if small { 60 } else { 8 << 20 },
             rollup_every: random.pick(&[1, 3, 64]),
             append_attempts_max: random.pick(&[2, 8]),
-            history: Some(History::Keep),
+            history: Some(self.weather.history),
+            entries_kept: random.pick(&[0, 3, 64]),
+            maintain_every: random.pick(&[1, 5, 64]),
+            compact_bytes_max: 1,
             ..HandleConfig::default()
         };
         let root = self.root.with_faults(Arc::clone(&faults));
@@ -161,12 +171,14 @@ impl Replica {
         // It may skip what it knows to be there.
         let skip = if random.one_in(2) { shard.upper() } else { 0 };
         let paces = self.paces(if from_source { 1 } else { peers }, skip);
+        let handle = shard.handle().clone();
         let crew = Crew::new(peers, Plan { shard, config, from_source });
         let (stopping, failing) = (false, false);
         let alive = Alive {
             runtime,
             crew,
             faults,
+            handle,
             stopping,
             failing,
             promotion,
@@ -298,10 +310,12 @@ impl Replica {
 
 impl Weather {
     fn may_cause(&self, kind: ErrorKind) -> bool {
-        if kind == ErrorKind::Fenced {
-            return self.exclusive;
+        match kind {
+            ErrorKind::Fenced => self.exclusive,
+            ErrorKind::LeaseLost => self.leases_end,
+            ErrorKind::Unavailable | ErrorKind::Indeterminate => self.fault_one_in > 0,
+            _ => false,
         }
-        self.fault_one_in > 0 && matches!(kind, ErrorKind::Unavailable | ErrorKind::Indeterminate)
     }
 }
 
@@ -326,6 +340,18 @@ impl Alive {
     /// Whether every input was ended cleanly, before any stop.
     pub fn has_ended(&self) -> bool {
         !self.failing && self.paces.iter().all(|pace| pace.ended)
+    }
+
+    /// Begins a round of maintenance, if it is time, or merges everything.
+    pub fn maintain(&self, whole: bool) {
+        let handle = self.handle.clone();
+        self.runtime.spawn(async move {
+            if whole {
+                // Failing is as good as dying in the middle.
+                let _ = handle.compact().await;
+            }
+            handle.maintain().await;
+        });
     }
 
     /// Runs the I/O a little.

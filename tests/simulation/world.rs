@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use differential_upsert::shard::Access;
+use differential_upsert::shard::{Access, History};
 use differential_upsert::store::{Faults, Root};
 
 use crate::feed::Feed;
@@ -40,15 +40,18 @@ impl World {
         let root = Root::open("mem:", Access::Write).unwrap();
         let feed = Arc::new(Feed::random(&random));
         let fault_one_in = random.pick(&[0, 0, 60, 15, 4]);
+        let history = random.pick(&[History::Keep, History::Last(1), History::Last(4)]);
+        let (leases_end, calm) = (random.one_in(4), Arc::new(AtomicBool::new(false)));
         let exclusive = random.one_in(8);
         let standby_one_in = random.pick(&[0, 0, 2, 3]);
-        let calm = Arc::new(AtomicBool::new(false));
-        let weather = Weather { fault_one_in, exclusive, standby_one_in, calm };
+        let weather =
+            Weather { fault_one_in, history, leases_end, exclusive, standby_one_in, calm };
         let count = random.pick(&[1, 2, 2, 3]);
         let replica = |name| Replica::new(name, &root, &feed, &random, &weather);
         World {
             replicas: (0..count).map(replica).collect(),
-            rival: (!exclusive && random.one_in(3)).then(|| Rival::new(&root, Arc::clone(&feed))),
+            rival: (!exclusive && random.one_in(2))
+                .then(|| Rival::in_a_shard_of(&root, Arc::clone(&feed), history, leases_end)),
             observer: Observer::new(&root, Arc::clone(&feed)),
             faults: Vec::new(),
             random,
@@ -109,7 +112,13 @@ impl World {
             }
             85..140 => alive.poll(1 + random.below(8)),
             140..150 => alive.wait(random.below(30)),
-            150..190 => replica.feed_some(),
+            150..182 => replica.feed_some(),
+            182..188 => alive.maintain(random.one_in(3)),
+            188..190 => {
+                if let Some(rival) = &self.rival {
+                    rival.maintain();
+                }
+            }
             190..192 => self.faults.extend(replica.crash()),
             192 => replica.stop(),
             193 => replica.fail_source(),

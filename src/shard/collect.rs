@@ -1,0 +1,187 @@
+//! Owns collection: what may go, and the order in which it goes. It merges nothing; that is
+//! [`compact`](super::compact)'s.
+//!
+//! # Order
+//!
+//! A rollup at or above the floor to be, then the floor, durably; only then anything is deleted.
+//! Whoever dies in between leaves what the next collection finds again: entries and rollups by
+//! listing them, replaced parts by the state, which names them until an entry says that they are
+//! gone.
+//!
+//! # Orphans
+//!
+//! Parts that no entry ever named are found by listing. The listing comes first and the state after
+//! it: a part in the listing was uploaded under a lease that was in the log by then, so a state read
+//! later that does not show the lease has seen its end, and from there on no entry can name the part
+//! for the first time. The other way round a writer may take its lease and upload in between.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+
+use super::counters::MaintenanceStats;
+use super::entry::{Change, Collected};
+use super::handle::Handle;
+use super::lease::lease_of;
+use super::rollup;
+use super::state::{Part, State};
+use super::token::Token;
+use crate::error::Error;
+
+/// Rollups that stay: the newest, and the one that an opener may be about to read.
+const ROLLUPS_KEPT: usize = 2;
+
+impl Handle {
+    /// Deletes what nobody needs: log entries but the newest
+    /// [`entries_kept`](super::HandleConfig::entries_kept), old rollups, parts that were merged, parts
+    /// whose writer's lease has ended without an entry naming them, and what interrupted writes to a
+    /// local directory left. Beside readers and writers. Ends leases that have expired by this
+    /// process's clock. Returns what it did.
+    ///
+    /// Entries that still hold rows stay, and everything above them: [`compact`](Handle::compact)
+    /// first.
+    ///
+    /// # Errors
+    ///
+    /// Those of the store, and as [`compare_and_append`](Handle::compare_and_append). What was not
+    /// deleted is found again.
+    pub async fn collect(&self) -> Result<MaintenanceStats, Error> {
+        self.must_write("a collection of")?;
+        let mut stats = MaintenanceStats::default();
+        let done = self.collect_all(&mut stats).await;
+        self.inner.maintenance.add(&stats);
+        done.map(|()| stats)
+    }
+
+    async fn collect_all(&self, stats: &mut MaintenanceStats) -> Result<(), Error> {
+        self.refresh().await?;
+        let now_ms = self.inner.io.now_ms();
+        let expired = move |state: &State| {
+            let over = state.leases.iter().filter(|(_, lease)| lease.expires_ms <= now_ms);
+            over.map(|(token, _)| *token).collect()
+        };
+        self.expire(expired, stats).await?;
+        self.collect_log(stats).await?;
+        self.sweep(stats).await?;
+        let before_ms = now_ms.saturating_sub(self.inner.config.lease.as_millis() as u64);
+        self.inner.blob.sweep_leftovers(before_ms).await?;
+        Ok(())
+    }
+
+    /// Ends the leases that `expired` names, with one entry, if there are any.
+    async fn expire(
+        &self,
+        expired: impl Fn(&State) -> Vec<Token> + Send + 'static,
+        stats: &mut MaintenanceStats,
+    ) -> Result<(), Error> {
+        let count = self.enter_collected(move |state| {
+            let expired = expired(state);
+            (!expired.is_empty()).then_some(Collected { expired, ..Collected::default() })
+        });
+        stats.leases_expired += count.await?.map_or(0, |done| done.expired.len() as u64);
+        Ok(())
+    }
+
+    /// Enters what `decide` makes of the newest state, with the right since. Returns what was
+    /// entered.
+    pub(super) async fn enter_collected(
+        &self,
+        decide: impl Fn(&State) -> Option<Collected> + Send + 'static,
+    ) -> Result<Option<Collected>, Error> {
+        let entered = std::sync::Arc::new(std::sync::Mutex::new(None));
+        let told = std::sync::Arc::clone(&entered);
+        let proposed = self.propose(move |_, state| {
+            let Some(mut done) = decide(state) else { return Ok(None) };
+            done.since = state.since_after(state.upper, state.history, None, &done.expired);
+            *super::handle::lock(&told) = Some(done.clone());
+            Ok(Some(Change::Collect(done)))
+        });
+        let seqno = proposed.await?;
+        Ok(seqno.and_then(|_| super::handle::lock(&entered).take()))
+    }
+
+    /// Raises the floor as far as the state lets it, and deletes what lies below.
+    pub(super) async fn collect_log(&self, stats: &mut MaintenanceStats) -> Result<(), Error> {
+        let inner = &*self.inner;
+        let state = self.state();
+        let wanted = state.seqno.saturating_sub(inner.config.entries_kept).min(state.collectable());
+        let mut floor = inner.log.floor().await?;
+        if wanted > floor {
+            self.ensure_rollup(&state, wanted).await?;
+            inner.log.raise_floor(wanted).await?;
+            floor = wanted;
+        }
+        // From here on the floor is durable, and nobody believes what lies at or below it.
+        let mut gone = 0;
+        for retired in state.retired.iter().filter(|retired| retired.seqno <= floor) {
+            for key in &retired.keys {
+                inner.blob.delete(key).await?;
+                stats.parts_deleted += 1;
+            }
+            gone = retired.seqno;
+        }
+        for seqno in inner.log.entries().await?.into_iter().filter(|seqno| *seqno <= floor) {
+            inner.log.delete(seqno).await?;
+            stats.entries_deleted += 1;
+        }
+        self.delete_rollups(stats).await?;
+        if gone > 0 {
+            self.enter_collected(move |state| {
+                let named = state.retired.iter().any(|retired| retired.seqno <= gone);
+                named.then_some(Collected { floor: gone, ..Collected::default() })
+            })
+            .await?;
+        }
+        Ok(())
+    }
+
+    /// Makes sure that whoever opens the shard finds a state at or above the floor to be.
+    async fn ensure_rollup(&self, state: &State, floor: u64) -> Result<(), Error> {
+        let inner = &*self.inner;
+        let listed = inner.blob.list(&format!("{}/rollup", inner.name), usize::MAX).await?;
+        let newest = listed.iter().filter_map(|found| rollup::parse_key(&found.key)).max();
+        if newest.is_some_and(|(seqno, _)| seqno >= floor) {
+            return Ok(());
+        }
+        let key = rollup::key(&inner.name, state.seqno, state.token);
+        inner.blob.put(&key, Bytes::from(rollup::encode(state)?)).await
+    }
+
+    async fn delete_rollups(&self, stats: &mut MaintenanceStats) -> Result<(), Error> {
+        let blob = &self.inner.blob;
+        let listed = blob.list(&format!("{}/rollup", self.inner.name), usize::MAX).await?;
+        // By number: the names sort as the numbers do.
+        let known = listed.iter().filter(|found| rollup::parse_key(&found.key).is_some());
+        let known: Vec<_> = known.collect();
+        for old in known.iter().rev().skip(ROLLUPS_KEPT) {
+            blob.delete(&old.key).await?;
+            stats.rollups_deleted += 1;
+        }
+        Ok(())
+    }
+
+    /// Deletes parts that no entry names, nor ever will.
+    pub(super) async fn sweep(&self, stats: &mut MaintenanceStats) -> Result<(), Error> {
+        let inner = &*self.inner;
+        let listed = inner.blob.list(&format!("{}/part", inner.name), usize::MAX).await?;
+        let state = self.refresh().await?;
+        let parts = state.batches.iter().flat_map(|batch| &batch.parts);
+        let stored = parts.filter_map(|part| match part {
+            Part::Stored { key, .. } => Some(key.as_str()),
+            Part::Inline { .. } => None,
+        });
+        // What was merged goes with the floor, not before: older states still name it.
+        let retired = state.retired.iter().flat_map(|retired| &retired.keys);
+        let named: BTreeSet<&str> = stored.chain(retired.map(String::as_str)).collect();
+        for found in &listed {
+            let Some(lease) = lease_of(&found.key) else { continue };
+            if state.leases.contains_key(&lease) || named.contains(found.key.as_str()) {
+                continue;
+            }
+            inner.blob.delete(&found.key).await?;
+            stats.parts_deleted += 1;
+            stats.orphans_deleted += 1;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,178 @@
+//! Owns compaction: which batches become one, and the entry that says so. How rows are merged is
+//! [`merge`](super::merge)'s, what the entry does to a state [`lease`](super::lease)'s.
+//!
+//! # Tiers
+//!
+//! A run of the newest batches is merged as soon as its oldest is at most twice as large as all newer
+//! ones together. So batches are always of falling sizes, their number grows with the logarithm of
+//! the rows, and so does the number of times that one row is written. Only batches that every holder
+//! has read are merged: a follower never reads a large batch again for a few rows at its end.
+
+use std::ops::Range;
+
+use super::counters::MaintenanceStats;
+use super::entry::{Change, Merged};
+use super::handle::Handle;
+use super::rows::Prepared;
+use super::state::{Batch, Part, State};
+use crate::error::{Error, ErrorKind};
+use crate::store::Access;
+
+/// The time to which the rows of batches up to `upper` are forwarded: earlier ones cannot be told
+/// apart any more. It stays inside the interval, where rows count.
+fn forwarded(state: &State, upper: u64) -> u64 {
+    state.since.min(upper.saturating_sub(1))
+}
+
+fn mergeable(state: &State) -> &[std::sync::Arc<Batch>] {
+    let read = state.read_by_all();
+    &state.batches[..state.batches.partition_point(|batch| batch.upper <= read)]
+}
+
+/// Returns all batches that may be merged, unless that changes nothing.
+pub(super) fn whole(state: &State) -> Option<Range<usize>> {
+    let batches = mergeable(state);
+    match batches {
+        [] => None,
+        [only] if only.forwarded == Some(forwarded(state, only.upper)) => None,
+        _ => Some(0..batches.len()),
+    }
+}
+
+/// Returns what the tiers ask for: batches out of proportion, or rows that keep entries up to
+/// `floor` from going.
+pub(super) fn tier(state: &State, floor: u64) -> Option<Range<usize>> {
+    let batches = mergeable(state);
+    let bytes = |batch: &Batch| batch.parts.iter().map(Part::bytes).sum::<u64>();
+    let mut oldest = None;
+    let mut newer = 0u64;
+    for (index, batch) in batches.iter().enumerate().rev() {
+        let own = bytes(batch);
+        if newer > 0 && own <= newer.saturating_mul(2) {
+            oldest = Some(index);
+        }
+        newer = newer.saturating_add(own);
+    }
+    let stuck = |part: &Part| matches!(part, Part::Inline { seqno, .. } if *seqno <= floor);
+    let stuck = batches.iter().position(|batch| batch.parts.iter().any(stuck));
+    oldest.into_iter().chain(stuck).min().map(|first| first..batches.len())
+}
+
+impl Handle {
+    /// Merges all batches that every holder has read into one, whose rows have the times that can
+    /// still be told apart. Beside readers and writers; nothing if there is nothing to gain. Returns
+    /// what it did; losing to another compaction is normal.
+    ///
+    /// Memory: [`compact_bytes_max`](super::HandleConfig::compact_bytes_max) and all rows of one
+    /// key.
+    ///
+    /// # Errors
+    ///
+    /// As [`compare_and_append`](Handle::compare_and_append). What was uploaded in vain is an orphan
+    /// then.
+    pub async fn compact(&self) -> Result<MaintenanceStats, Error> {
+        self.must_write("a compaction of")?;
+        let state = self.refresh().await?;
+        let mut stats = MaintenanceStats::default();
+        let done = match whole(&state) {
+            Some(run) => self.merge_batches(&state, run, &mut stats).await,
+            None => Ok(()),
+        };
+        self.inner.maintenance.add(&stats);
+        done.map(|()| stats)
+    }
+
+    pub(super) fn must_write(&self, what: &str) -> Result<(), Error> {
+        if self.inner.access == Access::Write {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::Invalid, format!("{what} a shard opened for reading"))
+            .at(self.inner.root.url()))
+    }
+
+    /// Merges a run of batches of a state, if nobody else does.
+    pub(super) async fn merge_batches(
+        &self,
+        state: &State,
+        run: Range<usize>,
+        stats: &mut MaintenanceStats,
+    ) -> Result<(), Error> {
+        let batches = state.batches[run].to_vec();
+        let (Some(first), Some(last)) = (batches.first(), batches.last()) else { return Ok(()) };
+        let (first, last, upper) = (first.seqno, last.seqno, last.upper);
+        let forwarded = forwarded(state, upper);
+        let parts = self.merge(&batches, forwarded, stats).await?;
+        let uploaded: Vec<_> = parts.iter().cloned().map(Prepared::Stored).collect();
+        let entered = self.propose(move |_, state| {
+            let there = state.run(first, last).is_some_and(|run| state.batches[run] == batches);
+            if !there || !parts.iter().all(|part| state.is_leased(part)) {
+                return Ok(None);
+            }
+            let since = state.since_after(state.upper, state.history, None, &[]);
+            let parts = parts.clone();
+            Ok(Some(Change::Compact(Merged { first, last, forwarded, since, parts })))
+        });
+        // On an error the outcome may be unknown, and then nothing is deleted: a sweep finds what is
+        // left, once our lease has ended.
+        if entered.await?.is_some() {
+            stats.compactions += 1;
+        } else {
+            // Settled: the batches are gone, so no entry that names our parts can follow.
+            stats.compactions_lost += 1;
+            self.discard(uploaded).await;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    fn state(sizes: &[u64]) -> State {
+        let batch = |(index, bytes): (usize, &u64)| {
+            let key = format!("data/part/1/{index}");
+            let part = Part::Stored { key, bytes: *bytes, crc: 0, updates: 1 };
+            let at = index as u64;
+            let parts = vec![part];
+            Arc::new(Batch { seqno: at + 1, lower: at, upper: at + 1, parts, forwarded: None })
+        };
+        let batches = sizes.iter().enumerate().map(batch).collect();
+        State { batches, upper: sizes.len() as u64, ..State::default() }
+    }
+
+    #[test]
+    fn what_is_out_of_proportion_is_merged() {
+        let cases: [(&[u64], Option<Range<usize>>); 6] = [
+            (&[], None),
+            (&[5], None),
+            (&[1, 1], Some(0..2)),
+            (&[100, 40, 10], None),
+            (&[100, 40, 10, 10], Some(1..4)),
+            (&[100, 40, 10, 60], Some(0..4)),
+        ];
+        for (sizes, expected) in cases {
+            assert_eq!(tier(&state(sizes), 0), expected, "{sizes:?}");
+        }
+    }
+
+    /// One row per commit, merged whenever the tiers ask for it: the rows written are O(n log n),
+    /// and the batches O(log n).
+    #[test]
+    fn the_work_is_n_log_n() {
+        const ROWS: u64 = 1 << 12;
+        let (mut sizes, mut written, mut most) = (Vec::new(), 0, 0);
+        for _ in 0..ROWS {
+            sizes.push(1);
+            while let Some(run) = tier(&state(&sizes), 0) {
+                let merged: u64 = sizes.drain(run).sum();
+                written += merged;
+                sizes.push(merged);
+            }
+            most = most.max(sizes.len());
+        }
+        assert!(written <= ROWS * 2 * 12, "{written} rows written");
+        assert!(most <= 12, "{most} batches");
+    }
+}
