@@ -52,7 +52,7 @@ use timely::scheduling::SyncActivator;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::error::{Error, ErrorKind};
-use crate::health::Status;
+use crate::health::{Status, Vitals, fenced};
 use crate::io::Io;
 use crate::packed::Encoded;
 use crate::shard::{Batch, Handle, Hold, Reading, State, Token as LeaseName, Update};
@@ -105,14 +105,22 @@ pub(crate) fn feedback<'scope>(
     let ended = Arc::new(AtomicBool::new(false));
     let follower = Follower {
         handle,
+        epoch: status.epoch(),
         poll,
         worker: scope.index() as u64,
         peers: scope.peers() as u64,
         outlet: Outlet { sender, wake: scope.worker().sync_activator_for(address.to_vec()) },
         ended: Arc::clone(&ended),
         finished,
+        vitals: Arc::clone(status.vitals()),
     };
-    io.spawn(follower.run());
+    let vitals = Arc::clone(status.vitals());
+    io.spawn_answered("the reader of the shard", follower.run(), move |outcome| {
+        // What it has found itself it has sent; what it could not say is said here.
+        if let Err(error) = outcome {
+            vitals.fail(error);
+        }
+    });
 
     builder.build(move |mut capabilities| {
         let mut capability = capabilities.pop();
@@ -150,7 +158,7 @@ pub(crate) fn feedback<'scope>(
                     }
                     Ok(Message::Complete(upper)) => {
                         held.downgrade(&upper);
-                        status.set_hydrated();
+                        status.set_read_to(upper);
                         if end.is_some() {
                             // It may be whole now.
                             break;
@@ -190,6 +198,7 @@ const STOP_MAX: Duration = Duration::from_millis(500);
 
 struct Follower {
     handle: Handle,
+    epoch: u64,
     poll: Poll,
     worker: u64,
     peers: u64,
@@ -198,10 +207,11 @@ struct Follower {
     ended: Arc<AtomicBool>,
     /// Dropped last.
     finished: oneshot::Sender<()>,
+    vitals: Arc<Vitals>,
 }
 
 impl Follower {
-    async fn run(self) {
+    async fn run(self) -> Result<(), Error> {
         let (handle, mut hold) = (self.handle.clone(), None);
         if let Err(error) = self.follow(&mut hold).await {
             self.outlet.send(Message::Failed(error)).await;
@@ -217,6 +227,7 @@ impl Follower {
         }
         drop(self.finished);
         let _ = self.outlet.wake.activate();
+        Ok(())
     }
 
     /// Sends what is in the shard and what comes, until the operator is gone.
@@ -234,6 +245,10 @@ impl Follower {
         }
         loop {
             let Some((state, lease)) = self.readable(from).await? else { return Ok(()) };
+            if state.epoch != self.epoch {
+                // Not one row or time of another epoch: they say nothing about our feed.
+                return Err(fenced(state.epoch));
+            }
             let first = state.batches.partition_point(|batch| batch.upper <= from);
             let batches = state.batches[first..].to_vec();
             upper = upper.max(state.upper);
@@ -254,9 +269,11 @@ impl Follower {
             loop {
                 // Before the look, so that no change falls between the two.
                 let change = self.handle.next_change();
-                if self.handle.state().upper != from {
+                let state = self.handle.state();
+                if state.upper != from || state.epoch != self.epoch {
                     break;
                 }
+                drop(state);
                 tokio::select! {
                     biased;
                     () = self.outlet.sender.closed() => return Ok(()),
@@ -331,11 +348,13 @@ impl Follower {
                 fetches.push(self.fetch(batch, number, from, lease));
             }
         }
+        self.vitals.found_parts(fetches.len());
         let mut fetched = futures::stream::iter(fetches).buffered(PARTS_AHEAD);
         let mut window = Vec::new();
         while let Some(rows) = fetched.next().await {
             let mut rows = rows?;
             self.keep().await;
+            self.vitals.read_part();
             if as_of == 0 {
                 if !rows.is_empty() && !self.outlet.send(Message::Rows(rows)).await {
                     return Ok(false);

@@ -14,6 +14,7 @@ use timely::dataflow::{Stream, StreamVec};
 use timely::progress::Antichain;
 use timely::progress::frontier::MutableAntichain;
 
+use crate::definite::Ends;
 use crate::health::Status;
 use crate::token::Phase;
 
@@ -23,6 +24,7 @@ use crate::token::Phase;
 /// reaches one, its holder lets go and the next one's turn comes.
 pub(crate) fn hold<'scope, C: Send + 'static + Clone>(
     rows: StreamVec<'scope, u64, (C, u64)>,
+    ends: Ends,
     status: Status,
 ) -> StreamVec<'scope, u64, (C, u64)> {
     let mut builder = OperatorBuilder::new("UpsertHold".into(), rows.scope());
@@ -40,6 +42,11 @@ pub(crate) fn hold<'scope, C: Send + 'static + Clone>(
                 end = end.max(greatest.map_or(0, |time| time.saturating_add(1)));
                 output.activate().session(&time).give_container(rows);
             });
+            match status.phase() {
+                Phase::Running => {}
+                Phase::Stopping | Phase::Silent => return,
+                Phase::Released => return capability = None,
+            }
             let Some(held) = &mut capability else { return };
             match frontiers[0].frontier().first() {
                 Some(time) => {
@@ -51,13 +58,11 @@ pub(crate) fn hold<'scope, C: Send + 'static + Clone>(
                     let end = end.max(*held.time());
                     held.downgrade(&end);
                     status.set_input(end);
+                    ends.at(end);
                     if status.upper() >= end {
                         capability = None;
                     }
                 }
-            }
-            if status.phase() == Phase::Released {
-                capability = None;
             }
         }
     });

@@ -4,11 +4,15 @@
 //! Operators never block: they hand futures to an [`Io`] and hear back through a channel and an
 //! activator. Clock, executor and tokens come in from here, so a simulation can bring its own.
 
+use std::any::Any;
 use std::fmt;
 use std::future::Future;
+use std::marker::PhantomData;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use futures::FutureExt;
 use tokio::runtime::{Handle, Runtime};
 
 use crate::error::{Error, ErrorKind};
@@ -104,6 +108,22 @@ impl Io {
         self.executor.spawn(future)
     }
 
+    /// Runs a future and hands its outcome to `answer`, which is called exactly once whatever happens:
+    /// a panic, and a task that is dropped with its executor, come as an `Indeterminate` error.
+    pub(crate) fn spawn_answered<T: Send + 'static>(
+        &self,
+        what: &'static str,
+        future: impl Future<Output = Result<T, Error>> + Send + 'static,
+        answer: impl FnOnce(Result<T, Error>) + Send + 'static,
+    ) {
+        let mut last_word = LastWord { what, answer: Some(answer), says: PhantomData };
+        self.spawn(async move {
+            // What the future has broken is its own: nobody but the answer sees it again.
+            let outcome = AssertUnwindSafe(future).catch_unwind().await;
+            last_word.say(outcome.unwrap_or_else(|panic| Err(panicked(what, &*panic))));
+        });
+    }
+
     /// Runs a future and waits for it. Not for operators: it blocks the thread.
     pub fn block_on<F: Future>(&self, future: F) -> F::Output {
         self.executor.block_on(future)
@@ -113,6 +133,37 @@ impl Io {
     pub fn token(&self) -> u128 {
         self.tokens.token()
     }
+}
+
+/// Calls an answer once, at the latest when it is dropped.
+struct LastWord<T, F: FnOnce(Result<T, Error>)> {
+    what: &'static str,
+    answer: Option<F>,
+    says: PhantomData<fn(T)>,
+}
+
+impl<T, F: FnOnce(Result<T, Error>)> LastWord<T, F> {
+    fn say(&mut self, outcome: Result<T, Error>) {
+        if let Some(answer) = self.answer.take() {
+            answer(outcome);
+        }
+    }
+}
+
+impl<T, F: FnOnce(Result<T, Error>)> Drop for LastWord<T, F> {
+    fn drop(&mut self) {
+        self.say(Err(lost(format!("{} was dropped with its executor", self.what))));
+    }
+}
+
+fn panicked(what: &str, panic: &(dyn Any + Send)) -> Error {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no reason given");
+    lost(format!("{what} panicked: {text}"))
+}
+
+fn lost(what: String) -> Error {
+    Error::new(ErrorKind::Indeterminate, what).hint("start again; what is committed stays")
 }
 
 impl fmt::Debug for Io {

@@ -83,6 +83,8 @@ pub mod source;
 
 mod hold;
 
+pub mod definite;
+
 pub mod upsert;
 
 mod sink;
@@ -97,11 +99,15 @@ pub mod pipeline;
 
 pub mod health;
 
+pub mod metrics;
+
 pub mod codec;
 
 pub mod packed;
 
 pub mod io;
+
+mod role;
 
 mod token;
 
@@ -112,6 +118,7 @@ pub use command::Command;
 pub use error::{Error, ErrorKind};
 pub use packed::{Encoded, Packed, Packer};
 pub use pipeline::{Pipeline, PipelineConfig, UpsertInto};
+pub use role::Promotion;
 pub use shard::Shard;
 pub use sink::Totals;
 pub use token::Token;

@@ -110,6 +110,12 @@ impl<T: Serialize + DeserializeOwned> Packed<T> {
     }
 }
 
+impl<T> AsRef<[u8]> for Packed<T> {
+    fn as_ref(&self) -> &[u8] {
+        self.as_bytes()
+    }
+}
+
 impl<T> Clone for Packed<T> {
     #[inline]
     fn clone(&self) -> Self {

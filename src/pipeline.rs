@@ -22,16 +22,21 @@ use tokio::sync::Notify;
 
 use crate::codec::{Codec, DataError, Postcard, decode_stored, encode_stored};
 use crate::command::Command;
+use crate::definite::{Ends, check, tally};
 use crate::error::Error;
 use crate::feedback::{Poll, feedback};
-use crate::health::{Health, Status};
+use crate::health::{self, Health, Status};
 use crate::hold::hold;
+use crate::metrics::Metrics;
 use crate::packed::{Encoded, Packer};
-use crate::shard::{History, Shard};
+use crate::role::Promotion;
+use crate::shard::{Feed, History, Shard};
 use crate::sink::{self, Around, Totals};
 use crate::source::{Source, source};
 use crate::token::{Lifecycle, Phase, Token};
-use crate::upsert::{Inflight, Known, SpillFile, Surroundings, UpsertConfig, UpsertStats, upsert};
+use crate::upsert::{
+    Inflight, Known, Look, SpillFile, Surroundings, UpsertConfig, UpsertStats, upsert,
+};
 
 /// Bounds of a pipeline, plain values.
 #[derive(Clone, Debug)]
@@ -42,6 +47,15 @@ pub struct PipelineConfig {
     /// Changes how far the shard's since lags its upper. Default: leave it as the shard has it,
     /// which is 1 for a new shard.
     pub history: Option<History>,
+    /// Makes it a standby, which writes nothing until promoted. Default: a writer.
+    pub standby: Option<Promotion>,
+    /// What feeds the shard: kept by its first commit. A feed whose times are made in another way
+    /// is refused. Default: given times, from nowhere in particular.
+    pub feed: Feed,
+    /// Whether to check that the commands are those that the shard was made from: see
+    /// [`definite`](crate::definite). Once a writer has gone without, no writer of this shard can
+    /// be checked any more. Default: true.
+    pub checked: bool,
     /// Bytes of stashed commands in memory, per worker; past it the stash spills to an unnamed
     /// temporary file. Default: 256 MiB.
     pub stash_bytes_max: usize,
@@ -52,6 +66,9 @@ pub struct PipelineConfig {
     pub inflight_bytes_max: usize,
     /// Bytes of updates of one time that are written early, as a part. Default: 8 MiB.
     pub part_bytes_max: usize,
+    /// How long the pipeline may not move while it ought to, before its health is `stalled`.
+    /// Default: 60 s.
+    pub stall_after: Duration,
 }
 
 impl Default for PipelineConfig {
@@ -59,10 +76,14 @@ impl Default for PipelineConfig {
         PipelineConfig {
             poll: Duration::from_millis(20),
             history: None,
+            standby: None,
+            feed: Feed { mode: "given".into(), identity: "a dataflow".into() },
+            checked: true,
             stash_bytes_max: 256 << 20,
             ahead_bytes_max: 8 << 20,
             inflight_bytes_max: 64 << 20,
             part_bytes_max: 8 << 20,
+            stall_after: Duration::from_secs(60),
         }
     }
 }
@@ -73,6 +94,8 @@ pub struct Pipeline<'scope, K, V, C = Postcard> {
     pub errors: StreamVec<'scope, u64, Error>,
     /// Watch it.
     pub health: Health,
+    /// Its counters and gauges, as Prometheus text.
+    pub metrics: Metrics,
     /// Drop it to stop, on every worker.
     pub token: Token,
     /// Counters and gauges of this worker's operator.
@@ -118,10 +141,11 @@ where
     where
         S::Order: ExchangeData,
     {
-        let parts = Parts::new(shard);
+        let parts = Parts::new(scope, shard, &config);
         let ahead = config.ahead_bytes_max;
         let (status, stats) = (parts.status.clone(), parts.stats.clone());
-        let commands = source(scope, feed, shard.io(), status.clone(), stats, ahead);
+        let ends = parts.ends.clone();
+        let commands = source(scope, feed, shard.io(), ends, status.clone(), stats, ahead);
         let commands = encode::<K, V, S::Order, C>(commands, status);
         parts.build(commands, shard, config)
     }
@@ -131,8 +155,8 @@ where
         shard: &Shard<K, V, C>,
         config: PipelineConfig,
     ) -> Self {
-        let parts = Parts::new(shard);
-        let commands = hold(commands, parts.status.clone());
+        let parts = Parts::new(commands.scope(), shard, &config);
+        let commands = hold(commands, parts.ends.clone(), parts.status.clone());
         let commands = encode::<K, V, O, C>(commands, parts.status.clone());
         parts.build(commands, shard, config)
     }
@@ -184,16 +208,33 @@ where
 
 /// What the operators of one worker's pipeline share, before they exist.
 struct Parts {
+    ends: Ends,
     status: Status,
     stats: UpsertStats,
 }
 
 impl Parts {
-    fn new<K, V, C: Codec<K> + Codec<V>>(shard: &Shard<K, V, C>) -> Parts {
-        Parts {
-            status: Status::new(shard.handle().clone(), Lifecycle::default()),
-            stats: UpsertStats::default(),
+    fn new<K, V, C: Codec<K> + Codec<V>>(
+        scope: Scope<'_, u64>,
+        shard: &Shard<K, V, C>,
+        config: &PipelineConfig,
+    ) -> Parts {
+        let (lifecycle, stats) = (Lifecycle::default(), UpsertStats::default());
+        // The workers of a pipeline build it in the same place.
+        let place = (scope.addr().first().copied().unwrap_or(0), scope.peers());
+        let shared = (stats.clone(), lifecycle.watch());
+        let (process, vitals, begun) = shard.pipelines().join(
+            place,
+            scope.index(),
+            shared,
+            shard.handle(),
+            config.stall_after,
+        );
+        if begun {
+            health::watch(&process, shard.io());
         }
+        let status = Status::new(process, vitals, lifecycle, shard.epoch());
+        Parts { ends: Ends::default(), status, stats }
     }
 
     fn build<'scope, K, V, O, C>(
@@ -206,9 +247,9 @@ impl Parts {
         C: Codec<K> + Codec<V>,
         O: ExchangeData,
     {
-        let Parts { status, stats } = self;
+        let Parts { ends, status, stats } = self;
         let (scope, handle) = (commands.scope(), shard.handle().clone());
-        let known = Known::new(shard.upper());
+        let known = Known::new(shard.state().upper);
         let inflight = Inflight::bounded(config.inflight_bytes_max);
         let news = Arc::new(Notify::new());
         let poll = Poll { interval: config.poll, news: Arc::clone(&news) };
@@ -219,9 +260,14 @@ impl Parts {
             inflight: inflight.clone(),
             lifecycle: status.lifecycle().clone(),
             stats: stats.clone(),
+            watch: Some(look(&status)),
         };
         let upsert_config =
             UpsertConfig { stash_bytes_max: config.stash_bytes_max, ..UpsertConfig::default() };
+        let checks = config.checked;
+        let (commands, counted) = tally(commands, checks, ends, status.clone(), stats.clone());
+        let resumes = shard.resumes().clone();
+        let (limit, checked) = check(counted, checks, config.feed.clone(), resumes, status.clone());
         let upserted = upsert(commands, rows.clone(), upsert_config, around);
         let errors = report(upserted.errors.clone(), status.clone());
         let around = Around {
@@ -232,13 +278,18 @@ impl Parts {
             inflight,
             part_bytes_max: config.part_bytes_max,
             history: config.history,
+            feed: config.feed,
+            checked,
+            standby: config.standby,
             news,
         };
         // The operator's errors have the frontier of its updates.
-        let sink = sink::sink(upserted.updates, upserted.errors, &around);
+        let sink = sink::sink(upserted.updates, upserted.errors, limit, &around);
+        let health = status.health();
         Pipeline {
             errors,
-            health: Health(status.clone()),
+            metrics: Metrics::new(health.clone(), Watch(sink.clone())),
+            health,
             token: Token(status.lifecycle().clone()),
             stats,
             watch: Watch(sink),
@@ -247,6 +298,14 @@ impl Parts {
             types: std::marker::PhantomData,
         }
     }
+}
+
+/// Tells the health what an operator sees after each wake-up.
+fn look(status: &Status) -> Look<u64> {
+    let vitals = Arc::clone(status.vitals());
+    Box::new(move |least, at| {
+        vitals.see(least.copied(), at.input.first().copied(), at.complete.first().copied());
+    })
 }
 
 /// Turns keys and values into bytes, one buffer for each container of rows.
@@ -314,14 +373,17 @@ fn report<'scope>(
     status: Status,
 ) -> StreamVec<'scope, u64, Error> {
     let mut builder = OperatorBuilder::new("UpsertErrors".into(), errors.scope());
-    let activator = errors.scope().activator_for(builder.operator_info().address);
-    status.wake(activator);
+    let address = builder.operator_info().address;
+    status.vitals().set_wake(errors.scope().worker().sync_activator_for(address.to_vec()));
+    status.wake(errors.scope().activator_for(address));
     let mut input = builder.new_input_connection(errors, InPlace, []);
     let (output, stream) = builder.new_output_connection([]);
     let mut output = OutputBuilder::<_, CapacityContainerBuilder<Vec<Error>>>::from(output);
     builder.build(move |mut capabilities| {
         let mut capability = capabilities.pop();
         move |_| {
+            // The watchdog asks whether the worker runs.
+            status.vitals().answer();
             input.for_each(|_, errors| errors.drain(..).for_each(|error| status.fail(error)));
             if let Some(held) = &capability {
                 let mut output = output.activate();

@@ -7,6 +7,8 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use timely::scheduling::Activator;
 
@@ -24,13 +26,28 @@ pub(crate) enum Phase {
     Released,
 }
 
+impl Phase {
+    const ALL: [Phase; 4] = [Phase::Running, Phase::Stopping, Phase::Silent, Phase::Released];
+}
+
+/// A worker's phase, to be read from any thread.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct PhaseWatch(Arc<AtomicU8>);
+
+impl PhaseWatch {
+    /// Returns the phase.
+    pub(crate) fn get(&self) -> Phase {
+        Phase::ALL[usize::from(self.0.load(Ordering::SeqCst))]
+    }
+}
+
 /// The phase that the operators of one worker share, and who to wake when it changes.
 #[derive(Clone, Default)]
 pub(crate) struct Lifecycle(Rc<Shared>);
 
 #[derive(Default)]
 struct Shared {
-    phase: Cell<Option<Phase>>,
+    phase: PhaseWatch,
     /// The token is gone: nobody waits for this worker's part any more.
     dropped: Cell<bool>,
     wake: RefCell<Vec<Activator>>,
@@ -45,13 +62,18 @@ impl std::fmt::Debug for Lifecycle {
 impl Lifecycle {
     /// Returns the phase.
     pub(crate) fn phase(&self) -> Phase {
-        self.0.phase.get().unwrap_or(Phase::Running)
+        self.0.phase.get()
+    }
+
+    /// Returns the phase as other threads may read it.
+    pub(crate) fn watch(&self) -> PhaseWatch {
+        self.0.phase.clone()
     }
 
     /// Moves on to a later phase and wakes every part. Going back does nothing.
     pub(crate) fn advance(&self, phase: Phase) {
         if self.phase() < phase {
-            self.0.phase.set(Some(phase));
+            self.0.phase.0.store(phase as u8, Ordering::SeqCst);
             self.wake_all();
         }
     }

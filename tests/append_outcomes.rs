@@ -1,143 +1,214 @@
 //! Goal: every way an append can end is told rightly. Method: the table of where our interval lies,
-//! what the store does to our create, and whether a rival commits before it or between two tries of
-//! it; then the cases in which the number of our entry is collected before we learn its outcome.
+//! what becomes of our create on its way, and what a rival does before or meanwhile; then the cases in
+//! which the number of our entry is collected before we learn its outcome.
 
 mod common;
+#[path = "common/network.rs"]
+mod network;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use common::{append, config, contents, io, open, row, runtime, schema, strings};
 use differential_upsert::ErrorKind;
-use differential_upsert::shard::{Access, Append, Appended, Handle, HandleConfig, verify};
+use differential_upsert::shard::{Access, Append, Appended, Handle, HandleConfig, History, verify};
 use differential_upsert::store::{Fault, Faults, Operation, Report, Root};
+use network::{Fate, Network};
+use object_store::memory::InMemory;
 
 fn memory() -> Root {
     Root::open("mem:", Access::Write).unwrap()
 }
 
+/// What somebody else does to the shard, which is at 5 after entry 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Outcome {
-    /// The create works.
-    Clean,
-    /// It works, the reply is lost.
-    UnknownApplied,
-    /// It does not work, the reply is lost.
-    UnknownNotApplied,
-    /// The reply is lost, and it lands after the next operation.
-    Late,
-    /// It works, and says that it did not.
-    Lie,
+enum Rival {
+    /// Nothing.
+    Absent,
+    /// Before we ask, and unknown to us, it appends `[5, 8)`.
+    Ahead,
+    /// Before we ask, and unknown to us, it commits what takes a number and no time.
+    AheadInNumber,
+    /// After our first create is on its way it tries to append `[5, 8)`.
+    Between,
+    /// After our first create is on its way it commits what takes a number and no time.
+    BetweenInNumber,
 }
 
-/// Where our interval lies, seen from a shard at 5 that a rival may move to 8.
-const OURS: [(&str, u64, u64); 4] =
-    [("below", 2, 4), ("overlapping", 3, 7), ("equal", 5, 6), ("past", 9, 10)];
+/// How an append ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// Ours is this entry, once.
+    Won(u64),
+    /// Ours is nowhere, and we are told this upper.
+    Lost(u64),
+    /// The case cannot be, because of this.
+    Never(&'static str),
+}
+
+use End::{Lost, Never, Won};
+
+const JUDGED: &str =
+    "our interval is not at the shard's upper: it is refused before anything is sent";
+const UNSENT: &str = "nothing was sent that could be lost, late or doubled";
+const ALONE: &str = "nobody else is there to lose against";
+const TAKEN: &str = "the rival has the number of our entry, so no create of ours is applied";
+const FIRST: &str = "our create was answered before the rival moved: it is there";
+const AGAIN: &str = "only a number is taken: we take the next one";
+const TOO_EARLY: &str =
+    "we are refused before the rival moves: there is nothing for it to be between";
+
+const SENT_IN_VAIN: [End; 6] = [Never(TAKEN), Lost(8), Never(TAKEN), Lost(8), Lost(8), Lost(8)];
+const REFUSED_AT_5: [End; 6] =
+    [Never(JUDGED), Lost(5), Never(UNSENT), Never(UNSENT), Never(UNSENT), Never(UNSENT)];
+const REFUSED_AT_8: [End; 6] =
+    [Never(JUDGED), Lost(8), Never(UNSENT), Never(UNSENT), Never(UNSENT), Never(UNSENT)];
+const NOBODY_BETWEEN: [End; 6] = [Never(TOO_EARLY); 6];
+
+/// What becomes of our first create, column by column.
+const FATES: [(&str, Fate); 6] = [
+    ("won", Fate::Answered),
+    ("lost", Fate::Answered),
+    ("unknown but applied", Fate::ReplyLost),
+    ("unknown and not applied", Fate::RequestLost),
+    ("late", Fate::Late),
+    ("duplicated", Fate::Doubled),
+];
+
+/// Where our interval lies seen from the upper at which it is decided: 5, or the rival's 8.
+#[rustfmt::skip]
+const TABLE: [(&str, (u64, u64), Rival, [End; 6]); 15] = [
+    // ours         interval  rival                   won            lost           applied        not applied    late      duplicated
+    ("below",       (2, 4),   Rival::Absent,          REFUSED_AT_5),
+    ("overlapping", (3, 7),   Rival::Absent,          REFUSED_AT_5),
+    ("equal",       (5, 6),   Rival::Absent,          [Won(2),       Never(ALONE),  Won(2),        Won(2),        Won(2),   Won(2)]),
+    ("past",        (9, 10),  Rival::Absent,          REFUSED_AT_5),
+
+    // Where we know of 5, our create goes out and finds its number taken.
+    ("below",       (5, 7),   Rival::Ahead,           SENT_IN_VAIN),
+    ("overlapping", (5, 9),   Rival::Ahead,           SENT_IN_VAIN),
+    ("equal",       (8, 9),   Rival::Ahead,           [Won(3),       Never(ALONE),  Won(3),        Won(3),        Won(3),   Won(3)]),
+    ("past",        (9, 10),  Rival::Ahead,           REFUSED_AT_8),
+
+    // Whoever's create is there first has won, whatever is heard of it.
+    ("below",       (5, 7),   Rival::Between,         [Won(2),       Never(FIRST),  Won(2),        Lost(8),       Lost(8),  Won(2)]),
+    ("overlapping", (5, 9),   Rival::Between,         [Won(2),       Never(FIRST),  Won(2),        Lost(8),       Lost(8),  Won(2)]),
+    ("equal",       (8, 9),   Rival::Between,         NOBODY_BETWEEN),
+    ("past",        (9, 10),  Rival::Between,         NOBODY_BETWEEN),
+
+    // The rival's upper is our lower.
+    ("equal",       (5, 6),   Rival::AheadInNumber,   [Won(3),       Never(AGAIN),  Never(TAKEN),  Won(3),        Won(3),   Won(3)]),
+    ("equal",       (5, 6),   Rival::BetweenInNumber, [Won(2),       Never(FIRST),  Won(2),        Won(3),        Won(3),   Won(2)]),
+    ("past",        (6, 7),   Rival::BetweenInNumber, NOBODY_BETWEEN),
+];
 
 #[test]
 fn the_table_of_append_outcomes() {
-    use Outcome::*;
-    for (place, lower, upper) in OURS {
-        for outcome in [Clean, UnknownApplied, UnknownNotApplied, Late, Lie] {
-            for rival_between in [false, true] {
-                let case = format!("{place}, {outcome:?}, rival {rival_between}");
-                runtime().block_on(one_outcome(&case, lower, upper, outcome, rival_between));
+    let (mut ran, mut never) = (0, 0);
+    for (place, interval, rival, ends) in TABLE {
+        for ((fate_is, fate), end) in FATES.into_iter().zip(ends) {
+            let case = format!("ours {place} {interval:?}, {fate_is}, rival {rival:?}");
+            match end {
+                Never(_) => never += 1,
+                end => {
+                    ran += 1;
+                    runtime().block_on(one_append(&case, interval, rival, fate, end));
+                }
             }
         }
+        // A create that is answered is won or lost, and the table says which.
+        let answered = ends[..2].iter().filter(|end| !matches!(end, Never(_))).count();
+        assert_eq!(answered, usize::from(ends != NOBODY_BETWEEN), "{place}, {rival:?}");
     }
+    println!("{ran} cases, {never} that cannot be");
 }
 
-fn fault_of(outcome: Outcome) -> Fault {
-    match outcome {
-        Outcome::Clean => Fault::None,
-        Outcome::UnknownApplied => Fault::Fail { applied: true, report: Report::Timeout },
-        Outcome::UnknownNotApplied => Fault::Fail { applied: false, report: Report::Timeout },
-        Outcome::Late => Fault::Late,
-        Outcome::Lie => Fault::Fail { applied: true, report: Report::Error },
-    }
+/// What a rival commits that takes a number and no time.
+async fn mark(rival: &Handle) -> Appended {
+    let upper = rival.state().upper;
+    let history = Some(History::Keep);
+    let append = Append { lower: upper, upper, history, ..Append::default() };
+    rival.compare_and_append(append).await.unwrap()
 }
 
-async fn one_outcome(case: &str, lower: u64, upper: u64, outcome: Outcome, rival_between: bool) {
-    let root = memory();
+async fn take(rival: &Handle) -> Appended {
+    append(rival, 5, 8, vec![row("r", "1", 6, 1), row("r", "0", 6, -1)]).await.unwrap()
+}
+
+async fn one_append(
+    case: &str,
+    (lower, upper): (u64, u64),
+    rival_does: Rival,
+    fate: Fate,
+    end: End,
+) {
+    let store = Arc::new(InMemory::new());
+    let root = Root::from_object_store(Arc::clone(&store) as _, "mem:");
     let rival = open(&root, 1_000).await.unwrap();
-    assert_eq!(
-        append(&rival, 0, 5, vec![row("r", "0", 0, 1)]).await.unwrap(),
-        Appended::Won { seqno: 1 }
-    );
+    let first = append(&rival, 0, 5, vec![row("r", "0", 0, 1)]).await.unwrap();
+    assert_eq!(first, Appended::Won { seqno: 1 });
+    let network = Network::over(&store);
+    let ours = open(&network.root(), 1).await.unwrap();
 
-    let first = AtomicBool::new(true);
-    let faults = Faults::new(move |action| {
-        if action.operation != Operation::CreateEntry || !first.swap(false, Ordering::Relaxed) {
-            return Fault::None;
-        }
-        fault_of(outcome)
-    });
-    let ours = open(&root.with_faults(faults), 1).await.unwrap();
-    if rival_between {
-        assert_eq!(
-            append(&rival, 5, 8, vec![row("r", "1", 6, 1), row("r", "0", 6, -1)]).await.unwrap(),
-            Appended::Won { seqno: 2 }
-        );
-    }
+    let heard = Arc::new(std::sync::Mutex::new(None));
+    let tell = Arc::clone(&heard);
+    network.next(
+        fate,
+        match rival_does {
+            Rival::Absent => Box::pin(async {}),
+            Rival::Ahead => {
+                assert_eq!(take(&rival).await, Appended::Won { seqno: 2 });
+                Box::pin(async {})
+            }
+            Rival::AheadInNumber => {
+                assert_eq!(mark(&rival).await, Appended::Won { seqno: 2 });
+                Box::pin(async {})
+            }
+            Rival::Between => Box::pin(async move {
+                *tell.lock().unwrap() = Some(take(&rival).await);
+            }),
+            Rival::BetweenInNumber => Box::pin(async move {
+                *tell.lock().unwrap() = Some(mark(&rival).await);
+            }),
+        },
+    );
     let rows = vec![row("mine", "1", upper - 1, 1)];
     let appended = append(&ours, lower, upper, rows).await.unwrap();
 
-    let now = if rival_between { 8 } else { 5 };
-    let wins = lower == now;
-    let expected = match wins {
-        true => Appended::Won { seqno: 2 },
-        false => Appended::UpperMismatch(now),
+    let (expected, upper_now) = match end {
+        Won(seqno) => (Appended::Won { seqno }, upper),
+        Lost(upper) => (Appended::UpperMismatch(upper), upper),
+        Never(why) => panic!("{case}: {why}"),
     };
     assert_eq!(appended, expected, "{case}");
-    // What the shard itself says, through a handle that knows nothing.
-    let fresh = open(&root, 2_000).await.unwrap();
-    let state = fresh.state();
-    assert_eq!(state.upper, if wins { upper } else { now }, "{case}");
-    assert_eq!(*ours.refresh().await.unwrap(), *state, "{case}");
-    let mine =
-        contents(&fresh, state.upper - 1).await.unwrap().iter().filter(|r| r.0 == "mine").count();
-    assert_eq!(mine, usize::from(wins), "{case}: exactly once, or not at all");
-    verify(root, io(1)).await.unwrap();
-}
-
-/// The rival moves after our first try and before our second.
-#[test]
-fn the_table_of_append_outcomes_with_a_rival_between_two_tries() {
-    use Outcome::*;
-    for outcome in [UnknownApplied, UnknownNotApplied, Late, Lie] {
-        runtime().block_on(async {
-            let root = memory();
-            let rival = open(&root, 1_000).await.unwrap();
-            let tried = Arc::new(tokio::sync::Notify::new());
-            let first = AtomicBool::new(true);
-            let faults = Faults::new({
-                let tried = Arc::clone(&tried);
-                move |action| {
-                    let create = action.operation == Operation::CreateEntry;
-                    if !create || !first.swap(false, Ordering::Relaxed) {
-                        return Fault::None;
-                    }
-                    tried.notify_one();
-                    fault_of(outcome)
-                }
-            });
-            let ours = open(&root.with_faults(faults), 1).await.unwrap();
-            let theirs = tokio::spawn(async move {
-                tried.notified().await;
-                append(&rival, 0, 8, vec![row("r", "1", 6, 1)]).await.unwrap()
-            });
-            let ours = append(&ours, 0, 6, vec![row("mine", "1", 5, 1)]).await.unwrap();
-            let theirs = theirs.await.unwrap();
-            // A late write lands after our own look back, which is before the rival's turn.
-            let expected = match outcome {
-                UnknownNotApplied => (Appended::UpperMismatch(8), Appended::Won { seqno: 1 }),
-                _ => (Appended::Won { seqno: 1 }, Appended::UpperMismatch(6)),
-            };
-            assert_eq!((ours, theirs), expected, "{outcome:?}");
-            let upper = open(&root, 2_000).await.unwrap().state().upper;
-            assert_eq!(upper, if outcome == UnknownNotApplied { 8 } else { 6 });
-        });
+    // What a rival hears that came between.
+    let rival_heard = heard.lock().unwrap().take();
+    let rival_expected = match (rival_does, end) {
+        (Rival::Between, Won(_)) => Some(Appended::UpperMismatch(upper)),
+        (Rival::Between, _) => Some(Appended::Won { seqno: 2 }),
+        // Its interval of no times is not at the upper any more.
+        (Rival::BetweenInNumber, Won(2)) => Some(Appended::UpperMismatch(upper)),
+        (Rival::BetweenInNumber, _) => Some(Appended::Won { seqno: 2 }),
+        _ => None,
+    };
+    assert_eq!(rival_heard, rival_expected, "{case}: the rival");
+    // A refusal costs no request.
+    let stale = rival_does == Rival::Ahead && lower == 5;
+    let sends = matches!(end, Won(_)) || stale || rival_does == Rival::Between;
+    assert_eq!(network.sent() > 0, sends, "{case}: {} creates", network.sent());
+    // What the shard itself says, through a handle that knows nothing; and again when everything
+    // that was ever sent has arrived once more.
+    for _ in 0..2 {
+        let fresh = open(&root, 2_000).await.unwrap();
+        let state = fresh.state();
+        assert_eq!(state.upper, upper_now, "{case}");
+        assert_eq!(*ours.refresh().await.unwrap(), *state, "{case}");
+        let rows = contents(&fresh, state.upper - 1).await.unwrap();
+        let mine = rows.iter().filter(|row| row.0 == "mine").count();
+        assert_eq!(mine, usize::from(matches!(end, Won(_))), "{case}: once, or not at all");
+        network.replay().await;
     }
+    verify(root, io(1)).await.unwrap();
 }
 
 #[test]

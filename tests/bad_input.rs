@@ -469,7 +469,7 @@ fn a_sealed_shard_takes_no_more() {
     assert_eq!(summary["upper"], Value::Null);
     let said = status(dir, "s");
     assert_eq!((&said["upper"], &said["sealed_at"]), (&Value::Null, &6.into()));
-    write(dir, "feed", [BEFORE, AFTER].concat());
+    write(dir, "feed", [BEFORE, "{\"key\":\"late\",\"value\":1,\"ts\":6}\n"].concat());
     let ran = start(command("ingest", dir, &["feed", "--shard", "s"])).end(PATIENCE);
     assert!(ran.error().contains("sealed at 6"), "{}", ran.stderr);
     assert_eq!(snapshot(dir, "s"), fold(BEFORE.lines()));

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use common::{append, config, contents, io, open, row, runtime, schema, strings};
 use differential_upsert::ErrorKind;
 use differential_upsert::shard::{
-    Access, Append, Appended, Feed, Handle, HandleConfig, History, Prepared, Schema, verify,
+    Access, Append, Appended, Feed, Handle, HandleConfig, History, Prepared, Schema, Sum, verify,
 };
 use differential_upsert::store::{Fault, Faults, Operation, Report, Root};
 
@@ -145,8 +145,7 @@ fn members_of_an_append_reach_the_state() {
             upper: 10,
             cursor: Some(vec![0, 255]),
             feed: Some(feed.clone()),
-            rows: Some(7),
-            digest: Some(u128::MAX - 1),
+            sum: Some(Sum { rows: 7, digest: u128::MAX - 1 }),
             epoch: Some(2),
             ..Append::default()
         };
@@ -169,15 +168,21 @@ fn members_of_an_append_reach_the_state() {
             ..Append::default()
         };
         assert_eq!(handle.compare_and_append(keep).await.unwrap(), Appended::Won { seqno: 2 });
-        assert_eq!((handle.state().since, handle.state().rows), (7, Some(7)));
+        // It did not say what its feed has, so from here on nobody knows.
+        assert_eq!((handle.state().since, handle.state().sum()), (7, None));
+        let base = Some(Sum::default());
+        let next = Append { lower: 20, upper: 21, fence: Some(2), ..Append::default() };
+        let checked = Append { base, ..next.clone() };
+        let error = handle.compare_and_append(checked).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::FeedDiffers);
         let feed = Some(Feed { mode: "mint".into(), identity: "x".into() });
-        let other = Append { lower: 20, upper: 21, feed, ..Append::default() };
-        assert_eq!(handle.compare_and_append(other).await.unwrap_err().kind(), ErrorKind::Invalid);
-        let zero =
-            Append { lower: 20, upper: 21, history: Some(History::Last(0)), ..Append::default() };
+        let other = Append { feed, ..next.clone() };
+        let error = handle.compare_and_append(other).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::FeedDiffers);
+        let zero = Append { history: Some(History::Last(0)), ..next.clone() };
         assert_eq!(handle.compare_and_append(zero).await.unwrap_err().kind(), ErrorKind::Invalid);
         let parts = handle.prepare(vec![row("k", "v", 21, 1)]).await.unwrap();
-        let beyond = Append { lower: 20, upper: 21, parts, ..Append::default() };
+        let beyond = Append { parts, ..next };
         assert_eq!(handle.compare_and_append(beyond).await.unwrap_err().kind(), ErrorKind::Invalid);
     });
 }

@@ -11,7 +11,9 @@ use std::path::Path;
 use bytes::Bytes;
 use common::{append, config, io, row, runtime, schema};
 use differential_upsert::ErrorKind;
-use differential_upsert::shard::{Access, Append, Appended, Handle, HandleConfig, Update, verify};
+use differential_upsert::shard::{
+    Access, Append, Appended, Handle, HandleConfig, Sum, Update, verify,
+};
 use differential_upsert::store::Root;
 
 type Files = BTreeMap<String, Vec<u8>>;
@@ -43,8 +45,7 @@ async fn build(directory: &Path) -> (Files, Vec<Update>) {
             .await
             .unwrap(),
         cursor: Some(b"cursor".to_vec()),
-        rows: Some(17),
-        digest: Some(99),
+        sum: Some(Sum { rows: 17, digest: 99 }),
         ..Append::default()
     };
     assert_eq!(handle.compare_and_append(last).await.unwrap(), Appended::Won { seqno: 6 });

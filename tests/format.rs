@@ -74,6 +74,7 @@ fn commit(raw: &[u8]) -> Commit {
         feed: Some(Feed { mode: "given".into(), identity: "feed.jsonl".into() }),
         rows: Some(21),
         digest: Some(0x0123_4567_89ab_cdef_0011_2233_4455_6677),
+        mark: None,
         epoch: Some(4),
         cursor: Some(vec![0, 1, 254, 255]),
         history: Some(History::Last(3)),

@@ -181,9 +181,11 @@ fn check(root: &Root, feed: &Feed, io: &Io) -> u64 {
 
 fn whole_life(root: &Root, rows: Vec<Row>, runs: &[Run], last: &Run) {
     let (feed, io) = (Feed::new(rows), Io::process().unwrap());
+    let mut cut = 0;
     for run in runs {
-        // A run that ends does so after whole times, or its end would be another feed's.
-        let cut = feed.rows.get(run.rows).map_or(feed.end, |row| row.1);
+        // A run that ends does so after whole times, and none before where another has ended, or
+        // its end would be another feed's.
+        cut = feed.rows.get(run.rows).map_or(feed.end, |row| row.1).max(cut);
         let rows = feed.rows.iter().filter(|row| row.1 < cut).cloned().collect();
         pipeline(root, rows, run, &io);
         check(root, &feed, &io);

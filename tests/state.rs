@@ -47,11 +47,13 @@ fn entries_that_do_not_follow_are_refused_and_change_nothing() {
 fn appends_are_judged_in_order_of_what_matters() {
     let mut state = State::default();
     state.apply(&entry(1, Commit { epoch: Some(3), ..upto(0, 5, 4) })).unwrap();
-    let ok = Append { lower: 5, upper: 6, ..Append::default() };
+    let ok = Append { lower: 5, upper: 6, fence: Some(3), ..Append::default() };
     assert_eq!(state.judge(&ok).unwrap(), None);
     let stale = Append { lower: 4, fence: Some(2), ..ok.clone() };
     assert_eq!(state.judge(&stale).unwrap(), Some(Appended::Fenced(3)), "before the upper");
-    let behind = Append { lower: 4, fence: Some(3), ..ok.clone() };
+    let without = Append { lower: 4, fence: None, ..ok.clone() };
+    assert_eq!(state.judge(&without).unwrap(), Some(Appended::Fenced(3)), "it knows no epoch");
+    let behind = Append { lower: 4, ..ok.clone() };
     assert_eq!(state.judge(&behind).unwrap(), Some(Appended::UpperMismatch(5)));
     for wrong in [Append { upper: 4, ..ok.clone() }, Append { upper: 5, ..ok }] {
         assert_eq!(state.judge(&wrong).unwrap_err().kind(), ErrorKind::Invalid);

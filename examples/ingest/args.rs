@@ -4,6 +4,7 @@
 //! One parser takes everything: timely's own would not know our options, nor we its.
 
 use std::ffi::OsString;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::num::{NonZeroU64, NonZeroUsize};
 
 use clap::{ArgAction, Parser, ValueEnum};
@@ -44,9 +45,26 @@ pub(crate) struct Args {
     #[arg(long, value_name = "stop|keep", default_value = "stop")]
     pub(crate) on_error: OnError,
 
+    /// Follow the shard and write nothing, until promoted
+    #[arg(long)]
+    pub(crate) standby: bool,
+
+    /// Do not check that the feed is the one that the shard was made from; once is for ever
+    #[arg(long)]
+    pub(crate) unchecked: bool,
+
     /// Read at most N lines per second
     #[arg(long, value_name = "N")]
     pub(crate) throttle: Option<NonZeroU64>,
+
+    /// Answer HTTP at this address: /health, /metrics, a live page at /, POST /promote; port 0 takes
+    /// a free one and says which on stderr; process I of a cluster takes the I-th port after it
+    #[arg(long, value_name = "ADDR", value_parser = address)]
+    pub(crate) http: Option<SocketAddr>,
+
+    /// Let --http be reached from other machines: who can reach it can promote
+    #[arg(long, requires = "http")]
+    pub(crate) http_remote: bool,
 
     /// Worker threads of this process
     #[arg(short = 'w', long = "threads", value_name = "N", default_value = "1")]
@@ -118,6 +136,10 @@ impl Args {
         } else if self.processes.get() > 1 && self.shard == "mem:" {
             "--shard mem: is the memory of one process: a cluster needs a store that all reach"
                 .to_string()
+        } else if let Some(address) = self.http.filter(|a| !a.ip().is_loopback())
+            && !self.http_remote
+        {
+            format!("--http {address} can be reached from other machines: add --http-remote")
         } else if git && self.follow {
             "--follow does not go with git:PATH: HEAD is read once, at the start".to_string()
         } else {
@@ -157,6 +179,11 @@ fn shard(text: &str) -> Result<String, String> {
         None | Some("file" | "s3" | "gs" | "az") if !text.is_empty() => Ok(text.to_string()),
         _ => Err("use file:DIR, mem:, s3://BUCKET/PREFIX, gs:// or az://".to_string()),
     }
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let mut found = text.to_socket_addrs().map_err(|e| format!("{e}; use HOST:PORT"))?;
+    found.next().ok_or_else(|| "it names no address".to_string())
 }
 
 fn history(text: &str) -> Result<History, String> {

@@ -27,10 +27,8 @@ pub(crate) trait Sink: Send + 'static {
 /// What a feed has read so far, for the summary and the progress bar.
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
-    /// Rows read, those below included.
+    /// Rows read.
     pub(crate) read: AtomicU64,
-    /// Rows skipped here, because their time is below where the shard stands.
-    pub(crate) below: AtomicU64,
     /// How far the feed is, and how far it goes if that is known, in `unit`s.
     pub position: AtomicU64,
     pub length: AtomicU64,
@@ -44,16 +42,14 @@ pub(crate) struct Batch<S> {
     sink: S,
     rows: Vec<Update>,
     bytes: usize,
-    /// Rows below this are counted and not sent. 0 sends all.
-    skip_below: u64,
     boundary: u64,
     told: u64,
     counts: Arc<Counts>,
 }
 
 impl<S: Sink> Batch<S> {
-    pub(crate) fn new(sink: S, skip_below: u64, counts: Arc<Counts>) -> Batch<S> {
-        Batch { sink, rows: Vec::new(), bytes: 0, skip_below, boundary: 0, told: 0, counts }
+    pub(crate) fn new(sink: S, counts: Arc<Counts>) -> Batch<S> {
+        Batch { sink, rows: Vec::new(), bytes: 0, boundary: 0, told: 0, counts }
     }
 
     /// Adds a row. O(1), and a send when the batch is full.
@@ -63,11 +59,6 @@ impl<S: Sink> Batch<S> {
         time: u64,
     ) -> Result<(), Error> {
         self.counts.read.fetch_add(1, Ordering::Relaxed);
-        if time < self.skip_below {
-            // Nothing is lost: the shard has this time already, from these same rows.
-            self.counts.below.fetch_add(1, Ordering::Relaxed);
-            return Ok(());
-        }
         self.bytes += match &command {
             Command::Put { key, value: Ok(value), .. } => key.as_str().len() + value.as_str().len(),
             Command::Put { key, value: Err(error), .. } => key.as_str().len() + error.0.len(),

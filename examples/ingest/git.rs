@@ -29,8 +29,6 @@ const LINGER: Duration = Duration::from_millis(20);
 pub(crate) struct GitHistory {
     pub(crate) path: String,
     pub(crate) throttle: Option<Throttle>,
-    /// Rows below this time are counted and not sent. 0 sends all.
-    pub(crate) skip_below: u64,
     pub(crate) counts: Arc<Counts>,
     pub(crate) stop: Stop,
 }
@@ -56,7 +54,7 @@ impl GitHistory {
         let repository = Repository::open(&self.path)?;
         let commits = repository.count()?;
         self.counts.length.store(commits, Ordering::Relaxed);
-        let mut batch = Batch::new(sink, self.skip_below, Arc::clone(&self.counts));
+        let mut batch = Batch::new(sink, Arc::clone(&self.counts));
 
         let mut list = repository.list()?;
         let mut diff = repository.diff()?;

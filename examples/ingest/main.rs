@@ -12,6 +12,7 @@ mod emit;
 mod feed;
 mod git;
 mod git_command;
+mod http;
 mod input;
 mod json;
 mod jsonl;
@@ -25,8 +26,10 @@ mod throttle;
 mod times;
 
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use differential_upsert::io::Io;
+use tracing_subscriber::filter::LevelFilter;
 
 use crate::args::Args;
 use crate::stop::Stop;
@@ -43,6 +46,7 @@ fn main() -> ExitCode {
     if let Err(code) = cluster::quiet_stdout(&args) {
         return code;
     }
+    log();
     let stop = Stop::default();
     let first = args.process == 0;
     let (summary, result) = match Io::process() {
@@ -57,6 +61,7 @@ fn main() -> ExitCode {
         }
         Err(e) => (Default::default(), Err(e)),
     };
+    LAST_WORD.store(true, Ordering::SeqCst);
     let mut code = 0;
     if first && let Err(e) = summary.print(&mut std::io::stdout().lock()) {
         // A reader that went away does not change what was committed.
@@ -67,13 +72,32 @@ fn main() -> ExitCode {
     }
     match result {
         Ok(()) => ExitCode::from(code),
-        // Stopping is how a followed feed ends.
-        Err(_) if args.follow && stop.interrupted() => ExitCode::from(code),
+        // Stopping is how a followed feed ends, and a standby.
+        Err(_) if (args.follow || args.standby) && stop.interrupted() => ExitCode::from(code),
         Err(e) => {
             eprintln!("error: {}", one_line(&e.to_string()));
             ExitCode::from(1)
         }
     }
+}
+
+/// Set when the last word on stderr is due: tasks may still run, and have nothing to say after it.
+static LAST_WORD: AtomicBool = AtomicBool::new(false);
+
+/// Shows what the library logs, on stderr: warnings, or from the level that RUST_LOG names.
+fn log() {
+    let level = std::env::var("RUST_LOG").ok().and_then(|level| level.parse().ok());
+    let writer = || -> Box<dyn std::io::Write> {
+        match LAST_WORD.load(Ordering::SeqCst) {
+            true => Box::new(std::io::sink()),
+            false => Box::new(std::io::stderr()),
+        }
+    };
+    tracing_subscriber::fmt()
+        .with_writer(writer)
+        .with_ansi(false)
+        .with_max_level(level.unwrap_or(LevelFilter::WARN))
+        .init();
 }
 
 /// The last line on stderr is one line, whatever an operating system or a path put into it.

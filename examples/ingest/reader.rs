@@ -42,8 +42,6 @@ pub(crate) struct JsonLines {
     pub(crate) follow: bool,
     pub(crate) on_error: OnError,
     pub(crate) throttle: Option<Throttle>,
-    /// Rows below this time are counted and not sent. 0 sends all.
-    pub(crate) skip_below: u64,
     pub(crate) counts: Arc<Counts>,
     pub(crate) stop: Stop,
 }
@@ -54,7 +52,7 @@ impl JsonLines {
     pub(crate) fn read<S: Sink>(self, sink: S) -> Result<u64, Error> {
         let mut lines = Lines::new(Input::open(&self.path)?);
         let mut rows = Rows {
-            batch: Batch::new(sink, self.skip_below, Arc::clone(&self.counts)),
+            batch: Batch::new(sink, Arc::clone(&self.counts)),
             times: Times::new(self.rule),
             parser: LineParser::default(),
             leading: Vec::new(),

@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use differential_upsert::io::Io;
-use differential_upsert::shard::{Append, Appended, HandleConfig};
+use differential_upsert::shard::{self, Append, Appended, HandleConfig};
 use differential_upsert::store::{Access, Root};
-use differential_upsert::{Error, ErrorKind, Pipeline, PipelineConfig, Shard, Totals};
+use differential_upsert::{Error, ErrorKind, Pipeline, PipelineConfig, Promotion, Shard, Totals};
 use timely::worker::Worker;
 
 use crate::args::{Args, FeedName, TimesFrom};
@@ -16,6 +16,7 @@ use crate::cluster;
 use crate::emit::Counts;
 use crate::feed::Feed;
 use crate::git::GitHistory;
+use crate::http::{self, Face};
 use crate::json::{Json, JsonText};
 use crate::progress::Progress;
 use crate::reader::JsonLines;
@@ -43,8 +44,8 @@ pub(crate) fn run(
     let result = drive(args, config, io, stop, &counts, &mut summary);
     drop(progress);
     summary.read = counts.read.load(Ordering::Relaxed);
-    summary.below += counts.below.load(Ordering::Relaxed);
     summary.seconds = started.elapsed().as_secs_f64();
+    summary.unchecked = args.unchecked;
     // Every error says where and what to do, if only roughly.
     let place = |e: Error| match e.kind() {
         ErrorKind::Stopped => e.at(args.feed.to_string()),
@@ -62,22 +63,33 @@ fn drive(
     counts: &Arc<Counts>,
     summary: &mut Summary,
 ) -> Result<(), Error> {
+    let standby = args.standby.then(Promotion::default);
+    let promotion = standby.clone().unwrap_or_default();
+    let face = Face::new(Box::new(move || promotion.promote()));
+    if let Some(mut address) = args.http {
+        if address.port() != 0 {
+            address.set_port(address.port().saturating_add(args.process as u16));
+        }
+        http::serve(address, face.clone(), io)?;
+    }
     let root = Root::open(&args.shard, Access::Write)?;
     let limits = HandleConfig { history: args.history, ..HandleConfig::default() };
     let shard = io.block_on(JsonShard::open_with(root, io.clone(), limits))?;
-    if args.process == 0 {
+    if args.process == 0 && standby.is_none() {
         io.block_on(change_history(args, &shard))?;
     }
-    let feed = feed(args, counts, stop, shard.upper());
-    let outcome = cluster::execute(config, workers(args, feed, &shard, stop), stop);
+    let feed = feed(args, counts, stop);
+    let workers = workers(args, feed, &shard, &standby, stop, face);
+    let outcome = cluster::execute(config, workers, stop);
     if let Some(watch) = &outcome.watch {
         *summary = counted(&watch.totals());
     }
     let mut result = outcome.result;
-    if let (Ok(()), true, 0) = (&result, args.seal, args.process) {
+    let writes = standby.is_none_or(|promotion| promotion.is_promoted());
+    if let (Ok(()), true, 0) = (&result, args.seal && writes, args.process) {
         let end = counts.end.load(Ordering::Relaxed);
         // "Exactly E": another writer that has gone on keeps the shard open.
-        if shard.upper() == end {
+        if shard.state().upper == end {
             result = io.block_on(shard.seal(end));
         }
     }
@@ -101,9 +113,14 @@ async fn change_history(args: &Args, shard: &JsonShard) -> Result<(), Error> {
         }
         let (lower, upper) = (state.upper, state.upper);
         let append = Append { lower, upper, history: Some(history), ..Append::default() };
-        // Lost: another writer has gone on, and the state known here with it.
-        if let Appended::Won { .. } = shard.handle().compare_and_append(append).await? {
-            return Ok(());
+        match shard.handle().compare_and_append(append).await? {
+            Appended::Won { .. } => return Ok(()),
+            // Another writer has gone on, and the state known here with it.
+            Appended::UpperMismatch(_) => {}
+            Appended::Fenced(epoch) => {
+                let what = format!("Fenced: another writer has the shard to itself, epoch {epoch}");
+                return Err(Error::new(ErrorKind::Fenced, what).hint("use another shard"));
+            }
         }
     }
 }
@@ -113,17 +130,31 @@ fn workers(
     args: &Args,
     feed: Feed,
     shard: &JsonShard,
+    standby: &Option<Promotion>,
     stop: &Stop,
+    face: Face,
 ) -> impl Fn(&mut Worker, &cluster::Report) + Send + Sync + 'static {
     let (shard, stop, history) = (shard.clone(), stop.clone(), args.history);
+    let source = shard::Feed { mode: "given".into(), identity: args.feed.to_string() };
+    let (checked, standby) = (!args.unchecked, standby.clone());
     let feed = Mutex::new(Some(feed));
+    let first = args.process * args.workers.get();
     move |worker, report| {
-        let config = PipelineConfig { history, ..PipelineConfig::default() };
+        let config = PipelineConfig {
+            history,
+            checked,
+            feed: source.clone(),
+            standby: standby.clone(),
+            ..PipelineConfig::default()
+        };
         let (health, token) = worker.dataflow(|scope| {
             let take = || feed.lock().unwrap_or_else(PoisonError::into_inner).take();
             let pipeline = Pipeline::from_source(scope, take, &shard, config);
             if scope.index() == 0 {
                 report.watch(pipeline.watch);
+            }
+            if scope.index() == first {
+                face.show(pipeline.health.clone(), pipeline.metrics);
             }
             (pipeline.health, pipeline.token)
         });
@@ -145,14 +176,12 @@ fn workers(
 }
 
 /// Returns the feed that the arguments name.
-fn feed(args: &Args, counts: &Arc<Counts>, stop: &Stop, skip_below: u64) -> Feed {
+fn feed(args: &Args, counts: &Arc<Counts>, stop: &Stop) -> Feed {
     let counts = Arc::clone(counts);
     let stop = stop.clone();
     let throttle = args.throttle.map(Throttle::new);
     match &args.feed {
-        FeedName::Git(path) => {
-            Feed::Git(GitHistory { path: path.clone(), throttle, skip_below, counts, stop })
-        }
+        FeedName::Git(path) => Feed::Git(GitHistory { path: path.clone(), throttle, counts, stop }),
         FeedName::Lines(path) => Feed::Lines(JsonLines {
             path: path.clone(),
             rule: match args.times {
@@ -162,7 +191,6 @@ fn feed(args: &Args, counts: &Arc<Counts>, stop: &Stop, skip_below: u64) -> Feed
             follow: args.follow,
             on_error: args.on_error,
             throttle,
-            skip_below,
             counts,
             stop,
         }),

@@ -12,6 +12,7 @@ use super::part::PartHeader;
 use super::rollup;
 use super::rows::Prepared;
 use super::state::{Feed, History, State};
+use super::sum::{Mark, Sum};
 use super::token::Token;
 use crate::error::{Error, ErrorKind};
 use crate::store::{Access, Create};
@@ -25,7 +26,7 @@ pub struct Append {
     pub upper: u64,
     /// The rows; those outside `[lower, upper)` do not count.
     pub parts: Vec<Prepared>,
-    /// The epoch the shard must have, if it matters.
+    /// The epoch the shard must have; `None` is 0, which it has until somebody takes it over.
     pub fence: Option<u64>,
     /// Raises the shard's epoch to this; at or below the present one is [`Appended::Fenced`].
     pub epoch: Option<u64>,
@@ -37,10 +38,13 @@ pub struct Append {
     pub cursor: Option<Vec<u8>>,
     /// What feeds the shard; kept from the first commit that says so.
     pub feed: Option<Feed>,
-    /// How many commands lie below `upper`.
-    pub rows: Option<u64>,
-    /// The order-free sum of their hashes.
-    pub digest: Option<u128>,
+    /// What the caller's feed has below `lower`: the shard must have been made from the same. `None`
+    /// checks nothing.
+    pub base: Option<Sum>,
+    /// What the caller's feed has below `upper`. Without it the shard can never be checked again.
+    pub sum: Option<Sum>,
+    /// Where the caller's feed began, if it continues another.
+    pub mark: Option<Mark>,
 }
 
 /// How an append ended. Losing is normal: somebody else was first.

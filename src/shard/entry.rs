@@ -10,6 +10,7 @@ use super::frame::{self, damaged};
 use super::lease::Grant;
 use super::part::PartRef;
 use super::state::{Feed, History, digest};
+use super::sum::Mark;
 use super::token::{Token, hex};
 use crate::error::{Error, ErrorKind};
 
@@ -115,6 +116,9 @@ pub struct Commit {
     /// Sets the sum of their hashes.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "digest")]
     pub digest: Option<u128>,
+    /// Remembers where a feed began that continues another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mark: Option<Mark>,
     /// Raises the epoch to this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epoch: Option<u64>,

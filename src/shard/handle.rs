@@ -144,6 +144,11 @@ impl Handle {
         &self.inner.config
     }
 
+    /// Returns the address of the root.
+    pub fn url(&self) -> &str {
+        self.inner.root.url()
+    }
+
     /// Returns the last settled state known here. No I/O.
     pub fn state(&self) -> Arc<State> {
         Arc::clone(&lock(&self.inner.state))
@@ -318,20 +323,28 @@ impl Handle {
     async fn newest_rollup(&self, floor: u64) -> Result<Option<State>, Error> {
         let inner = &*self.inner;
         let folder = format!("{}/rollup", inner.name);
-        // Twice: a collector may delete what we have just listed, once it has made a newer one.
-        for _ in 0..2 {
+        let mut gone = false;
+        for attempt in 0..RELOADS_MAX {
             let listed = inner.blob.list(&folder, usize::MAX).await?;
             let newest = listed.iter().filter_map(|found| rollup::parse_key(&found.key)).max();
             let Some((seqno, token)) = newest.filter(|(seqno, _)| *seqno >= floor) else {
-                continue;
+                // Once more: a listing may miss both the old one and the newer.
+                if gone || attempt == 0 {
+                    continue;
+                }
+                return Ok(None);
             };
             let key = rollup::key(&inner.name, seqno, token);
             if let Some(bytes) = inner.blob.get(&key).await? {
                 let state = rollup::decode(seqno, token, &bytes);
                 return state.map(Some).map_err(|e| e.at(inner.blob.place(&key)));
             }
+            // No damage: a collector deletes what we have just listed once it has made a newer one.
+            gone = true;
         }
-        Ok(None)
+        Err(Error::new(ErrorKind::Unavailable, "rollups are replaced faster than they can be read")
+            .at(inner.blob.place(&folder))
+            .hint("retry, or collect less often"))
     }
 }
 

@@ -92,6 +92,8 @@ pub mod rollup;
 
 mod frame;
 
+mod sum;
+
 mod token;
 
 mod config;
@@ -134,6 +136,8 @@ pub use part::{PartRef, Update};
 pub use rows::Prepared;
 pub(crate) use rows::Reading;
 pub use state::{Batch, Feed, History, Part, Retired, State, Writer};
+pub use sum::{Mark, Sum};
 pub use token::Token;
+pub(crate) use typed::Resumes;
 pub use typed::Shard;
 pub use verify::{Verified, verify};

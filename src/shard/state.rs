@@ -10,11 +10,16 @@ use super::append::{Append, Appended};
 use super::entry::{Change, Commit, Entry, EntryPart};
 use super::lease::{Lease, least_hold};
 use super::part::PartRef;
+use super::sum::{Mark, Sum};
 use super::token::{Token, hex};
+use crate::definite;
 use crate::error::{Error, ErrorKind};
 
 /// How many writers the state remembers: the last ones to commit.
 pub const WRITERS_MAX: usize = 64;
+
+/// How many marks the state remembers: the last ones made.
+pub const MARKS_MAX: usize = 64;
 
 /// How far `since` lags `upper`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -156,11 +161,14 @@ pub struct State {
     pub history: History,
     /// What feeds it.
     pub feed: Option<Feed>,
-    /// How many commands lie below upper, dropped ones too.
+    /// How many commands lie below upper, dropped ones too; `None` once an append did not say.
     pub rows: Option<u64>,
     /// The order-free sum of their hashes.
     #[serde(with = "digest")]
     pub digest: Option<u128>,
+    /// Where feeds began that continue others.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub marks: Vec<Mark>,
     /// The last source cursor committed with rows.
     #[serde(with = "hex")]
     pub cursor: Option<Vec<u8>>,
@@ -193,7 +201,8 @@ impl State {
     /// for a feed of another mode than the shard's.
     pub fn judge(&self, append: &Append) -> Result<Option<Appended>, Error> {
         append.validate()?;
-        if append.fence.is_some_and(|epoch| epoch != self.epoch) {
+        // An epoch shuts out those who know none, too.
+        if append.epoch.is_none() && append.fence.unwrap_or(0) != self.epoch {
             return Ok(Some(Appended::Fenced(self.epoch)));
         }
         if append.lower != self.upper {
@@ -207,20 +216,44 @@ impl State {
             return Err(Error::new(ErrorKind::Invalid, format!("the shard is sealed at {end}"))
                 .hint("use another shard for more rows"));
         }
-        if let (Some(ours), Some(theirs)) = (&append.feed, &self.feed)
-            && ours.mode != theirs.mode
-        {
-            let what = format!(
-                "the shard is fed by {} ({}), not by {} ({})",
-                theirs.mode, theirs.identity, ours.mode, ours.identity
-            );
-            return Err(Error::new(ErrorKind::Invalid, what).hint("feed it as before"));
+        if let Some(feed) = &append.feed {
+            self.check_feed(feed)?;
+        }
+        if let Some(ours) = append.base {
+            let theirs = self.sum().ok_or_else(|| definite::unknown(self.upper))?;
+            if ours != theirs {
+                return Err(definite::differs(self.upper, ours, theirs));
+            }
         }
         if append.epoch.is_some_and(|epoch| epoch <= self.epoch) {
             return Ok(Some(Appended::Fenced(self.epoch)));
         }
         self.may_name(&append.parts)?;
         Ok(None)
+    }
+
+    /// Returns the sum of all commands below upper, or `None` if an append did not say its.
+    pub fn sum(&self) -> Option<Sum> {
+        match (self.rows, self.digest) {
+            (Some(rows), Some(digest)) => Some(Sum { rows, digest }),
+            _ => (self.upper == 0).then(Sum::default),
+        }
+    }
+
+    /// Checks a feed against the one that the shard was made from.
+    ///
+    /// # Errors
+    ///
+    /// `FeedDiffers` if its times are made in another way.
+    pub fn check_feed(&self, ours: &Feed) -> Result<(), Error> {
+        let Some(theirs) = self.feed.as_ref().filter(|theirs| theirs.mode != ours.mode) else {
+            return Ok(());
+        };
+        let what = format!(
+            "FeedDiffers: the shard has {} times (from {}), and this feed {} ones (from {})",
+            theirs.mode, theirs.identity, ours.mode, ours.identity
+        );
+        Err(Error::new(ErrorKind::FeedDiffers, what).hint("feed it as before, or another shard"))
     }
 
     /// Returns the commit that an append makes of this state; `history` is for the first commit.
@@ -243,8 +276,9 @@ impl State {
             since: self.since.max(since.min(held)),
             parts,
             feed: append.feed.clone(),
-            rows: append.rows,
-            digest: append.digest,
+            rows: append.sum.map(|sum| sum.rows),
+            digest: append.sum.map(|sum| sum.digest),
+            mark: append.mark,
             epoch: append.epoch,
             cursor: append.cursor.clone(),
             history,
@@ -309,8 +343,14 @@ impl State {
         self.sealed_at = self.sealed_at.or(commit.sealed_at);
         self.epoch = commit.epoch.unwrap_or(self.epoch);
         self.history = commit.history.unwrap_or(self.history);
-        self.rows = commit.rows.or(self.rows);
-        self.digest = commit.digest.or(self.digest);
+        if commit.upper > commit.lower {
+            (self.rows, self.digest) = (commit.rows, commit.digest);
+        }
+        if let Some(mark) = commit.mark.filter(|mark| !self.marks.contains(mark)) {
+            self.marks.push(mark);
+            let over = self.marks.len().saturating_sub(MARKS_MAX);
+            self.marks.drain(..over);
+        }
         if self.feed.is_none() {
             self.feed.clone_from(&commit.feed);
         }
@@ -377,6 +417,24 @@ pub(super) mod digest {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
     use super::Token;
+
+    /// One that is always there.
+    pub(crate) mod plain {
+        use super::{Deserialize, Deserializer, Serialize, Serializer, Token};
+
+        pub(crate) fn serialize<S: Serializer>(
+            digest: &u128,
+            serializer: S,
+        ) -> Result<S::Ok, S::Error> {
+            Token(*digest).serialize(serializer)
+        }
+
+        pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+            deserializer: D,
+        ) -> Result<u128, D::Error> {
+            Ok(Token::deserialize(deserializer)?.0)
+        }
+    }
 
     pub(crate) fn serialize<S: Serializer>(
         digest: &Option<u128>,

@@ -4,12 +4,14 @@
 use std::fmt;
 use std::marker::PhantomData;
 
-use super::{Append, Appended, Handle, HandleConfig, State};
+use super::handle::lock;
+use super::{Append, Appended, Handle, HandleConfig, Mark, State};
 use crate::codec::{Codec, Postcard, schema};
 use crate::error::{Error, ErrorKind};
+use crate::health::Pipelines;
 use crate::io::Io;
 use crate::store::{Access, Root};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 /// An open shard of keys `K` and values `V`, encoded by `C`; clones share everything.
 ///
@@ -24,6 +26,10 @@ use std::sync::Arc;
 pub struct Shard<K, V, C = Postcard> {
     handle: Handle,
     io: Io,
+    resumes: Resumes,
+    pipelines: Pipelines,
+    /// The epoch that this writer works in.
+    epoch: u64,
     types: PhantomData<fn(C) -> (K, V)>,
 }
 
@@ -54,12 +60,28 @@ impl<K, V, C: Codec<K> + Codec<V>> Shard<K, V, C> {
         let schema = schema::<K, V, C>();
         let handle =
             Handle::open(root, "data", Some(schema), Access::Write, io.clone(), config).await?;
-        Ok(Shard { handle, io, types: PhantomData })
+        Ok(Shard {
+            handle,
+            io,
+            resumes: Resumes::default(),
+            pipelines: Pipelines::default(),
+            epoch: 0,
+            types: PhantomData,
+        })
     }
 
     /// Returns the upper, as last read: where a program that brings its own times continues them.
+    ///
+    /// Whoever asks is taken to continue there: a feed that begins at or past it starts from what
+    /// the shard holds, even if another writer has gone on in the meantime.
     pub fn upper(&self) -> u64 {
-        self.state().upper
+        let state = self.state();
+        self.resumes.note(&state);
+        state.upper
+    }
+
+    pub(crate) fn resumes(&self) -> &Resumes {
+        &self.resumes
     }
 
     /// Returns the state, as last read.
@@ -77,6 +99,55 @@ impl<K, V, C: Codec<K> + Codec<V>> Shard<K, V, C> {
         &self.io
     }
 
+    /// Returns where the workers of a pipeline on this shard find each other.
+    pub(crate) fn pipelines(&self) -> &Pipelines {
+        &self.pipelines
+    }
+
+    /// Takes the shard over: returns a shard whose pipelines may write, and shuts out every other
+    /// writer, for good. They get [`Fenced`](ErrorKind::Fenced) and drop nothing. From here on the
+    /// shard is exclusive: only the last one to take it over may write.
+    ///
+    /// For feeds whose times are not the same in every run. The epoch is raised first; the upper of
+    /// what is returned was read after that, so no one else moves it.
+    ///
+    /// # Errors
+    ///
+    /// What an append reports.
+    ///
+    /// ```
+    /// use differential_upsert::{Shard, ErrorKind};
+    /// let shard = Shard::<String, u64>::open("mem:")?;
+    /// let ours = shard.io().block_on(shard.take_over())?;
+    /// assert_eq!((shard.epoch(), ours.epoch()), (0, 1));
+    /// // The one before it is shut out.
+    /// let sealed = shard.io().block_on(shard.seal(0));
+    /// assert_eq!(sealed.unwrap_err().kind(), ErrorKind::Fenced);
+    /// ours.io().block_on(ours.seal(0))?;
+    /// # Ok::<(), differential_upsert::Error>(())
+    /// ```
+    pub async fn take_over(&self) -> Result<Self, Error> {
+        loop {
+            let state = self.handle.refresh().await?;
+            let (upper, epoch) = (state.upper, state.epoch.saturating_add(1));
+            let append = Append { lower: upper, upper, epoch: Some(epoch), ..Append::default() };
+            // Lost: somebody else was faster, and we are later.
+            if let Appended::Won { .. } = self.handle.compare_and_append(append).await? {
+                return Ok(Shard {
+                    epoch,
+                    resumes: Resumes::default(),
+                    pipelines: Pipelines::default(),
+                    ..self.clone()
+                });
+            }
+        }
+    }
+
+    /// Returns the epoch in which it may write: 0, or what [`take_over`](Shard::take_over) made.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
     /// Seals the shard at `end`, if its upper is exactly that: nothing can be appended any more.
     /// Sealing again at the same time changes nothing.
     ///
@@ -87,7 +158,13 @@ impl<K, V, C: Codec<K> + Codec<V>> Shard<K, V, C> {
         if self.handle.refresh().await?.sealed_at == Some(end) {
             return Ok(());
         }
-        let append = Append { lower: end, upper: end, seal: true, ..Append::default() };
+        let append = Append {
+            lower: end,
+            upper: end,
+            seal: true,
+            fence: Some(self.epoch),
+            ..Append::default()
+        };
         match self.handle.compare_and_append(append).await? {
             Appended::Won { .. } => Ok(()),
             Appended::UpperMismatch(upper) => Err(Error::new(
@@ -103,9 +180,39 @@ impl<K, V, C: Codec<K> + Codec<V>> Shard<K, V, C> {
     }
 }
 
+/// The uppers that the program was told to continue at, and the sums there.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Resumes(Arc<Mutex<Vec<Mark>>>);
+
+impl Resumes {
+    /// The last so many are kept.
+    const MAX: usize = 64;
+
+    pub(crate) fn get(&self) -> Vec<Mark> {
+        lock(&self.0).clone()
+    }
+
+    fn note(&self, state: &State) {
+        let Some(mark) = state.sum().map(|sum| Mark::new(state.upper, sum)) else { return };
+        let mut marks = lock(&self.0);
+        if marks.last() != Some(&mark) {
+            marks.push(mark);
+            let over = marks.len().saturating_sub(Resumes::MAX);
+            marks.drain(..over);
+        }
+    }
+}
+
 impl<K, V, C> Clone for Shard<K, V, C> {
     fn clone(&self) -> Self {
-        Shard { handle: self.handle.clone(), io: self.io.clone(), types: PhantomData }
+        Shard {
+            handle: self.handle.clone(),
+            io: self.io.clone(),
+            resumes: self.resumes.clone(),
+            pipelines: self.pipelines.clone(),
+            epoch: self.epoch,
+            types: PhantomData,
+        }
     }
 }
 

@@ -11,8 +11,10 @@ use tokio::sync::mpsc;
 
 use super::race::{Lost, after_loss};
 use super::{Around, Emitted, Pile, Response, SharedTotals, Turn};
+use crate::definite::Terms;
 use crate::error::{Error, ErrorKind};
-use crate::shard::{Append, Appended, Prepared};
+use crate::health::fenced;
+use crate::shard::{Append, Appended, Feed, Handle, History, Prepared};
 
 /// Commits, on worker 0, what the workers have written. Returns the settled uppers, each addressed
 /// to every worker: a hint to read the log now.
@@ -40,7 +42,10 @@ pub(super) fn append<'scope>(
                 for response in responses.drain(..) {
                     match response {
                         Response::Stopping => turn.stop(),
-                        Response::Failed => turn.fail(),
+                        Response::Failed => {
+                            around.status.vitals().set_interval(None);
+                            turn.fail();
+                        }
                         Response::Counted(dropped) => totals.dropped(dropped),
                         Response::Written { lower, upper, piles: more, dropped } => {
                             totals.dropped(dropped);
@@ -54,22 +59,36 @@ pub(super) fn append<'scope>(
                             let (piles, around) = (std::mem::take(&mut piles), around.clone());
                             let (totals, sender, wake) =
                                 (totals.clone(), sender.clone(), wake.clone());
-                            let task = Commit { lower, upper, piles, totals };
-                            let (handle, history) = (around.handle.clone(), around.history);
+                            let state = around.handle.state();
+                            let terms = around.checked.terms(&state, lower, upper);
+                            drop(state);
+                            let (feed, history) = (around.feed.clone(), around.history);
+                            let epoch = around.status.epoch();
+                            let task =
+                                Commit { lower, upper, piles, terms, epoch, feed, history, totals };
+                            let handle = around.handle.clone();
                             // The task runs to its end even when the dataflow is gone: an append
                             // under way must be settled, not dropped.
-                            around.io.spawn(async move {
-                                let settled = task.run(&handle, history).await;
-                                let _ = sender.send(settled);
-                                let _ = wake.activate();
-                            });
+                            around.status.vitals().set_appending();
+                            around.io.spawn_answered(
+                                "the commit",
+                                async move { task.run(&handle).await },
+                                move |settled| {
+                                    let _ = sender.send(settled);
+                                    let _ = wake.activate();
+                                },
+                            );
                         }
                     }
                 }
             });
             while let Ok(settled) = receiver.try_recv() {
+                around.status.vitals().set_interval(None);
                 match settled {
-                    Ok(()) => turn.give_back(),
+                    Ok(won) => {
+                        won.into_iter().for_each(|upper| around.checked.won(upper));
+                        turn.give_back();
+                    }
                     Err(error) => {
                         turn.fail();
                         around.status.fail(error);
@@ -93,37 +112,45 @@ struct Commit {
     lower: u64,
     upper: u64,
     piles: Vec<Pile>,
+    terms: Terms,
+    epoch: u64,
+    feed: Feed,
+    history: Option<History>,
     totals: SharedTotals,
 }
 
 impl Commit {
-    /// Appends until the shard is at or past the upper, whoever wrote it.
-    async fn run(
-        mut self,
-        handle: &crate::shard::Handle,
-        history: Option<crate::shard::History>,
-    ) -> Result<(), Error> {
+    /// Appends until the shard is at or past the upper, whoever wrote it. Returns the upper if this
+    /// did.
+    async fn run(mut self, handle: &Handle) -> Result<Option<u64>, Error> {
         loop {
+            let state = handle.state();
             let append = Append {
                 lower: self.lower,
                 upper: self.upper,
                 parts: self.piles.iter().flat_map(|pile| pile.parts.clone()).collect(),
-                history: history.filter(|history| handle.state().history != *history),
+                history: self.history.filter(|history| state.history != *history),
+                feed: state.feed.is_none().then(|| self.feed.clone()),
+                fence: Some(self.epoch),
+                base: self.terms.below(self.lower),
+                sum: self.terms.below(self.upper),
+                mark: self.terms.mark,
                 ..Append::default()
             };
+            drop(state);
             match handle.compare_and_append(append).await? {
                 Appended::Won { .. } => {
                     let mut emitted = Emitted::default();
                     self.piles.iter().for_each(|pile| emitted += pile.emitted);
                     self.totals.won(emitted);
-                    return Ok(());
+                    return Ok(Some(self.upper));
                 }
                 Appended::UpperMismatch(shard_upper) => {
                     self.totals.lost_race();
                     match after_loss(self.lower, self.upper, shard_upper) {
                         Lost::All => {
                             self.drop_below(handle, self.upper).await;
-                            return Ok(());
+                            return Ok(None);
                         }
                         Lost::Below(raised) => {
                             self.drop_below(handle, raised).await;
@@ -142,8 +169,7 @@ impl Commit {
                     }
                 }
                 Appended::Fenced(epoch) => {
-                    let what = format!("a newer writer has raised the shard's epoch to {epoch}");
-                    return Err(Error::new(ErrorKind::Fenced, what).hint("stop this writer"));
+                    return Err(fenced(epoch));
                 }
             }
         }
@@ -151,7 +177,7 @@ impl Commit {
 
     /// Drops the times below `bound`, which another writer has committed. The loss is settled, so
     /// our parts of them were never committed and may go.
-    async fn drop_below(&mut self, handle: &crate::shard::Handle, bound: u64) {
+    async fn drop_below(&mut self, handle: &Handle, bound: u64) {
         let (below, kept) =
             std::mem::take(&mut self.piles).into_iter().partition(|pile| pile.time < bound);
         self.piles = kept;

@@ -1,6 +1,8 @@
 //! Owns when to append: it names the next interval as soon as one may be written. It neither writes
 //! nor appends.
 
+use std::rc::Rc;
+
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::Pipeline;
@@ -10,32 +12,42 @@ use timely::progress::frontier::MutableAntichain;
 
 use super::{Around, Named, Turn, What};
 use crate::error::Error;
+use crate::health::Role;
 use crate::token::Phase;
 
 /// Names, on worker 0, every interval to be appended, once for each worker.
 pub(super) fn mint<'scope>(
     frontier: StreamVec<'scope, u64, Error>,
+    checked: StreamVec<'scope, u64, ()>,
     turn: &Turn,
     around: &Around,
 ) -> StreamVec<'scope, u64, Named> {
     let (scope, turn, around) = (frontier.scope(), turn.clone(), around.clone());
     let mut builder = OperatorBuilder::new("UpsertMint".into(), scope);
-    let activator = scope.activator_for(builder.operator_info().address);
+    let address = builder.operator_info().address;
+    let activator = scope.activator_for(Rc::clone(&address));
     around.status.wake(activator.clone());
     *turn.0.mint.borrow_mut() = Some(activator);
     let mut input = builder.new_input_connection(frontier, Pipeline, []);
+    let _checked = builder.new_input_connection(checked, Pipeline, []);
     let (output, stream) = builder.new_output_connection([]);
     let mut output = OutputBuilder::<_, CapacityContainerBuilder<Vec<Named>>>::from(output);
     let (leads, peers) = (scope.index() == 0, scope.peers() as u64);
+    let mut standby = around.standby.clone();
+    if let Some(promotion) = &standby {
+        around.status.set_role(Role::Standby);
+        promotion.wake(scope.worker().sync_activator_for(address.to_vec()));
+    }
 
     builder.build(move |mut capabilities| {
         let mut capability = capabilities.pop().filter(|_| leads);
         move |frontiers: &[MutableAntichain<u64>]| {
             input.for_each(|_, _| {});
-            let frontier = frontiers[0].frontier().first().copied();
-            if let Some(frontier) = frontier {
+            let first = |input: &MutableAntichain<u64>| input.frontier().first().copied();
+            if let Some(frontier) = first(&frontiers[0]) {
                 around.status.set_output(frontier);
             }
+            let frontier = frontiers.iter().filter_map(first).min();
             let Some(held) = &mut capability else { return };
             if turn.0.in_flight.get() {
                 return;
@@ -52,9 +64,21 @@ pub(super) fn mint<'scope>(
                 capability = None;
                 return;
             }
+            if let Some(promotion) = &standby {
+                if !promotion.is_promoted() || !around.status.is_hydrated() {
+                    return;
+                }
+                // Every worker must know before the first interval: one whose updates wait for room
+                // gets it only by writing, and no frontier passes them until then.
+                let write = |worker| Named { worker, what: What::Write };
+                output.activate().session(held).give_iterator((0..peers).map(write));
+                around.status.set_role(Role::Writer);
+                standby = None;
+            }
             let lower = around.status.upper();
             if lower < upper && !turn.0.failed.get() {
                 turn.take();
+                around.status.set_interval(lower, upper);
                 held.downgrade(&lower.max(*held.time()));
                 let interval = |worker| Named { worker, what: What::Interval { lower, upper } };
                 output.activate().session(held).give_iterator((0..peers).map(interval));

@@ -63,11 +63,13 @@ use tokio::sync::Notify;
 pub use counts::Totals;
 use counts::{Dropped, Emitted, SharedTotals};
 
+use crate::definite::Checked;
 use crate::error::Error;
 use crate::health::Status;
 use crate::io::Io;
 use crate::packed::Encoded;
-use crate::shard::{Handle, History, Prepared};
+use crate::role::Promotion;
+use crate::shard::{Feed, Handle, History, Prepared};
 use crate::token::Phase;
 use crate::upsert::{Inflight, UpsertStats};
 
@@ -81,19 +83,26 @@ pub(crate) struct Around {
     pub(crate) inflight: Inflight,
     pub(crate) part_bytes_max: usize,
     pub(crate) history: Option<History>,
+    pub(crate) feed: Feed,
+    /// What the feed has below a time, to go with an append.
+    pub(crate) checked: Checked,
+    /// Set while it may not write.
+    pub(crate) standby: Option<Promotion>,
     /// Tells the worker's reader that the log has news.
     pub(crate) news: Arc<Notify>,
 }
 
-/// Commits a collection to a shard. `frontier` is any stream with the updates' frontier.
+/// Commits a collection to a shard. `frontier` is any stream with the updates' frontier, `checked`
+/// one beyond which nothing may be appended.
 pub(crate) fn sink<'scope>(
     updates: VecCollection<'scope, u64, (Encoded, Encoded), isize>,
     frontier: StreamVec<'scope, u64, Error>,
+    checked: StreamVec<'scope, u64, ()>,
     around: &Around,
 ) -> Sink {
     let turn = Turn::default();
     let totals = SharedTotals::default();
-    let intervals = mint::mint(frontier, &turn, around);
+    let intervals = mint::mint(frontier, checked, &turn, around);
     let responses = write::write(intervals, updates.inner, around);
     let settled = append::append(responses, &turn, &totals, around);
     hint(settled, around);
@@ -140,6 +149,8 @@ struct Named {
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 enum What {
+    /// Updates may be written: the standby is a writer now.
+    Write,
     /// An interval to append.
     Interval { lower: u64, upper: u64 },
     /// The end: every update of every worker has been committed.

@@ -44,6 +44,7 @@ pub(super) fn write<'scope>(
     let (sender, receiver) = mpsc::unbounded_channel();
     let wake = scope.worker().sync_activator_for(address.to_vec());
     let mut writer = Writer {
+        may_write: around.standby.is_none(),
         around,
         piles: BTreeMap::new(),
         current: None,
@@ -70,6 +71,7 @@ pub(super) fn write<'scope>(
                         What::Interval { lower, upper } => {
                             writer.current = Some((time.retain(0), lower, upper));
                         }
+                        What::Write => writer.writes(),
                         What::End => writer.around.status.set_ended(),
                     }
                 }
@@ -112,6 +114,8 @@ struct Rows {
 }
 
 struct Writer {
+    /// A standby leaves nothing in the store, not even a part.
+    may_write: bool,
     around: Around,
     piles: BTreeMap<u64, Rows>,
     current: Option<(Capability<u64>, u64, u64)>,
@@ -137,9 +141,18 @@ impl Writer {
             true => pile.rows = rows,
             false => pile.rows.extend(rows),
         }
-        if pile.bytes >= part_bytes_max {
+        if self.may_write && pile.bytes >= part_bytes_max {
             self.start(time);
         }
+    }
+
+    /// Lets a standby write. What is large already goes at once, so that there is room again.
+    fn writes(&mut self) {
+        self.may_write = true;
+        let max = self.around.part_bytes_max;
+        let large = self.piles.iter().filter(|(_, pile)| pile.bytes >= max);
+        let large: Vec<u64> = large.map(|(time, _)| *time).collect();
+        large.into_iter().for_each(|time| self.start(time));
     }
 
     /// Hands a time's rows to a task, which writes them.
@@ -152,18 +165,23 @@ impl Writer {
         let (rows, bytes) = (std::mem::take(&mut pile.rows), std::mem::take(&mut pile.bytes));
         let (handle, sender) = (self.around.handle.clone(), self.sender.clone());
         let wake = self.wake.clone();
-        self.around.io.spawn(async move {
-            let prepared = handle.prepare(rows).await;
-            // An error of either means that the operator is gone, and the parts are orphans.
-            let _ = sender.send((time, bytes, prepared));
-            let _ = wake.activate();
-        });
+        self.around.status.vitals().start_part();
+        self.around.io.spawn_answered(
+            "the writing of a part",
+            async move { handle.prepare(rows).await },
+            move |prepared| {
+                // An error of either means that the operator is gone, and the parts are orphans.
+                let _ = sender.send((time, bytes, prepared));
+                let _ = wake.activate();
+            },
+        );
     }
 
     /// Takes in what tasks have written.
     fn receive(&mut self) {
         while let Ok((time, bytes, prepared)) = self.receiver.try_recv() {
             self.around.inflight.release(bytes);
+            self.around.status.vitals().end_part();
             match (prepared, self.piles.get_mut(&time)) {
                 (Ok(prepared), Some(pile)) => {
                     pile.writing -= 1;

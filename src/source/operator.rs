@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{Event, Outlet, Source, Wake};
 use crate::command::Command;
+use crate::definite::Ends;
 use crate::error::{Error, ErrorKind};
 use crate::health::Status;
 use crate::io::Io;
@@ -27,6 +28,7 @@ pub(crate) fn source<'scope, S: Source>(
     scope: Scope<'scope, u64>,
     source: impl FnOnce() -> Option<S>,
     io: &Io,
+    ends: Ends,
     status: Status,
     stats: UpsertStats,
     ahead_bytes_max: usize,
@@ -100,6 +102,7 @@ where
                         closed = closed.max(time);
                         held.downgrade(&closed);
                         status.set_input(closed);
+                        ends.at(closed);
                         if status.upper() >= closed {
                             capability = None;
                         }

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use tokio::sync::Notify;
 
 use super::location::Store;
 use super::{Blob, Consensus, Create, Listed};
@@ -87,6 +88,8 @@ pub enum Fault {
         /// What the caller hears; `Truth` counts as `Timeout` when it is not applied.
         report: Report,
     },
+    /// Nobody hears anything until [`Faults::let_go`]; then it works.
+    Hang,
     /// The caller hears a timeout, and the operation is applied after the next one.
     Late,
     /// It is not applied, and neither is anything after it: the process is dead.
@@ -110,6 +113,7 @@ type Pending = Pin<Box<dyn Future<Output = ()> + Send>>;
 pub struct Faults {
     plan: Plan,
     progress: Mutex<Progress>,
+    let_go: Notify,
 }
 
 #[derive(Default)]
@@ -122,7 +126,8 @@ struct Progress {
 impl Faults {
     /// Creates a plan: a function from each operation to what becomes of it.
     pub fn new(plan: impl Fn(&Action) -> Fault + Send + Sync + 'static) -> Arc<Faults> {
-        Arc::new(Faults { plan: Box::new(plan), progress: Mutex::default() })
+        let (progress, let_go) = (Mutex::default(), Notify::new());
+        Arc::new(Faults { plan: Box::new(plan), progress, let_go })
     }
 
     /// Creates the plan of a process that dies instead of doing its `number`th operation.
@@ -133,6 +138,11 @@ impl Faults {
     /// Returns how many operations were asked for.
     pub fn operations(&self) -> u64 {
         self.progress().operations
+    }
+
+    /// Lets every operation go on that hangs now.
+    pub fn let_go(&self) {
+        self.let_go.notify_waiters();
     }
 
     /// Lets all late writes land now.
@@ -164,6 +174,10 @@ impl Faults {
         };
         let result = match fault {
             Fault::None => work.await,
+            Fault::Hang => {
+                self.let_go.notified().await;
+                work.await
+            }
             Fault::Fail { applied: true, report: Report::Truth } => work.await,
             Fault::Fail { applied, report } => {
                 if applied {

@@ -8,6 +8,7 @@ use timely::progress::Timestamp;
 use timely::progress::frontier::Antichain;
 use timely::scheduling::Activator;
 
+use super::classify::Frontiers;
 use super::spill::SharedSpill;
 use super::stats::UpsertStats;
 use crate::token::Lifecycle;
@@ -24,7 +25,11 @@ pub(crate) struct Surroundings<T> {
     pub(crate) lifecycle: Lifecycle,
     /// Where the operator counts.
     pub(crate) stats: UpsertStats,
+    /// Who is told, after each wake-up, the least time that waits and where the frontiers are.
+    pub(crate) watch: Option<Look<T>>,
 }
+
+pub(crate) type Look<T> = Box<dyn Fn(Option<&T>, &Frontiers<'_, T>)>;
 
 impl<T: Timestamp> Surroundings<T> {
     pub(crate) fn alone() -> Self {
@@ -34,6 +39,7 @@ impl<T: Timestamp> Surroundings<T> {
             inflight: Inflight::default(),
             lifecycle: Lifecycle::default(),
             stats: UpsertStats::default(),
+            watch: None,
         }
     }
 }

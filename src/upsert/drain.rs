@@ -36,6 +36,8 @@ struct Reset<O> {
 /// What a drain did with the commands that it did not emit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Drained {
+    /// Changed a key, and emitted.
+    pub emitted: u64,
     /// Lost to a greater order in the same time.
     pub superseded: u64,
     /// Rewrites of the live value, and deletes of absent keys.
@@ -153,7 +155,9 @@ where
                 }
                 _ => Found::Unchanged,
             };
-            drained.unchanged += u64::from(matches!(found, Found::Unchanged));
+            let unchanged = matches!(found, Found::Unchanged);
+            drained.unchanged += u64::from(unchanged);
+            drained.emitted += u64::from(!unchanged);
             found
         };
         self.window.iter().zip(slots).map(look_at).collect()
@@ -262,7 +266,7 @@ mod tests {
         let (rows, drained) = run(drain(None, &commands), &state, 100);
         let row = |key, value: &str, diff| ((key, value.to_string()), 5, diff);
         assert_eq!(rows, [row(1, "a", -1), row(1, "x", 1), row(3, "c", -1), row(5, "y", 1)]);
-        assert_eq!(drained, Drained { superseded: 0, unchanged: 2, work: 5 });
+        assert_eq!(drained, Drained { emitted: 3, superseded: 0, unchanged: 2, work: 5 });
     }
 
     #[test]

@@ -77,7 +77,7 @@ use timely::dataflow::operators::generic::Operator;
 use timely::order::TotalOrder;
 use timely::progress::Timestamp;
 
-pub(crate) use around::{Inflight, Known, Surroundings};
+pub(crate) use around::{Inflight, Known, Look, Surroundings};
 pub use classify::{Frontiers, Placement};
 pub(crate) use operator::{row_bytes, upsert};
 pub use rows::{ByteRows, Kept, Rows, StackRows};

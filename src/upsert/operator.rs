@@ -144,6 +144,9 @@ where
 
             // Step 4: keep a capability for the least time not drained, or the input frontier.
             operator.settle(&at, phase);
+            if let Some(watch) = &around.watch {
+                watch(operator.least(), &at);
+            }
             if let (Some(error), false, Some((_, capability))) =
                 (&operator.failed, operator.reported, &operator.capability)
             {
@@ -234,6 +237,7 @@ where
                 None => self.stash.reset(time, order),
                 Some(key) => {
                     let superseded = self.stash.push(time, Pending { hash, key, value, order });
+                    self.stats.add_stashed(1);
                     self.stats.add_superseded(superseded);
                 }
             }
@@ -352,6 +356,7 @@ where
         let Some(drain) = &mut self.drain else { return false };
         let mut drained = Drained::default();
         let done = drain.step(&self.state, rows_max, out, &mut drained);
+        self.stats.add_emitted(drained.emitted);
         self.stats.add_superseded(drained.superseded);
         self.stats.add_unchanged(drained.unchanged);
         self.stats.add_work(drained.work);
@@ -372,25 +377,31 @@ where
         }
     }
 
+    /// Returns the least time that waits.
+    fn least(&self) -> Option<&T> {
+        let draining = self.drain.as_ref().map(|drain| &drain.time);
+        draining.into_iter().chain(self.stash.first_time()).min()
+    }
+
     fn settle(&mut self, at: &Frontiers<'_, T>, phase: Phase) {
-        self.stats.set_gauges(self.stash.bytes(), self.state.len(), self.state.bytes());
+        self.stats.set_stash(self.stash.rows(), self.stash.bytes());
+        self.stats.set_state(self.state.len(), self.state.bytes());
         if phase == Phase::Released {
             self.capability = None;
         }
         if self.failed.is_some() || phase != Phase::Running {
             return;
         }
-        let draining = self.drain.as_ref().map(|drain| &drain.time);
-        let waits = [draining, self.stash.first_time(), at.input.first()];
-        match (waits.into_iter().flatten().min(), &mut self.capability) {
+        let waits = self.least().into_iter().chain(at.input.first()).min().cloned();
+        match (waits, &mut self.capability) {
             (Some(time), Some((updates, errors))) => {
-                updates.downgrade(time);
-                errors.downgrade(time);
+                updates.downgrade(&time);
+                errors.downgrade(&time);
             }
             (None, capability) => *capability = None,
             (Some(_), None) => {}
         }
-        if at.complete.is_empty() && draining.or(self.stash.first_time()).is_some() {
+        if at.complete.is_empty() && self.least().is_some() {
             let what = "the feedback has ended while commands wait for it";
             self.fail(Error::new(ErrorKind::Invalid, what).hint("end the commands first"));
         }

@@ -42,6 +42,8 @@ impl<K: Ord, V: Ord, O: Ord> Pending<K, V, O> {
 pub struct Stash<K, V, O, T> {
     times: BTreeMap<T, Pile<K, V, O>>,
     weigh: fn(&K, Option<&V>) -> usize,
+    /// Commands, in memory and spilled.
+    rows: u64,
     bytes: usize,
     bytes_max: usize,
     spill: Option<SharedSpill>,
@@ -97,7 +99,7 @@ where
         bytes_max: usize,
         spill: Option<SharedSpill>,
     ) -> Self {
-        Stash { times: BTreeMap::new(), weigh, bytes: 0, bytes_max, spill }
+        Stash { times: BTreeMap::new(), weigh, rows: 0, bytes: 0, bytes_max, spill }
     }
 
     /// Adds a command at a time. Returns how many earlier ones are known, by now, to be superseded.
@@ -107,12 +109,14 @@ where
         pile.commands.push(command);
         pile.bytes += bytes;
         self.bytes += bytes;
+        self.rows += 1;
         if pile.commands.len() < pile.fold_at {
             return 0;
         }
         let (before, superseded) = (pile.bytes, pile.fold(self.weigh));
         pile.fold_at = FOLD_MIN.max(pile.commands.len() * 2);
         self.bytes -= before - pile.bytes;
+        self.rows -= superseded;
         superseded
     }
 
@@ -136,12 +140,13 @@ where
             self.bytes -= pile.bytes;
             shed += pile.commands.len() as u64 + self.release(pile.runs);
         }
+        self.rows -= shed;
         shed
     }
 
     /// Drops all that is pending, in memory and spilled.
     pub fn clear(&mut self) {
-        self.bytes = 0;
+        (self.rows, self.bytes) = (0, 0);
         for pile in std::mem::take(&mut self.times).into_values() {
             self.release(pile.runs);
         }
@@ -163,6 +168,7 @@ where
     pub fn seal(&mut self) -> Option<(T, Sealed<K, V, O>, u64)> {
         let (time, mut pile) = self.times.pop_first()?;
         self.bytes -= pile.bytes;
+        self.rows -= pile.rows();
         let superseded = pile.fold(self.weigh);
         let Pile { commands, runs, reset, .. } = pile;
         Some((time, Sealed { commands, runs, reset }, superseded))
@@ -171,6 +177,11 @@ where
     /// Returns the least time with a command.
     pub fn first_time(&self) -> Option<&T> {
         self.times.first_key_value().map(|(time, _)| time)
+    }
+
+    /// Returns the commands, in memory and spilled.
+    pub fn rows(&self) -> u64 {
+        self.rows
     }
 
     /// Returns the bytes in memory.
@@ -203,7 +214,9 @@ where
             }
             looked_at += 1;
             let before = pile.bytes;
-            superseded += pile.fold(weigh);
+            let folded = pile.fold(weigh);
+            superseded += folded;
+            self.rows -= folded;
             self.bytes -= before - pile.bytes;
             if !pile.commands.is_empty() {
                 pile.runs.push(Run::write(&mut *spill.borrow_mut(), &pile.commands)?);
@@ -225,6 +238,10 @@ fn weight<K, V, O>(weigh: fn(&K, Option<&V>) -> usize, command: &Pending<K, V, O
 }
 
 impl<K: Ord, V: Ord, O: Ord> Pile<K, V, O> {
+    fn rows(&self) -> u64 {
+        self.commands.len() as u64 + self.runs.iter().map(|run| run.commands).sum::<u64>()
+    }
+
     /// Keeps the latest command per key, sorted by hash and key; returns how many went.
     fn fold(&mut self, weigh: fn(&K, Option<&V>) -> usize) -> u64 {
         let before = self.commands.len();

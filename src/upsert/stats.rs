@@ -1,21 +1,28 @@
 //! Owns the counters and gauges of one upsert operator. It does not own how they are shown.
 
-use std::cell::Cell;
-use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
-/// What one worker's operator has done and holds; cheap to clone, read on the worker's thread.
+/// What one worker's operator has done and holds; cheap to clone, read from any thread.
+///
+/// Each value is exact, and they are read one by one: a sum over several may be off by what happens
+/// in between.
 #[derive(Clone, Debug, Default)]
-pub struct UpsertStats(Rc<Cells>);
+pub struct UpsertStats(Arc<Cells>);
 
+/// Written by the operator's thread alone: a plain load and store, with no locked instruction.
 #[derive(Debug, Default)]
 struct Cells {
-    below: Cell<u64>,
-    superseded: Cell<u64>,
-    unchanged: Cell<u64>,
-    work: Cell<u64>,
-    stash_bytes: Cell<usize>,
-    state_keys: Cell<usize>,
-    state_bytes: Cell<usize>,
+    below: AtomicU64,
+    stashed: AtomicU64,
+    emitted: AtomicU64,
+    superseded: AtomicU64,
+    unchanged: AtomicU64,
+    work: AtomicU64,
+    stash_rows: AtomicU64,
+    stash_bytes: AtomicUsize,
+    state_keys: AtomicUsize,
+    state_bytes: AtomicUsize,
 }
 
 macro_rules! counters {
@@ -24,11 +31,11 @@ macro_rules! counters {
             $(
                 $(#[$doc])*
                 pub fn $name(&self) -> u64 {
-                    self.0.$name.get()
+                    self.0.$name.load(Relaxed)
                 }
 
-                pub(super) fn $add(&self, more: u64) {
-                    self.0.$name.set(self.0.$name.get() + more);
+                pub(crate) fn $add(&self, more: u64) {
+                    self.0.$name.store(self.0.$name.load(Relaxed) + more, Relaxed);
                 }
             )*
         }
@@ -38,6 +45,10 @@ macro_rules! counters {
 counters! {
     /// Returns the commands dropped because their time was already persisted.
     below, add_below;
+    /// Returns the commands that were ever stashed to wait for their time.
+    stashed, add_stashed;
+    /// Returns the commands that changed a key when their time came, and were emitted.
+    emitted, add_emitted;
     /// Returns the commands that lost to a greater order in the same time.
     superseded, add_superseded;
     /// Returns the rewrites of a live value and the deletes of absent keys.
@@ -48,24 +59,33 @@ counters! {
 }
 
 impl UpsertStats {
+    /// Returns the commands that the stash holds, in memory and spilled.
+    pub fn stash_rows(&self) -> u64 {
+        self.0.stash_rows.load(Relaxed)
+    }
+
     /// Returns the bytes that the stash holds in memory.
     pub fn stash_bytes(&self) -> usize {
-        self.0.stash_bytes.get()
+        self.0.stash_bytes.load(Relaxed)
     }
 
     /// Returns the keys with a live value.
     pub fn state_keys(&self) -> usize {
-        self.0.state_keys.get()
+        self.0.state_keys.load(Relaxed)
     }
 
     /// Returns the bytes allocated for the state.
     pub fn state_bytes(&self) -> usize {
-        self.0.state_bytes.get()
+        self.0.state_bytes.load(Relaxed)
     }
 
-    pub(super) fn set_gauges(&self, stash_bytes: usize, state_keys: usize, state_bytes: usize) {
-        self.0.stash_bytes.set(stash_bytes);
-        self.0.state_keys.set(state_keys);
-        self.0.state_bytes.set(state_bytes);
+    pub(super) fn set_stash(&self, rows: u64, bytes: usize) {
+        self.0.stash_rows.store(rows, Relaxed);
+        self.0.stash_bytes.store(bytes, Relaxed);
+    }
+
+    pub(super) fn set_state(&self, keys: usize, bytes: usize) {
+        self.0.state_keys.store(keys, Relaxed);
+        self.0.state_bytes.store(bytes, Relaxed);
     }
 }

@@ -1,8 +1,6 @@
 //! Goal: a time closes by a later row, by a closing or by the clean end, and by nothing else; lines
 //! are numbered, ordered and cut as DESIGN says. Method: small feeds with every event.
 
-use std::sync::atomic::Ordering;
-
 use crate::reader::JsonLines;
 use crate::reader::OnError::{Keep, Stop};
 use crate::recorder::{Recorder, json_lines, read};
@@ -80,16 +78,4 @@ fn given_times_may_be_demanded() {
     let kept = Recorder::default();
     assert_eq!(JsonLines { on_error: Keep, ..demanding() }.read(kept.clone()).ok(), Some(1));
     assert_eq!(kept.rows(), ["1!missing \"ts\" at line 1@0#1"]);
-}
-
-#[test]
-fn rows_that_the_shard_has_can_be_counted_instead_of_sent() {
-    let file = tempfile::NamedTempFile::new().expect("a temporary file");
-    std::fs::write(file.path(), row(1, 1) + &row(2, 2) + &row(3, 3)).expect("room for it");
-    let feed = JsonLines { skip_below: 3, ..json_lines(file.path()) };
-    let (seen, counts) = (Recorder::default(), std::sync::Arc::clone(&feed.counts));
-    assert_eq!(feed.read(seen.clone()).ok(), Some(4));
-    assert_eq!(seen.rows(), ["3=3@3#3"]);
-    assert_eq!(counts.read.load(Ordering::Relaxed), 3);
-    assert_eq!(counts.below.load(Ordering::Relaxed), 2);
 }

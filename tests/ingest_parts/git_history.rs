@@ -37,7 +37,6 @@ fn read(path: &Path) -> (Recorder, Result<u64, String>) {
     let history = GitHistory {
         path: path.to_str().expect("UTF-8").to_string(),
         throttle: None,
-        skip_below: 0,
         counts: Arc::new(Counts::default()),
         stop: Stop::default(),
     };

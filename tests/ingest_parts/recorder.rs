@@ -69,7 +69,6 @@ pub(crate) fn json_lines(path: &Path) -> JsonLines {
         follow: false,
         on_error: OnError::Stop,
         throttle: None,
-        skip_below: 0,
         counts: Arc::new(Counts::default()),
         stop: Stop::default(),
     }

@@ -191,10 +191,8 @@ fn a_worker_that_panics_commits_no_more() {
     let feed = feed();
     for ticks in 0..30 {
         let mut stage = Stage::open(&memory(), &feed, 2, false, no_faults());
-        for worker in 0..2 {
-            stage.give(worker, &below(&feed, 4));
-            stage.close(worker, 4);
-        }
+        stage.give(0, &below(&feed, 4));
+        (0..2).for_each(|worker| stage.close(worker, 4));
         stage.run();
         stage.give(1, &from(&feed, 4));
         stage.close(0, 9);

@@ -4,9 +4,12 @@
 //! oracle that folds the feed from scratch. One seed is one run: `SIM_SEED=n` runs it alone,
 //! `SIM_SEEDS=n` runs so many.
 
+mod cutover;
 mod determinism;
 mod end;
 mod feed;
+#[path = "../common/network.rs"]
+mod network;
 mod observer;
 mod race_table;
 mod random;

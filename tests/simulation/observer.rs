@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use differential_upsert::Encoded;
+use differential_upsert::definite::Digest;
 use differential_upsert::io::{Clock, Io, Tokens};
 use differential_upsert::shard::{
-    Access, Append, Appended, Handle, HandleConfig, History, Schema, Update,
+    Access, Append, Appended, Handle, HandleConfig, History, Schema, Sum, Update,
 };
 use differential_upsert::store::Root;
+use differential_upsert::{Command, Encoded};
 use tokio::runtime::Runtime;
 
 use crate::feed::{Contents, Feed};
@@ -48,7 +49,7 @@ pub fn runtime() -> Runtime {
     builder.enable_time().start_paused(true).event_interval(1).build().unwrap()
 }
 
-fn schema() -> Schema {
+pub fn schema() -> Schema {
     Schema { codec: "postcard-1".into(), key: "u64".into(), value: "u64".into() }
 }
 
@@ -204,7 +205,8 @@ impl Rival {
             }
             let rows = (lower..upper).flat_map(|time| changes(&self.feed, time)).collect();
             let parts = self.handle.prepare(rows).await.unwrap();
-            let append = Append { lower, upper, parts, ..Append::default() };
+            let sum = Some(sum_below(&self.feed, upper));
+            let append = Append { lower, upper, parts, sum, ..Append::default() };
             let appended = self.handle.compare_and_append(append).await.unwrap();
             assert!(matches!(appended, Appended::Won { .. }), "{appended:?}");
             upper
@@ -223,15 +225,32 @@ impl Rival {
         self.runtime.block_on(async {
             self.handle.refresh().await.unwrap();
             let parts = self.handle.prepare(rows).await.unwrap();
-            let append = Append { lower, upper, parts, ..Append::default() };
+            let sum = Some(sum_below(&self.feed, upper));
+            let append = Append { lower, upper, parts, sum, ..Append::default() };
             let appended = self.handle.compare_and_append(append).await.unwrap();
             assert!(matches!(appended, Appended::Won { .. }), "{appended:?}");
         });
     }
 }
 
+/// What the feed has below a time. A rival is no oracle of hashes: it uses the library's.
+pub fn sum_below(feed: &Feed, upper: u64) -> Sum {
+    let mut digest = Digest::default();
+    let below = feed.rows.iter().filter(|(_, time)| *time < upper);
+    below.fold(Sum::default(), |sum, (command, time)| {
+        let command: Command<Vec<u8>, Vec<u8>, u64> = match command {
+            Command::Put { key, value, order } => {
+                Command::put(vec![*key as u8], vec![0, *value as u8], *order)
+            }
+            Command::Delete { key, order } => Command::delete(vec![*key as u8], *order),
+            Command::Reset { order } => Command::reset(*order),
+        };
+        sum + digest.command(&command, *time).unwrap()
+    })
+}
+
 /// The updates of one time, by the oracle.
-fn changes(feed: &Feed, time: u64) -> Vec<Update> {
+pub fn changes(feed: &Feed, time: u64) -> Vec<Update> {
     let (before, after) = (feed.before(time), feed.at(time));
     let gone = before.iter().filter(|(key, value)| after.get(key) != Some(value));
     let come = after.iter().filter(|(key, value)| before.get(key) != Some(value));

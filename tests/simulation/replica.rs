@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use differential_upsert::shard::{Handle, HandleConfig, History};
 use differential_upsert::store::{Fault, Faults, Report as Reply, Root};
-use differential_upsert::{ErrorKind, PipelineConfig, Shard};
+use differential_upsert::{ErrorKind, PipelineConfig, Promotion, Shard};
 use tokio::runtime::Runtime;
 
 use crate::feed::{Feed, Row};
@@ -25,6 +25,10 @@ pub struct Weather {
     pub history: History,
     /// Whether somebody ends the leases of the living, too.
     pub leases_end: bool,
+    /// Each start takes the shard over, and shuts out whoever runs.
+    pub exclusive: bool,
+    /// One start in so many is a standby; 0 for none.
+    pub standby_one_in: u64,
     /// While true, nothing goes wrong.
     pub calm: Arc<AtomicBool>,
 }
@@ -72,6 +76,8 @@ pub struct Alive {
     pub stopping: bool,
     /// Its source was told to fail, so it must say so.
     pub failing: bool,
+    /// Set for a standby.
+    pub promotion: Option<Promotion>,
     /// Commands with a key that it has been given.
     pub given: u64,
     paces: Vec<Pace>,
@@ -138,7 +144,22 @@ impl Replica {
                 return;
             }
         };
+        let shard = if self.weather.exclusive {
+            match runtime.block_on(shard.take_over()) {
+                Ok(shard) => shard,
+                Err(e) => {
+                    assert!(self.weather.may_cause(e.kind()), "taking over failed: {e}");
+                    return;
+                }
+            }
+        } else {
+            shard
+        };
+        let standby = self.weather.standby_one_in;
+        let calm = self.weather.calm.load(Ordering::Relaxed);
+        let promotion = (!calm && standby > 0 && random.one_in(standby)).then(Promotion::default);
         let config = PipelineConfig {
+            standby: promotion.clone(),
             stash_bytes_max: random.pick(&[200, 256 << 20]),
             ahead_bytes_max: random.pick(&[1, 32 << 20]),
             inflight_bytes_max: random.pick(&[1, 64 << 20]),
@@ -153,17 +174,19 @@ impl Replica {
         let handle = shard.handle().clone();
         let crew = Crew::new(peers, Plan { shard, config, from_source });
         let (stopping, failing) = (false, false);
-        self.alive = Some(Alive {
+        let alive = Alive {
             runtime,
             crew,
             faults,
             handle,
             stopping,
             failing,
+            promotion,
             given: 0,
             paces,
             from_source,
-        });
+        };
+        self.alive = Some(alive);
     }
 
     /// Deals the rows out to the inputs, and perturbs their order: within a time it means nothing,
@@ -233,6 +256,13 @@ impl Replica {
         Some(faults)
     }
 
+    /// Makes a standby a writer.
+    pub fn promote(&mut self) {
+        if let Some(Alive { promotion: Some(promotion), .. }) = &self.alive {
+            promotion.promote();
+        }
+    }
+
     /// Drops the token of one worker.
     pub fn stop(&mut self) {
         let Some(alive) = &mut self.alive else { return };
@@ -280,6 +310,9 @@ impl Replica {
 
 impl Weather {
     fn may_cause(&self, kind: ErrorKind) -> bool {
+        if kind == ErrorKind::Fenced {
+            return self.exclusive;
+        }
         self.leases_end && kind == ErrorKind::LeaseLost
             || self.fault_one_in > 0
                 && matches!(kind, ErrorKind::Unavailable | ErrorKind::Indeterminate)
@@ -291,6 +324,17 @@ impl Alive {
     pub fn closed(&self, end: u64) -> u64 {
         let closed = |pace: &Pace| if pace.ended && !self.failing { end } else { pace.closed };
         self.paces.iter().map(closed).min().unwrap_or(0)
+    }
+
+    /// Whether it may append.
+    pub fn writes(&self) -> bool {
+        self.promotion.as_ref().is_none_or(Promotion::is_promoted)
+    }
+
+    /// Whether a later one has taken the shard over.
+    pub fn is_fenced(&mut self) -> bool {
+        let fenced = |report: Report| report.error.is_some_and(|e| e.kind() == ErrorKind::Fenced);
+        self.crew.reports().into_iter().any(fenced)
     }
 
     /// Whether every input was ended cleanly, before any stop.

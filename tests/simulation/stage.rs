@@ -6,7 +6,7 @@ use std::sync::Arc;
 use differential_upsert::io::Io;
 use differential_upsert::shard::{Access, HandleConfig, History};
 use differential_upsert::store::{Fault, Faults, Root};
-use differential_upsert::{Command, PipelineConfig, Shard};
+use differential_upsert::{Command, PipelineConfig, Promotion, Shard};
 use tokio::runtime::Runtime;
 
 use crate::feed::{Feed, Row};
@@ -49,6 +49,38 @@ impl Stage {
         from_source: bool,
         faults: Arc<Faults>,
     ) -> Stage {
+        let as_is = |_: &Runtime, shard, config| (shard, config);
+        Stage::open_as(root, feed, peers, from_source, faults, as_is)
+    }
+
+    /// Opens a standby, which `promotion` makes a writer.
+    pub fn standby(root: &Root, feed: &Arc<Feed>, peers: usize, promotion: &Promotion) -> Stage {
+        let standby = |_: &Runtime, shard, config| {
+            (shard, PipelineConfig { standby: Some(promotion.clone()), ..config })
+        };
+        Stage::open_as(root, feed, peers, false, no_faults(), standby)
+    }
+
+    /// Opens a writer that takes the shard over.
+    pub fn taking_over(root: &Root, feed: &Arc<Feed>, peers: usize) -> Stage {
+        let take_over = |runtime: &Runtime, shard: Shard<u64, u64>, config| {
+            (runtime.block_on(shard.take_over()).unwrap(), config)
+        };
+        Stage::open_as(root, feed, peers, false, no_faults(), take_over)
+    }
+
+    fn open_as(
+        root: &Root,
+        feed: &Arc<Feed>,
+        peers: usize,
+        from_source: bool,
+        faults: Arc<Faults>,
+        change: impl FnOnce(
+            &Runtime,
+            Shard<u64, u64>,
+            PipelineConfig,
+        ) -> (Shard<u64, u64>, PipelineConfig),
+    ) -> Stage {
         let runtime = runtime();
         // A writer of its own each time, so that no two name the same part.
         let listed = runtime.block_on(root.blob().list("", usize::MAX)).unwrap().len() as u64;
@@ -61,7 +93,9 @@ impl Stage {
         };
         let opened = Shard::<u64, u64>::open_with(root.with_faults(faults), io, config);
         let shard = runtime.block_on(opened).unwrap();
-        let config = PipelineConfig::default();
+        // Small, so that a standby runs into its bounds.
+        let config = PipelineConfig { inflight_bytes_max: 300, ..PipelineConfig::default() };
+        let (shard, config) = change(&runtime, shard, config);
         let crew = Crew::new(peers, Plan { shard, config, from_source });
         Stage {
             root: root.clone(),

@@ -41,14 +41,17 @@ impl World {
         let feed = Arc::new(Feed::random(&random));
         let fault_one_in = random.pick(&[0, 0, 60, 15, 4]);
         let history = random.pick(&[History::Keep, History::Last(1), History::Last(4)]);
-        let (leases_end, calm) = (random.one_in(4), Arc::new(AtomicBool::new(false)));
-        let weather = Weather { fault_one_in, history, leases_end, calm };
+        let leases_end = random.one_in(4);
+        let exclusive = random.one_in(8);
+        let standby_one_in = random.pick(&[0, 0, 2, 3]);
+        let calm = Arc::new(AtomicBool::new(false));
+        let weather =
+            Weather { fault_one_in, history, leases_end, exclusive, standby_one_in, calm };
         let count = random.pick(&[1, 2, 2, 3]);
         let replica = |name| Replica::new(name, &root, &feed, &random, &weather);
         World {
             replicas: (0..count).map(replica).collect(),
-            rival: random
-                .one_in(2)
+            rival: (!exclusive && random.one_in(2))
                 .then(|| Rival::in_a_shard_of(&root, Arc::clone(&feed), history, leases_end)),
             observer: Observer::new(&root, Arc::clone(&feed)),
             faults: Vec::new(),
@@ -103,7 +106,7 @@ impl World {
                 replica.start()
             };
         };
-        match random.below(200) {
+        match random.below(202) {
             0..85 => {
                 let worker = random.index(alive.crew.peers());
                 alive.crew.step(worker);
@@ -126,6 +129,7 @@ impl World {
                     rival.append_to(self.observer.upper + 1 + random.below(3));
                 }
             }
+            198..200 => replica.promote(),
             _ => self.mend(at),
         }
     }
@@ -165,7 +169,19 @@ impl World {
     /// whole feed, before that whatever each replica has closed.
     fn settle(&mut self, whole: bool) {
         self.weather.calm.store(true, Ordering::Relaxed);
-        for _ in 0..ROUNDS_MAX {
+        let writer = |replica: &Replica| replica.alive.as_ref().is_none_or(|alive| alive.writes());
+        for at in 0..self.replicas.len() {
+            // Some stay standbys to the end, if there is a writer.
+            let needed = !self.replicas.iter().any(writer);
+            if needed || self.random.one_in(2) {
+                self.replicas[at].promote();
+            }
+        }
+        for round in 0..ROUNDS_MAX {
+            if round == ROUNDS_MAX / 2 {
+                // Whoever wrote may have been shut out.
+                self.replicas.iter_mut().for_each(Replica::promote);
+            }
             if whole {
                 self.replicas.iter_mut().for_each(Replica::feed_all);
             }
@@ -191,12 +207,21 @@ impl World {
         self.trace("round");
         self.mend(at);
         let (end, upper) = (self.feed.end, self.observer.upper);
+        let others = self.replicas.iter().filter(|replica| replica.alive.is_some()).count();
         let replica = &mut self.replicas[at];
         let failed = replica.has_failed();
         let Some(alive) = &mut replica.alive else {
+            if self.weather.exclusive && others > 0 {
+                // It would shut out who is there, who would come back, and so on.
+                return true;
+            }
             replica.start();
             return false;
         };
+        if others > 1 && alive.is_fenced() {
+            self.faults.extend(replica.crash());
+            return false;
+        }
         for _ in 0..2 {
             (0..alive.crew.peers()).for_each(|worker| alive.crew.step(worker));
             alive.poll(20);

@@ -1,0 +1,317 @@
+//! Owns the comparison of this feed with the one a shard was made from: sums by time, and what they
+//! must equal. Pure; it does not know streams, nor how commands are hashed.
+
+use std::collections::BTreeMap;
+
+use crate::error::{Error, ErrorKind};
+use crate::shard::{Mark, State, Sum};
+
+/// What this feed has handed over so far, on worker 0, and how it compares.
+///
+/// Times are folded into one sum up to the greatest upper it was compared at, so what it holds is
+/// one sum per time that is not yet in the shard.
+#[derive(Debug, Default)]
+pub(super) struct Book {
+    /// The sum of what the shard holds below the first command of this feed, once known.
+    base: Option<Mark>,
+    /// The least time of a command.
+    least: Option<u64>,
+    /// Times below it are closed on every worker.
+    closed: u64,
+    /// Where the feed ends, as far as it has ended.
+    end: Option<u64>,
+    /// The commands below `folded_to`, and the base.
+    folded: Sum,
+    folded_to: u64,
+    /// The commands at or beyond `folded_to`, by time.
+    sums: BTreeMap<u64, Sum>,
+    /// An upper ahead of this feed, and what it must equal once that is closed. Held fast: the shard
+    /// may be ahead for ever.
+    pin: Option<(u64, Option<Sum>)>,
+    /// The greatest time at which it was found equal.
+    equal_to: u64,
+}
+
+impl Book {
+    pub(super) fn add(&mut self, time: u64, sum: Sum) {
+        self.least = Some(self.least.map_or(time, |least| least.min(time)));
+        match time < self.folded_to {
+            true => self.folded += sum,
+            false => *self.sums.entry(time).or_default() += sum,
+        }
+    }
+
+    pub(super) fn close(&mut self, time: u64) {
+        self.closed = self.closed.max(time);
+    }
+
+    /// One worker's part ends at `end`.
+    pub(super) fn end(&mut self, end: u64) {
+        self.end = self.end.max(Some(end));
+    }
+
+    /// Compares as far as the feed has come. `resumes` are the uppers that the program was told to
+    /// go on from.
+    ///
+    /// # Errors
+    ///
+    /// `FeedDiffers`.
+    pub(super) fn look(&mut self, state: &State, resumes: &[Mark]) -> Result<(), Error> {
+        if !self.begin(state, resumes) {
+            return Ok(());
+        }
+        loop {
+            let (upper, sum) = *self.pin.get_or_insert((state.upper, state.sum()));
+            self.fold(upper);
+            let Some(sum) = sum else { return Err(unknown(upper)) };
+            let closed = self.closed >= upper;
+            // More than all of them is no matter of waiting for the rest.
+            if self.folded.rows > sum.rows || (closed && self.folded != sum) {
+                return Err(differs(upper, self.folded, sum));
+            }
+            if !closed {
+                return Ok(());
+            }
+            self.equal_to = self.equal_to.max(upper);
+            self.pin = None;
+            if upper == state.upper {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Compares a feed that has ended on every worker. Returns whether it could: the shard must have reached the
+    /// end.
+    ///
+    /// # Errors
+    ///
+    /// `FeedDiffers` if the shard has gone on beyond the end with more than this feed.
+    pub(super) fn finish(&mut self, state: &State, resumes: &[Mark]) -> Result<bool, Error> {
+        // A feed of nothing says nothing.
+        let (Some(end), Some(_)) = (self.end, self.least) else { return Ok(true) };
+        self.close(end);
+        self.look(state, resumes)?;
+        if state.upper < end || self.equal_to >= end {
+            return Ok(state.upper >= end);
+        }
+        // Every command lies below the end.
+        let all = self.below(u64::MAX);
+        match state.marks.iter().find(|mark| mark.upper == end) {
+            Some(mark) if mark.sum() == all => Ok(true),
+            Some(mark) => Err(differs(end, all, mark.sum())),
+            None => Err(shorter(end, all, state)),
+        }
+    }
+
+    /// Notes that an append of ours, with our sum at `upper`, is in the shard.
+    pub(super) fn won(&mut self, upper: u64) {
+        self.equal_to = self.equal_to.max(upper);
+    }
+
+    /// Returns the terms of an append of `[lower, upper)`, both closed and compared.
+    pub(super) fn terms(&mut self, state: &State, lower: u64, upper: u64) -> Terms {
+        self.fold(lower);
+        let new = |mark: &Mark| mark.rows > 0 && !state.marks.contains(mark);
+        Terms {
+            lower: Some(self.folded),
+            later: self.sums.range(lower..upper).map(|(time, sum)| (*time, *sum)).collect(),
+            mark: self.base.filter(new),
+        }
+    }
+
+    /// Finds out from where on this feed speaks. Returns false while that is open.
+    fn begin(&mut self, state: &State, resumes: &[Mark]) -> bool {
+        if self.base.is_some() {
+            return true;
+        }
+        let started = self.least.is_some_and(|least| least < self.closed);
+        if !started && self.closed < state.upper {
+            return false;
+        }
+        // No command will come below it.
+        let first = self.least.map_or(self.closed, |least| least.min(self.closed));
+        let current = state.sum().map(|sum| Mark::new(state.upper, sum));
+        let known = state.marks.iter().chain(resumes).copied().chain(current);
+        let base = known.filter(|mark| mark.upper <= first).max_by_key(|mark| mark.upper);
+        let base = base.unwrap_or_default();
+        self.folded += base.sum();
+        self.base = Some(base);
+        true
+    }
+
+    fn fold(&mut self, to: u64) {
+        while let Some(first) = self.sums.first_entry().filter(|first| *first.key() < to) {
+            self.folded += first.remove();
+        }
+        self.folded_to = self.folded_to.max(to);
+    }
+
+    fn below(&self, time: u64) -> Sum {
+        self.sums.range(..time).fold(self.folded, |sum, (_, more)| sum + *more)
+    }
+}
+
+/// The sums that an append carries.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Terms {
+    /// The sum below the append's lower; `None` if nothing is checked.
+    lower: Option<Sum>,
+    /// The commands of the interval, by time.
+    later: Vec<(u64, Sum)>,
+    /// Where this feed began, if the shard does not remember it.
+    pub(crate) mark: Option<Mark>,
+}
+
+impl Terms {
+    /// Returns the sum of all commands below a time inside the interval, or at its upper.
+    pub(crate) fn below(&self, time: u64) -> Option<Sum> {
+        let inside = self.later.iter().take_while(|(at, _)| *at < time);
+        Some(inside.fold(self.lower?, |sum, (_, more)| sum + *more))
+    }
+}
+
+/// The error of a feed that is not the shard's.
+pub(crate) fn differs(time: u64, ours: Sum, theirs: Sum) -> Error {
+    let (ours, theirs) = match ours.rows == theirs.rows {
+        true => (format!("other {} commands", ours.rows), format!("{}", theirs.rows)),
+        false => (format!("{} commands", ours.rows), format!("{}", theirs.rows)),
+    };
+    let what = format!(
+        "FeedDiffers: below time {time} this feed has {ours}, the shard was made from {theirs}"
+    );
+    Error::new(ErrorKind::FeedDiffers, what).hint(HINT)
+}
+
+fn shorter(end: u64, all: Sum, state: &State) -> Error {
+    let theirs = state.rows.unwrap_or_default();
+    let what = format!(
+        "FeedDiffers: this feed ends at time {end} with {} commands, the shard goes on to {} with \
+         {theirs}",
+        all.rows, state.upper
+    );
+    Error::new(ErrorKind::FeedDiffers, what).hint(HINT)
+}
+
+/// The error of a shard that was written without sums.
+pub(crate) fn unknown(upper: u64) -> Error {
+    let what = format!("the shard's commands below time {upper} were written unchecked");
+    Error::new(ErrorKind::FeedDiffers, what).hint("go on unchecked, or start a new shard")
+}
+
+const HINT: &str = "give the shard the feed it was made from, or another shard to this feed";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sum(rows: u64, digest: u128) -> Sum {
+        Sum { rows, digest }
+    }
+
+    fn shard(upper: u64, sum: Sum, marks: &[Mark]) -> State {
+        let (rows, digest) = (Some(sum.rows), Some(sum.digest));
+        State { upper, rows, digest, marks: marks.to_vec(), ..State::default() }
+    }
+
+    /// A feed of one command of hash 1 at each of some times.
+    fn fed(times: impl IntoIterator<Item = u64>, closed: u64) -> Book {
+        let mut book = Book::default();
+        times.into_iter().for_each(|time| book.add(time, sum(1, 1)));
+        book.close(closed);
+        book
+    }
+
+    #[test]
+    fn the_same_feed_is_equal_wherever_it_stands() {
+        for closed in 0..12 {
+            fed(0..10, closed).look(&shard(5, sum(5, 5), &[]), &[]).unwrap();
+        }
+    }
+
+    #[test]
+    fn another_feed_differs_once_its_times_are_closed() {
+        let at = |closed, sum| fed(0..5, closed).look(&shard(5, sum, &[]), &[]);
+        at(4, sum(5, 6)).unwrap();
+        let error = at(5, sum(5, 6)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::FeedDiffers);
+        assert!(error.to_string().contains("other 5 commands"), "{error}");
+        let error = at(5, sum(6, 6)).unwrap_err();
+        assert!(error.to_string().contains("this feed has 5 commands"), "{error}");
+        assert!(error.to_string().contains("made from 6"), "{error}");
+        // One too many is seen before the rest is there.
+        assert!(at(1, sum(4, 4)).is_err());
+    }
+
+    #[test]
+    fn a_continuation_starts_from_what_is_stored() {
+        let mut book = fed(5..8, 8);
+        let state = shard(5, sum(9, 9), &[]);
+        book.look(&state, &[]).unwrap();
+        let terms = book.terms(&state, 5, 7);
+        let mark = Mark::new(5, sum(9, 9));
+        assert_eq!((terms.below(5), terms.below(7)), (Some(sum(9, 9)), Some(sum(11, 11))));
+        assert_eq!(terms.mark, Some(mark));
+        // Killed after that, and started again.
+        let state = shard(7, sum(11, 11), &[mark]);
+        let mut again = fed(5..8, 8);
+        again.look(&state, &[]).unwrap();
+        assert_eq!(again.terms(&state, 7, 8).mark, None);
+        // Told to go on at 5, and another writer was faster.
+        fed(5..8, 8).look(&shard(7, sum(11, 11), &[]), &[mark]).unwrap();
+        // A feed without its first rows is none.
+        fed(5..8, 8).look(&shard(7, sum(11, 11), &[]), &[]).unwrap_err();
+    }
+
+    #[test]
+    fn a_lagging_feed_is_compared_at_every_upper_it_passes() {
+        let mut book = fed(0..3, 2);
+        book.look(&shard(4, sum(4, 4), &[]), &[]).unwrap();
+        // The shard is ahead, and was made from something else beyond 4.
+        let ahead = shard(6, sum(6, 7), &[]);
+        book.look(&ahead, &[]).unwrap();
+        (3..6).for_each(|time| book.add(time, sum(1, 1)));
+        book.close(5);
+        book.look(&ahead, &[]).unwrap();
+        assert_eq!(book.equal_to, 4);
+        book.close(6);
+        book.look(&ahead, &[]).unwrap_err();
+    }
+
+    #[test]
+    fn an_end_before_the_shards_upper_differs_unless_marked() {
+        let ended = |state: &State| {
+            let mut book = fed(0..5, 0);
+            book.end(5);
+            book.finish(state, &[])
+        };
+        assert!(ended(&shard(5, sum(5, 5), &[])).unwrap());
+        assert!(!ended(&shard(4, sum(4, 4), &[])).unwrap());
+        let error = ended(&shard(8, sum(9, 9), &[])).unwrap_err().to_string();
+        assert!(error.contains("ends at time 5 with 5 commands"), "{error}");
+        assert!(error.contains("goes on to 8 with 9"), "{error}");
+        assert!(ended(&shard(8, sum(9, 9), &[Mark::new(5, sum(5, 5))])).unwrap());
+        ended(&shard(8, sum(9, 9), &[Mark::new(5, sum(5, 6))])).unwrap_err();
+        let mut nothing = fed([], 0);
+        nothing.end(0);
+        assert!(nothing.finish(&shard(8, sum(9, 9), &[]), &[]).unwrap());
+    }
+
+    #[test]
+    fn appends_between_two_looks_change_nothing() {
+        let mut book = fed(0..8, 8);
+        book.look(&shard(3, sum(3, 3), &[]), &[]).unwrap();
+        let ahead = shard(6, sum(6, 6), &[]);
+        assert_eq!(book.terms(&ahead, 6, 8).below(8), Some(sum(8, 8)));
+        book.look(&ahead, &[]).unwrap();
+    }
+
+    #[test]
+    fn what_was_won_was_equal() {
+        let mut book = fed(0..5, 5);
+        book.look(&shard(0, sum(0, 0), &[]), &[]).unwrap();
+        book.won(5);
+        book.end(5);
+        // Another writer has continued before we looked.
+        assert!(book.finish(&shard(7, sum(7, 7), &[]), &[]).unwrap());
+    }
+}

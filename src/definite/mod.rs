@@ -1,0 +1,53 @@
+//! Owns the check that a feed is *definite*: that every writer of a shard hands over the same
+//! commands at the same times. It drops nothing and appends nothing.
+//!
+//! Commands below the shard's upper are dropped, because they are there. That is lossless only if
+//! what is there was made from the same feed, and nothing but a comparison can tell: so every append
+//! carries the count and the order-free sum of hashes of all commands below its upper, and a writer
+//! compares its own with the shard's whenever its input passes an upper.
+//!
+//! # Operators
+//!
+//! ```text
+//!   commands --> Tally --commands not yet in the shard--> upsert
+//!                  '----(time, count, sum)----> Check (worker 0) --frontier--> Mint
+//! ```
+//!
+//! *Tally* hashes each command, then drops those below the shard's upper: no one else needs them.
+//! *Check* collects the sums of all workers and compares.
+//!
+//! # Frontiers
+//!
+//! * commands: as they come in.
+//! * checked, `c`: what the feed has below it agrees with the shard, as far as the shard has got.
+//!   A feed that differs holds it, and with it every append.
+//!
+//! # Loop
+//!
+//! 1. Find out from where on this feed speaks: a feed whose first command is at or past the upper
+//!    *continues*, and starts from what is stored. Where it began is marked in its first commit, so
+//!    that it can be run again.
+//! 2. When the input passes an upper, compare. Until then, more commands than the shard was made
+//!    from is already a difference.
+//! 3. At the end, a feed that ends below the upper lacks something, unless another was marked to
+//!    continue right there.
+//!
+//! # Invariants
+//!
+//! 1. An append carries our sum at its lower, and the shard's must be equal: judged at the commit
+//!    point, so no race slips another feed in between.
+//! 2. The sums of an append are taken below `c`, when all workers' commands have been counted.
+//!
+//! # Limits
+//!
+//! One sum per distinct time that is not yet in the shard. All workers and processes of a pipeline
+//! must continue from the same time.
+
+mod book;
+mod digest;
+mod operator;
+
+pub use digest::Digest;
+
+pub(crate) use book::{Terms, differs, unknown};
+pub(crate) use operator::{Checked, Ends, check, tally};

@@ -1,0 +1,230 @@
+//! Owns the two operators of the check: what is counted where, and whose frontier holds. The
+//! comparison itself is [`book`](super::book)'s.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use differential_dataflow::ExchangeData;
+use timely::container::CapacityContainerBuilder;
+use timely::dataflow::StreamVec;
+use timely::dataflow::channels::pact::{Exchange, Pipeline};
+use timely::dataflow::operators::generic::OutputBuilder;
+use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+use timely::progress::Antichain;
+use timely::progress::frontier::MutableAntichain;
+
+use super::Digest;
+use super::book::{Book, Terms};
+use crate::command::Command;
+use crate::error::Error;
+use crate::health::Status;
+use crate::packed::Encoded;
+use crate::shard::{Feed, Resumes, State, Sum};
+use crate::token::Phase;
+use crate::upsert::UpsertStats;
+
+/// A command and its time.
+type Timed<O> = (Command<Encoded, Encoded, O>, u64);
+
+/// What one worker has counted: a time, and how many commands of which sum. No sum: its part ends
+/// there.
+type Counted = (u64, Option<(u64, u128)>);
+
+/// Where one worker's input ends, once it has ended cleanly.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Ends(Rc<Cell<Option<u64>>>);
+
+impl Ends {
+    pub(crate) fn at(&self, end: u64) {
+        self.0.set(Some(end));
+    }
+}
+
+/// Counts and hashes commands, and passes on those that the shard does not have.
+pub(crate) fn tally<'scope, O: ExchangeData>(
+    commands: StreamVec<'scope, u64, Timed<O>>,
+    checked: bool,
+    ends: Ends,
+    status: Status,
+    stats: UpsertStats,
+) -> (StreamVec<'scope, u64, Timed<O>>, StreamVec<'scope, u64, Counted>) {
+    let mut builder = OperatorBuilder::new("UpsertTally".into(), commands.scope());
+    status.wake(commands.scope().activator_for(builder.operator_info().address));
+    let mut input = builder.new_input_connection(commands, Pipeline, []);
+    let by_input = || [(0, Antichain::from_elem(0))];
+    let (output, passed) = builder.new_output_connection(by_input());
+    let mut output = OutputBuilder::<_, CapacityContainerBuilder<Vec<Timed<O>>>>::from(output);
+    let (counts, counted) = builder.new_output_connection(by_input());
+    let mut counts = OutputBuilder::<_, CapacityContainerBuilder<Vec<Counted>>>::from(counts);
+    builder.build(move |mut capabilities| {
+        let mut last = capabilities.pop();
+        let (mut digest, mut held) = (Digest::default(), None);
+        move |frontiers: &[MutableAntichain<u64>]| {
+            let upper = status.upper();
+            input.for_each(|time, commands| {
+                if held.is_some() {
+                    return;
+                }
+                if checked {
+                    match sums(&mut digest, commands) {
+                        Ok(mut sums) => {
+                            counts.activate().session(&time).give_container(&mut sums);
+                        }
+                        Err(error) => {
+                            // The failure holds, so that nobody takes these times for done.
+                            held = Some((time.retain(0), time.retain(1)));
+                            return status.fail(error);
+                        }
+                    }
+                }
+                // Dropped here and nowhere else to be seen. Nothing is lost: a time below the
+                // shard's upper is durable, from the same commands, which the sums prove.
+                commands.retain(|(command, time)| {
+                    let below = *time < upper;
+                    stats.add_below(u64::from(below && command.key().is_some()));
+                    !below
+                });
+                output.activate().session(&time).give_container(commands);
+            });
+            match status.phase() {
+                Phase::Running => {}
+                // An input that closes now has not ended.
+                Phase::Stopping | Phase::Silent => return,
+                Phase::Released => return (last, held) = (None, None),
+            }
+            match (frontiers[0].frontier().first(), &mut last) {
+                (Some(time), Some(last)) => last.downgrade(time),
+                (None, Some(capability)) => {
+                    if let (true, Some(end)) = (checked, ends.0.get()) {
+                        counts.activate().session(capability).give((end, None));
+                    }
+                    last = None;
+                }
+                (_, None) => {}
+            }
+        }
+    });
+    (passed, counted)
+}
+
+/// Returns the sums of some commands, neighbours of one time together.
+fn sums<O: ExchangeData>(
+    digest: &mut Digest,
+    commands: &[Timed<O>],
+) -> Result<Vec<Counted>, Error> {
+    let mut sums: Vec<Counted> = Vec::new();
+    for (command, time) in commands {
+        let one = digest.command(command, *time)?;
+        match sums.last_mut() {
+            Some((at, Some((rows, digest)))) if at == time => {
+                *rows += 1;
+                *digest = digest.wrapping_add(one.digest);
+            }
+            _ => sums.push((*time, Some((one.rows, one.digest)))),
+        }
+    }
+    Ok(sums)
+}
+
+/// What the sink asks of the check, on worker 0.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Checked(Option<Rc<RefCell<Book>>>);
+
+impl Checked {
+    /// Returns the sums for an append of `[lower, upper)`, below the checked frontier.
+    pub(crate) fn terms(&self, state: &State, lower: u64, upper: u64) -> Terms {
+        let terms = |book: &Rc<RefCell<Book>>| book.borrow_mut().terms(state, lower, upper);
+        self.0.as_ref().map(terms).unwrap_or_default()
+    }
+
+    /// Notes that an append of ours up to `upper` is in the shard.
+    pub(crate) fn won(&self, upper: u64) {
+        if let Some(book) = &self.0 {
+            book.borrow_mut().won(upper);
+        }
+    }
+}
+
+/// Compares, on worker 0, what all workers have counted with what the shard was made from. Returns
+/// a stream without rows whose frontier is the checked one.
+pub(crate) fn check<'scope>(
+    counted: StreamVec<'scope, u64, Counted>,
+    checked: bool,
+    feed: Feed,
+    resumes: Resumes,
+    status: Status,
+) -> (StreamVec<'scope, u64, ()>, Checked) {
+    let scope = counted.scope();
+    let mut builder = OperatorBuilder::new("UpsertCheck".into(), scope);
+    status.wake(scope.activator_for(builder.operator_info().address));
+    let to_first = Exchange::new(|_: &Counted| 0);
+    let mut input = builder.new_input_connection(counted, to_first, []);
+    let (output, stream) = builder.new_output_connection([(0, Antichain::from_elem(0))]);
+    // Never written: the stream is its frontier.
+    let _ = OutputBuilder::<_, CapacityContainerBuilder<Vec<()>>>::from(output);
+    let leads = scope.index() == 0;
+    let shared = Checked(checked.then(Rc::default));
+    let book = shared.0.clone();
+
+    builder.build(move |mut capabilities| {
+        let mut capability = capabilities.pop().filter(|_| leads);
+        let mut failed = false;
+        move |frontiers: &[MutableAntichain<u64>]| {
+            let Some(held) = &mut capability else { return input.for_each(|_, _| {}) };
+            let closed = frontiers[0].frontier().first().copied();
+            let outcome = match &book {
+                Some(book) => {
+                    let book = &mut *book.borrow_mut();
+                    input.for_each(|_, counted| {
+                        for (time, sum) in counted.drain(..) {
+                            match sum {
+                                Some((rows, digest)) => book.add(time, Sum { rows, digest }),
+                                None => book.end(time),
+                            }
+                        }
+                    });
+                    let running = !failed && status.phase() == Phase::Running;
+                    let state = status.state().filter(|_| running);
+                    state.map(|state| compare(book, closed, &state, &feed, &resumes))
+                }
+                None => Some(Ok(closed.is_none())),
+            };
+            match outcome {
+                Some(Err(error)) => {
+                    failed = true;
+                    status.fail(error);
+                }
+                Some(Ok(done)) => match closed {
+                    Some(closed) => held.downgrade(&closed),
+                    None if done => capability = None,
+                    None => {}
+                },
+                // The failure holds; so does a stop, until all know of it.
+                None => {}
+            }
+            if status.phase() == Phase::Released {
+                capability = None;
+            }
+        }
+    });
+    (stream, shared)
+}
+
+/// Compares as far as the feed has come. Returns whether it has ended and is compared whole.
+fn compare(
+    book: &mut Book,
+    closed: Option<u64>,
+    state: &State,
+    feed: &Feed,
+    resumes: &Resumes,
+) -> Result<bool, Error> {
+    state.check_feed(feed)?;
+    match closed {
+        Some(closed) => {
+            book.close(closed);
+            book.look(state, &resumes.get())?;
+            Ok(false)
+        }
+        None => book.finish(state, &resumes.get()),
+    }
+}

@@ -1,0 +1,168 @@
+//! Owns what the operators of one worker's pipeline share: where they report, and how they are
+//! woken. What they report into is [`Vitals`], which other threads read.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use timely::scheduling::Activator;
+
+use super::{Health, Interval, Process, Role, Vitals};
+use crate::error::{Error, ErrorKind};
+use crate::shard::State;
+use crate::token::{Lifecycle, Phase};
+
+/// One worker's part of a pipeline, on its own thread; cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Status(Rc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    process: Arc<Process>,
+    vitals: Arc<Vitals>,
+    lifecycle: Lifecycle,
+    epoch: u64,
+    /// The last upper seen in our epoch.
+    own_upper: Cell<u64>,
+}
+
+impl Drop for Shared {
+    /// The dataflow is gone, one way or another.
+    fn drop(&mut self) {
+        if std::thread::panicking() && !self.vitals.is_over() {
+            let what = format!("worker {} was unwound", self.vitals.worker);
+            let hint = "see what it said, and start again";
+            self.vitals.fail(Error::new(ErrorKind::Unavailable, what).hint(hint));
+        }
+        self.vitals.set_gone();
+    }
+}
+
+impl Status {
+    pub(crate) fn new(
+        process: Arc<Process>,
+        vitals: Arc<Vitals>,
+        lifecycle: Lifecycle,
+        epoch: u64,
+    ) -> Self {
+        let own_upper = Cell::new(process.handle.state().upper);
+        Status(Rc::new(Shared { process, vitals, lifecycle, epoch, own_upper }))
+    }
+
+    /// Returns what other threads may hold.
+    pub(crate) fn health(&self) -> Health {
+        let (process, vitals) = (Arc::clone(&self.0.process), Arc::clone(&self.0.vitals));
+        Health { process, vitals }
+    }
+
+    pub(crate) fn vitals(&self) -> &Arc<Vitals> {
+        &self.0.vitals
+    }
+
+    /// Says whether the pipeline writes, for all workers of this process.
+    pub(crate) fn set_role(&self, role: Role) {
+        self.0.process.set_role(role);
+    }
+
+    pub(crate) fn set_input(&self, input: u64) {
+        self.0.vitals.set_closed(input);
+    }
+
+    pub(crate) fn set_output(&self, output: u64) {
+        self.0.vitals.set_output(output);
+    }
+
+    pub(crate) fn set_interval(&self, lower: u64, upper: u64) {
+        self.0.vitals.set_interval(Some(Interval { lower, upper, appending: false }));
+    }
+
+    /// Says that every row below `upper` has been read.
+    pub(crate) fn set_read_to(&self, upper: u64) {
+        let hydrates = !self.is_hydrated();
+        self.0.vitals.set_read_to(upper);
+        if hydrates {
+            self.wake_all();
+        }
+    }
+
+    pub(crate) fn is_hydrated(&self) -> bool {
+        self.0.vitals.is_hydrated()
+    }
+
+    /// Returns the state of the shard's log, as last read; `None` when it is not ours any more: what
+    /// another epoch has written is not of our times, and proves nothing.
+    pub(crate) fn state(&self) -> Option<Arc<State>> {
+        Some(self.0.process.handle.state()).filter(|state| state.epoch == self.0.epoch)
+    }
+
+    /// Returns the upper of the shard's log, as long as it is ours.
+    pub(crate) fn upper(&self) -> u64 {
+        if let Some(state) = self.state() {
+            self.0.own_upper.set(state.upper);
+        }
+        self.0.own_upper.get()
+    }
+
+    /// Returns the epoch that it writes in.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.0.epoch
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        self.0.lifecycle.phase()
+    }
+
+    pub(crate) fn lifecycle(&self) -> &Lifecycle {
+        &self.0.lifecycle
+    }
+
+    /// Adds an operator to those woken when the upper or the phase moves, or an error comes.
+    pub(crate) fn wake(&self, activator: Activator) {
+        self.0.lifecycle.wake(activator);
+    }
+
+    /// Wakes every operator that asked for it.
+    pub(crate) fn wake_all(&self) {
+        self.0.lifecycle.wake_all();
+    }
+
+    /// Says that the updates have ended, with everything committed.
+    pub(crate) fn set_ended(&self) {
+        self.0.vitals.set_ended();
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.0.vitals.has_ended()
+    }
+
+    /// Reports an error of an operator, the sink or the shard. The part that failed holds still.
+    pub(crate) fn fail(&self, error: Error) {
+        self.0.vitals.fail(error);
+        self.wake_all();
+    }
+
+    /// Reports an error of the source, which holds still; what it has closed is still committed.
+    /// The first error is the one that shows.
+    pub(crate) fn fail_source(&self, error: Error) {
+        self.0.vitals.fail_source(error);
+        self.wake_all();
+    }
+
+    pub(crate) fn has_failed(&self) -> bool {
+        self.0.vitals.error().is_some()
+    }
+
+    /// Returns an error that has not been passed on, and tells every operator of it: a task may have
+    /// reported it.
+    pub(crate) fn next_error(&self) -> Option<Error> {
+        let error = self.0.vitals.next_error()?;
+        self.wake_all();
+        Some(error)
+    }
+}
+
+/// The error of a writer that another has shut out.
+pub(crate) fn fenced(epoch: u64) -> Error {
+    let what = format!("Fenced: another writer took the shard over, epoch {epoch}");
+    Error::new(ErrorKind::Fenced, what).hint("stop this writer; nothing of its feed was dropped")
+}

@@ -1,0 +1,410 @@
+//! Owns the cells that a pipeline's parts report into, shared between threads: [`Vitals`], one per
+//! worker, and [`Process`], a pipeline's workers in this process. It does not own what they add up
+//! to.
+
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use timely::scheduling::SyncActivator;
+use tokio::sync::Notify;
+
+use super::Role;
+use super::judge::{Signs, WorkerSigns};
+use crate::error::Error;
+use crate::shard::Handle;
+use crate::token::{Phase, PhaseWatch};
+use crate::upsert::UpsertStats;
+
+/// Stands for no time.
+const NONE: u64 = u64::MAX;
+
+/// An interval of times that the sink has named and not yet settled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Interval {
+    pub(crate) lower: u64,
+    pub(crate) upper: u64,
+    /// Every worker's parts are there, and the append is under way.
+    pub(crate) appending: bool,
+}
+
+/// What one worker's part of a pipeline reports.
+#[derive(Debug)]
+pub(crate) struct Vitals {
+    pub(crate) worker: usize,
+    pub(crate) stats: UpsertStats,
+    phase: PhaseWatch,
+    /// The input frontier: as the source closes it, and as the operator sees it. The first is there
+    /// on the source's worker only, the second lags it a little.
+    closed: AtomicU64,
+    seen: AtomicU64,
+    output: AtomicU64,
+    least: AtomicU64,
+    /// The feedback frontier: as this worker's reader sends it, and as the operator sees it, which
+    /// is the least of all readers.
+    read_to: AtomicU64,
+    complete: AtomicU64,
+    parts_found: AtomicU64,
+    parts_read: AtomicU64,
+    parts_writing: AtomicU64,
+    hydrated: AtomicBool,
+    broken: AtomicBool,
+    ended: AtomicBool,
+    /// The dataflow is gone.
+    gone: AtomicBool,
+    interval: Mutex<Option<Interval>>,
+    errors: Mutex<Errors>,
+    /// Runs the operator that answers a pulse and passes errors on.
+    wake: Mutex<Option<SyncActivator>>,
+    asked: AtomicU64,
+    answered: AtomicU64,
+    /// Tells the watchdog to look now.
+    news: Arc<Notify>,
+}
+
+#[derive(Debug, Default)]
+struct Errors {
+    first: Option<Error>,
+    unreported: VecDeque<Error>,
+}
+
+impl Vitals {
+    fn new(worker: usize, stats: UpsertStats, phase: PhaseWatch, news: Arc<Notify>) -> Vitals {
+        Vitals {
+            worker,
+            stats,
+            phase,
+            closed: AtomicU64::new(0),
+            seen: AtomicU64::new(0),
+            output: AtomicU64::new(0),
+            least: AtomicU64::new(NONE),
+            read_to: AtomicU64::new(0),
+            complete: AtomicU64::new(0),
+            parts_found: AtomicU64::new(0),
+            parts_read: AtomicU64::new(0),
+            parts_writing: AtomicU64::new(0),
+            hydrated: AtomicBool::new(false),
+            broken: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
+            gone: AtomicBool::new(false),
+            interval: Mutex::default(),
+            errors: Mutex::default(),
+            wake: Mutex::default(),
+            asked: AtomicU64::new(0),
+            answered: AtomicU64::new(0),
+            news,
+        }
+    }
+
+    pub(crate) fn set_closed(&self, input: u64) {
+        self.closed.store(input, SeqCst);
+    }
+
+    /// Returns the input frontier, as far as this worker closes it.
+    pub(crate) fn closed(&self) -> u64 {
+        self.closed.load(SeqCst)
+    }
+
+    pub(crate) fn set_output(&self, output: u64) {
+        self.output.store(output, Relaxed);
+    }
+
+    /// Takes what the operator sees after a wake-up. An empty frontier leaves the last one.
+    pub(crate) fn see(&self, least: Option<u64>, input: Option<u64>, complete: Option<u64>) {
+        self.least.store(least.unwrap_or(NONE), Relaxed);
+        if let Some(input) = input {
+            self.seen.store(input, Relaxed);
+        }
+        if let Some(complete) = complete {
+            self.complete.store(complete, Relaxed);
+        }
+    }
+
+    /// Says that this worker's reader has sent all rows below a time.
+    pub(crate) fn set_read_to(&self, upper: u64) {
+        self.read_to.store(upper, Relaxed);
+        self.hydrated.store(true, SeqCst);
+    }
+
+    /// Says that the reader has parts to read.
+    pub(crate) fn found_parts(&self, more: usize) {
+        self.parts_found.fetch_add(more as u64, Relaxed);
+    }
+
+    /// Says that the reader has read a part.
+    pub(crate) fn read_part(&self) {
+        self.parts_read.fetch_add(1, Relaxed);
+    }
+
+    /// Returns how many parts the reader had to read, and how many it has read.
+    pub(crate) fn parts(&self) -> (u64, u64) {
+        (self.parts_found.load(Relaxed), self.parts_read.load(Relaxed))
+    }
+
+    pub(crate) fn read_to(&self) -> u64 {
+        self.read_to.load(Relaxed)
+    }
+
+    pub(crate) fn is_hydrated(&self) -> bool {
+        self.hydrated.load(SeqCst)
+    }
+
+    /// Returns the least time that waits at the operator.
+    pub(crate) fn least(&self) -> Option<u64> {
+        Some(self.least.load(Relaxed)).filter(|least| *least != NONE)
+    }
+
+    /// Says that a part is being written.
+    pub(crate) fn start_part(&self) {
+        self.parts_writing.fetch_add(1, Relaxed);
+    }
+
+    /// Says that it is written, or has failed.
+    pub(crate) fn end_part(&self) {
+        self.parts_writing.fetch_sub(1, Relaxed);
+    }
+
+    /// Says what the sink has named; `None` when it is settled.
+    pub(crate) fn set_interval(&self, interval: Option<Interval>) {
+        *lock(&self.interval) = interval;
+    }
+
+    /// Says that the interval's append is under way.
+    pub(crate) fn set_appending(&self) {
+        if let Some(interval) = &mut *lock(&self.interval) {
+            interval.appending = true;
+        }
+    }
+
+    pub(crate) fn set_ended(&self) {
+        self.ended.store(true, SeqCst);
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended.load(SeqCst)
+    }
+
+    /// Says that the dataflow is gone.
+    pub(crate) fn set_gone(&self) {
+        self.gone.store(true, SeqCst);
+        self.news.notify_one();
+    }
+
+    /// Whether it does nothing more.
+    pub(crate) fn is_over(&self) -> bool {
+        self.gone.load(SeqCst) || self.phase.get() == Phase::Released
+    }
+
+    pub(crate) fn is_broken(&self) -> bool {
+        self.broken.load(SeqCst)
+    }
+
+    /// Reports an error of an operator, a task, the sink or the shard. The part that failed holds.
+    pub(crate) fn fail(&self, error: Error) {
+        self.broken.store(true, SeqCst);
+        self.fail_source(error);
+    }
+
+    /// Reports an error of the source. The first error is the one that shows.
+    pub(crate) fn fail_source(&self, error: Error) {
+        tracing::debug!(worker = self.worker, %error, "an error");
+        {
+            let mut errors = lock(&self.errors);
+            errors.first.get_or_insert_with(|| error.clone());
+            errors.unreported.push_back(error);
+        }
+        self.wake();
+        self.news.notify_one();
+    }
+
+    pub(crate) fn error(&self) -> Option<Error> {
+        lock(&self.errors).first.clone()
+    }
+
+    pub(crate) fn next_error(&self) -> Option<Error> {
+        lock(&self.errors).unreported.pop_front()
+    }
+
+    /// Names the operator that answers a pulse and passes errors on.
+    pub(crate) fn set_wake(&self, operator: SyncActivator) {
+        *lock(&self.wake) = Some(operator);
+    }
+
+    fn wake(&self) {
+        if let Some(operator) = &*lock(&self.wake) {
+            // An error means that the worker is gone.
+            let _ = operator.activate();
+        }
+    }
+
+    /// Asks the worker to run, if it has done so since it was last asked. Returns whether it had.
+    pub(super) fn pulse(&self) -> bool {
+        let asked = self.asked.load(SeqCst);
+        let answered = self.answered.load(SeqCst) == asked;
+        if answered {
+            self.asked.store(asked + 1, SeqCst);
+            self.wake();
+        }
+        answered
+    }
+
+    /// Says that the worker runs.
+    pub(crate) fn answer(&self) {
+        self.answered.store(self.asked.load(SeqCst), SeqCst);
+    }
+
+    pub(super) fn signs(&self) -> WorkerSigns {
+        let (parts_found, parts_read) = self.parts();
+        WorkerSigns {
+            worker: self.worker,
+            input: self.closed().max(self.seen.load(Relaxed)),
+            output: self.output.load(Relaxed),
+            least: self.least(),
+            stash_rows: self.stats.stash_rows(),
+            read_to: self.read_to(),
+            complete: self.complete.load(Relaxed),
+            parts_found,
+            parts_read,
+            parts_writing: self.parts_writing.load(Relaxed),
+            hydrated: self.is_hydrated(),
+            released: self.phase.get() == Phase::Released,
+            stopping: self.phase.get() >= Phase::Stopping,
+            gone: self.gone.load(SeqCst),
+            answered: self.answered.load(SeqCst) == self.asked.load(SeqCst),
+            interval: *lock(&self.interval),
+            error: self.error(),
+            silent: Duration::ZERO,
+        }
+    }
+}
+
+/// What the watchdog has measured at its last look.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Measured {
+    /// What it saw of the pipeline's progress; another value now means that it moves.
+    pub(super) progress: Progress,
+    /// Since the shard's upper moved.
+    pub(super) upper_stands: Duration,
+    /// Since something waits and nothing has moved.
+    pub(super) waits: Duration,
+    /// Since the interval in flight was named, or its append began.
+    pub(super) in_flight: Duration,
+    /// Since each worker was asked to run and did not; by index, zero where there is none.
+    pub(super) silent: Vec<(usize, Duration)>,
+}
+
+/// What moves when a pipeline moves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Progress {
+    pub(super) upper: u64,
+    /// Parts read, while it hydrates.
+    pub(super) parts_read: u64,
+}
+
+/// A pipeline's workers in this process.
+#[derive(Debug)]
+pub(crate) struct Process {
+    pub(crate) handle: Handle,
+    pub(super) stall_after: Duration,
+    pub(super) news: Arc<Notify>,
+    /// Which dataflow of a worker it is, and of how many workers.
+    place: (usize, usize),
+    role: AtomicU8,
+    members: Mutex<Vec<Arc<Vitals>>>,
+    measured: Mutex<Measured>,
+}
+
+impl Process {
+    pub(crate) fn role(&self) -> Role {
+        Role::ALL[usize::from(self.role.load(SeqCst))]
+    }
+
+    pub(crate) fn set_role(&self, role: Role) {
+        self.role.store(role as u8, SeqCst);
+    }
+
+    pub(crate) fn members(&self) -> Vec<Arc<Vitals>> {
+        lock(&self.members).clone()
+    }
+
+    pub(super) fn measured(&self) -> Measured {
+        lock(&self.measured).clone()
+    }
+
+    pub(super) fn set_measured(&self, measured: Measured) {
+        *lock(&self.measured) = measured;
+    }
+
+    /// Returns how long the shard's upper has stood, as last measured.
+    pub(crate) fn upper_stands(&self) -> Duration {
+        lock(&self.measured).upper_stands
+    }
+
+    /// Collects everything that a report is made of, as one worker sees it.
+    pub(super) fn signs(&self, own: &Vitals) -> Signs {
+        let (state, measured) = (self.handle.state(), self.measured());
+        let mut workers: Vec<WorkerSigns> = self.members().iter().map(|v| v.signs()).collect();
+        workers.sort_by_key(|signs| signs.worker != own.worker);
+        for signs in &mut workers {
+            let silent = measured.silent.iter().find(|(worker, _)| *worker == signs.worker);
+            // One that has answered meanwhile is not silent any more.
+            signs.silent = silent.filter(|_| !signs.answered).map_or(Duration::ZERO, |s| s.1);
+        }
+        Signs {
+            role: self.role(),
+            upper: state.upper,
+            since: state.since,
+            stall_after: self.stall_after,
+            measured,
+            workers,
+        }
+    }
+}
+
+/// Where the workers of a pipeline find each other: all clones of a shard share it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Pipelines(Arc<Mutex<Vec<Weak<Process>>>>);
+
+impl Pipelines {
+    /// Adds a worker's part to the pipeline that has none of this worker yet, or begins one. Returns
+    /// whether it has begun one.
+    pub(crate) fn join(
+        &self,
+        place: (usize, usize),
+        worker: usize,
+        (stats, phase): (UpsertStats, PhaseWatch),
+        handle: &Handle,
+        stall_after: Duration,
+    ) -> (Arc<Process>, Arc<Vitals>, bool) {
+        let mut pipelines = lock(&self.0);
+        pipelines.retain(|pipeline| pipeline.strong_count() > 0);
+        let lacks = |process: &Arc<Process>| {
+            process.place == place && process.members().iter().all(|v| v.worker != worker)
+        };
+        let found = pipelines.iter().filter_map(Weak::upgrade).find(lacks);
+        let begun = found.is_none();
+        let process = found.unwrap_or_else(|| {
+            let process = Arc::new(Process {
+                handle: handle.clone(),
+                stall_after,
+                news: Arc::default(),
+                place,
+                role: AtomicU8::new(Role::default() as u8),
+                members: Mutex::default(),
+                measured: Mutex::default(),
+            });
+            pipelines.push(Arc::downgrade(&process));
+            process
+        });
+        let vitals = Arc::new(Vitals::new(worker, stats, phase, Arc::clone(&process.news)));
+        lock(&process.members).push(Arc::clone(&vitals));
+        (process, vitals, begun)
+    }
+}
+
+/// Locks what no panic can leave half done: every critical section here is a few assignments.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,239 @@
+//! Owns a pipeline's counters and gauges as Prometheus text: names, units, help. It does not own the
+//! counting, nor who asks.
+//!
+//! The text is the [exposition format] 0.0.4, which every collector reads. Counters and sums are
+//! over the workers of this process; a collector adds processes up.
+//!
+//! [exposition format]: https://prometheus.io/docs/instrumenting/exposition_formats/
+
+use std::fmt::{Display, Write};
+
+use crate::health::{Health, HealthState, Role, Vitals};
+use crate::pipeline::Watch;
+
+/// The content type of [`Metrics::text`].
+pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// A pipeline's counters and gauges, from any thread; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    health: Health,
+    watch: Watch,
+}
+
+/// What the shard and its upkeep have done in this process. What is not counted is not shown.
+#[derive(Clone, Copy, Debug, Default)]
+struct ShardWork {
+    appends_won: u64,
+    appends_lost: u64,
+    appends_unknown: Option<u64>,
+    bytes_written: Option<u64>,
+    bytes_read: Option<u64>,
+    compactions: Option<u64>,
+    compacted_bytes: Option<u64>,
+    collected_objects: Option<u64>,
+}
+
+impl Metrics {
+    pub(crate) fn new(health: Health, watch: Watch) -> Metrics {
+        Metrics { health, watch }
+    }
+
+    /// Returns the values now. O(workers).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use differential_upsert::{Command, PipelineConfig, Shard, UpsertInto};
+    /// use timely::dataflow::operators::Input;
+    ///
+    /// let shard = Shard::<String, u64>::open("mem:")?;
+    /// let metrics = timely::execute_directly(move |worker| {
+    ///     let (mut feed, token, metrics) = worker.dataflow(|scope| {
+    ///         let (input, commands) = scope.new_input();
+    ///         let pipeline = commands.upsert_into(&shard, PipelineConfig::default());
+    ///         (input, pipeline.token, pipeline.metrics)
+    ///     });
+    ///     feed.send((Command::put("apples".to_string(), 3, 0), 0));
+    ///     feed.send((Command::put("apples".to_string(), 4, 1), 0));
+    ///     feed.close();
+    ///     while worker.has_dataflows() {
+    ///         worker.step_or_park(None);
+    ///     }
+    ///     drop(token);
+    ///     metrics
+    /// });
+    /// let text = metrics.text();
+    /// assert!(text.contains("\ndifferential_upsert_rows_superseded_total 1\n"));
+    /// assert!(text.contains("\ndifferential_upsert_health_state{state=\"finished\"} 1\n"));
+    /// # Ok::<(), differential_upsert::Error>(())
+    /// ```
+    pub fn text(&self) -> String {
+        let mut page = Page::default();
+        self.rows(&mut page);
+        self.frontiers(&mut page);
+        shard(&mut page, self.shard_work());
+        page.0
+    }
+
+    fn sum(&self, of: impl Fn(&Vitals) -> u64) -> u64 {
+        self.health.process.members().iter().map(|vitals| of(vitals)).sum()
+    }
+
+    fn rows(&self, page: &mut Page) {
+        let sum = |of: fn(&Vitals) -> u64| self.sum(of);
+        page.counter(
+            "rows_below_total",
+            "Commands dropped because their time was already persisted.",
+            sum(|v| v.stats.below()),
+        );
+        page.counter(
+            "rows_equal_total",
+            "Commands that changed a key when their time came, and were emitted.",
+            sum(|v| v.stats.emitted()),
+        );
+        page.counter(
+            "rows_above_total",
+            "Commands ever stashed to wait for their time.",
+            sum(|v| v.stats.stashed()),
+        );
+        page.counter(
+            "rows_superseded_total",
+            "Commands that lost to a greater order in the same time.",
+            sum(|v| v.stats.superseded()),
+        );
+        page.counter(
+            "rows_unchanged_total",
+            "Rewrites of a live value and deletes of absent keys.",
+            sum(|v| v.stats.unchanged()),
+        );
+        page.gauge(
+            "stash_rows",
+            "Commands in the stash, in memory and spilled.",
+            sum(|v| v.stats.stash_rows()),
+        );
+        page.gauge(
+            "stash_bytes",
+            "Bytes of the stash in memory.",
+            sum(|v| v.stats.stash_bytes() as u64),
+        );
+        let least = self.health.process.members().iter().filter_map(|v| v.least()).min();
+        page.known_gauge("stash_oldest_time", "The least time that waits in the stash.", least);
+        page.gauge("state_rows", "Keys with a live value.", sum(|v| v.stats.state_keys() as u64));
+        page.gauge(
+            "state_bytes",
+            "Bytes allocated for the state.",
+            sum(|v| v.stats.state_bytes() as u64),
+        );
+    }
+
+    fn frontiers(&self, page: &mut Page) {
+        let process = &self.health.process;
+        let report = self.health.report();
+        let members = process.members();
+        page.gauge("input_frontier", "Times below it are closed on the source.", report.input);
+        page.gauge("output_frontier", "Times below it have been emitted.", report.output);
+        page.gauge("shard_upper", "Times below it are in the shard.", report.upper);
+        page.gauge("shard_since", "Times below it may be merged.", report.since);
+        let read_to = members.iter().map(|v| v.read_to()).min().unwrap_or(0);
+        page.gauge(
+            "feedback_lag",
+            "Times in the shard whose rows have not been read back.",
+            report.upper.saturating_sub(read_to),
+        );
+        page.gauge(
+            "upper_stands_seconds",
+            "Time since the shard's upper moved, as the watchdog saw it last.",
+            process.upper_stands().as_secs_f64(),
+        );
+        page.gauge(
+            "hydrated",
+            "1 once the contents of the shard have been read.",
+            u64::from(members.iter().all(|v| v.is_hydrated())),
+        );
+        let (found, read) = (self.sum(|v| v.parts().0), self.sum(|v| v.parts().1));
+        page.counter(
+            "parts_found_total",
+            "Parts of the shard that the readers had to read.",
+            found,
+        );
+        page.counter("parts_read_total", "Parts of the shard that the readers have read.", read);
+        let states = HealthState::ALL.map(|state| (state.name(), state == report.state));
+        page.one_of("health_state", "1 for the state of the pipeline.", "state", &states);
+        let roles = Role::ALL.map(|role| (role.name(), role == report.role));
+        page.one_of("role", "1 for the role of the pipeline.", "role", &roles);
+    }
+
+    /// Collects what the shard counts. The one place to plug in more.
+    fn shard_work(&self) -> ShardWork {
+        let totals = self.watch.totals();
+        ShardWork { appends_won: totals.wins, appends_lost: totals.losses, ..ShardWork::default() }
+    }
+}
+
+fn shard(page: &mut Page, work: ShardWork) {
+    page.counter("appends_won_total", "Appends won.", work.appends_won);
+    page.counter("appends_lost_total", "Appends that met another writer's.", work.appends_lost);
+    for (name, help, value) in [
+        (
+            "appends_unknown_total",
+            "Answers of the store that settle nothing.",
+            work.appends_unknown,
+        ),
+        ("written_bytes_total", "Bytes written to the store.", work.bytes_written),
+        ("read_bytes_total", "Bytes read from the store.", work.bytes_read),
+        ("compactions_total", "Merges of parts that were committed.", work.compactions),
+        ("compacted_bytes_total", "Bytes of parts that merges replaced.", work.compacted_bytes),
+        ("collected_objects_total", "Objects that collection deleted.", work.collected_objects),
+    ] {
+        if let Some(value) = value {
+            page.counter(name, help, value);
+        }
+    }
+}
+
+/// Prometheus text in the making. Names and labels are ours, so nothing needs escaping.
+#[derive(Default)]
+struct Page(String);
+
+impl Page {
+    fn counter(&mut self, name: &str, help: &str, value: u64) {
+        debug_assert!(name.ends_with("_total"), "a counter's name says so: {name}");
+        self.head(name, help, "counter");
+        self.sample(name, value);
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, value: impl Display) {
+        self.known_gauge(name, help, Some(value));
+    }
+
+    /// A gauge that has no sample while there is no value.
+    fn known_gauge(&mut self, name: &str, help: &str, value: Option<impl Display>) {
+        self.head(name, help, "gauge");
+        if let Some(value) = value {
+            self.sample(name, value);
+        }
+    }
+
+    /// A gauge per possible value, one of which is 1.
+    fn one_of(&mut self, name: &str, help: &str, label: &str, values: &[(&str, bool)]) {
+        self.head(name, help, "gauge");
+        for (value, holds) in values {
+            self.sample(&format!("{name}{{{label}=\"{value}\"}}"), u64::from(*holds));
+        }
+    }
+
+    fn head(&mut self, name: &str, help: &str, kind: &str) {
+        self.line(format_args!("# HELP differential_upsert_{name} {help}"));
+        self.line(format_args!("# TYPE differential_upsert_{name} {kind}"));
+    }
+
+    fn sample(&mut self, name: &str, value: impl Display) {
+        self.line(format_args!("differential_upsert_{name} {value}"));
+    }
+
+    fn line(&mut self, line: std::fmt::Arguments<'_>) {
+        // A string takes everything.
+        let _ = writeln!(self.0, "{line}");
+    }
+}

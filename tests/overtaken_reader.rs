@@ -1,0 +1,78 @@
+//! Goal: a reader that a collector overtakes, however often, is never told that the shard is damaged.
+//! Method: each time it has seen a rollup listed, a newer one takes its place before it can be read.
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use common::{append, config, io, open, row, runtime, schema};
+use differential_upsert::ErrorKind;
+use differential_upsert::shard::{Access, Handle, HandleConfig};
+use differential_upsert::store::{Fault, Faults, Operation, Root};
+use futures::FutureExt;
+
+const ENTRIES: u64 = 7;
+
+/// What the reader hears, and then once all is calm, if the rollup is replaced under it so many times.
+async fn overtaken(times: u64) -> (Result<u64, ErrorKind>, u64) {
+    let root = Root::open("mem:", Access::Write).unwrap();
+    let left = Arc::new(AtomicU64::new(0));
+    let (blob, log) = (root.blob(), root.log("data"));
+    let rollups: Arc<std::sync::Mutex<BTreeMap<String, Bytes>>> = Arc::default();
+    let faults = Faults::new({
+        let (blob, left, rollups) = (Arc::clone(&blob), Arc::clone(&left), Arc::clone(&rollups));
+        move |action| {
+            let rollup = action.operation == Operation::Get && action.key.contains("/rollup/");
+            if rollup && left.load(Ordering::Relaxed) > 0 {
+                left.fetch_sub(1, Ordering::Relaxed);
+                let rollups = rollups.lock().unwrap();
+                let (newer, bytes) =
+                    rollups.iter().find(|(key, _)| **key > action.key).expect("a newer one");
+                // A store in memory answers at once.
+                blob.put(newer, bytes.clone()).now_or_never().unwrap().unwrap();
+                blob.delete(&action.key).now_or_never().unwrap().unwrap();
+            }
+            Fault::None
+        }
+    });
+    let reader = open(&root.with_faults(faults), 1).await.unwrap();
+    let config = HandleConfig { rollup_every: 1, inline_bytes_max: 0, ..config() };
+    let writer =
+        Handle::open(root.clone(), "data", Some(schema()), Access::Write, io(1_000), config).await;
+    let writer = writer.unwrap();
+    for time in 0..ENTRIES {
+        let rows = vec![row(&format!("k{time}"), "v", time, 1)];
+        let _ = append(&writer, time, time + 1, rows).await.unwrap();
+    }
+    // A collector has come as far as the first rollup: the others are yet to be made.
+    for listed in blob.list("data/rollup", usize::MAX).await.unwrap() {
+        let bytes = blob.get(&listed.key).await.unwrap().unwrap();
+        rollups.lock().unwrap().insert(listed.key, bytes);
+    }
+    assert_eq!(rollups.lock().unwrap().len() as u64, ENTRIES);
+    let later: Vec<String> = rollups.lock().unwrap().keys().skip(1).cloned().collect();
+    for key in later {
+        blob.delete(&key).await.unwrap();
+    }
+    log.raise_floor(1).await.unwrap();
+    log.delete(1).await.unwrap();
+
+    left.store(times, Ordering::Relaxed);
+    let heard = reader.refresh().await.map(|state| state.upper).map_err(|error| error.kind());
+    left.store(0, Ordering::Relaxed);
+    (heard, reader.refresh().await.unwrap().upper)
+}
+
+#[test]
+fn a_rollup_that_is_replaced_while_it_is_read_is_no_damage() {
+    runtime().block_on(async {
+        for times in 0..4 {
+            assert_eq!(overtaken(times).await, (Ok(ENTRIES), ENTRIES), "{times} times");
+        }
+        // There is an end to trying, and it is said what to do.
+        assert_eq!(overtaken(6).await, (Err(ErrorKind::Unavailable), ENTRIES));
+    });
+}
