@@ -37,6 +37,7 @@ pub struct Entry {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 #[non_exhaustive]
+#[allow(clippy::large_enum_variant, reason = "one at a time, and nearly all are appends")]
 pub enum Change {
     /// Adds rows and moves the upper.
     Append(Commit),
