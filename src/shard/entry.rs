@@ -38,6 +38,7 @@ pub struct Entry {
 #[serde(tag = "kind", rename_all = "snake_case")]
 #[allow(clippy::large_enum_variant, reason = "entries are handled one at a time")]
 #[non_exhaustive]
+#[allow(clippy::large_enum_variant, reason = "one at a time, and nearly all are appends")]
 pub enum Change {
     /// Adds rows and moves the upper.
     Append(Commit),

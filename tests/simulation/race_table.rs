@@ -201,8 +201,8 @@ fn one_race(case: &str, rivals: u64, when: When, fate: Fate, end: End, expected:
     let rival_heard = heard.lock().unwrap().take();
     let rival_expected = (when == When::Between && rivals > 2).then_some(match end {
         Whole => Appended::UpperMismatch(5),
-        // Behind the entry that made `[0, 2)`.
-        _ => Appended::Won { seqno: 2 },
+        // Behind the entry that made `[0, 2)`, and the lease of our followers.
+        _ => Appended::Won { seqno: 3 },
     });
     assert_eq!(rival_heard, rival_expected, "{case}: the rival");
 }
