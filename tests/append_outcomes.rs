@@ -77,7 +77,7 @@ const FATES: [(&str, Fate); 6] = [
 
 /// Where our interval lies seen from the upper at which it is decided: 5, or the rival's 8.
 #[rustfmt::skip]
-const TABLE: [(&str, (u64, u64), Rival, [End; 6]); 15] = [
+const TABLE: [(&str, (u64, u64), Rival, [End; 6]); 20] = [
     // ours         interval  rival                   won            lost           applied        not applied    late      duplicated
     ("below",       (2, 4),   Rival::Absent,          REFUSED_AT_5),
     ("overlapping", (3, 7),   Rival::Absent,          REFUSED_AT_5),
@@ -96,10 +96,15 @@ const TABLE: [(&str, (u64, u64), Rival, [End; 6]); 15] = [
     ("equal",       (8, 9),   Rival::Between,         NOBODY_BETWEEN),
     ("past",        (9, 10),  Rival::Between,         NOBODY_BETWEEN),
 
-    // The rival's upper is our lower.
+    // The rival's upper is still 5.
+    ("below",       (2, 4),   Rival::AheadInNumber,   REFUSED_AT_5),
+    ("overlapping", (3, 7),   Rival::AheadInNumber,   REFUSED_AT_5),
     ("equal",       (5, 6),   Rival::AheadInNumber,   [Won(3),       Never(AGAIN),  Never(TAKEN),  Won(3),        Won(3),   Won(3)]),
+    ("past",        (9, 10),  Rival::AheadInNumber,   REFUSED_AT_5),
+    ("below",       (2, 4),   Rival::BetweenInNumber, NOBODY_BETWEEN),
+    ("overlapping", (3, 7),   Rival::BetweenInNumber, NOBODY_BETWEEN),
     ("equal",       (5, 6),   Rival::BetweenInNumber, [Won(2),       Never(FIRST),  Won(2),        Won(3),        Won(3),   Won(2)]),
-    ("past",        (6, 7),   Rival::BetweenInNumber, NOBODY_BETWEEN),
+    ("past",        (9, 10),  Rival::BetweenInNumber, NOBODY_BETWEEN),
 ];
 
 #[test]

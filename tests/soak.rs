@@ -143,10 +143,14 @@ fn two_writers_for_a_long_time() {
     verified(dir, "s");
 
     let half = &samples[samples.len() / 2..];
+    let mut steep = Vec::new();
     for (at, name) in NAMES.into_iter().enumerate() {
         let values: Vec<f64> = half.iter().map(|sample| sample[at]).collect();
         let (slope, last) = (slope(&values), values[values.len() - 1]);
         println!("{name}: {slope:+.2} % per minute, {last} at the end");
-        assert!(!MAINTAINED || seconds < LONG || slope < STEEPEST, "{name} grows: {values:?}");
+        if slope >= STEEPEST {
+            steep.push(name);
+        }
     }
+    assert!(!MAINTAINED || seconds < LONG || steep.is_empty(), "these grow: {steep:?}");
 }

@@ -36,7 +36,6 @@ pub struct Entry {
 /// What an entry does.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
-#[allow(clippy::large_enum_variant, reason = "entries are handled one at a time")]
 #[non_exhaustive]
 #[allow(clippy::large_enum_variant, reason = "one at a time, and nearly all are appends")]
 pub enum Change {
