@@ -10,6 +10,8 @@ use std::fmt::{Display, Write};
 
 use crate::health::{Health, HealthState, Role, Vitals};
 use crate::pipeline::Watch;
+use crate::shard::{Counters, MaintenanceStats};
+use crate::sink::Totals;
 
 /// The content type of [`Metrics::text`].
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -19,19 +21,6 @@ pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 pub struct Metrics {
     health: Health,
     watch: Watch,
-}
-
-/// What the shard and its upkeep have done in this process. What is not counted is not shown.
-#[derive(Clone, Copy, Debug, Default)]
-struct ShardWork {
-    appends_won: u64,
-    appends_lost: u64,
-    appends_unknown: Option<u64>,
-    bytes_written: Option<u64>,
-    bytes_read: Option<u64>,
-    compactions: Option<u64>,
-    compacted_bytes: Option<u64>,
-    collected_objects: Option<u64>,
 }
 
 impl Metrics {
@@ -72,7 +61,8 @@ impl Metrics {
         let mut page = Page::default();
         self.rows(&mut page);
         self.frontiers(&mut page);
-        shard(&mut page, self.shard_work());
+        let handle = &self.health.process.handle;
+        shard(&mut page, self.watch.totals(), handle.counters(), handle.maintenance());
         page.0
     }
 
@@ -163,32 +153,29 @@ impl Metrics {
         let roles = Role::ALL.map(|role| (role.name(), role == report.role));
         page.one_of("role", "1 for the role of the pipeline.", "role", &roles);
     }
-
-    /// Collects what the shard counts. The one place to plug in more.
-    fn shard_work(&self) -> ShardWork {
-        let totals = self.watch.totals();
-        ShardWork { appends_won: totals.wins, appends_lost: totals.losses, ..ShardWork::default() }
-    }
 }
 
-fn shard(page: &mut Page, work: ShardWork) {
-    page.counter("appends_won_total", "Appends won.", work.appends_won);
-    page.counter("appends_lost_total", "Appends that met another writer's.", work.appends_lost);
+/// What the shard and its upkeep have done in this process.
+fn shard(page: &mut Page, totals: Totals, work: Counters, upkeep: MaintenanceStats) {
+    let deleted = upkeep.entries_deleted + upkeep.parts_deleted + upkeep.rollups_deleted;
     for (name, help, value) in [
+        ("appends_won_total", "Appends won.", totals.wins),
+        ("appends_lost_total", "Appends that met another writer's.", totals.losses),
+        ("appends_unknown_total", "Appends whose outcome nobody could tell.", work.appends_unknown),
+        ("written_bytes_total", "Bytes of parts and entries written.", work.bytes_written),
+        ("read_bytes_total", "Bytes of parts and entries read from the store.", work.bytes_read),
+        ("compactions_total", "Runs of batches merged into one.", upkeep.compactions),
+        ("compactions_lost_total", "Merges that came too late.", upkeep.compactions_lost),
+        ("compacted_read_bytes_total", "Bytes of parts that merges read.", upkeep.bytes_read),
         (
-            "appends_unknown_total",
-            "Answers of the store that settle nothing.",
-            work.appends_unknown,
+            "compacted_written_bytes_total",
+            "Bytes of parts that merges wrote.",
+            upkeep.bytes_written,
         ),
-        ("written_bytes_total", "Bytes written to the store.", work.bytes_written),
-        ("read_bytes_total", "Bytes read from the store.", work.bytes_read),
-        ("compactions_total", "Merges of parts that were committed.", work.compactions),
-        ("compacted_bytes_total", "Bytes of parts that merges replaced.", work.compacted_bytes),
-        ("collected_objects_total", "Objects that collection deleted.", work.collected_objects),
+        ("collected_objects_total", "Objects that collection deleted.", deleted),
+        ("leases_expired_total", "Leases ended because they had run out.", upkeep.leases_expired),
     ] {
-        if let Some(value) = value {
-            page.counter(name, help, value);
-        }
+        page.counter(name, help, value);
     }
 }
 

@@ -96,6 +96,12 @@ pub(crate) enum FeedName {
     Git(String),
 }
 
+impl FeedName {
+    pub(crate) fn is_stdin(&self) -> bool {
+        matches!(self, FeedName::Lines(path) if path == "-")
+    }
+}
+
 impl std::fmt::Display for FeedName {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {

@@ -36,6 +36,14 @@ pub(crate) struct Counts {
     pub end: AtomicU64,
 }
 
+impl Counts {
+    /// Counts from nothing, for another run over the same feed.
+    pub(crate) fn start_again(&self) {
+        self.read.store(0, Ordering::Relaxed);
+        self.position.store(0, Ordering::Relaxed);
+    }
+}
+
 /// Rows that wait to be sent together, and the time up to which all is closed behind them.
 #[derive(Debug)]
 pub(crate) struct Batch<S> {

@@ -4,7 +4,7 @@
 //! It runs on the I/O runtime, beside the workers: a request reads cells and never waits for one.
 
 use std::net::{SocketAddr, TcpListener};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Router;
 use axum::extract::State;
@@ -27,18 +27,23 @@ pub(crate) type Promote = Box<dyn Fn() + Send + Sync>;
 pub(crate) struct Face(Arc<Shown>);
 
 struct Shown {
-    pipeline: OnceLock<(Health, Metrics)>,
+    pipeline: Mutex<Option<(Health, Metrics)>>,
     promote: Promote,
 }
 
 impl Face {
     pub(crate) fn new(promote: Promote) -> Face {
-        Face(Arc::new(Shown { pipeline: OnceLock::new(), promote }))
+        Face(Arc::new(Shown { pipeline: Mutex::default(), promote }))
     }
 
-    /// Shows a pipeline from now on. The first one stays.
+    /// Shows a pipeline from now on, instead of the one before.
     pub(crate) fn show(&self, health: Health, metrics: Metrics) {
-        let _ = self.0.pipeline.set((health, metrics));
+        let mut pipeline = self.0.pipeline.lock().unwrap_or_else(PoisonError::into_inner);
+        *pipeline = Some((health, metrics));
+    }
+
+    fn shown(&self) -> Option<(Health, Metrics)> {
+        self.0.pipeline.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn report(&self) -> HealthReport {
@@ -52,7 +57,7 @@ impl Face {
             since: 0,
             why: Some("the shard is being opened".to_string()),
         };
-        self.0.pipeline.get().map_or_else(opening, |(health, _)| health.report())
+        self.shown().map_or_else(opening, |(health, _)| health.report())
     }
 }
 
@@ -103,7 +108,7 @@ async fn health(State(face): State<Face>) -> Response {
 }
 
 async fn metrics(State(face): State<Face>) -> Response {
-    let text = face.0.pipeline.get().map(|(_, metrics)| metrics.text()).unwrap_or_default();
+    let text = face.shown().map(|(_, metrics)| metrics.text()).unwrap_or_default();
     ([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response()
 }
 

@@ -54,10 +54,11 @@ pub(crate) fn run(
     (summary, result.map_err(place))
 }
 
-/// Drives the feed through a pipeline, on all workers of this process.
+/// Drives the feed through a pipeline, and through another one when the process slept for so long
+/// that the shard did not wait for it.
 fn drive(
     args: &Args,
-    config: timely::Config,
+    mut config: timely::Config,
     io: &Io,
     stop: &Stop,
     counts: &Arc<Counts>,
@@ -72,6 +73,33 @@ fn drive(
         }
         http::serve(address, face.clone(), io)?;
     }
+    // A cluster would have to start again as one, and what came from a pipe is gone.
+    let can_start_again = args.processes.get() == 1 && !args.feed.is_stdin();
+    loop {
+        let result = once(args, config, io, stop, &standby, &face, counts, summary);
+        match result {
+            Err(e) if e.kind() == ErrorKind::LeaseLost && can_start_again && !stop.is_set() => {
+                eprintln!("warning: {e}");
+                counts.start_again();
+                config = timely::Config::process(args.workers.get());
+            }
+            result => return result,
+        }
+    }
+}
+
+/// Runs one pipeline to its end, on all workers of this process.
+#[allow(clippy::too_many_arguments, reason = "what a run shares with the next one")]
+fn once(
+    args: &Args,
+    config: timely::Config,
+    io: &Io,
+    stop: &Stop,
+    standby: &Option<Promotion>,
+    face: &Face,
+    counts: &Arc<Counts>,
+    summary: &mut Summary,
+) -> Result<(), Error> {
     let root = Root::open(&args.shard, Access::Write)?;
     let limits = HandleConfig { history: args.history, ..HandleConfig::default() };
     let shard = io.block_on(JsonShard::open_with(root, io.clone(), limits))?;
@@ -79,13 +107,13 @@ fn drive(
         io.block_on(change_history(args, &shard))?;
     }
     let feed = feed(args, counts, stop);
-    let workers = workers(args, feed, &shard, &standby, stop, face);
+    let workers = workers(args, feed, &shard, standby, stop, face.clone());
     let outcome = cluster::execute(config, workers, stop);
     if let Some(watch) = &outcome.watch {
         *summary = counted(&watch.totals());
     }
     let mut result = outcome.result;
-    let writes = standby.is_none_or(|promotion| promotion.is_promoted());
+    let writes = standby.as_ref().is_none_or(Promotion::is_promoted);
     if let (Ok(()), true, 0) = (&result, args.seal && writes, args.process) {
         let end = counts.end.load(Ordering::Relaxed);
         // "Exactly E": another writer that has gone on keeps the shard open.

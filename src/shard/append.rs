@@ -17,6 +17,10 @@ use super::token::Token;
 use crate::error::{Error, ErrorKind};
 use crate::store::{Access, Create};
 
+/// Lost races for an entry's number after which a call gives up. Each is somebody's progress, so they
+/// are no attempts at a store that does not answer.
+const RACES_MAX: u32 = 1_000;
+
 /// What to append: rows already [prepared](Handle::prepare), and what goes with them.
 #[derive(Clone, Debug, Default)]
 pub struct Append {
@@ -145,7 +149,7 @@ impl Handle {
     async fn append(&self, append: Append) -> Result<Appended, Error> {
         let inner = &*self.inner;
         let mut last_rollup = inner.appending.lock().await;
-        for _ in 0..inner.config.append_attempts_max {
+        for _ in 0..RACES_MAX {
             let mut state = self.state();
             if state.judge(&append).map_err(|e| e.at(inner.root.url()))?.is_some() {
                 // Our state may be old: lose against the newest.
@@ -179,7 +183,7 @@ impl Handle {
         // As for an append: runs to its end, and alone.
         let task = self.inner.io.spawn(async move {
             let mut last_rollup = handle.inner.appending.lock().await;
-            for _ in 0..handle.inner.config.append_attempts_max {
+            for _ in 0..RACES_MAX {
                 let state = handle.state();
                 let Some(change) = decide(&handle, &state)? else { return Ok(None) };
                 let entered = handle.enter(&mut last_rollup, state, change, &[]).await?;

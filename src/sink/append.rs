@@ -86,7 +86,10 @@ pub(super) fn append<'scope>(
                 around.status.vitals().set_interval(None);
                 match settled {
                     Ok(won) => {
-                        won.into_iter().for_each(|upper| around.checked.won(upper));
+                        if let Some(upper) = won {
+                            around.checked.won(upper);
+                            maintain(&around);
+                        }
                         turn.give_back();
                     }
                     Err(error) => {
@@ -106,6 +109,23 @@ pub(super) fn append<'scope>(
         }
     });
     stream
+}
+
+/// Keeps the shard in proportion, beside everything: no append waits for it, and it fails nobody.
+fn maintain(around: &Around) {
+    let handle = around.handle.clone();
+    around.io.spawn_answered(
+        "maintenance",
+        async move {
+            handle.maintain().await;
+            Ok(())
+        },
+        |outcome| {
+            if let Err(error) = outcome {
+                tracing::warn!(%error, "a round of maintenance is lost");
+            }
+        },
+    );
 }
 
 struct Commit {
