@@ -9,8 +9,8 @@ use std::path::Path;
 use std::process::Command;
 
 use process::{
-    PATIENCE, Ran, Random, command, entries, example, fold, ingest, ingested, shard, snapshot,
-    start, status, upper, verified,
+    PATIENCE, Ran, Random, command, example, fold, ingest, ingested, shard, snapshot, start,
+    status, upper, verified,
 };
 use serde_json::Value;
 
@@ -332,11 +332,13 @@ fn a_flipped_bit_is_never_wrong_rows() {
     ingested(dir, &["feed", "--shard", "s", "--history", "keep"]);
     let all = files(&dir.join("s"));
     let of = |kind: &str| all.iter().filter(|path| path.to_string_lossy().contains(kind)).count();
-    assert!(of("/log/") >= 150 && of("/part/") > 0 && of("/rollup/") > 0, "{all:?}");
+    assert!(of("/log/") >= 60 && of("/part/") > 0 && of("/rollup/") > 0, "{all:?}");
     let good = snapshot(dir, "s");
     let log_entries = all.iter().filter(|path| path.to_string_lossy().contains("/log/"));
     let mut some: Vec<_> = log_entries.step_by(20).collect();
     some.extend(all.iter().filter(|path| !path.to_string_lossy().contains("/log/")));
+    // A floor mark is its name alone.
+    some.retain(|path| std::fs::metadata(path).expect("a file").len() > 0);
     for path in some {
         let whole = std::fs::read(path).expect("a file");
         let mut flipped = whole.clone();
@@ -396,7 +398,7 @@ fn a_disk_that_takes_no_more_keeps_what_it_has() {
             let ran = cramped(dir, limit, &["feed", "--shard", name, "-w", workers]);
             assert!(ran.error().contains("too large"), "the cause is said: {}", ran.stderr);
             assert_eq!(ran.summary()["upper"], 2);
-            assert_eq!((upper(dir, name), entries(dir, name)), (2, 2));
+            assert_eq!(upper(dir, name), 2);
             assert_eq!(snapshot(dir, name), fold(feed.lines().take(2)));
             verified(dir, name);
         }

@@ -64,10 +64,15 @@ fn what_has_not_come_is_a_usage_error() {
         assert_eq!((ran.code, &*ran.stdout), (Some(2), ""), "{line}: {}", ran.stderr);
         assert!(ran.stderr.contains("error: "), "{line}");
     }
-    for line in ["", "compact s", "gc s", "snapshot", "tail s --from 2 --until 1", "status s t"] {
+    for line in ["", "compact", "gc", "snapshot", "tail s --from 2 --until 1", "status s t"] {
         let args: Vec<&str> = line.split_whitespace().collect();
         let ran = shard(dir, &args);
         assert_eq!((ran.code, &*ran.stdout), (Some(2), ""), "{line}: {}", ran.stderr);
+    }
+    // Maintenance writes, and creates no more than readers do.
+    for line in ["compact s", "gc s"] {
+        let ran = shard(dir, &line.split_whitespace().collect::<Vec<_>>());
+        assert!(ran.error().contains("no shard here"), "{line}: {}", ran.stderr);
     }
     assert_eq!(dir.read_dir().expect("a directory").count(), 0, "usage errors create nothing");
     let help = ingest(dir, &["--help"]).good().stdout;

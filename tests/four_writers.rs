@@ -29,7 +29,7 @@ const COMMITS: u64 = 2_420;
 /// The longest that a writer is stopped.
 const PAUSE_MS_MAX: u64 = 2_000;
 /// Whether the shard is compacted and collected between the rounds, while the writers run.
-const COLLECTS: bool = false;
+const COLLECTS: bool = true;
 
 fn start(dir: &Path, url: &str) -> Running {
     start_ingest(dir, &["git:repo", "--shard", url, "--history", "keep"])

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use process::{PATIENCE, Random, Running, entries, fold, snapshot, start_ingest, upper, verified};
 
 /// Whether writers compact and collect by themselves: without that, the disk and the log grow.
-const MAINTAINED: bool = false;
+const MAINTAINED: bool = true;
 /// From here on the slopes are judged.
 const LONG: u64 = 300;
 /// The steepest slope, in percent of the mean per minute.

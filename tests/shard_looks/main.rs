@@ -150,9 +150,7 @@ fn nothing_is_created_and_what_is_not_there_is_not_empty() {
 
 #[test]
 fn what_is_not_there_yet_is_usage() {
-    for line in
-        ["", "compact URL", "gc URL", "snapshot", "snapshot URL --from 1", "tail URL --as-of 1"]
-    {
+    for line in ["", "compact", "gc", "snapshot", "snapshot URL --from 1", "tail URL --as-of 1"] {
         assert_eq!(shard(line, Path::new("d")), Err("exit 2".to_string()), "{line}");
     }
 }
