@@ -347,6 +347,7 @@ fn a_flipped_bit_is_never_wrong_rows() {
         std::fs::write(path, &flipped).expect("a file");
         // Verify reads everything; the others fail too, or have not needed that file.
         let verify = shard(dir, &["verify", "s"]);
+        assert_eq!(verify.code, Some(1), "{path:?} at {at}: {}", verify.stdout);
         assert!(!verify.error().is_empty());
         let ran = shard(dir, &["snapshot", "s"]);
         match ran.code {

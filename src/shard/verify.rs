@@ -1,12 +1,13 @@
 //! Owns the check of a whole root against itself. It repairs nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::config::HandleConfig;
 use super::entry::Entry;
 use super::format::FORMAT_KEY;
 use super::handle::{Handle, read_format};
-use super::part::Update;
+use super::part::{self, Update};
 use super::rollup;
 use super::state::{Part, State};
 use super::token::Token;
@@ -164,6 +165,7 @@ impl Check {
                 }
             }
         }
+        self.read_unnamed().await?;
         // Merged, and waiting for the floor to pass: or deleted, and the entry that says so is due.
         for key in state.retired.iter().flat_map(|retired| &retired.keys) {
             self.files.parts.remove(key);
@@ -171,6 +173,19 @@ impl Check {
         verified.orphans.extend(std::mem::take(&mut self.files.parts));
         if self.one_value {
             one_live_value(updates).map_err(|e| e.at(self.handle.inner.root.url()))?;
+        }
+        Ok(())
+    }
+
+    /// Reads the parts that no batch names: they carry checksums of their own.
+    async fn read_unnamed(&self) -> Result<(), Error> {
+        let blob = &self.handle.inner.blob;
+        for key in &self.files.parts {
+            // One that a collector has taken since the listing is no damage.
+            if let Some(bytes) = blob.get(key).await? {
+                let rows = part::decode(&Arc::new(bytes.to_vec()), 0, u64::MAX);
+                rows.map_err(|e| e.at(blob.place(key)))?;
+            }
         }
         Ok(())
     }
