@@ -167,7 +167,7 @@ impl Replica {
             ..PipelineConfig::default()
         };
         let from_source = random.one_in(2);
-        let peers = random.pick(&[1, 1, 2]);
+        let peers = random.pick(&[1, 1, 2, 3]);
         // It may skip what it knows to be there.
         let skip = if random.one_in(2) { shard.upper() } else { 0 };
         let paces = self.paces(if from_source { 1 } else { peers }, skip);
