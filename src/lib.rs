@@ -107,6 +107,8 @@ pub mod packed;
 
 pub mod io;
 
+mod encode;
+
 mod role;
 
 mod token;

@@ -2,94 +2,24 @@
 //! while and after things go wrong. Method: real processes on a feed that is followed, asked over a
 //! plain TCP stream, so that what is sent is what stands here.
 
+#[path = "common/http.rs"]
+mod client;
 #[path = "common/process.rs"]
 mod process;
 
 use std::fs::OpenOptions;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 
-use process::{PATIENCE, Running, ingest, start_ingest};
-use serde_json::Value;
+use client::Server;
+use process::ingest;
 
-/// A process that answers, and where.
-struct Server {
-    running: Running,
-    stderr: BufReader<std::process::ChildStderr>,
-    address: String,
-}
-
-struct Answer {
-    status: u16,
-    head: String,
-    body: String,
-}
-
-impl Server {
-    /// Follows a feed with one open time.
-    fn start(dir: &Path, args: &[&str]) -> Server {
-        let feed = "{\"key\":\"a\",\"value\":1,\"ts\":0}\n{\"key\":\"b\",\"value\":2,\"ts\":1}\n";
-        std::fs::write(dir.join("feed"), feed).expect("a feed");
-        let start = ["feed", "--shard", "s", "--follow", "--http", "127.0.0.1:0"];
-        let mut running = start_ingest(dir, &[&start, args].concat());
-        let mut stderr = BufReader::new(running.child.stderr.take().expect("a pipe"));
-        let mut line = String::new();
-        stderr.read_line(&mut line).expect("a line");
-        let address = line.strip_prefix("http://").and_then(|line| line.strip_suffix("/\n"));
-        let address = address.unwrap_or_else(|| panic!("{line}")).to_string();
-        assert!(address.starts_with("127.0.0.1:") && !address.ends_with(":0"), "{address}");
-        Server { running, stderr, address }
-    }
-
-    /// Sends a request as it is and reads to the end of the answer.
-    fn send(&self, request: &str) -> Answer {
-        let mut stream = TcpStream::connect(&self.address).expect("it listens");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a bound");
-        stream.write_all(request.as_bytes()).expect("it takes a request");
-        let mut text = String::new();
-        stream.read_to_string(&mut text).expect("an answer");
-        let (head, body) = text.split_once("\r\n\r\n").expect("a head");
-        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
-        let status = status.expect("a status");
-        Answer { status, head: head.to_ascii_lowercase(), body: body.to_string() }
-    }
-
-    fn ask(&self, method: &str, path: &str, headers: &str) -> Answer {
-        let address = &self.address;
-        self.send(&format!(
-            "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{headers}\r\n"
-        ))
-    }
-
-    fn get(&self, path: &str) -> Answer {
-        self.ask("GET", path, "")
-    }
-
-    fn health(&self) -> (u16, Value) {
-        let answer = self.get("/health");
-        assert!(answer.head.contains("content-type: application/json"), "{}", answer.head);
-        (answer.status, serde_json::from_str(&answer.body).expect("JSON"))
-    }
-
-    /// Asks until the health is as wanted; panics if the process ends first.
-    fn until(&mut self, what: &str, wanted: impl Fn(&Value) -> bool) -> (u16, Value) {
-        loop {
-            let (status, health) = self.health();
-            if wanted(&health) {
-                return (status, health);
-            }
-            assert!(self.running.runs(), "ended before {what}: {health}");
-            std::thread::yield_now();
-        }
-    }
-
-    fn stop(mut self) {
-        self.running.signal("INT");
-        let mut rest = String::new();
-        self.stderr.read_to_string(&mut rest).expect("a pipe");
-        assert_eq!(self.running.child.wait().expect("an end").code(), Some(0), "{rest}");
-    }
+/// Follows a feed with one open time.
+fn follow(dir: &Path, args: &[&str]) -> Server {
+    let feed = "{\"key\":\"a\",\"value\":1,\"ts\":0}\n{\"key\":\"b\",\"value\":2,\"ts\":1}\n";
+    std::fs::write(dir.join("feed"), feed).expect("a feed");
+    Server::start(dir, &[&["feed", "--shard", "s", "--follow"], args].concat())
 }
 
 fn append(dir: &Path, line: &str) {
@@ -100,7 +30,7 @@ fn append(dir: &Path, line: &str) {
 #[test]
 fn every_route_answers_as_the_contract_says() {
     let dir = tempfile::tempdir().expect("a directory");
-    let mut server = Server::start(dir.path(), &[]);
+    let mut server = follow(dir.path(), &[]);
     let (status, health) = server.until("time 0", |health| health["upper"] == 1);
     assert_eq!(status, 200, "{health}");
     let body = server.get("/health").body;
@@ -150,7 +80,7 @@ fn every_route_answers_as_the_contract_says() {
 #[test]
 fn promote_wants_json_and_can_be_asked_again() {
     let dir = tempfile::tempdir().expect("a directory");
-    let server = Server::start(dir.path(), &[]);
+    let server = follow(dir.path(), &[]);
     for (headers, status) in [
         ("Content-Length: 0\r\n", 415),
         ("Content-Type: text/plain\r\nContent-Length: 2\r\n\r\n{}", 415),
@@ -176,7 +106,7 @@ fn promote_wants_json_and_can_be_asked_again() {
 #[test]
 fn a_store_that_is_gone_is_a_failure_that_health_tells() {
     let dir = tempfile::tempdir().expect("a directory");
-    let mut server = Server::start(dir.path(), &[]);
+    let mut server = follow(dir.path(), &[]);
     server.until("time 0", |health| health["upper"] == 1);
     // Nothing can be created in a directory that is a file, and reading it again fails.
     let log = dir.path().join("s/data/log");

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use super::frame::{self, damaged};
 use super::lease::Grant;
 use super::part::PartRef;
-use super::state::{Feed, History, digest};
-use super::sum::Mark;
+use super::state::{Feed, History};
+use super::sum::{Mark, digest};
 use super::token::{Token, hex};
 use crate::error::{Error, ErrorKind};
 

@@ -10,7 +10,7 @@ use super::append::{Append, Appended};
 use super::entry::{Change, Commit, Entry, EntryPart};
 use super::lease::{Lease, least_hold};
 use super::part::PartRef;
-use super::sum::{Mark, Sum};
+use super::sum::{Mark, Sum, digest};
 use super::token::{Token, hex};
 use crate::definite;
 use crate::error::{Error, ErrorKind};
@@ -409,43 +409,5 @@ impl EntryPart {
                 Part::Inline { seqno, offset, bytes, crc, updates }
             }
         }
-    }
-}
-
-/// A digest as 32 hex digits.
-pub(super) mod digest {
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-    use super::Token;
-
-    /// One that is always there.
-    pub(crate) mod plain {
-        use super::{Deserialize, Deserializer, Serialize, Serializer, Token};
-
-        pub(crate) fn serialize<S: Serializer>(
-            digest: &u128,
-            serializer: S,
-        ) -> Result<S::Ok, S::Error> {
-            Token(*digest).serialize(serializer)
-        }
-
-        pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
-            deserializer: D,
-        ) -> Result<u128, D::Error> {
-            Ok(Token::deserialize(deserializer)?.0)
-        }
-    }
-
-    pub(crate) fn serialize<S: Serializer>(
-        digest: &Option<u128>,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        digest.map(Token).serialize(serializer)
-    }
-
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Option<u128>, D::Error> {
-        Ok(Option::<Token>::deserialize(deserializer)?.map(|token| token.0))
     }
 }

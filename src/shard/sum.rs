@@ -1,11 +1,11 @@
 //! Owns [`Sum`], what a shard remembers of the commands it was made from, and [`Mark`], a sum at a
-//! time. It neither hashes commands nor judges sums.
+//! time, with their form in JSON. It neither hashes commands nor judges sums.
 
 use std::ops::{Add, AddAssign};
 
 use serde::{Deserialize, Serialize};
 
-use super::state::digest;
+use super::token::Token;
 
 /// The count of some commands and the sum of their hashes, whatever their order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -54,5 +54,43 @@ impl Mark {
     /// Returns its sum.
     pub fn sum(&self) -> Sum {
         Sum { rows: self.rows, digest: self.digest }
+    }
+}
+
+/// A digest as 32 hex digits.
+pub(super) mod digest {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::Token;
+
+    /// One that is always there.
+    pub(crate) mod plain {
+        use super::{Deserialize, Deserializer, Serialize, Serializer, Token};
+
+        pub(crate) fn serialize<S: Serializer>(
+            digest: &u128,
+            serializer: S,
+        ) -> Result<S::Ok, S::Error> {
+            Token(*digest).serialize(serializer)
+        }
+
+        pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+            deserializer: D,
+        ) -> Result<u128, D::Error> {
+            Ok(Token::deserialize(deserializer)?.0)
+        }
+    }
+
+    pub(crate) fn serialize<S: Serializer>(
+        digest: &Option<u128>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        digest.map(Token).serialize(serializer)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<u128>, D::Error> {
+        Ok(Option::<Token>::deserialize(deserializer)?.map(|token| token.0))
     }
 }
