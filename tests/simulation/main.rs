@@ -11,6 +11,7 @@ mod feed;
 #[path = "../common/network.rs"]
 mod network;
 mod observer;
+mod other_feed;
 mod race_table;
 mod random;
 mod replica;
