@@ -26,13 +26,16 @@ use serde_json::Value;
 const WRITERS: usize = 4;
 const ROUNDS: u64 = 20;
 const COMMITS: u64 = 2_420;
+/// Slow enough that the feed lasts for all rounds, however fast the machine is.
+const ROWS_PER_SECOND: &str = "500";
 /// The longest that a writer is stopped.
 const PAUSE_MS_MAX: u64 = 2_000;
 /// Whether the shard is compacted and collected between the rounds, while the writers run.
 const COLLECTS: bool = true;
 
 fn start(dir: &Path, url: &str) -> Running {
-    start_ingest(dir, &["git:repo", "--shard", url, "--history", "keep"])
+    let args = ["git:repo", "--shard", url, "--history", "keep", "--throttle", ROWS_PER_SECOND];
+    start_ingest(dir, &args)
 }
 
 /// A writer, and until when it is stopped.
@@ -97,7 +100,7 @@ fn four_writers_killed_and_stopped_make_what_git_says() {
 
     let begun = || Writer { running: start(dir, "s"), stopped: None };
     let mut writers: Vec<Writer> = (0..WRITERS).map(|_| begun()).collect();
-    let (mut kills, mut stops) = (0, 0);
+    let (mut kills, mut stops) = (0u64, 0u64);
     let start = Instant::now();
     for round in 0..ROUNDS {
         // Somewhere in this round's share of the feed; the last share is left to finish.
@@ -124,7 +127,9 @@ fn four_writers_killed_and_stopped_make_what_git_says() {
             // A stopped process dies too.
             writers[at].running.child.kill().expect("it can be killed");
             let killed = std::mem::replace(&mut writers[at], begun()).running.end(PATIENCE);
-            assert_eq!(killed.code, None, "it was killed before its end: {}", killed.stderr);
+            // On a machine slower than its own disk one may be done by now.
+            assert!(matches!(killed.code, None | Some(0)), "{}", killed.stderr);
+            kills -= u64::from(killed.code.is_some());
         }
         if COLLECTS {
             maintain(dir, "compact");
@@ -141,8 +146,10 @@ fn four_writers_killed_and_stopped_make_what_git_says() {
     for writer in writers {
         let summary = writer.running.end(PATIENCE).good().summary();
         assert_eq!(summary["upper"], COMMITS, "{summary}");
+        println!("{summary}");
         adds_up(&summary);
     }
+    assert!(kills > 0 && stops > 0, "{kills} kills, {stops} stops");
     println!("{kills} kills, {stops} stops, {:.1} s", start.elapsed().as_secs_f64());
 
     verified(dir, "s");
