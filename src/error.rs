@@ -27,8 +27,8 @@ pub enum ErrorKind {
     Fenced,
     /// The commands are not those that the shard was made from: stop, and give it its own feed.
     FeedDiffers,
-    /// A reader's hold on the shard's history has run out, and what it had yet to read was merged:
-    /// start reading again from the contents.
+    /// A lease on the shard has run out, and what it kept is gone: history that was yet to be read, or
+    /// parts that were yet to be committed. Start again from the contents.
     LeaseLost,
     /// It was told to stop before it was done.
     Stopped,

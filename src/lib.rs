@@ -23,12 +23,15 @@
 //!   compute against the same durable truth.
 //! * A command is dropped only when its time is durable; a time closes only when every worker has
 //!   emitted its rows; an end, a failure and a stop close nothing.
-//! * Nothing fails in silence: errors come out as a stream and in the [`health`].
+//! * A writer whose feed is not the one that the shard was made from stops, and says so: what is
+//!   dropped as already there is compared, not assumed ([`definite`]).
+//! * Nothing fails in silence: errors come out as a stream and in the [`health`], and what stands
+//!   still is `stalled`, with the frontier that is stuck and who holds it.
 //!
 //! # It is not
 //!
 //! A database; exactly-once delivery to other systems; for partially ordered times; for times that
-//! differ between runs or writers.
+//! differ between runs or writers, but for one writer at a time ([`Shard::take_over`]).
 //!
 //! # A tour
 //!

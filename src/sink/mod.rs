@@ -17,7 +17,8 @@
 //!
 //! # Frontiers
 //!
-//! * updates, `f`: times below it have been emitted by every worker.
+//! * updates, `f`: times below it have been emitted by every worker, and their commands agree with
+//!   what the shard was made from ([`definite`](crate::definite)).
 //! * intervals: empty once mint will never name another; then nobody appends any more.
 //! * responses: empty once every worker has seen that and has said its last counts.
 //! * settled: empty after responses; only then may a worker let go of anything.
@@ -27,6 +28,8 @@
 //! 1. Whenever no append is in flight, the sink may write and the settled upper `u` is below `f`,
 //!    name `[u, f)`. The rule looks at levels, not at changes: acting only on changes freezes after
 //!    a half-lost race, at the start, and after a promotion.
+//!    A standby may not write until it is promoted and has read the shard; until then its updates
+//!    wait here, and go when the shard has passed them.
 //! 2. Every worker, once its own updates below `f` have arrived, writes them and responds.
 //! 3. Append. Lost: drop what the shard has passed, keep the rest ([`race`]). Then 1 again.
 //!
@@ -37,6 +40,8 @@
 //!    emitted. So no append lacks a worker's rows; a failed worker holds `f` and with it all appends.
 //! 3. An empty frontier names nothing. So the end of the input, a crash and a stop close no time.
 //! 4. What is dropped after a lost race lies below the shard's upper: another wrote it.
+//! 5. Every append carries the writer's epoch and what its feed has below: one that was shut out,
+//!    or has another feed, commits nothing, whatever race it wins.
 //!
 //! # Limits
 //!
