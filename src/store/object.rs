@@ -213,6 +213,31 @@ impl ObjectLog {
     fn entry(&self, seqno: u64) -> String {
         format!("{}/log/{seqno:020}", self.shard)
     }
+
+    /// Makes the names in one of the shard's folders durable: on a local disk a name can be seen before
+    /// it is. A folder that is not there holds none.
+    async fn sync(&self, folder: &str) -> Result<(), Error> {
+        let Some(directory) = &self.blob.directory else { return Ok(()) };
+        let path = directory.join(&self.shard).join(folder);
+        let place = path.display().to_string();
+        let failed = |what: String| {
+            Error::new(ErrorKind::Unavailable, what)
+                .at(&place)
+                .hint("check the disk, then open the shard again")
+        };
+        if self.poisoned.load(Ordering::Acquire) {
+            return Err(failed("an earlier sync of the shard failed".into()));
+        }
+        match tokio::task::spawn_blocking(move || sync_directory(&path)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(e)) if e.kind() == std::io::ErrorKind::NotFound && folder != "log" => Ok(()),
+            Ok(Err(e)) => {
+                self.poisoned.store(true, Ordering::Release);
+                Err(failed(format!("the {folder} folder cannot be synced: {e}")).because(e))
+            }
+            Err(e) => Err(failed("a sync was stopped".into()).because(e)),
+        }
+    }
 }
 
 #[async_trait]
@@ -239,10 +264,13 @@ impl Consensus for ObjectLog {
     }
 
     async fn raise_floor(&self, seqno: u64) -> Result<(), Error> {
+        // The state that stands in for what will be deleted may be another's, who died before it was
+        // durable.
+        self.sync("rollup").await?;
         let key = format!("{}/floor/{seqno:020}", self.shard);
         match self.blob.create(&key, Bytes::new()).await? {
             Create::Created => {}
-            // Somebody else's mark is as good as ours, once it is surely there.
+            // Somebody else's mark is as good as ours, once it is surely there and stays.
             Create::Exists => {
                 if self.blob.get(&key).await?.is_none() {
                     let what = "a floor mark was not stored";
@@ -250,6 +278,7 @@ impl Consensus for ObjectLog {
                         .at(self.blob.place(&key))
                         .hint("retry"));
                 }
+                self.sync("floor").await?;
             }
         }
         // The lower ones are idle now. The highest two stay, so that a listing that began before
@@ -265,26 +294,7 @@ impl Consensus for ObjectLog {
     }
 
     async fn sync_head(&self) -> Result<(), Error> {
-        let Some(directory) = &self.blob.directory else { return Ok(()) };
-        let log = directory.join(&self.shard).join("log");
-        let failed = |what: String| {
-            Error::new(ErrorKind::Unavailable, what)
-                .at(log.display().to_string())
-                .hint("check the disk, then open the shard again")
-        };
-        if self.poisoned.load(Ordering::Acquire) {
-            return Err(failed("an earlier sync of the log failed".into()));
-        }
-        let path = log.clone();
-        let synced = tokio::task::spawn_blocking(move || sync_directory(&path)).await;
-        match synced {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(e)) => {
-                self.poisoned.store(true, Ordering::Release);
-                Err(failed(format!("the log cannot be synced: {e}")).because(e))
-            }
-            Err(e) => Err(failed("the sync of the log was stopped".into()).because(e)),
-        }
+        self.sync("log").await
     }
 
     fn place(&self, seqno: u64) -> String {
