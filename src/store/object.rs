@@ -286,6 +286,12 @@ impl Consensus for ObjectLog {
         for old in self.marks().await?.iter().rev().skip(2) {
             self.blob.delete(&format!("{}/floor/{old:020}", self.shard)).await?;
         }
+        if let Some(directory) = &self.blob.directory {
+            let log = directory.join(&self.shard).join("log");
+            // Failing costs a little space.
+            let sweep = move || sweep_staged_entries(&log, seqno);
+            let _ = tokio::task::spawn_blocking(sweep).await;
+        }
         Ok(())
     }
 
@@ -311,20 +317,28 @@ fn names(path: &FilePath) -> std::io::Result<Vec<String>> {
     entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
 }
 
-/// Deletes old files under a name that `LocalFileSystem` writes to before it links them: a name, a
-/// `#` and a number. Its listings hide them. Returns how many.
+/// Returns what a file is staged for, if it is: `LocalFileSystem` writes to that name, a `#` and a number
+/// before it links or renames the file. Its listings hide them.
+fn staged_for(name: &str) -> Option<&str> {
+    let (target, number) = name.rsplit_once('#')?;
+    number.parse::<u64>().is_ok().then_some(target)
+}
+
+/// Deletes old staged files, but for entries of a log: a writer that is about to link one would link
+/// what another has staged under that name since, and take it for its own. Returns how many.
 fn sweep_staged(directory: &FilePath, before_ms: u64) -> u64 {
     let Ok(entries) = std::fs::read_dir(directory) else { return 0 };
     let mut deleted = 0;
     for entry in entries.flatten() {
         let Ok(meta) = entry.metadata() else { continue };
+        let name = entry.file_name();
         if meta.is_dir() {
-            deleted += sweep_staged(&entry.path(), before_ms);
+            if name != "log" {
+                deleted += sweep_staged(&entry.path(), before_ms);
+            }
             continue;
         }
-        let name = entry.file_name();
-        let number = name.to_str().and_then(|name| Some(name.rsplit_once('#')?.1));
-        let staged = number.is_some_and(|number| number.parse::<u64>().is_ok());
+        let staged = name.to_str().and_then(staged_for).is_some();
         let made = meta.modified().ok().and_then(|made| made.duration_since(UNIX_EPOCH).ok());
         let old = made.is_some_and(|made| made.as_millis() < u128::from(before_ms));
         if staged && old && std::fs::remove_file(entry.path()).is_ok() {
@@ -332,6 +346,18 @@ fn sweep_staged(directory: &FilePath, before_ms: u64) -> u64 {
         }
     }
     deleted
+}
+
+/// Deletes the files that are staged for entries up to `floor`: no create of these is believed.
+fn sweep_staged_entries(log: &FilePath, floor: u64) -> std::io::Result<()> {
+    for name in names(log)? {
+        let target = staged_for(&name).and_then(|target| target.parse::<u64>().ok());
+        if target.is_some_and(|seqno| seqno <= floor) {
+            // One that is left is found again; its writer may have been faster.
+            let _ = std::fs::remove_file(log.join(name));
+        }
+    }
+    Ok(())
 }
 
 /// Makes the names inside a directory durable. Only Unix can: elsewhere it does nothing.
