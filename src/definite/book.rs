@@ -96,8 +96,12 @@ impl Book {
         }
         // Every command lies below the end.
         let all = self.below(u64::MAX);
-        match state.marks.iter().find(|mark| mark.upper == end) {
-            Some(mark) if mark.sum() == all => Ok(true),
+        // Going on without a command is no more than a later closing of the same feed.
+        let marks = state.marks.iter().filter(|mark| mark.upper >= end);
+        if state.sum() == Some(all) || marks.clone().any(|mark| mark.sum() == all) {
+            return Ok(true);
+        }
+        match marks.clone().find(|mark| mark.upper == end) {
             Some(mark) => Err(differs(end, all, mark.sum())),
             None => Err(shorter(end, all, state)),
         }
@@ -117,6 +121,11 @@ impl Book {
             later: self.sums.range(lower..upper).map(|(time, sum)| (*time, *sum)).collect(),
             mark: self.base.filter(new),
         }
+    }
+
+    /// Whether it knows from where on this feed speaks.
+    pub(super) fn has_begun(&self) -> bool {
+        self.base.is_some()
     }
 
     /// Finds out from where on this feed speaks. Returns false while that is open.
@@ -291,6 +300,10 @@ mod tests {
         assert!(error.contains("goes on to 8 with 9"), "{error}");
         assert!(ended(&shard(8, sum(9, 9), &[Mark::new(5, sum(5, 5))])).unwrap());
         ended(&shard(8, sum(9, 9), &[Mark::new(5, sum(5, 6))])).unwrap_err();
+        // Only without rows did the shard go on: to where it is, or to where another continued.
+        assert!(ended(&shard(8, sum(5, 5), &[])).unwrap());
+        assert!(ended(&shard(9, sum(9, 9), &[Mark::new(7, sum(5, 5))])).unwrap());
+        ended(&shard(9, sum(9, 9), &[Mark::new(7, sum(6, 6))])).unwrap_err();
         let mut nothing = fed([], 0);
         nothing.end(0);
         assert!(nothing.finish(&shard(8, sum(9, 9), &[]), &[]).unwrap());

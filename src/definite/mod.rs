@@ -29,8 +29,8 @@
 //!    that it can be run again.
 //! 2. When the input passes an upper, compare. Until then, more commands than the shard was made
 //!    from is already a difference.
-//! 3. At the end, a feed that ends below the upper lacks something, unless another was marked to
-//!    continue right there.
+//! 3. At the end, a feed that ends below the upper lacks something, unless the shard has gone on without
+//!    a command, up to its upper or to where another was marked to continue.
 //!
 //! # Invariants
 //!

@@ -219,12 +219,13 @@ fn compare(
     resumes: &Resumes,
 ) -> Result<bool, Error> {
     state.check_feed(feed)?;
+    let resumes = if book.has_begun() { Vec::new() } else { resumes.get() };
     match closed {
         Some(closed) => {
             book.close(closed);
-            book.look(state, &resumes.get())?;
+            book.look(state, &resumes)?;
             Ok(false)
         }
-        None => book.finish(state, &resumes.get()),
+        None => book.finish(state, &resumes),
     }
 }

@@ -110,6 +110,9 @@ impl Handle {
             self.ensure_rollup(&state, wanted).await?;
             inner.log.raise_floor(wanted).await?;
             floor = wanted;
+        } else if floor > 0 {
+            // Another's mark can be seen before it is durable, and that other may be dead.
+            inner.log.raise_floor(floor).await?;
         }
         // From here on the floor is durable, and nobody believes what lies at or below it.
         let mut gone = 0;

@@ -22,6 +22,8 @@ pub(super) struct Keeper {
     token: Token,
     /// It was seen in the log: should it be missing from now on, it has been ended.
     granted: bool,
+    /// The number of the last state looked at.
+    seen: u64,
     /// Parts may lie in its folder.
     uploads: bool,
     needs: BTreeMap<u64, Need>,
@@ -51,11 +53,16 @@ impl Hold {
 
 impl Keeper {
     pub(super) fn new(token: Token) -> Keeper {
-        Keeper { token, granted: false, uploads: false, needs: BTreeMap::new(), next: 0 }
+        Keeper { token, granted: false, seen: 0, uploads: false, needs: BTreeMap::new(), next: 0 }
     }
 
-    /// Looks at a state no older than those before: a lease that was ended needs another name.
+    /// Looks at a state: a lease that was ended needs another name. One that another task has overtaken
+    /// says nothing: it may be from before the lease.
     fn see(&mut self, state: &State, fresh: impl Fn() -> Token) {
+        if state.seqno < self.seen {
+            return;
+        }
+        self.seen = state.seqno;
         if state.leases.contains_key(&self.token) {
             self.granted = true;
         } else if self.granted {
@@ -125,8 +132,11 @@ impl Handle {
 
     /// Returns the name of this handle's lease, if it is in the log as far as read.
     pub(crate) fn lease(&self) -> Option<Token> {
-        let missing = self.is_missing(&self.state());
-        (!missing).then(|| lock(&self.inner.keeper).token)
+        let state = self.state();
+        let mut keeper = lock(&self.inner.keeper);
+        keeper.see(&state, || Token(self.inner.io.token()));
+        // Judged and named under one lock: another task may see its end in between.
+        state.leases.contains_key(&keeper.token).then_some(keeper.token)
     }
 
     /// Says that a follower needs no time before `since` and no state before the one known here. No
@@ -217,20 +227,29 @@ impl Handle {
     pub(super) async fn permit(&self) -> Result<Token, Error> {
         lock(&self.inner.keeper).uploads = true;
         let mut delays = self.inner.config.delays();
-        while let Err(e) = self.keep().await {
-            if !self.is_missing(&self.state()) {
-                break;
+        loop {
+            let kept = self.keep().await;
+            // Whatever became of that: an upload counts only if the lease is in the log as far as
+            // read, and it may have been ended while the entry that grants it was being settled.
+            if let Some(token) = self.lease() {
+                return Ok(token);
             }
             let Some(delay) = delays.next() else {
-                let what = format!("no lease for a part: {}", e.what());
-                return Err(Error::new(ErrorKind::Unavailable, what)
-                    .at(e.place().unwrap_or(self.inner.root.url()))
-                    .hint("check the store and retry")
-                    .because(e));
+                let error = |why: &str| {
+                    Error::new(ErrorKind::Unavailable, format!("no lease for a part: {why}"))
+                };
+                return Err(match kept {
+                    Err(e) => error(e.what())
+                        .at(e.place().unwrap_or(self.inner.root.url()))
+                        .hint("check the store and retry")
+                        .because(e),
+                    Ok(()) => error("others end it at once")
+                        .at(self.inner.root.url())
+                        .hint("check the clocks of those who collect"),
+                });
             };
             tokio::time::sleep(delay).await;
         }
-        Ok(lock(&self.inner.keeper).token)
     }
 
     /// Returns how many followers read through this handle.
@@ -262,7 +281,7 @@ impl Handle {
         })
         .await?;
         // So that it is known to have been granted, should it be gone at the next look.
-        self.is_missing(&self.state());
+        let _ = self.lease();
         Ok(())
     }
 
@@ -271,12 +290,6 @@ impl Handle {
         keeper.see(state, || Token(self.inner.io.token()));
         let (held, now_ms) = (state.leases.get(&keeper.token), self.inner.io.now_ms());
         self.inner.access == Access::Write && keeper.is_due(held, state, now_ms, &self.inner.config)
-    }
-
-    fn is_missing(&self, state: &State) -> bool {
-        let mut keeper = lock(&self.inner.keeper);
-        keeper.see(state, || Token(self.inner.io.token()));
-        !state.leases.contains_key(&keeper.token)
     }
 
     fn expires_ms(&self) -> u64 {

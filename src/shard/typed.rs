@@ -185,8 +185,9 @@ impl<K, V, C: Codec<K> + Codec<V>> Shard<K, V, C> {
 pub(crate) struct Resumes(Arc<Mutex<Vec<Mark>>>);
 
 impl Resumes {
-    /// The last so many are kept.
-    const MAX: usize = 64;
+    /// So many are kept: the first ones, which a program that only watches must not push out, and the
+    /// last ones, for a program that builds one pipeline after the other.
+    const MAX: usize = 1 << 10;
 
     pub(crate) fn get(&self) -> Vec<Mark> {
         lock(&self.0).clone()
@@ -196,9 +197,10 @@ impl Resumes {
         let Some(mark) = state.sum().map(|sum| Mark::new(state.upper, sum)) else { return };
         let mut marks = lock(&self.0);
         if marks.last() != Some(&mark) {
+            if marks.len() == Resumes::MAX {
+                marks.remove(Resumes::MAX / 2);
+            }
             marks.push(mark);
-            let over = marks.len().saturating_sub(Resumes::MAX);
-            marks.drain(..over);
         }
     }
 }

@@ -132,7 +132,7 @@ impl Writer {
     /// Takes in a container of updates, all of one time.
     fn gather(&mut self, rows: Vec<Update>) {
         let Some((_, time, _)) = rows.first() else { return };
-        let (time, part_bytes_max) = (*time, self.around.part_bytes_max);
+        let time = *time;
         debug_assert!(rows.iter().all(|row| row.1 == time), "one container, one time");
         let pile = self.piles.entry(time).or_default();
         pile.emitted += Emitted::count(&rows);
@@ -141,7 +141,8 @@ impl Writer {
             true => pile.rows = rows,
             false => pile.rows.extend(rows),
         }
-        if self.may_write && pile.bytes >= part_bytes_max {
+        let bytes = pile.bytes;
+        if self.may_write && self.is_large(bytes) {
             self.start(time);
         }
     }
@@ -149,10 +150,15 @@ impl Writer {
     /// Lets a standby write. What is large already goes at once, so that there is room again.
     fn writes(&mut self) {
         self.may_write = true;
-        let max = self.around.part_bytes_max;
-        let large = self.piles.iter().filter(|(_, pile)| pile.bytes >= max);
+        let large = self.piles.iter().filter(|(_, pile)| self.is_large(pile.bytes));
         let large: Vec<u64> = large.map(|(time, _)| *time).collect();
         large.into_iter().for_each(|time| self.start(time));
+    }
+
+    /// Whether rows are written before their time is whole. If there is no room for more, they must be:
+    /// the rest of their time waits for it.
+    fn is_large(&self, bytes: usize) -> bool {
+        bytes >= self.around.part_bytes_max || self.around.inflight.is_full()
     }
 
     /// Hands a time's rows to a task, which writes them.

@@ -213,6 +213,31 @@ impl ObjectLog {
     fn entry(&self, seqno: u64) -> String {
         format!("{}/log/{seqno:020}", self.shard)
     }
+
+    /// Makes the names in one of the shard's folders durable: on a local disk a name can be seen before
+    /// it is. A folder that is not there holds none.
+    async fn sync(&self, folder: &str) -> Result<(), Error> {
+        let Some(directory) = &self.blob.directory else { return Ok(()) };
+        let path = directory.join(&self.shard).join(folder);
+        let place = path.display().to_string();
+        let failed = |what: String| {
+            Error::new(ErrorKind::Unavailable, what)
+                .at(&place)
+                .hint("check the disk, then open the shard again")
+        };
+        if self.poisoned.load(Ordering::Acquire) {
+            return Err(failed("an earlier sync of the shard failed".into()));
+        }
+        match tokio::task::spawn_blocking(move || sync_directory(&path)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(e)) if e.kind() == std::io::ErrorKind::NotFound && folder != "log" => Ok(()),
+            Ok(Err(e)) => {
+                self.poisoned.store(true, Ordering::Release);
+                Err(failed(format!("the {folder} folder cannot be synced: {e}")).because(e))
+            }
+            Err(e) => Err(failed("a sync was stopped".into()).because(e)),
+        }
+    }
 }
 
 #[async_trait]
@@ -239,10 +264,13 @@ impl Consensus for ObjectLog {
     }
 
     async fn raise_floor(&self, seqno: u64) -> Result<(), Error> {
+        // The state that stands in for what will be deleted may be another's, who died before it was
+        // durable.
+        self.sync("rollup").await?;
         let key = format!("{}/floor/{seqno:020}", self.shard);
         match self.blob.create(&key, Bytes::new()).await? {
             Create::Created => {}
-            // Somebody else's mark is as good as ours, once it is surely there.
+            // Somebody else's mark is as good as ours, once it is surely there and stays.
             Create::Exists => {
                 if self.blob.get(&key).await?.is_none() {
                     let what = "a floor mark was not stored";
@@ -250,12 +278,19 @@ impl Consensus for ObjectLog {
                         .at(self.blob.place(&key))
                         .hint("retry"));
                 }
+                self.sync("floor").await?;
             }
         }
         // The lower ones are idle now. The highest two stay, so that a listing that began before
         // this still finds one of them. One that is left costs a name.
         for old in self.marks().await?.iter().rev().skip(2) {
             self.blob.delete(&format!("{}/floor/{old:020}", self.shard)).await?;
+        }
+        if let Some(directory) = &self.blob.directory {
+            let log = directory.join(&self.shard).join("log");
+            // Failing costs a little space.
+            let sweep = move || sweep_staged_entries(&log, seqno);
+            let _ = tokio::task::spawn_blocking(sweep).await;
         }
         Ok(())
     }
@@ -265,26 +300,7 @@ impl Consensus for ObjectLog {
     }
 
     async fn sync_head(&self) -> Result<(), Error> {
-        let Some(directory) = &self.blob.directory else { return Ok(()) };
-        let log = directory.join(&self.shard).join("log");
-        let failed = |what: String| {
-            Error::new(ErrorKind::Unavailable, what)
-                .at(log.display().to_string())
-                .hint("check the disk, then open the shard again")
-        };
-        if self.poisoned.load(Ordering::Acquire) {
-            return Err(failed("an earlier sync of the log failed".into()));
-        }
-        let path = log.clone();
-        let synced = tokio::task::spawn_blocking(move || sync_directory(&path)).await;
-        match synced {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(e)) => {
-                self.poisoned.store(true, Ordering::Release);
-                Err(failed(format!("the log cannot be synced: {e}")).because(e))
-            }
-            Err(e) => Err(failed("the sync of the log was stopped".into()).because(e)),
-        }
+        self.sync("log").await
     }
 
     fn place(&self, seqno: u64) -> String {
@@ -301,20 +317,28 @@ fn names(path: &FilePath) -> std::io::Result<Vec<String>> {
     entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
 }
 
-/// Deletes old files under a name that `LocalFileSystem` writes to before it links them: a name, a
-/// `#` and a number. Its listings hide them. Returns how many.
+/// Returns what a file is staged for, if it is: `LocalFileSystem` writes to that name, a `#` and a number
+/// before it links or renames the file. Its listings hide them.
+fn staged_for(name: &str) -> Option<&str> {
+    let (target, number) = name.rsplit_once('#')?;
+    number.parse::<u64>().is_ok().then_some(target)
+}
+
+/// Deletes old staged files, but for entries of a log: a writer that is about to link one would link
+/// what another has staged under that name since, and take it for its own. Returns how many.
 fn sweep_staged(directory: &FilePath, before_ms: u64) -> u64 {
     let Ok(entries) = std::fs::read_dir(directory) else { return 0 };
     let mut deleted = 0;
     for entry in entries.flatten() {
         let Ok(meta) = entry.metadata() else { continue };
+        let name = entry.file_name();
         if meta.is_dir() {
-            deleted += sweep_staged(&entry.path(), before_ms);
+            if name != "log" {
+                deleted += sweep_staged(&entry.path(), before_ms);
+            }
             continue;
         }
-        let name = entry.file_name();
-        let number = name.to_str().and_then(|name| Some(name.rsplit_once('#')?.1));
-        let staged = number.is_some_and(|number| number.parse::<u64>().is_ok());
+        let staged = name.to_str().and_then(staged_for).is_some();
         let made = meta.modified().ok().and_then(|made| made.duration_since(UNIX_EPOCH).ok());
         let old = made.is_some_and(|made| made.as_millis() < u128::from(before_ms));
         if staged && old && std::fs::remove_file(entry.path()).is_ok() {
@@ -322,6 +346,18 @@ fn sweep_staged(directory: &FilePath, before_ms: u64) -> u64 {
         }
     }
     deleted
+}
+
+/// Deletes the files that are staged for entries up to `floor`: no create of these is believed.
+fn sweep_staged_entries(log: &FilePath, floor: u64) -> std::io::Result<()> {
+    for name in names(log)? {
+        let target = staged_for(&name).and_then(|target| target.parse::<u64>().ok());
+        if target.is_some_and(|seqno| seqno <= floor) {
+            // One that is left is found again; its writer may have been faster.
+            let _ = std::fs::remove_file(log.join(name));
+        }
+    }
+    Ok(())
 }
 
 /// Makes the names inside a directory durable. Only Unix can: elsewhere it does nothing.

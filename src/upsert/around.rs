@@ -80,7 +80,8 @@ struct InflightCells {
 impl Inflight {
     pub(crate) fn bounded(bytes_max: usize) -> Self {
         let inflight = Inflight::default();
-        inflight.0.bytes_max.set(Some(bytes_max));
+        // A bound of nothing would be full for ever.
+        inflight.0.bytes_max.set(Some(bytes_max.max(1)));
         inflight
     }
 
@@ -89,7 +90,8 @@ impl Inflight {
         *self.0.wake.borrow_mut() = Some(operator);
     }
 
-    pub(super) fn is_full(&self) -> bool {
+    /// Whether the operator waits until bytes are released.
+    pub(crate) fn is_full(&self) -> bool {
         self.0.bytes_max.get().is_some_and(|max| self.0.bytes.get() >= max)
     }
 
