@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use differential_upsert::shard::{Handle, HandleConfig, History};
-use differential_upsert::store::{Fault, Faults, Report as Reply, Root};
+use differential_upsert::store::{Fault, Faults, Operation, Report as Reply, Root};
 use differential_upsert::{ErrorKind, PipelineConfig, Promotion, Shard};
 use tokio::runtime::Runtime;
 
@@ -38,7 +38,10 @@ impl Weather {
         let (random, weather) = (random.clone(), self.clone());
         Faults::new(move |action| {
             let calm = weather.fault_one_in == 0 || weather.calm.load(Ordering::Relaxed);
-            if calm || !random.one_in(weather.fault_one_in) {
+            // More of them at the commit point, where it matters whether it was applied.
+            let commits = action.operation == Operation::CreateEntry;
+            let one_in = weather.fault_one_in / if commits { 4 } else { 1 };
+            if calm || !random.one_in(one_in.max(2)) {
                 return Fault::None;
             }
             // Never applied and called a sure failure: no store may do that.

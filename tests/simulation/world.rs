@@ -39,7 +39,7 @@ impl World {
         let random = Random::new(seed);
         let root = Root::open("mem:", Access::Write).unwrap();
         let feed = Arc::new(Feed::random(&random));
-        let fault_one_in = random.pick(&[0, 0, 60, 15, 4]);
+        let fault_one_in = random.pick(&[0, 60, 20, 10, 4]);
         let history = random.pick(&[History::Keep, History::Last(1), History::Last(4)]);
         let (leases_end, calm) = (random.one_in(4), Arc::new(AtomicBool::new(false)));
         let exclusive = random.one_in(8);
