@@ -77,3 +77,25 @@ fn a_rollup_that_is_replaced_while_it_is_read_is_no_damage() {
         assert_eq!(overtaken(6).await, (Err(ErrorKind::Unavailable), TIMES));
     });
 }
+
+#[test]
+fn inline_rows_whose_entry_is_another_by_now_are_gone_and_not_damaged() {
+    runtime().block_on(async {
+        let root = Root::open("mem:", Access::Write).unwrap();
+        let writer = open(&root, 1).await.unwrap();
+        let _ = append(&writer, 0, 1, vec![row("k", "v", 0, 1)]).await.unwrap();
+        // Who opens anew has nothing cached.
+        let reader = open(&root, 50).await.unwrap();
+        let state = reader.state();
+        let (part, seqno) = (&state.batches[0].parts[0], state.batches[0].seqno);
+        let log = root.log("data");
+        // A collector takes the entry; then somebody's late create lands under its number.
+        log.raise_floor(seqno).await.unwrap();
+        log.delete(seqno).await.unwrap();
+        let gone = reader.fetch(part, 0, 1).await.unwrap_err();
+        assert_eq!(gone.kind(), ErrorKind::Missing, "{gone}");
+        let _ = log.create(seqno, Bytes::from_static(b"another")).await.unwrap();
+        let other = reader.fetch(part, 0, 1).await.unwrap_err();
+        assert_eq!(other.kind(), ErrorKind::Missing, "{other}");
+    });
+}

@@ -202,16 +202,15 @@ impl Handle {
                 count(&inner.counters.bytes_read, bytes.len() as u64);
                 Ok(Arc::new(Vec::from(bytes)))
             }
-            Part::Inline { seqno, offset, bytes, .. } => {
+            Part::Inline { seqno, .. } => {
                 let entry = inner.log.get(*seqno).await?.ok_or_else(gone)?;
                 count(&inner.counters.bytes_read, entry.len() as u64);
-                let (_, raw) = Entry::decode(*seqno, &entry).map_err(|e| e.at(self.place(part)))?;
-                let range = usize::try_from(*offset).ok().zip(usize::try_from(*bytes).ok());
-                let rows = range.and_then(|(offset, bytes)| raw.get(offset..)?.get(..bytes));
-                let rows = rows.ok_or_else(|| {
-                    damaged("log entry", "shorter than the state says").at(self.place(part))
-                })?;
-                Ok(Arc::new(rows.to_vec()))
+                match inline_rows(part, &entry) {
+                    Ok(rows) => Ok(Arc::new(rows)),
+                    // Under the floor anything may stand there: a late create of somebody else's.
+                    Err(_) if inner.log.floor().await? >= *seqno => Err(gone()),
+                    Err(e) => Err(e.at(self.place(part))),
+                }
             }
         }
     }
@@ -278,6 +277,17 @@ impl Handle {
 
 fn too_many() -> Error {
     Error::new(ErrorKind::Corrupt, "a row whose count does not fit 64 bits")
+}
+
+/// Returns the bytes of an inline part, out of the entry that has them.
+fn inline_rows(part: &Part, entry: &[u8]) -> Result<Vec<u8>, Error> {
+    let Part::Inline { seqno, offset, bytes, .. } = part else { return Ok(Vec::new()) };
+    let (_, raw) = Entry::decode(*seqno, entry)?;
+    let range = usize::try_from(*offset).ok().zip(usize::try_from(*bytes).ok());
+    let rows = range.and_then(|(offset, bytes)| raw.get(offset..)?.get(..bytes));
+    let rows = rows.ok_or_else(|| damaged("log entry", "shorter than the state says"))?;
+    check(part, rows)?;
+    Ok(rows.to_vec())
 }
 
 /// Checks the bytes of a part against what the state says of it.
