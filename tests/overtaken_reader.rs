@@ -84,10 +84,11 @@ fn inline_rows_whose_entry_is_another_by_now_are_gone_and_not_damaged() {
         let root = Root::open("mem:", Access::Write).unwrap();
         let writer = open(&root, 1).await.unwrap();
         let _ = append(&writer, 0, 1, vec![row("k", "v", 0, 1)]).await.unwrap();
-        // Who opens anew has nothing cached.
         let reader = open(&root, 50).await.unwrap();
         let state = reader.state();
         let (part, seqno) = (&state.batches[0].parts[0], state.batches[0].seqno);
+        // What was cached as the log was read is given out once.
+        assert_eq!(reader.fetch(part, 0, 1).await.unwrap().len(), 1);
         let log = root.log("data");
         // A collector takes the entry; then somebody's late create lands under its number.
         log.raise_floor(seqno).await.unwrap();
