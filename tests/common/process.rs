@@ -223,6 +223,13 @@ pub fn end_cluster(cluster: [Running; 2], bound: Duration) -> [Ran; 2] {
     [first.end(bound), second.join().expect("it ended in time")]
 }
 
+/// The number of the shard's last log entry; 0 if there is none. Collection does not change it.
+pub fn last_entry(dir: &Path, shard: &str) -> usize {
+    let Ok(found) = dir.join(shard).join("data/log").read_dir() else { return 0 };
+    let number = |entry: std::fs::DirEntry| entry.file_name().to_str()?.parse().ok();
+    found.filter_map(|entry| number(entry.ok()?)).max().unwrap_or(0)
+}
+
 /// Returns how many entries a shard's log has. No I/O but one list.
 pub fn entries(dir: &Path, shard: &str) -> usize {
     let log = dir.join(shard).join("data/log");
