@@ -77,8 +77,8 @@ pub(crate) fn tally<'scope, O: ExchangeData>(
                         }
                     }
                 }
-                // Dropped here and nowhere else to be seen. Nothing is lost: a time below the
-                // shard's upper is durable, from the same commands, which the sums prove.
+                // Nothing is lost: a time below the shard's upper is durable, from the same
+                // commands, which the sums prove, or the user has sworn (`checked` is off).
                 commands.retain(|(command, time)| {
                     let below = *time < upper;
                     stats.add_below(u64::from(below && command.key().is_some()));

@@ -72,7 +72,6 @@ pub(super) fn mint<'scope>(
                 // gets it only by writing, and no frontier passes them until then.
                 let write = |worker| Named { worker, what: What::Write };
                 output.activate().session(held).give_iterator((0..peers).map(write));
-                around.status.set_role(Role::Writer);
                 standby = None;
             }
             let lower = around.status.upper();

@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 
 use super::{Around, Dropped, Emitted, Named, Pile, Response, What};
 use crate::error::Error;
+use crate::health::Role;
 use crate::shard::{Prepared, Update};
 use crate::token::Phase;
 use crate::upsert::row_bytes;
@@ -150,6 +151,8 @@ impl Writer {
     /// Lets a standby write. What is large already goes at once, so that there is room again.
     fn writes(&mut self) {
         self.may_write = true;
+        // Here and not where it is decided: each process of a cluster shows its role.
+        self.around.status.set_role(Role::Writer);
         let large = self.piles.iter().filter(|(_, pile)| self.is_large(pile.bytes));
         let large: Vec<u64> = large.map(|(time, _)| *time).collect();
         large.into_iter().for_each(|time| self.start(time));
