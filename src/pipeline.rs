@@ -33,7 +33,7 @@ use crate::packed::Encoded;
 use crate::role::Promotion;
 use crate::shard::{Feed, History, Shard};
 use crate::sink::{self, Around, Totals};
-use crate::source::{Source, source};
+use crate::source::{TimedSource, source};
 use crate::token::{Lifecycle, Phase, Token};
 use crate::upsert::{
     Inflight, Known, Look, SpillFile, Surroundings, UpsertConfig, UpsertStats, upsert,
@@ -131,9 +131,9 @@ where
     V: ExchangeData,
     C: Codec<K> + Codec<V>,
 {
-    /// Builds a pipeline from a source. Only worker 0 of process 0 asks for it and runs it; the
+    /// Builds a pipeline from a feed with times of its own. Only worker 0 of process 0 asks for it and runs it; the
     /// others take part in the work.
-    pub fn from_source<S: Source<Key = K, Value = Result<V, DataError>>>(
+    pub fn from_timed<S: TimedSource<Key = K, Value = Result<V, DataError>>>(
         scope: Scope<'scope, u64>,
         feed: impl FnOnce() -> Option<S>,
         shard: &Shard<K, V, C>,

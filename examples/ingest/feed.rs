@@ -1,4 +1,4 @@
-//! Owns what a feed is to the pipeline: a [`Source`] of JSON keys and cells, whichever kind it is.
+//! Owns what a feed is to the pipeline: a [`TimedSource`] of JSON keys and cells, whichever kind it is.
 //! It does not own how any kind is read.
 //!
 //! Reading blocks (files, pipes, git), so it runs on a thread that may, and what it reads goes
@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use differential_upsert::source::{Outlet, Source};
+use differential_upsert::source::{Outlet, TimedSource};
 use differential_upsert::{Error, ErrorKind};
 
 use crate::emit::{Blocking, Counts, Sink};
@@ -45,7 +45,7 @@ impl Feed {
     }
 }
 
-impl Source for Feed {
+impl TimedSource for Feed {
     type Key = Json;
     type Value = Cell;
     type Order = u64;

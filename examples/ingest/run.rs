@@ -177,7 +177,7 @@ fn workers(
         };
         let (health, token) = worker.dataflow(|scope| {
             let take = || feed.lock().unwrap_or_else(PoisonError::into_inner).take();
-            let pipeline = Pipeline::from_source(scope, take, &shard, config);
+            let pipeline = Pipeline::from_timed(scope, take, &shard, config);
             if scope.index() == 0 {
                 report.watch(pipeline.watch);
             }

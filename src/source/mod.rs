@@ -1,81 +1,171 @@
-//! Owns the contract of a source: how a feed hands rows, closed times and its end to a pipeline.
-//! It does not own times (a source here carries its own) nor what happens to the rows.
+//! Owns sources: how a feed is read so that no row is ever skipped and nothing is told upstream
+//! before it is durable. It does not own times; that is [`reclock`](crate::reclock).
+//!
+//! # Operators
+//!
+//! ```text
+//!   your Source --events--> Stager --units--> reclock --rows@t, closed times--> UpsertSource --> ...
+//!        ^                                                                                        |
+//!        '------------- ack(durable cursor) <-------------------- the shard's log <---------------'
+//! ```
+//!
+//! A [`Source`] is driven by the attempt loop, which connects, retries and stops. The
+//! stager keeps the changes of a unit back until the unit is complete.
+//!
+//! # Invariants
+//!
+//! 1. A unit and its cursor go on together, or not at all. What is not complete when a connection is
+//!    lost is dropped, and comes again: nothing of it had gone on.
+//! 2. Cursors move forward only, and only at the end of a unit, with rows or without.
+//! 3. A source is told of [`Durable`] cursors alone.
+//! 4. Told to stop, it stops at once: it neither waits, nor connects again. Whoever says "cancelled",
+//!    that is decided by our own token.
+//! 5. An error never becomes an end. Only [`Event::End`] is one.
+
+//pub mod attempt;
+pub mod cursor;
+//pub mod stage;
 
 mod operator;
+//mod retry;
+mod timed;
 
 use std::future::Future;
+use std::pin::Pin;
 
-use tokio::sync::mpsc;
-
-use crate::command::Command;
+use crate::codec::DataError;
 use crate::error::{Error, ErrorKind};
+
+pub use cursor::{Boundary, Cursor, Durable, Partition, Position, Received, Released};
+pub use timed::{Outlet, TimedSource};
 
 pub(crate) use operator::source;
 
-/// A feed with times of its own.
+/// A keyed change feed that can be resumed.
 ///
-/// `run` is called once, on the I/O runtime of worker 0 of process 0, and hands what it reads to
-/// the [`Outlet`]. Returning `Ok(end)` is the clean end of the feed: no row at or past `end` will
-/// ever come. Returning an error is never an end: the pipeline keeps every time closed so far,
-/// commits it, closes nothing more and reports the error.
+/// Every call may be dropped before it is done, and called again: keep what was half received in
+/// `self`. Errors and delays are the caller's: connect and receive once, and say what happened.
+///
+/// # Examples
+///
+/// A feed of two partitions in memory, complete: see `examples/hello_source.rs` for one that reads a
+/// directory.
 pub trait Source: Send + 'static {
-    /// The key of a row.
+    /// The key of a change.
     type Key: Send + 'static;
-    /// The value of a row.
+    /// The value of a change.
     type Value: Send + 'static;
-    /// What orders the rows of one key and time.
-    type Order: Send + 'static;
+    /// A place in a partition.
+    type Position: Position;
 
-    /// Reads the feed from its start (rows below the shard's upper are dropped and counted).
-    fn run(
-        self,
-        outlet: Outlet<Self::Key, Self::Value, Self::Order>,
-    ) -> impl Future<Output = Result<u64, Error>> + Send;
-}
+    /// Returns which feed this is, the same whenever it is the same: a cursor of another is refused.
+    /// Not an address, which may change.
+    fn identity(&self) -> String;
 
-/// What a source hands over, in order.
-#[derive(Debug)]
-pub(crate) enum Event<K, V, O> {
-    /// Rows with their times, none below the last closed time.
-    Rows(Vec<(Command<K, V, O>, u64)>),
-    /// No row below this time will come.
-    Closed(u64),
-}
+    /// Returns the partitions that a feed read from its start has.
+    fn partitions(&self) -> Vec<Partition> {
+        vec![Partition::from("")]
+    }
 
-/// Where a source puts what it reads. Bounded: a send waits while the pipeline is behind.
-#[derive(Debug)]
-pub struct Outlet<K, V, O> {
-    pub(crate) sender: mpsc::Sender<Event<K, V, O>>,
-    pub(crate) wake: Wake,
-}
-
-/// Wakes the operator that receives.
-pub(crate) type Wake = timely::scheduling::SyncActivator;
-
-impl<K, V, O> Outlet<K, V, O> {
-    /// Hands over rows, each at or past every time closed so far.
+    /// Connects, to go on with what comes after `from`; at the [start](Cursor::is_start) with all
+    /// there is. Whatever was connected before is given up.
     ///
     /// # Errors
     ///
-    /// `Stopped` if the pipeline was told to stop: return it.
-    pub async fn rows(&self, rows: Vec<(Command<K, V, O>, u64)>) -> Result<(), Error> {
-        self.event(Event::Rows(rows)).await
-    }
+    /// [`Failure`].
+    fn connect(
+        &mut self,
+        from: &Boundary<Self::Position>,
+    ) -> impl Future<Output = Result<(), Failure>> + Send;
 
-    /// Says that no row below `time` will come.
+    /// Returns the next events, at least one, or `None` if the connection has come to its end, which
+    /// says nothing about the feed's.
     ///
     /// # Errors
     ///
-    /// `Stopped` if the pipeline was told to stop: return it.
-    pub async fn closed(&self, time: u64) -> Result<(), Error> {
-        self.event(Event::Closed(time)).await
+    /// [`Failure`]. What has not been returned before is not lost: it comes again after the next
+    /// connect.
+    fn next(&mut self) -> impl Future<Output = Result<Option<Events<Self>>, Failure>> + Send;
+
+    /// Returns where the feed is now, for a run that is to stop there.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`]; by default that it cannot tell.
+    fn current(
+        &mut self,
+    ) -> impl Future<Output = Result<Vec<(Partition, Self::Position)>, Failure>> + Send {
+        let what = "this feed cannot tell where it is now";
+        let error = Error::new(ErrorKind::Invalid, what).hint("run it without a stop at current");
+        std::future::ready(Err(Failure::Definite(error)))
     }
 
-    async fn event(&self, event: Event<K, V, O>) -> Result<(), Error> {
-        let stopped = |_| Error::new(ErrorKind::Stopped, "the pipeline was told to stop");
-        self.sender.send(event).await.map_err(stopped)?;
-        // An error here means that the worker is gone, which the next send reports.
-        let _ = self.wake.activate();
-        Ok(())
+    /// Tells the feed that it need not keep what this cursor covers. What is returned runs beside
+    /// [`next`](Source::next), one at a time; failing, it is called again with the newest cursor. By
+    /// default there is nothing to tell.
+    fn ack(&mut self, durable: &Durable<Self::Position>) -> Ack {
+        let _ = durable;
+        Box::pin(std::future::ready(Ok(())))
+    }
+}
+
+/// What telling a feed of a durable cursor comes to.
+pub type Ack = Pin<Box<dyn Future<Output = Result<(), Failure>> + Send>>;
+
+/// What a source hands over at a time.
+pub type Events<S> = Vec<Event<<S as Source>::Key, <S as Source>::Value, <S as Source>::Position>>;
+
+/// What happens in a feed.
+#[derive(Clone, Debug)]
+pub enum Event<K, V, P> {
+    /// A change, in the open unit of its partition. The last of a key in a unit counts.
+    Change(Partition, Change<K, V>),
+    /// The end of a unit, with changes or without.
+    Boundary(Received<P>),
+    /// The open unit of a partition begins again: what it had is void.
+    Void(Partition),
+    /// The feed itself has ended, and will never have more.
+    End,
+}
+
+/// A change of a key, or of all.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum Change<K, V> {
+    /// The key has this value now. An error stands for a value that could not be read, until the key
+    /// is put again or deleted.
+    Put(K, Result<V, DataError>),
+    /// The key is gone.
+    Delete(K),
+    /// Every key is gone.
+    Reset,
+}
+
+/// Why a source could not connect or go on.
+#[derive(Clone, Debug)]
+pub enum Failure {
+    /// It may work again: connect again, after a while.
+    Transient(Error),
+    /// The feed does not have what comes after the cursor any more: copy it anew.
+    PositionLost(Error),
+    /// It will not work however often it is tried.
+    Definite(Error),
+}
+
+impl Failure {
+    /// Returns the error.
+    pub fn error(&self) -> &Error {
+        let (Failure::Transient(error) | Failure::PositionLost(error) | Failure::Definite(error)) =
+            self;
+        error
+    }
+}
+
+/// Unavailable and indeterminate may work again, everything else will not.
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        match error.kind() {
+            ErrorKind::Unavailable | ErrorKind::Indeterminate => Failure::Transient(error),
+            _ => Failure::Definite(error),
+        }
     }
 }

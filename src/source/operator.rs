@@ -11,7 +11,7 @@ use timely::dataflow::{Scope, StreamVec};
 use tokio::sync::oneshot::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Event, Outlet, Source, Wake};
+use super::timed::{Event, Outlet, TimedSource, Wake};
 use crate::command::Command;
 use crate::definite::Ends;
 use crate::error::{Error, ErrorKind};
@@ -24,7 +24,7 @@ use crate::upsert::UpsertStats;
 const EVENTS_AHEAD: usize = 4;
 
 /// Runs a source. It is held back while `ahead_bytes_max` of commands wait for a commit.
-pub(crate) fn source<'scope, S: Source>(
+pub(crate) fn source<'scope, S: TimedSource>(
     scope: Scope<'scope, u64>,
     source: impl FnOnce() -> Option<S>,
     io: &Io,

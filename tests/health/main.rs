@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use differential_upsert::health::{Health, HealthState, Role};
 use differential_upsert::metrics::Metrics;
-use differential_upsert::source::{Outlet, Source};
+use differential_upsert::source::{Outlet, TimedSource};
 use differential_upsert::store::{Fault, Operation, Report};
 use differential_upsert::timely;
 use differential_upsert::{
@@ -193,7 +193,7 @@ fn a_failure_shows_and_the_report_is_the_contract() {
 /// A source that a newer writer has shut out.
 struct ShutOut;
 
-impl Source for ShutOut {
+impl TimedSource for ShutOut {
     type Key = u64;
     type Value = Result<u64, DataError>;
     type Order = u64;
@@ -210,7 +210,7 @@ fn a_writer_that_is_shut_out_is_fenced() {
     let mut worker =
         Worker::new(WorkerConfig::default(), Allocator::Thread(Thread::default()), None);
     let (health, _token) = worker.dataflow::<u64, _, _>(|scope| {
-        let pipeline = Pipeline::from_source(scope, || Some(ShutOut), &shard, config());
+        let pipeline = Pipeline::from_timed(scope, || Some(ShutOut), &shard, config());
         (pipeline.health, pipeline.token)
     });
     for _ in 0..5 {

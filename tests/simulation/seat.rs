@@ -9,7 +9,7 @@ use std::sync::{Mutex, mpsc};
 
 use differential_upsert::health::{Health, HealthReport};
 use differential_upsert::pipeline::Watch;
-use differential_upsert::source::{Outlet, Source};
+use differential_upsert::source::{Outlet, TimedSource};
 use differential_upsert::timely;
 use differential_upsert::upsert::UpsertStats;
 use differential_upsert::{
@@ -45,7 +45,7 @@ pub enum Told {
 /// A source that does what it is told.
 struct Obedient(UnboundedReceiver<Told>);
 
-impl Source for Obedient {
+impl TimedSource for Obedient {
     type Key = u64;
     type Value = Result<u64, DataError>;
     type Order = u64;
@@ -129,7 +129,7 @@ impl Seat {
                 let (sender, receiver) = unbounded_channel();
                 let inlet = if leads { Inlet::Source(sender) } else { Inlet::None };
                 let source = || Some(Obedient(receiver));
-                (inlet, Pipeline::from_source(scope, source, &plan.shard, plan.config.clone()))
+                (inlet, Pipeline::from_timed(scope, source, &plan.shard, plan.config.clone()))
             } else {
                 let (input, commands) = scope.new_input::<Vec<Row>>();
                 (Inlet::Input(input), commands.upsert_into(&plan.shard, plan.config.clone()))
