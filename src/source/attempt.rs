@@ -155,8 +155,12 @@ impl<S: Source, C: Codec<S::Key> + Codec<S::Value>> Running<S, C> {
                 late: deadline.is_some_and(|deadline| Instant::now() >= deadline),
                 progressed: is_beyond(self.stager.boundary(), &from),
             };
+            let why = match &outcome {
+                Outcome::Failed(failure) => Some(failure.error().to_string()),
+                Outcome::Closed | Outcome::End => None,
+            };
             let step = self.budget.decide(own, outcome);
-            self.stats.set_attempts(self.budget.spent());
+            self.stats.set_attempts(self.budget.spent(), why);
             self.stats.set_staged(self.stager.bytes());
             let delay = match step {
                 Step::Stop => break Reason::Cancelled,
@@ -243,6 +247,9 @@ impl<S: Source, C: Codec<S::Key> + Codec<S::Value>> Running<S, C> {
             }
             if let Some(before) = before {
                 self.drop_replaced_targets(&before);
+                if is_beyond(self.stager.boundary(), &before) {
+                    self.stats.set_attempts(0, None);
+                }
             }
             if ends || (moves && self.is_there()) {
                 outcome = Some(Outcome::End);
