@@ -99,7 +99,9 @@ impl<P: Position> Run<'_, P> {
                 && self.waiting.is_empty()
                 && self.since.is_none()
             {
-                return self.end(Result::clone(end));
+                let end = self.end(Result::clone(end));
+                self.remap.close().await;
+                return end;
             }
             // What is bound must come, whatever waits: only then may it be held back.
             let bound = self.covers_all();
