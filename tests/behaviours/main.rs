@@ -2,7 +2,11 @@
 mod boundaries;
 mod cancel;
 mod ends;
+mod feed;
+mod oracle;
+mod place;
 mod random;
 mod retries;
 mod rig;
+mod runs;
 mod script;

@@ -1,19 +1,19 @@
 //! Owns the one source of chance of a run, and which seeds are run. It does not own what is random.
 
-use std::cell::Cell;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A splitmix generator.
 #[derive(Debug)]
-pub struct Random(Cell<u64>);
+pub struct Random(AtomicU64);
 
 impl Random {
     pub fn new(seed: u64) -> Random {
-        Random(Cell::new(seed.wrapping_mul(0x2545_f491_4f6c_dd1d)))
+        Random(AtomicU64::new(seed.wrapping_mul(0x2545_f491_4f6c_dd1d)))
     }
 
     pub fn next(&self) -> u64 {
-        let state = self.0.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
-        self.0.set(state);
+        let state = self.0.load(Ordering::Relaxed).wrapping_add(0x9e37_79b9_7f4a_7c15);
+        self.0.store(state, Ordering::Relaxed);
         let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         mixed ^ (mixed >> 31)
