@@ -333,6 +333,8 @@ impl<P: Place> Source for Feed<P> {
         let place = |(number, log): (usize, &Log)| {
             (Partition::from(name(number)), P::place(log.history(), &log.all(), None))
         };
-        Ok(state.logs.iter().enumerate().map(place).collect())
+        // A partition without anything has no place, unless it is copied.
+        let has = |(_, log): &(usize, &Log)| state.copies || !log.now().is_empty();
+        Ok(state.logs.iter().enumerate().filter(has).map(place).collect())
     }
 }
