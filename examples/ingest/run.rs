@@ -11,19 +11,16 @@ use differential_upsert::store::{Access, Root};
 use differential_upsert::{Error, ErrorKind, Pipeline, PipelineConfig, Promotion, Shard, Totals};
 use timely::worker::Worker;
 
-use crate::args::{Args, FeedName, TimesFrom};
+use crate::args::Args;
+use crate::choose::{Chosen, choose};
 use crate::cluster;
 use crate::emit::Counts;
 use crate::feed::Feed;
-use crate::git::GitHistory;
 use crate::http::{self, Face};
 use crate::json::{Json, JsonText};
 use crate::progress::Progress;
-use crate::reader::JsonLines;
 use crate::stop::{Stop, stopped};
 use crate::summary::Summary;
-use crate::throttle::Throttle;
-use crate::times::Rule;
 
 type JsonShard = Shard<Json, Json, JsonText>;
 
@@ -44,6 +41,7 @@ pub(crate) fn run(
     let result = drive(args, config, io, stop, &counts, &mut summary);
     drop(progress);
     summary.read = counts.read.load(Ordering::Relaxed);
+    summary.below += counts.skipped.load(Ordering::Relaxed);
     summary.seconds = started.elapsed().as_secs_f64();
     summary.unchecked = args.unchecked;
     // Every error says where and what to do, if only roughly.
@@ -74,7 +72,7 @@ fn drive(
         http::serve(address, face.clone(), io)?;
     }
     // A cluster would have to start again as one, and what came from a pipe is gone.
-    let can_start_again = args.processes.get() == 1 && !args.feed.is_stdin();
+    let can_start_again = args.processes.get() == 1 && !args.feed.is_stream();
     loop {
         let result = once(args, config, io, stop, &standby, &face, counts, summary);
         match result {
@@ -106,7 +104,12 @@ fn once(
     if args.process == 0 && standby.is_none() {
         io.block_on(change_history(args, &shard))?;
     }
-    let feed = feed(args, counts, stop);
+    let feed = match choose(args, &shard.state(), counts, stop)? {
+        Chosen::Given(feed) => feed,
+        Chosen::Minted(_) => {
+            return Err(Error::new(ErrorKind::Unsupported, "times are not minted yet"));
+        }
+    };
     let workers = workers(args, feed, &shard, standby, stop, face.clone());
     let outcome = cluster::execute(config, workers, stop);
     if let Some(watch) = &outcome.watch {
@@ -200,28 +203,6 @@ fn workers(
             None if health.has_ended() => Ok(()),
             None => Err(stopped()),
         });
-    }
-}
-
-/// Returns the feed that the arguments name.
-fn feed(args: &Args, counts: &Arc<Counts>, stop: &Stop) -> Feed {
-    let counts = Arc::clone(counts);
-    let stop = stop.clone();
-    let throttle = args.throttle.map(Throttle::new);
-    match &args.feed {
-        FeedName::Git(path) => Feed::Git(GitHistory { path: path.clone(), throttle, counts, stop }),
-        FeedName::Lines(path) => Feed::Lines(JsonLines {
-            path: path.clone(),
-            rule: match args.times {
-                Some(TimesFrom::Given) => Rule::Given,
-                None => Rule::FirstRow,
-            },
-            follow: args.follow,
-            on_error: args.on_error,
-            throttle,
-            counts,
-            stop,
-        }),
     }
 }
 
