@@ -2,7 +2,7 @@
 //! has them, else as the feed's first row does. It does not own reading it.
 
 use std::fs::File;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use differential_upsert::Error;
 use differential_upsert::shard::State;
@@ -23,9 +23,23 @@ use crate::throttle::Throttle;
 #[derive(Debug)]
 pub(crate) enum Chosen {
     /// It has times of its own.
-    Given(Feed),
+    Given(Once<Feed>),
     /// Its writers agree on them.
-    Minted(MintedLines),
+    Minted(Once<MintedLines>),
+}
+
+/// Something for whichever worker asks first.
+#[derive(Debug)]
+pub(crate) struct Once<T>(Mutex<Option<T>>);
+
+impl<T> Once<T> {
+    fn new(value: T) -> Once<T> {
+        Once(Mutex::new(Some(value)))
+    }
+
+    pub(crate) fn take(&self) -> Option<T> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
 }
 
 /// Chooses the feed that the arguments name.
@@ -44,7 +58,8 @@ pub(crate) fn choose(
     let path = match &args.feed {
         FeedName::Git(path) => {
             let (path, stop) = (path.clone(), stop.clone());
-            return Ok(Chosen::Given(Feed::Git(GitHistory { path, throttle, counts, stop })));
+            let history = Feed::Git(GitHistory { path, throttle, counts, stop });
+            return Ok(Chosen::Given(Once::new(history)));
         }
         FeedName::Lines(path) => path.clone(),
     };
@@ -56,11 +71,11 @@ pub(crate) fn choose(
     if given {
         let looked = input;
         let lines = JsonLines { path, looked, follow, on_error, throttle, counts, stop };
-        return Ok(Chosen::Given(Feed::Lines(lines)));
+        return Ok(Chosen::Given(Once::new(Feed::Lines(lines))));
     }
     let (format, throttle) = (args.format, args.throttle);
     let lines = MintedConfig { path, format, follow, on_error, throttle, counts, stop };
-    Ok(Chosen::Minted(MintedLines::new(lines, input)))
+    Ok(Chosen::Minted(Once::new(MintedLines::new(lines, input))))
 }
 
 /// Returns where times come from, unless the feed's first row has to say it.

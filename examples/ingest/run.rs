@@ -1,8 +1,8 @@
 //! Owns one run: the feed, the pipeline it drives, and what is counted on the way. It does not own
 //! signals or exit codes.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use differential_upsert::io::Io;
@@ -15,7 +15,6 @@ use crate::args::Args;
 use crate::choose::{Chosen, choose};
 use crate::cluster;
 use crate::emit::Counts;
-use crate::feed::Feed;
 use crate::http::{self, Face};
 use crate::json::{Json, JsonText};
 use crate::progress::Progress;
@@ -104,13 +103,8 @@ fn once(
     if args.process == 0 && standby.is_none() {
         io.block_on(change_history(args, &shard))?;
     }
-    let feed = match choose(args, &shard.state(), counts, stop)? {
-        Chosen::Given(feed) => feed,
-        Chosen::Minted(_) => {
-            return Err(Error::new(ErrorKind::Unsupported, "times are not minted yet"));
-        }
-    };
-    let workers = workers(args, feed, &shard, standby, stop, face.clone());
+    let chosen = choose(args, &shard.state(), counts, stop)?;
+    let workers = workers(args, chosen, &shard, standby, stop, face.clone(), Arc::clone(counts));
     let outcome = cluster::execute(config, workers, stop);
     if let Some(watch) = &outcome.watch {
         *summary = counted(&watch.totals());
@@ -159,28 +153,32 @@ async fn change_history(args: &Args, shard: &JsonShard) -> Result<(), Error> {
 /// Returns what each worker does: build the pipeline, step it to its end, say how it went.
 fn workers(
     args: &Args,
-    feed: Feed,
+    chosen: Chosen,
     shard: &JsonShard,
     standby: &Option<Promotion>,
     stop: &Stop,
     face: Face,
+    counts: Arc<Counts>,
 ) -> impl Fn(&mut Worker, &cluster::Report) + Send + Sync + 'static {
     let (shard, stop, history) = (shard.clone(), stop.clone(), args.history);
-    let source = shard::Feed { mode: "given".into(), identity: args.feed.to_string() };
+    let feed = shard::Feed { mode: "given".into(), identity: args.feed.to_string() };
     let (checked, standby) = (!args.unchecked, standby.clone());
-    let feed = Mutex::new(Some(feed));
     let first = args.process * args.workers.get();
     move |worker, report| {
         let config = PipelineConfig {
             history,
             checked,
-            feed: source.clone(),
+            feed: feed.clone(),
             standby: standby.clone(),
             ..PipelineConfig::default()
         };
         let (health, token) = worker.dataflow(|scope| {
-            let take = || feed.lock().unwrap_or_else(PoisonError::into_inner).take();
-            let pipeline = Pipeline::from_timed(scope, take, &shard, config);
+            let pipeline = match &chosen {
+                Chosen::Given(feed) => Pipeline::from_timed(scope, || feed.take(), &shard, config),
+                Chosen::Minted(lines) => {
+                    Pipeline::from_source(scope, || lines.take(), &shard, config)
+                }
+            };
             if scope.index() == 0 {
                 report.watch(pipeline.watch);
             }
@@ -197,6 +195,10 @@ fn workers(
             if failed || stop.is_set() {
                 drop(token.take());
             }
+        }
+        if worker.index() == 0 {
+            // After a clean end, its input is closed up to the end E.
+            counts.end.store(health.report().input, Ordering::Relaxed);
         }
         report.ended(match health.error() {
             Some(error) => Err(error),
