@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use differential_upsert::io::Io;
+use differential_upsert::reclock::{SourceConfig, Times};
 use differential_upsert::shard::{self, Append, Appended, HandleConfig};
 use differential_upsert::store::{Access, Root};
 use differential_upsert::{Error, ErrorKind, Pipeline, PipelineConfig, Promotion, Shard, Totals};
@@ -140,7 +141,9 @@ async fn change_history(args: &Args, shard: &JsonShard) -> Result<(), Error> {
             return Ok(());
         }
         let (lower, upper) = (state.upper, state.upper);
-        let append = Append { lower, upper, history: Some(history), ..Append::default() };
+        // The feeds of tables raise it: whoever writes it from now on.
+        let fence = args.feed.is_table().then_some(state.epoch);
+        let append = Append { lower, upper, history: Some(history), fence, ..Append::default() };
         match shard.handle().compare_and_append(append).await? {
             Appended::Won { .. } => return Ok(()),
             // Another writer has gone on, and the state known here with it.
@@ -166,12 +169,16 @@ fn workers(
     let (shard, stop, history) = (shard.clone(), stop.clone(), args.history);
     let feed = shard::Feed { mode: "given".into(), identity: args.feed.to_string() };
     let (checked, standby) = (!args.unchecked, standby.clone());
+    let times = if args.feed.is_table() { Times::CoCommitted } else { Times::WriteAhead };
+    let stop_at_current = args.stop_at_current;
+    let source = SourceConfig { times, stop_at_current, ..SourceConfig::default() };
     let first = args.process * args.workers.get();
     move |worker, report| {
         let config = PipelineConfig {
             history,
             checked,
             feed: feed.clone(),
+            source: source.clone(),
             standby: standby.clone(),
             ..PipelineConfig::default()
         };
@@ -180,6 +187,10 @@ fn workers(
                 Chosen::Given(feed) => Pipeline::from_timed(scope, || feed.take(), &shard, config),
                 Chosen::Minted(lines) => {
                     Pipeline::from_source(scope, || lines.take(), &shard, config)
+                }
+                #[cfg(feature = "planetscale")]
+                Chosen::PlanetScale(table) => {
+                    Pipeline::from_source(scope, || table.take(), &shard, config)
                 }
             };
             if scope.index() == 0 {
