@@ -105,6 +105,7 @@ fn once(
         io.block_on(change_history(args, &shard))?;
     }
     let state = shard.state();
+    summary.upper = upper(&state);
     let waits = || face.wait_for_feed(args.standby, &state);
     let chosen = choose(args, &state, counts, stop, waits)?;
     drop(state);
@@ -123,8 +124,13 @@ fn once(
         }
     }
     let state = io.block_on(shard.handle().refresh()).unwrap_or_else(|_| shard.state());
-    summary.upper = state.sealed_at.is_none().then_some(state.upper);
+    summary.upper = upper(&state);
     result
+}
+
+/// Returns the upper as the summary says it: a sealed shard has none.
+fn upper(state: &shard::State) -> Option<u64> {
+    state.sealed_at.is_none().then_some(state.upper)
 }
 
 /// Gives a shard that has a history the one that the command line asks for: a feed that brings
