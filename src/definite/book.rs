@@ -133,6 +133,10 @@ impl Book {
         if self.base.is_some() {
             return true;
         }
+        if self.closed == 0 && self.least.is_none() {
+            // It has said nothing: it may yet resume from where another writer has got to by then.
+            return false;
+        }
         let started = self.least.is_some_and(|least| least < self.closed);
         if !started && self.closed < state.upper {
             return false;

@@ -184,7 +184,8 @@ impl<P: Position> Run<'_, P> {
             let durable = self.remap.resume(upper, binding.cursor.identity())?;
             driven.says_durable(durable);
         }
-        self.remap.forget(upper);
+        // A unit that is still to come finds its binding, however far others have gone on.
+        self.remap.forget(upper.min(self.closed));
         if !self.may_mint(upper, ended) {
             return Ok(false);
         }
