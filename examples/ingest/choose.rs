@@ -42,7 +42,7 @@ impl<T> Once<T> {
     }
 }
 
-/// Chooses the feed that the arguments name.
+/// Chooses the feed that the arguments name. Calls `waits` before it waits for the first row.
 ///
 /// # Errors
 ///
@@ -52,6 +52,7 @@ pub(crate) fn choose(
     state: &State,
     counts: &Arc<Counts>,
     stop: &Stop,
+    waits: impl FnOnce(),
 ) -> Result<Chosen, Error> {
     let counts = Arc::clone(counts);
     let throttle = args.throttle.map(Throttle::new);
@@ -65,7 +66,10 @@ pub(crate) fn choose(
     };
     let Look { given, input } = match times(args, state, &path) {
         Some(times) => Look { given: times == TimesFrom::Given, input: None },
-        None => look(&path, args.follow, args.on_error, stop)?,
+        None => {
+            waits();
+            look(&path, args.follow, args.on_error, stop)?
+        }
     };
     let (follow, on_error, stop) = (args.follow, args.on_error, stop.clone());
     if given {

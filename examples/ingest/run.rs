@@ -103,7 +103,10 @@ fn once(
     if args.process == 0 && standby.is_none() {
         io.block_on(change_history(args, &shard))?;
     }
-    let chosen = choose(args, &shard.state(), counts, stop)?;
+    let state = shard.state();
+    let waits = || face.wait_for_feed(args.standby, &state);
+    let chosen = choose(args, &state, counts, stop, waits)?;
+    drop(state);
     let workers = workers(args, chosen, &shard, standby, stop, face.clone(), Arc::clone(counts));
     let outcome = cluster::execute(config, workers, stop);
     if let Some(watch) = &outcome.watch {
