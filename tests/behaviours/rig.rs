@@ -31,7 +31,7 @@ impl<P: Position> Kept<P> {
         let mut reading = unit.changes.read(0).unwrap();
         let mut changes = Vec::new();
         loop {
-            let commands = reading.next().unwrap();
+            let commands = reading.rows().unwrap();
             if commands.is_empty() {
                 return Kept { changes, boundary };
             }
