@@ -1,5 +1,5 @@
 //! Owns the attempt loop: it connects a source, stages what comes, hands on complete units, connects
-//! again, and stops. It does not own the decisions ([`retry`](super::retry)), nor what is done with a
+//! again, and stops. It does not own the decisions (`retry`), nor what is done with a
 //! unit.
 //!
 //! # Loop
@@ -157,8 +157,12 @@ impl<S: Source, C: Codec<S::Key> + Codec<S::Value>> Running<S, C> {
                 progressed: is_beyond(self.stager.boundary(), &from),
                 released: is_beyond(self.stager.released(), &released),
             };
+            let why = match &outcome {
+                Outcome::Failed(failure) => Some(failure.error().to_string()),
+                Outcome::Closed | Outcome::End => None,
+            };
             let step = self.budget.decide(own, outcome);
-            self.stats.set_attempts(self.budget.spent());
+            self.stats.set_attempts(self.budget.spent(), why);
             self.stats.set_staged(self.stager.bytes());
             let delay = match step {
                 Step::Stop => break Reason::Cancelled,
@@ -251,6 +255,9 @@ impl<S: Source, C: Codec<S::Key> + Codec<S::Value>> Running<S, C> {
             }
             if let Some(before) = before {
                 self.drop_replaced_targets(&before);
+                if is_beyond(self.stager.boundary(), &before) {
+                    self.stats.set_attempts(0, None);
+                }
             }
             if ends || (moves && self.is_there()) {
                 outcome = Some(Outcome::End);
