@@ -184,7 +184,7 @@ impl<P: Position> Run<'_, P> {
             let durable = self.remap.resume(upper, binding.cursor.identity())?;
             driven.says_durable(durable);
         }
-        self.remap.forget(upper);
+        self.remap.forget(upper, self.closed);
         if !self.may_mint(upper, ended) {
             return Ok(false);
         }
