@@ -9,6 +9,7 @@ use differential_upsert::store::{Fault, Faults, Operation, Report, Root};
 use differential_upsert::{ErrorKind, Promotion};
 
 use crate::feed::Server;
+use crate::oracle::Covered;
 use crate::place::Place;
 use crate::random::{Random, for_seeds};
 use crate::script::At;
@@ -226,12 +227,8 @@ fn b30_a_commit_whose_answer_is_lost() {
     lose_answers::<u64>();
 }
 
-/// Nothing is acked before it is durable; and what is durable is acked, by whoever comes next.
-fn acks<P: Place>() {
-    let (root, server) = (memory(), Server::new(5, P::SETS));
-    (server.state().fails, server.state().left) = (0, 0);
-    let mut observer = Observer::<P>::new(&root, &server);
-    // No commit comes through any more once it hydrates.
+/// Starts a writer for which no commit of rows comes through.
+fn blocked<P: Place>(root: &Root, server: &Server) -> Replica {
     let blocked = Arc::new(AtomicBool::new(false));
     let blocks = Arc::clone(&blocked);
     let faults = Faults::new(move |action| match action.operation {
@@ -241,11 +238,18 @@ fn acks<P: Place>() {
         _ => Fault::None,
     });
     let start = Start { faults, stop_at_current: false, ..Start::calm(1) };
-    let mut replica = Replica::start::<P>(&root, &server, start).unwrap();
-    for _ in 0..3 {
-        replica.turn();
-    }
+    let mut replica = Replica::start::<P>(root, server, start).unwrap();
+    (0..3).for_each(|_| replica.turn());
     blocked.store(true, Ordering::Relaxed);
+    replica
+}
+
+/// Nothing is acked before it is durable; and what is durable is acked, by whoever comes next.
+fn acks<P: Place>() {
+    let (root, server) = (memory(), Server::new(5, P::SETS));
+    (server.state().fails, server.state().left) = (0, 0);
+    let mut observer = Observer::<P>::new(&root, &server);
+    let mut replica = blocked::<P>(&root, &server);
     for _ in 0..300 {
         replica.turn();
         observer.check();
@@ -305,16 +309,7 @@ fn refused<P: Place>() {
     let (root, server) = (memory(), Server::new(7, P::SETS));
     (server.state().fails, server.state().left) = (0, 0);
     let mut observer = Observer::<P>::new(&root, &server);
-    let entries = std::sync::atomic::AtomicU64::new(0);
-    let faults = Faults::new(move |action| match action.operation {
-        // The first few make it a writer.
-        Operation::CreateEntry if entries.fetch_add(1, Ordering::Relaxed) >= 3 => {
-            Fault::Fail { applied: false, report: Report::Error }
-        }
-        _ => Fault::None,
-    });
-    let start = Start { faults, ..Start::calm(1) };
-    let mut replica = Replica::start::<P>(&root, &server, start).unwrap();
+    let mut replica = blocked::<P>(&root, &server);
     for _ in 0..20_000 {
         if replica.error().is_some() {
             break;
@@ -323,6 +318,7 @@ fn refused<P: Place>() {
         observer.check();
     }
     assert!(replica.error().is_some(), "an output that fails in silence");
+    assert_eq!(observer.covered, Covered::nothing());
     replica.stop();
     replica.finish();
     observer.check();

@@ -11,4 +11,5 @@ mod retries;
 mod rig;
 mod runs;
 mod script;
+mod snapshots;
 mod world;
