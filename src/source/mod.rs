@@ -25,7 +25,11 @@
 //! Before you write a connector, read what a cursor [promises](promise).
 
 pub mod attempt;
+#[cfg(feature = "planetscale")]
+mod canonical;
 pub mod cursor;
+#[cfg(feature = "planetscale")]
+pub mod planetscale;
 pub mod promise;
 pub mod stage;
 
