@@ -184,8 +184,7 @@ impl<P: Position> Run<'_, P> {
             let durable = self.remap.resume(upper, binding.cursor.identity())?;
             driven.says_durable(durable);
         }
-        // A unit that is still to come finds its binding, however far others have gone on.
-        self.remap.forget(upper.min(self.closed));
+        self.remap.forget(upper, self.closed);
         if !self.may_mint(upper, ended) {
             return Ok(false);
         }
