@@ -10,7 +10,8 @@ use timely::communication::Allocator;
 use timely::communication::allocator::thread::Thread;
 use timely::worker::Worker;
 
-type Order<S> = Box<dyn FnOnce(&mut S, &mut Worker) + Send>;
+/// What a worker is told to do.
+pub type Order<S> = Box<dyn FnOnce(&mut S, &mut Worker) + Send>;
 
 /// The workers of a replica, and what each has: a seat.
 pub enum Crew<S> {
@@ -88,18 +89,6 @@ impl<S: 'static> Crew<S> {
         self.on(worker, |_, worker| {
             worker.step();
         });
-    }
-
-    /// Has a worker's thread unwind, with all that it holds. Only one of several has a thread.
-    pub fn panic(&mut self, worker: usize) {
-        let Crew::Threads { turns, .. } = self else { panic!("a lone worker has no thread") };
-        let (alive, died) = mpsc::channel::<()>();
-        let order: Order<S> = Box::new(move |_, _| {
-            let _alive = alive;
-            std::panic::resume_unwind(Box::new("told to"));
-        });
-        turns[worker].send(Some(order)).unwrap_or_else(|_| panic!("worker {worker} died before"));
-        died.recv().unwrap_err();
     }
 
     /// Ends every worker where it stands, as a killed process does: nothing is stepped or released.

@@ -4,6 +4,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::sync::mpsc;
 
 use differential_upsert::health::{Health, HealthReport};
 use differential_upsert::pipeline::Watch;
@@ -22,7 +23,7 @@ use timely::dataflow::operators::generic::Operator;
 use timely::worker::Worker;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use crate::crew::Crew;
+use crate::crew::{Crew, Order};
 use crate::feed::Row;
 
 /// What a test tells a source.
@@ -178,5 +179,17 @@ impl Crew<Seat> {
                 seat.inlet = Inlet::None;
             }
         });
+    }
+
+    /// Has a worker's thread unwind, with all that it holds. Only one of several has a thread.
+    pub fn panic(&mut self, worker: usize) {
+        let Crew::Threads { turns, .. } = self else { panic!("a lone worker has no thread") };
+        let (alive, died) = mpsc::channel::<()>();
+        let order: Order<Seat> = Box::new(move |_, _| {
+            let _alive = alive;
+            std::panic::resume_unwind(Box::new("told to"));
+        });
+        turns[worker].send(Some(order)).unwrap_or_else(|_| panic!("worker {worker} died before"));
+        died.recv().unwrap_err();
     }
 }
