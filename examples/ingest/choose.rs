@@ -30,7 +30,7 @@ pub(crate) enum Chosen {
     Minted(Once<MintedLines>),
     /// They are made by the one writer there is.
     #[cfg(feature = "planetscale")]
-    PlanetScale(Once<Table>),
+    PlanetScale(Once<Box<Table>>),
 }
 
 /// Something for whichever worker asks first.
@@ -69,7 +69,8 @@ pub(crate) fn choose(
         }
         #[cfg(feature = "planetscale")]
         FeedName::PlanetScale(url) => {
-            return Ok(Chosen::PlanetScale(Once::new(Table::open(url, args.on_error, counts)?)));
+            let table = Table::open(url, args.on_error, counts)?;
+            return Ok(Chosen::PlanetScale(Once::new(Box::new(table))));
         }
         FeedName::Lines(path) => path.clone(),
     };

@@ -195,9 +195,12 @@ fn workers(
                     Pipeline::from_source(scope, || lines.take(), &shard, config)
                 }
                 #[cfg(feature = "planetscale")]
-                Chosen::PlanetScale(table) => {
-                    Pipeline::from_source(scope, || table.take(), &shard, config)
-                }
+                Chosen::PlanetScale(table) => Pipeline::from_source(
+                    scope,
+                    || table.take().map(|table| *table),
+                    &shard,
+                    config,
+                ),
             };
             if scope.index() == 0 {
                 report.watch(pipeline.watch);

@@ -256,6 +256,19 @@ mod tests {
     }
 
     #[test]
+    fn a_feed_that_goes_on_where_another_has_just_begun_is_no_other() {
+        // It opened an empty shard, and was told to go on at 5 when another had come so far.
+        let mut book = Book::default();
+        book.look(&shard(0, sum(0, 0), &[]), &[]).unwrap();
+        book.close(5);
+        let there = shard(5, sum(9, 9), &[]);
+        book.look(&there, &[Mark::new(5, sum(9, 9))]).unwrap();
+        book.add(5, sum(1, 1));
+        book.close(6);
+        book.look(&shard(6, sum(10, 10), &[]), &[]).unwrap();
+    }
+
+    #[test]
     fn a_continuation_starts_from_what_is_stored() {
         let mut book = fed(5..8, 8);
         let state = shard(5, sum(9, 9), &[]);
