@@ -1,12 +1,16 @@
 //! Owns B32, B37 to B39 and B41: copies, what is copied anew, and partitions that others take the
 //! place of.
 
+use differential_upsert::reclock::Times;
 use differential_upsert::source::attempt::Reason;
-use differential_upsert::source::{Boundary, Change};
+use differential_upsert::source::{
+    Boundary, Change, Event, Events, Failure, Partition, Received, Source,
+};
 
 use crate::random::{Random, for_seeds};
 use crate::rig::{Contents, Kept, Setup, apply, boundary, run_as, run_with};
-use crate::script::{At, Scripted, at, copied};
+use crate::script::{At, Scripted, at, copied, failure};
+use crate::world::{Replica, Start, memory};
 
 fn contents(kept: &[Kept<At>]) -> Contents {
     let mut contents = Contents::new();
@@ -185,4 +189,56 @@ fn b40_random_units_of_one_key() {
         let last = words.last().unwrap().strip_prefix("R1=").map(|value| value.parse().unwrap());
         assert_eq!(run.contents().get(&1).cloned(), last.map(Ok), "{script}");
     });
+}
+
+/// A feed of offsets that was replaced by a shorter one: its rows, and whether it has lost the place.
+struct Replaced(Vec<u64>, bool);
+
+impl Source for Replaced {
+    type Key = u64;
+    type Value = u64;
+    type Position = u64;
+
+    fn identity(&self) -> String {
+        "offsets".to_string()
+    }
+
+    async fn connect(&mut self, from: &Boundary<u64>) -> Result<(), Failure> {
+        match self.1 && !from.is_start() {
+            true => Err(failure("lost")),
+            false => Ok(()),
+        }
+    }
+
+    async fn next(&mut self) -> Result<Option<Events<Self>>, Failure> {
+        let name = Partition::from("");
+        let mut events: Vec<Event<u64, u64, u64>> = Vec::new();
+        for key in &self.0 {
+            events.push(Event::Change(name.clone(), Change::Put(*key, Ok(*key))));
+        }
+        let end = self.0.len() as u64;
+        events.extend([Event::Boundary(Received::at(name, end)), Event::End]);
+        Ok(Some(events))
+    }
+}
+
+#[test]
+fn b38_a_feed_of_offsets_that_was_replaced() {
+    for times in [Times::WriteAhead, Times::CoCommitted] {
+        for new in [vec![7, 8], (20..40).collect()] {
+            let root = memory();
+            let start = |number| Start { stop_at_current: false, ..Start::calm(number) };
+            let first = Replaced((1..9).collect(), false);
+            let mut replica = Replica::read(&root, first, times, start(1)).unwrap();
+            replica.finish();
+            let second = Replaced(new.clone(), true);
+            let mut replica = Replica::read(&root, second, times, start(2)).unwrap();
+            for _ in 0..2000 {
+                replica.turn();
+            }
+            assert!(replica.error().is_none(), "{times:?} {}: {:?}", new.len(), replica.error());
+            let found: Vec<u64> = crate::world::contents(&root).into_keys().collect();
+            assert_eq!(found, new, "{times:?}");
+        }
+    }
 }
