@@ -133,9 +133,12 @@ impl Book {
         if self.base.is_some() {
             return true;
         }
+        if self.closed == 0 && self.least.is_none() {
+            // It has said nothing: it may yet resume from where another writer has got to by then.
+            return false;
+        }
         let started = self.least.is_some_and(|least| least < self.closed);
-        // At 0 it has not said yet where it goes on: another may have made the shard meanwhile.
-        if self.closed == 0 || (!started && self.closed < state.upper) {
+        if !started && self.closed < state.upper {
             return false;
         }
         // No command will come below it.
