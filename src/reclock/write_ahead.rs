@@ -131,6 +131,22 @@ impl<P: Position> Run<'_, P> {
             .hint("see that both read the same feed, and start again"))
     }
 
+    fn time_of(&self, unit: &Unit<P>) -> Result<Option<u64>, Error> {
+        self.remap.bindings().time_of(unit.boundary.generation(), &unit.moved)
+    }
+
+    /// Returns what the next time is bound to: all that was received, but for a feed that is copied
+    /// anew. That replaces everything, so it needs a time after those of the units before it.
+    fn next(&self) -> Boundary<P> {
+        let mut waiting = self.waiting.iter().map(|unit| &unit.boundary).peekable();
+        let generation = waiting.peek().map(|first| first.generation());
+        let same = |boundary: &&Boundary<P>| Some(boundary.generation()) == generation;
+        match waiting.take_while(same).last() {
+            Some(last) if last.generation() < self.received.generation() => last.clone(),
+            _ => self.received.clone(),
+        }
+    }
+
     /// Whether everything that is bound was received.
     fn covers_all(&self) -> bool {
         let last = self.remap.bindings().last();
@@ -141,7 +157,7 @@ impl<P: Position> Run<'_, P> {
         let mut rows = Vec::new();
         for unit in units {
             self.received = unit.boundary.clone();
-            match self.remap.bindings().time_of(&unit.moved)? {
+            match self.time_of(&unit)? {
                 Some(time) => self.read(unit, time, &mut rows).await?,
                 None => self.wait(unit),
             }
@@ -190,7 +206,7 @@ impl<P: Position> Run<'_, P> {
         }
         let time = self.around.time(self.remap.upper().max(upper))?;
         self.minted = Some(Instant::now());
-        match self.remap.mint(time, &self.received, upper).await {
+        match self.remap.mint(time, &self.next(), upper).await {
             Ok(true) => self.bound().await?,
             Ok(false) => {
                 self.refresh().await?;
@@ -243,7 +259,7 @@ impl<P: Position> Run<'_, P> {
     async fn bound(&mut self) -> Result<(), Error> {
         let mut rows = Vec::new();
         for unit in std::mem::take(&mut self.waiting) {
-            match self.remap.bindings().time_of(&unit.moved)? {
+            match self.time_of(&unit)? {
                 Some(time) => {
                     self.bytes -= unit.changes.bytes();
                     self.with_rows -= u64::from(unit.changes.changes() > 0);

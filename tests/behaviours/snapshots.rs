@@ -191,8 +191,59 @@ fn b40_random_units_of_one_key() {
     });
 }
 
-/// A feed of offsets that was replaced by a shorter one: its rows, and whether it has lost the place.
+/// A feed of offsets that was replaced: its rows, and whether it has lost the place.
 struct Replaced(Vec<u64>, bool);
+
+/// A feed of offsets that is replaced while it is read.
+struct Replacing(u64);
+
+impl Source for Replacing {
+    type Key = u64;
+    type Value = u64;
+    type Position = u64;
+
+    fn identity(&self) -> String {
+        "offsets".to_string()
+    }
+
+    async fn connect(&mut self, _: &Boundary<u64>) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    async fn next(&mut self) -> Result<Option<Events<Self>>, Failure> {
+        self.0 += 1;
+        let (put, bound) = match self.0 {
+            1 => (1..9, 8),
+            2 => return Err(failure("lost")),
+            3 => (7..9, 2),
+            4 => (30..33, 5),
+            _ => return Ok(Some(vec![Event::End])),
+        };
+        let name = Partition::from("");
+        let put = put.map(|key| Event::Change(name.clone(), Change::Put(key, Ok(key))));
+        let mut events: Vec<Event<u64, u64, u64>> = put.collect();
+        events.push(Event::Boundary(Received::at(name, bound)));
+        Ok(Some(events))
+    }
+}
+
+/// What replaces everything comes after what it replaces, also if none of it has a time yet.
+#[test]
+fn b38_a_feed_of_offsets_that_is_replaced_while_it_is_read() {
+    for times in [Times::WriteAhead, Times::CoCommitted] {
+        for steps in [0, 5, 10, 20, 50] {
+            let root = memory();
+            let start = Start { stop_at_current: false, ..Start::calm(1) };
+            let mut replica = Replica::read(&root, Replacing(0), times, start).unwrap();
+            // All of it waits together, or it comes apart.
+            (0..steps).for_each(|_| replica.poll(20));
+            replica.finish();
+            assert!(replica.error().is_none(), "{times:?}: {:?}", replica.error());
+            let found: Vec<u64> = crate::world::contents(&root).into_keys().collect();
+            assert_eq!(found, [7, 8, 30, 31, 32], "{times:?}, {steps}");
+        }
+    }
+}
 
 impl Source for Replaced {
     type Key = u64;
