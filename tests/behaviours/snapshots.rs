@@ -214,9 +214,10 @@ impl Source for Replacing {
         self.0 += 1;
         let (put, bound) = match self.0 {
             1 => (1..9, 8),
-            2 => return Err(failure("lost")),
-            3 => (7..9, 2),
-            4 => (30..33, 5),
+            2 => (9..12, 11),
+            3 => return Err(failure("lost")),
+            4 => (7..9, 2),
+            5 => (30..33, 5),
             _ => return Ok(Some(vec![Event::End])),
         };
         let name = Partition::from("");
@@ -236,7 +237,10 @@ fn b38_a_feed_of_offsets_that_is_replaced_while_it_is_read() {
             let start = Start { stop_at_current: false, ..Start::calm(1) };
             let mut replica = Replica::read(&root, Replacing(0), times, start).unwrap();
             // All of it waits together, or it comes apart.
-            (0..steps).for_each(|_| replica.poll(20));
+            for _ in 0..steps {
+                replica.poll(20);
+                replica.wait(50);
+            }
             replica.finish();
             assert!(replica.error().is_none(), "{times:?}: {:?}", replica.error());
             let found: Vec<u64> = crate::world::contents(&root).into_keys().collect();
