@@ -53,12 +53,13 @@ impl<P: Position> Bindings<P> {
         self.0.get(count.checked_sub(1)?)
     }
 
-    /// Returns the time of a unit that ends at these places, in this generation of the feed: that of
-    /// the first binding that covers them, or `None` if none does yet.
+    /// Returns the time of a unit of a generation that ends at these places: that of the first binding
+    /// that covers them, or `None` if none does yet.
     ///
     /// # Errors
     ///
-    /// `FeedDiffers` if a place cannot be compared with the bound ones.
+    /// `FeedDiffers` if a place cannot be compared with the bound ones; `LeaseLost` if another writer
+    /// has begun a later generation, which replaces the unit.
     pub(super) fn time_of(
         &self,
         generation: u64,
@@ -75,6 +76,10 @@ impl<P: Position> Bindings<P> {
                 true => high = middle,
                 false => low = middle + 1,
             }
+        }
+        if self.0[low].cursor.generation() > generation {
+            let what = "another writer has copied the feed anew";
+            return Err(Error::new(ErrorKind::LeaseLost, what).hint("start again, from its copy"));
         }
         Ok(Some(self.0[low].time))
     }
@@ -99,7 +104,6 @@ fn covers<P: Position>(
     moved: &[(Partition, P)],
 ) -> Result<bool, Error> {
     if cursor.generation() != generation {
-        // Places of a feed that was copied anew say nothing of those before.
         return Ok(cursor.generation() > generation);
     }
     for (partition, place) in moved {
@@ -150,7 +154,18 @@ mod tests {
         assert_eq!([time("a", 15), time("a", 16)], [Some(8), None]);
         assert_eq!([time("b", 4), time("b", 5), time("c", 0)], [Some(7), None, None]);
         assert_eq!(bound(&[]).time_of(0, &moved("a", 0)).unwrap(), None);
-        assert_eq!(all.time_of(1, &moved("a", 1)).unwrap(), None, "a generation that is not bound");
+    }
+
+    #[test]
+    fn a_later_generation_is_bound_anew() {
+        let mut all = bound(&[(3, &[("a", 10)])]);
+        assert_eq!(all.time_of(1, &moved("a", 4)).unwrap(), None, "its places begin again");
+        let cursor = Cursor::of("feed", 1, [(Partition::from("a"), 4)]);
+        all.add(Binding { time: 5, cursor, bytes: vec![] }).unwrap();
+        assert_eq!(all.time_of(1, &moved("a", 4)).unwrap(), Some(5));
+        assert_eq!(all.time_of(0, &moved("a", 10)).unwrap(), Some(3));
+        let replaced = all.time_of(0, &moved("a", 11)).unwrap_err();
+        assert_eq!(replaced.kind(), ErrorKind::LeaseLost, "{replaced}");
     }
 
     #[test]
