@@ -1,0 +1,77 @@
+//! Owns what was said between server and client: every place that the server has sent as one to
+//! resume from, with the table's part there, and every cursor that it was given. A cursor that is
+//! none of those places is a fault.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::model::{Key, Row, Set};
+
+/// A place in one shard: the transactions before it, and how far its copy is if there is one.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    pub shard: String,
+    pub set: Set,
+    pub pk: Option<Key>,
+}
+
+pub type Rows = Arc<BTreeMap<Key, Row>>;
+
+/// What a client asked for.
+#[derive(Clone, Debug)]
+pub struct Given {
+    /// How often the client had been started.
+    pub life: u64,
+    /// The shard, and where in it: `None` for its start.
+    pub shard: String,
+    pub place: Option<Place>,
+}
+
+#[derive(Default)]
+pub struct Ledger {
+    pub life: u64,
+    sent: BTreeMap<Place, Rows>,
+    pub given: Vec<Given>,
+    pub faults: Vec<String>,
+    /// How often each kind of thing was done: a test that never does what it is for is no test.
+    pub seen: BTreeMap<String, u64>,
+}
+
+impl Ledger {
+    /// Notes that a client may resume from here.
+    pub fn resumable(&mut self, place: Place, rows: Rows) {
+        self.sent.insert(place, rows);
+    }
+
+    /// Notes that a client wants to resume from here.
+    pub fn given(&mut self, shard: &str, place: Option<Place>) {
+        if let Some(place) = &place
+            && !self.sent.contains_key(place)
+        {
+            self.fault(format!("was given {place:?}, which it never sent as one to resume from"));
+        }
+        self.given.push(Given { life: self.life, shard: shard.into(), place });
+    }
+
+    pub fn fault(&mut self, what: String) {
+        self.faults.push(what);
+    }
+
+    pub fn count(&mut self, what: impl Into<String>) {
+        *self.seen.entry(what.into()).or_default() += 1;
+    }
+
+    /// The table's part at a place that was sent.
+    pub fn rows(&self, place: &Place) -> Option<&Rows> {
+        self.sent.get(place)
+    }
+
+    /// What each shard was first asked for in a life.
+    pub fn firsts(&self, life: u64) -> BTreeMap<&str, Option<&Place>> {
+        let mut firsts = BTreeMap::new();
+        for given in self.given.iter().filter(|given| given.life == life) {
+            firsts.entry(given.shard.as_str()).or_insert(given.place.as_ref());
+        }
+        firsts
+    }
+}

@@ -1,0 +1,20 @@
+//! Goal: whatever a VTGate or a PlanetScale gateway says, in whatever pieces, and however it stops
+//! saying it, the shard ends with the server's table, and the server is never given a cursor that is
+//! not one of its own boundaries.
+//! Method: a server of our own over real HTTP/2 that shares nothing with the connector: a model of a
+//! sharded table with its logs, messages typed anew from the public definitions, every ending that a
+//! stream can have. One seed is one run: `PLANETSCALE_SEED=n` runs it alone, `PLANETSCALE_SEEDS=n`
+//! runs so many.
+
+mod gateway;
+mod ledger;
+mod leg;
+mod model;
+mod proto;
+#[path = "../simulation/random.rs"]
+mod random;
+mod rows;
+mod server;
+mod vtgate;
+mod witness;
+mod world;
