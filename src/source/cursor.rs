@@ -205,6 +205,11 @@ impl<P: Position> Cursor<P> {
     }
 }
 
+/// Whether a cursor lies truly beyond another.
+pub(super) fn is_beyond<P: Position>(to: &Cursor<P>, from: &Cursor<P>) -> bool {
+    to.contains(from) == Some(true) && from.contains(to) != Some(true)
+}
+
 /// The rest of a cursor's bytes.
 struct Fields<'a>(&'a [u8]);
 
@@ -273,6 +278,11 @@ pub struct Boundary<P>(pub(super) Arc<Cursor<P>>);
 view!(Boundary);
 
 impl<P: Position> Boundary<P> {
+    /// Returns the boundary of a feed of which nothing has been received.
+    pub fn start(identity: &str) -> Self {
+        Boundary(Arc::new(Cursor::start(identity, 0)))
+    }
+
     /// Returns the boundary that follows when a source says how far it is.
     ///
     /// # Errors

@@ -9,8 +9,8 @@
 //!        '------------- ack(durable cursor) <-------------------- the shard's log <---------------'
 //! ```
 //!
-//! A [`Source`] is driven by the attempt loop, which connects, retries and stops. The
-//! stager keeps the changes of a unit back until the unit is complete.
+//! A [`Source`] is driven by the [attempt loop](attempt), which connects, retries and stops. The
+//! [stager](stage) keeps the changes of a unit back until the unit is complete.
 //!
 //! # Invariants
 //!
@@ -22,12 +22,15 @@
 //!    that is decided by our own token.
 //! 5. An error never becomes an end. Only [`Event::End`] is one.
 
-//pub mod attempt;
+pub mod attempt;
 pub mod cursor;
-//pub mod stage;
+pub mod stage;
 
+mod acks;
 mod operator;
-//mod retry;
+mod retry;
+mod staged;
+mod stats;
 mod timed;
 
 use std::future::Future;
@@ -37,6 +40,8 @@ use crate::codec::DataError;
 use crate::error::{Error, ErrorKind};
 
 pub use cursor::{Boundary, Cursor, Durable, Partition, Position, Received, Released};
+pub use staged::{Order, Reading, Staged};
+pub use stats::SourceStats;
 pub use timed::{Outlet, TimedSource};
 
 pub(crate) use operator::source;

@@ -1,0 +1,309 @@
+//! Owns the attempt loop: it connects a source, stages what comes, hands on complete units, connects
+//! again, and stops. It does not own the decisions ([`retry`](super::retry)), nor what is done with a
+//! unit.
+//!
+//! # Loop
+//!
+//! ```text
+//!   connect(boundary) --> next --> stage --> units --> out, bounded
+//!        ^                 | error, end, our own deadline; what is staged and incomplete is dropped
+//!        '---- wait <------'
+//! ```
+//!
+//! # Invariants
+//!
+//! 1. Every await (connect, next, a delay, room for a unit) races the token, and the token wins ties:
+//!    once cancelled, nothing is connected and nothing is waited for.
+//! 2. An attempt counts as progress iff it reached a boundary beyond the last one. A message is none.
+//! 3. However it ends, the boundary says how far it came, and nothing beyond it went on.
+//! 4. An ack is of a durable cursor, never goes back, and never holds the rows up.
+
+use std::future::Future;
+use std::marker::PhantomData;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::acks::Acks;
+use super::cursor::{Boundary, Durable, Partition, Position, is_beyond};
+use super::retry::{Budget, Outcome, Own, Step};
+use super::stage::{StageLimits, Stager, Unit};
+use super::stats::SourceStats;
+use super::{Event, Events, Failure, Source};
+use crate::codec::{Codec, Postcard};
+use crate::error::Error;
+
+pub use super::retry::{AttemptConfig, OnPositionLost};
+
+/// How an attempt loop ended.
+#[derive(Clone, Debug)]
+pub struct Ended<P> {
+    /// The last boundary whose unit was handed on.
+    pub boundary: Boundary<P>,
+    /// Why it ended.
+    pub reason: Reason,
+}
+
+/// Why an attempt loop ended.
+#[derive(Clone, Debug)]
+pub enum Reason {
+    /// It was told to stop, or nobody takes its units any more.
+    Cancelled,
+    /// The feed has ended, or is where it was to stop.
+    Complete,
+    /// It cannot go on; the cursor has not moved past what was handed on.
+    Failed(Error),
+}
+
+/// What an attempt loop is run with.
+#[derive(Debug)]
+pub struct Attempts<P> {
+    /// Where to begin.
+    pub from: Boundary<P>,
+    /// How often to try.
+    pub config: AttemptConfig,
+    /// How much to keep back.
+    pub limits: StageLimits,
+    /// Whether to end where the feed is at the start.
+    pub stop_at_current: bool,
+    /// Seed of the jitter of delays.
+    pub seed: u64,
+    /// Ends it.
+    pub cancel: CancellationToken,
+    /// Where complete units go, in order.
+    pub units: mpsc::Sender<Vec<Unit<P>>>,
+    /// What is durable, for acks.
+    pub durable: watch::Receiver<Option<Durable<P>>>,
+    /// What it is doing.
+    pub stats: SourceStats,
+}
+
+impl<P: Position> Attempts<P> {
+    /// Drives a source until it ends. Keys and values are encoded by `C`.
+    pub async fn run<S, C>(self, source: S) -> Ended<P>
+    where
+        S: Source<Position = P>,
+        C: Codec<S::Key> + Codec<S::Value>,
+    {
+        let handed_on = self.from.clone();
+        let stager = Stager::new(self.from, source.partitions(), self.limits);
+        let session_max = self.config.session_max;
+        let attempts = Running::<S, C> {
+            source,
+            stager,
+            handed_on,
+            session_max,
+            budget: Budget::new(self.config, self.seed),
+            cancel: self.cancel,
+            units: self.units,
+            acks: Acks::new(self.durable, self.stats.clone()),
+            stats: self.stats,
+            targets: self.stop_at_current.then_some(Targets::Unknown),
+            codec: PhantomData,
+        };
+        attempts.run().await
+    }
+
+    /// As [`run`](Attempts::run), with the default codec.
+    pub async fn run_postcard<S>(self, source: S) -> Ended<P>
+    where
+        S: Source<Position = P>,
+        Postcard: Codec<S::Key> + Codec<S::Value>,
+    {
+        self.run::<S, Postcard>(source).await
+    }
+}
+
+/// Where a run is to stop.
+enum Targets<P> {
+    /// The source is yet to be asked.
+    Unknown,
+    /// These must be contained.
+    Known(Vec<(Partition, P)>),
+}
+
+struct Running<S: Source, C> {
+    source: S,
+    stager: Stager<S::Position>,
+    /// Of the last unit that is on its way, out of our hands.
+    handed_on: Boundary<S::Position>,
+    session_max: Option<Duration>,
+    budget: Budget,
+    cancel: CancellationToken,
+    units: mpsc::Sender<Vec<Unit<S::Position>>>,
+    acks: Acks<S::Position>,
+    stats: SourceStats,
+    targets: Option<Targets<S::Position>>,
+    codec: PhantomData<fn(C)>,
+}
+
+impl<S: Source, C: Codec<S::Key> + Codec<S::Value>> Running<S, C> {
+    async fn run(mut self) -> Ended<S::Position> {
+        let reason = loop {
+            if self.cancel.is_cancelled() {
+                break Reason::Cancelled;
+            }
+            let deadline = self.session_max.map(|max| Instant::now() + max);
+            let from = self.stager.boundary().clone();
+            let outcome = self.attempt(deadline).await;
+            // Incomplete units die with their connection: the next one brings them again, whole.
+            self.stager.discard();
+            let own = Own {
+                cancelled: self.cancel.is_cancelled() || self.units.is_closed(),
+                late: deadline.is_some_and(|deadline| Instant::now() >= deadline),
+                progressed: is_beyond(self.stager.boundary(), &from),
+            };
+            let step = self.budget.decide(own, outcome);
+            self.stats.set_attempts(self.budget.spent());
+            self.stats.set_staged(self.stager.bytes());
+            let delay = match step {
+                Step::Stop => break Reason::Cancelled,
+                Step::End => break Reason::Complete,
+                Step::Fail(error) => break Reason::Failed(error),
+                Step::Again(delay) => delay,
+                Step::Anew(delay) => {
+                    self.stager.begin_anew();
+                    self.stats.add_generation();
+                    delay
+                }
+            };
+            let cancelled = self.cancel.clone();
+            tokio::select! {
+                biased;
+                () = cancelled.cancelled() => break Reason::Cancelled,
+                () = self.units.closed() => break Reason::Cancelled,
+                () = tokio::time::sleep(delay), if !delay.is_zero() => {}
+                () = std::future::ready(()), if delay.is_zero() => {}
+            }
+        };
+        Ended { boundary: self.handed_on, reason }
+    }
+
+    /// One connection, from its making to its end.
+    async fn attempt(&mut self, deadline: Option<Instant>) -> Outcome {
+        let cancel = self.cancel.clone();
+        tokio::select! {
+            biased;
+            // `decide` asks our own first, whatever is said here.
+            () = cancel.cancelled() => Outcome::Closed,
+            outcome = self.session(deadline) => outcome.unwrap_or_else(Outcome::Failed),
+        }
+    }
+
+    async fn session(&mut self, deadline: Option<Instant>) -> Result<Outcome, Failure> {
+        if matches!(self.targets, Some(Targets::Unknown)) {
+            // Not knowing is an error like any other, and never "nothing new".
+            let Some(current) = before(deadline, self.source.current()).await else {
+                return Ok(Outcome::Closed);
+            };
+            self.targets = Some(Targets::Known(current?));
+        }
+        if self.is_there() {
+            return Ok(Outcome::End);
+        }
+        let from = self.stager.boundary().clone();
+        self.stats.add_connect();
+        match before(deadline, self.source.connect(&from)).await {
+            Some(connected) => connected?,
+            None => return Ok(Outcome::Closed),
+        }
+        loop {
+            self.acks.start(&mut self.source, self.stager.copies());
+            let events = tokio::select! {
+                biased;
+                () = self.units.closed() => return Ok(Outcome::Closed),
+                () = self.acks.turn() => continue,
+                events = before(deadline, self.source.next()) => events,
+            };
+            // Only here may the deadline cut: units on their way are not to be dropped.
+            let Some(events) = events else { return Ok(Outcome::Closed) };
+            let Some(events) = events? else { return Ok(Outcome::Closed) };
+            if let Some(outcome) = self.take(events).await? {
+                return Ok(outcome);
+            }
+        }
+    }
+
+    /// Stages events, and hands on the units that they complete.
+    async fn take(&mut self, events: Events<S>) -> Result<Option<Outcome>, Failure> {
+        let (mut units, mut outcome) = (Vec::new(), None);
+        for event in events {
+            let ends = matches!(event, Event::End);
+            let moves = matches!(event, Event::Boundary(_));
+            let before = moves.then(|| self.stager.boundary().clone());
+            match self.stager.take::<S, C>(event) {
+                Ok(unit) => units.extend(unit),
+                Err(error) => {
+                    // The units before it are complete, and go on all the same.
+                    self.hand_on(units).await;
+                    return Err(Failure::Definite(error));
+                }
+            }
+            if let Some(before) = before {
+                self.drop_replaced_targets(&before);
+            }
+            if ends || (moves && self.is_there()) {
+                outcome = Some(Outcome::End);
+                break;
+            }
+        }
+        self.stats.set_staged(self.stager.bytes());
+        if !self.hand_on(units).await {
+            outcome = Some(Outcome::Closed);
+        }
+        Ok(outcome)
+    }
+
+    /// Hands units on, all or none. Returns false if nobody takes them any more.
+    async fn hand_on(&mut self, units: Vec<Unit<S::Position>>) -> bool {
+        let Some(last) = units.last().map(|unit| unit.boundary.clone()) else { return true };
+        let room = self.units.clone().reserve_owned();
+        tokio::pin!(room);
+        loop {
+            tokio::select! {
+                biased;
+                permit = &mut room => match permit {
+                    Ok(permit) => {
+                        self.stats.add_units(units.len() as u64);
+                        permit.send(units);
+                        self.handed_on = last;
+                        return true;
+                    }
+                    Err(_) => return false,
+                },
+                // Rows may wait for room until what is before them is durable, and acked.
+                () = self.acks.turn() => self.acks.start(&mut self.source, self.stager.copies()),
+            }
+        }
+    }
+
+    /// Whether everything that the feed had at the start has been handed over.
+    fn is_there(&self) -> bool {
+        let Some(Targets::Known(targets)) = &self.targets else { return false };
+        let at = self.stager.boundary();
+        // Contained, not equal: another replica may never show the very same position.
+        let contained = |(partition, target): &(Partition, S::Position)| {
+            at.get(partition)
+                .is_some_and(|at| !at.is_snapshot() && at.contains(target) == Some(true))
+        };
+        !self.stager.copies() && targets.iter().all(contained)
+    }
+
+    /// Forgets the targets in partitions that others have taken the place of: they are complete.
+    fn drop_replaced_targets(&mut self, before: &Boundary<S::Position>) {
+        if let Some(Targets::Known(targets)) = &mut self.targets {
+            let now = self.stager.boundary();
+            targets.retain(|(name, _)| before.get(name).is_none() || now.get(name).is_some());
+        }
+    }
+}
+
+/// Awaits until a deadline, if there is one.
+async fn before<T>(deadline: Option<Instant>, what: impl Future<Output = T>) -> Option<T> {
+    match deadline {
+        Some(deadline) => tokio::time::timeout_at(deadline, what).await.ok(),
+        None => Some(what.await),
+    }
+}

@@ -1,0 +1,204 @@
+//! Owns the boundary stager: the changes of a unit are kept back until its end has come, and go on
+//! together with their cursor. It does not own where they come from, nor what time they get.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::cursor::{Boundary, Partition, Position, Received, Released};
+use super::staged::Staged;
+use super::{Change, Event, Source};
+use crate::codec::Codec;
+use crate::error::{Error, ErrorKind};
+
+/// How much may be kept back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StageLimits {
+    /// Bytes of incomplete units in memory; past it they go to an unnamed temporary file. Default:
+    /// 32 MiB.
+    pub memory_bytes_max: usize,
+    /// Bytes of incomplete units in all; a larger unit is an error. A copy after a lost position is
+    /// one unit. Default: 64 GiB.
+    pub unit_bytes_max: u64,
+}
+
+impl Default for StageLimits {
+    fn default() -> Self {
+        StageLimits { memory_bytes_max: 32 << 20, unit_bytes_max: 64 << 30 }
+    }
+}
+
+/// A complete unit: all of its changes, and the cursor that covers them.
+#[derive(Debug)]
+pub struct Unit<P> {
+    /// The changes, encoded; none for a boundary without.
+    pub changes: Staged,
+    /// How far the feed is with them.
+    pub boundary: Boundary<P>,
+}
+
+impl<P: Position> Unit<P> {
+    /// Takes the unit apart, to hand it on.
+    pub(crate) fn release(self) -> (Staged, Released<P>) {
+        (self.changes, Released(self.boundary.0))
+    }
+}
+
+/// Stages the changes of one feed.
+///
+/// After a position was lost, the feed is copied anew: then all that comes, from the start to the end
+/// of the copy in every partition, is one unit that begins with a reset. So keys that the copy does
+/// not have go in one step, and until then nothing has changed.
+#[derive(Debug)]
+pub struct Stager<P> {
+    limits: StageLimits,
+    /// Of the last unit that went on.
+    released: Boundary<P>,
+    /// Of the last unit that was complete: further than `released` while a copy is made anew.
+    reached: Boundary<P>,
+    open: BTreeMap<Partition, Staged>,
+    /// What a copy made anew has so far.
+    anew: Option<Staged>,
+    /// The partitions that such a copy must have.
+    partitions: BTreeSet<Partition>,
+}
+
+impl<P: Position> Stager<P> {
+    /// Stages what comes after a boundary.
+    pub fn new(
+        from: Boundary<P>,
+        partitions: impl IntoIterator<Item = Partition>,
+        limits: StageLimits,
+    ) -> Self {
+        Stager {
+            limits,
+            released: from.clone(),
+            reached: from,
+            open: BTreeMap::new(),
+            anew: None,
+            partitions: partitions.into_iter().collect(),
+        }
+    }
+
+    /// Returns where to connect: everything up to there has been taken in whole.
+    pub fn boundary(&self) -> &Boundary<P> {
+        &self.reached
+    }
+
+    /// Returns the boundary of the last unit that went on.
+    pub fn released(&self) -> &Boundary<P> {
+        &self.released
+    }
+
+    /// Returns whether a copy is under way: a first one or one made anew.
+    pub fn copies(&self) -> bool {
+        self.anew.is_some() || self.reached.is_snapshot()
+    }
+
+    /// Returns the bytes kept back.
+    pub fn bytes(&self) -> u64 {
+        self.open.values().chain(&self.anew).map(Staged::bytes).sum()
+    }
+
+    /// Takes in an event. Returns the unit that it completes.
+    ///
+    /// # Errors
+    ///
+    /// `FeedDiffers` if the feed went back; `Invalid` for more bytes than allowed, and for an end
+    /// inside a unit; those of the codec and of the temporary file. Nothing has gone on then, and
+    /// the boundary is what it was.
+    pub fn take<S, C>(
+        &mut self,
+        event: Event<S::Key, S::Value, P>,
+    ) -> Result<Option<Unit<P>>, Error>
+    where
+        S: Source<Position = P> + ?Sized,
+        C: Codec<S::Key> + Codec<S::Value>,
+    {
+        match event {
+            Event::Change(partition, change) => {
+                self.change::<S::Key, S::Value, C>(partition, &change)?;
+                Ok(None)
+            }
+            Event::Void(partition) => {
+                // Nothing is lost: it comes again, from the beginning of the unit.
+                self.open.remove(&partition);
+                Ok(None)
+            }
+            Event::Boundary(received) => self.boundary_of(received),
+            Event::End if self.open.is_empty() && self.anew.is_none() => Ok(None),
+            Event::End => {
+                let what = "the feed says that it has ended, inside a unit or a copy";
+                Err(Error::new(ErrorKind::Invalid, what)
+                    .hint("report this to who maintains the source"))
+            }
+        }
+    }
+
+    /// Drops what is incomplete, because its connection is lost. Nothing is lost: none of it had gone
+    /// on, and all of it lies beyond the boundary to connect from.
+    pub fn discard(&mut self) {
+        self.open.clear();
+    }
+
+    /// Begins a new generation: what the feed has from its start on replaces everything.
+    pub fn begin_anew(&mut self) {
+        self.open.clear();
+        self.reached = self.released.anew();
+        self.anew = Some(Staged::reset());
+    }
+
+    fn change<K, V, C>(&mut self, partition: Partition, change: &Change<K, V>) -> Result<(), Error>
+    where
+        C: Codec<K> + Codec<V>,
+    {
+        self.open.entry(partition).or_default().push::<K, V, C>(change)?;
+        let open = self.open.values().map(Staged::memory_bytes).sum::<usize>();
+        let memory = open + self.anew.as_ref().map_or(0, Staged::memory_bytes);
+        if memory > self.limits.memory_bytes_max {
+            let all = self.bytes();
+            if all > self.limits.unit_bytes_max {
+                return Err(too_large(all, self.limits.unit_bytes_max));
+            }
+            for staged in self.open.values_mut().chain(&mut self.anew) {
+                staged.spill()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn boundary_of(&mut self, received: Received<P>) -> Result<Option<Unit<P>>, Error> {
+        if received.all {
+            self.partitions = received.moves.keys().cloned().collect();
+        }
+        let complete: Vec<Partition> = match received.all {
+            true => self.open.keys().cloned().collect(),
+            false => received.moves.keys().cloned().collect(),
+        };
+        let reached = self.reached.next(received)?;
+        let mut changes = self.anew.take().unwrap_or_default();
+        let anew = changes.changes() > 0;
+        for partition in &complete {
+            if let Some(staged) = self.open.remove(partition) {
+                changes.append(staged)?;
+            }
+        }
+        self.reached = reached;
+        if anew && !self.is_copied() {
+            self.anew = Some(changes);
+            return Ok(None);
+        }
+        self.released = self.reached.clone();
+        Ok(Some(Unit { changes, boundary: self.reached.clone() }))
+    }
+
+    /// Whether the copy of every partition is complete.
+    fn is_copied(&self) -> bool {
+        let copied = |name: &Partition| self.reached.get(name).is_some_and(|at| !at.is_snapshot());
+        self.partitions.iter().all(copied)
+    }
+}
+
+fn too_large(bytes: u64, bound: u64) -> Error {
+    let what = format!("a unit of more than {bytes} bytes, over the bound of {bound}");
+    Error::new(ErrorKind::Invalid, what)
+        .hint("raise StageLimits::unit_bytes_max; nothing of the unit was handed on")
+}

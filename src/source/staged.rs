@@ -1,0 +1,294 @@
+//! Owns the changes of one unit while they wait for its end: encoded, in memory and beyond a bound in
+//! an unnamed temporary file. It does not own when a unit is complete.
+//!
+//! The file is scratch: it never outlives the process, so its bytes are no format.
+
+use std::fs::File;
+use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
+
+use super::Change;
+use crate::codec::{Codec, encode_stored};
+use crate::command::Command;
+use crate::error::{Error, ErrorKind};
+use crate::packed::{Encoded, Packer};
+
+/// Bytes that are read back at a time.
+const BLOCK: usize = 1 << 18;
+
+/// Bytes of a record beside its key and value: kind, and two lengths.
+const HEAD: usize = 9;
+
+const PUT: u8 = 0;
+const DELETE: u8 = 1;
+const RESET: u8 = 2;
+
+/// Changes in the order they came.
+#[derive(Debug, Default)]
+pub struct Staged {
+    /// The older part, if it was spilled, and its bytes.
+    file: Option<(File, u64)>,
+    memory: Vec<u8>,
+    changes: u64,
+}
+
+impl Staged {
+    /// Returns one change: a reset.
+    pub(super) fn reset() -> Self {
+        let mut memory = vec![0; HEAD];
+        memory[0] = RESET;
+        Staged { file: None, memory, changes: 1 }
+    }
+
+    /// Adds a change.
+    ///
+    /// # Errors
+    ///
+    /// Those of the codec; `Invalid` for a key or value of 4 GiB.
+    pub(super) fn push<K, V, C>(&mut self, change: &Change<K, V>) -> Result<(), Error>
+    where
+        C: Codec<K> + Codec<V>,
+    {
+        let start = self.memory.len();
+        let pushed = self.encode::<K, V, C>(change, start);
+        match pushed {
+            Ok(()) => self.changes += 1,
+            Err(_) => self.memory.truncate(start),
+        }
+        pushed
+    }
+
+    fn encode<K, V, C>(&mut self, change: &Change<K, V>, start: usize) -> Result<(), Error>
+    where
+        C: Codec<K> + Codec<V>,
+    {
+        self.memory.extend_from_slice(&[0; HEAD]);
+        let kind = match change {
+            Change::Put(key, _) => {
+                C::encode(key, &mut self.memory)?;
+                PUT
+            }
+            Change::Delete(key) => {
+                C::encode(key, &mut self.memory)?;
+                DELETE
+            }
+            Change::Reset => RESET,
+        };
+        let key = self.memory.len() - start - HEAD;
+        if let Change::Put(_, value) = change {
+            encode_stored::<V, C>(value, &mut self.memory)?;
+        }
+        let value = self.memory.len() - start - HEAD - key;
+        let (Ok(key), Ok(value)) = (u32::try_from(key), u32::try_from(value)) else {
+            return Err(Error::new(ErrorKind::Invalid, "a key or a value of 4 GiB or more"));
+        };
+        let head = &mut self.memory[start..start + HEAD];
+        head[0] = kind;
+        head[1..5].copy_from_slice(&key.to_le_bytes());
+        head[5..].copy_from_slice(&value.to_le_bytes());
+        Ok(())
+    }
+
+    /// Adds all of another's changes after these.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable` if the temporary file cannot be read or written.
+    pub(super) fn append(&mut self, other: Staged) -> Result<(), Error> {
+        if self.changes == 0 {
+            *self = other;
+            return Ok(());
+        }
+        if let Some((mut file, bytes)) = other.file {
+            self.spill()?;
+            if let Some((into, length)) = &mut self.file {
+                let copied = file.rewind().and_then(|()| io::copy(&mut file, into));
+                copied.map_err(|e| failed("copy", e))?;
+                *length += bytes;
+            }
+        }
+        self.memory.extend_from_slice(&other.memory);
+        self.changes += other.changes;
+        Ok(())
+    }
+
+    /// Moves what is in memory to the file.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable` if the file cannot be made or written.
+    pub(super) fn spill(&mut self) -> Result<(), Error> {
+        let (mut file, bytes) = match self.file.take() {
+            Some(file) => file,
+            None => (tempfile::tempfile().map_err(|e| failed("create", e))?, 0),
+        };
+        file.write_all(&self.memory).map_err(|e| failed("write", e))?;
+        self.file = Some((file, bytes + self.memory.len() as u64));
+        self.memory = Vec::new();
+        Ok(())
+    }
+
+    /// Returns how many changes there are.
+    pub fn changes(&self) -> u64 {
+        self.changes
+    }
+
+    /// Returns how many bytes are in memory.
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.memory.len()
+    }
+
+    /// Returns how many bytes there are.
+    pub fn bytes(&self) -> u64 {
+        self.file.as_ref().map_or(0, |(_, bytes)| *bytes) + self.memory.len() as u64
+    }
+
+    /// Reads the changes back, as commands whose order is `unit` and the number of the change.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable` if the temporary file cannot be read.
+    pub fn read(self, unit: u64) -> Result<Reading, Error> {
+        let file = match self.file {
+            None => None,
+            Some((mut file, _)) => {
+                file.seek(SeekFrom::Start(0)).map_err(|e| failed("read", e))?;
+                Some(file)
+            }
+        };
+        let memory = io::Cursor::new(self.memory);
+        let bytes: Box<dyn Read + Send> = match file {
+            Some(file) => Box::new(BufReader::with_capacity(BLOCK, file).chain(memory)),
+            None => Box::new(memory),
+        };
+        Ok(Reading { bytes, left: self.changes, unit, next: 0 })
+    }
+}
+
+/// Where a change stands among those of its key and time: the number of its unit, and its own within.
+pub type Order = (u64, u64);
+
+/// The changes of a unit, on their way out.
+pub struct Reading {
+    bytes: Box<dyn Read + Send>,
+    left: u64,
+    unit: u64,
+    next: u64,
+}
+
+impl Reading {
+    /// Returns the next commands, some 256 KiB of them; none at the end.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable` if the temporary file cannot be read.
+    pub fn next(&mut self) -> Result<Vec<Command<Encoded, Encoded, Order>>, Error> {
+        let (mut packer, mut kinds, mut bytes) = (Packer::default(), Vec::new(), 0);
+        while self.left > 0 && bytes < BLOCK {
+            let mut head = [0; HEAD];
+            self.bytes.read_exact(&mut head).map_err(|e| failed("read", e))?;
+            let [kind, a, b, c, d, e, f, g, h] = head;
+            let key = u32::from_le_bytes([a, b, c, d]) as usize;
+            let value = u32::from_le_bytes([e, f, g, h]) as usize;
+            if kind != RESET {
+                self.field(&mut packer, key)?;
+            }
+            if kind == PUT {
+                self.field(&mut packer, value)?;
+            }
+            kinds.push(kind);
+            self.left -= 1;
+            bytes += HEAD + key + value;
+        }
+        let mut fields = packer.finish();
+        let mut field = || fields.next().unwrap_or_else(|| Encoded::from_bytes(Vec::new()));
+        let mut commands = Vec::with_capacity(kinds.len());
+        for kind in kinds {
+            let order = (self.unit, self.next);
+            self.next += 1;
+            commands.push(match kind {
+                PUT => Command::put(field(), field(), order),
+                DELETE => Command::delete(field(), order),
+                _ => Command::reset(order),
+            });
+        }
+        Ok(commands)
+    }
+
+    fn field(&mut self, packer: &mut Packer, length: usize) -> Result<(), Error> {
+        let mut read = Ok(0);
+        packer.push_with(|buffer| {
+            read = (&mut self.bytes).take(length as u64).read_to_end(buffer);
+        });
+        match read {
+            Ok(found) if found == length => Ok(()),
+            Ok(_) => Err(failed("read", io::ErrorKind::UnexpectedEof.into())),
+            Err(e) => Err(failed("read", e)),
+        }
+    }
+}
+
+impl std::fmt::Debug for Reading {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reading").field("left", &self.left).finish_non_exhaustive()
+    }
+}
+
+fn failed(what: &str, e: io::Error) -> Error {
+    Error::new(ErrorKind::Unavailable, format!("cannot {what} a temporary file: {e}"))
+        .at(std::env::temp_dir().display().to_string())
+        .hint("make room there, or set TMPDIR")
+        .because(e)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::Postcard;
+
+    type Changes = Vec<Change<u64, String>>;
+
+    fn staged(changes: &Changes, spill_each: usize) -> Staged {
+        let mut staged = Staged::default();
+        for (number, change) in changes.iter().enumerate() {
+            staged.push::<u64, String, Postcard>(change).unwrap();
+            if spill_each > 0 && number % spill_each == 0 {
+                staged.spill().unwrap();
+            }
+        }
+        staged
+    }
+
+    fn read(staged: Staged) -> Vec<Command<Encoded, Encoded, Order>> {
+        let mut reading = staged.read(7).unwrap();
+        let mut all = Vec::new();
+        loop {
+            match reading.next().unwrap() {
+                some if some.is_empty() => return all,
+                some => all.extend(some),
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_spilled_is_read_back_in_order() {
+        let changes: Changes = (0..1000u64)
+            .map(|n| match n % 5 {
+                0 => Change::Delete(n),
+                1 => Change::Reset,
+                2 => Change::Put(n, Err(crate::DataError("bad".into()))),
+                _ => Change::Put(n, Ok("v".repeat(n as usize))),
+            })
+            .collect();
+        let whole = read(staged(&changes, 0));
+        assert_eq!(whole.len(), changes.len());
+        assert_eq!(whole[3].order(), &(7, 3));
+        assert_eq!(read(staged(&changes, 7)), whole);
+        // In two pieces, each spilled or not.
+        for (first, second) in [(0, 0), (0, 3), (3, 0), (3, 5)] {
+            let mut joined = staged(&changes[..400].to_vec(), first);
+            joined.append(staged(&changes[400..].to_vec(), second)).unwrap();
+            assert_eq!(joined.changes(), 1000);
+            assert_eq!(read(joined), whole, "{first} {second}");
+        }
+    }
+}
