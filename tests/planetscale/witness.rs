@@ -130,7 +130,7 @@ fn a_client_that_is_never_cut_off_ends_with_the_table_by_vstream() {
         (0..20).for_each(|_| world.with(|state| state.model.transact()));
         runtime().block_on(async {
             let server = world.serve().await;
-            let (mut table, mut fields) = (Table::new(), Vec::new());
+            let (mut table, mut fields) = (Table::new(), BTreeMap::new());
             let (mut left, mut responses) = (30, 0);
             let request = vstream_request(&world.look(|state| state.model.serving()));
             let done = {
@@ -141,15 +141,17 @@ fn a_client_that_is_never_cut_off_ends_with_the_table_by_vstream() {
                 responses += 1;
                 for event in response.events {
                     if event.r#type == EventType::Field as i32 {
-                        fields = event.field_event.unwrap().fields;
+                        // Each shard comes to a change of columns at a time of its own.
+                        fields.insert(event.shard, event.field_event.unwrap().fields);
                     } else if let Some(event) = event.row_event {
                         assert_eq!(event.table_name, "ks.t");
+                        let fields = &fields[&event.shard];
                         for change in event.row_changes {
                             if let Some(before) = change.before {
-                                table.remove(&value(&fields, &before).0);
+                                table.remove(&value(fields, &before).0);
                             }
                             if let Some(after) = change.after {
-                                let (key, value) = value(&fields, &after);
+                                let (key, value) = value(fields, &after);
                                 table.insert(key, value);
                             }
                         }
