@@ -71,7 +71,7 @@ impl Sync {
                     return Err(Refusal::fault(ledger, format!("a set of no GTIDs: {gtid:?}")));
                 };
                 ledger.given(shard, Some(Place { shard: shard.clone(), set: set.clone(), pk }));
-                let at = state.find(&set).map_err(|refused| refusal(&refused))?;
+                let at = state.find(&set).map_err(|refused| refusal(&refused, ledger))?;
                 sync(Leg::resume(shard, at, pk), false)
             }
         }

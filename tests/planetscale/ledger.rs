@@ -22,6 +22,8 @@ pub type Rows = Arc<BTreeMap<Key, Row>>;
 pub struct Given {
     /// How often the client had been started.
     pub life: u64,
+    /// The server had told it in this life that a place is lost.
+    pub lost: bool,
     /// The shard, and where in it: `None` for its start.
     pub shard: String,
     pub place: Option<Place>,
@@ -29,7 +31,8 @@ pub struct Given {
 
 #[derive(Default)]
 pub struct Ledger {
-    pub life: u64,
+    life: u64,
+    lost: bool,
     sent: BTreeMap<Place, Rows>,
     pub given: Vec<Given>,
     pub faults: Vec<String>,
@@ -50,7 +53,20 @@ impl Ledger {
         {
             self.fault(format!("was given {place:?}, which it never sent as one to resume from"));
         }
-        self.given.push(Given { life: self.life, shard: shard.into(), place });
+        let (life, lost) = (self.life, self.lost);
+        self.given.push(Given { life, lost, shard: shard.into(), place });
+    }
+
+    /// Notes that the client is started once more. Returns how often it has been.
+    pub fn begin_life(&mut self) -> u64 {
+        (self.life, self.lost) = (self.life + 1, false);
+        self.life
+    }
+
+    /// Notes that the client is told that a place is lost.
+    pub fn lose(&mut self) {
+        self.lost = true;
+        self.count("position lost");
     }
 
     pub fn fault(&mut self, what: String) {
@@ -66,10 +82,10 @@ impl Ledger {
         self.sent.get(place)
     }
 
-    /// What each shard was first asked for in a life.
+    /// What each shard was first asked for in a life: the durable cursor, unless that was lost.
     pub fn firsts(&self, life: u64) -> BTreeMap<&str, Option<&Place>> {
         let mut firsts = BTreeMap::new();
-        for given in self.given.iter().filter(|given| given.life == life) {
+        for given in self.given.iter().filter(|given| given.life == life && !given.lost) {
             firsts.entry(given.shard.as_str()).or_insert(given.place.as_ref());
         }
         firsts

@@ -1,17 +1,19 @@
 //! Owns how the model's rows are written as MySQL's: columns, and values as text.
 
 use crate::model::{Key, Row};
-use crate::proto::{Field, QueryResult, kind};
-use crate::proto::{self};
+use crate::proto::{self, Field, QueryResult, kind};
 
-fn field(name: &str, kind: i32, charset: u32, column_type: &str) -> Field {
+/// MySQL's flags of a column of the primary key: not NULL, and of the key.
+pub const PRIMARY: u32 = 1 | 2;
+
+pub fn field(name: &str, kind: i32, charset: u32, column_type: &str, flags: u32) -> Field {
     Field {
         name: name.into(),
         r#type: kind,
         table: "t".into(),
         column_length: 255,
         charset,
-        flags: 0,
+        flags,
         column_type: column_type.into(),
     }
 }
@@ -19,11 +21,11 @@ fn field(name: &str, kind: i32, charset: u32, column_type: &str) -> Field {
 /// The first columns of the table.
 pub fn fields(columns: usize) -> Vec<Field> {
     let mut all = vec![
-        field("id", kind::INT64, 63, "bigint"),
-        field("region", kind::CHAR, 255, "char(1)"),
-        field("name", kind::VARCHAR, 255, "varchar(64)"),
-        field("n", kind::UINT64, 63, "bigint unsigned"),
-        field("extra", kind::TEXT, 255, "text"),
+        field("id", kind::INT64, 63, "bigint", PRIMARY),
+        field("region", kind::CHAR, 255, "char(1)", PRIMARY),
+        field("name", kind::VARCHAR, 255, "varchar(64)", 0),
+        field("n", kind::UINT64, 63, "bigint unsigned", 32),
+        field("extra", kind::TEXT, 255, "text", 0),
     ];
     all.truncate(columns);
     all

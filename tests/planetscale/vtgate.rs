@@ -113,7 +113,7 @@ impl VStream {
             ledger.given(&shard, place);
         }
         for Place { shard, set, pk } in places {
-            let at = model.shards[&shard].find(&set).map_err(|refused| refusal(&refused))?;
+            let at = model.shards[&shard].find(&set).map_err(|refused| refusal(&refused, ledger))?;
             stream.copying += usize::from(pk.is_some());
             stream.legs.push(Leg::resume(&shard, at, pk));
         }

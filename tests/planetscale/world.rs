@@ -50,7 +50,8 @@ impl Refusal {
 }
 
 /// Says why a stream cannot begin at a place, in MySQL's and Vitess's words.
-pub fn refusal(refused: &Refused) -> Refusal {
+pub fn refusal(refused: &Refused, ledger: &mut Ledger) -> Refusal {
+    ledger.lose();
     match refused {
         Refused::Purged => Refusal {
             code: code::UNKNOWN,
