@@ -51,6 +51,7 @@ use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::scheduling::SyncActivator;
 use tokio::sync::{Notify, mpsc, oneshot};
 
+use crate::epoch::Epoch;
 use crate::error::{Error, ErrorKind};
 use crate::health::{Status, Vitals, fenced};
 use crate::io::Io;
@@ -105,7 +106,7 @@ pub(crate) fn feedback<'scope>(
     let ended = Arc::new(AtomicBool::new(false));
     let follower = Follower {
         handle,
-        epoch: status.epoch(),
+        epoch: status.epoch().clone(),
         poll,
         worker: scope.index() as u64,
         peers: scope.peers() as u64,
@@ -198,7 +199,7 @@ const STOP_MAX: Duration = Duration::from_millis(500);
 
 struct Follower {
     handle: Handle,
-    epoch: u64,
+    epoch: Epoch,
     poll: Poll,
     worker: u64,
     peers: u64,
@@ -266,7 +267,7 @@ impl Follower {
                 // Before the look, so that no change falls between the two.
                 let change = self.handle.next_change();
                 let state = self.handle.state();
-                if state.upper != from || state.epoch != self.epoch {
+                if state.upper != from || !self.epoch.admits(state.epoch) {
                     break;
                 }
                 drop(state);
@@ -287,7 +288,7 @@ impl Follower {
     /// our feed.
     fn ours(&self) -> Result<Arc<State>, Error> {
         let state = self.handle.state();
-        if state.epoch == self.epoch { Ok(state) } else { Err(fenced(state.epoch)) }
+        if self.epoch.admits(state.epoch) { Ok(state) } else { Err(fenced(state.epoch)) }
     }
 
     /// Returns a state whose rows from `from` on are apart from those before, and the lease as long

@@ -84,6 +84,8 @@ pub mod command;
 
 pub mod source;
 
+pub mod reclock;
+
 mod hold;
 
 pub mod definite;
@@ -113,6 +115,8 @@ pub mod io;
 mod encode;
 
 mod role;
+
+mod epoch;
 
 mod token;
 

@@ -24,16 +24,18 @@ use crate::codec::{Codec, DataError, Postcard, decode_stored};
 use crate::command::Command;
 use crate::definite::{Ends, check, tally};
 use crate::encode::encode;
+use crate::epoch::{self, Epoch};
 use crate::error::Error;
 use crate::feedback::{Poll, feedback};
 use crate::health::{self, Health, Status};
 use crate::hold::hold;
 use crate::metrics::Metrics;
 use crate::packed::Encoded;
+use crate::reclock::{Around as Reclocking, Cursors, Reclocked, SourceConfig, Times};
 use crate::role::Promotion;
 use crate::shard::{Feed, History, Shard};
 use crate::sink::{self, Around, Totals};
-use crate::source::{TimedSource, source};
+use crate::source::{Source, SourceStats, TimedSource, source};
 use crate::token::{Lifecycle, Phase, Token};
 use crate::upsert::{
     Inflight, Known, Look, SpillFile, Surroundings, UpsertConfig, UpsertStats, upsert,
@@ -57,6 +59,8 @@ pub struct PipelineConfig {
     /// [`definite`](crate::definite). Once a writer has gone without, no writer of this shard can
     /// be checked any more. Default: true.
     pub checked: bool,
+    /// How a source with cursors is run: see [`Pipeline::from_source`].
+    pub source: SourceConfig,
     /// Bytes of stashed commands in memory, per worker; past it the stash spills to an unnamed
     /// temporary file. Default: 256 MiB.
     pub stash_bytes_max: usize,
@@ -80,6 +84,7 @@ impl Default for PipelineConfig {
             standby: None,
             feed: Feed { mode: "given".into(), identity: "a dataflow".into() },
             checked: true,
+            source: SourceConfig::default(),
             stash_bytes_max: 256 << 20,
             ahead_bytes_max: 8 << 20,
             inflight_bytes_max: 64 << 20,
@@ -142,7 +147,7 @@ where
     where
         S::Order: ExchangeData,
     {
-        let parts = Parts::new(scope, shard, &config);
+        let parts = Parts::new(scope, shard, &config, Epoch::known(shard.epoch()));
         let ahead = config.ahead_bytes_max;
         let (status, stats) = (parts.status.clone(), parts.stats.clone());
         let ends = parts.ends.clone();
@@ -151,12 +156,61 @@ where
         parts.build(commands, shard, config)
     }
 
+    /// Builds a pipeline from a source with cursors: it resumes where the shard's contents end, gives
+    /// rows their times ([`SourceConfig::times`]), and tells the source what is durable. Only worker 0
+    /// of process 0 asks for the source and runs it; the others take part in the work.
+    ///
+    /// The config's `feed` is not asked: the source says which it is.
+    pub fn from_source<S: Source<Key = K, Value = V>>(
+        scope: Scope<'scope, u64>,
+        feed: impl FnOnce() -> Option<S>,
+        shard: &Shard<K, V, C>,
+        mut config: PipelineConfig,
+    ) -> Self {
+        let exclusive = config.source.times == Times::CoCommitted;
+        let epoch = if exclusive { Epoch::unclaimed() } else { Epoch::known(shard.epoch()) };
+        let parts = Parts::new(scope, shard, &config, epoch);
+        let status = parts.status.clone();
+        if exclusive {
+            epoch::tell(scope, status.epoch().clone(), status.clone());
+        }
+        let feed = (scope.index() == 0).then(feed).flatten();
+        let mode = config.source.times.mode().to_string();
+        let identity = feed.as_ref().map(Source::identity).unwrap_or_default();
+        config.feed = Feed { mode, identity };
+        let around = Reclocking {
+            handle: shard.handle().clone(),
+            io: shard.io().clone(),
+            epoch: status.epoch().clone(),
+            feed: config.feed.clone(),
+            standby: config.standby.clone(),
+            resumes: shard.resumes().clone(),
+            cursors: parts.cursors.clone(),
+            stats: status.source().clone(),
+            config: config.source.clone(),
+            ahead_bytes_max: config.ahead_bytes_max,
+            poll: config.poll,
+        };
+        let codec = std::marker::PhantomData::<fn(C)>;
+        let feed = feed.map(|source| Reclocked { source, around, codec });
+        let (stats, ends, ahead) =
+            (parts.stats.clone(), parts.ends.clone(), config.ahead_bytes_max);
+        let commands = source(scope, || feed, shard.io(), ends, status, stats, ahead);
+        parts.build(commands, shard, config)
+    }
+
+    /// Returns what the source of [`from_source`](Pipeline::from_source) is doing, in this process.
+    pub fn source(&self) -> &SourceStats {
+        self.status.source()
+    }
+
     fn from_stream<O: ExchangeData>(
         commands: StreamVec<'scope, u64, (Command<K, Result<V, DataError>, O>, u64)>,
         shard: &Shard<K, V, C>,
         config: PipelineConfig,
     ) -> Self {
-        let parts = Parts::new(commands.scope(), shard, &config);
+        let epoch = Epoch::known(shard.epoch());
+        let parts = Parts::new(commands.scope(), shard, &config, epoch);
         let commands = hold(commands, parts.ends.clone(), parts.status.clone());
         let commands = encode::<K, V, O, C>(commands, parts.status.clone());
         parts.build(commands, shard, config)
@@ -212,6 +266,7 @@ struct Parts {
     ends: Ends,
     status: Status,
     stats: UpsertStats,
+    cursors: Cursors,
 }
 
 impl Parts {
@@ -219,6 +274,7 @@ impl Parts {
         scope: Scope<'_, u64>,
         shard: &Shard<K, V, C>,
         config: &PipelineConfig,
+        epoch: Epoch,
     ) -> Parts {
         let (lifecycle, stats) = (Lifecycle::default(), UpsertStats::default());
         // The workers of a pipeline build it in the same place.
@@ -230,12 +286,13 @@ impl Parts {
             shared,
             shard.handle(),
             config.stall_after,
+            epoch,
         );
         if begun {
             health::watch(&process, shard.io());
         }
-        let status = Status::new(process, vitals, lifecycle, shard.epoch());
-        Parts { ends: Ends::default(), status, stats }
+        let status = Status::new(process, vitals, lifecycle);
+        Parts { ends: Ends::default(), status, stats, cursors: Cursors::default() }
     }
 
     fn build<'scope, K, V, O, C>(
@@ -248,7 +305,7 @@ impl Parts {
         C: Codec<K> + Codec<V>,
         O: ExchangeData,
     {
-        let Parts { ends, status, stats } = self;
+        let Parts { ends, status, stats, cursors } = self;
         let (scope, handle) = (commands.scope(), shard.handle().clone());
         let known = Known::new(shard.state().upper);
         let inflight = Inflight::bounded(config.inflight_bytes_max);
@@ -280,6 +337,7 @@ impl Parts {
             part_bytes_max: config.part_bytes_max,
             history: config.history,
             feed: config.feed,
+            cursors,
             checked,
             standby: config.standby,
             news,

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use timely::scheduling::SyncActivator;
+use tokio::sync::Notify;
 
 /// Makes a standby a writer, from any thread; cheap to clone.
 ///
@@ -30,6 +31,7 @@ pub struct Promotion(Arc<Shared>);
 struct Shared {
     promoted: AtomicBool,
     wake: Mutex<Vec<SyncActivator>>,
+    news: Notify,
 }
 
 impl Promotion {
@@ -42,11 +44,25 @@ impl Promotion {
             // An error means that the worker is gone.
             let _ = operator.activate();
         }
+        self.0.news.notify_waiters();
     }
 
     /// Whether it was promoted.
     pub fn is_promoted(&self) -> bool {
         self.0.promoted.load(Ordering::Acquire)
+    }
+
+    /// Waits until it is promoted.
+    pub(crate) async fn promoted(&self) {
+        loop {
+            let mut news = std::pin::pin!(self.0.news.notified());
+            // Listen first, look second: a change in between is then not missed.
+            news.as_mut().enable();
+            if self.is_promoted() {
+                return;
+            }
+            news.await;
+        }
     }
 
     /// Names an operator to wake at the promotion.

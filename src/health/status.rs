@@ -8,8 +8,10 @@ use std::sync::Arc;
 use timely::scheduling::Activator;
 
 use super::{Health, Interval, Process, Role, Vitals};
+use crate::epoch::Epoch;
 use crate::error::{Error, ErrorKind};
 use crate::shard::State;
+use crate::source::SourceStats;
 use crate::token::{Lifecycle, Phase};
 
 /// One worker's part of a pipeline, on its own thread; cheap to clone.
@@ -21,7 +23,6 @@ struct Shared {
     process: Arc<Process>,
     vitals: Arc<Vitals>,
     lifecycle: Lifecycle,
-    epoch: u64,
     /// The last upper seen in our epoch.
     own_upper: Cell<u64>,
 }
@@ -39,14 +40,9 @@ impl Drop for Shared {
 }
 
 impl Status {
-    pub(crate) fn new(
-        process: Arc<Process>,
-        vitals: Arc<Vitals>,
-        lifecycle: Lifecycle,
-        epoch: u64,
-    ) -> Self {
+    pub(crate) fn new(process: Arc<Process>, vitals: Arc<Vitals>, lifecycle: Lifecycle) -> Self {
         let own_upper = Cell::new(process.handle.state().upper);
-        Status(Rc::new(Shared { process, vitals, lifecycle, epoch, own_upper }))
+        Status(Rc::new(Shared { process, vitals, lifecycle, own_upper }))
     }
 
     /// Returns what other threads may hold.
@@ -92,7 +88,7 @@ impl Status {
     /// Returns the state of the shard's log, as last read; `None` when it is not ours any more: what
     /// another epoch has written is not of our times, and proves nothing.
     pub(crate) fn state(&self) -> Option<Arc<State>> {
-        Some(self.0.process.handle.state()).filter(|state| state.epoch == self.0.epoch)
+        Some(self.0.process.handle.state()).filter(|state| self.epoch().admits(state.epoch))
     }
 
     /// Returns the upper of the shard's log, as long as it is ours.
@@ -104,8 +100,13 @@ impl Status {
     }
 
     /// Returns the epoch that it writes in.
-    pub(crate) fn epoch(&self) -> u64 {
-        self.0.epoch
+    pub(crate) fn epoch(&self) -> &Epoch {
+        &self.0.process.epoch
+    }
+
+    /// Returns where the source says what it does.
+    pub(crate) fn source(&self) -> &SourceStats {
+        &self.0.process.source
     }
 
     pub(crate) fn phase(&self) -> Phase {

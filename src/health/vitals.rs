@@ -13,8 +13,10 @@ use tokio::sync::Notify;
 
 use super::Role;
 use super::judge::{Signs, WorkerSigns};
+use crate::epoch::Epoch;
 use crate::error::Error;
 use crate::shard::Handle;
+use crate::source::SourceStats;
 use crate::token::{Phase, PhaseWatch};
 use crate::upsert::UpsertStats;
 
@@ -312,6 +314,8 @@ pub(crate) struct Process {
     /// Which dataflow of a worker it is, and of how many workers.
     place: (usize, usize),
     role: AtomicU8,
+    pub(crate) epoch: Epoch,
+    pub(crate) source: SourceStats,
     members: Mutex<Vec<Arc<Vitals>>>,
     measured: Mutex<Measured>,
 }
@@ -377,6 +381,7 @@ impl Pipelines {
         (stats, phase): (UpsertStats, PhaseWatch),
         handle: &Handle,
         stall_after: Duration,
+        epoch: Epoch,
     ) -> (Arc<Process>, Arc<Vitals>, bool) {
         let mut pipelines = lock(&self.0);
         pipelines.retain(|pipeline| pipeline.strong_count() > 0);
@@ -392,6 +397,8 @@ impl Pipelines {
                 news: Arc::default(),
                 place,
                 role: AtomicU8::new(Role::default() as u8),
+                epoch,
+                source: SourceStats::default(),
                 members: Mutex::default(),
                 measured: Mutex::default(),
             });

@@ -145,6 +145,7 @@ impl Watchdog {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::epoch::Epoch;
     use crate::io::RandomTokens;
     use crate::shard::{HandleConfig, Shard};
     use crate::store::{Access, Root};
@@ -161,7 +162,14 @@ mod tests {
         let stall_after = Duration::from_secs(5);
         let join = |worker| {
             let shared = (UpsertStats::default(), Lifecycle::default().watch());
-            shard.pipelines().join((0, 2), worker, shared, shard.handle(), stall_after)
+            shard.pipelines().join(
+                (0, 2),
+                worker,
+                shared,
+                shard.handle(),
+                stall_after,
+                Epoch::known(0),
+            )
         };
         let ((process, one, true), (same, two, false)) = (join(1), join(0)) else {
             panic!("the workers of a process find each other");

@@ -146,6 +146,23 @@ impl Handle {
         appended
     }
 
+    /// Raises the epoch, which shuts out every other writer, and returns it.
+    ///
+    /// # Errors
+    ///
+    /// As [`compare_and_append`](Handle::compare_and_append).
+    pub(crate) async fn take_over(&self) -> Result<u64, Error> {
+        loop {
+            let state = self.refresh().await?;
+            let (upper, epoch) = (state.upper, state.epoch.saturating_add(1));
+            let append = Append { lower: upper, upper, epoch: Some(epoch), ..Append::default() };
+            // Lost: somebody else was faster, and we are later.
+            if let Appended::Won { .. } = self.compare_and_append(append).await? {
+                return Ok(epoch);
+            }
+        }
+    }
+
     async fn append(&self, append: Append) -> Result<Appended, Error> {
         let inner = &*self.inner;
         let mut last_rollup = inner.appending.lock().await;

@@ -132,6 +132,17 @@ impl Handle {
         Ok(handle)
     }
 
+    /// Opens another shard of the same root, for the same kind of access.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Handle::open).
+    pub(crate) async fn sibling(&self, name: &str) -> Result<Handle, Error> {
+        let inner = &*self.inner;
+        let config = HandleConfig { history: None, ..inner.config.clone() };
+        Handle::open(inner.root.clone(), name, None, inner.access, inner.io.clone(), config).await
+    }
+
     /// Returns what the shard's keys and values are; for a reader of an empty shard what it asked
     /// for, or empty names.
     pub fn schema(&self) -> Schema {

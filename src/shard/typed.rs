@@ -127,20 +127,9 @@ impl<K, V, C: Codec<K> + Codec<V>> Shard<K, V, C> {
     /// # Ok::<(), differential_upsert::Error>(())
     /// ```
     pub async fn take_over(&self) -> Result<Self, Error> {
-        loop {
-            let state = self.handle.refresh().await?;
-            let (upper, epoch) = (state.upper, state.epoch.saturating_add(1));
-            let append = Append { lower: upper, upper, epoch: Some(epoch), ..Append::default() };
-            // Lost: somebody else was faster, and we are later.
-            if let Appended::Won { .. } = self.handle.compare_and_append(append).await? {
-                return Ok(Shard {
-                    epoch,
-                    resumes: Resumes::default(),
-                    pipelines: Pipelines::default(),
-                    ..self.clone()
-                });
-            }
-        }
+        let epoch = self.handle.take_over().await?;
+        let (resumes, pipelines) = (Resumes::default(), Pipelines::default());
+        Ok(Shard { epoch, resumes, pipelines, ..self.clone() })
     }
 
     /// Returns the epoch in which it may write: 0, or what [`take_over`](Shard::take_over) made.
@@ -193,7 +182,7 @@ impl Resumes {
         lock(&self.0).clone()
     }
 
-    fn note(&self, state: &State) {
+    pub(crate) fn note(&self, state: &State) {
         let Some(mark) = state.sum().map(|sum| Mark::new(state.upper, sum)) else { return };
         let mut marks = lock(&self.0);
         if marks.last() != Some(&mark) {

@@ -14,6 +14,7 @@ use super::{Around, Emitted, Pile, Response, SharedTotals, Turn};
 use crate::definite::Terms;
 use crate::error::{Error, ErrorKind};
 use crate::health::fenced;
+use crate::reclock::Cursors;
 use crate::shard::{Append, Appended, Feed, Handle, History, Prepared};
 
 /// Commits, on worker 0, what the workers have written. Returns the settled uppers, each addressed
@@ -63,9 +64,20 @@ pub(super) fn append<'scope>(
                             let terms = around.checked.terms(&state, lower, upper);
                             drop(state);
                             let (feed, history) = (around.feed.clone(), around.history);
-                            let epoch = around.status.epoch();
-                            let task =
-                                Commit { lower, upper, piles, terms, epoch, feed, history, totals };
+                            let cursors = around.cursors.clone();
+                            // What is not claimed has no rows to append.
+                            let epoch = around.status.epoch().get().unwrap_or(0);
+                            let task = Commit {
+                                lower,
+                                upper,
+                                piles,
+                                terms,
+                                epoch,
+                                feed,
+                                history,
+                                cursors,
+                                totals,
+                            };
                             let handle = around.handle.clone();
                             // The task runs to its end even when the dataflow is gone: an append
                             // under way must be settled, not dropped.
@@ -136,6 +148,7 @@ struct Commit {
     epoch: u64,
     feed: Feed,
     history: Option<History>,
+    cursors: Cursors,
     totals: SharedTotals,
 }
 
@@ -146,6 +159,7 @@ impl Commit {
         loop {
             let state = handle.state();
             let append = Append {
+                cursor: self.cursors.covering(self.upper),
                 lower: self.lower,
                 upper: self.upper,
                 parts: self.piles.iter().flat_map(|pile| pile.parts.clone()).collect(),

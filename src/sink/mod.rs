@@ -73,6 +73,7 @@ use crate::error::Error;
 use crate::health::Status;
 use crate::io::Io;
 use crate::packed::Encoded;
+use crate::reclock::Cursors;
 use crate::role::Promotion;
 use crate::shard::{Feed, Handle, History, Prepared};
 use crate::token::Phase;
@@ -89,6 +90,8 @@ pub(crate) struct Around {
     pub(crate) part_bytes_max: usize,
     pub(crate) history: Option<History>,
     pub(crate) feed: Feed,
+    /// The cursors to be committed with the rows that they cover.
+    pub(crate) cursors: Cursors,
     /// What the feed has below a time, to go with an append.
     pub(crate) checked: Checked,
     /// Set while it may not write.

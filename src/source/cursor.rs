@@ -138,6 +138,16 @@ impl<P: Position> Cursor<P> {
         Cursor { identity: identity.into(), generation, partitions: BTreeMap::new() }
     }
 
+    #[cfg(test)]
+    pub(crate) fn of(
+        identity: &str,
+        generation: u64,
+        places: impl IntoIterator<Item = (Partition, P)>,
+    ) -> Self {
+        let partitions = places.into_iter().collect();
+        Cursor { identity: identity.into(), generation, partitions }
+    }
+
     /// Returns whether this covers everything that `other` does; `None` if they cannot be compared.
     pub fn contains(&self, other: &Self) -> Option<bool> {
         if self.identity != other.identity {
@@ -206,7 +216,7 @@ impl<P: Position> Cursor<P> {
 }
 
 /// Whether a cursor lies truly beyond another.
-pub(super) fn is_beyond<P: Position>(to: &Cursor<P>, from: &Cursor<P>) -> bool {
+pub(crate) fn is_beyond<P: Position>(to: &Cursor<P>, from: &Cursor<P>) -> bool {
     to.contains(from) == Some(true) && from.contains(to) != Some(true)
 }
 

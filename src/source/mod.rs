@@ -42,8 +42,10 @@ use crate::error::{Error, ErrorKind};
 pub use cursor::{Boundary, Cursor, Durable, Partition, Position, Received, Released};
 pub use staged::{Order, Reading, Staged};
 pub use stats::SourceStats;
+pub(crate) use timed::stopped;
 pub use timed::{Outlet, TimedSource};
 
+pub(crate) use cursor::is_beyond;
 pub(crate) use operator::source;
 
 /// A keyed change feed that can be resumed.

@@ -33,6 +33,8 @@ pub struct Unit<P> {
     pub changes: Staged,
     /// How far the feed is with them.
     pub boundary: Boundary<P>,
+    /// The partitions that it moved, and to where.
+    pub moved: Vec<(Partition, P)>,
 }
 
 impl<P: Position> Unit<P> {
@@ -173,6 +175,7 @@ impl<P: Position> Stager<P> {
             true => self.open.keys().cloned().collect(),
             false => received.moves.keys().cloned().collect(),
         };
+        let moves: Vec<Partition> = received.moves.keys().cloned().collect();
         let reached = self.reached.next(received)?;
         let mut changes = self.anew.take().unwrap_or_default();
         let anew = changes.changes() > 0;
@@ -187,7 +190,10 @@ impl<P: Position> Stager<P> {
             return Ok(None);
         }
         self.released = self.reached.clone();
-        Ok(Some(Unit { changes, boundary: self.reached.clone() }))
+        let moved = |(name, at): (&Partition, &P)| (name.clone(), at.clone());
+        let moved =
+            self.reached.partitions().filter(|(name, _)| anew || moves.contains(name)).map(moved);
+        Ok(Some(Unit { changes, moved: moved.collect(), boundary: self.reached.clone() }))
     }
 
     /// Whether the copy of every partition is complete.

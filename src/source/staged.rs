@@ -181,7 +181,7 @@ impl Reading {
     /// # Errors
     ///
     /// `Unavailable` if the temporary file cannot be read.
-    pub fn next(&mut self) -> Result<Vec<Command<Encoded, Encoded, Order>>, Error> {
+    pub fn rows(&mut self) -> Result<Vec<Command<Encoded, Encoded, Order>>, Error> {
         let (mut packer, mut kinds, mut bytes) = (Packer::default(), Vec::new(), 0);
         while self.left > 0 && bytes < BLOCK {
             let mut head = [0; HEAD];
@@ -262,7 +262,7 @@ mod tests {
         let mut reading = staged.read(7).unwrap();
         let mut all = Vec::new();
         loop {
-            match reading.next().unwrap() {
+            match reading.rows().unwrap() {
                 some if some.is_empty() => return all,
                 some => all.extend(some),
             }

@@ -73,10 +73,14 @@ impl<K, V, O> Outlet<K, V, O> {
     }
 
     async fn event(&self, event: Event<K, V, O>) -> Result<(), Error> {
-        let stopped = |_| Error::new(ErrorKind::Stopped, "the pipeline was told to stop");
-        self.sender.send(event).await.map_err(stopped)?;
+        self.sender.send(event).await.map_err(|_| stopped())?;
         // An error here means that the worker is gone, which the next send reports.
         let _ = self.wake.activate();
         Ok(())
     }
+}
+
+/// The error of a feed whose pipeline was told to stop.
+pub(crate) fn stopped() -> Error {
+    Error::new(ErrorKind::Stopped, "the pipeline was told to stop")
 }

@@ -1,0 +1,178 @@
+//! Owns bindings: at each time, how far the feed had come. Pure; it does not know where they are kept.
+
+use std::collections::VecDeque;
+
+use crate::error::{Error, ErrorKind};
+use crate::source::{Cursor, Partition, Position};
+
+/// A time, and the cursor that covers all rows up to it.
+#[derive(Clone, Debug)]
+pub(super) struct Binding<P> {
+    pub(super) time: u64,
+    pub(super) cursor: Cursor<P>,
+    /// The very bytes that are stored.
+    pub(super) bytes: Vec<u8>,
+}
+
+/// Bindings in the order of their times. Each covers what the one before it does.
+#[derive(Debug)]
+pub(super) struct Bindings<P>(VecDeque<Binding<P>>);
+
+impl<P> Default for Bindings<P> {
+    fn default() -> Self {
+        Bindings(VecDeque::new())
+    }
+}
+
+impl<P: Position> Bindings<P> {
+    /// Adds the next binding.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt` if it is not after the last one, or covers less.
+    pub(super) fn add(&mut self, binding: Binding<P>) -> Result<(), Error> {
+        if let Some(last) = self.0.back()
+            && (binding.time <= last.time || binding.cursor.contains(&last.cursor) != Some(true))
+        {
+            let (from, to) = (last.time, binding.time);
+            let what = format!("the binding at {to} does not go on from the one at {from}");
+            return Err(Error::new(ErrorKind::Corrupt, what));
+        }
+        self.0.push_back(binding);
+        Ok(())
+    }
+
+    pub(super) fn last(&self) -> Option<&Binding<P>> {
+        self.0.back()
+    }
+
+    /// Returns the binding in force just below `upper`: what it covers is durable in a shard with that
+    /// upper, and nothing else.
+    pub(super) fn below(&self, upper: u64) -> Option<&Binding<P>> {
+        let count = self.0.partition_point(|binding| binding.time < upper);
+        self.0.get(count.checked_sub(1)?)
+    }
+
+    /// Returns the time of a unit that ends at these places: that of the first binding that covers
+    /// them, or `None` if none does yet.
+    ///
+    /// # Errors
+    ///
+    /// `FeedDiffers` if a place cannot be compared with the bound ones.
+    pub(super) fn time_of(&self, moved: &[(Partition, P)]) -> Result<Option<u64>, Error> {
+        match self.0.back() {
+            Some(last) if covers(&last.cursor, moved)? => {}
+            _ => return Ok(None),
+        }
+        let (mut low, mut high) = (0, self.0.len() - 1);
+        while low < high {
+            let middle = low.midpoint(high);
+            match covers(&self.0[middle].cursor, moved)? {
+                true => high = middle,
+                false => low = middle + 1,
+            }
+        }
+        Ok(Some(self.0[low].time))
+    }
+
+    /// Returns the greatest time up to which a feed that has come so far has all rows.
+    pub(super) fn complete(&self, received: &Cursor<P>) -> Option<u64> {
+        let complete = |binding: &Binding<P>| received.contains(&binding.cursor) == Some(true);
+        let count = self.0.partition_point(complete);
+        Some(self.0.get(count.checked_sub(1)?)?.time)
+    }
+
+    /// Forgets the bindings before the one in force just below `upper`.
+    pub(super) fn forget(&mut self, upper: u64) {
+        let count = self.0.partition_point(|binding| binding.time < upper);
+        self.0.drain(..count.saturating_sub(1));
+    }
+}
+
+fn covers<P: Position>(cursor: &Cursor<P>, moved: &[(Partition, P)]) -> Result<bool, Error> {
+    for (partition, place) in moved {
+        let Some(bound) = cursor.get(partition) else { return Ok(false) };
+        match bound.contains(place) {
+            Some(true) => {}
+            Some(false) => return Ok(false),
+            None => {
+                let what = format!(
+                    "FeedDiffers: partition {partition:?} is at {place:?}, which cannot be \
+                     compared with {bound:?}, bound by another writer"
+                );
+                return Err(Error::new(ErrorKind::FeedDiffers, what)
+                    .hint("give every writer the same feed"));
+            }
+        }
+    }
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cursor(places: &[(&str, u64)]) -> Cursor<u64> {
+        let places = places.iter().map(|(name, at)| (Partition::from(*name), *at));
+        Cursor::of("feed", 0, places)
+    }
+
+    fn bound(bindings: &[(u64, &[(&str, u64)])]) -> Bindings<u64> {
+        let mut all = Bindings::default();
+        for (time, places) in bindings {
+            all.add(Binding { time: *time, cursor: cursor(places), bytes: vec![] }).unwrap();
+        }
+        all
+    }
+
+    fn moved(name: &str, at: u64) -> Vec<(Partition, u64)> {
+        vec![(Partition::from(name), at)]
+    }
+
+    #[test]
+    fn a_unit_belongs_to_the_first_binding_that_covers_it() {
+        let all =
+            bound(&[(3, &[("a", 10)]), (7, &[("a", 10), ("b", 4)]), (8, &[("a", 15), ("b", 4)])]);
+        let time = |name, at| all.time_of(&moved(name, at)).unwrap();
+        assert_eq!([time("a", 1), time("a", 10), time("a", 11)], [Some(3), Some(3), Some(8)]);
+        assert_eq!([time("a", 15), time("a", 16)], [Some(8), None]);
+        assert_eq!([time("b", 4), time("b", 5), time("c", 0)], [Some(7), None, None]);
+        assert_eq!(bound(&[]).time_of(&moved("a", 0)).unwrap(), None);
+    }
+
+    #[test]
+    fn the_place_to_resume_is_the_binding_below_the_upper_and_none_after_it() {
+        let all = bound(&[(3, &[("a", 10)]), (7, &[("a", 12)])]);
+        let below = |upper| all.below(upper).map(|binding| binding.time);
+        assert_eq!(
+            [below(0), below(3), below(4), below(7), below(8)],
+            [None, None, Some(3), Some(3), Some(7)]
+        );
+        let mut all = all;
+        all.forget(3);
+        assert_eq!(all.below(4).map(|binding| binding.time), Some(3));
+        all.forget(8);
+        assert_eq!(all.0.len(), 1);
+    }
+
+    #[test]
+    fn a_time_is_complete_when_every_partition_has_come_so_far() {
+        let all = bound(&[(3, &[("a", 10)]), (7, &[("a", 10), ("b", 4)])]);
+        let complete = |places| all.complete(&cursor(places));
+        assert_eq!(complete(&[("a", 9)]), None);
+        assert_eq!(complete(&[("a", 20)]), Some(3));
+        assert_eq!(complete(&[("a", 20), ("b", 3)]), Some(3));
+        assert_eq!(complete(&[("a", 10), ("b", 4)]), Some(7));
+    }
+
+    #[test]
+    fn bindings_only_go_on() {
+        let mut all = bound(&[(3, &[("a", 10)])]);
+        let add = |all: &mut Bindings<u64>, time, at| {
+            all.add(Binding { time, cursor: cursor(&[("a", at)]), bytes: vec![] })
+        };
+        add(&mut all, 3, 11).unwrap_err();
+        add(&mut all, 4, 9).unwrap_err();
+        add(&mut all, 4, 10).unwrap();
+    }
+}

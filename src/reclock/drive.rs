@@ -1,0 +1,140 @@
+//! Owns a source's attempt loop as a task beside the pipeline, and the channels to it. It does not own
+//! what times its units get.
+
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::SourceConfig;
+use crate::codec::Codec;
+use crate::epoch::Epoch;
+use crate::error::{Error, ErrorKind};
+use crate::io::Io;
+use crate::role::Promotion;
+use crate::shard::{Feed, Handle, Resumes};
+use crate::source::attempt::{Attempts, Ended, Reason};
+use crate::source::stage::Unit;
+use crate::source::{Durable, Position, Source, SourceStats, is_beyond};
+
+/// Batches of units between the attempt loop and the one that gives them times.
+const UNITS_AHEAD: usize = 4;
+
+/// What giving times needs besides the source.
+#[derive(Debug)]
+pub(crate) struct Around {
+    pub(crate) handle: Handle,
+    pub(crate) io: Io,
+    pub(crate) epoch: Epoch,
+    pub(crate) feed: Feed,
+    pub(crate) standby: Option<Promotion>,
+    pub(crate) resumes: Resumes,
+    pub(crate) cursors: super::Cursors,
+    pub(crate) stats: SourceStats,
+    pub(crate) config: SourceConfig,
+    /// Bytes of units that may wait for a time.
+    pub(crate) ahead_bytes_max: usize,
+    /// How often to look for what other processes have done.
+    pub(crate) poll: Duration,
+}
+
+impl Around {
+    /// Tries again what the store did not answer, as often as an append does.
+    pub(super) async fn patiently<T, F: Future<Output = Result<T, Error>>>(
+        &self,
+        mut attempt: impl FnMut() -> F,
+    ) -> Result<T, Error> {
+        let mut delays = self.handle.config().delays();
+        loop {
+            let error = match attempt().await {
+                Ok(value) => return Ok(value),
+                Err(error) => error,
+            };
+            match delays.next() {
+                Some(delay) if is_transient(&error) => tokio::time::sleep(delay).await,
+                _ => return Err(error),
+            }
+        }
+    }
+
+    /// Returns the next time: after `least`, and not before the clock.
+    pub(super) fn time(&self, least: u64) -> Result<u64, Error> {
+        let time = least.max(self.io.now_ms());
+        if time == u64::MAX {
+            return Err(Error::new(ErrorKind::Invalid, "there is no time left"));
+        }
+        Ok(time)
+    }
+}
+
+pub(super) fn is_transient(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Indeterminate)
+}
+
+/// A running attempt loop; dropped, it stops.
+pub(super) struct Driven<P> {
+    pub(super) units: mpsc::Receiver<Vec<Unit<P>>>,
+    durable: watch::Sender<Option<Durable<P>>>,
+    ended: oneshot::Receiver<Result<Ended<P>, Error>>,
+    _cancel: DropGuard,
+}
+
+impl<P: Position> Driven<P> {
+    /// Says that a cursor is durable, for the source to be told.
+    pub(super) fn says_durable(&self, durable: Durable<P>) {
+        self.durable.send_if_modified(|known| {
+            let moved = known.as_ref().is_none_or(|known| is_beyond(&durable, known));
+            if moved {
+                *known = Some(durable);
+            }
+            moved
+        });
+    }
+
+    /// Returns how the source ended, after its last unit: complete, or why not.
+    pub(super) async fn end(&mut self) -> Result<(), Error> {
+        let gone = |_| Error::new(ErrorKind::Unavailable, "the source's task is gone");
+        match (&mut self.ended).await.map_err(gone)??.reason {
+            Reason::Complete => Ok(()),
+            Reason::Failed(error) => Err(error),
+            Reason::Cancelled => Err(crate::source::stopped()),
+        }
+    }
+}
+
+/// Starts a source from a durable cursor.
+pub(super) fn drive<S, C>(
+    source: S,
+    from: Durable<S::Position>,
+    around: &Around,
+) -> Driven<S::Position>
+where
+    S: Source,
+    C: Codec<S::Key> + Codec<S::Value>,
+{
+    let (sender, units) = mpsc::channel(UNITS_AHEAD);
+    let cancel = CancellationToken::new();
+    let boundary = from.boundary();
+    let (durable, watched) = watch::channel(Some(from));
+    let attempts = Attempts {
+        from: boundary,
+        config: around.config.attempts.clone(),
+        limits: around.config.stage,
+        stop_at_current: around.config.stop_at_current,
+        seed: around.io.token() as u64,
+        cancel: cancel.clone(),
+        units: sender,
+        durable: watched,
+        stats: around.stats.clone(),
+    };
+    let (says, ended) = oneshot::channel();
+    around.io.spawn_answered(
+        "the source",
+        async move { Ok(attempts.run::<S, C>(source).await) },
+        move |outcome| {
+            // An error means that nobody asks any more.
+            let _ = says.send(outcome);
+        },
+    );
+    Driven { units, durable, ended, _cancel: cancel.drop_guard() }
+}

@@ -1,0 +1,156 @@
+//! Owns what time a row of a feed with cursors gets, and how the cursor that covers it becomes durable
+//! with it. It does not own reading the feed ([`source`](crate::source)) nor the commit of the rows.
+//!
+//! > **Safety.** In every durable state, the collection just below the shard's upper is the fold of the
+//! > feed up to the cursor that the same state holds.
+//! > **Liveness.** While the feed makes boundaries, with rows or without, and writes succeed, that
+//! > cursor advances.
+//! > **Ack.** No position is ever told to the feed beyond such a durable cursor.
+//!
+//! # Operators
+//!
+//! ```text
+//!   attempt loop --units--> reclock --rows@t, closed times--> UpsertSource --> ... --> [ data shard ]
+//!        ^                    |  ^                                                        |
+//!        |                    v  | bindings                            upper, cursor      |
+//!        |                [ remap shard ]                                                 |
+//!        '--------------- ack(durable cursor) <-------------------------------------------'
+//! ```
+//!
+//! | [`Times`] | the cursor is | for | writers |
+//! |---|---|---|---|
+//! | [`WriteAhead`](Times::WriteAhead) | bound to a time in the root's `remap/` shard, before any row of that time may close | positions that can be compared: offsets | any number |
+//! | [`CoCommitted`](Times::CoCommitted) | in the same commit as the rows | any position, opaque ones too | one at a time: the last to take the shard over |
+//!
+//! # Frontiers
+//!
+//! * rows: a time closes after whole units only, when its cursor is noted or bound. So when a time is
+//!   below the shard's upper, its cursor covers exactly the rows up to it.
+//!
+//! # Loop
+//!
+//! 1. Read the upper and the cursor just below it ([`CoCommitted`](Times::CoCommitted): after raising
+//!    the epoch), and connect from there.
+//! 2. Give each unit a time. The next time is the clock's milliseconds, and greater than all before.
+//! 3. One time is on its way at once; what comes meanwhile gets the next. Boundaries without rows get one
+//!    every [`idle_commit`](SourceConfig::idle_commit) at most.
+//!
+//! # Invariants
+//!
+//! 1. One owner of the cursor: the shard. Nothing else is read to resume from.
+//! 2. The place to resume from is that of the upper - 1, never a later one that is bound already.
+//! 3. A binding is never skipped: whoever closes its time has handed over all of its rows.
+//!
+//! # Limits
+//!
+//! Units that wait to be bound are in memory; of a feed with several partitions, those that are ahead
+//! of the others. [`WriteAhead`](Times::WriteAhead) takes no feed whose partitions are replaced.
+
+mod bindings;
+mod co_committed;
+mod cursors;
+mod drive;
+mod remap;
+mod write_ahead;
+
+use std::marker::PhantomData;
+use std::time::Duration;
+
+use crate::codec::Codec;
+use crate::error::Error;
+use crate::packed::Encoded;
+use crate::source::attempt::AttemptConfig;
+use crate::source::stage::StageLimits;
+use crate::source::{Order, Outlet, Source, TimedSource};
+
+pub(crate) use cursors::Cursors;
+pub(crate) use drive::Around;
+
+use co_committed::CoCommitted;
+use write_ahead::WriteAhead;
+
+/// How the rows of a source get definite times.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Times {
+    /// A binding of time and cursor is durable before the rows. Positions must have an
+    /// [order](crate::source::Position::order).
+    #[default]
+    WriteAhead,
+    /// The cursor is committed with the rows. The shard is taken over at the start, and whoever wrote
+    /// before is shut out; a standby takes it over when it is promoted.
+    CoCommitted,
+}
+
+impl Times {
+    /// Returns how the shard's feed names it.
+    pub fn mode(self) -> &'static str {
+        match self {
+            Times::WriteAhead => "minted",
+            Times::CoCommitted => "co-committed",
+        }
+    }
+}
+
+/// How a source is run, plain values.
+#[derive(Clone, Debug)]
+pub struct SourceConfig {
+    /// Where times come from. Default: write-ahead.
+    pub times: Times,
+    /// Least time between two bindings: more rows in each, and later. Default: 0.
+    pub mint_min: Duration,
+    /// How long a boundary without rows waits for rows before it is made durable by itself. Default:
+    /// 1 s.
+    pub idle_commit: Duration,
+    /// Whether to end where the feed is at the start. Default: false.
+    pub stop_at_current: bool,
+    /// How often and how fast a source is connected again.
+    pub attempts: AttemptConfig,
+    /// How much of incomplete units is kept back.
+    pub stage: StageLimits,
+}
+
+impl Default for SourceConfig {
+    fn default() -> Self {
+        SourceConfig {
+            times: Times::default(),
+            mint_min: Duration::ZERO,
+            idle_commit: Duration::from_secs(1),
+            stop_at_current: false,
+            attempts: AttemptConfig::default(),
+            stage: StageLimits::default(),
+        }
+    }
+}
+
+/// A source with cursors, as a feed with times.
+pub(crate) struct Reclocked<S, C> {
+    pub(crate) source: S,
+    pub(crate) around: Around,
+    pub(crate) codec: PhantomData<fn(C)>,
+}
+
+impl<S, C> TimedSource for Reclocked<S, C>
+where
+    S: Source,
+    C: Codec<S::Key> + Codec<S::Value>,
+{
+    type Key = Encoded;
+    type Value = Encoded;
+    type Order = Order;
+
+    async fn run(self, outlet: Outlet<Encoded, Encoded, Order>) -> Result<u64, Error> {
+        let Reclocked { source, around, codec } = self;
+        let run = async {
+            match around.config.times {
+                Times::WriteAhead => WriteAhead { source, around, codec }.run(&outlet).await,
+                Times::CoCommitted => CoCommitted { source, around, codec }.run(&outlet).await,
+            }
+        };
+        tokio::select! {
+            biased;
+            // Every await in there races this one.
+            () = outlet.stopped() => Err(crate::source::stopped()),
+            end = run => end,
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! Owns the remap shard: where bindings are durable before any row of their time may be. It does not
+//! own when one is minted.
+//!
+//! A binding at `t` is the one row of the shard from `t` on: key "cursor", value the cursor's bytes.
+//! It is appended as `[upper, t + 1)`, so whoever loses that race finds another's binding there.
+//!
+//! Its since never passes the data upper - 1: each append sets how far it may lag, from a data upper
+//! that was read before. So the place to resume from is always there, whatever the clocks say.
+
+use super::bindings::{Binding, Bindings};
+use crate::error::{Error, ErrorKind};
+use crate::io::Io;
+use crate::packed::Encoded;
+use crate::shard::{Append, Appended, Handle, History, Hold};
+use crate::source::{Cursor, Durable, Position};
+
+const NAME: &str = "remap";
+const KEY: &[u8] = b"cursor";
+/// The tag of a stored value.
+const VALUE: u8 = 0;
+
+/// The remap shard beside a data shard, as far as read.
+pub(super) struct Remap<P> {
+    handle: Handle,
+    io: Io,
+    hold: Hold,
+    bindings: Bindings<P>,
+    /// All bindings below it are known.
+    read_to: u64,
+}
+
+impl<P: Position> Remap<P> {
+    /// Opens it, in the root of a data shard, and holds what it has now.
+    ///
+    /// # Errors
+    ///
+    /// Those of the store; `Corrupt` for damage.
+    pub(super) async fn open(data: &Handle, io: Io) -> Result<Self, Error> {
+        let handle = data.sibling(NAME).await?;
+        // Before the data upper is read: what is held then is not after that.
+        let hold = handle.hold(0).await?;
+        let bindings = Bindings::default();
+        let mut remap = Remap { handle, io, hold, bindings, read_to: 0 };
+        remap.refresh().await?;
+        Ok(remap)
+    }
+
+    pub(super) fn bindings(&self) -> &Bindings<P> {
+        &self.bindings
+    }
+
+    /// Returns the first time that is not bound yet.
+    pub(super) fn upper(&self) -> u64 {
+        self.read_to
+    }
+
+    /// Returns the cursor that covers what a data shard with this upper holds, and nothing else.
+    ///
+    /// # Errors
+    ///
+    /// `FeedDiffers` if it has rows that no binding covers.
+    pub(super) fn resume(&self, upper: u64, identity: &str) -> Result<Durable<P>, Error> {
+        match self.bindings.below(upper) {
+            Some(binding) => Durable::read(&binding.bytes),
+            // The times before the first binding may be closed already; nothing is in them.
+            None if upper == 0 || self.bindings.last().is_some() => Ok(Durable::start(identity)),
+            None => {
+                let what = format!(
+                    "FeedDiffers: the shard has rows below {upper}, and no binding says of where"
+                );
+                Err(Error::new(ErrorKind::FeedDiffers, what)
+                    .hint("feed it as before, or another shard"))
+            }
+        }
+    }
+
+    /// Reads the bindings that others have minted. Returns whether there were any.
+    ///
+    /// # Errors
+    ///
+    /// `LeaseLost` if some have been merged away; else those of the store.
+    pub(super) async fn refresh(&mut self) -> Result<bool, Error> {
+        self.handle.keep_surely().await?;
+        let state = self.handle.refresh().await?;
+        if state.upper <= self.read_to {
+            return Ok(false);
+        }
+        if !state.tells_apart(self.read_to) {
+            return Err(lost());
+        }
+        let mut found = Vec::new();
+        for batch in state.batches.iter().filter(|batch| batch.upper > self.read_to) {
+            for part in &batch.parts {
+                let lower = batch.lower.max(self.read_to);
+                let rows = self.handle.fetch(part, lower, batch.upper).await;
+                let rows = rows.map_err(|e| match e.kind() {
+                    ErrorKind::Missing => lost().because(e),
+                    _ => e,
+                })?;
+                // A retraction only says again what was there before.
+                found.extend(rows.into_iter().filter(|(_, _, diff)| *diff > 0));
+            }
+        }
+        found.sort_by_key(|(_, time, _)| *time);
+        for ((_, value), time, _) in found {
+            let Some((&VALUE, bytes)) = value.as_bytes().split_first() else {
+                return Err(Error::new(ErrorKind::Corrupt, "a binding that is no value"));
+            };
+            let cursor = Cursor::decode(bytes)?;
+            self.bindings.add(Binding { time, cursor, bytes: bytes.to_vec() })?;
+        }
+        self.read_to = state.upper;
+        Ok(true)
+    }
+
+    /// Binds a time to a cursor, durably. Returns whether this did: if not, another has bound the next
+    /// time; read that. `data_upper` is the upper of the data shard, or what it was.
+    ///
+    /// # Errors
+    ///
+    /// What an append reports.
+    pub(super) async fn mint(
+        &mut self,
+        time: u64,
+        cursor: &Cursor<P>,
+        data_upper: u64,
+    ) -> Result<bool, Error> {
+        let (lower, upper) = (self.read_to, time + 1);
+        let row = |bytes: &[u8], diff| {
+            let value = [&[VALUE], bytes].concat();
+            ((Encoded::from_bytes(KEY.to_vec()), Encoded::from_bytes(value)), time, diff)
+        };
+        let bytes = cursor.encode();
+        let mut rows = vec![row(&bytes, 1)];
+        rows.extend(self.bindings.last().map(|last| row(&last.bytes, -1)));
+        let parts = self.handle.prepare(rows).await?;
+        let history = Some(History::Last((upper - data_upper.saturating_sub(1)).max(1)));
+        let append = Append { lower, upper, parts, history, ..Append::default() };
+        match self.handle.compare_and_append(append).await? {
+            Appended::Won { .. } => {
+                self.bindings.add(Binding { time, cursor: cursor.clone(), bytes })?;
+                self.read_to = upper;
+                let handle = self.handle.clone();
+                self.io.spawn(async move { handle.maintain().await });
+                Ok(true)
+            }
+            Appended::UpperMismatch(_) => Ok(false),
+            Appended::Fenced(epoch) => Err(crate::health::fenced(epoch)),
+        }
+    }
+
+    /// Says that the data shard has this upper: what lies before is not needed any more.
+    pub(super) fn forget(&mut self, data_upper: u64) {
+        self.bindings.forget(data_upper);
+        self.handle.advance(&self.hold, data_upper.saturating_sub(1));
+    }
+}
+
+fn lost() -> Error {
+    let what = "the lease on the bindings has run out, and some are merged away";
+    Error::new(ErrorKind::LeaseLost, what).hint("start again; it reads the contents anew")
+}

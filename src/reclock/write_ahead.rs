@@ -1,0 +1,291 @@
+//! Owns times that are bound before their rows: any number of writers follow one feed, and give each row
+//! the same time. It does not own how a binding is made durable; that is [`remap`](super::remap).
+//!
+//! A unit whose place no binding covers waits. When nothing is pending any more, the writer that has it
+//! binds the next time to all that it has received; whoever loses that race finds the other's binding
+//! there, and gives its own units the same times. A time closes when all rows that its binding covers
+//! have been handed over.
+
+use std::collections::VecDeque;
+use std::marker::PhantomData;
+
+use tokio::time::Instant;
+
+use super::drive::{Around, Driven, drive, is_transient};
+use super::remap::Remap;
+use crate::codec::Codec;
+use crate::error::{Error, ErrorKind};
+use crate::packed::Encoded;
+use crate::source::stage::Unit;
+use crate::source::{Boundary, Order, Outlet, Position, Source};
+
+type Out = Outlet<Encoded, Encoded, Order>;
+
+/// Gives the units of one source the times that all writers give them.
+pub(super) struct WriteAhead<S, C> {
+    pub(super) source: S,
+    pub(super) around: Around,
+    pub(super) codec: PhantomData<fn(C)>,
+}
+
+impl<S: Source, C: Codec<S::Key> + Codec<S::Value>> WriteAhead<S, C> {
+    /// Returns the end: the first time that it will never write.
+    pub(super) async fn run(self, outlet: &Out) -> Result<u64, Error> {
+        let WriteAhead { source, around, .. } = self;
+        let (handle, identity) = (&around.handle, source.identity());
+        around.patiently(|| handle.refresh()).await?.check_feed(&around.feed)?;
+        let open = || Remap::<S::Position>::open(handle, around.io.clone());
+        let mut remap = around.patiently(open).await?;
+        let state = around.patiently(|| handle.refresh()).await?;
+        if remap.upper() < state.upper {
+            // Bound between the two looks.
+            remap.refresh().await?;
+        }
+        let from = remap.resume(state.upper, &identity)?;
+        from.check(&identity)?;
+        around.resumes.note(&state);
+        let closed = state.upper;
+        drop(state);
+        outlet.closed(closed).await?;
+        let received = from.boundary();
+        let mut driven = drive::<S, C>(source, from, &around);
+        let mut run = Run {
+            around: &around,
+            outlet,
+            remap,
+            waiting: VecDeque::new(),
+            bytes: 0,
+            with_rows: 0,
+            received,
+            closed,
+            minted: None,
+            since: None,
+        };
+        run.follow(&mut driven).await
+    }
+}
+
+struct Run<'a, P> {
+    around: &'a Around,
+    outlet: &'a Out,
+    remap: Remap<P>,
+    /// Units that no binding covers.
+    waiting: VecDeque<Unit<P>>,
+    bytes: u64,
+    /// How many of them have rows.
+    with_rows: u64,
+    /// Of the last unit received.
+    received: Boundary<P>,
+    /// Times below it are closed.
+    closed: u64,
+    /// When we last bound a time.
+    minted: Option<Instant>,
+    /// Since when something waits to be bound, with rows or without.
+    since: Option<Instant>,
+}
+
+impl<P: Position> Run<'_, P> {
+    async fn follow(&mut self, driven: &mut Driven<P>) -> Result<u64, Error> {
+        let mut end = None;
+        loop {
+            // Before the look, so that no change falls between the two.
+            let change = self.around.handle.next_change();
+            while self.settle(driven, end.is_some()).await? {}
+            if let Some(end) = &end
+                && self.waiting.is_empty()
+                && self.since.is_none()
+            {
+                return self.end(Result::clone(end));
+            }
+            // What is bound must come, whatever waits: only then may it be held back.
+            let bound = self.covers_all();
+            let room = self.bytes < self.around.ahead_bytes_max as u64 || !bound;
+            tokio::select! {
+                biased;
+                () = change => {}
+                units = driven.units.recv(), if end.is_none() && room => match units {
+                    Some(units) => self.take(units).await?,
+                    None => end = Some(driven.end().await),
+                },
+                () = tokio::time::sleep(self.around.poll), if self.since.is_some() => {
+                    self.refresh().await?;
+                }
+            }
+        }
+    }
+
+    /// Says how it ended. All that was received is bound and handed over.
+    fn end(&self, end: Result<(), Error>) -> Result<u64, Error> {
+        end?;
+        if self.covers_all() {
+            return Ok(self.closed);
+        }
+        let what = "another writer has bound more of this feed than it has here";
+        Err(Error::new(ErrorKind::Unavailable, what)
+            .hint("see that both read the same feed, and start again"))
+    }
+
+    /// Whether everything that is bound was received.
+    fn covers_all(&self) -> bool {
+        let last = self.remap.bindings().last();
+        last.is_none_or(|last| self.received.contains(&last.cursor) == Some(true))
+    }
+
+    async fn take(&mut self, units: Vec<Unit<P>>) -> Result<(), Error> {
+        let mut rows = Vec::new();
+        for unit in units {
+            self.received = unit.boundary.clone();
+            match self.remap.bindings().time_of(&unit.moved)? {
+                Some(time) => self.read(unit, time, &mut rows).await?,
+                None => self.wait(unit),
+            }
+        }
+        self.send(rows).await
+    }
+
+    /// Keeps a unit until it is bound. Neighbours without rows are one: that is all they say.
+    fn wait(&mut self, unit: Unit<P>) {
+        self.since.get_or_insert_with(Instant::now);
+        self.bytes += unit.changes.bytes();
+        self.with_rows += u64::from(unit.changes.changes() > 0);
+        match self.waiting.back_mut() {
+            Some(last) if last.changes.changes() == 0 && unit.changes.changes() == 0 => {
+                for (partition, place) in unit.moved {
+                    match last.moved.iter_mut().find(|(name, _)| *name == partition) {
+                        Some((_, known)) => *known = place,
+                        None => last.moved.push((partition, place)),
+                    }
+                }
+                last.boundary = unit.boundary;
+            }
+            _ => self.waiting.push_back(unit),
+        }
+    }
+
+    /// Does one thing that can be done. Returns whether there may be another.
+    async fn settle(&mut self, driven: &Driven<P>, ended: bool) -> Result<bool, Error> {
+        if let Some(time) = self.remap.bindings().complete(&self.received)
+            && time >= self.closed
+        {
+            self.closed = time + 1;
+            self.outlet.closed(self.closed).await?;
+        }
+        let upper = self.around.handle.state().upper;
+        if upper > self.remap.upper() {
+            return self.refresh().await;
+        }
+        if let Some(binding) = self.remap.bindings().below(upper) {
+            let durable = self.remap.resume(upper, binding.cursor.identity())?;
+            driven.says_durable(durable);
+        }
+        self.remap.forget(upper);
+        if !self.may_mint(upper, ended) {
+            return Ok(false);
+        }
+        let time = self.around.time(self.remap.upper().max(upper))?;
+        self.minted = Some(Instant::now());
+        match self.remap.mint(time, &self.received, upper).await {
+            Ok(true) => self.bound().await?,
+            Ok(false) => {
+                self.refresh().await?;
+            }
+            // It may have been bound or not; the next look tells.
+            Err(e) if is_transient(&e) => {
+                tracing::info!(error = %e, "a time was not bound");
+                return Ok(false);
+            }
+            Err(e) => return Err(e),
+        }
+        Ok(true)
+    }
+
+    /// Whether to bind a time now: something waits, and nothing that is bound is pending.
+    fn may_mint(&self, upper: u64, ended: bool) -> bool {
+        let Some(since) = self.since else { return false };
+        let config = &self.around.config;
+        let idle = since.elapsed() >= config.idle_commit;
+        let rested = self.minted.is_none_or(|minted| minted.elapsed() >= config.mint_min);
+        self.around.standby.as_ref().is_none_or(|promotion| promotion.is_promoted())
+            && self.remap.upper() <= upper
+            && self.covers_all()
+            && (ended || (rested && (self.with_rows > 0 || idle)))
+    }
+
+    /// Reads what others have bound.
+    async fn refresh(&mut self) -> Result<bool, Error> {
+        match self.remap.refresh().await {
+            Ok(false) => Ok(false),
+            Ok(true) => {
+                self.bound().await?;
+                Ok(true)
+            }
+            Err(e) if is_transient(&e) => {
+                tracing::info!(error = %e, "the bindings were not read");
+                Ok(false)
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Hands over the waiting units that are bound now.
+    async fn bound(&mut self) -> Result<(), Error> {
+        let mut rows = Vec::new();
+        for unit in std::mem::take(&mut self.waiting) {
+            match self.remap.bindings().time_of(&unit.moved)? {
+                Some(time) => {
+                    self.bytes -= unit.changes.bytes();
+                    self.with_rows -= u64::from(unit.changes.changes() > 0);
+                    self.read(unit, time, &mut rows).await?;
+                }
+                None => self.waiting.push_back(unit),
+            }
+        }
+        if self.waiting.is_empty() {
+            self.since = None;
+        }
+        self.send(rows).await
+    }
+
+    /// Adds a unit's rows to a batch, and sends what is large.
+    async fn read(
+        &self,
+        unit: Unit<P>,
+        time: u64,
+        rows: &mut Vec<(crate::Command<Encoded, Encoded, Order>, u64)>,
+    ) -> Result<(), Error> {
+        if unit.changes.changes() == 0 {
+            return Ok(());
+        }
+        if time < self.closed {
+            let what = format!("the feed has rows at {:?}, which it had passed", unit.moved);
+            return Err(Error::new(ErrorKind::FeedDiffers, what)
+                .hint("report this to who maintains the source"));
+        }
+        let order = unit.moved.iter().find_map(|(_, place)| place.order());
+        let Some(order) = order else {
+            let what = "the positions of this feed have no order, so no two writers would agree";
+            return Err(Error::new(ErrorKind::Invalid, what).hint("use Times::CoCommitted"));
+        };
+        let mut reading = unit.changes.read(order)?;
+        loop {
+            let commands = reading.rows()?;
+            if commands.is_empty() {
+                return Ok(());
+            }
+            rows.extend(commands.into_iter().map(|command| (command, time)));
+            if rows.len() >= ROWS_MAX {
+                self.send(std::mem::take(rows)).await?;
+            }
+        }
+    }
+
+    async fn send(
+        &self,
+        rows: Vec<(crate::Command<Encoded, Encoded, Order>, u64)>,
+    ) -> Result<(), Error> {
+        if rows.is_empty() { Ok(()) } else { self.outlet.rows(rows).await }
+    }
+}
+
+/// A batch is sent when it holds this many rows.
+const ROWS_MAX: usize = 1024;
