@@ -11,7 +11,6 @@ use differential_upsert::io::{Io, RandomTokens};
 use differential_upsert::reclock::{SourceConfig, Times};
 use differential_upsert::shard::HandleConfig;
 use differential_upsert::source::attempt::AttemptConfig;
-use differential_upsert::source::planetscale::{PlanetScale, Protocol};
 use differential_upsert::store::Root;
 use differential_upsert::{Encoded, Error, Pipeline, PipelineConfig, Shard, Token};
 use serde_json::Value;
@@ -25,6 +24,13 @@ use crate::world::{KEYSPACE, TABLE};
 
 /// A table as the shard has it: keys as text, so that they sort.
 pub type Table = BTreeMap<String, Value>;
+
+/// What is spoken with the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    VStream,
+    Sync,
+}
 
 /// How a client is run.
 #[derive(Clone, Debug)]
@@ -52,7 +58,7 @@ impl Setting {
     }
 
     /// The connector as it is set.
-    pub fn source(&self, address: SocketAddr) -> PlanetScale {
+    pub fn source(&self, address: SocketAddr) -> Stub {
         todo!("{address} {KEYSPACE} {TABLE}")
     }
 }
@@ -139,33 +145,49 @@ pub fn open(runtime: &Runtime, root: &Root) -> Shard<String, String> {
     runtime.block_on(opened).expect("a store in memory")
 }
 
-/// Reads what is durable. Values that are errors come as their text.
-pub fn contents(runtime: &Runtime, root: &Root) -> Table {
+/// Reads what is durable: keys and values as they are. Values that are errors come as `error: TEXT`.
+pub fn texts(runtime: &Runtime, root: &Root) -> BTreeMap<String, String> {
     let shard = open(runtime, root);
     let text = |bytes: &[u8]| postcard::from_bytes::<String>(bytes).expect("a text");
     let row = |((key, value), _, diff): ((Encoded, Encoded), u64, isize)| {
         assert_eq!(diff, 1, "one live value");
         let value = match value.as_bytes() {
-            [0, value @ ..] => {
-                let mut value: Value = serde_json::from_str(&text(value)).expect("JSON");
-                // A column that the client cannot know of yet is as good as NULL.
-                if value.get("extra").is_some_and(Value::is_null) {
-                    value.as_object_mut().expect("an object").remove("extra");
-                }
-                value
-            }
-            [_, error @ ..] => Value::String(format!("error: {}", text(error))),
+            [0, value @ ..] => text(value),
+            [_, error @ ..] => format!("error: {}", text(error)),
             [] => panic!("a value without a tag"),
         };
-        let key: Value = serde_json::from_str(&text(key.as_bytes())).expect("JSON");
-        (key.to_string(), value)
+        (text(key.as_bytes()), value)
     };
     runtime.block_on(async {
         let state = shard.handle().refresh().await.expect("a store in memory");
         if state.upper == 0 {
-            return Table::new();
+            return BTreeMap::new();
         }
         let rows = shard.handle().snapshot(state.upper - 1).await.expect("a store in memory");
         rows.into_iter().map(row).collect()
     })
+}
+
+/// Reads what is durable, as JSON.
+pub fn contents(runtime: &Runtime, root: &Root) -> Table {
+    let json = |text: String| serde_json::from_str::<Value>(&text).expect("JSON");
+    let row = |(key, value)| {
+        let mut value = json(value);
+        // A column that the client cannot know of yet is as good as NULL.
+        if value.get("extra").is_some_and(Value::is_null) {
+            value.as_object_mut().expect("an object").remove("extra");
+        }
+        (json(key).to_string(), value)
+    };
+    texts(runtime, root).into_iter().map(row).collect()
+}
+
+pub struct Stub;
+impl differential_upsert::source::Source for Stub {
+    type Key = String;
+    type Value = String;
+    type Position = u64;
+    fn identity(&self) -> String { todo!() }
+    async fn connect(&mut self, _: &differential_upsert::source::Boundary<u64>) -> Result<(), differential_upsert::source::Failure> { todo!() }
+    async fn next(&mut self) -> Result<Option<differential_upsert::source::Events<Self>>, differential_upsert::source::Failure> { todo!() }
 }

@@ -6,15 +6,22 @@
 //! stream can have. One seed is one run: `PLANETSCALE_SEED=n` runs it alone, `PLANETSCALE_SEEDS=n`
 //! runs so many.
 
+mod client;
+mod endings;
 mod gateway;
 mod ledger;
 mod leg;
+mod lost;
 mod model;
 mod proto;
 #[path = "../simulation/random.rs"]
 mod random;
+mod refusals;
 mod rows;
+mod runs;
+mod script;
 mod server;
+mod types;
 mod vtgate;
 mod witness;
 mod world;

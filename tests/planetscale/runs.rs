@@ -8,10 +8,9 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-use differential_upsert::source::planetscale::Protocol;
 use differential_upsert::store::{Access, Root};
 
-use crate::client::{Client, Setting, Table, contents, runtime};
+use crate::client::{Client, Protocol, Setting, Table, contents, runtime};
 use crate::ledger::Place;
 use crate::model::{Key, Row, regions_of};
 use crate::random::Random;
