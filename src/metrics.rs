@@ -12,6 +12,7 @@ use crate::health::{Health, HealthState, Role, Vitals};
 use crate::pipeline::Watch;
 use crate::shard::{Counters, MaintenanceStats};
 use crate::sink::Totals;
+use crate::source::SourceStats;
 
 /// The content type of [`Metrics::text`].
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -61,6 +62,7 @@ impl Metrics {
         let mut page = Page::default();
         self.rows(&mut page);
         self.frontiers(&mut page);
+        source(&mut page, &self.health.process.source);
         let handle = &self.health.process.handle;
         shard(&mut page, self.watch.totals(), handle.counters(), handle.maintenance());
         page.0
@@ -152,6 +154,30 @@ impl Metrics {
         page.one_of("health_state", "1 for the state of the pipeline.", "state", &states);
         let roles = Role::ALL.map(|role| (role.name(), role == report.role));
         page.one_of("role", "1 for the role of the pipeline.", "role", &roles);
+    }
+}
+
+/// What a source with cursors does; all zero without one.
+fn source(page: &mut Page, stats: &SourceStats) {
+    for (name, help, value) in [
+        ("source_connects_total", "Connections to the source.", stats.connects()),
+        ("source_units_total", "Complete units, with rows or without.", stats.units()),
+        ("source_copies_total", "Copies begun anew, for a lost position.", stats.copies_anew()),
+        ("source_acks_total", "Durable cursors that the source took.", stats.acks()),
+        ("source_acks_failed_total", "Durable cursors that it did not.", stats.acks_failed()),
+    ] {
+        page.counter(name, help, value);
+    }
+    for (name, help, value) in [
+        (
+            "source_attempts_without_progress",
+            "Attempts in a row that reached no boundary.",
+            stats.attempts_without_progress(),
+        ),
+        ("source_staged_bytes", "Bytes of incomplete units.", stats.staged_bytes()),
+        ("source_unbound_units", "Complete units that wait for a time.", stats.unbound_units()),
+    ] {
+        page.gauge(name, help, value);
     }
 }
 

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use differential_upsert::io::Io;
-use differential_upsert::shard::{Access, Handle, HandleConfig, State, Update, verify};
+use differential_upsert::shard::{
+    Access, Handle, HandleConfig, MaintenanceStats, State, Update, verify,
+};
 use differential_upsert::store::{Root, probe};
 use differential_upsert::{Error, ErrorKind};
 
@@ -23,11 +25,14 @@ const ATTEMPTS_MAX: u32 = 3;
 /// The shard of a root that holds the collection.
 const DATA: &str = "data";
 
+/// The one that holds the bindings of times, where times are minted.
+const REMAP: &str = "remap";
+
 /// Runs a command and writes its output.
 pub(crate) async fn run(command: &Command, io: &Io, out: &mut impl Write) -> Result<(), Error> {
     match command {
         Command::Status { url, text } => {
-            let status = Status::of(&open(url, io).await?.state());
+            let status = Status::of(&open(url, DATA, io).await?.state());
             print(out, &if *text { status.text() } else { status.json() })?;
         }
         Command::Snapshot { url, as_of } => snapshot(url, *as_of, io, out).await?,
@@ -54,30 +59,24 @@ pub(crate) async fn run(command: &Command, io: &Io, out: &mut impl Write) -> Res
     out.flush().map_err(unwritable)
 }
 
-async fn open(url: &str, io: &Io) -> Result<Handle, Error> {
+async fn open(url: &str, name: &str, io: &Io) -> Result<Handle, Error> {
     let root = Root::open(url, Access::Read)?;
-    Handle::open(root, DATA, None, Access::Read, io.clone(), HandleConfig::default()).await
+    Handle::open(root, name, None, Access::Read, io.clone(), HandleConfig::default()).await
 }
 
-/// Compacts or collects a shard, and returns what was done as one JSON object.
+/// Compacts or collects the shards of a root, and returns what was done as one JSON object.
 async fn mend(url: &str, gc: bool, io: &Io) -> Result<String, Error> {
-    let missing = || {
-        Error::new(ErrorKind::Missing, "no shard here")
-            .at(url)
-            .hint("check the address; only a writer creates a shard")
-    };
-    // Both opened for reading first, so that nothing is created.
-    let root = Root::open(url, Access::Read)?;
-    if open(url, io).await?.state().seqno == 0 {
-        return Err(missing());
+    let mut done = MaintenanceStats::default();
+    for name in [DATA, REMAP] {
+        // Opened for reading first, so that nothing is created.
+        if open(url, name, io).await?.state().seqno > 0 {
+            done += mend_one(url, name, gc, io).await?;
+        } else if name == DATA {
+            return Err(Error::new(ErrorKind::Missing, "no shard here")
+                .at(url)
+                .hint("check the address; only a writer creates a shard"));
+        }
     }
-    let config = HandleConfig::default();
-    let shard = Handle::open(root, DATA, None, Access::Write, io.clone(), config).await?;
-    let done = if gc { shard.collect().await } else { shard.compact().await };
-    // Its parts are in the log, or orphans: either way there is nothing to keep.
-    let closed = shard.close().await;
-    let done = done?;
-    closed?;
     Ok(serde_json::json!({
         "compactions": done.compactions,
         "compactions_lost": done.compactions_lost,
@@ -92,13 +91,25 @@ async fn mend(url: &str, gc: bool, io: &Io) -> Result<String, Error> {
     .to_string())
 }
 
+async fn mend_one(url: &str, name: &str, gc: bool, io: &Io) -> Result<MaintenanceStats, Error> {
+    let root = Root::open(url, Access::Read)?;
+    let config = HandleConfig::default();
+    let shard = Handle::open(root, name, None, Access::Write, io.clone(), config).await?;
+    let done = if gc { shard.collect().await } else { shard.compact().await };
+    // Its parts are in the log, or orphans: either way there is nothing to keep.
+    let closed = shard.close().await;
+    let done = done?;
+    closed?;
+    Ok(done)
+}
+
 async fn snapshot(
     url: &str,
     as_of: Option<u64>,
     io: &Io,
     out: &mut impl Write,
 ) -> Result<(), Error> {
-    let shard = open(url, io).await?;
+    let shard = open(url, DATA, io).await?;
     let upper = shard.state().upper;
     let as_of = match as_of {
         Some(as_of) => as_of,
@@ -120,7 +131,7 @@ async fn tail(
     io: &Io,
     out: &mut impl Write,
 ) -> Result<(), Error> {
-    let shard = open(url, io).await?;
+    let shard = open(url, DATA, io).await?;
     // What is final now, or with `--until` what will be: then it waits for it.
     let (since, upper) = (shard.state().since, shard.state().upper);
     let end = until.map_or(upper, |until| until.saturating_add(1));

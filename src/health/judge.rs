@@ -16,6 +16,10 @@ pub(super) struct Signs {
     pub(super) stall_after: Duration,
     pub(super) measured: Measured,
     pub(super) workers: Vec<WorkerSigns>,
+    /// Complete units of the source that wait for a time.
+    pub(super) unbound: u64,
+    /// What is wrong with the source, while it is tried again.
+    pub(super) trouble: Option<String>,
 }
 
 /// One worker's part; the fields are those of [`Vitals`](super::Vitals).
@@ -86,12 +90,14 @@ impl Signs {
 
 /// Whether the pipeline waits for something of its own.
 pub(super) fn ought_to_move(signs: &Signs) -> bool {
-    !signs.is_hydrated() || signs.input() > signs.upper
+    !signs.is_hydrated() || signs.input() > signs.upper || signs.unbound > 0
 }
 
 /// Says what a pipeline is doing, and why.
 pub(super) fn judge(signs: &Signs) -> HealthReport {
     let (state, why) = state(signs);
+    // It goes on, and what keeps it from going faster is to be seen all the same.
+    let why = why.or_else(|| signs.trouble.clone().filter(|_| state != HealthState::Finished));
     let (input, upper) = (signs.input(), signs.upper);
     HealthReport {
         role: signs.role,
@@ -133,6 +139,9 @@ fn state(signs: &Signs) -> (HealthState, Option<String>) {
     let open = signs.workers.iter().filter_map(|worker| worker.least.filter(|t| *t >= upper)).min();
     match (input.cmp(&upper), open) {
         (std::cmp::Ordering::Less, _) => (HealthState::Lagging, None),
+        (std::cmp::Ordering::Equal, None) if signs.unbound > 0 => {
+            (HealthState::Running, Some("rows wait for their time to be bound".into()))
+        }
         (std::cmp::Ordering::Equal, None) => (HealthState::Idle, None),
         (std::cmp::Ordering::Equal, Some(time)) => {
             let why = format!("rows of time {time} wait for the source to close it");
@@ -149,6 +158,8 @@ fn stuck(signs: &Signs) -> String {
         format!("the shard's upper stands at {upper} for {waits}: closed time {upper} waits; ")
     } else if !signs.is_hydrated() {
         format!("the contents below the shard's upper {upper} do not come in for {waits}; ")
+    } else if signs.unbound > 0 {
+        format!("{} units of the source wait for a time for {waits}; ", signs.unbound)
     } else {
         String::new()
     };
@@ -176,6 +187,9 @@ fn holder(signs: &Signs) -> String {
     }
     if signs.role == Role::Standby {
         return "no writer: this is a standby, and nobody else appends".into();
+    }
+    if signs.unbound > 0 && signs.input() <= upper {
+        return "nobody binds the next time".into();
     }
     if output <= upper {
         let holds = |worker: &&WorkerSigns| worker.least.is_some_and(|least| least <= upper);
@@ -257,6 +271,8 @@ mod tests {
             stall_after: STALL,
             measured: Measured::default(),
             workers,
+            unbound: 0,
+            trouble: None,
         };
         signs.measured.progress = signs.progress();
         signs
@@ -373,6 +389,29 @@ mod tests {
         // Also where nothing is known to wait: it is the one who would know.
         let silent = WorkerSigns { silent: STALL, ..worker(0) };
         assert_eq!(stalled(signs(vec![silent])), "worker 0 has not run for 60 s");
+    }
+
+    #[test]
+    fn rows_without_a_time_are_not_at_rest() {
+        let mut waits = signs(vec![worker(0)]);
+        waits.unbound = 3;
+        assert_eq!(judge(&waits).state, HealthState::Running);
+        assert_eq!(
+            stalled(waits.clone()),
+            "3 units of the source wait for a time for 61 s; nobody binds the next time"
+        );
+        waits.role = Role::Standby;
+        assert!(
+            stalled(waits).ends_with("; no writer: this is a standby, and nobody else appends")
+        );
+    }
+
+    #[test]
+    fn trouble_with_the_source_shows_while_it_goes_on() {
+        let mut tries = signs(vec![worker(0)]);
+        tries.trouble = Some("no answer".into());
+        let report = judge(&tries);
+        assert_eq!((report.state, report.why.as_deref()), (HealthState::Idle, Some("no answer")));
     }
 
     #[test]

@@ -363,6 +363,8 @@ impl Process {
             stall_after: self.stall_after,
             measured,
             workers,
+            unbound: self.source.unbound_units(),
+            trouble: self.source.trouble(),
         }
     }
 }

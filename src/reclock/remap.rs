@@ -149,6 +149,13 @@ impl<P: Position> Remap<P> {
         }
     }
 
+    /// Gives up what it holds, for a caller that is done. If that fails it runs out by itself.
+    pub(super) async fn close(&self) {
+        if let Err(error) = self.handle.close().await {
+            tracing::debug!(%error, "a lease on the bindings is left to run out");
+        }
+    }
+
     /// Says that the data shard has this upper: what lies before is not needed any more.
     pub(super) fn forget(&mut self, data_upper: u64) {
         self.bindings.forget(data_upper);

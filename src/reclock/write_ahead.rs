@@ -59,6 +59,7 @@ impl<S: Source, C: Codec<S::Key> + Codec<S::Value>> WriteAhead<S, C> {
             received,
             closed,
             minted: None,
+            failed: 0,
             since: None,
         };
         run.follow(&mut driven).await
@@ -80,6 +81,8 @@ struct Run<'a, P> {
     closed: u64,
     /// When we last bound a time.
     minted: Option<Instant>,
+    /// How many bindings in a row were not written.
+    failed: u32,
     /// Since when something waits to be bound, with rows or without.
     since: Option<Instant>,
 }
@@ -91,11 +94,14 @@ impl<P: Position> Run<'_, P> {
             // Before the look, so that no change falls between the two.
             let change = self.around.handle.next_change();
             while self.settle(driven, end.is_some()).await? {}
+            self.around.stats.set_unbound(self.waiting.len() as u64);
             if let Some(end) = &end
                 && self.waiting.is_empty()
                 && self.since.is_none()
             {
-                return self.end(Result::clone(end));
+                let end = self.end(Result::clone(end));
+                self.remap.close().await;
+                return end;
             }
             // What is bound must come, whatever waits: only then may it be held back.
             let bound = self.covers_all();
@@ -189,13 +195,16 @@ impl<P: Position> Run<'_, P> {
             Ok(false) => {
                 self.refresh().await?;
             }
-            // It may have been bound or not; the next look tells.
-            Err(e) if is_transient(&e) => {
+            // It may have been bound or not; a look tells. Unless the store answers none of them.
+            Err(e) if is_transient(&e) && self.failed < FAILED_MAX => {
                 tracing::info!(error = %e, "a time was not bound");
-                return Ok(false);
+                self.failed += 1;
+                self.refresh().await?;
+                return Ok(true);
             }
             Err(e) => return Err(e),
         }
+        self.failed = 0;
         Ok(true)
     }
 
@@ -213,17 +222,20 @@ impl<P: Position> Run<'_, P> {
 
     /// Reads what others have bound.
     async fn refresh(&mut self) -> Result<bool, Error> {
-        match self.remap.refresh().await {
-            Ok(false) => Ok(false),
-            Ok(true) => {
-                self.bound().await?;
-                Ok(true)
+        let mut delays = self.around.handle.config().delays();
+        loop {
+            match self.remap.refresh().await {
+                Ok(false) => return Ok(false),
+                Ok(true) => {
+                    self.bound().await?;
+                    return Ok(true);
+                }
+                Err(e) if is_transient(&e) => match delays.next() {
+                    Some(delay) => tokio::time::sleep(delay).await,
+                    None => return Err(e),
+                },
+                Err(e) => return Err(e),
             }
-            Err(e) if is_transient(&e) => {
-                tracing::info!(error = %e, "the bindings were not read");
-                Ok(false)
-            }
-            Err(e) => Err(e),
         }
     }
 
@@ -286,6 +298,9 @@ impl<P: Position> Run<'_, P> {
         if rows.is_empty() { Ok(()) } else { self.outlet.rows(rows).await }
     }
 }
+
+/// Bindings in a row that may fail: each has been tried as often as an append is.
+const FAILED_MAX: u32 = 2;
 
 /// A batch is sent when it holds this many rows.
 const ROWS_MAX: usize = 1024;

@@ -10,6 +10,12 @@ macro_rules! counters {
             $($(#[$field_doc])* pub $field: u64,)*
         }
 
+        impl std::ops::AddAssign for $plain {
+            fn add_assign(&mut self, more: Self) {
+                $(self.$field += more.$field;)*
+            }
+        }
+
         #[derive(Debug, Default)]
         pub(super) struct $atomic {
             $(pub(super) $field: AtomicU64,)*

@@ -16,8 +16,8 @@ use crate::io::Io;
 use crate::packed::Encoded;
 use crate::store::{Access, Root};
 
-/// The shards a root may hold, and whether each key has at most one value in it.
-const SHARDS: [(&str, bool); 2] = [("data", true), ("remap", false)];
+/// The shards a root may hold. In each of them a key has at most one value.
+const SHARDS: [&str; 2] = ["data", "remap"];
 /// How often it starts again because a collector went by.
 const ATTEMPTS_MAX: u32 = 5;
 
@@ -67,7 +67,7 @@ pub async fn verify(root: Root, io: Io) -> Result<Verified, Error> {
 
 async fn floors(root: &Root) -> Result<Vec<u64>, Error> {
     let mut floors = Vec::new();
-    for (name, _) in SHARDS {
+    for name in SHARDS {
         floors.push(root.log(name).floor().await?);
     }
     Ok(floors)
@@ -81,24 +81,23 @@ async fn verify_once(root: &Root, io: &Io) -> Result<Verified, Error> {
     let mut files: BTreeMap<&str, Files> = BTreeMap::new();
     for found in &listed {
         verified.bytes += found.bytes;
-        let owner = SHARDS.iter().find(|(name, _)| {
-            found.key.strip_prefix(name).is_some_and(|rest| rest.starts_with('/'))
-        });
+        let owner = SHARDS
+            .iter()
+            .find(|name| found.key.strip_prefix(**name).is_some_and(|rest| rest.starts_with('/')));
         let known = match owner {
-            Some((name, _)) => files.entry(name).or_default().add(&found.key, name),
+            Some(name) => files.entry(name).or_default().add(&found.key, name),
             None => found.key == FORMAT_KEY,
         };
         if !known {
             verified.unknown.push(found.key.clone());
         }
     }
-    for (name, one_value) in SHARDS {
+    for name in SHARDS {
         if let Some(files) = files.remove(name) {
             let config = HandleConfig { cache_bytes_max: 0, ..HandleConfig::default() };
             let handle =
                 Handle::open(root.clone(), name, None, Access::Read, io.clone(), config).await?;
-            let check = Check { handle, files, one_value };
-            check.run(&mut verified).await?;
+            Check { handle, files }.run(&mut verified).await?;
         }
     }
     Ok(verified)
@@ -142,7 +141,6 @@ impl Files {
 struct Check {
     handle: Handle,
     files: Files,
-    one_value: bool,
 }
 
 impl Check {
@@ -171,10 +169,7 @@ impl Check {
             self.files.parts.remove(key);
         }
         verified.orphans.extend(std::mem::take(&mut self.files.parts));
-        if self.one_value {
-            one_live_value(updates).map_err(|e| e.at(self.handle.inner.root.url()))?;
-        }
-        Ok(())
+        one_live_value(updates).map_err(|e| e.at(self.handle.inner.root.url()))
     }
 
     /// Reads the parts that no batch names: they carry checksums of their own.

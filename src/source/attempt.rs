@@ -147,6 +147,7 @@ impl<S: Source, C: Codec<S::Key> + Codec<S::Value>> Running<S, C> {
             }
             let deadline = self.session_max.map(|max| Instant::now() + max);
             let from = self.stager.boundary().clone();
+            let released = self.stager.released().clone();
             let outcome = self.attempt(deadline).await;
             // Incomplete units die with their connection: the next one brings them again, whole.
             self.stager.discard();
@@ -154,9 +155,14 @@ impl<S: Source, C: Codec<S::Key> + Codec<S::Value>> Running<S, C> {
                 cancelled: self.cancel.is_cancelled() || self.units.is_closed(),
                 late: deadline.is_some_and(|deadline| Instant::now() >= deadline),
                 progressed: is_beyond(self.stager.boundary(), &from),
+                released: is_beyond(self.stager.released(), &released),
+            };
+            let why = match &outcome {
+                Outcome::Failed(failure) => Some(failure.error().to_string()),
+                Outcome::Closed | Outcome::End => None,
             };
             let step = self.budget.decide(own, outcome);
-            self.stats.set_attempts(self.budget.spent());
+            self.stats.set_attempts(self.budget.spent(), why);
             self.stats.set_staged(self.stager.bytes());
             let delay = match step {
                 Step::Stop => break Reason::Cancelled,
@@ -166,6 +172,8 @@ impl<S: Source, C: Codec<S::Key> + Codec<S::Value>> Running<S, C> {
                 Step::Anew(delay) => {
                     self.stager.begin_anew();
                     self.stats.add_generation();
+                    // Places of a history that is gone are never reached: ask again.
+                    self.targets = self.targets.take().map(|_| Targets::Unknown);
                     delay
                 }
             };
@@ -183,11 +191,12 @@ impl<S: Source, C: Codec<S::Key> + Codec<S::Value>> Running<S, C> {
 
     /// One connection, from its making to its end.
     async fn attempt(&mut self, deadline: Option<Instant>) -> Outcome {
-        let cancel = self.cancel.clone();
+        let (cancel, units) = (self.cancel.clone(), self.units.clone());
         tokio::select! {
             biased;
             // `decide` asks our own first, whatever is said here.
             () = cancel.cancelled() => Outcome::Closed,
+            () = units.closed() => Outcome::Closed,
             outcome = self.session(deadline) => outcome.unwrap_or_else(Outcome::Failed),
         }
     }
@@ -213,7 +222,6 @@ impl<S: Source, C: Codec<S::Key> + Codec<S::Value>> Running<S, C> {
             self.acks.start(&mut self.source, self.stager.copies());
             let events = tokio::select! {
                 biased;
-                () = self.units.closed() => return Ok(Outcome::Closed),
                 () = self.acks.turn() => continue,
                 events = before(deadline, self.source.next()) => events,
             };
@@ -222,6 +230,10 @@ impl<S: Source, C: Codec<S::Key> + Codec<S::Value>> Running<S, C> {
             let Some(events) = events? else { return Ok(Outcome::Closed) };
             if let Some(outcome) = self.take(events).await? {
                 return Ok(outcome);
+            }
+            // A source that never waits would not let it be noticed otherwise.
+            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                return Ok(Outcome::Closed);
             }
         }
     }
@@ -243,6 +255,9 @@ impl<S: Source, C: Codec<S::Key> + Codec<S::Value>> Running<S, C> {
             }
             if let Some(before) = before {
                 self.drop_replaced_targets(&before);
+                if is_beyond(self.stager.boundary(), &before) {
+                    self.stats.set_attempts(0, None);
+                }
             }
             if ends || (moves && self.is_there()) {
                 outcome = Some(Outcome::End);

@@ -215,9 +215,11 @@ impl<P: Position> Cursor<P> {
     }
 }
 
-/// Whether a cursor lies truly beyond another.
+/// Whether a cursor lies beyond another of the same feed. Partitions that others have taken the place
+/// of make it one, too: neither contains the other then.
 pub(crate) fn is_beyond<P: Position>(to: &Cursor<P>, from: &Cursor<P>) -> bool {
-    to.contains(from) == Some(true) && from.contains(to) != Some(true)
+    let is_replaced = |name| to.generation == from.generation && to.get(name).is_none();
+    from.contains(to) != Some(true) || from.partitions.keys().any(|name| is_replaced(name))
 }
 
 /// The rest of a cursor's bytes.
@@ -312,6 +314,12 @@ impl<P: Position> Boundary<P> {
         }
         let mut partitions = if all { BTreeMap::new() } else { self.partitions.clone() };
         partitions.extend(moves);
+        if partitions.is_empty() && !self.is_empty() {
+            // That would be the start again, and all would be copied.
+            let what = "the feed says that it has no partitions any more";
+            return Err(Error::new(ErrorKind::FeedDiffers, what)
+                .hint("report this to who maintains the source"));
+        }
         let (identity, generation) = (Arc::clone(&self.identity), self.generation);
         Ok(Boundary(Arc::new(Cursor { identity, generation, partitions })))
     }

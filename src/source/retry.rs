@@ -21,6 +21,8 @@ pub(super) struct Own {
     pub(super) late: bool,
     /// A boundary was reached since the connect.
     pub(super) progressed: bool,
+    /// A unit was complete since the connect, and not only part of a copy made anew.
+    pub(super) released: bool,
 }
 
 /// How an attempt ended.
@@ -92,12 +94,15 @@ pub(super) struct Budget {
     jitter: Rng,
     delays: ExponentialBackoff,
     spent: u32,
+    /// How often the position was lost since a unit was complete: boundaries of a copy that is never
+    /// complete are no progress.
+    lost: u32,
 }
 
 impl Budget {
     pub(super) fn new(config: AttemptConfig, seed: u64) -> Self {
         let delays = delays(&config);
-        Budget { config, jitter: Rng::with_seed(seed), delays, spent: 0 }
+        Budget { config, jitter: Rng::with_seed(seed), delays, spent: 0, lost: 0 }
     }
 
     /// Returns how many attempts in a row reached no boundary.
@@ -114,6 +119,9 @@ impl Budget {
         if own.progressed {
             (self.spent, self.delays) = (0, delays(&self.config));
         }
+        if own.released {
+            self.lost = 0;
+        }
         let (lost, error) = match outcome {
             Outcome::End => return Step::End,
             // No fault of anybody's: at once, unless it would be for ever.
@@ -129,7 +137,9 @@ impl Budget {
             Outcome::Failed(Failure::Transient(error)) => (false, error),
         };
         self.spent += u32::from(!own.progressed);
-        if self.spent >= self.config.attempts_max.max(1) {
+        self.lost += u32::from(lost);
+        let most = self.config.attempts_max.max(1);
+        if self.spent >= most || self.lost > most {
             return Step::Fail(self.exhausted(&error));
         }
         let delay = self.delay();
@@ -144,8 +154,8 @@ impl Budget {
     }
 
     fn exhausted(&self, last: &Error) -> Error {
-        let what =
-            format!("gave up after {} attempts without progress: {}", self.spent, last.what());
+        let spent = self.spent.max(self.lost);
+        let what = format!("gave up after {spent} attempts without progress: {}", last.what());
         let error = Error::new(ErrorKind::Unavailable, what).because(last.clone());
         let error = match last.place() {
             Some(place) => error.at(place),
@@ -177,7 +187,7 @@ mod tests {
     }
 
     fn own(cancelled: bool, late: bool, progressed: bool) -> Own {
-        Own { cancelled, late, progressed }
+        Own { cancelled, late, progressed, released: progressed }
     }
 
     fn budget(seed: u64) -> Budget {

@@ -126,7 +126,7 @@ impl<P: Position> Stager<P> {
                 Ok(None)
             }
             Event::Boundary(received) => self.boundary_of(received),
-            Event::End if self.open.is_empty() && self.anew.is_none() => Ok(None),
+            Event::End if self.open.is_empty() && !self.copies() => Ok(None),
             Event::End => {
                 let what = "the feed says that it has ended, inside a unit or a copy";
                 Err(Error::new(ErrorKind::Invalid, what)
@@ -153,13 +153,13 @@ impl<P: Position> Stager<P> {
         C: Codec<K> + Codec<V>,
     {
         self.open.entry(partition).or_default().push::<K, V, C>(change)?;
+        let all = self.bytes();
+        if all > self.limits.unit_bytes_max {
+            return Err(too_large(all, self.limits.unit_bytes_max));
+        }
         let open = self.open.values().map(Staged::memory_bytes).sum::<usize>();
         let memory = open + self.anew.as_ref().map_or(0, Staged::memory_bytes);
         if memory > self.limits.memory_bytes_max {
-            let all = self.bytes();
-            if all > self.limits.unit_bytes_max {
-                return Err(too_large(all, self.limits.unit_bytes_max));
-            }
             for staged in self.open.values_mut().chain(&mut self.anew) {
                 staged.spill()?;
             }

@@ -2,7 +2,7 @@
 //! outside; that is [`metrics`](crate::metrics).
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::error::Error;
 
@@ -17,8 +17,11 @@ struct Shared {
     units: AtomicU64,
     generations: AtomicU64,
     staged: AtomicU64,
+    unbound: AtomicU64,
     acks: AtomicU64,
     acks_failed: AtomicU64,
+    /// Why the last attempt failed, and how many in a row reached no boundary.
+    attempt_trouble: Mutex<Option<String>>,
     /// Why the last ack failed, and how many in a row have.
     ack_trouble: Mutex<Option<(u64, String)>>,
 }
@@ -49,6 +52,11 @@ impl SourceStats {
         self.0.staged.load(Ordering::Relaxed)
     }
 
+    /// Complete units that wait for a time.
+    pub fn unbound_units(&self) -> u64 {
+        self.0.unbound.load(Ordering::Relaxed)
+    }
+
     /// Acks that the source took.
     pub fn acks(&self) -> u64 {
         self.0.acks.load(Ordering::Relaxed)
@@ -59,9 +67,14 @@ impl SourceStats {
         self.0.acks_failed.load(Ordering::Relaxed)
     }
 
-    /// Says why the source does not take acks, if the last ones failed.
-    pub fn ack_trouble(&self) -> Option<String> {
-        let trouble = self.0.ack_trouble.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Says what is wrong, while it is tried again: why the source is not connected, or why it does
+    /// not take acks.
+    pub fn trouble(&self) -> Option<String> {
+        if let Some(why) = &*lock(&self.0.attempt_trouble) {
+            let attempts = self.attempts_without_progress();
+            return Some(format!("the source: {attempts} attempts without progress: {why}"));
+        }
+        let trouble = lock(&self.0.ack_trouble);
         let (times, why) = trouble.as_ref()?;
         Some(format!("the source has not taken {times} acks in a row: {why}"))
     }
@@ -70,8 +83,14 @@ impl SourceStats {
         self.0.connects.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(super) fn set_attempts(&self, spent: u32) {
+    /// Says how many attempts in a row have reached no boundary, and why the last one failed.
+    pub(super) fn set_attempts(&self, spent: u32, why: Option<String>) {
         self.0.attempts.store(u64::from(spent), Ordering::Relaxed);
+        *lock(&self.0.attempt_trouble) = why;
+    }
+
+    pub(crate) fn set_unbound(&self, units: u64) {
+        self.0.unbound.store(units, Ordering::Relaxed);
     }
 
     pub(super) fn add_units(&self, units: u64) {
@@ -88,14 +107,19 @@ impl SourceStats {
 
     pub(super) fn acked(&self) {
         self.0.acks.fetch_add(1, Ordering::Relaxed);
-        *self.0.ack_trouble.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *lock(&self.0.ack_trouble) = None;
     }
 
     pub(super) fn ack_failed(&self, error: &Error) {
         self.0.acks_failed.fetch_add(1, Ordering::Relaxed);
         tracing::warn!(%error, "the source does not take an ack");
-        let mut trouble = self.0.ack_trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut trouble = lock(&self.0.ack_trouble);
         let times = trouble.as_ref().map_or(0, |(times, _)| *times) + 1;
         *trouble = Some((times, error.to_string()));
     }
+}
+
+/// Locks what no panic can leave half done: every critical section here is an assignment.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

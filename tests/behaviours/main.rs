@@ -1,0 +1,12 @@
+//! Goal: each of the behaviours B1 to B41.
+mod boundaries;
+mod cancel;
+mod ends;
+mod feed;
+mod oracle;
+mod place;
+mod random;
+mod retries;
+mod rig;
+mod runs;
+mod script;
