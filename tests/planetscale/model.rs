@@ -312,6 +312,12 @@ impl Model {
         }
     }
 
+    /// A transaction of rows on some shard.
+    pub fn write_anywhere(&mut self) {
+        let shard = self.random.pick(&self.serving());
+        self.write(&shard, 3);
+    }
+
     /// A transaction on one shard.
     pub fn write(&mut self, shard: &str, count: usize) {
         let mut rows = self.shards[shard].contents(self.shards[shard].end());

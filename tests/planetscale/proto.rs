@@ -7,7 +7,6 @@ use prost::{Enumeration, Message};
 
 /// `query.Type`, those that a column can have.
 pub mod kind {
-    pub const NULL: i32 = 0;
     pub const INT8: i32 = 257;
     pub const UINT8: i32 = 770;
     pub const INT16: i32 = 259;

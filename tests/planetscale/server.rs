@@ -49,7 +49,7 @@ pub enum Ending {
     LastCall,
     /// The connection is gone.
     Cut,
-    /// Nothing ever comes again.
+    /// Nothing ever comes again, not even headers if there were none.
     Silence,
 }
 
@@ -74,7 +74,6 @@ pub struct Gone;
 /// A listening server.
 pub struct Server {
     pub address: SocketAddr,
-    pub connections: Arc<AtomicU64>,
     refuse: Arc<AtomicU64>,
 }
 
@@ -83,13 +82,12 @@ impl Server {
     pub async fn start() -> (Server, UnboundedReceiver<Call>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address");
-        let (connections, refuse) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+        let refuse = Arc::new(AtomicU64::new(0));
         let (sender, calls) = unbounded_channel();
-        let server = Server { address, connections: connections.clone(), refuse: refuse.clone() };
+        let server = Server { address, refuse: refuse.clone() };
         tokio::spawn(async move {
             loop {
                 let Ok((stream, _)) = listener.accept().await else { return };
-                connections.fetch_add(1, Ordering::Relaxed);
                 let less = |n: u64| n.checked_sub(1);
                 if refuse.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok() {
                     continue;
@@ -209,9 +207,10 @@ impl Call {
 
     /// Waits until the client does not want this answer any more.
     pub async fn abandoned(&mut self) {
-        if let Ok(body) = self.open() {
-            let _ = poll_fn(|cx| body.poll_reset(cx)).await;
-        }
+        let _ = match &mut self.body {
+            Some(body) => poll_fn(|cx| body.poll_reset(cx)).await,
+            None => poll_fn(|cx| self.respond.poll_reset(cx)).await,
+        };
     }
 
     /// Ends the answer. What was sent before may overtake nothing, but may be lost with the stream.

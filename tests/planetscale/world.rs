@@ -12,9 +12,7 @@ use tokio::sync::watch;
 use crate::gateway::Sync;
 use crate::ledger::Ledger;
 use crate::model::{Model, Refused};
-use crate::proto::{
-    Event, EventType, RpcError, SyncRequest, SyncResponse, VStreamRequest, VStreamResponse,
-};
+use crate::proto::{RpcError, SyncRequest, SyncResponse, VStreamRequest, VStreamResponse};
 use crate::random::Random;
 use crate::server::{Call, Ending, Server, code};
 use crate::vtgate::VStream;
@@ -230,6 +228,9 @@ impl World {
             self.look(|state| (state.model.term, state.weather.responses_max));
         let mut left = if responses_max == 0 { u64::MAX } else { random.below(responses_max) };
         let mut news = self.news.subscribe();
+        if random.one_in(2) && call.begin().is_err() {
+            return;
+        }
         loop {
             news.mark_unchanged();
             let calm = self.look(|state| state.weather.calm);
@@ -311,14 +312,4 @@ impl World {
         }
         call.end(ending).await;
     }
-}
-
-/// A response of events alone.
-pub fn events(events: Vec<Event>) -> VStreamResponse {
-    VStreamResponse { events }
-}
-
-/// An event of no more than its kind.
-pub fn bare(kind: EventType) -> Event {
-    Event::new(kind)
 }
