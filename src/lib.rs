@@ -71,7 +71,8 @@
 //!
 //! # Features
 //!
-//! None by default. `aws`, `gcp` and `azure` let a shard live in object storage.
+//! None by default. `aws`, `gcp` and `azure` let a shard live in object storage. `planetscale` reads
+//! tables of PlanetScale and Vitess.
 
 #![forbid(unsafe_code)]
 #![forbid(missing_docs)]

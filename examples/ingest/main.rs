@@ -6,6 +6,7 @@
 //! ```
 
 mod args;
+#[path = "../../src/source/canonical.rs"]
 mod canonical;
 mod cluster;
 mod emit;

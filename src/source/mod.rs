@@ -23,7 +23,11 @@
 //! 5. An error never becomes an end. Only [`Event::End`] is one.
 
 pub mod attempt;
+#[cfg(feature = "planetscale")]
+mod canonical;
 pub mod cursor;
+#[cfg(feature = "planetscale")]
+pub mod planetscale;
 pub mod stage;
 
 mod acks;

@@ -4,7 +4,7 @@
 
 #[path = "../../examples/ingest/args.rs"]
 mod args;
-#[path = "../../examples/ingest/canonical.rs"]
+#[path = "../../src/source/canonical.rs"]
 mod canonical;
 #[path = "../../examples/ingest/cluster.rs"]
 mod cluster;

@@ -11,6 +11,7 @@ use differential_upsert::io::{Io, RandomTokens};
 use differential_upsert::reclock::{SourceConfig, Times};
 use differential_upsert::shard::HandleConfig;
 use differential_upsert::source::attempt::AttemptConfig;
+use differential_upsert::source::planetscale::PlanetScale;
 use differential_upsert::store::Root;
 use differential_upsert::{Encoded, Error, Pipeline, PipelineConfig, Shard, Token};
 use serde_json::Value;
@@ -58,8 +59,21 @@ impl Setting {
     }
 
     /// The connector as it is set.
-    pub fn source(&self, address: SocketAddr) -> Stub {
-        todo!("{address} {KEYSPACE} {TABLE}")
+    pub fn source(&self, address: SocketAddr) -> PlanetScale {
+        let protocol = match self.protocol {
+            Protocol::VStream => "vstream",
+            Protocol::Sync => "sync",
+        };
+        let shards = self.shards.join(",");
+        let mut url = format!(
+            "planetscale://{address}/{KEYSPACE}/{TABLE}?shard={shards}&protocol={protocol}&tls=off"
+        );
+        if !self.key.is_empty() {
+            url = format!("{url}&key={}", self.key.join(","));
+        }
+        let (user, password) = self.password.clone().unzip();
+        let source = PlanetScale::open(&url, user, password).expect("an address");
+        source.silence_max(self.silence_max)
     }
 }
 
@@ -180,14 +194,4 @@ pub fn contents(runtime: &Runtime, root: &Root) -> Table {
         (json(key).to_string(), value)
     };
     texts(runtime, root).into_iter().map(row).collect()
-}
-
-pub struct Stub;
-impl differential_upsert::source::Source for Stub {
-    type Key = String;
-    type Value = String;
-    type Position = u64;
-    fn identity(&self) -> String { todo!() }
-    async fn connect(&mut self, _: &differential_upsert::source::Boundary<u64>) -> Result<(), differential_upsert::source::Failure> { todo!() }
-    async fn next(&mut self) -> Result<Option<differential_upsert::source::Events<Self>>, differential_upsert::source::Failure> { todo!() }
 }

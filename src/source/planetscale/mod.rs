@@ -1,0 +1,317 @@
+//! Owns the source of PlanetScale and Vitess tables: one table, of one or many shards. It does not own
+//! the cursors' way into a shard, nor retries; those are every source's.
+//!
+//! ```text
+//!   planetscale://HOST:PORT/KEYSPACE/TABLE?shard=-80,80-&key=COL,COL&protocol=sync|vstream&tls=on|off
+//! ```
+//!
+//! * `shard`: the shards to read, with commas between; default `-`, an unsharded keyspace. A cursor
+//!   that names others, because the keyspace was resharded, goes before this.
+//! * `key`: the columns that are a row's key; default the table's primary key, as the server marks it.
+//! * `protocol`: `vstream` is VTGate's own, `vtgateservice.Vitess/VStream`: one stream of all shards,
+//!   which keeps the order within a transaction, says where a copy ends, and follows a reshard. `sync`
+//!   is PlanetScale's `psdbconnect.v1alpha1.Connect/Sync`: one stream per shard, where none of the
+//!   three holds. Default: `sync` for hosts under `psdb.cloud`, else `vstream`.
+//! * `tls`: default `on`, with the roots of the system. `off` sends everything in the clear, the password
+//!   too.
+//!
+//! Names are percent-encoded. A row's key is an object of the key's columns, its value an object of all,
+//! both canonical JSON text (see the table in the documentation of [`PlanetScale`]).
+//!
+//! # Promises
+//!
+//! 1. A partition is a shard. Its position is a set of transactions, and while it is copied also the
+//!    last primary key; both are sent to resume. Sets are compared by what they contain.
+//! 2. The first position of a copy, which comes before all rows, is never a cursor.
+//! 3. A transaction is one unit, in however many responses it comes. A change of a row's key deletes the
+//!    old key and puts the new one in the same unit.
+//! 4. In `sync`, the order within a response is lost. A key that is deleted and inserted is there with
+//!    the inserted row. So a row that is *inserted and deleted* in one transaction stays: whoever has
+//!    such transactions uses `vstream`.
+//! 5. In `sync`, the copy of an empty table is complete with the shard's next transaction, on whatever
+//!    table.
+//! 6. What cannot be read of a value is that key's error. A key that cannot be read is kept by its bytes,
+//!    as `{"key_base64": ".."}`. Rows that lack columns are an error of the feed, and name the setting.
+//!
+//! # Limits
+//!
+//! A response is held whole: [`PlanetScale::message_bytes_max`]. Sources without `gtid_mode=ON` and with
+//! statement-based logs are refused. A reshard during the first copy is an error.
+
+mod channel;
+mod columns;
+mod failure;
+mod gtid;
+mod merge;
+mod phase;
+mod position;
+mod proto;
+mod ranges;
+mod rows;
+mod sync;
+mod unit;
+mod url;
+mod vstream;
+
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+pub use position::VStreamPosition;
+
+use self::channel::Server;
+use self::failure::transient;
+use self::sync::Streams;
+use self::url::{Address, Protocol};
+use self::vstream::VStream;
+use super::{Boundary, Cursor, Events, Failure, Partition, Source};
+use crate::error::{Error, ErrorKind};
+
+/// A table of PlanetScale or Vitess.
+///
+/// Keys and values are canonical JSON text: members sorted by the bytes of their names, no white space,
+/// numbers as written.
+///
+/// | column | JSON |
+/// | --- | --- |
+/// | integers, `YEAR` | a number, without leading zeros |
+/// | `FLOAT`, `DOUBLE` | a number, as the server writes it |
+/// | `DECIMAL`, dates and times, text, `ENUM`, `SET` | a string |
+/// | `BIT`, binary, `BLOB`, geometry, vectors | a string, base64 |
+/// | `JSON` | as it is |
+/// | NULL | `null` |
+///
+/// # Examples
+///
+/// ```
+/// use differential_upsert::source::Source;
+/// use differential_upsert::source::planetscale::PlanetScale;
+///
+/// let url = "planetscale://localhost:15991/commerce/customer?shard=-80,80-&key=id&tls=off";
+/// let table = PlanetScale::open(url, None, None)?;
+/// assert_eq!(table.identity(), "planetscale:commerce/customer");
+/// assert_eq!(table.partitions(), ["-80".into(), "80-".into()]);
+/// assert!(PlanetScale::open("planetscale://localhost/commerce", None, None).is_err());
+/// # Ok::<(), differential_upsert::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct PlanetScale {
+    asked: Asked,
+    /// The shards there are, as far as is known.
+    shards: Vec<Partition>,
+    wire: Option<Wire>,
+}
+
+/// The tablets that a table is read from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Tablet {
+    /// Always there, and never behind.
+    #[default]
+    Primary,
+    /// Spares the primary. One that is behind may not have the position yet.
+    Replica,
+    /// For work that takes long; not every cluster has them.
+    Batch,
+}
+
+impl Tablet {
+    /// Its number in `topodata.TabletType`.
+    fn topodata(self) -> i32 {
+        match self {
+            Tablet::Primary => 1,
+            Tablet::Replica => 2,
+            Tablet::Batch => 3,
+        }
+    }
+
+    /// Its number in `psdbconnect.v1alpha1.TabletType`.
+    fn psdbconnect(self) -> i32 {
+        match self {
+            Tablet::Primary => 1,
+            Tablet::Replica => 0,
+            Tablet::Batch => 2,
+        }
+    }
+}
+
+/// What is asked, of whom.
+#[derive(Debug)]
+struct Asked {
+    address: Address,
+    server: Server,
+    user: Option<String>,
+    tablet: Tablet,
+    cells: Vec<String>,
+    silence: Option<Duration>,
+}
+
+impl Asked {
+    fn place(&self) -> String {
+        format!("{}/{}", self.address.keyspace, self.address.table)
+    }
+
+    /// How long nothing may come; `None` for ever. `Sync` has no heartbeats: there, an idle shard is
+    /// silent, and only the connection is asked whether it is alive.
+    fn silence_max(&self) -> Option<Duration> {
+        self.silence.or_else(|| self.heartbeats().then_some(SILENCE))
+    }
+
+    fn heartbeats(&self) -> bool {
+        self.address.protocol == Protocol::VStream
+    }
+
+    /// Several heartbeats fit into the longest silence.
+    fn heartbeat_seconds(&self) -> u32 {
+        let silence = self.silence_max().unwrap_or(SILENCE).as_secs();
+        u32::try_from(silence / 6).unwrap_or(u32::MAX).clamp(1, 5)
+    }
+}
+
+/// Six heartbeats.
+const SILENCE: Duration = Duration::from_secs(30);
+
+/// To learn where a shard is may take this long: it says so at once, or not at all.
+const CURRENT_MAX: Duration = Duration::from_secs(45);
+
+/// A connection.
+#[derive(Debug)]
+enum Wire {
+    VStream(Box<VStream>),
+    Sync(Streams),
+}
+
+impl PlanetScale {
+    /// Opens a table; connects to nothing yet. User and password are sent to the server as basic
+    /// authentication.
+    ///
+    /// # Errors
+    ///
+    /// `Invalid` for an address that is none, an unknown parameter, one said twice, or one of user and
+    /// password without the other.
+    pub fn open(
+        url: &str,
+        user: Option<String>,
+        password: Option<String>,
+    ) -> Result<PlanetScale, Error> {
+        let address = Address::parse(url)?;
+        let login = match (&user, &password) {
+            (Some(user), Some(password)) => Some((&**user, &**password)),
+            (None, None) => None,
+            _ => {
+                let what = "a user without a password, or a password without a user";
+                return Err(Error::new(ErrorKind::Invalid, what)
+                    .hint("set both PLANETSCALE_USER and PLANETSCALE_PASSWORD, or neither"));
+            }
+        };
+        let server = Server::new(&address.authority, address.tls, login)?;
+        let shards = address.shards.iter().map(|name| Partition::from(&**name)).collect();
+        let (tablet, cells, silence) = (Tablet::default(), Vec::new(), None);
+        let asked = Asked { address, server, user, tablet, cells, silence };
+        Ok(PlanetScale { asked, shards, wire: None })
+    }
+
+    /// Sets the size of a response that is still taken, in bytes; a larger one is a definite error.
+    /// Default: 256 MiB. A transaction may be larger: it comes in many.
+    pub fn message_bytes_max(mut self, bytes: usize) -> Self {
+        self.asked.server.message_bytes_max = bytes;
+        self
+    }
+
+    /// Sets how long nothing may come before the connection counts as lost. Default: 30 s for `vstream`,
+    /// whose heartbeats come every 5 s; for ever for `sync`, which has none.
+    pub fn silence_max(mut self, silence: Duration) -> Self {
+        self.asked.silence = Some(silence);
+        self
+    }
+
+    /// Sets the tablets to read from. Default: the primary.
+    pub fn tablet(mut self, tablet: Tablet) -> Self {
+        self.asked.tablet = tablet;
+        self
+    }
+
+    /// Sets the cells to pick tablets from. Default: none, which leaves it to the server.
+    pub fn cells(mut self, cells: impl IntoIterator<Item = String>) -> Self {
+        self.asked.cells = cells.into_iter().collect();
+        self
+    }
+
+    /// Returns where to begin in every shard.
+    fn places(&self, from: &Cursor<VStreamPosition>) -> Vec<(Partition, Option<VStreamPosition>)> {
+        let named: Vec<Partition> =
+            self.asked.address.shards.iter().map(|name| Partition::from(&**name)).collect();
+        let resharded = from.partitions().any(|(name, _)| !named.contains(name));
+        if resharded {
+            // The set changed as a whole, so that the cursor has all of it.
+            return from.partitions().map(|(name, at)| (name.clone(), Some(at.clone()))).collect();
+        }
+        named.into_iter().map(|name| (name.clone(), from.get(&name).cloned())).collect()
+    }
+}
+
+impl Source for PlanetScale {
+    type Key = String;
+    type Value = String;
+    type Position = VStreamPosition;
+
+    /// Keyspace and table: hosts and shards change.
+    fn identity(&self) -> String {
+        format!("planetscale:{}", self.asked.place())
+    }
+
+    fn partitions(&self) -> Vec<Partition> {
+        self.asked.address.shards.iter().map(|name| Partition::from(&**name)).collect()
+    }
+
+    async fn connect(&mut self, from: &Boundary<VStreamPosition>) -> Result<(), Failure> {
+        self.wire = None;
+        let places = self.places(from);
+        let channel = self.asked.server.connect(&self.asked.place()).await?;
+        self.shards = places.iter().map(|(name, _)| name.clone()).collect();
+        self.wire = Some(match self.asked.address.protocol {
+            Protocol::VStream => {
+                Wire::VStream(Box::new(VStream::begin(&self.asked, &channel, &places)))
+            }
+            Protocol::Sync => Wire::Sync(Streams::begin(&self.asked, &channel, &places)),
+        });
+        Ok(())
+    }
+
+    async fn next(&mut self) -> Result<Option<Events<Self>>, Failure> {
+        let events = match &mut self.wire {
+            Some(Wire::VStream(stream)) => stream.next().await,
+            Some(Wire::Sync(streams)) => streams.next().await,
+            None => return Err(transient("it is not connected", &self.asked.place())),
+        };
+        match &self.wire {
+            Some(Wire::VStream(stream)) => self.shards = stream.shards().cloned().collect(),
+            Some(Wire::Sync(streams)) => self.shards = streams.shards().cloned().collect(),
+            None => {}
+        }
+        if !matches!(events, Ok(Some(_))) {
+            self.wire = None;
+        }
+        events
+    }
+
+    async fn current(&mut self) -> Result<Vec<(Partition, VStreamPosition)>, Failure> {
+        let (asked, place) = (&self.asked, self.asked.place());
+        let channel = asked.server.connect(&place).await?;
+        let ask = |shard: Partition| {
+            let channel = &channel;
+            async move {
+                let position = match asked.address.protocol {
+                    Protocol::VStream => vstream::current(asked, channel, &shard).await,
+                    Protocol::Sync => sync::current(asked, channel, &shard).await,
+                };
+                Ok((shard, position?))
+            }
+        };
+        let asks: Vec<_> = self.shards.iter().cloned().map(ask).collect();
+        let all = timeout(CURRENT_MAX, futures::future::try_join_all(asks)).await;
+        all.unwrap_or_else(|_| {
+            let seconds = CURRENT_MAX.as_secs();
+            Err(transient(format!("a shard did not say in {seconds} s where it is"), &place))
+        })
+    }
+}

@@ -1,0 +1,317 @@
+//! Owns how a row becomes JSON: the key an object of the key's columns, the value an object of all. It
+//! does not own which rows there are, nor what they change.
+//!
+//! | column | JSON |
+//! | --- | --- |
+//! | integers, `YEAR` | a number, without leading zeros |
+//! | `FLOAT`, `DOUBLE` | a number, as the server writes it |
+//! | `DECIMAL`, dates and times, text, `ENUM`, `SET` | a string |
+//! | `BIT`, binary, `BLOB`, geometry, vectors | a string, base64 |
+//! | `JSON` | as it is, canonical |
+//! | NULL | `null` |
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use super::columns::{Columns, Kind};
+use super::failure::definite;
+use super::proto::Row;
+use crate::codec::DataError;
+use crate::source::Failure;
+use crate::source::canonical::{Reader, Scratch, quote};
+
+/// What a row says: its key, and its value or what is wrong with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Read {
+    pub(super) key: String,
+    pub(super) value: Result<String, DataError>,
+}
+
+/// Reads the whole of a row.
+pub(super) fn read(columns: &Columns, row: &Row, scratch: &mut Scratch) -> Result<Read, Failure> {
+    let cells = of(columns, row)?;
+    let value = object(columns, columns.all(), &cells, scratch);
+    Ok(match key(columns, &cells, scratch) {
+        (key, None) => Read { key, value: value.map_err(DataError) },
+        (key, Some(what)) => Read { key, value: Err(DataError(what)) },
+    })
+}
+
+/// Reads the key of a row that may have no more than that.
+pub(super) fn read_key(
+    columns: &Columns,
+    row: &Row,
+    scratch: &mut Scratch,
+) -> Result<String, Failure> {
+    Ok(key(columns, &of(columns, row)?, scratch).0)
+}
+
+fn of<'a>(columns: &Columns, row: &'a Row) -> Result<Vec<Option<&'a [u8]>>, Failure> {
+    cells(row, columns.len()).ok_or_else(|| {
+        let (got, wanted) = (row.lengths.len(), columns.len());
+        let what = format!("a row of {got} values where {wanted} columns are described, or torn");
+        definite(what, columns.table(), "set binlog_row_image=FULL, and turn on schema tracking")
+    })
+}
+
+/// Takes a row apart; `None` if it does not have so many columns, or its lengths do not fit.
+pub(super) fn cells(row: &Row, columns: usize) -> Option<Vec<Option<&[u8]>>> {
+    if row.lengths.len() != columns {
+        return None;
+    }
+    let mut rest = &row.values[..];
+    let mut cells = Vec::with_capacity(columns);
+    for &length in &row.lengths {
+        if length == -1 {
+            cells.push(None);
+            continue;
+        }
+        let (cell, after) = rest.split_at_checked(usize::try_from(length).ok()?)?;
+        cells.push(Some(cell));
+        rest = after;
+    }
+    rest.is_empty().then_some(cells)
+}
+
+/// A key that cannot be read is kept by its bytes, so that whatever comes for it later finds it.
+fn key(
+    columns: &Columns,
+    cells: &[Option<&[u8]>],
+    scratch: &mut Scratch,
+) -> (String, Option<String>) {
+    match object(columns, columns.key(), cells, scratch) {
+        Ok(key) => (key, None),
+        Err(what) => {
+            let bytes = match columns.key() {
+                [column] => cells[*column].unwrap_or_default().to_vec(),
+                // Their lengths keep ("a", "bc") and ("ab", "c") apart.
+                several => {
+                    let mut bytes = Vec::new();
+                    for cell in several.iter().map(|column| cells[*column]) {
+                        let length = cell.map_or(u32::MAX, |cell| cell.len() as u32);
+                        bytes.extend_from_slice(&length.to_le_bytes());
+                        bytes.extend_from_slice(cell.unwrap_or_default());
+                    }
+                    bytes
+                }
+            };
+            (format!("{{\"key_base64\":\"{}\"}}", STANDARD.encode(bytes)), Some(what))
+        }
+    }
+}
+
+fn object(
+    columns: &Columns,
+    which: &[usize],
+    cells: &[Option<&[u8]>],
+    scratch: &mut Scratch,
+) -> Result<String, String> {
+    let mut out = String::from("{");
+    for (index, &column) in which.iter().enumerate() {
+        if index > 0 {
+            out.push(',');
+        }
+        let column_is = columns.column(column);
+        quote(&column_is.name, &mut out);
+        out.push(':');
+        match cells[column] {
+            None => out.push_str("null"),
+            Some(bytes) => cell(&column_is.kind, bytes, &mut out, scratch)
+                .map_err(|what| format!("the column {:?} has {what}", column_is.name))?,
+        }
+    }
+    out.push('}');
+    Ok(out)
+}
+
+/// Appends the JSON of a value that is not NULL; otherwise says what it is instead.
+fn cell(kind: &Kind, bytes: &[u8], out: &mut String, scratch: &mut Scratch) -> Result<(), String> {
+    let text = || std::str::from_utf8(bytes).map_err(|_| "text that is not UTF-8".to_string());
+    match kind {
+        Kind::Null => out.push_str("null"),
+        Kind::Bytes => {
+            out.push('"');
+            STANDARD.encode_string(bytes, out);
+            out.push('"');
+        }
+        Kind::Integer => integer(text()?, out).ok_or("an integer that is none")?,
+        Kind::Float => float(text()?, out).ok_or("a number that JSON does not have")?,
+        Kind::Text => quote(text()?, out),
+        Kind::Enum(members) => quote(members.one(text()?)?, out),
+        Kind::Set(members) => quote(&members.several(text()?)?, out),
+        Kind::Json => {
+            let mut reader = Reader::new(text()?, scratch);
+            let read = reader.value(out, 1).and_then(|()| reader.finish());
+            read.map_err(|e| format!("JSON that is none: {} at byte {}", e.what, e.byte))?;
+        }
+    }
+    Ok(())
+}
+
+/// `ZEROFILL` writes zeros that JSON does not allow.
+fn integer(text: &str, out: &mut String) -> Option<()> {
+    let (minus, digits) = split_sign(text);
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let digits = digits.trim_start_matches('0');
+    if digits.is_empty() {
+        out.push('0');
+    } else {
+        out.push_str(minus);
+        out.push_str(digits);
+    }
+    Some(())
+}
+
+fn float(text: &str, out: &mut String) -> Option<()> {
+    let (minus, rest) = split_sign(text);
+    let (mantissa, exponent) = match rest.find(['e', 'E']) {
+        Some(at) => rest.split_at(at),
+        None => (rest, ""),
+    };
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    let power = exponent.get(1..).map(|power| power.strip_prefix(['+', '-']).unwrap_or(power));
+    let exponent_fits = power.is_none_or(|power| !power.is_empty() && digits(power));
+    if whole.len() + fraction.len() == 0 || !digits(whole) || !digits(fraction) || !exponent_fits {
+        return None;
+    }
+    let whole = whole.trim_start_matches('0');
+    out.push_str(minus);
+    out.push_str(if whole.is_empty() { "0" } else { whole });
+    if !fraction.is_empty() {
+        out.push('.');
+        out.push_str(fraction);
+    }
+    out.push_str(exponent);
+    Some(())
+}
+
+fn split_sign(text: &str) -> (&str, &str) {
+    if text.starts_with('-') { text.split_at(1) } else { ("", text) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::columns::tests::{columns, field};
+    use super::*;
+
+    fn row(cells: &[Option<&[u8]>]) -> Row {
+        Row {
+            lengths: cells.iter().map(|cell| cell.map_or(-1, |cell| cell.len() as i64)).collect(),
+            values: cells.iter().flatten().copied().flatten().copied().collect(),
+        }
+    }
+
+    fn value(kind: i32, bytes: &[u8]) -> Result<String, String> {
+        let columns = columns(&[field("k", 265, 2), field("v", kind, 0)]);
+        let row = row(&[Some(b"1"), Some(bytes)]);
+        let value = read(&columns, &row, &mut Scratch::default()).unwrap().value;
+        let text = value.map_err(|DataError(what)| what)?;
+        Ok(text.strip_prefix("{\"k\":1,\"v\":").unwrap().strip_suffix('}').unwrap().to_string())
+    }
+
+    #[test]
+    fn a_row_is_a_key_and_a_value_with_sorted_members() {
+        let columns = columns(&[
+            field("z", 6165, 2),
+            field("b", 10260, 0),
+            field("id", 265, 3),
+            field("a", 18, 0),
+        ]);
+        let row = row(&[Some("é\"".as_bytes()), None, Some(b"-7"), Some(b"1.50")]);
+        let read = read(&columns, &row, &mut Scratch::default()).unwrap();
+        assert_eq!(read.key, r#"{"id":-7,"z":"é\""}"#);
+        assert_eq!(read.value.unwrap(), r#"{"a":"1.50","b":null,"id":-7,"z":"é\""}"#);
+    }
+
+    #[test]
+    fn numbers_are_what_json_allows_and_otherwise_as_written() {
+        for (kind, text, expected) in [
+            (265, "18446744073709551615", "18446744073709551615"),
+            (778, "00042", "42"),
+            (265, "-0", "0"),
+            (785, "0000", "0"),
+            (785, "2024", "2024"),
+            (1036, "1.5E+00", "1.5E+00"),
+            (1036, "-0", "-0"),
+            (1035, "007.50", "7.50"),
+            (1036, ".5", "0.5"),
+            (1036, "5.", "5"),
+            (1036, "1e-7", "1e-7"),
+            (18, "", "\"\""),
+            (18, "-0.00", "\"-0.00\""),
+            (2062, "0000-00-00", "\"0000-00-00\""),
+        ] {
+            assert_eq!(value(kind, text.as_bytes()).as_deref(), Ok(expected), "{kind} {text}");
+        }
+        for text in ["", "-", "+1", "1x", "NaN", "1.5", "--1", " 1"] {
+            assert!(value(265, text.as_bytes()).is_err(), "{text}");
+        }
+        for text in ["", "-", ".", "NaN", "inf", "1e", "1e+", "1.2.3", "0x1", "1e5.0"] {
+            assert!(value(1036, text.as_bytes()).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn bytes_are_base64_and_json_is_canonical() {
+        assert_eq!(value(10260, b"\x00\xff").as_deref(), Ok("\"AP8=\""));
+        assert_eq!(value(2073, b"\x05").as_deref(), Ok("\"BQ==\""));
+        assert_eq!(value(10264, b"").as_deref(), Ok("\"\""));
+        assert_eq!(
+            value(2078, b" {\"b\": 1.0, \"a\":[ ], \"b\":2e0}").as_deref(),
+            Ok(r#"{"a":[],"b":2e0}"#)
+        );
+        assert_eq!(value(2078, b"null").as_deref(), Ok("null"));
+        let deep = "[".repeat(127) + &"]".repeat(127);
+        assert!(value(2078, deep.as_bytes()).is_err());
+    }
+
+    #[test]
+    fn a_value_that_cannot_be_read_is_an_error_and_its_key_stays() {
+        let wrong = value(6165, b"\xff").unwrap_err();
+        assert_eq!(wrong, "the column \"v\" has text that is not UTF-8");
+        assert!(value(2078, b"{").unwrap_err().contains("JSON that is none"));
+    }
+
+    #[test]
+    fn a_key_that_cannot_be_read_is_kept_by_its_bytes() {
+        let one = columns(&[field("k", 6165, 2), field("v", 265, 0)]);
+        let bad = row(&[Some(b"\xff"), Some(b"1")]);
+        let put = read(&one, &bad, &mut Scratch::default()).unwrap();
+        assert_eq!(put.key, r#"{"key_base64":"/w=="}"#);
+        assert!(put.value.is_err());
+        assert_eq!(read_key(&one, &bad, &mut Scratch::default()).unwrap(), put.key);
+        let two = columns(&[field("k", 6165, 2), field("l", 6165, 2)]);
+        let key = |a: &[u8], b: &[u8]| {
+            read_key(&two, &row(&[Some(a), Some(b)]), &mut Scratch::default()).unwrap()
+        };
+        assert_ne!(key(b"\xff", b"bc"), key(b"\xffb", b"c"));
+    }
+
+    #[test]
+    fn a_row_that_does_not_fit_is_definite() {
+        let columns = columns(&[field("k", 265, 2), field("v", 265, 0)]);
+        let whole = row(&[Some(b"1"), Some(b"22")]);
+        let broken = |change: &dyn Fn(&mut Row)| {
+            let mut row = whole.clone();
+            change(&mut row);
+            read(&columns, &row, &mut Scratch::default())
+        };
+        assert!(broken(&|_| {}).is_ok());
+        for change in [
+            &|row: &mut Row| row.lengths.push(0),
+            &|row: &mut Row| drop(row.lengths.pop()),
+            &|row: &mut Row| row.lengths[1] = 3,
+            &|row: &mut Row| row.lengths[1] = 1,
+            &|row: &mut Row| row.lengths[1] = -2,
+            &|row: &mut Row| row.lengths[1] = i64::MAX,
+        ] as [&dyn Fn(&mut Row); 6]
+        {
+            let failure = broken(change).unwrap_err();
+            assert!(matches!(failure, Failure::Definite(_)), "{failure:?}");
+            assert!(failure.error().to_string().contains("binlog_row_image=FULL"));
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! Owns the address of a table and what can be said in it. It does not own how it is connected.
+//!
+//! ```text
+//!   planetscale://HOST:PORT/KEYSPACE/TABLE?shard=-80,80-&key=COL,COL&protocol=sync|vstream&tls=on|off
+//! ```
+
+use crate::error::{Error, ErrorKind};
+
+/// What an address says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Address {
+    /// `HOST:PORT`.
+    pub(super) authority: String,
+    pub(super) keyspace: String,
+    pub(super) table: String,
+    /// At least one, no two the same.
+    pub(super) shards: Vec<String>,
+    /// Empty: the primary key.
+    pub(super) key: Vec<String>,
+    pub(super) protocol: Protocol,
+    pub(super) tls: bool,
+}
+
+/// What is spoken with the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Protocol {
+    /// `psdbconnect.v1alpha1.Connect/Sync`.
+    Sync,
+    /// `vtgateservice.Vitess/VStream`.
+    VStream,
+}
+
+const FORM: &str = "write planetscale://HOST:PORT/KEYSPACE/TABLE";
+
+impl Address {
+    pub(super) fn parse(url: &str) -> Result<Address, Error> {
+        let rest = url.strip_prefix("planetscale://");
+        let rest = rest.ok_or_else(|| wrong("no planetscale:// in front", url, FORM))?;
+        let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let mut parts = place.split('/');
+        let authority = authority(parts.next().unwrap_or_default(), url)?;
+        let mut name = |what: &str| match parts.next() {
+            Some(part) if !part.is_empty() => decode(part, url),
+            _ => Err(wrong(&format!("no {what}"), url, FORM)),
+        };
+        let (keyspace, table) = (name("keyspace")?, name("table")?);
+        if parts.next().is_some() {
+            return Err(wrong("more than a keyspace and a table", url, FORM));
+        }
+        let protocol = default_protocol(&authority);
+        let (shards, key) = (vec!["-".to_string()], Vec::new());
+        let mut address = Address { authority, keyspace, table, shards, key, protocol, tls: true };
+        let mut seen = Vec::new();
+        for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
+            let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+            if seen.contains(&name) {
+                return Err(wrong(&format!("{name}= more than once"), url, "say it once"));
+            }
+            seen.push(name);
+            address.set(name, value, url)?;
+        }
+        Ok(address)
+    }
+
+    fn set(&mut self, name: &str, value: &str, url: &str) -> Result<(), Error> {
+        match (name, value) {
+            ("shard", list) => self.shards = names(name, list, url)?,
+            ("key", list) => self.key = names(name, list, url)?,
+            ("protocol", "sync") => self.protocol = Protocol::Sync,
+            ("protocol", "vstream") => self.protocol = Protocol::VStream,
+            ("tls", "on") => self.tls = true,
+            ("tls", "off") => self.tls = false,
+            ("protocol" | "tls", other) => {
+                let what = format!("{name}={other}");
+                return Err(wrong(&what, url, "write protocol=sync|vstream and tls=on|off"));
+            }
+            (other, _) => {
+                let what = format!("an unknown parameter {other:?}");
+                return Err(wrong(&what, url, "there are shard, key, protocol and tls"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// PlanetScale's own hosts serve both; a VTGate serves VStream alone.
+fn default_protocol(authority: &str) -> Protocol {
+    let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
+    let planetscale = host.to_ascii_lowercase().ends_with(".psdb.cloud");
+    if planetscale { Protocol::Sync } else { Protocol::VStream }
+}
+
+fn authority(text: &str, url: &str) -> Result<String, Error> {
+    if text.contains('@') {
+        // Not shown: it may be a password.
+        let what = "the address of the table has a user in it";
+        return Err(Error::new(ErrorKind::Invalid, what)
+            .hint("set PLANETSCALE_USER and PLANETSCALE_PASSWORD"));
+    }
+    let (host, port) = text.rsplit_once(':').unwrap_or((text, ""));
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte);
+    let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let plain = bracketed.unwrap_or(host);
+    let colons = bracketed.is_some() || !host.contains(':');
+    if plain.is_empty() || !host.bytes().all(allowed) || plain.contains(['[', ']']) || !colons {
+        return Err(wrong("no host", url, FORM));
+    }
+    if !port.bytes().all(|byte| byte.is_ascii_digit()) || !port.parse().is_ok_and(|p: u16| p > 0) {
+        return Err(wrong("no port", url, FORM));
+    }
+    Ok(text.to_string())
+}
+
+/// Reads a list of names. A comma in a name is written `%2C`.
+fn names(parameter: &str, list: &str, url: &str) -> Result<Vec<String>, Error> {
+    let names: Vec<String> =
+        list.split(',').map(|name| decode(name, url)).collect::<Result<_, _>>()?;
+    for (index, name) in names.iter().enumerate() {
+        if name.is_empty() || names[..index].contains(name) {
+            let what = format!("{parameter}= with an empty or a repeated name");
+            return Err(wrong(&what, url, "name each once, with commas between"));
+        }
+    }
+    Ok(names)
+}
+
+fn decode(text: &str, url: &str) -> Result<String, Error> {
+    let broken = || wrong("a % without two hexadecimal digits", url, "write % as %25");
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&byte, after)) = rest.split_first() {
+        rest = after;
+        if byte == b'%' {
+            let (digits, after) = rest.split_first_chunk::<2>().ok_or_else(broken)?;
+            let digit = |byte: u8| char::from(byte).to_digit(16);
+            let high = digit(digits[0]).ok_or_else(broken)?;
+            let low = digit(digits[1]).ok_or_else(broken)?;
+            bytes.push((high * 16 + low) as u8);
+            rest = after;
+        } else {
+            bytes.push(byte);
+        }
+    }
+    String::from_utf8(bytes).map_err(|_| wrong("a name that is not UTF-8", url, FORM))
+}
+
+fn wrong(what: &str, url: &str, hint: &str) -> Error {
+    let what = format!("{what} in the address of the table");
+    Error::new(ErrorKind::Invalid, what).at(url).hint(hint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_out_has_a_default() {
+        let address = Address::parse("planetscale://vtgate:15991/commerce/customer").unwrap();
+        assert_eq!(address.authority, "vtgate:15991");
+        assert_eq!((&*address.keyspace, &*address.table), ("commerce", "customer"));
+        assert_eq!(address.shards, ["-"]);
+        assert!(address.key.is_empty() && address.tls);
+        assert_eq!(address.protocol, Protocol::VStream);
+        let hosted = Address::parse("planetscale://aws.connect.psdb.cloud:443/db/t").unwrap();
+        assert_eq!(hosted.protocol, Protocol::Sync);
+    }
+
+    #[test]
+    fn everything_can_be_said() {
+        let url = "planetscale://[::1]:80/my%20ks/t%2F1?shard=-80,80-&key=a%2Cb,%C3%A9&protocol=sync&tls=off";
+        let address = Address::parse(url).unwrap();
+        assert_eq!(address.authority, "[::1]:80");
+        assert_eq!((&*address.keyspace, &*address.table), ("my ks", "t/1"));
+        assert_eq!(address.shards, ["-80", "80-"]);
+        assert_eq!(address.key, ["a,b", "é"]);
+        assert_eq!((address.protocol, address.tls), (Protocol::Sync, false));
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        for (url, says) in [
+            ("postgres://h:1/k/t", "planetscale://"),
+            ("planetscale://h/k/t", "no port"),
+            ("planetscale://h:0/k/t", "no port"),
+            ("planetscale://h:+1/k/t", "no port"),
+            ("planetscale://h:65536/k/t", "no port"),
+            ("planetscale://:1/k/t", "no host"),
+            ("planetscale://a b:1/k/t", "no host"),
+            ("planetscale://::1:1/k/t", "no host"),
+            ("planetscale://h:1", "no keyspace"),
+            ("planetscale://h:1/k", "no table"),
+            ("planetscale://h:1/k/t/u", "more than"),
+            ("planetscale://h:1/k/t?shard=", "empty or a repeated"),
+            ("planetscale://h:1/k/t?shard=-,-", "empty or a repeated"),
+            ("planetscale://h:1/k/t?tls=yes", "tls=yes"),
+            ("planetscale://h:1/k/t?tls=on&tls=off", "more than once"),
+            ("planetscale://h:1/k/t?tls", "tls="),
+            ("planetscale://h:1/k/t?shards=-", "unknown parameter \"shards\""),
+            ("planetscale://h:1/k/%zz", "two hexadecimal"),
+            ("planetscale://h:1/k/%e9", "not UTF-8"),
+            ("planetscale://h:1/k/t%", "two hexadecimal"),
+        ] {
+            let error = Address::parse(url).unwrap_err().to_string();
+            assert!(error.contains(says), "{url}: {error}");
+        }
+        let secret = Address::parse("planetscale://me:secret@h:1/k/t").unwrap_err().to_string();
+        assert!(!secret.contains("secret") && secret.contains("PLANETSCALE_PASSWORD"), "{secret}");
+    }
+}
