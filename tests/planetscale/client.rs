@@ -87,7 +87,6 @@ pub struct Client {
     worker: Worker,
     token: Option<Token>,
     pub health: Health,
-    pub shard: Shard<String, String>,
 }
 
 impl Client {
@@ -116,7 +115,7 @@ impl Client {
             let pipeline = Pipeline::from_source(scope, || Some(source), &shard, config);
             (pipeline.token, pipeline.health)
         });
-        Client { worker, token: Some(token), health, shard }
+        Client { worker, token: Some(token), health }
     }
 
     /// Moves everything a little: the dataflow, then what runs on the runtime.

@@ -14,6 +14,7 @@ mod leg;
 mod lost;
 mod model;
 mod proto;
+#[allow(dead_code, reason = "the simulation uses all of it")]
 #[path = "../simulation/random.rs"]
 mod random;
 mod refusals;

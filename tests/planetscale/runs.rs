@@ -17,7 +17,7 @@ use crate::random::Random;
 use crate::world::{Weather, World};
 
 /// A guard against hanging, not a measurement.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(20);
 
 fn table<'a>(rows: impl IntoIterator<Item = (&'a Key, &'a Row)>) -> Table {
     let text = |(key, row): (&Key, &Row)| (Row::key_json(*key).to_string(), row.json());
@@ -76,6 +76,8 @@ fn run(seed: u64, protocol: Protocol, shards: usize) -> BTreeMap<String, u64> {
     }
     world.with(|state| state.weather.calm = true);
     setting.stop_at_current = true;
+    // Whoever wants to stop where the table is now says which shards that is about.
+    setting.shards = world.look(|state| state.model.serving());
     live(&world, &root, &setting, &random);
     let durable = contents(&runtime(), &root);
     world.look(|state| {
@@ -113,7 +115,12 @@ fn live(world: &std::sync::Arc<World>, root: &Root, setting: &Setting, random: &
         } else if !calm && random.one_in(8) {
             disturb(world, setting, random);
         }
-        assert!(begun.elapsed() < PATIENCE, "life {life} hangs: {:?}", client.health.report());
+        if begun.elapsed() > PATIENCE {
+            let given = world.look(|state| {
+                state.ledger.given.iter().filter(|g| g.life == life).cloned().collect::<Vec<_>>()
+            });
+            panic!("life {life} hangs at {given:?}: {:?}", client.health.report());
+        }
     }
     check_resume(world, life, &durable);
     match calm || random.one_in(3) {
