@@ -51,6 +51,7 @@ use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::scheduling::SyncActivator;
 use tokio::sync::{Notify, mpsc, oneshot};
 
+use crate::codec::is_error;
 use crate::epoch::Epoch;
 use crate::error::{Error, ErrorKind};
 use crate::health::{Status, Vitals, fenced};
@@ -155,6 +156,12 @@ pub(crate) fn feedback<'scope>(
                         status.wake_all();
                     }
                     Ok(Message::Rows(mut rows)) => {
+                        let errors =
+                            rows.iter().filter(|((_, value), ..)| is_error(value.as_bytes()));
+                        let more: isize = errors.map(|(.., diff)| diff).sum();
+                        if more != 0 {
+                            status.vitals().add_error_keys(more as i64);
+                        }
                         output.activate().session(held).give_container(&mut rows);
                     }
                     Ok(Message::Complete(upper)) => {

@@ -109,6 +109,8 @@ impl Metrics {
             "Bytes of the stash in memory.",
             sum(|v| v.stats.stash_bytes() as u64),
         );
+        let errors: i64 = self.health.process.members().iter().map(|v| v.error_keys()).sum();
+        page.gauge("error_keys", "Keys whose live value is an error.", errors);
         let least = self.health.process.members().iter().filter_map(|v| v.least()).min();
         page.known_gauge("stash_oldest_time", "The least time that waits in the stash.", least);
         page.gauge("state_rows", "Keys with a live value.", sum(|v| v.stats.state_keys() as u64));

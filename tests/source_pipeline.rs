@@ -211,3 +211,109 @@ fn another_way_to_times_and_another_feed_are_refused() {
     assert_eq!(error.kind(), ErrorKind::FeedDiffers, "{error}");
     assert_eq!(open(&root).state().epoch, 0, "nobody was shut out");
 }
+
+/// Runs a pipeline on some workers until `enough`, and returns the errors of all workers.
+fn run_on(
+    config: timely::Config,
+    shard: Shard<u64, u64>,
+    log: Log,
+    pipeline: PipelineConfig,
+    enough: impl Fn(&Shard<u64, u64>) -> bool + Send + Sync + 'static,
+) -> Vec<String> {
+    let guards = timely::execute(config, move |worker| {
+        let (shard, log, config) = (shard.clone(), log.clone(), pipeline.clone());
+        let (token, health) = worker.dataflow(|scope| {
+            let pipeline = Pipeline::from_source(scope, || Some(log), &shard, config);
+            (pipeline.token, pipeline.health)
+        });
+        let mut token = Some(token);
+        while worker.has_dataflows() {
+            worker.step_or_park(Some(std::time::Duration::from_millis(1)));
+            if health.error().is_some() || enough(&shard) {
+                token = None;
+            }
+        }
+        drop(token);
+        health.error().map(|e| e.to_string())
+    });
+    let ended = guards.unwrap().join();
+    ended.into_iter().filter_map(|outcome| outcome.unwrap()).collect()
+}
+
+fn config(times: Times) -> PipelineConfig {
+    let source = SourceConfig { times, ..SourceConfig::default() };
+    PipelineConfig { source, ..PipelineConfig::default() }
+}
+
+#[test]
+fn many_workers_and_processes_are_one_writer() {
+    for times in [Times::WriteAhead, Times::CoCommitted] {
+        let (root, log) = (Root::open("mem:", Access::Write).unwrap(), Log::of(300));
+        let errors =
+            run_on(timely::Config::process(3), open(&root), log.clone(), config(times), |_| false);
+        assert_eq!(errors, [""; 0], "{times:?}");
+        assert_eq!(contents(&open(&root)), log.fold(300), "{times:?}");
+
+        let log = Log::of(600);
+        let free = || std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let ports = [free(), free()];
+        let addresses: Vec<String> =
+            ports.iter().map(|port| port.local_addr().unwrap().to_string()).collect();
+        drop(ports);
+        let processes: Vec<_> = (0..2)
+            .map(|process| {
+                let communication = timely::CommunicationConfig::Cluster {
+                    threads: 2,
+                    process,
+                    addresses: addresses.clone(),
+                    report: false,
+                    zerocopy: false,
+                };
+                let worker = timely::WorkerConfig::default();
+                let timely = timely::Config { communication, worker };
+                // Each process has a handle of its own.
+                let (shard, log) = (open(&root), log.clone());
+                std::thread::spawn(move || run_on(timely, shard, log, config(times), |_| false))
+            })
+            .collect();
+        for process in processes {
+            assert_eq!(process.join().unwrap(), [""; 0], "{times:?}");
+        }
+        assert_eq!(contents(&open(&root)), log.fold(600), "{times:?}");
+    }
+}
+
+#[test]
+fn an_exclusive_standby_connects_when_it_is_promoted_and_shuts_the_writer_out() {
+    let (root, log) = (Root::open("mem:", Access::Write).unwrap(), Log::of(40));
+    let first = Log { ends: false, ..log.clone() };
+    let (shard, writes) = (open(&root), first.clone());
+    let writer = std::thread::spawn(move || {
+        run_on(timely::Config::thread(), shard, writes, config(Times::CoCommitted), |_| false)
+    });
+    let io = differential_upsert::io::Io::process().unwrap();
+    let watch = open(&root);
+    let until = |done: &dyn Fn(&differential_upsert::shard::State) -> bool| {
+        while !done(&io.block_on(watch.handle().refresh()).unwrap()) {
+            std::thread::yield_now();
+        }
+    };
+    until(&|state| state.cursor.is_some());
+
+    let promotion = differential_upsert::Promotion::default();
+    let standby = PipelineConfig { standby: Some(promotion.clone()), ..config(Times::CoCommitted) };
+    let longer = Log { ends: true, acked: Arc::default(), ..Log::of(90) };
+    let (shard, reads) = (open(&root), longer.clone());
+    let second = std::thread::spawn(move || {
+        run_on(timely::Config::process(2), shard, reads, standby, |_| false)
+    });
+    until(&|state| state.upper > 0);
+    assert_eq!(watch.state().epoch, 1);
+    assert!(longer.acked.lock().unwrap().is_empty(), "it is not connected");
+    promotion.promote();
+    assert_eq!(second.join().unwrap(), [""; 0]);
+    assert_eq!(watch.handle().state().epoch.max(2), 2);
+    let errors = writer.join().unwrap();
+    assert!(errors.iter().all(|e| e.contains("Fenced")) && !errors.is_empty(), "{errors:?}");
+    assert_eq!(contents(&open(&root)), longer.fold(90));
+}

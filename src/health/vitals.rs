@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -51,6 +51,7 @@ pub(crate) struct Vitals {
     parts_found: AtomicU64,
     parts_read: AtomicU64,
     parts_writing: AtomicU64,
+    error_keys: AtomicI64,
     hydrated: AtomicBool,
     broken: AtomicBool,
     ended: AtomicBool,
@@ -87,6 +88,7 @@ impl Vitals {
             parts_found: AtomicU64::new(0),
             parts_read: AtomicU64::new(0),
             parts_writing: AtomicU64::new(0),
+            error_keys: AtomicI64::new(0),
             hydrated: AtomicBool::new(false),
             broken: AtomicBool::new(false),
             ended: AtomicBool::new(false),
@@ -166,6 +168,15 @@ impl Vitals {
     /// Says that it is written, or has failed.
     pub(crate) fn end_part(&self) {
         self.parts_writing.fetch_sub(1, Relaxed);
+    }
+
+    /// Says how many more of its keys have an error for a value, as read back; may be negative.
+    pub(crate) fn add_error_keys(&self, more: i64) {
+        self.error_keys.fetch_add(more, Relaxed);
+    }
+
+    pub(crate) fn error_keys(&self) -> i64 {
+        self.error_keys.load(Relaxed)
     }
 
     /// Says what the sink has named; `None` when it is settled.

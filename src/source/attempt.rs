@@ -1,5 +1,5 @@
 //! Owns the attempt loop: it connects a source, stages what comes, hands on complete units, connects
-//! again, and stops. It does not own the decisions ([`retry`](super::retry)), nor what is done with a
+//! again, and stops. It does not own the decisions (`retry`), nor what is done with a
 //! unit.
 //!
 //! # Loop

@@ -21,6 +21,8 @@
 //! 4. Told to stop, it stops at once: it neither waits, nor connects again. Whoever says "cancelled",
 //!    that is decided by our own token.
 //! 5. An error never becomes an end. Only [`Event::End`] is one.
+//!
+//! Before you write a connector, read what a cursor [promises](promise).
 
 pub mod attempt;
 #[cfg(feature = "planetscale")]
@@ -28,6 +30,7 @@ mod canonical;
 pub mod cursor;
 #[cfg(feature = "planetscale")]
 pub mod planetscale;
+pub mod promise;
 pub mod stage;
 
 mod acks;
@@ -59,8 +62,59 @@ pub(crate) use operator::source;
 ///
 /// # Examples
 ///
-/// A feed of two partitions in memory, complete: see `examples/hello_source.rs` for one that reads a
-/// directory.
+/// A feed of two units, complete; `examples/hello_source.rs` reads a directory and is hardly longer.
+///
+/// ```
+/// use differential_upsert::source::{Boundary, Change, Event, Events, Failure, Received, Source};
+/// use differential_upsert::{Pipeline, PipelineConfig, Shard};
+///
+/// struct Fruit(u64);
+///
+/// impl Source for Fruit {
+///     type Key = String;
+///     type Value = u64;
+///     type Position = u64; // how many units have been handed over
+///
+///     fn identity(&self) -> String {
+///         "fruit".to_string()
+///     }
+///
+///     async fn connect(&mut self, from: &Boundary<u64>) -> Result<(), Failure> {
+///         self.0 = from.get("").copied().unwrap_or(0);
+///         Ok(())
+///     }
+///
+///     async fn next(&mut self) -> Result<Option<Events<Self>>, Failure> {
+///         let put = |key: &str, n| Event::Change("".into(), Change::Put(key.into(), Ok(n)));
+///         let unit = match self.0 {
+///             0 => vec![put("apples", 3), put("pears", 1)],
+///             1 => vec![put("apples", 5)],
+///             _ => return Ok(Some(vec![Event::End])),
+///         };
+///         self.0 += 1;
+///         let end = Event::Boundary(Received::at("".into(), self.0));
+///         Ok(Some(unit.into_iter().chain([end]).collect()))
+///     }
+/// }
+///
+/// let shard = Shard::<String, u64>::open("mem:")?;
+/// timely::execute_directly({
+///     let shard = shard.clone();
+///     move |worker| {
+///         let token = worker.dataflow(|scope| {
+///             let source = || Some(Fruit(0));
+///             Pipeline::from_source(scope, source, &shard, PipelineConfig::default()).token
+///         });
+///         while worker.has_dataflows() {
+///             worker.step_or_park(None);
+///         }
+///         drop(token);
+///     }
+/// });
+/// let rows = shard.io().block_on(shard.handle().snapshot(shard.upper() - 1))?;
+/// assert_eq!(rows.len(), 2);
+/// # Ok::<(), differential_upsert::Error>(())
+/// ```
 pub trait Source: Send + 'static {
     /// The key of a change.
     type Key: Send + 'static;

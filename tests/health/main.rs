@@ -7,6 +7,7 @@
 mod lines;
 mod metrics;
 mod rig;
+mod source;
 
 use std::sync::{Arc, Barrier, Mutex, mpsc};
 use std::time::Duration;

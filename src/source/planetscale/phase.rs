@@ -417,3 +417,7 @@ fn check_whole(change: &RowChange, place: &str) -> Result<(), Failure> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+#[path = "phase_tests.rs"]
+pub(super) mod tests;

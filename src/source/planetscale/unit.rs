@@ -218,3 +218,7 @@ fn of<'a>(
     };
     rows.iter().map(known).collect()
 }
+
+#[cfg(test)]
+#[path = "unit_tests.rs"]
+mod tests;
