@@ -35,8 +35,12 @@
 //!
 //! # Limits
 //!
-//! A response is held whole: [`PlanetScale::message_bytes_max`]. Sources without `gtid_mode=ON` and with
-//! statement-based logs are refused. A reshard during the first copy is an error.
+//! * A response is held whole: [`PlanetScale::message_bytes_max`].
+//! * MySQL with `gtid_mode=ON`, `binlog_format=ROW` and `binlog_row_image=FULL`; the first two of other
+//!   kinds, and rows of the third, are refused.
+//! * Vitess 16 or newer for `vstream`: an older one does not say where a copy ends, and none would.
+//!   Many shards need the shard's name on every event, as VTGate sends it.
+//! * A reshard is followed while streaming, by `vstream`. During a copy, and in `sync`, it is an error.
 
 mod channel;
 mod columns;
@@ -108,7 +112,7 @@ pub enum Tablet {
     /// Always there, and never behind.
     #[default]
     Primary,
-    /// Spares the primary. One that is behind may not have the position yet.
+    /// Spares the primary. While all of them are behind the position, it counts as lost.
     Replica,
     /// For work that takes long; not every cluster has them.
     Batch,
