@@ -81,9 +81,7 @@ fn follow<R: Message + std::fmt::Debug + Default + 'static, M: Message + 'static
 
 /// Places, and what a stream says up to there; then the rest.
 fn vstreams() -> Vec<(&'static str, Vec<VStreamResponse>, Place, Vec<VStreamResponse>)> {
-    let start = || {
-        vec![events(vec![begin(), field()]), events(vec![vgtid(5, None)])]
-    };
+    let start = || vec![events(vec![begin(), field()]), events(vec![vgtid(5, None)])];
     let rows = |ids: &[i64], pk: i64| {
         let mut all: Vec<_> = ids.iter().map(|id| insert(&row(*id, 0))).collect();
         all.extend([vgtid(5, Some((pk, 'a'))), commit()]);
@@ -101,7 +99,8 @@ fn vstreams() -> Vec<(&'static str, Vec<VStreamResponse>, Place, Vec<VStreamResp
         let end = events(vec![begin(), vgtid(5, None), commit()]);
         vec![events(more), end, events(vec![completed()])]
     };
-    let last = || vec![events(vec![begin(), field(), insert(&row(4, 4)), vgtid(7, None), commit()])];
+    let last =
+        || vec![events(vec![begin(), field(), insert(&row(4, 4)), vgtid(7, None), commit()])];
     let half = events(vec![begin(), field(), insert(&row(4, 4))]);
     let empty = events(vec![begin(), vgtid(6, None), commit()]);
     let all = || [streaming(), last()].concat();
@@ -133,9 +132,8 @@ fn vstreams() -> Vec<(&'static str, Vec<VStreamResponse>, Place, Vec<VStreamResp
 
 fn syncs() -> Vec<(&'static str, Vec<SyncResponse>, Place, Vec<SyncResponse>)> {
     let start = || vec![synced(&[], Some((5, None)))];
-    let first = || {
-        [start(), vec![synced(&[row(1, 0), row(2, 0)], Some((5, Some((2, 'a')))))]].concat()
-    };
+    let first =
+        || [start(), vec![synced(&[row(1, 0), row(2, 0)], Some((5, Some((2, 'a')))))]].concat();
     let rest =
         || vec![synced(&[row(3, 0)], Some((5, Some((3, 'a'))))), synced(&[], Some((5, None)))];
     let streaming = || [first(), rest()].concat();
@@ -218,13 +216,8 @@ fn an_error_inside_a_response_voids_what_is_beside_it() {
         let spoilt = SyncResponse { error: Some(error), ..synced(&wrong, Some((9, None))) };
         let before = [before, vec![spoilt]].concat();
         let scenes = vec![Scene::new(before, Ending::status(code::OK, "")), Scene::last(after)];
-        let places = follow::<SyncRequest, SyncResponse>(
-            Protocol::Sync,
-            scenes,
-            &rows(),
-            place_of_sync,
-            at,
-        );
+        let places =
+            follow::<SyncRequest, SyncResponse>(Protocol::Sync, scenes, &rows(), place_of_sync, at);
         assert_eq!(places, [(String::new(), None), place], "{at}");
     }
 }

@@ -34,6 +34,7 @@ impl Sync {
         ledger: &mut Ledger,
         random: &Random,
     ) -> Result<Sync, Refusal> {
+        ledger.requested();
         let cursor = request.cursor.clone().unwrap_or_default();
         let TableCursor { shard, keyspace, position, last_known_pk } = &cursor;
         if request.table_name != TABLE {
@@ -78,7 +79,11 @@ impl Sync {
     }
 
     /// Returns the responses that come next, together; `None` if there are none.
-    pub fn next(&mut self, model: &Model, ledger: &mut Ledger) -> Result<Option<Vec<Out>>, Refusal> {
+    pub fn next(
+        &mut self,
+        model: &Model,
+        ledger: &mut Ledger,
+    ) -> Result<Option<Vec<Out>>, Refusal> {
         let shard = self.leg.shard.clone();
         if std::mem::take(&mut self.current) {
             return Ok(Some(vec![self.at(SyncResponse::default(), None, model, true)]));
@@ -175,7 +180,8 @@ impl Sync {
                 Change::Insert(_) => 1,
                 Change::Update(..) => 2,
             };
-            if of < rank || (self.cuts && open != SyncResponse::default() && self.random.one_in(3)) {
+            if of < rank || (self.cuts && open != SyncResponse::default() && self.random.one_in(3))
+            {
                 responses.push(std::mem::take(&mut open));
             }
             rank = of;

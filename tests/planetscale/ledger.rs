@@ -22,6 +22,8 @@ pub type Rows = Arc<BTreeMap<Key, Row>>;
 pub struct Given {
     /// How often the client had been started.
     pub life: u64,
+    /// How many requests there had been, of all lives.
+    pub request: u64,
     /// The server had told it in this life that a place is lost.
     pub lost: bool,
     /// The shard, and where in it: `None` for its start.
@@ -33,6 +35,7 @@ pub struct Given {
 pub struct Ledger {
     life: u64,
     lost: bool,
+    request: u64,
     sent: BTreeMap<Place, Rows>,
     pub given: Vec<Given>,
     pub faults: Vec<String>,
@@ -46,6 +49,11 @@ impl Ledger {
         self.sent.insert(place, rows);
     }
 
+    /// Notes that a client asks for something.
+    pub fn requested(&mut self) {
+        self.request += 1;
+    }
+
     /// Notes that a client wants to resume from here.
     pub fn given(&mut self, shard: &str, place: Option<Place>) {
         if let Some(place) = &place
@@ -53,8 +61,8 @@ impl Ledger {
         {
             self.fault(format!("was given {place:?}, which it never sent as one to resume from"));
         }
-        let (life, lost) = (self.life, self.lost);
-        self.given.push(Given { life, lost, shard: shard.into(), place });
+        let (life, request, lost) = (self.life, self.request, self.lost);
+        self.given.push(Given { life, request, lost, shard: shard.into(), place });
     }
 
     /// Notes that the client is started once more. Returns how often it has been.
@@ -82,11 +90,14 @@ impl Ledger {
         self.sent.get(place)
     }
 
-    /// What each shard was first asked for in a life: the durable cursor, unless that was lost.
-    pub fn firsts(&self, life: u64) -> BTreeMap<&str, Option<&Place>> {
-        let mut firsts = BTreeMap::new();
+    /// What each shard was first asked for in a life: the durable cursor, unless that was lost. All
+    /// shards are asked for at once, or else each by a request of its own.
+    pub fn firsts(&self, life: u64, at_once: bool) -> BTreeMap<&str, Option<&Place>> {
+        let (mut firsts, mut first) = (BTreeMap::new(), None);
         for given in self.given.iter().filter(|given| given.life == life && !given.lost) {
-            firsts.entry(given.shard.as_str()).or_insert(given.place.as_ref());
+            if !at_once || *first.get_or_insert(given.request) == given.request {
+                firsts.entry(given.shard.as_str()).or_insert(given.place.as_ref());
+            }
         }
         firsts
     }

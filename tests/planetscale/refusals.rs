@@ -130,7 +130,11 @@ fn what_a_vstream_must_not_say_stops_the_run() {
     vstream(vec![Scene::last(bare)], &["columns", "never described"], "no FIELD");
     let last = fieldless(rows::key((2, 'a')));
     let copy = vec![begin(), field(), insert(&row(2, 0)), vgtid_of(gtid(5), Some(last)), commit()];
-    vstream(vec![Scene::last(vec![events(copy)])], &["resume", "Vitess"], "a last key without columns");
+    vstream(
+        vec![Scene::last(vec![events(copy)])],
+        &["resume", "Vitess"],
+        "a last key without columns",
+    );
     // The stream goes on without our shard.
     let mut elsewhere = vgtid(6, None);
     for shard in &mut elsewhere.vgtid.as_mut().unwrap().shard_gtids {
@@ -148,11 +152,13 @@ fn what_a_vstream_must_not_say_stops_the_run() {
 
 #[test]
 fn what_a_sync_must_not_say_stops_the_run() {
-    let copied = || vec![
-        synced(&[], Some((5, None))),
-        synced(&[row(1, 0)], Some((5, Some((1, 'a'))))),
-        synced(&[], Some((5, None))),
-    ];
+    let copied = || {
+        vec![
+            synced(&[], Some((5, None))),
+            synced(&[row(1, 0)], Some((5, Some((1, 'a'))))),
+            synced(&[], Some((5, None))),
+        ]
+    };
     let with = |result| SyncResponse { result: vec![result], ..synced(&[], Some((6, None))) };
     let mut unnamed = rows::result(&row(2, 0), 4);
     unnamed.fields[2].name = "@3".into();

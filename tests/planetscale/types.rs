@@ -38,17 +38,33 @@ const CASES: &[Case] = &[
     (kind::FLOAT32, "float", BINARY, b"1.5", "1.5"),
     (kind::FLOAT64, "double", BINARY, b"-0.1", "-0.1"),
     (kind::FLOAT64, "double", BINARY, b"1e20", "1e20"),
-    (kind::DECIMAL, "decimal(30,10)", BINARY, b"12345678901234567890.1234567890",
-        "\"12345678901234567890.1234567890\""),
+    (
+        kind::DECIMAL,
+        "decimal(30,10)",
+        BINARY,
+        b"12345678901234567890.1234567890",
+        "\"12345678901234567890.1234567890\"",
+    ),
     (kind::DATE, "date", BINARY, b"2024-02-29", "\"2024-02-29\""),
     (kind::DATE, "date", BINARY, b"0000-00-00", "\"0000-00-00\""),
     (kind::TIME, "time", BINARY, b"-838:59:59", "\"-838:59:59\""),
-    (kind::DATETIME, "datetime(6)", BINARY, b"2024-02-29 23:59:59.123456",
-        "\"2024-02-29 23:59:59.123456\""),
+    (
+        kind::DATETIME,
+        "datetime(6)",
+        BINARY,
+        b"2024-02-29 23:59:59.123456",
+        "\"2024-02-29 23:59:59.123456\"",
+    ),
     (kind::TIMESTAMP, "timestamp", BINARY, b"2038-01-19 03:14:07", "\"2038-01-19 03:14:07\""),
     (kind::YEAR, "year", BINARY, b"2024", "2024"),
     (kind::CHAR, "char(4)", UTF8, b"a\"b\\", "\"a\\\"b\\\\\""),
-    (kind::VARCHAR, "varchar(9)", UTF8, "zw\u{f6}lf\u{1F980}".as_bytes(), "\"zw\u{f6}lf\u{1F980}\""),
+    (
+        kind::VARCHAR,
+        "varchar(9)",
+        UTF8,
+        "zw\u{f6}lf\u{1F980}".as_bytes(),
+        "\"zw\u{f6}lf\u{1F980}\"",
+    ),
     (kind::VARCHAR, "varchar(9)", UTF8, b"", "\"\""),
     (kind::TEXT, "text", UTF8, b"two\nlines", "\"two\\nlines\""),
     (kind::BINARY, "binary(3)", BINARY, b"\x00\xff\x10", "\"AP8Q\""),
@@ -59,8 +75,13 @@ const CASES: &[Case] = &[
     (kind::SET, "set('a','b','c')", UTF8, b"a,c", "\"a,c\""),
     (kind::SET, "set('a','b','c')", UTF8, b"", "\"\""),
     (kind::GEOMETRY, "point", BINARY, b"\x00\x00\x00\x00\x01", "\"AAAAAAE=\""),
-    (kind::JSON, "json", UTF8, b"{\"b\": [1, 2.50, null], \"a\": \"x\"}",
-        "{\"a\":\"x\",\"b\":[1,2.50,null]}"),
+    (
+        kind::JSON,
+        "json",
+        UTF8,
+        b"{\"b\": [1, 2.50, null], \"a\": \"x\"}",
+        "{\"a\":\"x\",\"b\":[1,2.50,null]}",
+    ),
     (kind::JSON, "json", UTF8, b"null", "null"),
 ];
 
@@ -94,7 +115,10 @@ fn expected() -> Vec<(String, String)> {
     vec![row("1", false), row(big, false), row("2", true)]
 }
 
-fn check(protocol: Protocol, start: impl FnOnce(&tokio::runtime::Runtime) -> crate::server::Server) {
+fn check(
+    protocol: Protocol,
+    start: impl FnOnce(&tokio::runtime::Runtime) -> crate::server::Server,
+) {
     let (runtime, root) = (runtime(), Root::open("mem:", Access::Write).expect("memory"));
     let server = start(&runtime);
     let setting = Setting::new(protocol, &["-"]);

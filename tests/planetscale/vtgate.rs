@@ -52,6 +52,7 @@ impl VStream {
         ledger: &mut Ledger,
         random: &Random,
     ) -> Result<VStream, Refusal> {
+        ledger.requested();
         let rules = request.filter.as_ref().map_or(&[][..], |filter| &filter.rules);
         if rules.len() != 1 || rules[0].r#match != TABLE || !rules[0].filter.contains(TABLE) {
             ledger.fault(format!("asked for another table: {rules:?}"));
@@ -68,7 +69,15 @@ impl VStream {
             batches_begin: !random.one_in(4),
             random: random.clone(),
         };
-        let wanted = request.vgtid.clone().unwrap_or_default().shard_gtids;
+        let mut wanted = request.vgtid.clone().unwrap_or_default().shard_gtids;
+        if let [all] = &wanted[..]
+            && all.shard.is_empty()
+            && matches!(all.gtid.as_str(), "" | "current")
+        {
+            // No name stands for all that serve.
+            let one = |shard| ShardGtid { shard, ..all.clone() };
+            wanted = model.serving().into_iter().map(one).collect();
+        }
         let mut all_given = Vec::new();
         for ShardGtid { keyspace, shard, gtid, table_p_ks } in &wanted {
             if keyspace != KEYSPACE || !model.shards.contains_key(shard) {
@@ -113,7 +122,8 @@ impl VStream {
             ledger.given(&shard, place);
         }
         for Place { shard, set, pk } in places {
-            let at = model.shards[&shard].find(&set).map_err(|refused| refusal(&refused, ledger))?;
+            let at =
+                model.shards[&shard].find(&set).map_err(|refused| refusal(&refused, ledger))?;
             stream.copying += usize::from(pk.is_some());
             stream.legs.push(Leg::resume(&shard, at, pk));
         }
@@ -128,7 +138,11 @@ impl VStream {
     }
 
     /// Returns the responses that come next, together; `None` if there are none.
-    pub fn next(&mut self, model: &Model, ledger: &mut Ledger) -> Result<Option<Vec<Out>>, Refusal> {
+    pub fn next(
+        &mut self,
+        model: &Model,
+        ledger: &mut Ledger,
+    ) -> Result<Option<Vec<Out>>, Refusal> {
         if let Some(shard) = self.current.pop() {
             let place = self.legs.iter().find(|leg| leg.shard == shard).expect("a leg").at;
             self.moved(&shard, place, None, model);
@@ -376,11 +390,9 @@ impl VStream {
                 Change::Delete(before) => {
                     RowChange { before: image(before), ..RowChange::default() }
                 }
-                Change::Update(before, after) => RowChange {
-                    before: image(before),
-                    after: image(after),
-                    ..RowChange::default()
-                },
+                Change::Update(before, after) => {
+                    RowChange { before: image(before), after: image(after), ..RowChange::default() }
+                }
             };
             let row_changes = some.iter().map(change).collect();
             let (table_name, keyspace) = (self.table(), KEYSPACE.into());

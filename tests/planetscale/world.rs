@@ -37,7 +37,8 @@ impl Refusal {
     }
 
     pub fn no_shard(keyspace: &str, shard: &str) -> Refusal {
-        let text = format!("shard provided in VGTID, {shard}, not found in the {keyspace} keyspace");
+        let text =
+            format!("shard provided in VGTID, {shard}, not found in the {keyspace} keyspace");
         Refusal { code: code::FAILED_PRECONDITION, text }
     }
 
@@ -165,14 +166,14 @@ impl World {
         let mut journal = true;
         let next = |state: &mut State| -> Result<Option<Outs<VStreamResponse>>, Refusal> {
             let State { model, ledger, .. } = state;
-            if let Some(event) = std::mem::take(&mut journal).then(|| stream.journal(model)).flatten()
+            if let Some(event) =
+                std::mem::take(&mut journal).then(|| stream.journal(model)).flatten()
             {
                 return Ok(Some(vec![(VStreamResponse { events: vec![event] }, Vec::new())]));
             }
             let outs = stream.next(model, ledger)?;
-            let write = |out: crate::vtgate::Out| {
-                (VStreamResponse { events: out.events }, out.resumable)
-            };
+            let write =
+                |out: crate::vtgate::Out| (VStreamResponse { events: out.events }, out.resumable);
             Ok(outs.map(|outs| outs.into_iter().map(write).collect()))
         };
         self.stream(call, next, |_| None).await;
@@ -266,7 +267,8 @@ impl World {
                     }
                 });
                 // Not often: a client takes too many small frames for an attack.
-                let frame = if random.one_in(10) { 1 + message.encoded_len() / 2 } else { usize::MAX };
+                let frame =
+                    if random.one_in(10) { 1 + message.encoded_len() / 2 } else { usize::MAX };
                 if call.send_in(&message, frame).await.is_err() {
                     return;
                 }

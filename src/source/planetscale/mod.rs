@@ -101,8 +101,6 @@ use crate::error::{Error, ErrorKind};
 #[derive(Debug)]
 pub struct PlanetScale {
     asked: Asked,
-    /// The shards there are, as far as is known.
-    shards: Vec<Partition>,
     wire: Option<Wire>,
 }
 
@@ -208,10 +206,9 @@ impl PlanetScale {
             }
         };
         let server = Server::new(&address.authority, address.tls, login)?;
-        let shards = address.shards.iter().map(|name| Partition::from(&**name)).collect();
         let (tablet, cells, silence) = (Tablet::default(), Vec::new(), None);
         let asked = Asked { address, server, user, tablet, cells, silence };
-        Ok(PlanetScale { asked, shards, wire: None })
+        Ok(PlanetScale { asked, wire: None })
     }
 
     /// Sets the size of a response that is still taken, in bytes; a larger one is a definite error.
@@ -271,7 +268,6 @@ impl Source for PlanetScale {
         self.wire = None;
         let places = self.places(from);
         let channel = self.asked.server.connect(&self.asked.place()).await?;
-        self.shards = places.iter().map(|(name, _)| name.clone()).collect();
         self.wire = Some(match self.asked.address.protocol {
             Protocol::VStream => {
                 Wire::VStream(Box::new(VStream::begin(&self.asked, &channel, &places)))
@@ -287,11 +283,6 @@ impl Source for PlanetScale {
             Some(Wire::Sync(streams)) => streams.next().await,
             None => return Err(transient("it is not connected", &self.asked.place())),
         };
-        match &self.wire {
-            Some(Wire::VStream(stream)) => self.shards = stream.shards().cloned().collect(),
-            Some(Wire::Sync(streams)) => self.shards = streams.shards().cloned().collect(),
-            None => {}
-        }
         if !matches!(events, Ok(Some(_))) {
             self.wire = None;
         }
@@ -301,18 +292,13 @@ impl Source for PlanetScale {
     async fn current(&mut self) -> Result<Vec<(Partition, VStreamPosition)>, Failure> {
         let (asked, place) = (&self.asked, self.asked.place());
         let channel = asked.server.connect(&place).await?;
-        let ask = |shard: Partition| {
-            let channel = &channel;
-            async move {
-                let position = match asked.address.protocol {
-                    Protocol::VStream => vstream::current(asked, channel, &shard).await,
-                    Protocol::Sync => sync::current(asked, channel, &shard).await,
-                };
-                Ok((shard, position?))
+        let current = async {
+            match asked.address.protocol {
+                Protocol::VStream => vstream::current(asked, &channel).await,
+                Protocol::Sync => sync::current(asked, &channel).await,
             }
         };
-        let asks: Vec<_> = self.shards.iter().cloned().map(ask).collect();
-        let all = timeout(CURRENT_MAX, futures::future::try_join_all(asks)).await;
+        let all = timeout(CURRENT_MAX, current).await;
         all.unwrap_or_else(|_| {
             let seconds = CURRENT_MAX.as_secs();
             Err(transient(format!("a shard did not say in {seconds} s where it is"), &place))
