@@ -100,6 +100,8 @@ pub struct Shard {
     /// What it began with, at place `first`, which nobody can read from before.
     base: BTreeMap<Key, Row>,
     first: usize,
+    /// How many columns the table had then.
+    columns: usize,
     log: Vec<Transaction>,
     /// The binlog has no transaction below this place any more.
     pub purged: usize,
@@ -117,12 +119,13 @@ pub enum Refused {
 }
 
 impl Shard {
-    fn new(name: &str, regions: &[char], server: String, first: usize) -> Shard {
+    fn new(name: &str, regions: &[char], server: String, first: usize, columns: usize) -> Shard {
         Shard {
             name: name.into(),
             regions: regions.to_vec(),
             base: BTreeMap::new(),
             first,
+            columns,
             log: Vec::new(),
             purged: first,
             servers: vec![(server, 0)],
@@ -146,8 +149,8 @@ impl Shard {
 
     /// How many columns the table has at a place.
     pub fn columns_at(&self, place: usize) -> usize {
-        let after = self.log.get((place - self.first).saturating_sub(1));
-        after.map_or(4, |transaction| transaction.columns)
+        let before = place.checked_sub(self.first + 1).map(|last| &self.log[last]);
+        before.map_or(self.columns, |transaction| transaction.columns)
     }
 
     pub fn holds(&self, region: char) -> bool {
@@ -250,7 +253,7 @@ impl Model {
         };
         for (name, regions) in layout(shards) {
             let server = model.server();
-            model.shards.insert(name.into(), Shard::new(name, &regions, server, 0));
+            model.shards.insert(name.into(), Shard::new(name, &regions, server, 0, 4));
             // A GTID set is never empty: a server begins with its own users and tables.
             model.commit(name, Kind::Elsewhere);
         }
@@ -453,7 +456,7 @@ impl Model {
         let mut starts = Vec::new();
         for (name, regions) in new {
             let first = 1 + self.random.index(5);
-            let mut shard = Shard::new(name, &regions, self.server(), first);
+            let mut shard = Shard::new(name, &regions, self.server(), first, self.columns);
             let ours = table.iter().filter(|(key, _)| regions.contains(&key.1));
             shard.base = ours.map(|(key, row)| (*key, row.clone())).collect();
             starts.push((name.to_string(), first));

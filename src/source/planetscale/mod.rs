@@ -238,17 +238,27 @@ impl PlanetScale {
     }
 
     /// Returns where to begin in every shard.
-    fn places(&self, from: &Cursor<VStreamPosition>) -> Vec<(Partition, Option<VStreamPosition>)> {
-        let named: Vec<Partition> =
-            self.asked.address.shards.iter().map(|name| Partition::from(&**name)).collect();
-        let resharded = from.partitions().any(|(name, _)| !named.contains(name));
-        if resharded {
-            // The set changed as a whole, so that the cursor has all of it.
-            return from.partitions().map(|(name, at)| (name.clone(), Some(at.clone()))).collect();
+    fn places(&self, from: &Cursor<VStreamPosition>) -> Result<Places, Failure> {
+        let named = &self.asked.address.shards;
+        if from.partitions().all(|(name, _)| named.iter().any(|other| **other == **name)) {
+            let place = |name: &String| (Partition::from(&**name), from.get(name).cloned());
+            return Ok(named.iter().map(place).collect());
         }
-        named.into_iter().map(|name| (name.clone(), from.get(&name).cloned())).collect()
+        // The set changes as a whole, so that after a reshard the cursor has all of it. In a first copy
+        // it has not: what the other shards have would never come.
+        let names: Vec<&str> = from.partitions().map(|(name, _)| &**name).collect();
+        if !ranges::cover_the_same(names.iter().copied(), named.iter().map(|name| &**name)) {
+            let what =
+                format!("the cursor is of the shards {names:?}, and the address names {named:?}");
+            let hint = "name the shards as before, or copy the table into a new shard";
+            return Err(failure::definite(what, &self.asked.place(), hint));
+        }
+        Ok(from.partitions().map(|(name, at)| (name.clone(), Some(at.clone()))).collect())
     }
 }
+
+/// The shards to read, and from where; `None` is a shard's start.
+type Places = Vec<(Partition, Option<VStreamPosition>)>;
 
 impl Source for PlanetScale {
     type Key = String;
@@ -266,7 +276,7 @@ impl Source for PlanetScale {
 
     async fn connect(&mut self, from: &Boundary<VStreamPosition>) -> Result<(), Failure> {
         self.wire = None;
-        let places = self.places(from);
+        let places = self.places(from)?;
         let channel = self.asked.server.connect(&self.asked.place()).await?;
         self.wire = Some(match self.asked.address.protocol {
             Protocol::VStream => {
