@@ -11,10 +11,11 @@ use differential_upsert::store::{Fault, Faults, Operation, Report as Reply, Root
 use differential_upsert::{ErrorKind, PipelineConfig, Promotion, Shard};
 use tokio::runtime::Runtime;
 
+use crate::crew::Crew;
 use crate::feed::{Feed, Row};
 use crate::observer::{Counted, runtime};
 use crate::random::Random;
-use crate::seat::{Crew, Inlet, Plan, Report, Told};
+use crate::seat::{Inlet, Plan, Report, Seat, Told};
 
 /// How one run treats its replicas.
 #[derive(Clone, Debug)]
@@ -73,7 +74,7 @@ impl Pace {
 /// A started replica.
 pub struct Alive {
     pub runtime: Runtime,
-    pub crew: Crew,
+    pub crew: Crew<Seat>,
     pub faults: Arc<Faults>,
     handle: Handle,
     pub stopping: bool,
@@ -175,7 +176,8 @@ impl Replica {
         let skip = if random.one_in(2) { shard.upper() } else { 0 };
         let paces = self.paces(if from_source { 1 } else { peers }, skip);
         let handle = shard.handle().clone();
-        let crew = Crew::new(peers, Plan { shard, config, from_source });
+        let plan = Plan { shard, config, from_source };
+        let crew = Crew::new(peers, move |worker| Seat::build(worker, &plan));
         let (stopping, failing) = (false, false);
         let alive = Alive {
             runtime,

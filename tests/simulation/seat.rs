@@ -1,11 +1,10 @@
-//! Owns one worker of a replica: its dataflow, its input and what can be asked of it. A lone worker
-//! runs on the simulation's own thread; several, which timely gives a thread each, take turns: one
-//! runs while all others wait, so a run is as deterministic as on one thread.
+//! Owns one worker of a replica: its dataflow, its input and what can be asked of it. It does not own
+//! when it runs; that is the [`crew`](crate::crew)'s.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
-use std::sync::{Mutex, mpsc};
+use std::sync::mpsc;
 
 use differential_upsert::health::{Health, HealthReport};
 use differential_upsert::pipeline::Watch;
@@ -16,9 +15,6 @@ use differential_upsert::{
     Command, DataError, Error, ErrorKind, Pipeline, PipelineConfig, Shard, Token, Totals,
     UpsertInto,
 };
-use timely::WorkerConfig;
-use timely::communication::Allocator;
-use timely::communication::allocator::thread::Thread;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::InputHandle;
 use timely::dataflow::channels::pact;
@@ -27,6 +23,7 @@ use timely::dataflow::operators::generic::Operator;
 use timely::worker::Worker;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
+use crate::crew::{Crew, Order};
 use crate::feed::Row;
 
 /// What a test tells a source.
@@ -120,7 +117,7 @@ pub struct Plan {
 }
 
 impl Seat {
-    fn build(worker: &mut Worker, plan: &Plan) -> Seat {
+    pub fn build(worker: &mut Worker, plan: &Plan) -> Seat {
         let leads = worker.index() == 0;
         let collection = Rc::new(RefCell::new(BTreeMap::new()));
         let sums = Rc::clone(&collection);
@@ -161,86 +158,7 @@ impl Seat {
     }
 }
 
-type Order = Box<dyn FnOnce(&mut Seat, &mut Worker) + Send>;
-
-/// The workers of a replica.
-pub enum Crew {
-    /// One, here. Boxed to be forgotten whole.
-    Here(Box<(Worker, Seat)>),
-    /// Several, each on a thread that waits for its turn.
-    Threads {
-        turns: Vec<mpsc::Sender<Option<Order>>>,
-        guards: Option<timely::communication::WorkerGuards<()>>,
-    },
-}
-
-impl Crew {
-    /// Builds the dataflow on `peers` workers.
-    pub fn new(peers: usize, plan: Plan) -> Crew {
-        if peers == 1 {
-            let allocator = Allocator::Thread(Thread::default());
-            let mut worker = Worker::new(WorkerConfig::default(), allocator, None);
-            let seat = Seat::build(&mut worker, &plan);
-            return Crew::Here(Box::new((worker, seat)));
-        }
-        let (turns, orders): (Vec<_>, Vec<_>) =
-            (0..peers).map(|_| mpsc::channel::<Option<Order>>()).unzip();
-        let orders = Mutex::new(orders.into_iter().map(Some).collect::<Vec<_>>());
-        let (ready, built) = mpsc::channel();
-        let ready = Mutex::new(ready);
-        let config = timely::Config::process(peers);
-        let guards = timely::execute(config, move |worker| {
-            let orders = orders.lock().unwrap()[worker.index()].take().unwrap();
-            // The first order is to build.
-            let Ok(Some(_)) = orders.recv() else { return };
-            let mut seat = Seat::build(worker, &plan);
-            ready.lock().unwrap().send(()).unwrap();
-            while let Ok(Some(order)) = orders.recv() {
-                order(&mut seat, worker);
-            }
-            // A crash: nothing of the dataflow runs any more, and nothing is said to anyone.
-            std::mem::forget(seat);
-            std::panic::resume_unwind(Box::new("crashed"));
-        });
-        for turn in &turns {
-            turn.send(Some(Box::new(|_, _| {}))).unwrap();
-            built.recv().unwrap();
-        }
-        Crew::Threads { turns, guards: Some(guards.unwrap()) }
-    }
-
-    pub fn peers(&self) -> usize {
-        match self {
-            Crew::Here(_) => 1,
-            Crew::Threads { turns, .. } => turns.len(),
-        }
-    }
-
-    /// Runs something on a worker and waits for it.
-    pub fn on<R: Send + 'static>(
-        &mut self,
-        worker: usize,
-        order: impl FnOnce(&mut Seat, &mut Worker) -> R + Send + 'static,
-    ) -> R {
-        match self {
-            Crew::Here(here) => order(&mut here.1, &mut here.0),
-            Crew::Threads { turns, .. } => {
-                let (sender, answer) = mpsc::channel();
-                let order: Order = Box::new(move |seat, worker| {
-                    sender.send(order(seat, worker)).unwrap();
-                });
-                turns[worker].send(Some(order)).unwrap_or_else(|_| panic!("worker {worker} died"));
-                answer.recv().unwrap_or_else(|_| panic!("worker {worker} panicked"))
-            }
-        }
-    }
-
-    pub fn step(&mut self, worker: usize) {
-        self.on(worker, |_, worker| {
-            worker.step();
-        });
-    }
-
+impl Crew<Seat> {
     pub fn report(&mut self, worker: usize) -> Report {
         self.on(worker, |seat, worker| seat.report(worker))
     }
@@ -267,27 +185,11 @@ impl Crew {
     pub fn panic(&mut self, worker: usize) {
         let Crew::Threads { turns, .. } = self else { panic!("a lone worker has no thread") };
         let (alive, died) = mpsc::channel::<()>();
-        let order: Order = Box::new(move |_, _| {
+        let order: Order<Seat> = Box::new(move |_, _| {
             let _alive = alive;
             std::panic::resume_unwind(Box::new("told to"));
         });
         turns[worker].send(Some(order)).unwrap_or_else(|_| panic!("worker {worker} died before"));
         died.recv().unwrap_err();
-    }
-
-    /// Ends every worker where it stands, as a killed process does: nothing is stepped or released.
-    pub fn crash(self) {
-        match self {
-            Crew::Here(here) => std::mem::forget(here),
-            Crew::Threads { turns, mut guards } => {
-                for turn in turns {
-                    // An error means that it is gone already.
-                    let _ = turn.send(None);
-                }
-                for outcome in guards.take().unwrap().join() {
-                    drop(outcome);
-                }
-            }
-        }
     }
 }

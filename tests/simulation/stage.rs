@@ -9,9 +9,10 @@ use differential_upsert::store::{Fault, Faults, Root};
 use differential_upsert::{Command, PipelineConfig, Promotion, Shard};
 use tokio::runtime::Runtime;
 
+use crate::crew::Crew;
 use crate::feed::{Feed, Row};
 use crate::observer::{Counted, Observer, runtime};
-use crate::seat::{Crew, Inlet, Plan, Report, Told};
+use crate::seat::{Inlet, Plan, Report, Seat, Told};
 
 /// Rounds after which nothing more will happen.
 const ROUNDS: usize = 60;
@@ -35,7 +36,7 @@ pub fn no_faults() -> Arc<Faults> {
 pub struct Stage {
     pub root: Root,
     pub runtime: Option<Runtime>,
-    pub crew: Option<Crew>,
+    pub crew: Option<Crew<Seat>>,
     pub observer: Observer,
     pub peers: usize,
 }
@@ -96,7 +97,8 @@ impl Stage {
         // Small, so that a standby runs into its bounds.
         let config = PipelineConfig { inflight_bytes_max: 300, ..PipelineConfig::default() };
         let (shard, config) = change(&runtime, shard, config);
-        let crew = Crew::new(peers, Plan { shard, config, from_source });
+        let plan = Plan { shard, config, from_source };
+        let crew = Crew::new(peers, move |worker| Seat::build(worker, &plan));
         Stage {
             root: root.clone(),
             runtime: Some(runtime),
@@ -106,7 +108,7 @@ impl Stage {
         }
     }
 
-    pub fn crew(&mut self) -> &mut Crew {
+    pub fn crew(&mut self) -> &mut Crew<Seat> {
         self.crew.as_mut().unwrap()
     }
 
