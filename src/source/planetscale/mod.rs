@@ -40,6 +40,8 @@
 //!   kinds, and rows of the third, are refused.
 //! * Vitess 16 or newer for `vstream`: an older one does not say where a copy ends, and none would.
 //!   Many shards need the shard's name on every event, as VTGate sends it.
+//! * A primary key that changes is an error when the table is read, but not noticed if that happens
+//!   while nothing is connected, unless `key` names its columns.
 //! * A reshard is followed while streaming, by `vstream`. During a copy, and in `sync`, it is an error.
 
 mod channel;
