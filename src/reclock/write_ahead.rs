@@ -131,6 +131,18 @@ impl<P: Position> Run<'_, P> {
             .hint("see that both read the same feed, and start again"))
     }
 
+    /// Returns what the next time is bound to: all that was received, but for a feed that is copied
+    /// anew. That replaces everything, so it needs a time after those of the units before it.
+    fn next(&self) -> Boundary<P> {
+        let mut waiting = self.waiting.iter().map(|unit| &unit.boundary).peekable();
+        let generation = waiting.peek().map(|first| first.generation());
+        let same = |boundary: &&Boundary<P>| Some(boundary.generation()) == generation;
+        match waiting.take_while(same).last() {
+            Some(last) if last.generation() < self.received.generation() => last.clone(),
+            _ => self.received.clone(),
+        }
+    }
+
     /// Whether everything that is bound was received.
     fn covers_all(&self) -> bool {
         let last = self.remap.bindings().last();
@@ -198,7 +210,7 @@ impl<P: Position> Run<'_, P> {
         }
         let time = self.around.time(self.remap.upper().max(upper))?;
         self.minted = Some(Instant::now());
-        match self.remap.mint(time, &self.received, upper).await {
+        match self.remap.mint(time, &self.next(), upper).await {
             Ok(true) => self.bound().await?,
             Ok(false) => {
                 self.refresh().await?;

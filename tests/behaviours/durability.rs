@@ -1,5 +1,5 @@
-//! Owns B29 to B36: what is durable, with which cursor, and what the feed is told. Whole pipelines over
-//! a store in memory; after every step the contents are the fold of what the cursor beside them covers.
+//! Owns B29, B30, B33, B35 and B36: what is durable, and with which cursor. Whole pipelines over a store
+//! in memory; after every step the contents are the fold of what the cursor beside them covers.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -9,7 +9,6 @@ use differential_upsert::store::{Fault, Faults, Operation, Report, Root};
 use differential_upsert::{ErrorKind, Promotion};
 
 use crate::feed::Server;
-use crate::oracle::Covered;
 use crate::place::Place;
 use crate::random::{Random, for_seeds};
 use crate::script::At;
@@ -66,9 +65,7 @@ fn run<P: Place>(seed: u64, copies: bool, seen: &Seen) {
     }
     calm.store(true, Ordering::Relaxed);
     drop(replicas);
-    let mut state = server.state();
-    (state.fails, state.left) = (0, 0);
-    drop(state);
+    server.calm();
     let mut last = Replica::start::<P>(&root, &server, Start::calm(1 << 20)).unwrap();
     last.finish();
     assert!(last.error().is_none(), "{:?}", last.error());
@@ -227,52 +224,6 @@ fn b30_a_commit_whose_answer_is_lost() {
     lose_answers::<u64>();
 }
 
-/// Starts a writer for which no commit of rows comes through.
-fn blocked<P: Place>(root: &Root, server: &Server) -> Replica {
-    let blocked = Arc::new(AtomicBool::new(false));
-    let blocks = Arc::clone(&blocked);
-    let faults = Faults::new(move |action| match action.operation {
-        Operation::CreateEntry if blocks.load(Ordering::Relaxed) => {
-            Fault::Fail { applied: false, report: Report::Timeout }
-        }
-        _ => Fault::None,
-    });
-    let start = Start { faults, stop_at_current: false, ..Start::calm(1) };
-    let mut replica = Replica::start::<P>(root, server, start).unwrap();
-    (0..3).for_each(|_| replica.turn());
-    blocked.store(true, Ordering::Relaxed);
-    replica
-}
-
-/// Nothing is acked before it is durable; and what is durable is acked, by whoever comes next.
-fn acks<P: Place>() {
-    let (root, server) = (memory(), Server::new(5, P::SETS));
-    (server.state().fails, server.state().left) = (0, 0);
-    let mut observer = Observer::<P>::new(&root, &server);
-    let mut replica = blocked::<P>(&root, &server);
-    for _ in 0..300 {
-        replica.turn();
-        observer.check();
-    }
-    assert_eq!(server.state().acks.len() + observer.acks(), 0, "{:?}", observer.covered);
-    drop(replica);
-    server.state().ends = false;
-    let start = Start { stop_at_current: false, ..Start::calm(2) };
-    let mut replica = Replica::start::<P>(&root, &server, start).unwrap();
-    for _ in 0..300 {
-        replica.turn();
-        observer.check();
-    }
-    observer.check_whole();
-    assert!(observer.acks() > 0);
-}
-
-#[test]
-fn b31_acks_come_from_the_shard_alone() {
-    acks::<At>();
-    acks::<u64>();
-}
-
 /// Two writers of one feed, in turns: one of them loses each race, and both come to the end.
 #[test]
 fn b33_two_writers_of_one_feed() {
@@ -302,36 +253,6 @@ fn b33_two_writers_of_one_feed() {
         }
         observer.check_whole();
     });
-}
-
-/// A store that takes nothing: an error, and neither the cursor nor an ack.
-fn refused<P: Place>() {
-    let (root, server) = (memory(), Server::new(7, P::SETS));
-    (server.state().fails, server.state().left) = (0, 0);
-    let mut observer = Observer::<P>::new(&root, &server);
-    let mut replica = blocked::<P>(&root, &server);
-    for _ in 0..20_000 {
-        if replica.error().is_some() {
-            break;
-        }
-        replica.turn();
-        observer.check();
-    }
-    assert!(replica.error().is_some(), "an output that fails in silence");
-    assert_eq!(observer.covered, Covered::nothing());
-    replica.stop();
-    replica.finish();
-    observer.check();
-    drop(replica);
-    let mut replica = Replica::start::<P>(&root, &server, Start::calm(2)).unwrap();
-    replica.finish();
-    observer.check_whole();
-}
-
-#[test]
-fn b34_an_output_that_fails_is_an_error_and_moves_nothing() {
-    refused::<At>();
-    refused::<u64>();
 }
 
 /// Stopped cleanly, wherever it is, and started again.

@@ -70,6 +70,12 @@ impl Server {
         self.0.lock().unwrap()
     }
 
+    /// From now on nothing more comes, and nothing goes wrong.
+    pub fn calm(&self) {
+        let mut state = self.state();
+        (state.fails, state.left) = (0, 0);
+    }
+
     pub fn source<P: Place>(&self, seed: u64) -> Feed<P> {
         Feed {
             server: self.clone(),

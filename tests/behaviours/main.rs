@@ -1,4 +1,5 @@
 //! Goal: each of the behaviours B1 to B41.
+mod acks;
 mod boundaries;
 mod cancel;
 mod durability;

@@ -9,7 +9,8 @@ use differential_upsert::codec::{Codec, Postcard, decode_stored};
 use differential_upsert::health::Health;
 use differential_upsert::io::{Clock, Io, Tokens};
 use differential_upsert::reclock::{SourceConfig, Times};
-use differential_upsert::shard::{Access, Handle, HandleConfig, History};
+use differential_upsert::shard::{Access, Handle, HandleConfig, History, Schema};
+use differential_upsert::source::Source;
 use differential_upsert::source::attempt::AttemptConfig;
 use differential_upsert::store::{Fault, Faults, Root};
 use differential_upsert::timely::WorkerConfig;
@@ -61,7 +62,6 @@ pub struct Replica {
     runtime: Option<Runtime>,
     /// Boxed to be forgotten whole.
     here: Option<Box<(Worker, Option<Token>, Health)>>,
-    pub faults: Arc<Faults>,
 }
 
 /// How a replica is started.
@@ -80,8 +80,18 @@ impl Start {
 }
 
 impl Replica {
-    /// Starts one, unless the store does not let it.
+    /// Starts one that reads a server's feed, unless the store does not let it.
     pub fn start<P: Place>(root: &Root, server: &Server, start: Start) -> Result<Replica, Error> {
+        let times = if P::SETS { Times::CoCommitted } else { Times::WriteAhead };
+        let feed = server.source::<P>(start.number);
+        Replica::read(root, feed, times, start)
+    }
+
+    /// Starts one that reads a source.
+    pub fn read<S>(root: &Root, source: S, times: Times, start: Start) -> Result<Replica, Error>
+    where
+        S: Source<Key = u64, Value = u64>,
+    {
         let Start { faults, stop_at_current, standby, number } = start;
         let (runtime, io) = runtime((number + 1) << 32);
         let config = HandleConfig {
@@ -93,22 +103,20 @@ impl Replica {
             history: Some(History::Last(1)),
             ..HandleConfig::default()
         };
-        let root = root.with_faults(Arc::clone(&faults));
+        let root = root.with_faults(faults);
         let opened = runtime.block_on(Shard::<u64, u64>::open_with(root, io, config));
         let shard = opened?;
-        let times = if P::SETS { Times::CoCommitted } else { Times::WriteAhead };
         let attempts = AttemptConfig { attempts_max: 30, ..AttemptConfig::default() };
-        let source = SourceConfig { times, stop_at_current, attempts, ..SourceConfig::default() };
-        let config = PipelineConfig { source, standby, ..PipelineConfig::default() };
+        let how = SourceConfig { times, stop_at_current, attempts, ..SourceConfig::default() };
+        let config = PipelineConfig { source: how, standby, ..PipelineConfig::default() };
         let allocator = Allocator::Thread(Thread::default());
         let mut worker = Worker::new(WorkerConfig::default(), allocator, None);
-        let feed = server.source::<P>(number);
         let (token, health) = worker.dataflow(|scope| {
-            let pipeline = Pipeline::from_source(scope, || Some(feed), &shard, config);
+            let pipeline = Pipeline::from_source(scope, || Some(source), &shard, config);
             (pipeline.token, pipeline.health)
         });
         let here = Box::new((worker, Some(token), health));
-        Ok(Replica { runtime: Some(runtime), here: Some(here), faults })
+        Ok(Replica { runtime: Some(runtime), here: Some(here) })
     }
 
     fn here(&mut self) -> &mut (Worker, Option<Token>, Health) {
@@ -195,18 +203,7 @@ pub struct Observer<P> {
 impl<P: Place> Observer<P> {
     pub fn new(root: &Root, server: &Server) -> Observer<P> {
         let (runtime, io) = runtime(1 << 60);
-        // Whoever reads does not create.
-        let (writer, schema) = (
-            Access::Write,
-            differential_upsert::shard::Schema {
-                codec: "postcard-1".into(),
-                key: "u64".into(),
-                value: "u64".into(),
-            },
-        );
-        let config = HandleConfig::default();
-        let opened = Handle::open(root.clone(), "data", Some(schema), writer, io.clone(), config);
-        let data = runtime.block_on(opened).unwrap();
+        let data = data(&runtime, &io, root);
         Observer {
             runtime,
             io,
@@ -276,6 +273,23 @@ impl<P: Place> Observer<P> {
     pub fn epoch(&self) -> u64 {
         self.runtime.block_on(self.data.refresh()).unwrap().epoch
     }
+}
+
+/// Opens a shard's rows, or makes it.
+fn data(runtime: &Runtime, io: &Io, root: &Root) -> Handle {
+    let schema = Schema { codec: "postcard-1".into(), key: "u64".into(), value: "u64".into() };
+    let (io, config) = (io.clone(), HandleConfig::default());
+    let opened = Handle::open(root.clone(), "data", Some(schema), Access::Write, io, config);
+    runtime.block_on(opened).unwrap()
+}
+
+/// Returns what a shard holds.
+pub fn contents(root: &Root) -> Contents {
+    let (runtime, io) = runtime(1 << 61);
+    let data = data(&runtime, &io, root);
+    let upper = runtime.block_on(data.refresh()).unwrap().upper;
+    let rows = runtime.block_on(data.snapshot(upper - 1)).unwrap();
+    rows.iter().map(|((key, value), ..)| decoded(key, value)).collect()
 }
 
 fn decoded(key: &Encoded, value: &Encoded) -> (u64, Result<u64, differential_upsert::DataError>) {

@@ -11,7 +11,7 @@
 //! * `protocol`: `vstream` is VTGate's own, `vtgateservice.Vitess/VStream`: one stream of all shards,
 //!   which keeps the order within a transaction, says where a copy ends, and follows a reshard. `sync`
 //!   is PlanetScale's `psdbconnect.v1alpha1.Connect/Sync`: one stream per shard, where none of the
-//!   three holds. Default: `sync` for hosts under `psdb.cloud`, else `vstream`.
+//!   three holds. Default: `vstream`, which both serve.
 //! * `tls`: default `on`, with the roots of the system. `off` sends everything in the clear, the password
 //!   too.
 //!
