@@ -168,12 +168,14 @@ impl Observer {
                 self.take(writer, &commit, &mut rows, upstream);
             }
             assert!(rows.is_empty(), "rows that no commit has: {rows:?}");
-        } else {
+        } else if state.upper > 0 {
             // Merged before we saw it: only the last time is still apart from those before it.
-            let last = state.upper.saturating_sub(1);
+            let last = state.upper - 1;
             let rows = self.runtime.block_on(self.data.snapshot(last)).unwrap();
             let rows = rows.iter().map(|((key, value), _, _)| (number(key), stored(value)));
             self.contents = rows.collect();
+            self.owner = None;
+        } else {
             self.owner = None;
         }
         assert!(state.upper >= self.upper && state.epoch >= self.epoch, "something went back");
