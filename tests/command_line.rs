@@ -49,7 +49,12 @@ fn what_has_not_come_is_a_usage_error() {
     for line in [
         "",
         "feed",
-        "feed --shard s --times mint",
+        "feed --shard s --times later",
+        "feed --shard s --format avro",
+        "feed --shard s --format debezium --times given",
+        "git:. --shard s --format debezium",
+        "git:. --shard s --times mint",
+        "feed --shard s --stop-at-current",
         "feed --shard s --http 0.0.0.0:0",
         "feed --shard s --http 9000",
         "feed --shard s --http-remote",
@@ -76,12 +81,11 @@ fn what_has_not_come_is_a_usage_error() {
     }
     assert_eq!(dir.read_dir().expect("a directory").count(), 0, "usage errors create nothing");
     let help = ingest(dir, &["--help"]).good().stdout;
-    for option in ["--shard", "--times", "--follow", "--seal", "--history", "--on-error"] {
+    let options = "--shard --times --format --follow --stop-at-current --seal --history --on-error";
+    for option in options.split_whitespace() {
         assert!(help.contains(option), "{option}");
     }
-    for gone in ["mint", "kafka"] {
-        assert!(!help.contains(gone), "{gone}");
-    }
+    assert!(!help.contains("kafka"));
     assert!(shard(dir, &["--help"]).good().stdout.contains("snapshot"));
 }
 

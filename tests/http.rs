@@ -157,3 +157,22 @@ fn only_loopback_unless_said_otherwise() {
     let ran = ingest(dir.path(), &[&open[..], &["--http-remote"]].concat()).good();
     assert!(ran.stderr.starts_with("http://0.0.0.0:"), "{}", ran.stderr);
 }
+
+#[test]
+fn a_feed_without_a_row_is_idle() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let dir = dir.path();
+    for (args, role) in [(&[][..], "writer"), (&["--standby"], "standby")] {
+        std::fs::write(dir.join("feed"), "").expect("a feed");
+        let mut server =
+            Server::start(dir, &[&["feed", "--shard", role, "--follow"], args].concat());
+        let (status, health) = server.until("it looks", |health| health["state"] == "idle");
+        assert_eq!((status, &health["role"]), (200, &role.into()), "{health}");
+        append(dir, "{\"key\":\"c\",\"value\":3,\"ts\":7}\n{\"closed\":8}\n");
+        if role == "standby" {
+            server.ask("POST", "/promote", "Content-Type: application/json\r\n");
+        }
+        server.until("a row comes", |health| health["upper"] == 8);
+        server.stop();
+    }
+}

@@ -10,14 +10,16 @@ use std::num::{NonZeroU64, NonZeroUsize};
 use clap::{ArgAction, Parser, ValueEnum};
 use differential_upsert::shard::History;
 
+use crate::change::Format;
+use crate::input::is_stream;
 use crate::reader::OnError;
 
 /// Runs a keyed change feed into a durable shard.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "ingest", disable_help_flag = true)]
 pub(crate) struct Args {
-    /// The feed: a path to JSON lines, `-` for standard input, or git:PATH for the first-parent
-    /// history of a git repository
+    /// The feed: a path to JSON lines, `-` for standard input, git:PATH for the first-parent history
+    /// of a git repository, or planetscale://HOST:PORT/KEYSPACE/TABLE
     #[arg(value_name = "FEED", value_parser = feed)]
     pub(crate) feed: FeedName,
 
@@ -25,13 +27,23 @@ pub(crate) struct Args {
     #[arg(long, value_name = "URL", value_parser = shard)]
     pub(crate) shard: String,
 
-    /// Where times come from [default: given, if the first row has "ts"]
-    #[arg(long, value_name = "HOW")]
+    /// Where times come from [default: as the shard has them; in a new one given, if the first row
+    /// has "ts", else mint]
+    #[arg(long, value_name = "given|mint")]
     pub(crate) times: Option<TimesFrom>,
+
+    /// What the "value" of a line is
+    #[arg(long, value_name = "json|debezium", default_value = "json")]
+    pub(crate) format: Format,
 
     /// Keep reading what is appended to FEED after its end
     #[arg(long)]
     pub(crate) follow: bool,
+
+    /// Finish when what the feed has at the start is committed; for planetscale:// feeds, which have
+    /// no end
+    #[arg(long, conflicts_with = "follow")]
+    pub(crate) stop_at_current: bool,
 
     /// After the clean end of a finite feed, close the shard for good
     #[arg(long, conflicts_with = "follow")]
@@ -94,11 +106,24 @@ pub(crate) enum FeedName {
     Lines(String),
     /// A git repository at a path.
     Git(String),
+    /// A table of a PlanetScale or Vitess database, by its URL.
+    #[cfg(feature = "planetscale")]
+    PlanetScale(String),
 }
 
 impl FeedName {
-    pub(crate) fn is_stdin(&self) -> bool {
-        matches!(self, FeedName::Lines(path) if path == "-")
+    /// Returns whether what is read of it is gone then.
+    pub(crate) fn is_stream(&self) -> bool {
+        matches!(self, FeedName::Lines(path) if is_stream(path))
+    }
+
+    fn is_lines(&self) -> bool {
+        matches!(self, FeedName::Lines(_))
+    }
+
+    /// Returns whether it is a table, which has no end and one writer at a time.
+    pub(crate) fn is_table(&self) -> bool {
+        !matches!(self, FeedName::Lines(_) | FeedName::Git(_))
     }
 }
 
@@ -107,6 +132,8 @@ impl std::fmt::Display for FeedName {
         match self {
             FeedName::Lines(path) => f.write_str(path),
             FeedName::Git(path) => write!(f, "git:{path}"),
+            #[cfg(feature = "planetscale")]
+            FeedName::PlanetScale(url) => f.write_str(url),
         }
     }
 }
@@ -116,6 +143,8 @@ impl std::fmt::Display for FeedName {
 pub(crate) enum TimesFrom {
     /// Every row has a `ts`.
     Given,
+    /// The order of the lines is the order of the changes; writers agree on times.
+    Mint,
 }
 
 impl Args {
@@ -133,27 +162,77 @@ impl Args {
         Ok(args)
     }
 
+    /// Returns whether only a signal ends the run well.
+    pub(crate) fn is_endless(&self) -> bool {
+        self.follow || self.standby || (self.feed.is_table() && !self.stop_at_current)
+    }
+
     /// Checks what depends on more than one option.
     fn check(&self) -> Result<(), clap::Error> {
-        let git = matches!(self.feed, FeedName::Git(_));
-        let what = if self.process >= self.processes.get() {
-            let (process, processes) = (self.process, self.processes);
-            format!("-p {process} is not a process of -n {processes}: they count from 0")
-        } else if self.processes.get() > 1 && self.shard == "mem:" {
-            "--shard mem: is the memory of one process: a cluster needs a store that all reach"
-                .to_string()
-        } else if let Some(address) = self.http.filter(|a| !a.ip().is_loopback())
-            && !self.http_remote
-        {
-            format!("--http {address} can be reached from other machines: add --http-remote")
-        } else if git && self.follow {
-            "--follow does not go with git:PATH: HEAD is read once, at the start".to_string()
-        } else {
-            return Ok(());
+        let what = match self.conflict().or_else(|| self.misplaced().map(str::to_string)) {
+            Some(what) => what,
+            None => return Ok(()),
         };
         let kind = clap::error::ErrorKind::ArgumentConflict;
         use clap::CommandFactory as _;
         Err(Args::command().error(kind, what))
+    }
+
+    /// Returns what is wrong with options together, whatever the feed.
+    fn conflict(&self) -> Option<String> {
+        if self.process >= self.processes.get() {
+            let (process, processes) = (self.process, self.processes);
+            Some(format!("-p {process} is not a process of -n {processes}: they count from 0"))
+        } else if self.processes.get() > 1 && self.shard == "mem:" {
+            let what = "--shard mem: is the memory of one process: a cluster needs a store that all \
+                        reach";
+            Some(what.to_string())
+        } else {
+            let address = self.http.filter(|a| !a.ip().is_loopback() && !self.http_remote)?;
+            let what = "can be reached from other machines: add --http-remote";
+            Some(format!("--http {address} {what}"))
+        }
+    }
+
+    /// Returns what does not go with this kind of feed.
+    fn misplaced(&self) -> Option<&'static str> {
+        let (git, planetscale) = (matches!(self.feed, FeedName::Git(_)), self.feed.is_table());
+        let debezium = self.format == Format::Debezium;
+        let rules = [
+            (
+                git && self.follow,
+                "--follow does not go with git:PATH: HEAD is read once, at the start",
+            ),
+            (
+                git && self.times == Some(TimesFrom::Mint),
+                "--times mint does not go with git:PATH: a commit's number is its time",
+            ),
+            (
+                debezium && !self.feed.is_lines(),
+                "--format debezium is for feeds of lines: a path or -",
+            ),
+            (
+                debezium && self.times == Some(TimesFrom::Given),
+                "--times given does not go with --format debezium: its times are minted",
+            ),
+            (
+                self.stop_at_current && !planetscale,
+                "--stop-at-current is for planetscale:// feeds: others have an end",
+            ),
+            (
+                planetscale && self.times.is_some(),
+                "--times does not go with planetscale://: times are made as changes are committed",
+            ),
+            (
+                planetscale && self.throttle.is_some(),
+                "--throttle counts lines, and a planetscale:// feed has none",
+            ),
+            (
+                planetscale && self.seal,
+                "--seal needs a feed that ends, and a planetscale:// feed goes on",
+            ),
+        ];
+        rules.into_iter().find(|(broken, _)| *broken).map(|(_, what)| what)
     }
 }
 
@@ -171,7 +250,19 @@ fn feed(text: &str) -> Result<FeedName, String> {
         return Ok(FeedName::Git(path.to_string()));
     }
     match scheme(text) {
-        Some(scheme @ ("kafka" | "postgres" | "postgresql" | "planetscale")) => {
+        #[cfg(feature = "planetscale")]
+        Some("planetscale") => {
+            use differential_upsert::source::planetscale::PlanetScale;
+            let opened = PlanetScale::open(text, None, None).map_err(|e| e.to_string())?;
+            drop(opened);
+            Ok(FeedName::PlanetScale(text.to_string()))
+        }
+        #[cfg(not(feature = "planetscale"))]
+        Some("planetscale") => {
+            Err("this program reads no planetscale:// feeds: build with --features planetscale"
+                .to_string())
+        }
+        Some(scheme @ ("kafka" | "postgres" | "postgresql")) => {
             Err(format!("{scheme}:// feeds are not supported yet; use a path, - or git:PATH"))
         }
         Some(scheme) => Err(format!("{scheme}:// is no feed; use a path, - or git:PATH")),

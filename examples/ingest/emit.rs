@@ -29,6 +29,8 @@ pub(crate) trait Sink: Send + 'static {
 pub(crate) struct Counts {
     /// Rows read.
     pub(crate) read: AtomicU64,
+    /// Rows of those that the source did not hand over: the shard had them when it connected.
+    pub(crate) skipped: AtomicU64,
     /// How far the feed is, and how far it goes if that is known, in `unit`s.
     pub position: AtomicU64,
     pub length: AtomicU64,
@@ -40,6 +42,7 @@ impl Counts {
     /// Counts from nothing, for another run over the same feed.
     pub(crate) fn start_again(&self) {
         self.read.store(0, Ordering::Relaxed);
+        self.skipped.store(0, Ordering::Relaxed);
         self.position.store(0, Ordering::Relaxed);
     }
 }

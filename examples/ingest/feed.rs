@@ -4,14 +4,12 @@
 //! Reading blocks (files, pipes, git), so it runs on a thread that may, and what it reads goes
 //! straight into the pipeline's outlet from there.
 
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use differential_upsert::source::{Outlet, TimedSource};
 use differential_upsert::{Error, ErrorKind};
 
-use crate::emit::{Blocking, Counts, Sink};
+use crate::emit::{Blocking, Sink};
 use crate::git::GitHistory;
 use crate::json::{Cell, Json};
 use crate::reader::JsonLines;
@@ -37,10 +35,10 @@ impl Feed {
         }
     }
 
-    fn shared(&self) -> (Stop, Arc<Counts>) {
+    fn stop(&self) -> Stop {
         match self {
-            Feed::Lines(lines) => (lines.stop.clone(), Arc::clone(&lines.counts)),
-            Feed::Git(history) => (history.stop.clone(), Arc::clone(&history.counts)),
+            Feed::Lines(lines) => lines.stop.clone(),
+            Feed::Git(history) => history.stop.clone(),
         }
     }
 }
@@ -51,7 +49,7 @@ impl TimedSource for Feed {
     type Order = u64;
 
     async fn run(self, outlet: Outlet<Json, Cell, u64>) -> Result<u64, Error> {
-        let (stop, counts) = self.shared();
+        let stop = self.stop();
         let runtime = tokio::runtime::Handle::current();
         // If this future is dropped, nobody takes what the thread reads: it must end too.
         let abandon = Abandon(stop.clone());
@@ -63,11 +61,7 @@ impl TimedSource for Feed {
         };
         std::mem::forget(abandon);
         match ended {
-            Some(Ok(Ok(end))) => {
-                counts.end.store(end, Ordering::Relaxed);
-                Ok(end)
-            }
-            Some(Ok(error)) => error,
+            Some(Ok(ended)) => ended,
             Some(Err(e)) => {
                 Err(Error::new(ErrorKind::Unavailable, "the thread that reads the feed panicked")
                     .because(e))

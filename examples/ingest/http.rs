@@ -14,7 +14,7 @@ use axum::routing::{get, post};
 use differential_upsert::health::{Health, HealthReport, HealthState, Role};
 use differential_upsert::io::Io;
 use differential_upsert::metrics::{CONTENT_TYPE, Metrics};
-use differential_upsert::{Error, ErrorKind};
+use differential_upsert::{Error, ErrorKind, shard};
 
 /// Nothing that a request has to say is longer.
 const BODY_BYTES_MAX: u64 = 4096;
@@ -27,13 +27,40 @@ pub(crate) type Promote = Box<dyn Fn() + Send + Sync>;
 pub(crate) struct Face(Arc<Shown>);
 
 struct Shown {
+    /// What is so before there is a pipeline.
+    before: Mutex<HealthReport>,
     pipeline: Mutex<Option<(Health, Metrics)>>,
     promote: Promote,
 }
 
 impl Face {
     pub(crate) fn new(promote: Promote) -> Face {
-        Face(Arc::new(Shown { pipeline: Mutex::default(), promote }))
+        let opening = HealthReport {
+            role: Role::Writer,
+            state: HealthState::Hydrating,
+            input: 0,
+            upper: 0,
+            output: 0,
+            behind: 0,
+            since: 0,
+            why: Some("the shard is being opened".to_string()),
+        };
+        Face(Arc::new(Shown { before: Mutex::new(opening), pipeline: Mutex::default(), promote }))
+    }
+
+    /// Shows, until there is a pipeline, that the feed has nothing to do yet.
+    pub(crate) fn wait_for_feed(&self, is_standby: bool, state: &shard::State) {
+        let mut before = self.0.before.lock().unwrap_or_else(PoisonError::into_inner);
+        *before = HealthReport {
+            role: if is_standby { Role::Standby } else { Role::Writer },
+            state: HealthState::Idle,
+            input: state.upper,
+            upper: state.upper,
+            output: state.upper,
+            behind: 0,
+            since: state.since,
+            why: Some("the feed has no row yet".to_string()),
+        };
     }
 
     /// Shows a pipeline from now on, instead of the one before.
@@ -47,17 +74,8 @@ impl Face {
     }
 
     fn report(&self) -> HealthReport {
-        let opening = || HealthReport {
-            role: Role::Writer,
-            state: HealthState::Hydrating,
-            input: 0,
-            upper: 0,
-            output: 0,
-            behind: 0,
-            since: 0,
-            why: Some("the shard is being opened".to_string()),
-        };
-        self.shown().map_or_else(opening, |(health, _)| health.report())
+        let before = || self.0.before.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        self.shown().map_or_else(before, |(health, _)| health.report())
     }
 }
 

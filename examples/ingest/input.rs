@@ -9,8 +9,22 @@ use differential_upsert::{Error, ErrorKind};
 /// An open feed of bytes.
 #[derive(Debug)]
 pub(crate) enum Input {
-    File { file: File, path: String },
+    File {
+        file: File,
+        path: String,
+    },
     Stdin(io::Stdin),
+    /// Bytes that were read from an input already, and the input.
+    Behind {
+        bytes: io::Cursor<Vec<u8>>,
+        input: Box<Input>,
+    },
+}
+
+/// Returns whether what is read from a path is gone then: standard input, a pipe, a terminal.
+pub(crate) fn is_stream(path: &str) -> bool {
+    // A path that is not there, and a directory, is for whoever opens it to complain about.
+    path == "-" || std::fs::metadata(path).is_ok_and(|m| !m.is_file() && !m.is_dir())
 }
 
 impl Input {
@@ -30,19 +44,27 @@ impl Input {
         Ok(Input::File { file, path })
     }
 
+    /// Puts back bytes that were read from it.
+    pub(crate) fn behind(self, bytes: Vec<u8>) -> Input {
+        Input::Behind { bytes: io::Cursor::new(bytes), input: Box::new(self) }
+    }
+
     /// Returns how long the feed is, if that is known.
     pub(crate) fn length(&self) -> Option<u64> {
         match self {
             Input::File { file, .. } => file.metadata().ok().map(|m| m.len()),
             Input::Stdin(_) => None,
+            Input::Behind { input, .. } => input.length(),
         }
     }
 
     /// Checks that a followed file, of which `position` bytes have been read, still is what it
     /// was: lines from another file under the same name would be taken for a continuation.
     pub(crate) fn unchanged(&self, position: u64) -> Result<(), Error> {
-        let Input::File { file, path } = self else {
-            return Ok(());
+        let (file, path) = match self {
+            Input::File { file, path } => (file, path),
+            Input::Stdin(_) => return Ok(()),
+            Input::Behind { input, .. } => return input.unchanged(position),
         };
         let opened = file.metadata().map_err(|e| unreadable(path, e))?;
         if opened.is_file() && opened.len() < position {
@@ -76,6 +98,10 @@ impl Read for Input {
         match self {
             Input::File { file, .. } => file.read(buffer),
             Input::Stdin(stdin) => stdin.read(buffer),
+            Input::Behind { bytes, input } => match bytes.read(buffer)? {
+                0 => input.read(buffer),
+                count => Ok(count),
+            },
         }
     }
 }

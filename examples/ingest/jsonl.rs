@@ -50,9 +50,21 @@ impl Bad {
         Bad { what, hint, key: None, offset: None }
     }
 
+    /// Adds what is known of the row, which has a key and perhaps an offset.
+    pub(crate) fn of(self, row: &Row) -> Bad {
+        Bad { key: Some(row.key.clone()), offset: row.offset, ..self }
+    }
+
     /// A line over [`LINE_BYTES_MAX`].
     pub(crate) fn too_long() -> Bad {
         Bad::new("a line longer than 16 MiB", "split the value or store a reference to it")
+    }
+
+    /// A row with an `offset` behind ones without, or without behind ones that `had` one.
+    pub(crate) fn offset_on_some(had: bool) -> Bad {
+        let has = if had { "has one" } else { "has none" };
+        let what = format!("\"offset\" is on some rows only: the first row {has}");
+        Bad::new(what, "write it on every row or on none")
     }
 }
 

@@ -1,9 +1,11 @@
-//! Owns cutting a byte stream into lines of bounded length. It does not own what lines mean, nor
-//! when to read more: the caller says that, so that it can send what it has before it waits.
+//! Owns cutting a byte stream into lines of bounded length, and where in it the lines so far end. It
+//! does not own what lines mean, nor when to read more: the caller says that, so that it can send
+//! what it has before it waits.
 
 use std::io::{self, Read};
 
 use crate::jsonl::LINE_BYTES_MAX;
+use crate::position::Prefix;
 
 /// Bytes asked of the input at once.
 const READ_BYTES: usize = 256 << 10;
@@ -42,8 +44,10 @@ pub(crate) struct Lines<R> {
     number: u64,
     /// Whether what comes belongs to a line that was too long and has been returned.
     skipping: bool,
-    /// Bytes read from the input so far.
+    /// Bytes of the feed read so far.
     position: u64,
+    /// The bytes up to `start`, if somebody asks about them.
+    prefix: Option<Prefix>,
     /// Whether the feed's first bytes, where a BOM may stand, are still to come.
     begin: bool,
 }
@@ -59,16 +63,36 @@ impl<R: Read> Lines<R> {
             number: 0,
             skipping: false,
             position: 0,
+            prefix: None,
             begin: true,
         }
     }
 
+    /// Goes on behind `number` lines and `position` bytes, which `prefix` has seen: the input's next
+    /// byte comes after them.
+    pub(crate) fn after(input: R, number: u64, position: u64, prefix: Prefix) -> Lines<R> {
+        let begin = position == 0;
+        Lines { number, position, begin, prefix: Some(prefix), ..Lines::new(input) }
+    }
+
+    /// Returns how many bytes of the feed have been read.
     pub(crate) fn position(&self) -> u64 {
         self.position
     }
 
+    /// Returns where the lines cut so far end, and what the bytes up to there hash to (0 if it was
+    /// not asked for). A line that is too long ends here only once it is [skipped](Lines::skip).
+    pub(crate) fn end(&self) -> (u64, u128) {
+        let offset = self.position - (self.filled - self.start) as u64;
+        (offset, self.prefix.as_ref().map_or(0, Prefix::hash))
+    }
+
     pub(crate) fn input(&self) -> &R {
         &self.input
+    }
+
+    pub(crate) fn into_input(self) -> R {
+        self.input
     }
 
     /// Returns the number of the line that would come next.
@@ -79,24 +103,31 @@ impl<R: Read> Lines<R> {
     /// Returns the next line whose end has been read, or one that is too long as soon as that is
     /// known. `None` means that more must be read first.
     pub(crate) fn next(&mut self) -> Option<Piece<'_>> {
-        loop {
-            let unsearched = &self.buffer[self.searched..self.filled];
-            let Some(found) = memchr::memchr(b'\n', unsearched) else {
-                self.searched = self.filled;
-                return self.unfinished();
-            };
-            let (start, end) = (self.start, self.searched + found);
-            (self.start, self.searched) = (end + 1, end + 1);
-            if !std::mem::take(&mut self.skipping) {
-                return Some(self.piece(start, end));
-            }
+        if !self.skip() {
+            return None;
         }
+        let (start, Some(end)) = (self.start, self.line_break()) else {
+            return self.unfinished();
+        };
+        self.advance(end + 1);
+        Some(self.piece(start, end))
+    }
+
+    /// Skips what is left of a line that was returned as too long, and returns whether all of it is
+    /// read; true if there is no such line.
+    pub(crate) fn skip(&mut self) -> bool {
+        if self.skipping {
+            let end = self.line_break();
+            self.skipping = end.is_none();
+            self.advance(end.map_or(self.filled, |end| end + 1));
+        }
+        !self.skipping
     }
 
     /// Returns the line at the end of the input that no line break follows, if there is one.
     pub(crate) fn rest(&mut self) -> Option<Piece<'_>> {
         let (start, end) = (self.start, self.filled);
-        self.start = end;
+        self.advance(end);
         (start < end && !self.skipping).then(|| self.piece(start, end))
     }
 
@@ -127,10 +158,6 @@ impl<R: Read> Lines<R> {
 
     /// Handles a line of which only the beginning has been read.
     fn unfinished(&mut self) -> Option<Piece<'_>> {
-        if self.skipping {
-            self.start = self.filled;
-            return None;
-        }
         // A CR and a BOM may still turn out not to be part of it.
         let sure = LINE_BYTES_MAX + BOM.len() + 1;
         if self.filled - self.start <= sure {
@@ -138,8 +165,24 @@ impl<R: Read> Lines<R> {
         }
         self.skipping = true;
         let start = self.start;
-        self.start = self.filled;
+        self.advance(self.filled);
         Some(self.piece(start, self.filled))
+    }
+
+    /// Returns where the first line break is in what is read and not yet cut.
+    fn line_break(&mut self) -> Option<usize> {
+        let found = memchr::memchr(b'\n', &self.buffer[self.searched..self.filled]);
+        let end = found.map(|found| self.searched + found);
+        self.searched = end.unwrap_or(self.filled);
+        end
+    }
+
+    /// Cuts off what lies before `to` in the buffer.
+    fn advance(&mut self, to: usize) {
+        if let Some(prefix) = &mut self.prefix {
+            prefix.add(&self.buffer[self.start..to]);
+        }
+        (self.start, self.searched) = (to, self.searched.max(to));
     }
 
     fn piece(&mut self, start: usize, end: usize) -> Piece<'_> {

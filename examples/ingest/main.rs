@@ -8,9 +8,13 @@
 mod args;
 #[path = "../../src/source/canonical.rs"]
 mod canonical;
+mod change;
+mod choose;
 mod cluster;
+mod debezium;
 mod emit;
 mod feed;
+mod follow;
 mod git;
 mod git_command;
 mod http;
@@ -18,6 +22,11 @@ mod input;
 mod json;
 mod jsonl;
 mod lines;
+mod look;
+mod minted;
+#[cfg(feature = "planetscale")]
+mod planetscale;
+mod position;
 mod progress;
 mod reader;
 mod run;
@@ -74,7 +83,7 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::from(code),
         // Stopping is how a followed feed ends, and a standby.
-        Err(_) if (args.follow || args.standby) && stop.interrupted() => ExitCode::from(code),
+        Err(_) if args.is_endless() && stop.interrupted() => ExitCode::from(code),
         Err(e) => {
             eprintln!("error: {}", one_line(&e.to_string()));
             ExitCode::from(1)

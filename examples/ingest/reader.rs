@@ -14,7 +14,7 @@ use crate::jsonl::{Bad, Line, LineParser, Row};
 use crate::lines::{Lines, Piece};
 use crate::stop::Stop;
 use crate::throttle::{self, Throttle};
-use crate::times::{Place, Refused, Rule, Times};
+use crate::times::{Place, Times};
 
 /// How long a followed feed is left alone after its end was reached.
 const POLL: Duration = Duration::from_millis(50);
@@ -38,7 +38,8 @@ pub(crate) enum OnError {
 pub(crate) struct JsonLines {
     /// A path, or `-`.
     pub(crate) path: String,
-    pub(crate) rule: Rule,
+    /// The feed, if it was opened already and cannot be opened again.
+    pub(crate) looked: Option<Input>,
     pub(crate) follow: bool,
     pub(crate) on_error: OnError,
     pub(crate) throttle: Option<Throttle>,
@@ -50,10 +51,10 @@ impl JsonLines {
     /// Reads the feed and returns its end E. Blocks, and on a followed feed returns only with an
     /// error.
     pub(crate) fn read<S: Sink>(self, sink: S) -> Result<u64, Error> {
-        let mut lines = Lines::new(Input::open(&self.path)?);
+        let mut lines = Lines::new(self.looked.map_or_else(|| Input::open(&self.path), Ok)?);
         let mut rows = Rows {
             batch: Batch::new(sink, Arc::clone(&self.counts)),
-            times: Times::new(self.rule),
+            times: Times::default(),
             parser: LineParser::default(),
             leading: Vec::new(),
             leading_bytes: 0,
@@ -123,8 +124,7 @@ impl<S: Sink> Rows<S> {
             }
             Ok(Line::Row(row)) => match self.times.row(&row, piece.number) {
                 Ok(place) => self.row(row, place),
-                Err(Refused::Bad(bad)) => self.bad(bad, &piece),
-                Err(Refused::Feed(bad)) => Err(self.fail(bad, piece.number)),
+                Err(bad) => self.bad(bad, &piece),
             },
             Err(bad) => self.bad(bad, &piece),
         }

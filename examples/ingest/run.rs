@@ -1,29 +1,26 @@
 //! Owns one run: the feed, the pipeline it drives, and what is counted on the way. It does not own
 //! signals or exit codes.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use differential_upsert::io::Io;
+use differential_upsert::reclock::{SourceConfig, Times};
 use differential_upsert::shard::{self, Append, Appended, HandleConfig};
 use differential_upsert::store::{Access, Root};
 use differential_upsert::{Error, ErrorKind, Pipeline, PipelineConfig, Promotion, Shard, Totals};
 use timely::worker::Worker;
 
-use crate::args::{Args, FeedName, TimesFrom};
+use crate::args::Args;
+use crate::choose::{Chosen, choose};
 use crate::cluster;
 use crate::emit::Counts;
-use crate::feed::Feed;
-use crate::git::GitHistory;
 use crate::http::{self, Face};
 use crate::json::{Json, JsonText};
 use crate::progress::Progress;
-use crate::reader::JsonLines;
 use crate::stop::{Stop, stopped};
 use crate::summary::Summary;
-use crate::throttle::Throttle;
-use crate::times::Rule;
 
 type JsonShard = Shard<Json, Json, JsonText>;
 
@@ -44,6 +41,7 @@ pub(crate) fn run(
     let result = drive(args, config, io, stop, &counts, &mut summary);
     drop(progress);
     summary.read = counts.read.load(Ordering::Relaxed);
+    summary.below += counts.skipped.load(Ordering::Relaxed);
     summary.seconds = started.elapsed().as_secs_f64();
     summary.unchecked = args.unchecked;
     // Every error says where and what to do, if only roughly.
@@ -74,7 +72,7 @@ fn drive(
         http::serve(address, face.clone(), io)?;
     }
     // A cluster would have to start again as one, and what came from a pipe is gone.
-    let can_start_again = args.processes.get() == 1 && !args.feed.is_stdin();
+    let can_start_again = args.processes.get() == 1 && !args.feed.is_stream();
     loop {
         let result = once(args, config, io, stop, &standby, &face, counts, summary);
         match result {
@@ -106,8 +104,12 @@ fn once(
     if args.process == 0 && standby.is_none() {
         io.block_on(change_history(args, &shard))?;
     }
-    let feed = feed(args, counts, stop);
-    let workers = workers(args, feed, &shard, standby, stop, face.clone());
+    let state = shard.state();
+    summary.upper = upper(&state);
+    let waits = || face.wait_for_feed(args.standby, &state);
+    let chosen = choose(args, &state, counts, stop, waits)?;
+    drop(state);
+    let workers = workers(args, chosen, &shard, standby, stop, face.clone(), Arc::clone(counts));
     let outcome = cluster::execute(config, workers, stop);
     if let Some(watch) = &outcome.watch {
         *summary = counted(&watch.totals());
@@ -122,8 +124,13 @@ fn once(
         }
     }
     let state = io.block_on(shard.handle().refresh()).unwrap_or_else(|_| shard.state());
-    summary.upper = state.sealed_at.is_none().then_some(state.upper);
+    summary.upper = upper(&state);
     result
+}
+
+/// Returns the upper as the summary says it: a sealed shard has none.
+fn upper(state: &shard::State) -> Option<u64> {
+    state.sealed_at.is_none().then_some(state.upper)
 }
 
 /// Gives a shard that has a history the one that the command line asks for: a feed that brings
@@ -140,7 +147,9 @@ async fn change_history(args: &Args, shard: &JsonShard) -> Result<(), Error> {
             return Ok(());
         }
         let (lower, upper) = (state.upper, state.upper);
-        let append = Append { lower, upper, history: Some(history), ..Append::default() };
+        // The feeds of tables raise it: whoever writes it from now on.
+        let fence = args.feed.is_table().then_some(state.epoch);
+        let append = Append { lower, upper, history: Some(history), fence, ..Append::default() };
         match shard.handle().compare_and_append(append).await? {
             Appended::Won { .. } => return Ok(()),
             // Another writer has gone on, and the state known here with it.
@@ -156,28 +165,43 @@ async fn change_history(args: &Args, shard: &JsonShard) -> Result<(), Error> {
 /// Returns what each worker does: build the pipeline, step it to its end, say how it went.
 fn workers(
     args: &Args,
-    feed: Feed,
+    chosen: Chosen,
     shard: &JsonShard,
     standby: &Option<Promotion>,
     stop: &Stop,
     face: Face,
+    counts: Arc<Counts>,
 ) -> impl Fn(&mut Worker, &cluster::Report) + Send + Sync + 'static {
     let (shard, stop, history) = (shard.clone(), stop.clone(), args.history);
-    let source = shard::Feed { mode: "given".into(), identity: args.feed.to_string() };
+    let feed = shard::Feed { mode: "given".into(), identity: args.feed.to_string() };
     let (checked, standby) = (!args.unchecked, standby.clone());
-    let feed = Mutex::new(Some(feed));
+    let times = if args.feed.is_table() { Times::CoCommitted } else { Times::WriteAhead };
+    let stop_at_current = args.stop_at_current;
+    let source = SourceConfig { times, stop_at_current, ..SourceConfig::default() };
     let first = args.process * args.workers.get();
     move |worker, report| {
         let config = PipelineConfig {
             history,
             checked,
-            feed: source.clone(),
+            feed: feed.clone(),
+            source: source.clone(),
             standby: standby.clone(),
             ..PipelineConfig::default()
         };
         let (health, token) = worker.dataflow(|scope| {
-            let take = || feed.lock().unwrap_or_else(PoisonError::into_inner).take();
-            let pipeline = Pipeline::from_timed(scope, take, &shard, config);
+            let pipeline = match &chosen {
+                Chosen::Given(feed) => Pipeline::from_timed(scope, || feed.take(), &shard, config),
+                Chosen::Minted(lines) => {
+                    Pipeline::from_source(scope, || lines.take(), &shard, config)
+                }
+                #[cfg(feature = "planetscale")]
+                Chosen::PlanetScale(table) => Pipeline::from_source(
+                    scope,
+                    || table.take().map(|table| *table),
+                    &shard,
+                    config,
+                ),
+            };
             if scope.index() == 0 {
                 report.watch(pipeline.watch);
             }
@@ -195,33 +219,15 @@ fn workers(
                 drop(token.take());
             }
         }
+        if worker.index() == 0 {
+            // After a clean end, its input is closed up to the end E.
+            counts.end.store(health.report().input, Ordering::Relaxed);
+        }
         report.ended(match health.error() {
             Some(error) => Err(error),
             None if health.has_ended() => Ok(()),
             None => Err(stopped()),
         });
-    }
-}
-
-/// Returns the feed that the arguments name.
-fn feed(args: &Args, counts: &Arc<Counts>, stop: &Stop) -> Feed {
-    let counts = Arc::clone(counts);
-    let stop = stop.clone();
-    let throttle = args.throttle.map(Throttle::new);
-    match &args.feed {
-        FeedName::Git(path) => Feed::Git(GitHistory { path: path.clone(), throttle, counts, stop }),
-        FeedName::Lines(path) => Feed::Lines(JsonLines {
-            path: path.clone(),
-            rule: match args.times {
-                Some(TimesFrom::Given) => Rule::Given,
-                None => Rule::FirstRow,
-            },
-            follow: args.follow,
-            on_error: args.on_error,
-            throttle,
-            counts,
-            stop,
-        }),
     }
 }
 

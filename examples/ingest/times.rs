@@ -7,24 +7,6 @@
 
 use crate::jsonl::{Bad, Row};
 
-/// Where times come from when the command line does not say.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Rule {
-    /// Every row must have a `ts`.
-    Given,
-    /// The first row decides.
-    FirstRow,
-}
-
-/// Why a row is not taken.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Refused {
-    /// The line is bad; the feed may go on without it.
-    Bad(Bad),
-    /// The feed as a whole is not one this program reads.
-    Feed(Bad),
-}
-
 /// Where a row stands: its time, and its order among the rows of its key and time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
@@ -33,9 +15,8 @@ pub(crate) struct Place {
 }
 
 /// What the lines so far say about time.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Times {
-    rule: Rule,
     /// The greatest `ts`.
     last: Option<u64>,
     /// The greatest N of a closing, or 0.
@@ -47,48 +28,35 @@ pub(crate) struct Times {
 }
 
 impl Times {
-    pub(crate) fn new(rule: Rule) -> Times {
-        Times { rule, last: None, closed: 0, offsets: None, order: 0 }
-    }
-
     /// Places a row, or says why it is not taken; then nothing has changed.
-    pub(crate) fn row(&mut self, row: &Row, line: u64) -> Result<Place, Refused> {
-        let time = self.time(row).map_err(|refused| refused.of(row))?;
+    pub(crate) fn row(&mut self, row: &Row, line: u64) -> Result<Place, Bad> {
+        let time = self.time(row).map_err(|bad| bad.of(row))?;
         let offsets = *self.offsets.get_or_insert(row.offset.is_some());
         let order = match (offsets, row.offset) {
             (true, Some(offset)) => offset,
             (false, None) => line,
-            (had, _) => {
-                let has = if had { "has one" } else { "has none" };
-                let what = format!("\"offset\" is on some rows only: the first row {has}");
-                let bad = Bad::new(what, "write it on every row or on none");
-                return Err(Refused::Bad(bad).of(row));
-            }
+            (had, _) => return Err(Bad::offset_on_some(had).of(row)),
         };
         (self.last, self.order) = (Some(time), order);
         Ok(Place { time, order })
     }
 
-    fn time(&self, row: &Row) -> Result<u64, Refused> {
+    fn time(&self, row: &Row) -> Result<u64, Bad> {
         let Some(ts) = row.ts else {
-            // A bad line may be kept before the first row; only a row decides `offsets`.
-            if self.offsets.is_none() && self.rule == Rule::FirstRow {
-                let what = "the first row has no \"ts\", and times are not minted yet";
-                return Err(Refused::Feed(Bad::new(what, "give every row a \"ts\"")));
-            }
-            let bad = Bad::new("missing \"ts\"", "every row of this feed needs one: add it");
-            return Err(Refused::Bad(bad));
+            let hint =
+                "every row of this feed needs one: add it, or have times minted in a new shard";
+            return Err(Bad::new("missing \"ts\"", hint));
         };
         if let Some(last) = self.last.filter(|last| ts < *last) {
             let what = format!("\"ts\" decreases from {last} to {ts}");
             let hint = "sort the feed by \"ts\", or correct the line";
-            return Err(Refused::Bad(Bad::new(what, hint)));
+            return Err(Bad::new(what, hint));
         }
         if ts < self.closed {
             let closed = self.closed;
             let what = format!("\"ts\" {ts} was closed by {{\"closed\": {closed}}}");
             let hint = "write the row before the closing, or correct the line";
-            return Err(Refused::Bad(Bad::new(what, hint)));
+            return Err(Bad::new(what, hint));
         }
         Ok(ts)
     }
@@ -127,16 +95,5 @@ impl Times {
     pub(crate) fn end(&self) -> u64 {
         // `ts` is at most 2^64 - 2, so this cannot overflow.
         self.last.map_or(0, |last| last + 1).max(self.closed)
-    }
-}
-
-impl Refused {
-    /// Adds what is known of the row, which has a key and perhaps an offset.
-    fn of(self, row: &Row) -> Refused {
-        let with = |bad| Bad { key: Some(row.key.clone()), offset: row.offset, ..bad };
-        match self {
-            Refused::Bad(bad) => Refused::Bad(with(bad)),
-            Refused::Feed(bad) => Refused::Feed(with(bad)),
-        }
     }
 }

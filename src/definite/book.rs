@@ -133,6 +133,10 @@ impl Book {
         if self.base.is_some() {
             return true;
         }
+        if self.closed == 0 && self.least.is_none() {
+            // It has said nothing: it may yet resume from where another writer has got to by then.
+            return false;
+        }
         let started = self.least.is_some_and(|least| least < self.closed);
         if !started && self.closed < state.upper {
             return false;
@@ -249,6 +253,19 @@ mod tests {
         assert!(error.to_string().contains("made from 6"), "{error}");
         // One too many is seen before the rest is there.
         assert!(at(1, sum(4, 4)).is_err());
+    }
+
+    #[test]
+    fn a_feed_that_goes_on_where_another_has_just_begun_is_no_other() {
+        // It opened an empty shard, and was told to go on at 5 when another had come so far.
+        let mut book = Book::default();
+        book.look(&shard(0, sum(0, 0), &[]), &[]).unwrap();
+        book.close(5);
+        let there = shard(5, sum(9, 9), &[]);
+        book.look(&there, &[Mark::new(5, sum(9, 9))]).unwrap();
+        book.add(5, sum(1, 1));
+        book.close(6);
+        book.look(&shard(6, sum(10, 10), &[]), &[]).unwrap();
     }
 
     #[test]

@@ -53,24 +53,33 @@ impl<P: Position> Bindings<P> {
         self.0.get(count.checked_sub(1)?)
     }
 
-    /// Returns the time of a unit that ends at these places: that of the first binding that covers
-    /// them, or `None` if none does yet.
+    /// Returns the time of a unit of a generation that ends at these places: that of the first binding
+    /// that covers them, or `None` if none does yet.
     ///
     /// # Errors
     ///
-    /// `FeedDiffers` if a place cannot be compared with the bound ones.
-    pub(super) fn time_of(&self, moved: &[(Partition, P)]) -> Result<Option<u64>, Error> {
+    /// `FeedDiffers` if a place cannot be compared with the bound ones; `LeaseLost` if another writer
+    /// has begun a later generation, which replaces the unit.
+    pub(super) fn time_of(
+        &self,
+        generation: u64,
+        moved: &[(Partition, P)],
+    ) -> Result<Option<u64>, Error> {
         match self.0.back() {
-            Some(last) if covers(&last.cursor, moved)? => {}
+            Some(last) if covers(&last.cursor, generation, moved)? => {}
             _ => return Ok(None),
         }
         let (mut low, mut high) = (0, self.0.len() - 1);
         while low < high {
             let middle = low.midpoint(high);
-            match covers(&self.0[middle].cursor, moved)? {
+            match covers(&self.0[middle].cursor, generation, moved)? {
                 true => high = middle,
                 false => low = middle + 1,
             }
+        }
+        if self.0[low].cursor.generation() > generation {
+            let what = "another writer has copied the feed anew";
+            return Err(Error::new(ErrorKind::LeaseLost, what).hint("start again, from its copy"));
         }
         Ok(Some(self.0[low].time))
     }
@@ -89,7 +98,14 @@ impl<P: Position> Bindings<P> {
     }
 }
 
-fn covers<P: Position>(cursor: &Cursor<P>, moved: &[(Partition, P)]) -> Result<bool, Error> {
+fn covers<P: Position>(
+    cursor: &Cursor<P>,
+    generation: u64,
+    moved: &[(Partition, P)],
+) -> Result<bool, Error> {
+    if cursor.generation() != generation {
+        return Ok(cursor.generation() > generation);
+    }
     for (partition, place) in moved {
         let Some(bound) = cursor.get(partition) else { return Ok(false) };
         match bound.contains(place) {
@@ -133,11 +149,23 @@ mod tests {
     fn a_unit_belongs_to_the_first_binding_that_covers_it() {
         let all =
             bound(&[(3, &[("a", 10)]), (7, &[("a", 10), ("b", 4)]), (8, &[("a", 15), ("b", 4)])]);
-        let time = |name, at| all.time_of(&moved(name, at)).unwrap();
+        let time = |name, at| all.time_of(0, &moved(name, at)).unwrap();
         assert_eq!([time("a", 1), time("a", 10), time("a", 11)], [Some(3), Some(3), Some(8)]);
         assert_eq!([time("a", 15), time("a", 16)], [Some(8), None]);
         assert_eq!([time("b", 4), time("b", 5), time("c", 0)], [Some(7), None, None]);
-        assert_eq!(bound(&[]).time_of(&moved("a", 0)).unwrap(), None);
+        assert_eq!(bound(&[]).time_of(0, &moved("a", 0)).unwrap(), None);
+    }
+
+    #[test]
+    fn a_later_generation_is_bound_anew() {
+        let mut all = bound(&[(3, &[("a", 10)])]);
+        assert_eq!(all.time_of(1, &moved("a", 4)).unwrap(), None, "its places begin again");
+        let cursor = Cursor::of("feed", 1, [(Partition::from("a"), 4)]);
+        all.add(Binding { time: 5, cursor, bytes: vec![] }).unwrap();
+        assert_eq!(all.time_of(1, &moved("a", 4)).unwrap(), Some(5));
+        assert_eq!(all.time_of(0, &moved("a", 10)).unwrap(), Some(3));
+        let replaced = all.time_of(0, &moved("a", 11)).unwrap_err();
+        assert_eq!(replaced.kind(), ErrorKind::LeaseLost, "{replaced}");
     }
 
     #[test]

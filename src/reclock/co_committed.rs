@@ -9,7 +9,7 @@ use std::marker::PhantomData;
 
 use tokio::time::Instant;
 
-use super::drive::{Around, drive};
+use super::drive::{Around, drive, sealed};
 use crate::codec::Codec;
 use crate::error::{Error, ErrorKind};
 use crate::packed::Encoded;
@@ -154,8 +154,7 @@ fn resume<P: Position>(
 ) -> Result<Durable<P>, Error> {
     state.check_feed(&around.feed)?;
     if let Some(end) = state.sealed_at {
-        let what = format!("the shard is sealed at {end}");
-        return Err(Error::new(ErrorKind::Invalid, what).hint("use another shard for more rows"));
+        return Err(sealed(end));
     }
     let durable = match &state.cursor {
         Some(bytes) => Durable::read(bytes)?,

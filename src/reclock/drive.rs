@@ -71,6 +71,12 @@ pub(super) fn is_transient(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Indeterminate)
 }
 
+/// The error of a shard that takes no more rows.
+pub(super) fn sealed(end: u64) -> Error {
+    Error::new(ErrorKind::Invalid, format!("the shard is sealed at {end}"))
+        .hint("use another shard for more rows")
+}
+
 /// A running attempt loop; dropped, it stops.
 pub(super) struct Driven<P> {
     pub(super) units: mpsc::Receiver<Vec<Unit<P>>>,

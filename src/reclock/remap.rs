@@ -156,9 +156,10 @@ impl<P: Position> Remap<P> {
         }
     }
 
-    /// Says that the data shard has this upper: what lies before is not needed any more.
-    pub(super) fn forget(&mut self, data_upper: u64) {
-        self.bindings.forget(data_upper);
+    /// Says that the data shard has this upper, and that the times below `closed` are closed here: what
+    /// lies before both is not needed any more. Who is behind must still give its units their times.
+    pub(super) fn forget(&mut self, data_upper: u64, closed: u64) {
+        self.bindings.forget(data_upper.min(closed));
         self.handle.advance(&self.hold, data_upper.saturating_sub(1));
     }
 }

@@ -11,7 +11,7 @@ use std::marker::PhantomData;
 
 use tokio::time::Instant;
 
-use super::drive::{Around, Driven, drive, is_transient};
+use super::drive::{Around, Driven, drive, is_transient, sealed};
 use super::remap::Remap;
 use crate::codec::Codec;
 use crate::error::{Error, ErrorKind};
@@ -131,6 +131,18 @@ impl<P: Position> Run<'_, P> {
             .hint("see that both read the same feed, and start again"))
     }
 
+    /// Returns what the next time is bound to: all that was received, but for a feed that is copied
+    /// anew. That replaces everything, so it needs a time after those of the units before it.
+    fn next(&self) -> Boundary<P> {
+        let mut waiting = self.waiting.iter().map(|unit| &unit.boundary).peekable();
+        let generation = waiting.peek().map(|first| first.generation());
+        let same = |boundary: &&Boundary<P>| Some(boundary.generation()) == generation;
+        match waiting.take_while(same).last() {
+            Some(last) if last.generation() < self.received.generation() => last.clone(),
+            _ => self.received.clone(),
+        }
+    }
+
     /// Whether everything that is bound was received.
     fn covers_all(&self) -> bool {
         let last = self.remap.bindings().last();
@@ -140,8 +152,13 @@ impl<P: Position> Run<'_, P> {
     async fn take(&mut self, units: Vec<Unit<P>>) -> Result<(), Error> {
         let mut rows = Vec::new();
         for unit in units {
+            if unit.boundary.generation() > self.received.generation() && !self.covers_all() {
+                let what = "the feed has lost rows that are bound to a time already";
+                return Err(Error::new(ErrorKind::FeedDiffers, what)
+                    .hint("another writer that has them can go on; else use a new shard"));
+            }
             self.received = unit.boundary.clone();
-            match self.remap.bindings().time_of(&unit.moved)? {
+            match self.remap.bindings().time_of(unit.boundary.generation(), &unit.moved)? {
                 Some(time) => self.read(unit, time, &mut rows).await?,
                 None => self.wait(unit),
             }
@@ -184,13 +201,16 @@ impl<P: Position> Run<'_, P> {
             let durable = self.remap.resume(upper, binding.cursor.identity())?;
             driven.says_durable(durable);
         }
-        self.remap.forget(upper);
+        self.remap.forget(upper, self.closed);
         if !self.may_mint(upper, ended) {
             return Ok(false);
         }
+        if let Some(end) = self.around.handle.state().sealed_at {
+            return Err(sealed(end));
+        }
         let time = self.around.time(self.remap.upper().max(upper))?;
         self.minted = Some(Instant::now());
-        match self.remap.mint(time, &self.received, upper).await {
+        match self.remap.mint(time, &self.next(), upper).await {
             Ok(true) => self.bound().await?,
             Ok(false) => {
                 self.refresh().await?;
@@ -243,7 +263,7 @@ impl<P: Position> Run<'_, P> {
     async fn bound(&mut self) -> Result<(), Error> {
         let mut rows = Vec::new();
         for unit in std::mem::take(&mut self.waiting) {
-            match self.remap.bindings().time_of(&unit.moved)? {
+            match self.remap.bindings().time_of(unit.boundary.generation(), &unit.moved)? {
                 Some(time) => {
                     self.bytes -= unit.changes.bytes();
                     self.with_rows -= u64::from(unit.changes.changes() > 0);

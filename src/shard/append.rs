@@ -168,8 +168,9 @@ impl Handle {
         let mut last_rollup = inner.appending.lock().await;
         for _ in 0..RACES_MAX {
             let mut state = self.state();
-            if state.judge(&append).map_err(|e| e.at(inner.root.url()))?.is_some() {
-                // Our state may be old: lose against the newest.
+            if !matches!(state.judge(&append), Ok(None)) {
+                // Our state may be old, from before the lease of a part that another process wrote:
+                // lose against the newest, or fail.
                 state = self.refresh().await?;
             }
             if let Some(lost) = state.judge(&append).map_err(|e| e.at(inner.root.url()))? {

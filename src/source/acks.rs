@@ -39,8 +39,14 @@ impl<P: Position> Acks<P> {
     }
 
     /// Begins to tell the source the newest durable cursor, if that is time. Frozen while a copy is
-    /// under way: the feed may have to keep what lies behind it.
-    pub(super) fn start<S: Source<Position = P>>(&mut self, source: &mut S, frozen: bool) {
+    /// under way: the feed may have to keep what lies behind it. And a place of the generation before
+    /// it is none in this one, though it may look like one that is far ahead.
+    pub(super) fn start<S: Source<Position = P>>(
+        &mut self,
+        source: &mut S,
+        generation: u64,
+        frozen: bool,
+    ) {
         if frozen || self.in_flight.is_some() || self.again.is_some() {
             return;
         }
@@ -49,7 +55,8 @@ impl<P: Position> Acks<P> {
             Some(told) => is_beyond(&durable, told),
             None => true,
         };
-        if !is_new || durable.is_start() || durable.is_snapshot() {
+        let is_now = durable.generation() == generation;
+        if !is_new || !is_now || durable.is_start() || durable.is_snapshot() {
             return;
         }
         let ack = source.ack(&durable);

@@ -219,7 +219,7 @@ impl<S: Source, C: Codec<S::Key> + Codec<S::Value>> Running<S, C> {
             None => return Ok(Outcome::Closed),
         }
         loop {
-            self.acks.start(&mut self.source, self.stager.copies());
+            self.start_ack();
             let events = tokio::select! {
                 biased;
                 () = self.acks.turn() => continue,
@@ -236,6 +236,11 @@ impl<S: Source, C: Codec<S::Key> + Codec<S::Value>> Running<S, C> {
                 return Ok(Outcome::Closed);
             }
         }
+    }
+
+    fn start_ack(&mut self) {
+        let generation = self.stager.boundary().generation();
+        self.acks.start(&mut self.source, generation, self.stager.copies());
     }
 
     /// Stages events, and hands on the units that they complete.
@@ -289,7 +294,7 @@ impl<S: Source, C: Codec<S::Key> + Codec<S::Value>> Running<S, C> {
                     Err(_) => return false,
                 },
                 // Rows may wait for room until what is before them is durable, and acked.
-                () = self.acks.turn() => self.acks.start(&mut self.source, self.stager.copies()),
+                () = self.acks.turn() => self.start_ack(),
             }
         }
     }

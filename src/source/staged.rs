@@ -117,6 +117,9 @@ impl Staged {
     ///
     /// `Unavailable` if the file cannot be made or written.
     pub(super) fn spill(&mut self) -> Result<(), Error> {
+        if self.memory.is_empty() && self.file.is_none() {
+            return Ok(());
+        }
         let (mut file, bytes) = match self.file.take() {
             Some(file) => file,
             None => (tempfile::tempfile().map_err(|e| failed("create", e))?, 0),

@@ -81,7 +81,7 @@ impl Source for Idle {
         let events = (self.next..=to).map(boundary).collect();
         self.next = to + 1;
         // A connection that is lost in between is no matter.
-        let fails = to % 100_000 == 0 && self.failed < to;
+        let fails = to.is_multiple_of(100_000) && self.failed < to;
         self.failed = self.failed.max(to);
         if fails { Err(failure("unavailable")) } else { Ok(Some(events)) }
     }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use differential_upsert::source::{
-    Boundary, Change, Event, Events, Failure, Partition, Received, Source,
+    Ack, Boundary, Change, Durable, Event, Events, Failure, Partition, Received, Source,
 };
 use differential_upsert::{DataError, Error, ErrorKind};
 
@@ -25,6 +25,8 @@ pub struct State {
     pub logs: Vec<Log>,
     /// It copies a partition before it streams it, can purge its log, and fail over.
     pub copies: bool,
+    /// Before it goes on with a copy, it leaves out changes of rows that are yet to be copied.
+    pub filters: bool,
     /// It says that it has ended.
     pub ends: bool,
     /// One of so many things goes wrong; 0 for none.
@@ -34,6 +36,10 @@ pub struct State {
     /// Counts what no connection survives.
     epoch: u64,
     value: u64,
+    /// Cursors that it was told are durable.
+    pub acks: Vec<Vec<u8>>,
+    /// How often it was connected.
+    pub connects: u64,
     random: Random,
 }
 
@@ -44,11 +50,14 @@ impl Server {
         let mut state = State {
             logs: vec![log; 1 + random.index(3)],
             copies,
+            filters: random.one_in(2),
             ends: random.one_in(2),
             fails: [0, 40, 12, 6][random.index(4)],
             left: 20 + random.below(80),
             epoch: 0,
             value: 0,
+            acks: Vec::new(),
+            connects: 0,
             random,
         };
         for _ in 0..state.random.below(15) {
@@ -59,6 +68,12 @@ impl Server {
 
     pub fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap()
+    }
+
+    /// From now on nothing more comes, and nothing goes wrong.
+    pub fn calm(&self) {
+        let mut state = self.state();
+        (state.fails, state.left) = (0, 0);
     }
 
     pub fn source<P: Place>(&self, seed: u64) -> Feed<P> {
@@ -189,20 +204,21 @@ impl<P: Place> Feed<P> {
     }
 
     /// Says the transactions that are not yet seen, some of them in one unit.
-    fn stream(&self, log: &Log, leg: &mut Leg<P>) {
-        let filter = leg.copied.filter(|_| self.random.one_in(2));
+    fn stream(&self, log: &Log, leg: &mut Leg<P>, filters: bool) {
+        let filter = leg.copied.filter(|_| filters);
         let mut changes = Vec::new();
         let order = self.order(log, &leg.seen);
         for (at, number) in order.iter().enumerate() {
             leg.seen.insert(*number);
             let transaction = &log.now()[*number as usize - 1];
-            // Of rows that are yet to be copied, a change may be said or not.
             let wanted = |change: &&Change<u64, u64>| match (filter, change) {
                 (Some(copied), Change::Put(key, _) | Change::Delete(key)) => *key <= copied,
                 _ => true,
             };
             changes.extend(transaction.iter().filter(wanted).cloned());
-            if at + 1 == order.len() || !self.random.one_in(4) {
+            // Two writers must see the same units, where they look at their order.
+            let joins = P::SETS && at + 1 < order.len() && self.random.one_in(4);
+            if !joins {
                 self.unit(leg, std::mem::take(&mut changes), log.history());
             }
         }
@@ -251,6 +267,7 @@ impl<P: Place> Source for Feed<P> {
     async fn connect(&mut self, from: &Boundary<P>) -> Result<(), Failure> {
         self.pause().await;
         let mut state = self.server.state();
+        state.connects += 1;
         state.live();
         if state.goes_wrong(&self.random) {
             return Err(failure("unavailable"));
@@ -269,7 +286,7 @@ impl<P: Place> Source for Feed<P> {
             if at.is_none() && state.copies {
                 leg.seen = log.all();
             } else {
-                self.stream(log, &mut leg);
+                self.stream(log, &mut leg, state.filters);
             }
             if state.copies && (at.is_none() || copied.is_some()) {
                 self.copy(log, &mut leg);
@@ -313,7 +330,7 @@ impl<P: Place> Source for Feed<P> {
             }
             let mut legs = std::mem::take(&mut self.legs);
             for (log, leg) in state.logs.iter().zip(&mut legs) {
-                self.stream(log, leg);
+                self.stream(log, leg, state.filters);
             }
             self.legs = legs;
             let is_over = self.legs.iter().all(|leg| leg.events.is_empty()) && state.left == 0;
@@ -336,5 +353,13 @@ impl<P: Place> Source for Feed<P> {
         // A partition without anything has no place, unless it is copied.
         let has = |(_, log): &(usize, &Log)| state.copies || !log.now().is_empty();
         Ok(state.logs.iter().enumerate().filter(has).map(place).collect())
+    }
+
+    fn ack(&mut self, durable: &Durable<P>) -> Ack {
+        let mut state = self.server.state();
+        state.acks.push(durable.to_bytes());
+        let fails = state.goes_wrong(&self.random);
+        let answer = if fails { Err(failure("unavailable")) } else { Ok(()) };
+        Box::pin(std::future::ready(answer))
     }
 }

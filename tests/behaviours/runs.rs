@@ -13,7 +13,7 @@ use differential_upsert::source::stage::StageLimits;
 use tokio_util::sync::CancellationToken;
 
 use crate::feed::Server;
-use crate::oracle::{check, check_forward};
+use crate::oracle::Covered;
 use crate::place::Place;
 use crate::random::{Random, for_seeds};
 use crate::rig::{Contents, Kept, Setup, apply};
@@ -54,9 +54,10 @@ struct Held<P> {
 
 impl<P: Place> Held<P> {
     fn keep(&mut self, server: &Server, unit: Kept<P>) {
-        check_forward(&self.boundary, &unit.boundary);
+        let covered = Covered::by(&unit.boundary);
+        covered.check_after(&Covered::by(&self.boundary));
         apply(&mut self.contents, &unit.changes);
-        check(&server.state().logs, &unit.boundary, &self.contents);
+        covered.check(&server.state().logs, &self.contents);
         self.boundary = unit.boundary;
     }
 }
@@ -154,18 +155,11 @@ fn run<P: Place>(seed: u64, copies: bool, seen: &Seen) {
             once(&server, &random, &mut held, seen).await;
         }
         // Calm: nothing more comes, and nothing goes wrong.
-        let mut state = server.state();
-        (state.fails, state.left) = (0, 0);
-        drop(state);
+        server.calm();
         let done = once(&server, &random, &mut held, seen);
         let done = tokio::time::timeout(Duration::from_secs(1 << 20), done).await;
         assert_eq!(done, Ok(true), "it does not get there: {:?}", held.boundary);
-        for (number, log) in server.state().logs.iter().enumerate() {
-            let at = held.boundary.get(&crate::oracle::name(number));
-            let end = P::place(log.history(), &log.all(), None);
-            let nothing = log.all().is_empty() && at.is_none();
-            assert!(nothing || at == Some(&end), "partition {number} is at {at:?}");
-        }
+        Covered::by(&held.boundary).check_whole(&server.state().logs);
     });
 }
 

@@ -62,15 +62,6 @@ fn a_row_below_a_closed_time_is_bad() {
 }
 
 #[test]
-fn a_feed_without_times_is_no_feed_even_when_bad_lines_are_kept() {
-    for on_error in [Stop, Keep] {
-        let (seen, end) = read("{\"key\":1,\"value\":2}\n", on_error);
-        assert!(seen.events().is_empty());
-        assert!(end.expect_err("no times").starts_with("the first row has no \"ts\""));
-    }
-}
-
-#[test]
 fn kept_lines_are_errors_at_the_current_time() {
     let feed = row(1, 3) + "nope\n{\"key\":7,\"ts\":9}\n" + &row(2, 4) + &row(1, 3) + &row(3, 4);
     let (seen, end) = read(feed, Keep);

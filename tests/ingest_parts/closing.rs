@@ -4,7 +4,6 @@
 use crate::reader::JsonLines;
 use crate::reader::OnError::{Keep, Stop};
 use crate::recorder::{Recorder, json_lines, read};
-use crate::times::Rule;
 
 fn row(key: u32, ts: u64) -> String {
     format!("{{\"key\":{key},\"value\":{key},\"ts\":{ts}}}\n")
@@ -69,10 +68,10 @@ fn the_order_is_the_offset_if_the_first_row_has_one() {
 }
 
 #[test]
-fn given_times_may_be_demanded() {
+fn every_row_has_a_time() {
     let file = tempfile::NamedTempFile::new().expect("a temporary file");
     std::fs::write(file.path(), "{\"key\":1,\"value\":2}\n").expect("room for it");
-    let demanding = || JsonLines { rule: Rule::Given, ..json_lines(file.path()) };
+    let demanding = || json_lines(file.path());
     let error = demanding().read(Recorder::default()).expect_err("no times").to_string();
     assert!(error.starts_with("missing \"ts\" at "), "{error}");
     let kept = Recorder::default();

@@ -8,6 +8,7 @@ use timely::CommunicationConfig;
 use differential_upsert::shard::History;
 
 use crate::args::{Args, FeedName, TimesFrom};
+use crate::change::Format;
 use crate::cluster;
 use crate::reader::OnError;
 use crate::summary::Summary;
@@ -36,6 +37,10 @@ fn everything_that_is_there_is_taken() {
     assert_eq!((args.feed, args.seal), (FeedName::Lines("-".to_string()), true));
     assert!(matches!(args.history, Some(History::Last(7))));
     assert_eq!(args.on_error, OnError::Stop);
+    assert_eq!((args.times, args.format), (None, Format::Json));
+    let args = parse("f --shard mem: --times mint --format debezium").expect("all are known");
+    assert_eq!((args.times, args.format), (Some(TimesFrom::Mint), Format::Debezium));
+    assert!(parse("git:. --shard mem: --times given --format json").is_ok());
     assert_eq!(parse("git:. --shard mem:").expect("git").feed, FeedName::Git(".".to_string()));
 }
 
@@ -47,8 +52,14 @@ fn everything_else_is_usage() {
         "--shard mem:",
         "feed --shard",
         "feed more --shard mem:",
-        "feed --shard mem: --times mint",
+        "feed --shard mem: --times later",
         "feed --shard mem: --times",
+        "feed --shard mem: --format xml",
+        "feed --shard mem: --format debezium --times given",
+        "git:. --shard mem: --format debezium",
+        "git:. --shard mem: --times mint",
+        "feed --shard mem: --stop-at-current",
+        "git:. --shard mem: --stop-at-current",
         "feed --shard mem: --seal --follow",
         "git:. --shard mem: --follow",
         "git: --shard mem:",

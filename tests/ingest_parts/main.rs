@@ -6,10 +6,16 @@
 mod args;
 #[path = "../../src/source/canonical.rs"]
 mod canonical;
+#[path = "../../examples/ingest/change.rs"]
+mod change;
 #[path = "../../examples/ingest/cluster.rs"]
 mod cluster;
+#[path = "../../examples/ingest/debezium.rs"]
+mod debezium;
 #[path = "../../examples/ingest/emit.rs"]
 mod emit;
+#[path = "../../examples/ingest/follow.rs"]
+mod follow;
 #[path = "../../examples/ingest/git.rs"]
 mod git;
 #[path = "../../examples/ingest/git_command.rs"]
@@ -22,6 +28,12 @@ mod json;
 mod jsonl;
 #[path = "../../examples/ingest/lines.rs"]
 mod lines;
+#[path = "../../examples/ingest/look.rs"]
+mod look;
+#[path = "../../examples/ingest/minted.rs"]
+mod minted;
+#[path = "../../examples/ingest/position.rs"]
+mod position;
 #[path = "../../examples/ingest/reader.rs"]
 mod reader;
 #[path = "../../examples/ingest/stop.rs"]
@@ -48,3 +60,9 @@ mod following;
 mod git_history;
 
 mod command_line;
+
+mod looking;
+
+mod minting;
+
+mod envelopes;

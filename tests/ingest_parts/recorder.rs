@@ -9,7 +9,6 @@ use differential_upsert::{Command, Error};
 use crate::emit::{Counts, Sink, Update};
 use crate::reader::{JsonLines, OnError};
 use crate::stop::Stop;
-use crate::times::Rule;
 
 /// What a feed handed over, in order: `key=value@time#order`, `key-@time#order` for a delete,
 /// `key!error@time#order` for an error, `<time` for a closed time.
@@ -65,7 +64,7 @@ impl Sink for Recorder {
 pub(crate) fn json_lines(path: &Path) -> JsonLines {
     JsonLines {
         path: path.to_str().expect("a temporary path is UTF-8").to_string(),
-        rule: Rule::FirstRow,
+        looked: None,
         follow: false,
         on_error: OnError::Stop,
         throttle: None,

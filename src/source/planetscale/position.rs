@@ -2,6 +2,7 @@
 //! server's word becomes one; those are the rules in `phase` and `unit`.
 
 use std::cmp::Ordering;
+use std::fmt;
 use std::sync::Arc;
 
 use prost::Message;
@@ -32,8 +33,17 @@ struct Copy {
 }
 
 /// A primary key as a server sent it: the columns and one row.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(super) struct LastPk(Arc<[u8]>);
+
+/// As text, as far as it is any.
+impl fmt::Debug for LastPk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let result = self.result();
+        let cells = cells(&result).unwrap_or_default().into_iter();
+        f.debug_list().entries(cells.map(|cell| cell.map(String::from_utf8_lossy))).finish()
+    }
+}
 
 impl VStreamPosition {
     pub(super) fn streaming(gtid: Gtid) -> Self {

@@ -302,7 +302,7 @@ mod tests {
         assert!(broken(&|_| {}).is_ok());
         for change in [
             &|row: &mut Row| row.lengths.push(0),
-            &|row: &mut Row| drop(row.lengths.pop()),
+            &|row: &mut Row| row.lengths.truncate(1),
             &|row: &mut Row| row.lengths[1] = 3,
             &|row: &mut Row| row.lengths[1] = 1,
             &|row: &mut Row| row.lengths[1] = -2,

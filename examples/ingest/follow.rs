@@ -1,0 +1,240 @@
+//! Owns reading a feed of lines with minted times, from a place in it to its end or for ever: finding
+//! the place again, cutting units, and waiting for more. It does not own what a line does; that is
+//! `change`.
+//!
+//! The place is found by reading all that lies before it: a file that is shorter was truncated, one
+//! with other bytes was replaced, and any other has grown. Nothing less tells them apart for certain.
+
+use std::io::{self, Read};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use differential_upsert::source::{Change, Event, Failure, Partition, Received};
+use differential_upsert::{Error, ErrorKind};
+use tokio::sync::mpsc::Sender;
+
+use crate::change::{Changes, kept};
+use crate::input::{Input, is_stream, unreadable};
+use crate::json::Json;
+use crate::jsonl::Bad;
+use crate::lines::{Lines, Piece};
+use crate::minted::{Handed, LineEvent, MintedConfig};
+use crate::position::{FilePosition, Prefix};
+use crate::reader::OnError;
+use crate::stop::stopped;
+use crate::throttle::{self, Throttle};
+
+/// How long a followed feed is left alone after its end was reached.
+const POLL: Duration = Duration::from_millis(50);
+
+/// A batch is handed over when it holds this many units, and before every read.
+const UNITS_MAX: usize = 1024;
+
+/// Bytes read at once on the way to the place.
+const READ_BYTES: usize = 256 << 10;
+
+/// One reading of a feed, on a thread that may block.
+pub(crate) struct Reading {
+    lines: MintedConfig,
+    sender: Sender<Handed>,
+    changes: Changes,
+    throttle: Option<Throttle>,
+    partition: Partition,
+    batch: Vec<LineEvent>,
+    /// The change of the last line, and its number, until all of the line is read.
+    open: Option<(Change<Json, Json>, u64)>,
+    /// Whether what comes first goes on in a line that was handed over without its line break.
+    torn: bool,
+    rows: u64,
+}
+
+impl Reading {
+    pub(crate) fn new(lines: MintedConfig, sender: Sender<Handed>) -> Reading {
+        Reading {
+            changes: Changes::default(),
+            throttle: lines.throttle.map(Throttle::new),
+            partition: Partition::from(""),
+            batch: Vec::new(),
+            open: None,
+            torn: false,
+            rows: 0,
+            lines,
+            sender,
+        }
+    }
+
+    /// Hands over everything behind a place, then the end, or why there is none.
+    pub(crate) fn run(mut self, from: Option<FilePosition>, looked: Option<Input>) {
+        let read = self.read(from, looked);
+        // The units before a failure are good: they go first.
+        let read = self.flush().and(read);
+        let last = match read {
+            Ok(()) => Ok(vec![Event::End]),
+            // What a pipe has given is gone: another connection would skip it.
+            Err(e) if is_stream(&self.lines.path) => Err(Failure::Definite(e)),
+            Err(e) => Err(Failure::from(e)),
+        };
+        // An error means that nobody listens any more.
+        let _ = self.sender.blocking_send(last);
+    }
+
+    fn read(&mut self, from: Option<FilePosition>, looked: Option<Input>) -> Result<(), Error> {
+        let mut lines = self.open(from, looked)?;
+        loop {
+            self.units(&mut lines)?;
+            // Reading may block: nothing that could be handed over waits for it.
+            self.flush()?;
+            self.check()?;
+            let place = format!("{}:{}", self.lines.path, lines.number());
+            let read = lines.fill().map_err(|e| unreadable(&place, e))?;
+            self.show(lines.position(), lines.input());
+            match (read, self.lines.follow) {
+                (1.., _) => {}
+                (0, false) => break,
+                (0, true) => {
+                    lines.input().unchanged(lines.position())?;
+                    throttle::sleep(POLL, &self.lines.stop)?;
+                }
+            }
+        }
+        if let Some(piece) = lines.rest() {
+            self.line(&piece)?;
+        }
+        self.unit(&lines)
+    }
+
+    /// Adds the units of all lines that are read whole.
+    fn units(&mut self, lines: &mut Lines<Input>) -> Result<(), Error> {
+        // The place of a line that is too long is its end, too, which may be still to come.
+        while lines.skip() {
+            self.unit(lines)?;
+            let Some(piece) = lines.next() else { break };
+            self.line(&piece)?;
+        }
+        Ok(())
+    }
+
+    fn line(&mut self, piece: &Piece<'_>) -> Result<(), Error> {
+        if let Some(wait) = self.throttle.as_mut().and_then(Throttle::next) {
+            self.flush()?;
+            throttle::sleep(wait, &self.lines.stop)?;
+        }
+        let mut change = self.changes.line(piece);
+        if std::mem::take(&mut self.torn) && !matches!(change, Ok(None)) {
+            let what = "more text after the end of a line that was taken as the last one";
+            change = Err(Bad::new(what, "end every line with a line break before the next"));
+        }
+        let change = match change {
+            Ok(Some(change)) => change,
+            Ok(None) => return Ok(()),
+            Err(bad) if self.lines.on_error == OnError::Keep => kept(bad, piece),
+            Err(bad) => {
+                let place = format!("{}:{}", self.lines.path, piece.number);
+                return Err(Error::new(ErrorKind::Invalid, bad.what).at(place).hint(bad.hint));
+            }
+        };
+        self.open = Some((change, piece.number));
+        Ok(())
+    }
+
+    /// Ends the open unit, if there is one, where the lines so far end.
+    fn unit(&mut self, lines: &Lines<Input>) -> Result<(), Error> {
+        let Some((change, line)) = self.open.take() else { return Ok(()) };
+        self.rows += 1;
+        let (offset, prefix) = lines.end();
+        let offsets = self.changes.offsets();
+        let position = FilePosition { offset, line, rows: self.rows, prefix, offsets };
+        let received = Received::at(Partition::clone(&self.partition), position);
+        self.batch.push(Event::Change(Partition::clone(&self.partition), change));
+        self.batch.push(Event::Boundary(received));
+        if self.batch.len() >= 2 * UNITS_MAX { self.flush() } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> Result<(), Error> {
+        self.lines.counts.read.store(self.rows, Ordering::Relaxed);
+        if self.batch.is_empty() {
+            return Ok(());
+        }
+        let batch = std::mem::replace(&mut self.batch, Vec::with_capacity(2 * UNITS_MAX));
+        self.sender.blocking_send(Ok(batch)).map_err(|_| stopped())
+    }
+
+    /// Opens the feed behind a place, or at its start.
+    fn open(
+        &mut self,
+        from: Option<FilePosition>,
+        looked: Option<Input>,
+    ) -> Result<Lines<Input>, Error> {
+        let path = self.lines.path.clone();
+        let Some(at) = from else {
+            self.changes = Changes::after(self.lines.format, Default::default());
+            let input = looked.map_or_else(|| Input::open(&path), Ok)?;
+            return Ok(Lines::after(input, 0, 0, Prefix::default()));
+        };
+        if is_stream(&path) {
+            let what = "the shard has rows of this feed, and a pipe cannot be read from its start";
+            let hint = "name a file, or give every row a \"ts\" and use --times given";
+            return Err(Error::new(ErrorKind::Invalid, what).at(path).hint(hint));
+        }
+        let mut input = Input::open(&path)?;
+        let prefix = self.find(&mut input, &at)?;
+        let counts = &self.lines.counts;
+        if counts.read.load(Ordering::Relaxed) == 0 {
+            // Another writer, or a run before this one, has brought these into the shard.
+            counts.skipped.store(at.rows, Ordering::Relaxed);
+        }
+        self.rows = at.rows;
+        self.changes = Changes::after(self.lines.format, at.offsets);
+        let line = at.line - u64::from(self.torn && at.line > 0);
+        Ok(Lines::after(input, line, at.offset, prefix))
+    }
+
+    /// Reads up to a place and checks that what lies before it is what it was.
+    fn find(&mut self, input: &mut Input, at: &FilePosition) -> Result<Prefix, Error> {
+        let path = self.lines.path.clone();
+        let differs = |what: String| {
+            let hint = "put the feed back as it was and rerun, or feed it to another shard";
+            Error::new(ErrorKind::FeedDiffers, what).at(&path).hint(hint)
+        };
+        let (mut prefix, mut read, mut last) = (Prefix::default(), 0, b'\n');
+        let mut buffer = vec![0; READ_BYTES];
+        while read < at.offset {
+            self.check()?;
+            let room = usize::try_from(at.offset - read).unwrap_or(READ_BYTES).min(READ_BYTES);
+            match input.read(&mut buffer[..room]) {
+                Ok(0) => {
+                    let offset = at.offset;
+                    return Err(differs(format!(
+                        "the feed was truncated: it has {read} bytes, the shard's cursor is at {offset}"
+                    )));
+                }
+                Ok(count) => {
+                    prefix.add(&buffer[..count]);
+                    (read, last) = (read + count as u64, buffer[count - 1]);
+                    self.show(read, input);
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(unreadable(&path, e)),
+            }
+        }
+        if prefix.hash() != at.prefix {
+            let offset = at.offset;
+            return Err(differs(format!(
+                "the feed was replaced or rewritten before byte {offset}"
+            )));
+        }
+        self.torn = last != b'\n';
+        Ok(prefix)
+    }
+
+    /// Stops when told to, or when nobody listens any more.
+    fn check(&self) -> Result<(), Error> {
+        if self.sender.is_closed() { Err(stopped()) } else { self.lines.stop.check() }
+    }
+
+    fn show(&self, position: u64, input: &Input) {
+        let counts = &self.lines.counts;
+        counts.position.store(position, Ordering::Relaxed);
+        counts.length.store(input.length().unwrap_or(0), Ordering::Relaxed);
+    }
+}

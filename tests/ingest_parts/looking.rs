@@ -1,0 +1,87 @@
+//! Goal: the first row says where times come from, and whoever looks takes nothing away. Method: small
+//! feeds; a named pipe, whose bytes come once.
+
+use std::io::{Read as _, Write as _};
+
+use crate::look::look;
+use crate::reader::OnError::{self, Keep, Stop};
+use crate::stop;
+
+fn given(text: &str, on_error: OnError) -> bool {
+    let file = tempfile::NamedTempFile::new().expect("a temporary file");
+    std::fs::write(file.path(), text).expect("room");
+    let path = file.path().to_str().expect("UTF-8");
+    let look = look(path, false, on_error, &stop::Stop::default()).expect("it can be read");
+    assert!(look.input.is_none(), "a file is opened again");
+    look.given
+}
+
+const TIMED: &str = "{\"key\":1,\"value\":1,\"ts\":1}";
+const BARE: &str = "{\"key\":1,\"value\":1}";
+
+#[test]
+fn the_first_row_decides() {
+    for (text, expected) in [
+        (format!("{TIMED}\n{BARE}\n"), true),
+        (format!("{BARE}\n{TIMED}\n"), false),
+        (BARE.to_string(), false),
+        (TIMED.to_string(), true),
+        (format!("\u{feff}\n \r\n{BARE}"), false),
+        // A closing is no row.
+        (format!("{{\"closed\":3}}\n{BARE}"), false),
+        ("{\"closed\":3}\n".to_string(), true),
+        ("\n\n".to_string(), true),
+        (String::new(), true),
+    ] {
+        for on_error in [Stop, Keep] {
+            assert_eq!(given(&text, on_error), expected, "{text}");
+        }
+    }
+    // A bad line is kept, and a row behind it decides; or it is the end, and nothing is minted.
+    assert!(!given(&format!("nope\n{BARE}"), Keep));
+    assert!(given(&format!("nope\n{TIMED}"), Keep));
+    assert!(!given("nope\n", Keep));
+    assert!(given(&format!("nope\n{BARE}"), Stop));
+}
+
+#[test]
+fn a_followed_feed_is_waited_for() {
+    let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
+    let path = file.path().to_str().expect("UTF-8").to_string();
+    let stop = stop::Stop::default();
+    let looking = std::thread::spawn(move || look(&path, true, Stop, &stop));
+    // Half a row is none.
+    write!(file, "\n{}", &BARE[..9]).expect("room");
+    assert!(!looking.is_finished());
+    writeln!(file, "{}", &BARE[9..]).expect("room");
+    assert!(!looking.join().expect("no panic").expect("a row").given);
+}
+
+#[test]
+fn one_that_is_told_to_stop_does() {
+    let file = tempfile::NamedTempFile::new().expect("a temporary file");
+    let path = file.path().to_str().expect("UTF-8").to_string();
+    let stop = stop::Stop::default();
+    stop.interrupt();
+    let error = look(&path, true, Stop, &stop).expect_err("told to").to_string();
+    assert!(error.starts_with("interrupted"), "{error}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_pipe_gives_its_bytes_to_the_reader_all_the_same() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let path = directory.path().join("pipe");
+    let made = std::process::Command::new("mkfifo").arg(&path).status().expect("mkfifo");
+    assert!(made.success());
+    let text = format!("\n{BARE}\n").repeat(30_000);
+    let (into, all) = (path.clone(), text.clone());
+    let writing = std::thread::spawn(move || std::fs::write(into, all).expect("a reader"));
+    let path = path.to_str().expect("UTF-8");
+    let look = look(path, false, Stop, &stop::Stop::default()).expect("it can be read");
+    assert!(!look.given);
+    let mut found = String::new();
+    look.input.expect("it is open").read_to_string(&mut found).expect("text");
+    writing.join().expect("no panic");
+    assert!(found == text, "{} bytes are not {}", found.len(), text.len());
+}
