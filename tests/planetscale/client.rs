@@ -166,7 +166,7 @@ pub fn texts(runtime: &Runtime, root: &Root) -> BTreeMap<String, String> {
         assert_eq!(diff, 1, "one live value");
         let value = match value.as_bytes() {
             [0, value @ ..] => text(value),
-            [_, error @ ..] => format!("error: {}", text(error)),
+            [_, error @ ..] => format!("error: {}", String::from_utf8_lossy(error)),
             [] => panic!("a value without a tag"),
         };
         (text(key.as_bytes()), value)

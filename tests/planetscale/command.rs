@@ -17,8 +17,8 @@ fn ingest(world: &std::sync::Arc<World>, dir: &std::path::Path, protocol: Protoc
         Protocol::VStream => "vstream",
         Protocol::Sync => "sync",
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all();
-    let runtime = { runtime }.build().expect("a runtime");
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    let runtime = builder.worker_threads(1).enable_all().build().expect("a runtime");
     let server = runtime.block_on(world.serve());
     let place = format!("{}/{KEYSPACE}/{TABLE}", server.address);
     let feed = format!("planetscale://{place}?shard={shards}&protocol={protocol}&tls=off");

@@ -7,12 +7,15 @@
 //! runs so many.
 
 mod client;
+mod command;
 mod endings;
 mod gateway;
 mod ledger;
 mod leg;
 mod lost;
 mod model;
+#[path = "../common/process.rs"]
+mod process;
 mod proto;
 #[allow(dead_code, reason = "the simulation uses all of it")]
 #[path = "../simulation/random.rs"]
