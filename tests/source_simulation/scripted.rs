@@ -210,8 +210,7 @@ impl Source for Scripted {
         let mut upstream = shared.lock().unwrap();
         let durable = Reached::of(durable);
         let said = upstream.lives[self.life].said.clone().unwrap_or_default();
-        let whole = said.places.len() == self.names.len() && !said.copies();
-        if said.copies() || (said.generation > durable.generation && !whole) {
+        if said.copies() || said.generation != durable.generation {
             upstream.wrong.push(format!("{durable:?} is acked while a copy is made: {said:?}"));
         }
         upstream.asked.push((self.life, Asked::Acked(durable)));
