@@ -26,13 +26,7 @@ fn ingest(world: &std::sync::Arc<World>, dir: &std::path::Path, protocol: Protoc
     let mut command = command("ingest", dir, &args);
     command.env("PLANETSCALE_USER", "user").env("PLANETSCALE_PASSWORD", "secret");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut running = Running::of(command);
-    while running.runs() {
-        // A database is never quite still.
-        world.with(|state| state.model.tick());
-        std::thread::yield_now();
-    }
-    running.end(crate::process::PATIENCE).good();
+    Running::of(command).end(crate::process::PATIENCE).good();
 }
 
 fn lines(world: &World) -> Vec<String> {

@@ -9,7 +9,7 @@ use differential_upsert::store::{Access, Root};
 use h2::Reason;
 use prost::Message;
 
-use crate::client::{Client, Protocol, Setting, Table, contents, runtime};
+use crate::client::{Client, Protocol, SILENCE, Setting, Table, contents, runtime};
 use crate::model::{Key, Row};
 use crate::proto::{RpcError, SyncRequest, SyncResponse, VStreamRequest, VStreamResponse};
 use crate::script::{
@@ -58,7 +58,7 @@ fn follow<R: Message + std::fmt::Debug + Default + 'static, M: Message + 'static
     let root = Root::open("mem:", Access::Write).expect("memory");
     let calls = scenes.len();
     let (server, requests) = runtime.block_on(play::<R, M>(scenes));
-    let setting = Setting::new(protocol, &["-"]);
+    let setting = Setting { silence_max: SILENCE, ..Setting::new(protocol, &["-"]) };
     let mut client = Client::start(&runtime, &root, &setting, server.address);
     let (begun, mut step) = (Instant::now(), 0);
     loop {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use differential_upsert::store::{Access, Root};
 
-use crate::client::{Client, Protocol, Setting, Table, contents, runtime};
+use crate::client::{Client, Protocol, SILENCE, Setting, Table, contents, runtime};
 use crate::ledger::Place;
 use crate::model::{Key, Row, regions_of};
 use crate::random::Random;
@@ -76,6 +76,7 @@ fn run(seed: u64, protocol: Protocol, shards: usize) -> BTreeMap<String, u64> {
     let root = Root::open("mem:", Access::Write).expect("memory");
     let names = world.look(|state| state.model.serving());
     let mut setting = Setting { shards: names, ..Setting::new(protocol, &[]) };
+    setting.silence_max = SILENCE;
     setting.password = Some(("user".into(), "secret".into()));
     if random.one_in(2) {
         setting.key = vec!["id".into(), "region".into()];
