@@ -44,7 +44,9 @@
 //! # Limits
 //!
 //! Units that wait to be bound are in memory; of a feed with several partitions, those that are ahead
-//! of the others. [`WriteAhead`](Times::WriteAhead) takes no feed whose partitions are replaced.
+//! of the others. [`WriteAhead`](Times::WriteAhead) takes no feed whose partitions are replaced, and of
+//! those that must be copied anew only such as have one partition, and the same first boundary for
+//! every writer: the reset goes with it.
 
 mod bindings;
 mod co_committed;

@@ -159,8 +159,13 @@ impl<P: Position> Run<'_, P> {
     async fn take(&mut self, units: Vec<Unit<P>>) -> Result<(), Error> {
         let mut rows = Vec::new();
         for unit in units {
-            if unit.boundary.generation() > self.received.generation() && !self.covers_older(&unit)
-            {
+            let anew = unit.boundary.generation() > self.received.generation();
+            if anew && unit.moved.len() > 1 {
+                // How far each partition is then depends on who reads: no two would agree.
+                let what = "the feed must be copied anew, and has several partitions";
+                return Err(Error::new(ErrorKind::Invalid, what).hint("use Times::CoCommitted"));
+            }
+            if anew && !self.covers_older(&unit) {
                 let what = "the feed has lost rows that are bound to a time already";
                 return Err(Error::new(ErrorKind::FeedDiffers, what)
                     .hint("another writer that has them can go on; else use a new shard"));

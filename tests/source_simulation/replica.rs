@@ -260,7 +260,7 @@ impl Replica {
             let upstream = self.upstream.lock().unwrap();
             let kind = error.kind();
             let told = match kind {
-                ErrorKind::Invalid => upstream.lives[alive.life].failed,
+                ErrorKind::Invalid => upstream.lives[alive.life].failed || upstream.is_refused(),
                 // It gives up, or others have bound more than it was to read.
                 // Another writer has seen first that the feed is replaced.
                 ErrorKind::LeaseLost => upstream.edition() > 0,
@@ -308,6 +308,16 @@ impl Alive {
             }
             handle.maintain().await;
         });
+    }
+
+    /// Runs everything a little.
+    pub fn round(&mut self) {
+        for _ in 0..2 {
+            (0..self.crew.peers()).for_each(|worker| self.crew.step(worker));
+            self.faults.let_go();
+            self.poll(20);
+        }
+        self.wait(25);
     }
 
     /// Runs the I/O a little.

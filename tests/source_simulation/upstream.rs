@@ -80,6 +80,8 @@ pub struct Upstream {
     pub names: Vec<Partition>,
     /// Whether contents are copied first, or all of the log is read.
     pub copies: bool,
+    /// Whether several writers read it.
+    pub several_write: bool,
     /// How often it fails: one request in so many; 0 for never.
     pub fails_one_in: u64,
     /// The logs that there were, the last of which is there.
@@ -101,7 +103,13 @@ pub struct Upstream {
 }
 
 impl Upstream {
-    pub fn random(random: &Random, kind: Kind, copies: bool, calm: Arc<AtomicBool>) -> Upstream {
+    pub fn random(
+        random: &Random,
+        several_write: bool,
+        kind: Kind,
+        copies: bool,
+        calm: Arc<AtomicBool>,
+    ) -> Upstream {
         let partitions = random.pick(&[1, 1, 2]);
         let log = Log::random(random, partitions);
         let length = log.units[0].len() as u64;
@@ -110,6 +118,7 @@ impl Upstream {
             kind,
             names: ["a", "b"][..partitions].iter().map(|name| Partition::from(*name)).collect(),
             copies,
+            several_write,
             fails_one_in: random.pick(&[0, 40, 12, 5]),
             visible: (0..partitions).map(begin).collect(),
             purged: vec![0; partitions],
@@ -164,6 +173,12 @@ impl Upstream {
     /// Which log is there.
     pub fn edition(&self) -> u64 {
         self.editions.len() as u64 - 1
+    }
+
+    /// Whether it must be copied anew, and nobody may: not if several writers are to agree on several
+    /// partitions.
+    pub fn is_refused(&self) -> bool {
+        self.edition() > 0 && self.several_write && self.names.len() > 1
     }
 
     /// The log of a partition.

@@ -14,7 +14,7 @@ use crate::clockwork::{Time, runtime};
 use crate::observer::Observer;
 use crate::place::Kind;
 use crate::random::Random;
-use crate::replica::{Replica, Weather};
+use crate::replica::{Alive, Replica, Weather};
 use crate::upstream::{Contents, Shared, Upstream};
 
 /// Rounds in which all that the feed has must be durable, once nothing goes wrong.
@@ -52,7 +52,7 @@ impl World {
         let kind = random.pick(&kinds[..if exclusive { 3 } else { 2 }]);
         // What is copied depends on when: only one writer may.
         let copies = exclusive && random.one_in(2);
-        let feed = Upstream::random(&random, kind, copies, Arc::clone(&calm));
+        let feed = Upstream::random(&random, !exclusive, kind, copies, Arc::clone(&calm));
         let upstream = Arc::new(std::sync::Mutex::new(feed));
         let weather = Weather {
             times,
@@ -87,15 +87,46 @@ impl World {
                 self.observer.check();
             }
             self.settle(false);
-            // Whole units of all partitions: several writers agree on those of one.
-            let mut upstream = self.upstream.lock().unwrap();
-            let alike = upstream.names.len() == 1 || std::env::var_os("SIM_TWO").is_some();
-            if (self.is_exclusive() || alike) && self.random.one_in(3) {
-                upstream.replace(&self.random);
+            if self.random.one_in(4) {
+                self.upstream.lock().unwrap().replace(&self.random);
+            }
+            if self.upstream.lock().unwrap().is_refused() {
+                self.refuse();
+                return self.outcome();
             }
         }
         self.settle(true);
+        self.outcome()
+    }
+
+    fn outcome(&self) -> Outcome {
         Outcome { objects: self.observer.objects(), next: self.random.next() }
+    }
+
+    /// Checks that all refuse to go on, and change nothing.
+    fn refuse(&mut self) {
+        self.weather.calm.store(true, Ordering::Relaxed);
+        self.upstream.lock().unwrap().grow(&self.random);
+        let (upper, reached) = (self.observer.upper(), self.observer.reached().clone());
+        for _ in 0..ROUNDS_MAX {
+            let mut all = true;
+            for at in 0..self.replicas.len() {
+                self.time.pass(25);
+                let replica = &mut self.replicas[at];
+                match &mut replica.alive {
+                    Some(alive) => alive.round(),
+                    None => replica.start(),
+                }
+                let done = |alive: &mut Alive| alive.crew.reports().iter().all(|r| r.done);
+                all &= replica.has_failed() || replica.alive.as_mut().is_some_and(done);
+            }
+            self.observer.check();
+            assert_eq!((self.observer.upper(), self.observer.reached()), (upper, &reached));
+            if all {
+                return;
+            }
+        }
+        panic!("not refused: {}", self.describe());
     }
 
     /// Prints where a run is, if `SIM_TRACE` is set: two runs of a seed differ from there.
@@ -267,12 +298,7 @@ impl World {
             self.faults.extend(replica.crash());
             return false;
         }
-        for _ in 0..2 {
-            (0..alive.crew.peers()).for_each(|worker| alive.crew.step(worker));
-            alive.faults.let_go();
-            alive.poll(20);
-        }
-        alive.wait(25);
+        alive.round();
         if failed || alive.stopping {
             return false;
         }
