@@ -2,6 +2,10 @@
 //! rerun, with any number of writers; and a file that is not the one it was is refused with nothing
 //! changed. Method: `ingest` as users run it; the oracle is a fold of the lines.
 
+#![cfg(unix)]
+
+#[path = "common/http.rs"]
+mod client;
 #[path = "common/process.rs"]
 mod process;
 
@@ -11,6 +15,7 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::Stdio;
 
+use client::Server;
 use differential_upsert::io::Io;
 use differential_upsert::shard::{Access, Handle, HandleConfig};
 use differential_upsert::store::Root;
@@ -421,4 +426,34 @@ fn a_minted_feed_can_be_sealed() {
     let args = ["nothing", "--shard", "n", "--times", "mint"];
     let summary = ingested(dir, &args);
     assert_eq!((&summary["read"], &summary["upper"]), (&0.into(), &0.into()));
+}
+
+#[test]
+fn a_standby_ends_with_the_writer_or_takes_over() {
+    for dies in [false, true] {
+        let dir = tempfile::tempdir().expect("a directory");
+        let dir = dir.path();
+        let text = lines(&mut Random::from_environment(19), 2_000);
+        write(dir, "feed", &text);
+        let args = ["feed", "--shard", "s", "--times", "mint", "--throttle", "2000"];
+        let mut writer = start_ingest(dir, &args);
+        writer.until("its first commits", || last_entry(dir, "s") > 3);
+        let mut standby = Server::start(dir, &["feed", "--shard", "s", "--standby"]);
+        standby.until("it has read the shard", |health| {
+            health["role"] == "standby" && health["state"] != "hydrating"
+        });
+        if dies {
+            writer.child.kill().expect("it can be killed");
+            let head = "Content-Type: application/json\r\n";
+            assert_eq!(standby.ask("POST", "/promote", head).status, 200);
+        } else {
+            writer.end(PATIENCE).good();
+        }
+        let said = standby.end();
+        let said: Value = serde_json::from_str(said.lines().last().expect("one")).expect("JSON");
+        assert_eq!(adds_up(&said), 2_000);
+        assert_eq!(said["wins"].as_u64() > Some(0), dies, "{said}");
+        assert_eq!(snapshot(dir, "s"), fold(text.lines()));
+        verified(dir, "s");
+    }
 }

@@ -121,7 +121,8 @@ impl FeedName {
         matches!(self, FeedName::Lines(_))
     }
 
-    fn is_planetscale(&self) -> bool {
+    /// Returns whether it is a table, which has no end and one writer at a time.
+    pub(crate) fn is_table(&self) -> bool {
         !matches!(self, FeedName::Lines(_) | FeedName::Git(_))
     }
 }
@@ -163,7 +164,7 @@ impl Args {
 
     /// Returns whether only a signal ends the run well.
     pub(crate) fn is_endless(&self) -> bool {
-        self.follow || self.standby || (self.feed.is_planetscale() && !self.stop_at_current)
+        self.follow || self.standby || (self.feed.is_table() && !self.stop_at_current)
     }
 
     /// Checks what depends on more than one option.
@@ -195,8 +196,7 @@ impl Args {
 
     /// Returns what does not go with this kind of feed.
     fn misplaced(&self) -> Option<&'static str> {
-        let (git, planetscale) =
-            (matches!(self.feed, FeedName::Git(_)), self.feed.is_planetscale());
+        let (git, planetscale) = (matches!(self.feed, FeedName::Git(_)), self.feed.is_table());
         let debezium = self.format == Format::Debezium;
         let rules = [
             (
@@ -228,8 +228,8 @@ impl Args {
                 "--throttle counts lines, and a planetscale:// feed has none",
             ),
             (
-                planetscale && self.seal && !self.stop_at_current,
-                "--seal needs a feed that ends: add --stop-at-current",
+                planetscale && self.seal,
+                "--seal needs a feed that ends, and a planetscale:// feed goes on",
             ),
         ];
         rules.into_iter().find(|(broken, _)| *broken).map(|(_, what)| what)
@@ -251,7 +251,12 @@ fn feed(text: &str) -> Result<FeedName, String> {
     }
     match scheme(text) {
         #[cfg(feature = "planetscale")]
-        Some("planetscale") => Ok(FeedName::PlanetScale(text.to_string())),
+        Some("planetscale") => {
+            use differential_upsert::source::planetscale::PlanetScale;
+            let opened = PlanetScale::open(text, None, None).map_err(|e| e.to_string())?;
+            drop(opened);
+            Ok(FeedName::PlanetScale(text.to_string()))
+        }
         #[cfg(not(feature = "planetscale"))]
         Some("planetscale") => {
             Err("this program reads no planetscale:// feeds: build with --features planetscale"

@@ -15,6 +15,8 @@ use crate::git::GitHistory;
 use crate::input::is_stream;
 use crate::look::{Look, look};
 use crate::minted::{MintedConfig, MintedLines};
+#[cfg(feature = "planetscale")]
+use crate::planetscale::Table;
 use crate::reader::JsonLines;
 use crate::stop::Stop;
 use crate::throttle::Throttle;
@@ -26,6 +28,9 @@ pub(crate) enum Chosen {
     Given(Once<Feed>),
     /// Its writers agree on them.
     Minted(Once<MintedLines>),
+    /// They are made by the one writer there is.
+    #[cfg(feature = "planetscale")]
+    PlanetScale(Once<Box<Table>>),
 }
 
 /// Something for whichever worker asks first.
@@ -61,6 +66,11 @@ pub(crate) fn choose(
             let (path, stop) = (path.clone(), stop.clone());
             let history = Feed::Git(GitHistory { path, throttle, counts, stop });
             return Ok(Chosen::Given(Once::new(history)));
+        }
+        #[cfg(feature = "planetscale")]
+        FeedName::PlanetScale(url) => {
+            let table = Table::open(url, args.on_error, counts)?;
+            return Ok(Chosen::PlanetScale(Once::new(Box::new(table))));
         }
         FeedName::Lines(path) => path.clone(),
     };

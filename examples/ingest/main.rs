@@ -24,6 +24,8 @@ mod jsonl;
 mod lines;
 mod look;
 mod minted;
+#[cfg(feature = "planetscale")]
+mod planetscale;
 mod position;
 mod progress;
 mod reader;

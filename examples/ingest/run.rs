@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use differential_upsert::io::Io;
+use differential_upsert::reclock::{SourceConfig, Times};
 use differential_upsert::shard::{self, Append, Appended, HandleConfig};
 use differential_upsert::store::{Access, Root};
 use differential_upsert::{Error, ErrorKind, Pipeline, PipelineConfig, Promotion, Shard, Totals};
@@ -104,6 +105,7 @@ fn once(
         io.block_on(change_history(args, &shard))?;
     }
     let state = shard.state();
+    summary.upper = upper(&state);
     let waits = || face.wait_for_feed(args.standby, &state);
     let chosen = choose(args, &state, counts, stop, waits)?;
     drop(state);
@@ -122,8 +124,13 @@ fn once(
         }
     }
     let state = io.block_on(shard.handle().refresh()).unwrap_or_else(|_| shard.state());
-    summary.upper = state.sealed_at.is_none().then_some(state.upper);
+    summary.upper = upper(&state);
     result
+}
+
+/// Returns the upper as the summary says it: a sealed shard has none.
+fn upper(state: &shard::State) -> Option<u64> {
+    state.sealed_at.is_none().then_some(state.upper)
 }
 
 /// Gives a shard that has a history the one that the command line asks for: a feed that brings
@@ -140,7 +147,9 @@ async fn change_history(args: &Args, shard: &JsonShard) -> Result<(), Error> {
             return Ok(());
         }
         let (lower, upper) = (state.upper, state.upper);
-        let append = Append { lower, upper, history: Some(history), ..Append::default() };
+        // The feeds of tables raise it: whoever writes it from now on.
+        let fence = args.feed.is_table().then_some(state.epoch);
+        let append = Append { lower, upper, history: Some(history), fence, ..Append::default() };
         match shard.handle().compare_and_append(append).await? {
             Appended::Won { .. } => return Ok(()),
             // Another writer has gone on, and the state known here with it.
@@ -166,12 +175,16 @@ fn workers(
     let (shard, stop, history) = (shard.clone(), stop.clone(), args.history);
     let feed = shard::Feed { mode: "given".into(), identity: args.feed.to_string() };
     let (checked, standby) = (!args.unchecked, standby.clone());
+    let times = if args.feed.is_table() { Times::CoCommitted } else { Times::WriteAhead };
+    let stop_at_current = args.stop_at_current;
+    let source = SourceConfig { times, stop_at_current, ..SourceConfig::default() };
     let first = args.process * args.workers.get();
     move |worker, report| {
         let config = PipelineConfig {
             history,
             checked,
             feed: feed.clone(),
+            source: source.clone(),
             standby: standby.clone(),
             ..PipelineConfig::default()
         };
@@ -181,6 +194,13 @@ fn workers(
                 Chosen::Minted(lines) => {
                     Pipeline::from_source(scope, || lines.take(), &shard, config)
                 }
+                #[cfg(feature = "planetscale")]
+                Chosen::PlanetScale(table) => Pipeline::from_source(
+                    scope,
+                    || table.take().map(|table| *table),
+                    &shard,
+                    config,
+                ),
             };
             if scope.index() == 0 {
                 report.watch(pipeline.watch);

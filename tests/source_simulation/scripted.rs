@@ -208,7 +208,12 @@ impl Source for Scripted {
     fn ack(&mut self, durable: &Durable<Place>) -> Ack {
         let (shared, random) = (Arc::clone(&self.upstream), self.random.clone());
         let mut upstream = shared.lock().unwrap();
-        upstream.asked.push((self.life, Asked::Acked(Reached::of(durable))));
+        let durable = Reached::of(durable);
+        let said = upstream.lives[self.life].said.clone().unwrap_or_default();
+        if said.copies() || said.generation != durable.generation {
+            upstream.wrong.push(format!("{durable:?} is acked while a copy is made: {said:?}"));
+        }
+        upstream.asked.push((self.life, Asked::Acked(durable)));
         let fails = upstream.fails_one_in > 0 && !upstream.is_calm() && random.one_in(4);
         let slow = random.below(3);
         Box::pin(async move {

@@ -57,6 +57,7 @@ impl World {
         let weather = Weather {
             times,
             fault_one_in: random.pick(&[0, 60, 20, 10, 4]),
+            slow_one_in: random.pick(&[0, 0, 20, 3]),
             standby_one_in: random.pick(&[0, 0, 2, 3]),
             goal_one_in: random.pick(&[0, 0, 2]),
             history: random.pick(&[History::Keep, History::Last(1), History::Last(4)]),
@@ -134,7 +135,12 @@ impl World {
                 let worker = random.index(alive.crew.peers());
                 alive.crew.step(worker);
             }
-            80..145 => alive.poll(1 + random.below(8)),
+            80..145 => {
+                if random.one_in(3) {
+                    alive.faults.let_go();
+                }
+                alive.poll(1 + random.below(8));
+            }
             145..170 => alive.wait(random.below(30)),
             170..176 => alive.maintain(random.one_in(3)),
             176..179 => self.faults.extend(replica.crash()),
@@ -256,6 +262,7 @@ impl World {
         }
         for _ in 0..2 {
             (0..alive.crew.peers()).for_each(|worker| alive.crew.step(worker));
+            alive.faults.let_go();
             alive.poll(20);
         }
         alive.wait(25);
@@ -283,7 +290,7 @@ impl World {
         let ended = reports.iter().all(|report| report.done && report.ended);
         reports.iter().all(|report| rests(report.health.state))
             && read_back
-            && (ended || !ends || follows)
+            && (ended || follows || !(ends || alive.has_goal))
     }
 
     /// Says where every worker is.

@@ -46,7 +46,10 @@ fn classify(code: Code, text: &str, place: &str, because: impl FnOnce(Error) -> 
     let lower = text.to_ascii_lowercase();
     let any = |texts: &[&str]| texts.iter().any(|text| lower.contains(text));
     let make = |kind, what: String| because(Error::new(kind, what).at(place));
-    let said = format!("the server said {code:?}: {text}");
+    let said = match text {
+        "" => format!("the server said {code:?}, and no more"),
+        text => format!("the server said {code:?}: {text}"),
+    };
     if any(&LOST) {
         let what = format!("the server does not have what comes next any more; it said: {text}");
         return Failure::PositionLost(

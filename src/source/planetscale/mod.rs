@@ -11,7 +11,7 @@
 //! * `protocol`: `vstream` is VTGate's own, `vtgateservice.Vitess/VStream`: one stream of all shards,
 //!   which keeps the order within a transaction, says where a copy ends, and follows a reshard. `sync`
 //!   is PlanetScale's `psdbconnect.v1alpha1.Connect/Sync`: one stream per shard, where none of the
-//!   three holds. Default: `sync` for hosts under `psdb.cloud`, else `vstream`.
+//!   three holds. Default: `vstream`, which both serve.
 //! * `tls`: default `on`, with the roots of the system. `off` sends everything in the clear, the password
 //!   too.
 //!
@@ -40,6 +40,8 @@
 //!   kinds, and rows of the third, are refused.
 //! * Vitess 16 or newer for `vstream`: an older one does not say where a copy ends, and none would.
 //!   Many shards need the shard's name on every event, as VTGate sends it.
+//! * A primary key that changes is an error when the table is read, but not noticed if that happens
+//!   while nothing is connected, unless `key` names its columns.
 //! * A reshard is followed while streaming, by `vstream`. During a copy, and in `sync`, it is an error.
 
 mod channel;
@@ -101,8 +103,6 @@ use crate::error::{Error, ErrorKind};
 #[derive(Debug)]
 pub struct PlanetScale {
     asked: Asked,
-    /// The shards there are, as far as is known.
-    shards: Vec<Partition>,
     wire: Option<Wire>,
 }
 
@@ -208,10 +208,9 @@ impl PlanetScale {
             }
         };
         let server = Server::new(&address.authority, address.tls, login)?;
-        let shards = address.shards.iter().map(|name| Partition::from(&**name)).collect();
         let (tablet, cells, silence) = (Tablet::default(), Vec::new(), None);
         let asked = Asked { address, server, user, tablet, cells, silence };
-        Ok(PlanetScale { asked, shards, wire: None })
+        Ok(PlanetScale { asked, wire: None })
     }
 
     /// Sets the size of a response that is still taken, in bytes; a larger one is a definite error.
@@ -241,17 +240,27 @@ impl PlanetScale {
     }
 
     /// Returns where to begin in every shard.
-    fn places(&self, from: &Cursor<VStreamPosition>) -> Vec<(Partition, Option<VStreamPosition>)> {
-        let named: Vec<Partition> =
-            self.asked.address.shards.iter().map(|name| Partition::from(&**name)).collect();
-        let resharded = from.partitions().any(|(name, _)| !named.contains(name));
-        if resharded {
-            // The set changed as a whole, so that the cursor has all of it.
-            return from.partitions().map(|(name, at)| (name.clone(), Some(at.clone()))).collect();
+    fn places(&self, from: &Cursor<VStreamPosition>) -> Result<Places, Failure> {
+        let named = &self.asked.address.shards;
+        if from.partitions().all(|(name, _)| named.iter().any(|other| **other == **name)) {
+            let place = |name: &String| (Partition::from(&**name), from.get(name).cloned());
+            return Ok(named.iter().map(place).collect());
         }
-        named.into_iter().map(|name| (name.clone(), from.get(&name).cloned())).collect()
+        // The set changes as a whole, so that after a reshard the cursor has all of it. In a first copy
+        // it has not: what the other shards have would never come.
+        let names: Vec<&str> = from.partitions().map(|(name, _)| &**name).collect();
+        if !ranges::cover_the_same(names.iter().copied(), named.iter().map(|name| &**name)) {
+            let what =
+                format!("the cursor is of the shards {names:?}, and the address names {named:?}");
+            let hint = "name the shards as before, or copy the table into a new shard";
+            return Err(failure::definite(what, &self.asked.place(), hint));
+        }
+        Ok(from.partitions().map(|(name, at)| (name.clone(), Some(at.clone()))).collect())
     }
 }
+
+/// The shards to read, and from where; `None` is a shard's start.
+type Places = Vec<(Partition, Option<VStreamPosition>)>;
 
 impl Source for PlanetScale {
     type Key = String;
@@ -269,9 +278,8 @@ impl Source for PlanetScale {
 
     async fn connect(&mut self, from: &Boundary<VStreamPosition>) -> Result<(), Failure> {
         self.wire = None;
-        let places = self.places(from);
+        let places = self.places(from)?;
         let channel = self.asked.server.connect(&self.asked.place()).await?;
-        self.shards = places.iter().map(|(name, _)| name.clone()).collect();
         self.wire = Some(match self.asked.address.protocol {
             Protocol::VStream => {
                 Wire::VStream(Box::new(VStream::begin(&self.asked, &channel, &places)))
@@ -287,11 +295,6 @@ impl Source for PlanetScale {
             Some(Wire::Sync(streams)) => streams.next().await,
             None => return Err(transient("it is not connected", &self.asked.place())),
         };
-        match &self.wire {
-            Some(Wire::VStream(stream)) => self.shards = stream.shards().cloned().collect(),
-            Some(Wire::Sync(streams)) => self.shards = streams.shards().cloned().collect(),
-            None => {}
-        }
         if !matches!(events, Ok(Some(_))) {
             self.wire = None;
         }
@@ -301,18 +304,13 @@ impl Source for PlanetScale {
     async fn current(&mut self) -> Result<Vec<(Partition, VStreamPosition)>, Failure> {
         let (asked, place) = (&self.asked, self.asked.place());
         let channel = asked.server.connect(&place).await?;
-        let ask = |shard: Partition| {
-            let channel = &channel;
-            async move {
-                let position = match asked.address.protocol {
-                    Protocol::VStream => vstream::current(asked, channel, &shard).await,
-                    Protocol::Sync => sync::current(asked, channel, &shard).await,
-                };
-                Ok((shard, position?))
+        let current = async {
+            match asked.address.protocol {
+                Protocol::VStream => vstream::current(asked, &channel).await,
+                Protocol::Sync => sync::current(asked, &channel).await,
             }
         };
-        let asks: Vec<_> = self.shards.iter().cloned().map(ask).collect();
-        let all = timeout(CURRENT_MAX, futures::future::try_join_all(asks)).await;
+        let all = timeout(CURRENT_MAX, current).await;
         all.unwrap_or_else(|_| {
             let seconds = CURRENT_MAX.as_secs();
             Err(transient(format!("a shard did not say in {seconds} s where it is"), &place))

@@ -93,11 +93,6 @@ impl Phases {
         }
     }
 
-    /// Returns the shards there are now.
-    pub(super) fn members(&self) -> impl Iterator<Item = &Partition> {
-        self.members.iter()
-    }
-
     /// Takes in a response, and returns what it comes to.
     pub(super) fn take(&mut self, events: Vec<VEvent>) -> Result<Out, Failure> {
         let mut out = Vec::new();

@@ -1,5 +1,5 @@
-//! Owns which part of a keyspace a shard's name stands for, to tell a reshard from a lost shard. It
-//! does not own what is done about either.
+//! Owns which part of a keyspace a shard's name stands for, to tell a reshard from a lost shard, and
+//! our shards from others. It does not own what is done about it.
 //!
 //! A shard is named for its range of keyspace ids in hexadecimal: `-80`, `80-c0`, `c0-`. `-` and `0`
 //! are the whole keyspace.
@@ -11,6 +11,17 @@ pub(super) fn cover_the_same<'a>(
 ) -> bool {
     let (Some(ours), Some(theirs)) = (union(ours), union(theirs)) else { return false };
     ours == theirs
+}
+
+/// Whether a shard has a part of the keyspace that these stand for.
+pub(super) fn overlaps(ours: &[String], shard: &str) -> bool {
+    let Some((start, end)) = range(shard) else {
+        // A name that is no range is nothing but itself.
+        return ours.iter().any(|name| name == shard);
+    };
+    ours.iter().filter_map(|name| range(name)).any(|(from, to)| {
+        to.is_none_or(|to| start < to) && end.as_ref().is_none_or(|end| from < *end)
+    })
 }
 
 /// A range of ids; the end `None` is beyond every id.
@@ -56,6 +67,23 @@ fn id(text: &str) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_overlaps_has_an_id_in_common() {
+        for (ours, shard, common) in [
+            (&["-"][..], "40-80", true),
+            (&["-40", "c0-"], "-80", true),
+            (&["-40", "c0-"], "40-c0", false),
+            (&["80-"], "-80", false),
+            (&["40-80"], "0", true),
+            (&["left"], "left", true),
+            (&["left"], "right", false),
+            (&["left"], "-", false),
+        ] {
+            let ours: Vec<String> = ours.iter().map(|name| name.to_string()).collect();
+            assert_eq!(overlaps(&ours, shard), common, "{ours:?} {shard}");
+        }
+    }
 
     #[test]
     fn a_reshard_covers_what_was_there() {

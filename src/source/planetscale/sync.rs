@@ -59,11 +59,6 @@ impl Streams {
         }
     }
 
-    /// Returns the shards.
-    pub(super) fn shards(&self) -> impl Iterator<Item = &Partition> {
-        self.streams.iter().map(|stream| stream.units.shard())
-    }
-
     /// Returns the next events of some shard; `None` at the end of any stream.
     pub(super) async fn next(
         &mut self,
@@ -98,14 +93,23 @@ fn poll_any(
     Poll::Pending
 }
 
-/// Asks a shard where it is now.
+/// Asks the shards where they are now.
 pub(super) async fn current(
     asked: &Asked,
     channel: &Channel,
-    shard: &Partition,
-) -> Result<VStreamPosition, Failure> {
+) -> Result<Vec<(Partition, VStreamPosition)>, Failure> {
+    let shards = asked.address.shards.iter().map(|name| Partition::from(&**name));
+    let asks: Vec<_> = shards.map(|shard| current_of(asked, channel, shard)).collect();
+    futures::future::try_join_all(asks).await
+}
+
+async fn current_of(
+    asked: &Asked,
+    channel: &Channel,
+    shard: Partition,
+) -> Result<(Partition, VStreamPosition), Failure> {
     let place = asked.place();
-    let request = request(asked, cursor(asked, shard, "current"));
+    let request = request(asked, cursor(asked, &shard, "current"));
     let mut call: Call<SyncResponse> = asked.server.call(channel, PATH, request);
     while let Some(response) = poll_fn(|context| call.poll_response(context, &place)).await? {
         if let Some(failure) = response.error.and_then(|error| of_response(&error, &place)) {
@@ -117,7 +121,7 @@ pub(super) async fn current(
         };
         let hint = "the source must run MySQL with gtid_mode=ON";
         let gtid = Gtid::parse(&position).map_err(|what| definite(what, &place, hint))?;
-        return Ok(VStreamPosition::streaming(gtid));
+        return Ok((shard, VStreamPosition::streaming(gtid)));
     }
     Err(transient(format!("the shard {shard} did not say where it is"), &place))
 }

@@ -64,10 +64,6 @@ impl Units {
         Units { keyspace, table, shard, key, at, first, columns, delete_columns, scratch }
     }
 
-    pub(super) fn shard(&self) -> &Partition {
-        &self.shard
-    }
-
     /// Returns the place, as an error names it.
     pub(super) fn place(&self) -> String {
         format!("{}/{} (shard {})", self.keyspace, self.table, self.shard)

@@ -47,7 +47,7 @@ impl Address {
         if parts.next().is_some() {
             return Err(wrong("more than a keyspace and a table", url, FORM));
         }
-        let protocol = default_protocol(&authority);
+        let protocol = Protocol::VStream;
         let (shards, key) = (vec!["-".to_string()], Vec::new());
         let mut address = Address { authority, keyspace, table, shards, key, protocol, tls: true };
         let mut seen = Vec::new();
@@ -81,13 +81,6 @@ impl Address {
         }
         Ok(())
     }
-}
-
-/// PlanetScale's own hosts serve both; a VTGate serves VStream alone.
-fn default_protocol(authority: &str) -> Protocol {
-    let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
-    let planetscale = host.to_ascii_lowercase().ends_with(".psdb.cloud");
-    if planetscale { Protocol::Sync } else { Protocol::VStream }
 }
 
 fn authority(text: &str, url: &str) -> Result<String, Error> {
@@ -161,8 +154,6 @@ mod tests {
         assert_eq!(address.shards, ["-"]);
         assert!(address.key.is_empty() && address.tls);
         assert_eq!(address.protocol, Protocol::VStream);
-        let hosted = Address::parse("planetscale://aws.connect.psdb.cloud:443/db/t").unwrap();
-        assert_eq!(hosted.protocol, Protocol::Sync);
     }
 
     #[test]

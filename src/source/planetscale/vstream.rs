@@ -15,6 +15,8 @@ use super::proto::{
     CallerId, Filter, Rule, ShardGtid, TableLastPk, VGtid, VStreamFlags, VStreamRequest,
     VStreamResponse,
 };
+use super::ranges::overlaps;
+use super::url::Address;
 use crate::source::{Event, Failure, Partition};
 
 const PATH: &str = "/vtgateservice.Vitess/VStream";
@@ -58,11 +60,6 @@ impl VStream {
         }
     }
 
-    /// Returns the shards there are now.
-    pub(super) fn shards(&self) -> impl Iterator<Item = &Partition> {
-        self.phases.members()
-    }
-
     /// Returns the next events; `None` at the end of the stream.
     pub(super) async fn next(
         &mut self,
@@ -81,33 +78,40 @@ impl VStream {
     }
 }
 
-/// Asks a shard where it is now.
+/// Asks where the shards are now that serve what was named: others than those, after a reshard.
 pub(super) async fn current(
     asked: &Asked,
     channel: &Channel,
-    shard: &Partition,
-) -> Result<VStreamPosition, Failure> {
-    let (place, keyspace) = (asked.place(), &asked.address.keyspace);
+) -> Result<Vec<(Partition, VStreamPosition)>, Failure> {
+    let (place, Address { keyspace, shards: named, .. }) = (asked.place(), &asked.address);
+    // Without a name it stands for all that serve. An old shard, asked by its name, would say where it
+    // came to its end, and the stream goes on past that.
     let entry = ShardGtid {
         keyspace: keyspace.clone(),
-        shard: shard.to_string(),
+        shard: String::new(),
         gtid: "current".to_string(),
         table_pks: Vec::new(),
     };
     let request = request(asked, vec![entry]);
     let mut call: Call<VStreamResponse> = asked.server.call(channel, PATH, request);
     while let Some(response) = poll_fn(|context| call.poll_response(context, &place)).await? {
-        let vgtids = response.events.into_iter().filter_map(|event| event.vgtid);
-        let ours = |entry: &ShardGtid| entry.keyspace == *keyspace && entry.shard == **shard;
-        let mut entries = vgtids.flat_map(|vgtid| vgtid.shard_gtids).filter(ours);
-        let Some(entry) = entries.find(|entry| !matches!(&*entry.gtid, "" | "current")) else {
-            continue;
-        };
-        let hint = "the source must run MySQL with gtid_mode=ON";
-        let gtid = Gtid::parse(&entry.gtid).map_err(|what| definite(what, &place, hint))?;
-        return Ok(VStreamPosition::streaming(gtid));
+        for vgtid in response.events.into_iter().filter_map(|event| event.vgtid) {
+            let entries = vgtid.shard_gtids.iter().filter(|entry| entry.keyspace == *keyspace);
+            let ours: Vec<_> = entries.filter(|entry| overlaps(named, &entry.shard)).collect();
+            let unknown = |entry: &&ShardGtid| matches!(&*entry.gtid, "" | "current");
+            if ours.is_empty() || ours.iter().any(unknown) {
+                // Each shard says it in a VGTID of its own.
+                continue;
+            }
+            let hint = "the source must run MySQL with gtid_mode=ON";
+            let position = |entry: &ShardGtid| {
+                let gtid = Gtid::parse(&entry.gtid).map_err(|what| definite(what, &place, hint))?;
+                Ok((Partition::from(&*entry.shard), VStreamPosition::streaming(gtid)))
+            };
+            return ours.into_iter().map(position).collect();
+        }
     }
-    Err(transient(format!("the shard {shard} did not say where it is"), &place))
+    Err(transient("the shards did not say where they are", &place))
 }
 
 fn request(asked: &Asked, shard_gtids: Vec<ShardGtid>) -> VStreamRequest {
