@@ -262,6 +262,8 @@ impl Replica {
             let told = match kind {
                 ErrorKind::Invalid => upstream.lives[alive.life].failed,
                 // It gives up, or others have bound more than it was to read.
+                // Another writer has seen first that the feed is replaced.
+                ErrorKind::LeaseLost => upstream.edition() > 0,
                 ErrorKind::Unavailable => upstream.fails_one_in > 0 || alive.has_goal,
                 _ => false,
             };

@@ -87,6 +87,12 @@ impl World {
                 self.observer.check();
             }
             self.settle(false);
+            // Whole units of all partitions: several writers agree on those of one.
+            let mut upstream = self.upstream.lock().unwrap();
+            let alike = upstream.names.len() == 1 || std::env::var_os("SIM_TWO").is_some();
+            if (self.is_exclusive() || alike) && self.random.one_in(3) {
+                upstream.replace(&self.random);
+            }
         }
         self.settle(true);
         Outcome { objects: self.observer.objects(), next: self.random.next() }
@@ -182,7 +188,8 @@ impl World {
         let (upstream, reached) = (self.upstream.lock().unwrap(), self.observer.reached());
         let life = &upstream.lives[alive.life];
         let goal = life.goal.as_ref().filter(|_| alive.has_goal);
-        let there = goal.is_some_and(|goal| upstream.covers_units(reached, goal))
+        let there = goal
+            .is_some_and(|(edition, goal)| upstream.covers_units(reached, *edition, goal))
             || (life.ended && upstream.is_all(reached));
         assert!(there, "replica {at} has ended, {life:?}, and durable is {reached:?}");
     }
