@@ -149,10 +149,18 @@ impl<P: Position> Run<'_, P> {
         last.is_none_or(|last| self.received.contains(&last.cursor) == Some(true))
     }
 
+    /// Whether everything that is bound of the generations before a unit's was received. What is bound
+    /// of its own, by a writer that was faster, is yet to come.
+    fn covers_older(&self, unit: &Unit<P>) -> bool {
+        let last = self.remap.bindings().last_before(unit.boundary.generation());
+        last.is_none_or(|last| self.received.contains(&last.cursor) == Some(true))
+    }
+
     async fn take(&mut self, units: Vec<Unit<P>>) -> Result<(), Error> {
         let mut rows = Vec::new();
         for unit in units {
-            if unit.boundary.generation() > self.received.generation() && !self.covers_all() {
+            if unit.boundary.generation() > self.received.generation() && !self.covers_older(&unit)
+            {
                 let what = "the feed has lost rows that are bound to a time already";
                 return Err(Error::new(ErrorKind::FeedDiffers, what)
                     .hint("another writer that has them can go on; else use a new shard"));

@@ -34,6 +34,7 @@ pub mod promise;
 pub mod stage;
 
 mod acks;
+mod by_partition;
 mod operator;
 mod retry;
 mod staged;

@@ -57,6 +57,7 @@ impl World {
         let weather = Weather {
             times,
             fault_one_in: random.pick(&[0, 60, 20, 10, 4]),
+            slow_one_in: random.pick(&[0, 0, 20, 3]),
             standby_one_in: random.pick(&[0, 0, 2, 3]),
             goal_one_in: random.pick(&[0, 0, 2]),
             history: random.pick(&[History::Keep, History::Last(1), History::Last(4)]),
@@ -86,6 +87,12 @@ impl World {
                 self.observer.check();
             }
             self.settle(false);
+            // Whole units of all partitions: several writers agree on those of one.
+            let mut upstream = self.upstream.lock().unwrap();
+            let alike = upstream.names.len() == 1 || std::env::var_os("SIM_TWO").is_some();
+            if (self.is_exclusive() || alike) && self.random.one_in(3) {
+                upstream.replace(&self.random);
+            }
         }
         self.settle(true);
         Outcome { objects: self.observer.objects(), next: self.random.next() }
@@ -134,7 +141,12 @@ impl World {
                 let worker = random.index(alive.crew.peers());
                 alive.crew.step(worker);
             }
-            80..145 => alive.poll(1 + random.below(8)),
+            80..145 => {
+                if random.one_in(3) {
+                    alive.faults.let_go();
+                }
+                alive.poll(1 + random.below(8));
+            }
             145..170 => alive.wait(random.below(30)),
             170..176 => alive.maintain(random.one_in(3)),
             176..179 => self.faults.extend(replica.crash()),
@@ -176,7 +188,8 @@ impl World {
         let (upstream, reached) = (self.upstream.lock().unwrap(), self.observer.reached());
         let life = &upstream.lives[alive.life];
         let goal = life.goal.as_ref().filter(|_| alive.has_goal);
-        let there = goal.is_some_and(|goal| upstream.covers_units(reached, goal))
+        let there = goal
+            .is_some_and(|(edition, goal)| upstream.covers_units(reached, *edition, goal))
             || (life.ended && upstream.is_all(reached));
         assert!(there, "replica {at} has ended, {life:?}, and durable is {reached:?}");
     }
@@ -256,6 +269,7 @@ impl World {
         }
         for _ in 0..2 {
             (0..alive.crew.peers()).for_each(|worker| alive.crew.step(worker));
+            alive.faults.let_go();
             alive.poll(20);
         }
         alive.wait(25);
@@ -283,7 +297,7 @@ impl World {
         let ended = reports.iter().all(|report| report.done && report.ended);
         reports.iter().all(|report| rests(report.health.state))
             && read_back
-            && (ended || !ends || follows)
+            && (ended || follows || !(ends || alive.has_goal))
     }
 
     /// Says where every worker is.
