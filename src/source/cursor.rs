@@ -166,6 +166,21 @@ impl<P: Position> Cursor<P> {
         Some(all)
     }
 
+    /// Checks that it is of this feed.
+    ///
+    /// # Errors
+    ///
+    /// `FeedDiffers`.
+    pub(crate) fn check(&self, identity: &str) -> Result<(), Error> {
+        if self.identity() == identity {
+            return Ok(());
+        }
+        let theirs = self.identity();
+        let what =
+            format!("FeedDiffers: the shard's cursor is of {theirs}, this feed is {identity}");
+        Err(Error::new(ErrorKind::FeedDiffers, what).hint("feed it as before, or another shard"))
+    }
+
     /// Returns whether a copy of some partition is under way.
     pub fn is_snapshot(&self) -> bool {
         self.partitions.values().any(Position::is_snapshot)
@@ -373,20 +388,5 @@ impl<P: Position> Durable<P> {
     /// Returns the place to resume from.
     pub fn boundary(&self) -> Boundary<P> {
         Boundary(Arc::clone(&self.0))
-    }
-
-    /// Checks that it is of this feed.
-    ///
-    /// # Errors
-    ///
-    /// `FeedDiffers`.
-    pub(crate) fn check(&self, identity: &str) -> Result<(), Error> {
-        if self.identity() == identity {
-            return Ok(());
-        }
-        let theirs = self.identity();
-        let what =
-            format!("FeedDiffers: the shard's cursor is of {theirs}, this feed is {identity}");
-        Err(Error::new(ErrorKind::FeedDiffers, what).hint("feed it as before, or another shard"))
     }
 }

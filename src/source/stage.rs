@@ -35,6 +35,8 @@ pub struct Unit<P> {
     pub boundary: Boundary<P>,
     /// The partitions that it moved, and to where.
     pub moved: Vec<(Partition, P)>,
+    /// Of a whole copy made anew: how far the feed was that it takes the place of.
+    pub replaces: Option<Boundary<P>>,
 }
 
 impl<P: Position> Unit<P> {
@@ -189,11 +191,13 @@ impl<P: Position> Stager<P> {
             self.anew = Some(changes);
             return Ok(None);
         }
+        let replaces = anew.then(|| self.released.clone());
         self.released = self.reached.clone();
         let moved = |(name, at): (&Partition, &P)| (name.clone(), at.clone());
         let moved =
             self.reached.partitions().filter(|(name, _)| anew || moves.contains(name)).map(moved);
-        Ok(Some(Unit { changes, moved: moved.collect(), boundary: self.reached.clone() }))
+        let (moved, boundary) = (moved.collect(), self.reached.clone());
+        Ok(Some(Unit { changes, moved, boundary, replaces }))
     }
 
     /// Whether the copy of every partition is complete.
