@@ -6,7 +6,6 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
 
-use differential_upsert::reclock::{SourceConfig, Times};
 use differential_upsert::shard::{Handle, HandleConfig};
 use differential_upsert::source::{
     Boundary, Change, Event, Events, Failure, Partition, Received, Source,
@@ -23,13 +22,15 @@ struct Script {
     partitions: Vec<Partition>,
     parts: Arc<Mutex<VecDeque<Vec<Step>>>>,
     now: VecDeque<Step>,
+    /// Is told of every connect; and nothing of the second one's part comes before it opens.
+    gate: Option<(std::sync::mpsc::Sender<()>, tokio::sync::watch::Receiver<bool>)>,
 }
 
 impl Script {
     fn new(identity: &'static str, partitions: &[&str], parts: Vec<Vec<Step>>) -> Script {
         let partitions = partitions.iter().map(|name| Partition::from(*name)).collect();
         let parts = Arc::new(Mutex::new(parts.into()));
-        Script { identity, partitions, parts, now: VecDeque::new() }
+        Script { identity, partitions, parts, now: VecDeque::new(), gate: None }
     }
 }
 
@@ -48,10 +49,18 @@ impl Source for Script {
 
     async fn connect(&mut self, _: &Boundary<u64>) -> Result<(), Failure> {
         self.now = self.parts.lock().unwrap().pop_front().unwrap_or_default().into();
+        if let Some((connected, _)) = &self.gate {
+            connected.send(()).unwrap();
+        }
         Ok(())
     }
 
     async fn next(&mut self) -> Result<Option<Events<Self>>, Failure> {
+        if let Some((_, open)) = &mut self.gate
+            && self.parts.lock().unwrap().is_empty()
+        {
+            open.wait_for(|open| *open).await.unwrap();
+        }
         match self.now.pop_front() {
             Some(step) => step.map(Some),
             None => std::future::pending().await,
@@ -199,6 +208,23 @@ fn a_feed_that_fails_short_of_what_another_has_bound_says_so() {
 }
 
 #[test]
-fn write_ahead_is_what_these_tests_are_about() {
-    assert_eq!(SourceConfig::default().times, Times::WriteAhead);
+fn a_copy_that_ends_elsewhere_than_the_bound_one_closes_nothing() {
+    let root = root();
+    let copy =
+        |place| vec![Ok(vec![put("", place, 1), at("", place), put("", 1, 1), at("", place + 1)])];
+    let (gate, gated) = tokio::sync::watch::channel(false);
+    let (connected, connects) = std::sync::mpsc::channel();
+    let parts = vec![vec![lost()], copy(103)];
+    let late = Script { gate: Some((connected, gated)), ..Script::new("feed", &[""], parts) };
+    let second = std::thread::spawn({
+        let root = root.clone();
+        move || run(&root, late, None)
+    });
+    // It has lost its position, and is about to copy the feed when another has bound its own copy.
+    (0..2).for_each(|_| connects.recv().unwrap());
+    bind_only(&root, Script::new("feed", &[""], vec![vec![lost()], copy(100)]));
+    gate.send(true).unwrap();
+    let error = second.join().unwrap().expect("the bound copy is another");
+    assert_eq!(error.kind(), ErrorKind::LeaseLost, "{error}");
+    assert_eq!(open(&root).state().upper, 0, "nobody has handed over what is bound");
 }
