@@ -284,16 +284,25 @@ impl<P: Position> Run<'_, P> {
 
     /// Hands over the waiting units that are bound now.
     async fn bound(&mut self) -> Result<(), Error> {
-        let mut rows = Vec::new();
-        for unit in std::mem::take(&mut self.waiting) {
+        let (mut rows, mut later) = (Vec::new(), VecDeque::new());
+        while let Some(unit) = self.waiting.pop_front() {
             match self.time_of(&unit)? {
                 Some(time) => {
                     self.bytes -= unit.changes.bytes();
                     self.with_rows -= u64::from(unit.changes.changes() > 0);
                     self.read(unit, time, &mut rows).await?;
                 }
-                None => self.waiting.push_back(unit),
+                None if self.received.len() > 1 => later.push_back(unit),
+                // What comes after it in its partition is not bound either. A writer that is ahead of
+                // the one that binds would look at all of it again and again.
+                None => {
+                    self.waiting.push_front(unit);
+                    break;
+                }
             }
+        }
+        if !later.is_empty() {
+            self.waiting = later;
         }
         if self.waiting.is_empty() {
             self.since = None;

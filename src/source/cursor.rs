@@ -46,7 +46,9 @@ pub trait Position: Clone + fmt::Debug + Send + Sync + 'static {
     }
 
     /// Returns the number that orders the units of a partition, the same on every replay; `None` for
-    /// an opaque position. Only feeds that have it can be followed by several writers.
+    /// an opaque position. Only feeds that have it can be followed by several writers, and only if
+    /// units with changes end at the same places on every replay, whoever reads and from where: a
+    /// place inside a unit that another run has ended there would be closed without its changes.
     fn order(&self) -> Option<u64> {
         None
     }
