@@ -325,8 +325,8 @@ impl Parts {
         let checks = config.checked;
         let (commands, counted) = tally(commands, checks, ends, status.clone(), stats.clone());
         let resumes = shard.resumes().clone();
-        // Such a run ends in the middle of a feed that other writers may follow further.
-        let stops = config.source.stop_at_current && config.feed.mode == Times::WriteAhead.mode();
+        // Where it ends, other writers may have come further: by cursors, an end is no claim of the whole.
+        let stops = config.feed.mode == Times::WriteAhead.mode();
         let feed = config.feed.clone();
         let (limit, checked) = check(counted, checks, feed, stops, resumes, status.clone());
         let upserted = upsert(commands, rows.clone(), upsert_config, around);

@@ -4,6 +4,7 @@
 //! dropped in the middle, that shut each other out; the oracle is a fold of the log.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use differential_upsert::reclock::{SourceConfig, Times};
@@ -11,7 +12,7 @@ use differential_upsert::shard::HandleConfig;
 use differential_upsert::source::{
     Ack, Boundary, Change, Durable, Event, Events, Failure, Partition, Received, Source,
 };
-use differential_upsert::store::{Access, Root};
+use differential_upsert::store::{Access, Fault, Faults, Operation, Root};
 use differential_upsert::{ErrorKind, Pipeline, PipelineConfig, Shard};
 
 /// A change of a key: its new value, or none.
@@ -281,6 +282,82 @@ fn many_workers_and_processes_are_one_writer() {
         }
         assert_eq!(contents(&open(&root)), log.fold(600), "{times:?}");
     }
+}
+
+#[test]
+fn a_process_that_reads_old_contents_is_not_shut_out_by_its_own_cluster() {
+    let (root, log) = (Root::open("mem:", Access::Write).unwrap(), Log::of(40));
+    let io = differential_upsert::io::Io::process().unwrap();
+    // Contents that must be fetched, and a second process that is at it when the first takes over.
+    let stored = HandleConfig { inline_bytes_max: 0, ..HandleConfig::default() };
+    let shard = io.block_on(Shard::open_with(root.clone(), io.clone(), stored)).unwrap();
+    let first = run_on(timely::Config::thread(), shard, log, config(Times::CoCommitted), |_| false);
+    assert_eq!(first, [""; 0]);
+    let reads = Arc::new(AtomicBool::new(false));
+    let faults = Faults::new({
+        let reads = Arc::clone(&reads);
+        move |action| {
+            let part = action.operation == Operation::Get && action.key.contains("/part/");
+            if part && !reads.swap(true, Ordering::SeqCst) { Fault::Hang } else { Fault::None }
+        }
+    });
+
+    let free = || std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let ports = [free(), free()];
+    let addresses: Vec<String> =
+        ports.iter().map(|port| port.local_addr().unwrap().to_string()).collect();
+    drop(ports);
+    let log = Log::of(90);
+    let processes: Vec<_> = (0..2)
+        .map(|process| {
+            let communication = timely::CommunicationConfig::Cluster {
+                threads: 1,
+                process,
+                addresses: addresses.clone(),
+                report: false,
+                zerocopy: false,
+            };
+            let timely = timely::Config { communication, worker: timely::WorkerConfig::default() };
+            let root =
+                if process == 1 { root.clone().with_faults(faults.clone()) } else { root.clone() };
+            let (shard, log, watch) = (open(&root), log.clone(), open(&root));
+            let (faults, reads, io) = (faults.clone(), Arc::clone(&reads), io.clone());
+            std::thread::spawn(move || {
+                let steps = AtomicU64::new(0);
+                let guards = timely::execute(timely, move |worker| {
+                    while process == 0 && !reads.load(Ordering::SeqCst) {
+                        std::thread::yield_now();
+                    }
+                    let (shard, log) = (shard.clone(), log.clone());
+                    let (token, health) = worker.dataflow(|scope| {
+                        let config = config(Times::CoCommitted);
+                        let pipeline = Pipeline::from_source(scope, || Some(log), &shard, config);
+                        (pipeline.token, pipeline.health)
+                    });
+                    let mut token = Some(token);
+                    while worker.has_dataflows() {
+                        worker.step_or_park(Some(std::time::Duration::from_millis(1)));
+                        if health.error().is_some() {
+                            token = None;
+                        }
+                        // Some steps after the claim, so that this process has heard of it.
+                        if io.block_on(watch.handle().refresh()).unwrap().epoch == 2
+                            && steps.fetch_add(1, Ordering::SeqCst) >= 200
+                        {
+                            faults.let_go();
+                        }
+                    }
+                    drop(token);
+                    health.error().map(|e| e.to_string())
+                });
+                guards.unwrap().join().into_iter().filter_map(Result::unwrap).collect::<Vec<_>>()
+            })
+        })
+        .collect();
+    for process in processes {
+        assert_eq!(process.join().unwrap(), [""; 0]);
+    }
+    assert_eq!(contents(&open(&root)), log.fold(90));
 }
 
 #[test]

@@ -70,9 +70,40 @@ impl<P: Position> Bindings<P> {
         generation: u64,
         moved: &[(Partition, P)],
     ) -> Result<Option<u64>, Error> {
+        let first = self.first_of(generation, moved)?;
+        let Some(first) = self.0.get(first) else { return Ok(None) };
+        if first.cursor.generation() > generation {
+            return Err(copied_anew());
+        }
+        Ok(Some(first.time))
+    }
+
+    /// Checks that no binding lies inside a copy made anew, which takes the place of all after
+    /// `replaced`: we could close its time, and would not have its rows.
+    ///
+    /// # Errors
+    ///
+    /// As [`time_of`](Bindings::time_of); `FeedDiffers` if we have lost what was bound before the copy,
+    /// `LeaseLost` if another writer's copy ends elsewhere.
+    pub(super) fn check_copy(
+        &self,
+        replaced: &Cursor<P>,
+        generation: u64,
+        moved: &[(Partition, P)],
+    ) -> Result<(), Error> {
+        let before = self.first_of(generation, moved)?.checked_sub(1);
+        let Some(before) = before.and_then(|before| self.0.get(before)) else { return Ok(()) };
+        if before.cursor.generation() == generation {
+            return Err(copied_anew());
+        }
+        if replaced.contains(&before.cursor) == Some(true) { Ok(()) } else { Err(lost_rows()) }
+    }
+
+    /// Returns the number of the first binding that covers a unit; their count if none does.
+    fn first_of(&self, generation: u64, moved: &[(Partition, P)]) -> Result<usize, Error> {
         match self.0.back() {
             Some(last) if covers(&last.cursor, generation, moved)? => {}
-            _ => return Ok(None),
+            _ => return Ok(self.0.len()),
         }
         let (mut low, mut high) = (0, self.0.len() - 1);
         while low < high {
@@ -82,11 +113,7 @@ impl<P: Position> Bindings<P> {
                 false => low = middle + 1,
             }
         }
-        if self.0[low].cursor.generation() > generation {
-            let what = "another writer has copied the feed anew";
-            return Err(Error::new(ErrorKind::LeaseLost, what).hint("start again, from its copy"));
-        }
-        Ok(Some(self.0[low].time))
+        Ok(low)
     }
 
     /// Returns the greatest time up to which a feed that has come so far has all rows.
@@ -101,6 +128,17 @@ impl<P: Position> Bindings<P> {
         let count = self.0.partition_point(|binding| binding.time < upper);
         self.0.drain(..count.saturating_sub(1));
     }
+}
+
+fn copied_anew() -> Error {
+    Error::new(ErrorKind::LeaseLost, "another writer has copied the feed anew")
+        .hint("start again, from its copy")
+}
+
+/// The error of a feed that begins again without what is bound to times already.
+pub(super) fn lost_rows() -> Error {
+    Error::new(ErrorKind::FeedDiffers, "the feed has lost rows that are bound to a time already")
+        .hint("another writer that has them can go on; else use a new shard")
 }
 
 fn covers<P: Position>(
@@ -171,6 +209,24 @@ mod tests {
         assert_eq!(all.time_of(0, &moved("a", 10)).unwrap(), Some(3));
         let replaced = all.time_of(0, &moved("a", 11)).unwrap_err();
         assert_eq!(replaced.kind(), ErrorKind::LeaseLost, "{replaced}");
+    }
+
+    #[test]
+    fn a_copy_made_anew_is_bound_in_whole_and_after_what_it_replaces() {
+        let mut all = bound(&[(3, &[("a", 10)])]);
+        let check = |all: &Bindings<u64>, replaced, to| {
+            all.check_copy(&cursor(&[("a", replaced)]), 1, &moved("a", to)).map_err(|e| e.kind())
+        };
+        assert_eq!(check(&all, 10, 4), Ok(()));
+        assert_eq!(check(&all, 9, 4), Err(ErrorKind::FeedDiffers), "9 to 10 is bound, and gone");
+        for (time, to) in [(5, 4), (6, 8)] {
+            let cursor = Cursor::of("feed", 1, [(Partition::from("a"), to)]);
+            all.add(Binding { time, cursor, bytes: vec![] }).unwrap();
+        }
+        assert_eq!([check(&all, 10, 3), check(&all, 10, 4)], [Ok(()), Ok(())]);
+        for inside in [5, 8, 9] {
+            assert_eq!(check(&all, 10, inside), Err(ErrorKind::LeaseLost), "{inside}");
+        }
     }
 
     #[test]

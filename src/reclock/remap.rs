@@ -49,6 +49,15 @@ impl<P: Position> Remap<P> {
         &self.bindings
     }
 
+    /// Checks that what is bound is of this feed, also what no row has come of yet.
+    ///
+    /// # Errors
+    ///
+    /// `FeedDiffers`.
+    pub(super) fn check(&self, identity: &str) -> Result<(), Error> {
+        self.bindings.last().map_or(Ok(()), |last| last.cursor.check(identity))
+    }
+
     /// Returns the first time that is not bound yet.
     pub(super) fn upper(&self) -> u64 {
         self.read_to

@@ -11,6 +11,7 @@ use std::marker::PhantomData;
 
 use tokio::time::Instant;
 
+use super::bindings::lost_rows;
 use super::drive::{Around, Driven, drive, is_transient, sealed};
 use super::remap::Remap;
 use crate::codec::Codec;
@@ -43,6 +44,7 @@ impl<S: Source, C: Codec<S::Key> + Codec<S::Value>> WriteAhead<S, C> {
         }
         let from = remap.resume(state.upper, &identity)?;
         from.check(&identity)?;
+        remap.check(&identity)?;
         around.resumes.note(&state);
         let closed = state.upper;
         drop(state);
@@ -89,15 +91,14 @@ struct Run<'a, P> {
 
 impl<P: Position> Run<'_, P> {
     async fn follow(&mut self, driven: &mut Driven<P>) -> Result<u64, Error> {
-        let mut end = None;
+        let mut end: Option<Result<(), Error>> = None;
         loop {
             // Before the look, so that no change falls between the two.
             let change = self.around.handle.next_change();
             while self.settle(driven, end.is_some()).await? {}
             self.around.stats.set_unbound(self.waiting.len() as u64);
             if let Some(end) = &end
-                && self.waiting.is_empty()
-                && self.since.is_none()
+                && (self.since.is_none() || self.is_stuck(end.is_err()))
             {
                 let end = self.end(Result::clone(end));
                 self.remap.close().await;
@@ -120,7 +121,13 @@ impl<P: Position> Run<'_, P> {
         }
     }
 
-    /// Says how it ended. All that was received is bound and handed over.
+    /// Whether what waits will not be bound here, now that nothing more comes: others have bound what
+    /// we do not have, or we may not and have an error to tell.
+    fn is_stuck(&self, failed: bool) -> bool {
+        !self.covers_all() || (failed && !self.is_writer())
+    }
+
+    /// Says how it ended. What is bound of what was received is handed over.
     fn end(&self, end: Result<(), Error>) -> Result<u64, Error> {
         end?;
         if self.covers_all() {
@@ -166,17 +173,28 @@ impl<P: Position> Run<'_, P> {
                 return Err(Error::new(ErrorKind::Invalid, what).hint("use Times::CoCommitted"));
             }
             if anew && !self.covers_older(&unit) {
-                let what = "the feed has lost rows that are bound to a time already";
-                return Err(Error::new(ErrorKind::FeedDiffers, what)
-                    .hint("another writer that has them can go on; else use a new shard"));
+                return Err(lost_rows());
+            }
+            if unit.boundary.contains(&self.received) != Some(true) {
+                let what = "partitions of this feed were replaced, which no binding can say";
+                return Err(Error::new(ErrorKind::Invalid, what).hint("use Times::CoCommitted"));
             }
             self.received = unit.boundary.clone();
-            match self.remap.bindings().time_of(unit.boundary.generation(), &unit.moved)? {
+            match self.time_of(&unit)? {
                 Some(time) => self.read(unit, time, &mut rows).await?,
                 None => self.wait(unit),
             }
         }
         self.send(rows).await
+    }
+
+    /// Returns the time that a unit is bound to, if it is.
+    fn time_of(&self, unit: &Unit<P>) -> Result<Option<u64>, Error> {
+        let (bindings, generation) = (self.remap.bindings(), unit.boundary.generation());
+        if let Some(replaced) = &unit.replaces {
+            bindings.check_copy(replaced, generation, &unit.moved)?;
+        }
+        bindings.time_of(generation, &unit.moved)
     }
 
     /// Keeps a unit until it is bound. Neighbours without rows are one: that is all they say.
@@ -241,13 +259,17 @@ impl<P: Position> Run<'_, P> {
         Ok(true)
     }
 
+    fn is_writer(&self) -> bool {
+        self.around.standby.as_ref().is_none_or(|promotion| promotion.is_promoted())
+    }
+
     /// Whether to bind a time now: something waits, and nothing that is bound is pending.
     fn may_mint(&self, upper: u64, ended: bool) -> bool {
         let Some(since) = self.since else { return false };
         let config = &self.around.config;
         let idle = since.elapsed() >= config.idle_commit;
         let rested = self.minted.is_none_or(|minted| minted.elapsed() >= config.mint_min);
-        self.around.standby.as_ref().is_none_or(|promotion| promotion.is_promoted())
+        self.is_writer()
             && self.remap.upper() <= upper
             && self.covers_all()
             && (ended || (rested && (self.with_rows > 0 || idle)))
@@ -260,6 +282,7 @@ impl<P: Position> Run<'_, P> {
             match self.remap.refresh().await {
                 Ok(false) => return Ok(false),
                 Ok(true) => {
+                    self.remap.check(self.received.identity())?;
                     self.bound().await?;
                     return Ok(true);
                 }
@@ -274,16 +297,25 @@ impl<P: Position> Run<'_, P> {
 
     /// Hands over the waiting units that are bound now.
     async fn bound(&mut self) -> Result<(), Error> {
-        let mut rows = Vec::new();
-        for unit in std::mem::take(&mut self.waiting) {
-            match self.remap.bindings().time_of(unit.boundary.generation(), &unit.moved)? {
+        let (mut rows, mut later) = (Vec::new(), VecDeque::new());
+        while let Some(unit) = self.waiting.pop_front() {
+            match self.time_of(&unit)? {
                 Some(time) => {
                     self.bytes -= unit.changes.bytes();
                     self.with_rows -= u64::from(unit.changes.changes() > 0);
                     self.read(unit, time, &mut rows).await?;
                 }
-                None => self.waiting.push_back(unit),
+                None if self.received.len() > 1 => later.push_back(unit),
+                // What comes after it in its partition is not bound either. A writer that is ahead of
+                // the one that binds would look at all of it again and again.
+                None => {
+                    self.waiting.push_front(unit);
+                    break;
+                }
             }
+        }
+        if !later.is_empty() {
+            self.waiting = later;
         }
         if self.waiting.is_empty() {
             self.since = None;
@@ -311,6 +343,8 @@ impl<P: Position> Run<'_, P> {
             let what = "the positions of this feed have no order, so no two writers would agree";
             return Err(Error::new(ErrorKind::Invalid, what).hint("use Times::CoCommitted"));
         };
+        // Whatever place a copy ends at, in whichever partition: what comes after it is later.
+        let order = if unit.replaces.is_some() { 0 } else { order };
         let mut reading = unit.changes.read(order)?;
         loop {
             let commands = reading.rows()?;

@@ -46,7 +46,9 @@ pub trait Position: Clone + fmt::Debug + Send + Sync + 'static {
     }
 
     /// Returns the number that orders the units of a partition, the same on every replay; `None` for
-    /// an opaque position. Only feeds that have it can be followed by several writers.
+    /// an opaque position. Only feeds that have it can be followed by several writers, and only if
+    /// units with changes end at the same places on every replay, whoever reads and from where: a
+    /// place inside a unit that another run has ended there would be closed without its changes.
     fn order(&self) -> Option<u64> {
         None
     }
@@ -164,6 +166,21 @@ impl<P: Position> Cursor<P> {
             };
         }
         Some(all)
+    }
+
+    /// Checks that it is of this feed.
+    ///
+    /// # Errors
+    ///
+    /// `FeedDiffers`.
+    pub(crate) fn check(&self, identity: &str) -> Result<(), Error> {
+        if self.identity() == identity {
+            return Ok(());
+        }
+        let theirs = self.identity();
+        let what =
+            format!("FeedDiffers: the shard's cursor is of {theirs}, this feed is {identity}");
+        Err(Error::new(ErrorKind::FeedDiffers, what).hint("feed it as before, or another shard"))
     }
 
     /// Returns whether a copy of some partition is under way.
@@ -373,21 +390,6 @@ impl<P: Position> Durable<P> {
     /// Returns the place to resume from.
     pub fn boundary(&self) -> Boundary<P> {
         Boundary(Arc::clone(&self.0))
-    }
-
-    /// Checks that it is of this feed.
-    ///
-    /// # Errors
-    ///
-    /// `FeedDiffers`.
-    pub(crate) fn check(&self, identity: &str) -> Result<(), Error> {
-        if self.identity() == identity {
-            return Ok(());
-        }
-        let theirs = self.identity();
-        let what =
-            format!("FeedDiffers: the shard's cursor is of {theirs}, this feed is {identity}");
-        Err(Error::new(ErrorKind::FeedDiffers, what).hint("feed it as before, or another shard"))
     }
 }
 

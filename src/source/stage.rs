@@ -36,6 +36,8 @@ pub struct Unit<P> {
     pub boundary: Boundary<P>,
     /// The partitions that it moved, and to where.
     pub moved: Vec<(Partition, P)>,
+    /// Of a whole copy made anew: how far the feed was that it takes the place of.
+    pub replaces: Option<Boundary<P>>,
 }
 
 impl<P: Position> Unit<P> {
@@ -191,12 +193,14 @@ impl<P: Position> Stager<P> {
             self.anew = Some(changes);
             return Ok(None);
         }
+        let replaces = anew.then(|| self.released.clone());
         self.released = self.reached.clone();
         let moved = match anew {
             true => self.reached.partitions().map(|(n, at)| (n.clone(), at.clone())).collect(),
             false => moves.into_vec(),
         };
-        Ok(Some(Unit { changes, moved, boundary: self.reached.clone() }))
+        let boundary = self.reached.clone();
+        Ok(Some(Unit { changes, moved, boundary, replaces }))
     }
 
     /// Whether the copy of every partition is complete.

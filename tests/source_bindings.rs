@@ -1,0 +1,230 @@
+//! Goal: bindings of a feed to times are never closed without their rows, and a feed that cannot be bound
+//! says so instead of waiting. Method: sources that play a script, one part per connection; runs whose
+//! workers stand still, so that a binding is durable and its rows are not; the oracle is what a map of
+//! the last values has.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex};
+
+use differential_upsert::shard::{Handle, HandleConfig};
+use differential_upsert::source::{
+    Boundary, Change, Event, Events, Failure, Partition, Received, Source,
+};
+use differential_upsert::store::{Access, Root};
+use differential_upsert::{Error, ErrorKind, Pipeline, PipelineConfig, Promotion, Shard};
+
+type Step = Result<Vec<Event<u64, u64, u64>>, Failure>;
+
+/// A feed that says what a script says: the next part of it at every connect, and then nothing more.
+#[derive(Clone)]
+struct Script {
+    identity: &'static str,
+    partitions: Vec<Partition>,
+    parts: Arc<Mutex<VecDeque<Vec<Step>>>>,
+    now: VecDeque<Step>,
+    /// Is told of every connect; and nothing of the second one's part comes before it opens.
+    gate: Option<(std::sync::mpsc::Sender<()>, tokio::sync::watch::Receiver<bool>)>,
+}
+
+impl Script {
+    fn new(identity: &'static str, partitions: &[&str], parts: Vec<Vec<Step>>) -> Script {
+        let partitions = partitions.iter().map(|name| Partition::from(*name)).collect();
+        let parts = Arc::new(Mutex::new(parts.into()));
+        Script { identity, partitions, parts, now: VecDeque::new(), gate: None }
+    }
+}
+
+impl Source for Script {
+    type Key = u64;
+    type Value = u64;
+    type Position = u64;
+
+    fn identity(&self) -> String {
+        self.identity.into()
+    }
+
+    fn partitions(&self) -> Vec<Partition> {
+        self.partitions.clone()
+    }
+
+    async fn connect(&mut self, _: &Boundary<u64>) -> Result<(), Failure> {
+        self.now = self.parts.lock().unwrap().pop_front().unwrap_or_default().into();
+        if let Some((connected, _)) = &self.gate {
+            connected.send(()).unwrap();
+        }
+        Ok(())
+    }
+
+    async fn next(&mut self) -> Result<Option<Events<Self>>, Failure> {
+        if let Some((_, open)) = &mut self.gate
+            && self.parts.lock().unwrap().is_empty()
+        {
+            open.wait_for(|open| *open).await.unwrap();
+        }
+        match self.now.pop_front() {
+            Some(step) => step.map(Some),
+            None => std::future::pending().await,
+        }
+    }
+}
+
+fn put(partition: &str, key: u64, value: u64) -> Event<u64, u64, u64> {
+    Event::Change(partition.into(), Change::Put(key, Ok(value)))
+}
+
+fn at(partition: &str, place: u64) -> Event<u64, u64, u64> {
+    Event::Boundary(Received::at(partition.into(), place))
+}
+
+fn lost() -> Step {
+    Err(Failure::PositionLost(Error::new(ErrorKind::Missing, "it was deleted")))
+}
+
+fn open(root: &Root) -> Shard<u64, u64> {
+    let io = differential_upsert::io::Io::process().unwrap();
+    let opened = Shard::open_with(root.clone(), io.clone(), HandleConfig::default());
+    io.block_on(opened).unwrap()
+}
+
+fn contents(root: &Root) -> BTreeMap<u64, u64> {
+    let shard = open(root);
+    let upper = shard.state().upper;
+    let rows = shard.io().block_on(shard.handle().snapshot(upper - 1)).unwrap();
+    let number = |bytes: &[u8]| postcard::from_bytes::<u64>(bytes).unwrap();
+    rows.into_iter()
+        .map(|((k, v), ..)| (number(k.as_bytes()), number(&v.as_bytes()[1..])))
+        .collect()
+}
+
+/// Steps that a run may take before it is given up: each is a millisecond at most, or some work.
+const STEPS_MAX: u32 = 20_000;
+
+/// Runs a source to its end. Returns the error it ended with; panics if it never ends.
+fn run(root: &Root, script: Script, standby: Option<Promotion>) -> Option<Error> {
+    let shard = open(root);
+    timely::execute_directly(move |worker| {
+        let config = PipelineConfig { standby, ..PipelineConfig::default() };
+        let (token, health) = worker.dataflow(|scope| {
+            let pipeline = Pipeline::from_source(scope, || Some(script), &shard, config);
+            (pipeline.token, pipeline.health)
+        });
+        let (mut token, mut steps) = (Some(token), 0);
+        while worker.has_dataflows() {
+            worker.step_or_park(Some(std::time::Duration::from_millis(1)));
+            steps += 1;
+            if health.error().is_some() || steps > STEPS_MAX {
+                token = None;
+            }
+        }
+        drop(token);
+        assert!(steps <= STEPS_MAX, "it waits for ever: {:?}", health.report());
+        health.error()
+    })
+}
+
+/// Runs a source until its first binding is durable, with a worker that never runs: no row is.
+fn bind_only(root: &Root, script: Script) {
+    let shard = open(root);
+    let watched = root.clone();
+    timely::execute_directly(move |worker| {
+        let index = worker.next_dataflow_index();
+        let token = worker.dataflow(|scope| {
+            Pipeline::from_source(scope, || Some(script), &shard, PipelineConfig::default()).token
+        });
+        let io = shard.io().clone();
+        let config = HandleConfig::default();
+        let opened = Handle::open(watched, "remap", None, Access::Read, io.clone(), config);
+        let remap = io.block_on(opened).unwrap();
+        while io.block_on(remap.refresh()).unwrap().upper == 0 {
+            std::thread::yield_now();
+        }
+        worker.drop_dataflow(index);
+        drop(token);
+    });
+    assert_eq!(open(root).state().upper, 0, "bound, and not yet there");
+}
+
+fn root() -> Root {
+    Root::open("mem:", Access::Write).unwrap()
+}
+
+#[test]
+fn a_binding_of_another_feed_is_refused() {
+    let root = root();
+    bind_only(&root, Script::new("one", &[""], vec![vec![Ok(vec![put("", 1, 1), at("", 3)])]]));
+    let rows = vec![put("", 1, 1), at("", 3), put("", 2, 2), at("", 4), Event::End];
+    let error = run(&root, Script::new("two", &[""], vec![vec![Ok(rows.clone())]]), None);
+    let error = error.expect("it is another feed");
+    assert_eq!(error.kind(), ErrorKind::FeedDiffers, "{error}");
+    assert!(run(&root, Script::new("one", &[""], vec![vec![Ok(rows)]]), None).is_none());
+    assert_eq!(contents(&root), BTreeMap::from([(1, 1), (2, 2)]));
+}
+
+#[test]
+fn what_comes_after_a_copy_made_anew_counts_whatever_its_place() {
+    let root = root();
+    let first = vec![put("a", 1, 1), at("a", 200), put("b", 2, 1), at("b", 9)];
+    // In one go, so that all of it gets one time: the copy ends at 100 in one partition and at 5 in the
+    // other, which then goes on to 6.
+    let anew = vec![put("a", 1, 2), at("a", 100), put("b", 2, 2), put("b", 3, 2), at("b", 5)];
+    let later = vec![put("b", 2, 3), at("b", 6), put("b", 4, 3), at("b", 7), Event::End];
+    let anew = anew.into_iter().chain(later).collect();
+    let parts = vec![vec![Ok(first), lost()], vec![Ok(anew)]];
+    assert!(run(&root, Script::new("feed", &["a", "b"], parts), None).is_none());
+    assert_eq!(contents(&root), BTreeMap::from([(1, 2), (2, 3), (3, 2), (4, 3)]));
+}
+
+#[test]
+fn partitions_that_are_replaced_are_refused_where_places_are_bound() {
+    let replaced = Event::Boundary(Received::all([("b".into(), 1), ("c".into(), 1)]));
+    for first in [vec![], vec![Ok(vec![put("a", 1, 1), at("a", 3)])]] {
+        let rows = vec![put("a", 1, 2), at("a", 4), replaced.clone(), Event::End];
+        let part = first.into_iter().chain([Ok(rows)]).collect();
+        let error = run(&root(), Script::new("feed", &["a"], vec![part]), None);
+        let error = error.expect("it cannot say that in a binding");
+        assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+    }
+}
+
+#[test]
+fn a_standby_tells_why_its_source_has_failed() {
+    let failure = || Err(Failure::Definite(Error::new(ErrorKind::Unsupported, "what is that?")));
+    let part = vec![Ok(vec![put("", 1, 1), at("", 3)]), failure()];
+    let script = Script::new("feed", &[""], vec![part]);
+    let error = run(&root(), script, Some(Promotion::default()));
+    assert_eq!(error.map(|e| e.kind()), Some(ErrorKind::Unsupported));
+}
+
+#[test]
+fn a_feed_that_fails_short_of_what_another_has_bound_says_so() {
+    let root = root();
+    let more = vec![put("a", 1, 1), at("a", 3), put("b", 2, 1), at("b", 5)];
+    bind_only(&root, Script::new("feed", &["a", "b"], vec![vec![Ok(more)]]));
+    // It has more of one partition, which waits, and nothing of the other.
+    let failure = Err(Failure::Definite(Error::new(ErrorKind::Unsupported, "what is that?")));
+    let less = vec![put("a", 1, 1), at("a", 3), put("a", 1, 2), at("a", 4)];
+    let script = Script::new("feed", &["a", "b"], vec![vec![Ok(less), failure]]);
+    assert_eq!(run(&root, script, None).map(|e| e.kind()), Some(ErrorKind::Unsupported));
+}
+
+#[test]
+fn a_copy_that_ends_elsewhere_than_the_bound_one_closes_nothing() {
+    let root = root();
+    let copy =
+        |place| vec![Ok(vec![put("", place, 1), at("", place), put("", 1, 1), at("", place + 1)])];
+    let (gate, gated) = tokio::sync::watch::channel(false);
+    let (connected, connects) = std::sync::mpsc::channel();
+    let parts = vec![vec![lost()], copy(103)];
+    let late = Script { gate: Some((connected, gated)), ..Script::new("feed", &[""], parts) };
+    let second = std::thread::spawn({
+        let root = root.clone();
+        move || run(&root, late, None)
+    });
+    // It has lost its position, and is about to copy the feed when another has bound its own copy.
+    (0..2).for_each(|_| connects.recv().unwrap());
+    bind_only(&root, Script::new("feed", &[""], vec![vec![lost()], copy(100)]));
+    gate.send(true).unwrap();
+    let error = second.join().unwrap().expect("the bound copy is another");
+    assert_eq!(error.kind(), ErrorKind::LeaseLost, "{error}");
+    assert_eq!(open(&root).state().upper, 0, "nobody has handed over what is bound");
+}
