@@ -190,7 +190,7 @@ impl Replica {
 
     fn source_config(&self, stop_at_current: bool) -> SourceConfig {
         let (random, millis) = (&self.random, Duration::from_millis);
-        let session_max = random.pick(&[None, Some(millis(60)), Some(millis(200))]);
+        let session_max = random.pick(&[None, None, Some(millis(60)), Some(millis(200))]);
         SourceConfig {
             times: self.weather.times,
             mint_min: millis(random.pick(&[0, 0, 30])),
