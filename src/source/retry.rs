@@ -69,7 +69,8 @@ pub struct AttemptConfig {
     pub delay_min: Duration,
     /// The greatest delay after any. Default: 30 s.
     pub delay_max: Duration,
-    /// How long a connection lives before another takes its place. Default: as long as it likes.
+    /// How long a connection lives before another takes its place. One that reached no boundary counts
+    /// as an attempt: not for feeds that may be still for so long. Default: as long as it likes.
     pub session_max: Option<Duration>,
     /// What to do when the feed has lost our position. Default: copy anew.
     pub on_position_lost: OnPositionLost,
