@@ -5,8 +5,11 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
+use differential_upsert::reclock::{SourceConfig, Times};
 use differential_upsert::shard::{Handle, HandleConfig};
+use differential_upsert::source::attempt::AttemptConfig;
 use differential_upsert::source::{
     Boundary, Change, Event, Events, Failure, Partition, Received, Source,
 };
@@ -101,9 +104,12 @@ const STEPS_MAX: u32 = 20_000;
 
 /// Runs a source to its end. Returns the error it ended with; panics if it never ends.
 fn run(root: &Root, script: Script, standby: Option<Promotion>) -> Option<Error> {
+    run_as(root, script, PipelineConfig { standby, ..PipelineConfig::default() })
+}
+
+fn run_as(root: &Root, script: Script, config: PipelineConfig) -> Option<Error> {
     let shard = open(root);
     timely::execute_directly(move |worker| {
-        let config = PipelineConfig { standby, ..PipelineConfig::default() };
         let (token, health) = worker.dataflow(|scope| {
             let pipeline = Pipeline::from_source(scope, || Some(script), &shard, config);
             (pipeline.token, pipeline.health)
@@ -227,4 +233,19 @@ fn a_copy_that_ends_elsewhere_than_the_bound_one_closes_nothing() {
     let error = second.join().unwrap().expect("the bound copy is another");
     assert_eq!(error.kind(), ErrorKind::LeaseLost, "{error}");
     assert_eq!(open(&root).state().upper, 0, "nobody has handed over what is bound");
+}
+
+#[test]
+fn a_feed_that_went_back_is_refused_also_when_its_time_is_over() {
+    for times in [Times::WriteAhead, Times::CoCommitted] {
+        let back = vec![put("", 1, 1), at("", 3), at("", 2)];
+        let script = Script::new("feed", &[""], vec![vec![Ok(back)], vec![Ok(vec![Event::End])]]);
+        let attempts = AttemptConfig { session_max: Some(Duration::ZERO), ..Default::default() };
+        // For ever is a time, too.
+        let idle_commit = Duration::MAX;
+        let source = SourceConfig { times, attempts, idle_commit, ..SourceConfig::default() };
+        let config = PipelineConfig { source, ..PipelineConfig::default() };
+        let error = run_as(&root(), script, config).expect("it went back");
+        assert_eq!(error.kind(), ErrorKind::FeedDiffers, "{times:?}: {error}");
+    }
 }
