@@ -249,3 +249,20 @@ fn a_feed_that_went_back_is_refused_also_when_its_time_is_over() {
         assert_eq!(error.kind(), ErrorKind::FeedDiffers, "{times:?}: {error}");
     }
 }
+
+#[test]
+fn a_copy_that_was_bound_and_lost_goes_on_if_it_ends_where_it_did() {
+    let root = root();
+    let rows = vec![put("", 7, 1), at("", 100), put("", 1, 1), at("", 101)];
+    let first = vec![vec![lost()], vec![Ok(rows.clone())]];
+    bind_only(&root, Script::new("feed", &[""], first));
+    for (place, kind) in [(103, Some(ErrorKind::FeedDiffers)), (100, None)] {
+        let mut rows = rows.clone();
+        (rows[1], rows[3]) = (at("", place), at("", place + 1));
+        rows.push(Event::End);
+        let parts = vec![vec![lost()], vec![Ok(rows)]];
+        let error = run(&root, Script::new("feed", &[""], parts), None);
+        assert_eq!(error.map(|e| e.kind()), kind, "{place}");
+    }
+    assert_eq!(contents(&root), BTreeMap::from([(1, 1), (7, 1)]));
+}

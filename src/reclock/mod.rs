@@ -44,7 +44,9 @@
 //! # Limits
 //!
 //! Units that wait to be bound are in memory; of a feed with several partitions, those that are ahead
-//! of the others. [`WriteAhead`](Times::WriteAhead) takes no feed whose partitions are replaced.
+//! of the others. [`WriteAhead`](Times::WriteAhead) takes no feed whose partitions are replaced. There a
+//! feed that is copied anew is bound before its rows, too: if its writer dies between the two, only a
+//! copy that ends at the same places can go on; any other is refused.
 
 mod bindings;
 mod co_committed;

@@ -159,7 +159,10 @@ impl<P: Position> Run<'_, P> {
     async fn take(&mut self, units: Vec<Unit<P>>) -> Result<(), Error> {
         let mut rows = Vec::new();
         for unit in units {
-            if unit.boundary.generation() > self.received.generation() && !self.covers_all() {
+            let time = self.time_of(&unit);
+            let is_anew = unit.boundary.generation() > self.received.generation();
+            // One that is bound already, by a writer that died before it had handed it over, goes on.
+            if is_anew && !self.covers_all() && !matches!(time, Ok(Some(_))) {
                 return Err(lost_rows());
             }
             if unit.boundary.contains(&self.received) != Some(true) {
@@ -167,7 +170,7 @@ impl<P: Position> Run<'_, P> {
                 return Err(Error::new(ErrorKind::Invalid, what).hint("use Times::CoCommitted"));
             }
             self.received = unit.boundary.clone();
-            match self.time_of(&unit)? {
+            match time? {
                 Some(time) => self.read(unit, time, &mut rows).await?,
                 None => self.wait(unit),
             }
