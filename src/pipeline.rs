@@ -325,7 +325,10 @@ impl Parts {
         let checks = config.checked;
         let (commands, counted) = tally(commands, checks, ends, status.clone(), stats.clone());
         let resumes = shard.resumes().clone();
-        let (limit, checked) = check(counted, checks, config.feed.clone(), resumes, status.clone());
+        // Where it ends, other writers may have come further: by cursors, an end is no claim of the whole.
+        let stops = config.feed.mode == Times::WriteAhead.mode();
+        let feed = config.feed.clone();
+        let (limit, checked) = check(counted, checks, feed, stops, resumes, status.clone());
         let upserted = upsert(commands, rows.clone(), upsert_config, around);
         let errors = report(upserted.errors.clone(), status.clone());
         let around = Around {

@@ -60,7 +60,10 @@ fn what_has_not_come_is_a_usage_error() {
         "feed --shard s --http-remote",
         "kafka://h:1/t --shard s",
         "postgres://h/d?slot=s&table=t --shard s",
-        "planetscale://h:1/k/t --shard s",
+        // Without the feature any is; with it, what goes with no table.
+        "planetscale://h/k --shard s",
+        "planetscale://h:1/k/t --shard s --times mint",
+        "planetscale://h:1/k/t --shard s --seal",
         "feed --shard s --follow --seal",
         "feed --shard s -n 2 -p 0 -h missing-hosts",
     ] {

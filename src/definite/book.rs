@@ -30,9 +30,16 @@ pub(super) struct Book {
     pin: Option<(u64, Option<Sum>)>,
     /// The greatest time at which it was found equal.
     equal_to: u64,
+    /// It ends where it was told to, and others go on.
+    stops: bool,
 }
 
 impl Book {
+    /// The book of a feed; `stops` if its end is not that of the shard's.
+    pub(super) fn new(stops: bool) -> Book {
+        Book { stops, ..Book::default() }
+    }
+
     pub(super) fn add(&mut self, time: u64, sum: Sum) {
         self.least = Some(self.least.map_or(time, |least| least.min(time)));
         match time < self.folded_to {
@@ -103,6 +110,8 @@ impl Book {
         }
         match marks.clone().find(|mark| mark.upper == end) {
             Some(mark) => Err(differs(end, all, mark.sum())),
+            // Nothing was found to differ, as far as the shard can still tell.
+            None if self.stops => Ok(true),
             None => Err(shorter(end, all, state)),
         }
     }
@@ -324,6 +333,20 @@ mod tests {
         let mut nothing = fed([], 0);
         nothing.end(0);
         assert!(nothing.finish(&shard(8, sum(9, 9), &[]), &[]).unwrap());
+    }
+
+    #[test]
+    fn a_run_that_stops_may_end_before_the_others() {
+        let ended = |state: &State| {
+            let mut book = Book::new(true);
+            (0..5).for_each(|time| book.add(time, sum(1, 1)));
+            book.end(5);
+            book.finish(state, &[])
+        };
+        assert!(ended(&shard(8, sum(9, 9), &[])).unwrap());
+        assert!(!ended(&shard(4, sum(4, 4), &[])).unwrap(), "not there yet");
+        ended(&shard(8, sum(9, 9), &[Mark::new(5, sum(5, 6))])).unwrap_err();
+        ended(&shard(8, sum(4, 4), &[])).unwrap_err();
     }
 
     #[test]

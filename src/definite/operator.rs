@@ -145,12 +145,13 @@ impl Checked {
     }
 }
 
-/// Compares, on worker 0, what all workers have counted with what the shard was made from. Returns
-/// a stream without rows whose frontier is the checked one.
+/// Compares, on worker 0, what all workers have counted with what the shard was made from. A feed that
+/// `stops` may end before it. Returns a stream without rows whose frontier is the checked one.
 pub(crate) fn check<'scope>(
     counted: StreamVec<'scope, u64, Counted>,
     checked: bool,
     feed: Feed,
+    stops: bool,
     resumes: Resumes,
     status: Status,
 ) -> (StreamVec<'scope, u64, ()>, Checked) {
@@ -163,7 +164,7 @@ pub(crate) fn check<'scope>(
     // Never written: the stream is its frontier.
     let _ = OutputBuilder::<_, CapacityContainerBuilder<Vec<()>>>::from(output);
     let leads = scope.index() == 0;
-    let shared = Checked(checked.then(Rc::default));
+    let shared = Checked(checked.then(|| Rc::new(RefCell::new(Book::new(stops)))));
     let book = shared.0.clone();
 
     builder.build(move |mut capabilities| {

@@ -46,6 +46,11 @@ impl<P: Position> Bindings<P> {
         self.0.back()
     }
 
+    /// Returns the last binding of the generations before one.
+    pub(super) fn last_before(&self, generation: u64) -> Option<&Binding<P>> {
+        self.0.iter().rev().find(|binding| binding.cursor.generation() < generation)
+    }
+
     /// Returns the binding in force just below `upper`: what it covers is durable in a shard with that
     /// upper, and nothing else.
     pub(super) fn below(&self, upper: u64) -> Option<&Binding<P>> {

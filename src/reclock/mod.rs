@@ -44,9 +44,9 @@
 //! # Limits
 //!
 //! Units that wait to be bound are in memory; of a feed with several partitions, those that are ahead
-//! of the others. [`WriteAhead`](Times::WriteAhead) takes no feed whose partitions are replaced. There a
-//! feed that is copied anew is bound before its rows, too: if its writer dies between the two, only a
-//! copy that ends at the same places can go on; any other is refused.
+//! of the others. [`WriteAhead`](Times::WriteAhead) takes no feed whose partitions are replaced, and of
+//! those that must be copied anew only such as have one partition, and the same first boundary for
+//! every writer: the reset goes with it.
 
 mod bindings;
 mod co_committed;

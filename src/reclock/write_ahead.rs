@@ -156,13 +156,23 @@ impl<P: Position> Run<'_, P> {
         last.is_none_or(|last| self.received.contains(&last.cursor) == Some(true))
     }
 
+    /// Whether everything that is bound of the generations before a unit's was received. What is bound
+    /// of its own, by a writer that was faster, is yet to come.
+    fn covers_older(&self, unit: &Unit<P>) -> bool {
+        let last = self.remap.bindings().last_before(unit.boundary.generation());
+        last.is_none_or(|last| self.received.contains(&last.cursor) == Some(true))
+    }
+
     async fn take(&mut self, units: Vec<Unit<P>>) -> Result<(), Error> {
         let mut rows = Vec::new();
         for unit in units {
-            let time = self.time_of(&unit);
-            let is_anew = unit.boundary.generation() > self.received.generation();
-            // One that is bound already, by a writer that died before it had handed it over, goes on.
-            if is_anew && !self.covers_all() && !matches!(time, Ok(Some(_))) {
+            let anew = unit.boundary.generation() > self.received.generation();
+            if anew && unit.moved.len() > 1 {
+                // How far each partition is then depends on who reads: no two would agree.
+                let what = "the feed must be copied anew, and has several partitions";
+                return Err(Error::new(ErrorKind::Invalid, what).hint("use Times::CoCommitted"));
+            }
+            if anew && !self.covers_older(&unit) {
                 return Err(lost_rows());
             }
             if unit.boundary.contains(&self.received) != Some(true) {
@@ -170,7 +180,7 @@ impl<P: Position> Run<'_, P> {
                 return Err(Error::new(ErrorKind::Invalid, what).hint("use Times::CoCommitted"));
             }
             self.received = unit.boundary.clone();
-            match time? {
+            match self.time_of(&unit)? {
                 Some(time) => self.read(unit, time, &mut rows).await?,
                 None => self.wait(unit),
             }

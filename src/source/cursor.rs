@@ -21,11 +21,11 @@
 //! let _ = Received::at(Default::default(), 7u64).to_bytes(); // only a `Durable` has bytes
 //! ```
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 
+use super::by_partition::ByPartition;
 use crate::error::{Error, ErrorKind};
 
 /// The name of a partition of a feed: a shard, a topic's partition. A feed that has but one may call
@@ -92,7 +92,7 @@ impl Position for u64 {
 pub struct Cursor<P> {
     identity: Arc<str>,
     generation: u64,
-    partitions: BTreeMap<Partition, P>,
+    partitions: ByPartition<P>,
 }
 
 /// Format of a cursor's bytes.
@@ -137,7 +137,7 @@ impl<P> Cursor<P> {
 
 impl<P: Position> Cursor<P> {
     pub(crate) fn start(identity: impl Into<Arc<str>>, generation: u64) -> Self {
-        Cursor { identity: identity.into(), generation, partitions: BTreeMap::new() }
+        Cursor { identity: identity.into(), generation, partitions: ByPartition::default() }
     }
 
     #[cfg(test)]
@@ -159,7 +159,7 @@ impl<P: Position> Cursor<P> {
             return Some(self.generation > other.generation);
         }
         let mut all = true;
-        for (partition, theirs) in &other.partitions {
+        for (partition, theirs) in other.partitions.iter() {
             all &= match self.partitions.get(partition) {
                 Some(ours) => ours.contains(theirs)?,
                 None => false,
@@ -198,7 +198,7 @@ impl<P: Position> Cursor<P> {
         bytes.extend_from_slice(&self.generation.to_le_bytes());
         bytes.extend_from_slice(&(self.partitions.len() as u32).to_le_bytes());
         let mut position = Vec::new();
-        for (partition, at) in &self.partitions {
+        for (partition, at) in self.partitions.iter() {
             text(&mut bytes, partition.as_bytes());
             position.clear();
             at.encode(&mut position);
@@ -222,11 +222,11 @@ impl<P: Position> Cursor<P> {
         let mut fields = Fields(&body[1..]);
         let identity = fields.text()?;
         let generation = u64::from_le_bytes(fields.chunk()?);
-        let mut partitions = BTreeMap::new();
+        let mut partitions = ByPartition::default();
         for _ in 0..u32::from_le_bytes(fields.chunk()?) {
             let partition = fields.text()?;
             let position = P::decode(fields.bytes()?)?;
-            partitions.insert(partition, position);
+            partitions.set(partition, position);
         }
         Ok(Cursor { identity, generation, partitions })
     }
@@ -236,7 +236,7 @@ impl<P: Position> Cursor<P> {
 /// of make it one, too: neither contains the other then.
 pub(crate) fn is_beyond<P: Position>(to: &Cursor<P>, from: &Cursor<P>) -> bool {
     let is_replaced = |name| to.generation == from.generation && to.get(name).is_none();
-    from.contains(to) != Some(true) || from.partitions.keys().any(|name| is_replaced(name))
+    from.contains(to) != Some(true) || from.partitions.iter().any(|(name, _)| is_replaced(name))
 }
 
 /// The rest of a cursor's bytes.
@@ -270,7 +270,7 @@ fn damaged(what: &str) -> Error {
 /// What a source says at the end of a unit: how far it is, once all of the unit is handed over.
 #[derive(Clone, Debug)]
 pub struct Received<P> {
-    pub(super) moves: BTreeMap<Partition, P>,
+    pub(super) moves: ByPartition<P>,
     /// These are all partitions there are now.
     pub(super) all: bool,
 }
@@ -278,7 +278,7 @@ pub struct Received<P> {
 impl<P: Position> Received<P> {
     /// One partition's unit ends here; the others stay where they are.
     pub fn at(partition: Partition, position: P) -> Self {
-        Received { moves: BTreeMap::from([(partition, position)]), all: false }
+        Received { moves: ByPartition::one(partition, position), all: false }
     }
 
     /// The units of all partitions end here, and these are all partitions there are from now on. A
@@ -317,9 +317,9 @@ impl<P: Position> Boundary<P> {
     /// # Errors
     ///
     /// `FeedDiffers` if that is not at or past this one.
-    pub(super) fn next(&self, received: Received<P>) -> Result<Self, Error> {
+    pub(super) fn next(&self, received: &Received<P>) -> Result<Self, Error> {
         let Received { moves, all } = received;
-        for (partition, to) in &moves {
+        for (partition, to) in moves.iter() {
             let Some(from) = self.get(partition) else { continue };
             if to.contains(from) != Some(true) {
                 let what = format!(
@@ -329,8 +329,8 @@ impl<P: Position> Boundary<P> {
                 return Err(Error::new(ErrorKind::FeedDiffers, what).hint(hint));
             }
         }
-        let mut partitions = if all { BTreeMap::new() } else { self.partitions.clone() };
-        partitions.extend(moves);
+        let mut partitions = if *all { ByPartition::default() } else { self.partitions.clone() };
+        moves.iter().for_each(|(name, to)| partitions.set(name.clone(), to.clone()));
         if partitions.is_empty() && !self.is_empty() {
             // That would be the start again, and all would be copied.
             let what = "the feed says that it has no partitions any more";
@@ -390,5 +390,65 @@ impl<P: Position> Durable<P> {
     /// Returns the place to resume from.
     pub fn boundary(&self) -> Boundary<P> {
         Boundary(Arc::clone(&self.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cursor() -> Cursor<u64> {
+        Cursor::of("orders", 2, [("-80".into(), 7), ("80-".into(), 300)])
+    }
+
+    /// Cursors are in shards: a change of these bytes needs a new version.
+    #[test]
+    fn the_bytes_of_a_cursor_are_for_ever() {
+        let golden: [&[u8]; 8] = [
+            &[1, 6, 0, 0, 0],
+            b"orders",
+            &[2, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0],
+            b"-80",
+            &[8, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0],
+            b"80-",
+            &[8, 0, 0, 0, 44, 1, 0, 0, 0, 0, 0, 0],
+            &0x9cec_e9eb_u32.to_le_bytes(),
+        ];
+        assert_eq!(cursor().encode(), golden.concat());
+        assert_eq!(Cursor::decode(&golden.concat()).unwrap(), cursor());
+    }
+
+    #[test]
+    fn a_damaged_cursor_is_never_the_start() {
+        let bytes = cursor().encode();
+        for length in 0..bytes.len() {
+            Cursor::<u64>::decode(&bytes[..length]).unwrap_err();
+        }
+        for bit in 0..bytes.len() * 8 {
+            let mut flipped = bytes.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            let error = Cursor::<u64>::decode(&flipped).unwrap_err();
+            let kind = if bit < 8 { ErrorKind::Unsupported } else { ErrorKind::Corrupt };
+            assert_eq!(error.kind(), kind, "bit {bit}: {error}");
+        }
+    }
+
+    #[test]
+    fn one_contains_another_partition_by_partition() {
+        let of = |generation, places: &[(&str, u64)]| {
+            Cursor::of("orders", generation, places.iter().map(|(name, at)| ((*name).into(), *at)))
+        };
+        let all = of(2, &[("a", 5), ("b", 5)]);
+        for (other, contained) in [
+            (of(2, &[("a", 5), ("b", 5)]), true),
+            (of(2, &[("a", 4)]), true),
+            (of(2, &[("a", 4), ("b", 6)]), false),
+            (of(2, &[("c", 0)]), false),
+            (of(1, &[("a", 9)]), true),
+            (of(3, &[]), false),
+        ] {
+            assert_eq!(all.contains(&other), Some(contained), "{other:?}");
+        }
+        assert_eq!(all.contains(&Cursor::of("others", 2, [])), None);
     }
 }

@@ -34,6 +34,7 @@ pub mod promise;
 pub mod stage;
 
 mod acks;
+mod by_partition;
 mod operator;
 mod retry;
 mod staged;
@@ -152,7 +153,8 @@ pub trait Source: Send + 'static {
     /// connect.
     fn next(&mut self) -> impl Future<Output = Result<Option<Events<Self>>, Failure>> + Send;
 
-    /// Returns where the feed is now, for a run that is to stop there.
+    /// Returns where the feed is now, for a run that is to stop there: the partitions that have anything
+    /// to come. One that is named and never moves is waited for.
     ///
     /// # Errors
     ///

@@ -1,10 +1,11 @@
 //! Owns the boundary stager: the changes of a unit are kept back until its end has come, and go on
 //! together with their cursor. It does not own where they come from, nor what time they get.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
+use super::by_partition::ByPartition;
 use super::cursor::{Boundary, Partition, Position, Received, Released};
-use super::staged::Staged;
+use super::staged::{MEMORY_BYTES_MAX, Staged};
 use super::{Change, Event, Source};
 use crate::codec::Codec;
 use crate::error::{Error, ErrorKind};
@@ -58,7 +59,7 @@ pub struct Stager<P> {
     released: Boundary<P>,
     /// Of the last unit that was complete: further than `released` while a copy is made anew.
     reached: Boundary<P>,
-    open: BTreeMap<Partition, Staged>,
+    open: ByPartition<Staged>,
     /// What a copy made anew has so far.
     anew: Option<Staged>,
     /// The partitions that such a copy must have.
@@ -76,7 +77,7 @@ impl<P: Position> Stager<P> {
             limits,
             released: from.clone(),
             reached: from,
-            open: BTreeMap::new(),
+            open: ByPartition::default(),
             anew: None,
             partitions: partitions.into_iter().collect(),
         }
@@ -154,14 +155,14 @@ impl<P: Position> Stager<P> {
     where
         C: Codec<K> + Codec<V>,
     {
-        self.open.entry(partition).or_default().push::<K, V, C>(change)?;
+        self.open.of(partition).push::<K, V, C>(change)?;
         let all = self.bytes();
         if all > self.limits.unit_bytes_max {
             return Err(too_large(all, self.limits.unit_bytes_max));
         }
         let open = self.open.values().map(Staged::memory_bytes).sum::<usize>();
         let memory = open + self.anew.as_ref().map_or(0, Staged::memory_bytes);
-        if memory > self.limits.memory_bytes_max {
+        if memory > self.limits.memory_bytes_max.min(MEMORY_BYTES_MAX) {
             for staged in self.open.values_mut().chain(&mut self.anew) {
                 staged.spill()?;
             }
@@ -170,20 +171,21 @@ impl<P: Position> Stager<P> {
     }
 
     fn boundary_of(&mut self, received: Received<P>) -> Result<Option<Unit<P>>, Error> {
-        if received.all {
-            self.partitions = received.moves.keys().cloned().collect();
+        let reached = self.reached.next(&received)?;
+        let Received { moves, all } = received;
+        if all {
+            self.partitions = moves.iter().map(|(name, _)| name.clone()).collect();
         }
-        let complete: Vec<Partition> = match received.all {
-            true => self.open.keys().cloned().collect(),
-            false => received.moves.keys().cloned().collect(),
-        };
-        let moves: Vec<Partition> = received.moves.keys().cloned().collect();
-        let reached = self.reached.next(received)?;
-        let mut changes = self.anew.take().unwrap_or_default();
-        let anew = changes.changes() > 0;
-        for partition in &complete {
-            if let Some(staged) = self.open.remove(partition) {
+        let (anew, mut changes) = (self.anew.is_some(), self.anew.take().unwrap_or_default());
+        if all {
+            for (_, staged) in std::mem::take(&mut self.open).into_vec() {
                 changes.append(staged)?;
+            }
+        } else {
+            for (partition, _) in moves.iter() {
+                if let Some(staged) = self.open.remove(partition) {
+                    changes.append(staged)?;
+                }
             }
         }
         self.reached = reached;
@@ -193,10 +195,11 @@ impl<P: Position> Stager<P> {
         }
         let replaces = anew.then(|| self.released.clone());
         self.released = self.reached.clone();
-        let moved = |(name, at): (&Partition, &P)| (name.clone(), at.clone());
-        let moved =
-            self.reached.partitions().filter(|(name, _)| anew || moves.contains(name)).map(moved);
-        let (moved, boundary) = (moved.collect(), self.reached.clone());
+        let moved = match anew {
+            true => self.reached.partitions().map(|(n, at)| (n.clone(), at.clone())).collect(),
+            false => moves.into_vec(),
+        };
+        let boundary = self.reached.clone();
         Ok(Some(Unit { changes, moved, boundary, replaces }))
     }
 

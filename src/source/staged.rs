@@ -5,18 +5,25 @@
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
+use std::sync::Arc;
 
 use super::Change;
 use crate::codec::{Codec, encode_stored};
 use crate::command::Command;
 use crate::error::{Error, ErrorKind};
-use crate::packed::{Encoded, Packer};
+use crate::packed::Encoded;
 
 /// Bytes that are read back at a time.
 const BLOCK: usize = 1 << 18;
 
 /// Bytes of a record beside its key and value: kind, and two lengths.
 const HEAD: usize = 9;
+
+/// Bytes of one key and value. What is in one buffer must be less than 4 GiB.
+const CHANGE_BYTES_MAX: usize = 1 << 30;
+
+/// Bytes that may be in memory, whatever the limits say, for the same reason.
+pub(super) const MEMORY_BYTES_MAX: usize = 1 << 30;
 
 const PUT: u8 = 0;
 const DELETE: u8 = 1;
@@ -43,7 +50,7 @@ impl Staged {
     ///
     /// # Errors
     ///
-    /// Those of the codec; `Invalid` for a key or value of 4 GiB.
+    /// Those of the codec; `Invalid` for a key and value of more than 1 GiB.
     pub(super) fn push<K, V, C>(&mut self, change: &Change<K, V>) -> Result<(), Error>
     where
         C: Codec<K> + Codec<V>,
@@ -78,9 +85,10 @@ impl Staged {
             encode_stored::<V, C>(value, &mut self.memory)?;
         }
         let value = self.memory.len() - start - HEAD - key;
-        let (Ok(key), Ok(value)) = (u32::try_from(key), u32::try_from(value)) else {
-            return Err(Error::new(ErrorKind::Invalid, "a key or a value of 4 GiB or more"));
-        };
+        if key.saturating_add(value) > CHANGE_BYTES_MAX {
+            return Err(Error::new(ErrorKind::Invalid, "a key and a value of more than 1 GiB"));
+        }
+        let (key, value) = (key as u32, value as u32);
         let head = &mut self.memory[start..start + HEAD];
         head[0] = kind;
         head[1..5].copy_from_slice(&key.to_le_bytes());
@@ -151,19 +159,15 @@ impl Staged {
     ///
     /// `Unavailable` if the temporary file cannot be read.
     pub fn read(self, unit: u64) -> Result<Reading, Error> {
-        let file = match self.file {
-            None => None,
+        let from = match self.file {
+            None => From::Memory(Arc::new(self.memory), 0),
             Some((mut file, _)) => {
                 file.seek(SeekFrom::Start(0)).map_err(|e| failed("read", e))?;
-                Some(file)
+                let memory = io::Cursor::new(self.memory);
+                From::File(BufReader::with_capacity(BLOCK, file).chain(memory))
             }
         };
-        let memory = io::Cursor::new(self.memory);
-        let bytes: Box<dyn Read + Send> = match file {
-            Some(file) => Box::new(BufReader::with_capacity(BLOCK, file).chain(memory)),
-            None => Box::new(memory),
-        };
-        Ok(Reading { bytes, left: self.changes, unit, next: 0 })
+        Ok(Reading { from, left: self.changes, unit, next: 0 })
     }
 }
 
@@ -172,62 +176,87 @@ pub type Order = (u64, u64);
 
 /// The changes of a unit, on their way out.
 pub struct Reading {
-    bytes: Box<dyn Read + Send>,
+    from: From,
     left: u64,
     unit: u64,
     next: u64,
 }
 
 impl Reading {
-    /// Returns the next commands, some 256 KiB of them; none at the end.
+    /// Returns the next commands: some 256 KiB of them, or all that are in memory. None at the end.
     ///
     /// # Errors
     ///
     /// `Unavailable` if the temporary file cannot be read.
     pub fn rows(&mut self) -> Result<Vec<Command<Encoded, Encoded, Order>>, Error> {
-        let (mut packer, mut kinds, mut bytes) = (Packer::default(), Vec::new(), 0);
-        while self.left > 0 && bytes < BLOCK {
-            let mut head = [0; HEAD];
-            self.bytes.read_exact(&mut head).map_err(|e| failed("read", e))?;
-            let [kind, a, b, c, d, e, f, g, h] = head;
-            let key = u32::from_le_bytes([a, b, c, d]) as usize;
-            let value = u32::from_le_bytes([e, f, g, h]) as usize;
-            if kind != RESET {
-                self.field(&mut packer, key)?;
+        let (buffer, mut at, until) = match &mut self.from {
+            From::Memory(memory, at) => {
+                (Arc::clone(memory), std::mem::replace(at, memory.len()), memory.len())
             }
-            if kind == PUT {
-                self.field(&mut packer, value)?;
+            From::File(bytes) => {
+                let block = block(bytes, self.left)?;
+                let length = block.len();
+                (Arc::new(block), 0, length)
             }
-            kinds.push(kind);
-            self.left -= 1;
-            bytes += HEAD + key + value;
-        }
-        let mut fields = packer.finish();
-        let mut field = || fields.next().unwrap_or_else(|| Encoded::from_bytes(Vec::new()));
-        let mut commands = Vec::with_capacity(kinds.len());
-        for kind in kinds {
+        };
+        let mut commands = Vec::new();
+        while at < until {
+            let (kind, key, value) = lengths(&buffer[at..]).ok_or_else(cut)?;
+            let (start, end) = (at + HEAD, at + HEAD + key + value);
+            if end > until || self.left == 0 {
+                return Err(cut());
+            }
+            let field = |offset, length| Encoded::within(&buffer, offset, length);
             let order = (self.unit, self.next);
-            self.next += 1;
             commands.push(match kind {
-                PUT => Command::put(field(), field(), order),
-                DELETE => Command::delete(field(), order),
+                PUT => Command::put(field(start, key), field(start + key, value), order),
+                DELETE => Command::delete(field(start, key), order),
                 _ => Command::reset(order),
             });
+            (at, self.next, self.left) = (end, self.next + 1, self.left - 1);
         }
         Ok(commands)
     }
+}
 
-    fn field(&mut self, packer: &mut Packer, length: usize) -> Result<(), Error> {
-        let mut read = Ok(0);
-        packer.push_with(|buffer| {
-            read = (&mut self.bytes).take(length as u64).read_to_end(buffer);
-        });
-        match read {
-            Ok(found) if found == length => Ok(()),
-            Ok(_) => Err(failed("read", io::ErrorKind::UnexpectedEof.into())),
-            Err(e) => Err(failed("read", e)),
-        }
+/// Where changes are read from.
+enum From {
+    /// A buffer, and where the next one begins in it.
+    Memory(Arc<Vec<u8>>, usize),
+    File(io::Chain<BufReader<File>, io::Cursor<Vec<u8>>>),
+}
+
+/// Reads whole changes: some 256 KiB of them, at most `left`.
+fn block(bytes: &mut impl Read, mut left: u64) -> Result<Vec<u8>, Error> {
+    let mut block = Vec::new();
+    while left > 0 && block.len() < BLOCK {
+        let start = block.len();
+        read(bytes, HEAD, &mut block)?;
+        let (_, key, value) = lengths(&block[start..]).ok_or_else(cut)?;
+        read(bytes, key + value, &mut block)?;
+        left -= 1;
     }
+    Ok(block)
+}
+
+fn read(bytes: &mut impl Read, length: usize, into: &mut Vec<u8>) -> Result<(), Error> {
+    match bytes.take(length as u64).read_to_end(into) {
+        Ok(found) if found == length => Ok(()),
+        Ok(_) => Err(cut()),
+        Err(e) => Err(failed("read", e)),
+    }
+}
+
+/// Returns the kind of a change and the lengths of its key and value.
+fn lengths(head: &[u8]) -> Option<(u8, usize, usize)> {
+    let [kind, a, b, c, d, e, f, g, h] = *head.first_chunk::<HEAD>()?;
+    let key = u32::from_le_bytes([a, b, c, d]) as usize;
+    let value = u32::from_le_bytes([e, f, g, h]) as usize;
+    Some((kind, key, value))
+}
+
+fn cut() -> Error {
+    failed("read", io::ErrorKind::UnexpectedEof.into())
 }
 
 impl std::fmt::Debug for Reading {

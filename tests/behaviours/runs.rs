@@ -10,6 +10,7 @@ use std::time::Duration;
 use differential_upsert::source::Boundary;
 use differential_upsert::source::attempt::{AttemptConfig, Reason};
 use differential_upsert::source::stage::StageLimits;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::feed::Server;
@@ -101,7 +102,8 @@ async fn once<P: Place>(server: &Server, random: &Random, held: &mut Held<P>, se
             }
         }
     };
-    let run = async { tokio::join!(run_or_cancel(running, &cancel, polls, by_cancel), taking).0 };
+    let told = by_cancel.then_some(&cancel);
+    let run = async { tokio::join!(run_or_cancel(running, server, told, polls), taking).0 };
     let ended = match by_cancel {
         true => run.await,
         false => cut(run, polls).await.flatten(),
@@ -126,22 +128,30 @@ async fn once<P: Place>(server: &Server, random: &Random, held: &mut Held<P>, se
     }
 }
 
-/// Runs, and cancels after so many polls if that is asked for.
+/// Runs, and cancels after so many polls if that is asked for: then it must return at once, and not
+/// connect again.
 async fn run_or_cancel<F: Future>(
     run: F,
-    cancel: &CancellationToken,
+    server: &Server,
+    cancel: Option<&CancellationToken>,
     mut polls: u64,
-    by_cancel: bool,
 ) -> Option<F::Output> {
     let mut run = Box::pin(run);
-    let run = poll_fn(move |context| {
-        if by_cancel && polls == 0 {
+    let mut told = None;
+    let run = poll_fn(|context| {
+        if let Some(cancel) = cancel.filter(|_| polls == 0 && told.is_none()) {
+            told = Some((Instant::now(), server.state().connects));
             cancel.cancel();
         }
         polls = polls.saturating_sub(1);
         run.as_mut().poll(context)
     });
-    Some(run.await)
+    let ended = run.await;
+    if let Some((when, connects)) = told {
+        assert!(when.elapsed() < Duration::from_millis(100), "it took {:?}", when.elapsed());
+        assert_eq!(server.state().connects, connects, "it was connected after it was cancelled");
+    }
+    Some(ended)
 }
 
 fn run<P: Place>(seed: u64, copies: bool, seen: &Seen) {

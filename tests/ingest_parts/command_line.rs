@@ -65,7 +65,12 @@ fn everything_else_is_usage() {
         "git: --shard mem:",
         "kafka://h:1/t --shard mem:",
         "postgres://h/d?slot=s&table=t --shard mem:",
-        "planetscale://h:1/k/t --shard mem:",
+        "planetscale://h/k --shard mem:",
+        "planetscale://h:1/k/t --shard mem: --times given",
+        "planetscale://h:1/k/t --shard mem: --throttle 5",
+        "planetscale://h:1/k/t --shard mem: --seal --stop-at-current",
+        "planetscale://h:1/k/t --shard mem: --follow --stop-at-current",
+        "planetscale://h:1/k/t --shard mem: --format debezium",
         "http://h/feed --shard mem:",
         "feed --shard redis://h",
         "feed --shard mem: --history 0",
@@ -88,6 +93,20 @@ fn everything_else_is_usage() {
         assert_eq!(error.exit_code(), 2, "{line}: {error}");
     }
     assert_eq!(parse("--help").expect_err("help").exit_code(), 0);
+}
+
+#[test]
+fn a_table_is_a_feed_if_the_program_was_built_to_read_one() {
+    let line = "planetscale://h:1/k/t --shard mem:";
+    if cfg!(feature = "planetscale") {
+        let args = parse(line).expect("a table");
+        assert!(args.feed.is_table() && args.is_endless());
+        assert!(!parse(&format!("{line} --stop-at-current")).expect("a table").is_endless());
+    } else {
+        let error = parse(line).expect_err("no table");
+        assert!(error.to_string().contains("build with --features planetscale"), "{error}");
+        assert_eq!(error.exit_code(), 2);
+    }
 }
 
 #[test]

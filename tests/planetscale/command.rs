@@ -17,8 +17,8 @@ fn ingest(world: &std::sync::Arc<World>, dir: &std::path::Path, protocol: Protoc
         Protocol::VStream => "vstream",
         Protocol::Sync => "sync",
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all();
-    let runtime = { runtime }.build().expect("a runtime");
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    let runtime = builder.worker_threads(1).enable_all().build().expect("a runtime");
     let server = runtime.block_on(world.serve());
     let place = format!("{}/{KEYSPACE}/{TABLE}", server.address);
     let feed = format!("planetscale://{place}?shard={shards}&protocol={protocol}&tls=off");
@@ -26,13 +26,7 @@ fn ingest(world: &std::sync::Arc<World>, dir: &std::path::Path, protocol: Protoc
     let mut command = command("ingest", dir, &args);
     command.env("PLANETSCALE_USER", "user").env("PLANETSCALE_PASSWORD", "secret");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut running = Running::of(command);
-    while running.runs() {
-        // A database is never quite still.
-        world.with(|state| state.model.tick());
-        std::thread::yield_now();
-    }
-    running.end(crate::process::PATIENCE).good();
+    Running::of(command).end(crate::process::PATIENCE).good();
 }
 
 fn lines(world: &World) -> Vec<String> {

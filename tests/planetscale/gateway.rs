@@ -1,13 +1,13 @@
 //! Owns PlanetScale's side of a Sync: one shard's stream as responses of three lists and a cursor,
 //! in every form in which they may come, and what of it a client may resume from.
 
-use crate::ledger::{Ledger, Place, Rows};
+use crate::ledger::{Ledger, Place, Rows, resumable};
 use crate::leg::{Leg, Unit};
-use crate::model::{Change, Key, Kind, Model, read_set};
+use crate::model::{Change, Key, Kind, Model};
 use crate::proto::{DeletedRow, QueryResult, SyncRequest, SyncResponse, TableCursor, UpdatedRow};
 use crate::random::Random;
 use crate::rows;
-use crate::vtgate::resumable;
+use crate::shard::read_set;
 use crate::world::{KEYSPACE, Refusal, TABLE, refusal};
 
 /// One response, and what may be resumed from once it has come.

@@ -5,7 +5,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::model::{Key, Row, Set};
+use crate::model::{Key, Model, Row};
+use crate::random::Random;
+use crate::shard::{Set, read_set};
 
 /// A place in one shard: the transactions before it, and how far its copy is if there is one.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -101,4 +103,16 @@ impl Ledger {
         }
         firsts
     }
+}
+
+/// A place, and what is there.
+pub fn resumable(model: &Model, shard: &str, at: usize, pk: Option<Key>) -> (Place, Rows) {
+    let state = &model.shards[shard];
+    let mut rows = state.contents(at);
+    if let Some(pk) = pk {
+        rows.retain(|key, _| *key <= pk);
+    }
+    let gtid = state.gtid(at, &Random::new(0));
+    let set = read_set(&gtid).expect("as it was written");
+    (Place { shard: shard.into(), set, pk }, Arc::new(rows))
 }

@@ -10,8 +10,10 @@ use differential_upsert::store::{Access, Root};
 
 use crate::client::{Client, Protocol, Setting, Table, contents, runtime};
 use crate::model::Row;
+use crate::proto::{Event, ShardGtid, VStreamRequest};
 use crate::random::Random;
-use crate::world::{Weather, World};
+use crate::script::{Scene, begin, commit, events, field, insert, play, row, vgtid};
+use crate::world::{KEYSPACE, Weather, World};
 
 fn quiet(seed: u64, shards: usize) -> Arc<World> {
     let weather = Weather { calm: true, responses_max: 0, authorization: None };
@@ -156,4 +158,101 @@ fn a_sync_whose_shard_is_gone_fails_and_says_what_would_follow() {
     };
     assert!(error.contains("shard"), "{error}");
     client.stop(&runtime);
+}
+
+/// Runs a client that stops by itself.
+fn run_to_current(world: &Arc<World>, root: &Root, setting: &Setting) {
+    let runtime = runtime();
+    world.with(|state| state.ledger.begin_life());
+    let server = runtime.block_on(world.serve());
+    let setting = Setting { stop_at_current: true, ..setting.clone() };
+    let mut client = Client::start(&runtime, root, &setting, server.address);
+    let begun = Instant::now();
+    while !client.is_done() {
+        client.step(&runtime);
+        assert_eq!(client.error().map(|error| error.to_string()), None);
+        let late = begun.elapsed() > Duration::from_secs(20);
+        assert!(!late, "{:?}", world.look(|state| state.ledger.given.last().cloned()));
+    }
+}
+
+#[test]
+fn where_a_table_is_now_is_where_the_shards_are_that_serve_it() {
+    for seed in 0..24 {
+        let (from, to) = [(1, 2), (2, 1), (2, 4)][seed as usize % 3];
+        let (world, root) = (quiet(seed, from), Root::open("mem:", Access::Write).unwrap());
+        // All the time by the address as it was at first.
+        let names = world.look(|state| state.model.serving());
+        let setting = Setting { shards: names, ..Setting::new(Protocol::VStream, &[]) };
+        for resharded in [false, true, false, false] {
+            if resharded {
+                world.with(|state| state.model.reshard(to));
+            }
+            world.with(|state| (0..5).for_each(|_| state.model.transact()));
+            run_to_current(&world, &root, &setting);
+            assert_eq!(contents(&runtime(), &root), table(&world), "seed {seed}, {from} to {to}");
+        }
+        // And with nothing to do.
+        run_to_current(&world, &root, &setting);
+        world.look(|state| assert_eq!(state.ledger.faults, [""; 0], "seed {seed}"));
+    }
+}
+
+/// The cursor of a first copy names the shards that have begun. To take these for all there are would
+/// lose the rest.
+#[test]
+fn a_first_copy_of_some_shards_does_not_go_on_under_other_names() {
+    let (runtime, root) = (runtime(), Root::open("mem:", Access::Write).unwrap());
+    let of_one = |mut event: Event| {
+        event.shard = "-80".into();
+        if let Some(fields) = &mut event.field_event {
+            fields.shard = "-80".into();
+        }
+        if let Some(rows) = &mut event.row_event {
+            rows.shard = "-80".into();
+        }
+        if let Some(vgtid) = &mut event.vgtid {
+            vgtid.shard_gtids[0].shard = "-80".into();
+            let other = ShardGtid {
+                shard: "80-".into(),
+                keyspace: KEYSPACE.into(),
+                ..ShardGtid::default()
+            };
+            vgtid.shard_gtids.push(other);
+        }
+        event
+    };
+    let copy = vec![begin(), field(), insert(&row(1, 0)), vgtid(5, Some((1, 'a'))), commit()];
+    let copy = events(copy.into_iter().map(of_one).collect());
+    let scenes = vec![Scene::last(vec![copy])];
+    let (server, requests) = runtime.block_on(play::<VStreamRequest, _>(scenes));
+    let setting = Setting {
+        silence_max: Duration::from_secs(600),
+        ..Setting::new(Protocol::VStream, &["-80", "80-"])
+    };
+    let mut client = Client::start(&runtime, &root, &setting, server.address);
+    let begun = Instant::now();
+    while contents(&runtime, &root).is_empty() {
+        client.step(&runtime);
+        assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", client.error());
+    }
+    client.crash();
+    for names in [&["-"][..], &["80-"], &["-80"], &["-80", "80-c0", "c0-"], &["0"]] {
+        let setting = Setting::new(Protocol::VStream, names);
+        let mut client = Client::start(&runtime, &root, &setting, server.address);
+        let mut error = client.error();
+        while error.is_none() && requests.lock().unwrap().len() == 1 {
+            client.step(&runtime);
+            error = client.error();
+            assert!(begun.elapsed() < Duration::from_secs(60), "{names:?}");
+        }
+        // Its own name, or some of those there are, is no other.
+        if let Some(error) = error {
+            assert!(error.to_string().contains("name the shards as before"), "{names:?}: {error}");
+        } else {
+            assert!(names.contains(&"-80"), "{names:?}");
+            requests.lock().unwrap().truncate(1);
+        }
+        client.stop(&runtime);
+    }
 }

@@ -4,15 +4,18 @@
 //! Method: a server of our own over real HTTP/2 that shares nothing with the connector: a model of a
 //! sharded table with its logs, messages typed anew from the public definitions, every ending that a
 //! stream can have. One seed is one run: `PLANETSCALE_SEED=n` runs it alone, `PLANETSCALE_SEEDS=n`
-//! runs so many.
+//! runs so many. The sockets are real: a seed replays what happens, and not always when.
 
 mod client;
+mod command;
 mod endings;
 mod gateway;
 mod ledger;
 mod leg;
 mod lost;
 mod model;
+#[path = "../common/process.rs"]
+mod process;
 mod proto;
 #[allow(dead_code, reason = "the simulation uses all of it")]
 #[path = "../simulation/random.rs"]
@@ -22,6 +25,7 @@ mod rows;
 mod runs;
 mod script;
 mod server;
+mod shard;
 mod types;
 mod vtgate;
 mod witness;

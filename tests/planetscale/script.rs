@@ -35,20 +35,25 @@ impl<M> Scene<M> {
 /// The requests that came, in order.
 pub type Requests<R> = Arc<Mutex<Vec<R>>>;
 
-/// Plays scenes, one a call; calls after the last get silence.
+/// Plays scenes, one a call. A call after the last gets the last again if it asks for the same: the
+/// client had no patience. Else it gets silence.
 pub async fn play<R, M>(scenes: Vec<Scene<M>>) -> (Server, Requests<R>)
 where
-    R: Message + Default + 'static,
-    M: Message + 'static,
+    R: Message + Default + PartialEq + 'static,
+    M: Message + Clone + 'static,
 {
     let (server, mut calls): (Server, UnboundedReceiver<Call>) = Server::start().await;
     let requests = Requests::<R>::default();
     let seen = Arc::clone(&requests);
     let mut scenes = scenes.into_iter();
+    let mut last = None;
     tokio::spawn(async move {
         while let Some(mut call) = calls.recv().await {
+            let same = seen.lock().expect("no panic").last() == Some(&call.message::<R>());
             seen.lock().expect("no panic").push(call.message::<R>());
-            let scene = scenes.next().unwrap_or(Scene::last(Vec::new()));
+            let again = last.clone().filter(|_| same).unwrap_or(Scene::last(Vec::new()));
+            let scene = scenes.next().unwrap_or(again);
+            last = Some(scene.clone());
             tokio::spawn(async move {
                 for response in scene.responses {
                     if call.send(&response).await.is_err() {

@@ -2,17 +2,17 @@
 //! form in which Vitess may cut them, and what of it a client may resume from.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use crate::ledger::{Ledger, Place, Rows};
+use crate::ledger::{Ledger, Place, Rows, resumable};
 use crate::leg::{Leg, Unit};
-use crate::model::{Change, Key, Kind, Model, Row, read_set};
+use crate::model::{Change, Key, Kind, Model, Row};
 use crate::proto::{
     Event, EventType, FieldEvent, Journal, KeyspaceShard, RowChange, RowEvent, ShardGtid,
     TableLastPk, VGtid, VStreamRequest,
 };
 use crate::random::Random;
 use crate::rows;
+use crate::shard::read_set;
 use crate::world::{KEYSPACE, Refusal, TABLE, refusal};
 
 /// One response, and what may be resumed from once all of it has come.
@@ -179,7 +179,11 @@ impl VStream {
             }
             return Ok(Some(outs));
         }
-        Ok(None)
+        // Who has come to the journal last lets all go on.
+        match self.legs.iter().all(Leg::at_journal) {
+            true => self.next(model, ledger),
+            false => Ok(None),
+        }
     }
 
     /// Goes on with the new shards, once all old ones have come to the journal.
@@ -357,7 +361,7 @@ impl VStream {
         for leg in &self.legs {
             let shard = &model.shards[&leg.shard];
             if !leg.copies() && !self.current.contains(&leg.shard) && leg.at <= shard.end() {
-                resumable.push(self::resumable(model, &leg.shard, leg.at, None));
+                resumable.push(crate::ledger::resumable(model, &leg.shard, leg.at, None));
             }
         }
         Out { events, resumable }
@@ -440,16 +444,4 @@ impl VStream {
         };
         Some(Event { journal: Some(journal), ..self.event(EventType::Journal, &leg.shard) })
     }
-}
-
-/// A place, and what is there.
-pub fn resumable(model: &Model, shard: &str, at: usize, pk: Option<Key>) -> (Place, Rows) {
-    let state = &model.shards[shard];
-    let mut rows = state.contents(at);
-    if let Some(pk) = pk {
-        rows.retain(|key, _| *key <= pk);
-    }
-    let gtid = state.gtid(at, &Random::new(0));
-    let set = read_set(&gtid).expect("as it was written");
-    (Place { shard: shard.into(), set, pk }, Arc::new(rows))
 }

@@ -11,10 +11,11 @@ use tokio::sync::watch;
 
 use crate::gateway::Sync;
 use crate::ledger::Ledger;
-use crate::model::{Model, Refused};
+use crate::model::Model;
 use crate::proto::{RpcError, SyncRequest, SyncResponse, VStreamRequest, VStreamResponse};
 use crate::random::Random;
 use crate::server::{Call, Ending, Server, code};
+use crate::shard::Refused;
 use crate::vtgate::VStream;
 
 pub const KEYSPACE: &str = "ks";

@@ -43,7 +43,7 @@ fn seeds(default: u64) -> impl Iterator<Item = u64> {
 #[test]
 fn every_run_is_safe_and_gets_there() {
     let (begun, mut ran) = (Instant::now(), 0);
-    for seed in seeds(100) {
+    for seed in seeds(300) {
         ran += 1;
         let run = catch_unwind(AssertUnwindSafe(|| World::new(seed).run()));
         if let Err(panic) = run {

@@ -101,9 +101,7 @@ impl Observer {
         if state.seqno > self.seqno {
             self.read_data(&state, &upstream);
         }
-        for wrong in &upstream.wrong {
-            panic!("{wrong}");
-        }
+        assert!(upstream.wrong.is_empty(), "{:?}", upstream.wrong);
         for (life, asked) in std::mem::take(&mut upstream.asked) {
             self.judge(life, asked, &mut upstream);
         }

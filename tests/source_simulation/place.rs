@@ -21,6 +21,8 @@ pub enum Kind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
     pub kind: Kind,
+    /// Which log it is of, in case that is replaced by another.
+    pub edition: u64,
     /// Units of the partition's log.
     pub units: u64,
     /// Transactions that are not the partition's.
@@ -38,13 +40,13 @@ impl Place {
             (Some(_), None) => false,
             (Some(ours), Some(theirs)) => ours >= theirs,
         };
-        self.units >= other.units && others && copied
+        self.edition == other.edition && self.units >= other.units && others && copied
     }
 }
 
 impl Position for Place {
     fn contains(&self, other: &Place) -> Option<bool> {
-        Some(self.covers(other))
+        (self.edition == other.edition).then(|| self.covers(other))
     }
 
     fn is_snapshot(&self) -> bool {
@@ -57,16 +59,17 @@ impl Position for Place {
 
     fn encode(&self, into: &mut Vec<u8>) {
         let copied = self.copied.map_or(0, |key| key as u8 + 1);
-        into.extend([1, self.kind as u8, self.units as u8, copied]);
+        into.extend([1, self.kind as u8, self.edition as u8, self.units as u8, copied]);
         into.extend(self.others.to_le_bytes());
     }
 
     fn decode(bytes: &[u8]) -> Result<Place, Error> {
-        let [1, kind, units, copied, others @ ..] = bytes else {
+        let [1, kind, edition, units, copied, others @ ..] = bytes else {
             return Err(Error::new(ErrorKind::Corrupt, "not a place"));
         };
         Ok(Place {
             kind: [Kind::Number, Kind::Spelled, Kind::Set][usize::from(*kind)],
+            edition: u64::from(*edition),
             units: u64::from(*units),
             others: u64::from_le_bytes(others.try_into().unwrap()),
             copied: copied.checked_sub(1).map(u64::from),

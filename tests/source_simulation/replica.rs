@@ -28,6 +28,8 @@ pub struct Weather {
     pub times: Times,
     /// One store operation in so many goes wrong; 0 for none.
     pub fault_one_in: u64,
+    /// One store operation in so many takes its time; 0 for none.
+    pub slow_one_in: u64,
     /// One start in so many is a standby; 0 for none.
     pub standby_one_in: u64,
     /// One start in so many ends where the feed is then; 0 for none.
@@ -45,9 +47,14 @@ impl Weather {
         self.calm.load(Ordering::Relaxed)
     }
 
-    fn faults(&self, random: &Random) -> Arc<Faults> {
-        let (random, weather) = (random.clone(), self.clone());
+    /// Nothing takes its time while it is opened: nobody moves anything else then.
+    fn faults(&self, random: &Random, opened: &Arc<AtomicBool>) -> Arc<Faults> {
+        let (random, weather, opened) = (random.clone(), self.clone(), Arc::clone(opened));
         Faults::new(move |action| {
+            let waits = weather.slow_one_in > 0 && opened.load(Ordering::Relaxed);
+            if waits && !weather.is_calm() && random.one_in(weather.slow_one_in) {
+                return Fault::Hang;
+            }
             let calm = weather.fault_one_in == 0 || weather.is_calm();
             // More of them at the commit point, where it matters whether it was applied.
             let commits = action.operation == Operation::CreateEntry;
@@ -119,7 +126,8 @@ impl Replica {
         assert!(self.alive.is_none());
         self.starts += 1;
         let (random, weather) = (&self.random, &self.weather);
-        let (runtime, faults) = (runtime(), weather.faults(random));
+        let (runtime, opened) = (runtime(), Arc::new(AtomicBool::new(false)));
+        let faults = weather.faults(random, &opened);
         let base = (self.name as u64 + 1) * 1_000_000_000 + self.starts * 1_000_000;
         let off = random.pick(&[0, 0, 7, -7, if weather.leases_end { DAY } else { 40 }]);
         let clock = Own::new(&self.time, off, base);
@@ -129,6 +137,7 @@ impl Replica {
             Ok(shard) => shard,
             Err(e) => return assert!(weather.may_cause(e.kind()), "opening failed: {e}"),
         };
+        opened.store(true, Ordering::Relaxed);
         let standby = weather.standby_one_in;
         let standby = !weather.is_calm() && standby > 0 && random.one_in(standby);
         let promotion = standby.then(Promotion::default);
@@ -251,8 +260,10 @@ impl Replica {
             let upstream = self.upstream.lock().unwrap();
             let kind = error.kind();
             let told = match kind {
-                ErrorKind::Invalid => upstream.lives[alive.life].failed,
+                ErrorKind::Invalid => upstream.lives[alive.life].failed || upstream.is_refused(),
                 // It gives up, or others have bound more than it was to read.
+                // Another writer has seen first that the feed is replaced.
+                ErrorKind::LeaseLost => upstream.edition() > 0,
                 ErrorKind::Unavailable => upstream.fails_one_in > 0 || alive.has_goal,
                 _ => false,
             };
@@ -297,6 +308,16 @@ impl Alive {
             }
             handle.maintain().await;
         });
+    }
+
+    /// Runs everything a little.
+    pub fn round(&mut self) {
+        for _ in 0..2 {
+            (0..self.crew.peers()).for_each(|worker| self.crew.step(worker));
+            self.faults.let_go();
+            self.poll(20);
+        }
+        self.wait(25);
     }
 
     /// Runs the I/O a little.

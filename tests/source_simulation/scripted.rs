@@ -26,6 +26,7 @@ enum Item {
 
 /// A connection.
 struct Connection {
+    edition: u64,
     /// Where each partition is once everything queued is handed over.
     places: Vec<Option<Place>>,
     /// What is copied is as of so many units.
@@ -94,6 +95,10 @@ impl Scripted {
             return upstream.is_calm().then(|| Err(Failure::Transient(broken("a silent peer"))));
         }
         let connection = self.connection.as_mut()?;
+        if connection.edition != upstream.edition() {
+            upstream.lives[self.life].lost = true;
+            return Some(Err(lost()));
+        }
         let closes = upstream.fails_one_in > 0 && !upstream.is_calm();
         if closes && self.random.one_in(upstream.fails_one_in * 4) {
             return Some(Ok(None));
@@ -166,14 +171,16 @@ impl Source for Scripted {
         let mut upstream = shared.lock().unwrap();
         self.fails(&mut upstream)?;
         let places: Vec<_> = self.names.iter().map(|name| from.get(name).copied()).collect();
-        let gone = places.iter().zip(&upstream.purged);
-        if gone.into_iter().any(|(place, purged)| place.is_some_and(|p| p.units < *purged)) {
+        let edition = upstream.edition();
+        let gone = |place: Place, purged: u64| place.edition != edition || place.units < purged;
+        let mut all = places.iter().zip(&upstream.purged);
+        if all.any(|(place, purged)| place.is_some_and(|place| gone(place, *purged))) {
             upstream.lives[self.life].lost = true;
             return Err(lost());
         }
         let piece = self.random.pick(&[1, 2, 6, 40]);
         let (copy_of, queue) = (vec![None; places.len()], VecDeque::new());
-        self.connection = Some(Connection { places, copy_of, queue, piece });
+        self.connection = Some(Connection { edition, places, copy_of, queue, piece });
         Ok(())
     }
 
@@ -196,7 +203,8 @@ impl Source for Scripted {
         self.hangs = false;
         self.fails(&mut upstream)?;
         let visible = upstream.visible.clone();
-        upstream.lives[self.life].goal = Some(visible.clone());
+        let edition = upstream.edition();
+        upstream.lives[self.life].goal = Some((edition, visible.clone()));
         // Never the same as any that is shown later.
         upstream.others += 1;
         let places = visible.into_iter().map(|units| upstream.place(units, None));
@@ -208,7 +216,12 @@ impl Source for Scripted {
     fn ack(&mut self, durable: &Durable<Place>) -> Ack {
         let (shared, random) = (Arc::clone(&self.upstream), self.random.clone());
         let mut upstream = shared.lock().unwrap();
-        upstream.asked.push((self.life, Asked::Acked(Reached::of(durable))));
+        let durable = Reached::of(durable);
+        let said = upstream.lives[self.life].said.clone().unwrap_or_default();
+        if said.copies() || said.generation != durable.generation {
+            upstream.wrong.push(format!("{durable:?} is acked while a copy is made: {said:?}"));
+        }
+        upstream.asked.push((self.life, Asked::Acked(durable)));
         let fails = upstream.fails_one_in > 0 && !upstream.is_calm() && random.one_in(4);
         let slow = random.below(3);
         Box::pin(async move {
@@ -307,13 +320,14 @@ impl Connection {
         if units < upstream.purged[partition] {
             return Err(lost());
         }
-        if units == visible {
-            // Others' transactions are news too, where a position shows them.
+        if units == visible || place.is_none() {
+            // Others' transactions are news too, where a position shows them. And the first boundary
+            // is that of the start, for all writers: a reset may go with it.
             let news = place.is_none_or(|p| p.kind == Kind::Set && p.others < upstream.others);
             return Ok(news.then(|| (Vec::new(), upstream.place(units, None))));
         }
         upstream.others += random.below(2);
-        let log = &upstream.units[partition];
+        let log = upstream.units(partition);
         while log[units as usize].is_empty() && units + 1 < visible && random.one_in(2) {
             units += 1;
         }
@@ -337,7 +351,7 @@ impl Connection {
         // What was copied before must be made as of now, before more is copied of now.
         if from < visible && (self.copy_of[partition].is_none() || random.one_in(4)) {
             self.copy_of[partition] = Some(visible);
-            let units = &upstream.units[partition][from as usize..visible as usize];
+            let units = &upstream.units(partition)[from as usize..visible as usize];
             let copied = |(key, _): &&Row| last.is_some_and(|last| *key <= last);
             let rows = units.iter().flatten().filter(copied).copied().collect();
             return Ok(Some((rows, upstream.place(visible, last))));

@@ -28,8 +28,8 @@ pub struct Life {
     pub said: Option<Reached>,
     /// It was told that its position is lost, and has not said a boundary since.
     pub lost: bool,
-    /// Where it is to stop, in units.
-    pub goal: Option<Vec<u64>>,
+    /// Where it is to stop: edition and units.
+    pub goal: Option<(u64, Vec<u64>)>,
     /// It has said that the feed ends.
     pub ended: bool,
     /// It was told that something is wrong for good.
@@ -46,16 +46,46 @@ pub enum Asked {
     Acked(Reached),
 }
 
+/// What happened, for ever.
+struct Log {
+    /// By partition.
+    units: Vec<Vec<Vec<Row>>>,
+    /// By partition and units: the contents after them.
+    history: Vec<Vec<Contents>>,
+}
+
+impl Log {
+    fn random(random: &Random, partitions: usize) -> Log {
+        let (keys, length) = (1 + random.below(KEYS - 1), 4 + random.below(30));
+        let (mut units, mut history) = (Vec::new(), Vec::new());
+        for partition in 0..partitions as u64 {
+            let mut log: Vec<Vec<Row>> = Vec::new();
+            let mut after = vec![Contents::new()];
+            for _ in 0..length {
+                let unit = unit(random, partition * KEYS, keys, after.last().unwrap());
+                let mut contents = after.last().unwrap().clone();
+                fold(&mut contents, &unit);
+                log.push(unit);
+                after.push(contents);
+            }
+            units.push(log);
+            history.push(after);
+        }
+        Log { units, history }
+    }
+}
+
 pub struct Upstream {
     pub kind: Kind,
     pub names: Vec<Partition>,
     /// Whether contents are copied first, or all of the log is read.
     pub copies: bool,
+    /// Whether several writers read it.
+    pub several_write: bool,
     /// How often it fails: one request in so many; 0 for never.
     pub fails_one_in: u64,
-    pub units: Vec<Vec<Vec<Row>>>,
-    /// By partition and units: the contents after them.
-    history: Vec<Vec<Contents>>,
+    /// The logs that there were, the last of which is there.
+    editions: Vec<Log>,
     /// How many units there are by now.
     pub visible: Vec<u64>,
     /// Units below it are gone.
@@ -73,34 +103,26 @@ pub struct Upstream {
 }
 
 impl Upstream {
-    pub fn random(random: &Random, kind: Kind, copies: bool, calm: Arc<AtomicBool>) -> Upstream {
+    pub fn random(
+        random: &Random,
+        several_write: bool,
+        kind: Kind,
+        copies: bool,
+        calm: Arc<AtomicBool>,
+    ) -> Upstream {
         let partitions = random.pick(&[1, 1, 2]);
-        let (keys, length) = (1 + random.below(KEYS - 1), 4 + random.below(30));
-        let mut units = Vec::new();
-        let mut history = Vec::new();
-        for partition in 0..partitions as u64 {
-            let mut log: Vec<Vec<Row>> = Vec::new();
-            let mut after = vec![Contents::new()];
-            for _ in 0..length {
-                let unit = unit(random, partition * KEYS, keys, after.last().unwrap());
-                let mut contents = after.last().unwrap().clone();
-                fold(&mut contents, &unit);
-                log.push(unit);
-                after.push(contents);
-            }
-            units.push(log);
-            history.push(after);
-        }
+        let log = Log::random(random, partitions);
+        let length = log.units[0].len() as u64;
         let begin = |_| random.below(length / 2 + 1);
         Upstream {
             kind,
             names: ["a", "b"][..partitions].iter().map(|name| Partition::from(*name)).collect(),
             copies,
+            several_write,
             fails_one_in: random.pick(&[0, 40, 12, 5]),
             visible: (0..partitions).map(begin).collect(),
             purged: vec![0; partitions],
-            units,
-            history,
+            editions: vec![log],
             others: 0,
             ended: false,
             calm,
@@ -117,8 +139,8 @@ impl Upstream {
 
     /// Shows some more of the log.
     pub fn grow(&mut self, random: &Random) {
-        let at = random.index(self.units.len());
-        let most = self.units[at].len() as u64;
+        let at = random.index(self.names.len());
+        let most = self.units(at).len() as u64;
         self.visible[at] = most.min(self.visible[at] + 1 + random.below(3));
         self.others += random.below(3);
         self.grown.notify_waiters();
@@ -126,7 +148,7 @@ impl Upstream {
 
     /// Shows all of it, and says that there will be no more.
     pub fn end(&mut self, ended: bool) {
-        self.visible = self.units.iter().map(|log| log.len() as u64).collect();
+        self.visible = (0..self.names.len()).map(|at| self.units(at).len() as u64).collect();
         self.ended |= ended;
         self.grown.notify_waiters();
     }
@@ -134,15 +156,39 @@ impl Upstream {
     /// Forgets some of the log, if there is a way to live with that.
     pub fn purge(&mut self, random: &Random) {
         if self.copies {
-            let at = random.index(self.units.len());
+            let at = random.index(self.names.len());
             let more = self.visible[at] - self.purged[at];
             self.purged[at] += random.below(more + 1);
         }
     }
 
+    /// Another log takes the place of this one: nobody's place is in it.
+    pub fn replace(&mut self, random: &Random) {
+        self.editions.push(Log::random(random, self.names.len()));
+        self.visible = vec![0; self.names.len()];
+        self.purged = vec![0; self.names.len()];
+        self.grown.notify_waiters();
+    }
+
+    /// Which log is there.
+    pub fn edition(&self) -> u64 {
+        self.editions.len() as u64 - 1
+    }
+
+    /// Whether it must be copied anew, and nobody may: not if several writers are to agree on several
+    /// partitions.
+    pub fn is_refused(&self) -> bool {
+        self.edition() > 0 && self.several_write && self.names.len() > 1
+    }
+
+    /// The log of a partition.
+    pub fn units(&self, partition: usize) -> &[Vec<Row>] {
+        &self.editions[self.editions.len() - 1].units[partition]
+    }
+
     /// What there is of a partition after so many units.
     pub fn contents(&self, partition: usize, units: u64) -> &Contents {
-        &self.history[partition][units as usize]
+        &self.editions[self.editions.len() - 1].history[partition][units as usize]
     }
 
     /// The fold of all that a cursor covers.
@@ -150,7 +196,8 @@ impl Upstream {
         let mut all = Contents::new();
         for (at, name) in self.names.iter().enumerate() {
             let Some(place) = reached.places.get(&**name) else { continue };
-            let rows = self.contents(at, place.units).iter();
+            let log = &self.editions[place.edition as usize];
+            let rows = log.history[at][place.units as usize].iter();
             let copied = |(key, _): &(&u64, &u64)| place.copied.is_none_or(|last| **key <= last);
             all.extend(rows.filter(copied));
         }
@@ -159,14 +206,16 @@ impl Upstream {
 
     /// Whether a cursor covers everything there is by now.
     pub fn is_all(&self, reached: &Reached) -> bool {
-        self.covers_units(reached, &self.visible)
+        self.covers_units(reached, self.edition(), &self.visible)
     }
 
-    /// Whether a cursor covers so many units of each partition, and no copy is under way.
-    pub fn covers_units(&self, reached: &Reached, units: &[u64]) -> bool {
+    /// Whether a cursor covers so many units of each partition, or is in a later edition, and no copy
+    /// is under way.
+    pub fn covers_units(&self, reached: &Reached, edition: u64, units: &[u64]) -> bool {
         let covered = |(name, units): (&Partition, &u64)| {
             let place = reached.places.get(&**name);
-            place.is_some_and(|place| place.copied.is_none() && place.units >= *units)
+            let far = |place: &Place| (place.edition, place.units) >= (edition, *units);
+            place.is_some_and(|place| place.copied.is_none() && far(place))
         };
         self.names.iter().zip(units).all(covered)
     }
@@ -174,7 +223,7 @@ impl Upstream {
     /// A place in the log.
     pub fn place(&self, units: u64, copied: Option<u64>) -> Place {
         let others = if self.kind == Kind::Number { 0 } else { self.others };
-        Place { kind: self.kind, units, others, copied }
+        Place { kind: self.kind, edition: self.edition(), units, others, copied }
     }
 }
 

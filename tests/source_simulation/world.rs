@@ -14,7 +14,7 @@ use crate::clockwork::{Time, runtime};
 use crate::observer::Observer;
 use crate::place::Kind;
 use crate::random::Random;
-use crate::replica::{Replica, Weather};
+use crate::replica::{Alive, Replica, Weather};
 use crate::upstream::{Contents, Shared, Upstream};
 
 /// Rounds in which all that the feed has must be durable, once nothing goes wrong.
@@ -52,11 +52,12 @@ impl World {
         let kind = random.pick(&kinds[..if exclusive { 3 } else { 2 }]);
         // What is copied depends on when: only one writer may.
         let copies = exclusive && random.one_in(2);
-        let feed = Upstream::random(&random, kind, copies, Arc::clone(&calm));
+        let feed = Upstream::random(&random, !exclusive, kind, copies, Arc::clone(&calm));
         let upstream = Arc::new(std::sync::Mutex::new(feed));
         let weather = Weather {
             times,
             fault_one_in: random.pick(&[0, 60, 20, 10, 4]),
+            slow_one_in: random.pick(&[0, 0, 20, 3]),
             standby_one_in: random.pick(&[0, 0, 2, 3]),
             goal_one_in: random.pick(&[0, 0, 2]),
             history: random.pick(&[History::Keep, History::Last(1), History::Last(4)]),
@@ -86,9 +87,46 @@ impl World {
                 self.observer.check();
             }
             self.settle(false);
+            if self.random.one_in(4) {
+                self.upstream.lock().unwrap().replace(&self.random);
+            }
+            if self.upstream.lock().unwrap().is_refused() {
+                self.refuse();
+                return self.outcome();
+            }
         }
         self.settle(true);
+        self.outcome()
+    }
+
+    fn outcome(&self) -> Outcome {
         Outcome { objects: self.observer.objects(), next: self.random.next() }
+    }
+
+    /// Checks that all refuse to go on, and change nothing.
+    fn refuse(&mut self) {
+        self.weather.calm.store(true, Ordering::Relaxed);
+        self.upstream.lock().unwrap().grow(&self.random);
+        let (upper, reached) = (self.observer.upper(), self.observer.reached().clone());
+        for _ in 0..ROUNDS_MAX {
+            let mut all = true;
+            for at in 0..self.replicas.len() {
+                self.time.pass(25);
+                let replica = &mut self.replicas[at];
+                match &mut replica.alive {
+                    Some(alive) => alive.round(),
+                    None => replica.start(),
+                }
+                let done = |alive: &mut Alive| alive.crew.reports().iter().all(|r| r.done);
+                all &= replica.has_failed() || replica.alive.as_mut().is_some_and(done);
+            }
+            self.observer.check();
+            assert_eq!((self.observer.upper(), self.observer.reached()), (upper, &reached));
+            if all {
+                return;
+            }
+        }
+        panic!("not refused: {}", self.describe());
     }
 
     /// Prints where a run is, if `SIM_TRACE` is set: two runs of a seed differ from there.
@@ -134,7 +172,12 @@ impl World {
                 let worker = random.index(alive.crew.peers());
                 alive.crew.step(worker);
             }
-            80..145 => alive.poll(1 + random.below(8)),
+            80..145 => {
+                if random.one_in(3) {
+                    alive.faults.let_go();
+                }
+                alive.poll(1 + random.below(8));
+            }
             145..170 => alive.wait(random.below(30)),
             170..176 => alive.maintain(random.one_in(3)),
             176..179 => self.faults.extend(replica.crash()),
@@ -176,7 +219,8 @@ impl World {
         let (upstream, reached) = (self.upstream.lock().unwrap(), self.observer.reached());
         let life = &upstream.lives[alive.life];
         let goal = life.goal.as_ref().filter(|_| alive.has_goal);
-        let there = goal.is_some_and(|goal| upstream.covers_units(reached, goal))
+        let there = goal
+            .is_some_and(|(edition, goal)| upstream.covers_units(reached, *edition, goal))
             || (life.ended && upstream.is_all(reached));
         assert!(there, "replica {at} has ended, {life:?}, and durable is {reached:?}");
     }
@@ -254,11 +298,7 @@ impl World {
             self.faults.extend(replica.crash());
             return false;
         }
-        for _ in 0..2 {
-            (0..alive.crew.peers()).for_each(|worker| alive.crew.step(worker));
-            alive.poll(20);
-        }
-        alive.wait(25);
+        alive.round();
         if failed || alive.stopping {
             return false;
         }
@@ -283,7 +323,7 @@ impl World {
         let ended = reports.iter().all(|report| report.done && report.ended);
         reports.iter().all(|report| rests(report.health.state))
             && read_back
-            && (ended || !ends || follows)
+            && (ended || follows || !(ends || alive.has_goal))
     }
 
     /// Says where every worker is.

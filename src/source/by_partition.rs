@@ -1,0 +1,90 @@
+//! Owns a map from partitions. A feed has a few of them, most often one, and a map is made for each
+//! unit: so it is a sorted list, one small allocation. It does not own what is in it.
+
+use super::cursor::Partition;
+
+/// Values by partition, in the order of the names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct ByPartition<V>(Vec<(Partition, V)>);
+
+impl<V> Default for ByPartition<V> {
+    fn default() -> Self {
+        ByPartition(Vec::new())
+    }
+}
+
+impl<V> ByPartition<V> {
+    pub(super) fn one(partition: Partition, value: V) -> Self {
+        ByPartition(vec![(partition, value)])
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) fn get(&self, partition: &str) -> Option<&V> {
+        self.place(partition).ok().map(|place| &self.0[place].1)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&Partition, &V)> {
+        self.0.iter().map(|(partition, value)| (partition, value))
+    }
+
+    pub(super) fn values(&self) -> impl Iterator<Item = &V> {
+        self.0.iter().map(|(_, value)| value)
+    }
+
+    pub(super) fn values_mut(&mut self) -> impl Iterator<Item = &mut V> {
+        self.0.iter_mut().map(|(_, value)| value)
+    }
+
+    /// Sets a partition's value, whatever it was.
+    pub(super) fn set(&mut self, partition: Partition, value: V) {
+        match self.place(&partition) {
+            Ok(place) => self.0[place].1 = value,
+            Err(place) => self.0.insert(place, (partition, value)),
+        }
+    }
+
+    /// Returns a partition's value, made if there is none.
+    pub(super) fn of(&mut self, partition: Partition) -> &mut V
+    where
+        V: Default,
+    {
+        let place = self.place(&partition).unwrap_or_else(|place| {
+            self.0.insert(place, (partition, V::default()));
+            place
+        });
+        &mut self.0[place].1
+    }
+
+    pub(super) fn remove(&mut self, partition: &str) -> Option<V> {
+        self.place(partition).ok().map(|place| self.0.remove(place).1)
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    /// Returns all, in order.
+    pub(super) fn into_vec(self) -> Vec<(Partition, V)> {
+        self.0
+    }
+
+    fn place(&self, partition: &str) -> Result<usize, usize> {
+        self.0.binary_search_by(|(name, _)| (**name).cmp(partition))
+    }
+}
+
+/// Of two values of one partition the later one stays.
+impl<V> FromIterator<(Partition, V)> for ByPartition<V> {
+    fn from_iter<I: IntoIterator<Item = (Partition, V)>>(values: I) -> Self {
+        let mut map = ByPartition::default();
+        values.into_iter().for_each(|(partition, value)| map.set(partition, value));
+        map
+    }
+}
