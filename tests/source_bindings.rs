@@ -176,7 +176,13 @@ fn what_comes_after_a_copy_made_anew_counts_whatever_its_place() {
     let later = vec![put("b", 2, 3), at("b", 6), put("b", 4, 3), at("b", 7), Event::End];
     let anew = anew.into_iter().chain(later).collect();
     let parts = vec![vec![Ok(first), lost()], vec![Ok(anew)]];
-    assert!(run(&root, Script::new("feed", &["a", "b"], parts), None).is_none());
+    let script = Script::new("feed", &["a", "b"], parts.clone());
+    let error = run(&root, script, None).expect("several partitions are not bound anew");
+    assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+    let source = SourceConfig { times: Times::CoCommitted, ..SourceConfig::default() };
+    let config = PipelineConfig { source, ..PipelineConfig::default() };
+    let root = self::root();
+    assert!(run_as(&root, Script::new("feed", &["a", "b"], parts), config).is_none());
     assert_eq!(contents(&root), BTreeMap::from([(1, 2), (2, 3), (3, 2), (4, 3)]));
 }
 
@@ -256,7 +262,7 @@ fn a_copy_that_was_bound_and_lost_goes_on_if_it_ends_where_it_did() {
     let rows = vec![put("", 7, 1), at("", 100), put("", 1, 1), at("", 101)];
     let first = vec![vec![lost()], vec![Ok(rows.clone())]];
     bind_only(&root, Script::new("feed", &[""], first));
-    for (place, kind) in [(103, Some(ErrorKind::FeedDiffers)), (100, None)] {
+    for (place, kind) in [(103, Some(ErrorKind::LeaseLost)), (100, None)] {
         let mut rows = rows.clone();
         (rows[1], rows[3]) = (at("", place), at("", place + 1));
         rows.push(Event::End);
