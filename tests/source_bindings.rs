@@ -5,8 +5,11 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
+use differential_upsert::reclock::{SourceConfig, Times};
 use differential_upsert::shard::{Handle, HandleConfig};
+use differential_upsert::source::attempt::AttemptConfig;
 use differential_upsert::source::{
     Boundary, Change, Event, Events, Failure, Partition, Received, Source,
 };
@@ -101,9 +104,12 @@ const STEPS_MAX: u32 = 20_000;
 
 /// Runs a source to its end. Returns the error it ended with; panics if it never ends.
 fn run(root: &Root, script: Script, standby: Option<Promotion>) -> Option<Error> {
+    run_as(root, script, PipelineConfig { standby, ..PipelineConfig::default() })
+}
+
+fn run_as(root: &Root, script: Script, config: PipelineConfig) -> Option<Error> {
     let shard = open(root);
     timely::execute_directly(move |worker| {
-        let config = PipelineConfig { standby, ..PipelineConfig::default() };
         let (token, health) = worker.dataflow(|scope| {
             let pipeline = Pipeline::from_source(scope, || Some(script), &shard, config);
             (pipeline.token, pipeline.health)
@@ -170,7 +176,13 @@ fn what_comes_after_a_copy_made_anew_counts_whatever_its_place() {
     let later = vec![put("b", 2, 3), at("b", 6), put("b", 4, 3), at("b", 7), Event::End];
     let anew = anew.into_iter().chain(later).collect();
     let parts = vec![vec![Ok(first), lost()], vec![Ok(anew)]];
-    assert!(run(&root, Script::new("feed", &["a", "b"], parts), None).is_none());
+    let script = Script::new("feed", &["a", "b"], parts.clone());
+    let error = run(&root, script, None).expect("several partitions are not bound anew");
+    assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+    let source = SourceConfig { times: Times::CoCommitted, ..SourceConfig::default() };
+    let config = PipelineConfig { source, ..PipelineConfig::default() };
+    let root = self::root();
+    assert!(run_as(&root, Script::new("feed", &["a", "b"], parts), config).is_none());
     assert_eq!(contents(&root), BTreeMap::from([(1, 2), (2, 3), (3, 2), (4, 3)]));
 }
 
@@ -227,4 +239,36 @@ fn a_copy_that_ends_elsewhere_than_the_bound_one_closes_nothing() {
     let error = second.join().unwrap().expect("the bound copy is another");
     assert_eq!(error.kind(), ErrorKind::LeaseLost, "{error}");
     assert_eq!(open(&root).state().upper, 0, "nobody has handed over what is bound");
+}
+
+#[test]
+fn a_feed_that_went_back_is_refused_also_when_its_time_is_over() {
+    for times in [Times::WriteAhead, Times::CoCommitted] {
+        let back = vec![put("", 1, 1), at("", 3), at("", 2)];
+        let script = Script::new("feed", &[""], vec![vec![Ok(back)], vec![Ok(vec![Event::End])]]);
+        let attempts = AttemptConfig { session_max: Some(Duration::ZERO), ..Default::default() };
+        // For ever is a time, too.
+        let idle_commit = Duration::MAX;
+        let source = SourceConfig { times, attempts, idle_commit, ..SourceConfig::default() };
+        let config = PipelineConfig { source, ..PipelineConfig::default() };
+        let error = run_as(&root(), script, config).expect("it went back");
+        assert_eq!(error.kind(), ErrorKind::FeedDiffers, "{times:?}: {error}");
+    }
+}
+
+#[test]
+fn a_copy_that_was_bound_and_lost_goes_on_if_it_ends_where_it_did() {
+    let root = root();
+    let rows = vec![put("", 7, 1), at("", 100), put("", 1, 1), at("", 101)];
+    let first = vec![vec![lost()], vec![Ok(rows.clone())]];
+    bind_only(&root, Script::new("feed", &[""], first));
+    for (place, kind) in [(103, Some(ErrorKind::LeaseLost)), (100, None)] {
+        let mut rows = rows.clone();
+        (rows[1], rows[3]) = (at("", place), at("", place + 1));
+        rows.push(Event::End);
+        let parts = vec![vec![lost()], vec![Ok(rows)]];
+        let error = run(&root, Script::new("feed", &[""], parts), None);
+        assert_eq!(error.map(|e| e.kind()), kind, "{place}");
+    }
+    assert_eq!(contents(&root), BTreeMap::from([(1, 1), (7, 1)]));
 }

@@ -67,7 +67,7 @@ impl<S: Source, C: Codec<S::Key> + Codec<S::Value>> CoCommitted<S, C> {
             // One time is on its way at once; what comes meanwhile is the next: group commit by itself.
             let free = state.upper >= open.closed;
             drop(state);
-            let idle = open.since.map(|since| since + around.config.idle_commit);
+            let idle = open.since.and_then(|since| since.checked_add(around.config.idle_commit));
             let due = open.rows || idle.is_some_and(|due| due <= Instant::now());
             if free && due {
                 open.close(&around, outlet).await?;

@@ -101,6 +101,7 @@ impl<P: Position> Attempts<P> {
             acks: Acks::new(self.durable, self.stats.clone()),
             stats: self.stats,
             targets: self.stop_at_current.then_some(Targets::Unknown),
+            refused: false,
             codec: PhantomData,
         };
         attempts.run().await
@@ -136,6 +137,8 @@ struct Running<S: Source, C> {
     acks: Acks<S::Position>,
     stats: SourceStats,
     targets: Option<Targets<S::Position>>,
+    /// The stager has refused something, and is not to be used again.
+    refused: bool,
     codec: PhantomData<fn(C)>,
 }
 
@@ -145,7 +148,7 @@ impl<S: Source, C: Codec<S::Key> + Codec<S::Value>> Running<S, C> {
             if self.cancel.is_cancelled() {
                 break Reason::Cancelled;
             }
-            let deadline = self.session_max.map(|max| Instant::now() + max);
+            let deadline = self.session_max.and_then(|max| Instant::now().checked_add(max));
             let from = self.stager.boundary().clone();
             let released = self.stager.released().clone();
             let outcome = self.attempt(deadline).await;
@@ -153,7 +156,8 @@ impl<S: Source, C: Codec<S::Key> + Codec<S::Value>> Running<S, C> {
             self.stager.discard();
             let own = Own {
                 cancelled: self.cancel.is_cancelled() || self.units.is_closed(),
-                late: deadline.is_some_and(|deadline| Instant::now() >= deadline),
+                // What the stager says is no matter of whose time was over.
+                late: !self.refused && is_over(deadline),
                 progressed: is_beyond(self.stager.boundary(), &from),
                 released: is_beyond(self.stager.released(), &released),
             };
@@ -232,7 +236,7 @@ impl<S: Source, C: Codec<S::Key> + Codec<S::Value>> Running<S, C> {
                 return Ok(outcome);
             }
             // A source that never waits would not let it be noticed otherwise.
-            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            if is_over(deadline) {
                 return Ok(Outcome::Closed);
             }
         }
@@ -253,6 +257,7 @@ impl<S: Source, C: Codec<S::Key> + Codec<S::Value>> Running<S, C> {
             match self.stager.take::<S, C>(event) {
                 Ok(unit) => units.extend(unit),
                 Err(error) => {
+                    self.refused = true;
                     // The units before it are complete, and go on all the same.
                     self.hand_on(units).await;
                     return Err(Failure::Definite(error));
@@ -318,6 +323,10 @@ impl<S: Source, C: Codec<S::Key> + Codec<S::Value>> Running<S, C> {
             targets.retain(|(name, _)| before.get(name).is_none() || now.get(name).is_some());
         }
     }
+}
+
+fn is_over(deadline: Option<Instant>) -> bool {
+    deadline.is_some_and(|deadline| Instant::now() >= deadline)
 }
 
 /// Awaits until a deadline, if there is one.
