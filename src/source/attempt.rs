@@ -222,6 +222,7 @@ impl<S: Source, C: Codec<S::Key> + Codec<S::Value>> Running<S, C> {
             Some(connected) => connected?,
             None => return Ok(Outcome::Closed),
         }
+        self.stats.connected();
         loop {
             self.start_ack();
             let events = tokio::select! {

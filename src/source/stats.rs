@@ -89,6 +89,11 @@ impl SourceStats {
         *lock(&self.0.attempt_trouble) = why;
     }
 
+    /// Says that it is connected again: what was wrong is over, as far as is known.
+    pub(super) fn connected(&self) {
+        *lock(&self.0.attempt_trouble) = None;
+    }
+
     pub(crate) fn set_unbound(&self, units: u64) {
         self.0.unbound.store(units, Ordering::Relaxed);
     }
