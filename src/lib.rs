@@ -101,6 +101,8 @@ pub mod store;
 
 mod feedback;
 
+mod config;
+
 pub mod pipeline;
 
 pub mod health;
@@ -125,9 +127,10 @@ pub mod error;
 
 pub use codec::DataError;
 pub use command::Command;
+pub use config::PipelineConfig;
 pub use error::{Error, ErrorKind};
 pub use packed::{Encoded, Packed, Packer};
-pub use pipeline::{Pipeline, PipelineConfig, UpsertInto};
+pub use pipeline::{Pipeline, UpsertInto};
 pub use role::Promotion;
 pub use shard::Shard;
 pub use sink::Totals;

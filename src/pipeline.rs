@@ -10,7 +10,6 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use differential_dataflow::{AsCollection, ExchangeData, VecCollection};
 use timely::container::CapacityContainerBuilder;
@@ -22,6 +21,7 @@ use tokio::sync::Notify;
 
 use crate::codec::{Codec, DataError, Postcard, decode_stored};
 use crate::command::Command;
+use crate::config::PipelineConfig;
 use crate::definite::{Ends, check, tally};
 use crate::encode::encode;
 use crate::epoch::{self, Epoch};
@@ -31,68 +31,14 @@ use crate::health::{self, Health, Status};
 use crate::hold::hold;
 use crate::metrics::Metrics;
 use crate::packed::Encoded;
-use crate::reclock::{Around as Reclocking, Cursors, Reclocked, SourceConfig, Times};
-use crate::role::Promotion;
-use crate::shard::{Feed, History, Shard};
+use crate::reclock::{Around as Reclocking, Cursors, Reclocked, Times};
+use crate::shard::{Feed, Shard};
 use crate::sink::{self, Around, Totals};
 use crate::source::{Source, SourceStats, TimedSource, source};
 use crate::token::{Lifecycle, Phase, Token};
 use crate::upsert::{
     Inflight, Known, Look, SpillFile, Surroundings, UpsertConfig, UpsertStats, upsert,
 };
-
-/// Bounds of a pipeline, plain values.
-#[derive(Clone, Debug)]
-pub struct PipelineConfig {
-    /// How long another process's commit may go unseen; commits of this process are seen at once.
-    /// Default: 20 ms.
-    pub poll: Duration,
-    /// Changes how far the shard's since lags its upper. Default: leave it as the shard has it,
-    /// which is 1 for a new shard.
-    pub history: Option<History>,
-    /// Makes it a standby, which writes nothing until promoted. Default: a writer.
-    pub standby: Option<Promotion>,
-    /// What feeds the shard: kept by its first commit. A feed whose times are made in another way
-    /// is refused. Default: given times, from nowhere in particular.
-    pub feed: Feed,
-    /// Whether to check that the commands are those that the shard was made from: see
-    /// [`definite`](crate::definite). Once a writer has gone without, no writer of this shard can
-    /// be checked any more. Default: true.
-    pub checked: bool,
-    /// How a source with cursors is run: see [`Pipeline::from_source`].
-    pub source: SourceConfig,
-    /// Bytes of stashed commands in memory, per worker; past it the stash spills to an unnamed
-    /// temporary file. Default: 256 MiB.
-    pub stash_bytes_max: usize,
-    /// Bytes of commands read from a source ahead of the time that waits for its commit; past it
-    /// the source is held back. Default: 8 MiB.
-    pub ahead_bytes_max: usize,
-    /// Bytes emitted and not yet durable, per worker; past it the operator waits. Default: 64 MiB.
-    pub inflight_bytes_max: usize,
-    /// Bytes of updates of one time that are written early, as a part. Default: 8 MiB.
-    pub part_bytes_max: usize,
-    /// How long the pipeline may not move while it ought to, before its health is `stalled`.
-    /// Default: 60 s.
-    pub stall_after: Duration,
-}
-
-impl Default for PipelineConfig {
-    fn default() -> Self {
-        PipelineConfig {
-            poll: Duration::from_millis(20),
-            history: None,
-            standby: None,
-            feed: Feed { mode: "given".into(), identity: "a dataflow".into() },
-            checked: true,
-            source: SourceConfig::default(),
-            stash_bytes_max: 256 << 20,
-            ahead_bytes_max: 8 << 20,
-            inflight_bytes_max: 64 << 20,
-            part_bytes_max: 8 << 20,
-            stall_after: Duration::from_secs(60),
-        }
-    }
-}
 
 /// A running pipeline, on one worker.
 pub struct Pipeline<'scope, K, V, C = Postcard> {
@@ -157,7 +103,7 @@ where
     }
 
     /// Builds a pipeline from a source with cursors: it resumes where the shard's contents end, gives
-    /// rows their times ([`SourceConfig::times`]), and tells the source what is durable. Only worker 0
+    /// rows their times ([`times`](crate::reclock::SourceConfig::times)), and tells the source what is durable. Only worker 0
     /// of process 0 asks for the source and runs it; the others take part in the work.
     ///
     /// The config's `feed` is not asked: the source says which it is.

@@ -46,7 +46,7 @@
 //! # Limits
 //!
 //! The bytes between operator and durable parts are bounded by
-//! [`PipelineConfig::inflight_bytes_max`](crate::pipeline::PipelineConfig::inflight_bytes_max).
+//! [`PipelineConfig::inflight_bytes_max`](crate::PipelineConfig::inflight_bytes_max).
 
 mod append;
 mod counts;
