@@ -198,7 +198,9 @@ impl World {
         if reports.iter().any(|report| report.ended) {
             self.check_end(at);
             let alive = self.replicas[at].alive.as_mut().unwrap();
-            if alive.has_goal && alive.crew.reports().iter().all(|report| report.done) {
+            // One that fails after the end, at reading the rest, holds until it is let go.
+            let over = alive.has_goal && alive.crew.reports().iter().all(|report| report.done);
+            if over || failed {
                 self.faults.extend(self.replicas[at].crash());
             }
         } else if alive.stopping && reports.iter().all(|report| report.done) {
