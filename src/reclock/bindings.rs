@@ -90,13 +90,17 @@ impl<P: Position> Bindings<P> {
         replaced: &Cursor<P>,
         generation: u64,
         moved: &[(Partition, P)],
+        data_upper: u64,
     ) -> Result<(), Error> {
         let before = self.first_of(generation, moved)?.checked_sub(1);
         let Some(before) = before.and_then(|before| self.0.get(before)) else { return Ok(()) };
         if before.cursor.generation() == generation {
             return Err(copied_anew());
         }
-        if replaced.contains(&before.cursor) == Some(true) { Ok(()) } else { Err(lost_rows()) }
+        match replaced.contains(&before.cursor) {
+            Some(true) => Ok(()),
+            _ => Err(lost_rows(before.time, data_upper)),
+        }
     }
 
     /// Returns the number of the first binding that covers a unit; their count if none does.
@@ -135,10 +139,15 @@ fn copied_anew() -> Error {
         .hint("start again, from its copy")
 }
 
-/// The error of a feed that begins again without what is bound to times already.
-pub(super) fn lost_rows() -> Error {
-    Error::new(ErrorKind::FeedDiffers, "the feed has lost rows that are bound to a time already")
-        .hint("another writer that has them can go on; else use a new shard")
+/// The error of a feed that begins again without what is bound to `time` already. Once that is in the
+/// shard it is no loss: who starts again is behind it.
+pub(super) fn lost_rows(time: u64, data_upper: u64) -> Error {
+    let what = "the feed has lost rows that are bound to a time already";
+    match time < data_upper {
+        true => Error::new(ErrorKind::LeaseLost, what).hint("start again; they are in the shard"),
+        false => Error::new(ErrorKind::FeedDiffers, what)
+            .hint("another writer that has them can go on; else use a new shard"),
+    }
 }
 
 fn covers<P: Position>(
@@ -215,7 +224,8 @@ mod tests {
     fn a_copy_made_anew_is_bound_in_whole_and_after_what_it_replaces() {
         let mut all = bound(&[(3, &[("a", 10)])]);
         let check = |all: &Bindings<u64>, replaced, to| {
-            all.check_copy(&cursor(&[("a", replaced)]), 1, &moved("a", to)).map_err(|e| e.kind())
+            let replaced = cursor(&[("a", replaced)]);
+            all.check_copy(&replaced, 1, &moved("a", to), 3).map_err(|e| e.kind())
         };
         assert_eq!(check(&all, 10, 4), Ok(()));
         assert_eq!(check(&all, 9, 4), Err(ErrorKind::FeedDiffers), "9 to 10 is bound, and gone");

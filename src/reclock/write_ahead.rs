@@ -176,7 +176,9 @@ impl<P: Position> Run<'_, P> {
                 return Err(Error::new(ErrorKind::Invalid, what).hint("use Times::CoCommitted"));
             }
             if anew && !self.covers_older(&unit) {
-                return Err(lost_rows());
+                let older = self.remap.bindings().last_before(unit.boundary.generation());
+                let bound = older.map_or(u64::MAX, |binding| binding.time);
+                return Err(lost_rows(bound, self.around.handle.state().upper));
             }
             if unit.boundary.contains(&self.received) != Some(true) {
                 let what = "partitions of this feed were replaced, which no binding can say";
@@ -195,7 +197,8 @@ impl<P: Position> Run<'_, P> {
     fn time_of(&self, unit: &Unit<P>) -> Result<Option<u64>, Error> {
         let (bindings, generation) = (self.remap.bindings(), unit.boundary.generation());
         if let Some(replaced) = &unit.replaces {
-            bindings.check_copy(replaced, generation, &unit.moved)?;
+            let upper = self.around.handle.state().upper;
+            bindings.check_copy(replaced, generation, &unit.moved, upper)?;
         }
         bindings.time_of(generation, &unit.moved)
     }

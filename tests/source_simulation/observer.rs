@@ -206,13 +206,19 @@ impl Observer {
         reached
     }
 
-    /// The new appends in the log; `None` if some of it was collected before we saw it.
+    /// The new appends in the log; `None` if some of it was collected before we saw it. Under the floor
+    /// a late create may stand in the place of what was collected: it fits no chain.
     fn commits(&self, state: &State) -> Option<Vec<(Token, Commit)>> {
-        let mut commits = Vec::new();
+        let (mut commits, mut before) = (Vec::new(), None);
         for seqno in self.seqno + 1..=state.seqno {
             let key = format!("data/log/{seqno:020}");
             let bytes = self.runtime.block_on(self.root.blob().get(&key)).unwrap()?;
             let (entry, _) = Entry::decode(seqno, &bytes).unwrap();
+            let last = seqno == state.seqno && entry.token != state.token;
+            if last || before.is_some_and(|token| token != entry.prev_token) {
+                return None;
+            }
+            before = Some(entry.token);
             if let Change::Append(commit) = entry.change {
                 commits.push((entry.writer, commit));
             }

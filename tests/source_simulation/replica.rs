@@ -264,6 +264,11 @@ impl Replica {
                 // It gives up, or others have bound more than it was to read.
                 // Another writer has seen first that the feed is replaced.
                 ErrorKind::LeaseLost => upstream.edition() > 0,
+                // It began with the feed's new contents, before what another had bound of the old
+                // ones was durable: started again it goes on from there.
+                ErrorKind::FeedDiffers => {
+                    upstream.edition() > 0 && error.to_string().contains("cannot be compared")
+                }
                 ErrorKind::Unavailable => upstream.fails_one_in > 0 || alive.has_goal,
                 _ => false,
             };
