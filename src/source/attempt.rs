@@ -250,7 +250,7 @@ impl<S: Source, C: Codec<S::Key> + Codec<S::Value>> Running<S, C> {
 
     /// Stages events, and hands on the units that they complete.
     async fn take(&mut self, events: Events<S>) -> Result<Option<Outcome>, Failure> {
-        let (mut units, mut outcome) = (Vec::new(), None);
+        let (mut units, mut outcome, mut progressed) = (Vec::new(), None, false);
         for event in events {
             let ends = matches!(event, Event::End);
             let moves = matches!(event, Event::Boundary(_));
@@ -266,14 +266,16 @@ impl<S: Source, C: Codec<S::Key> + Codec<S::Value>> Running<S, C> {
             }
             if let Some(before) = before {
                 self.drop_replaced_targets(&before);
-                if is_beyond(self.stager.boundary(), &before) {
-                    self.stats.set_attempts(0, None);
-                }
+                progressed |= is_beyond(self.stager.boundary(), &before);
             }
             if ends || (moves && self.is_there()) {
                 outcome = Some(Outcome::End);
                 break;
             }
+        }
+        if progressed {
+            // Once for many units: it takes a lock.
+            self.stats.set_attempts(0, None);
         }
         self.stats.set_staged(self.stager.bytes());
         if !self.hand_on(units).await {
