@@ -151,11 +151,50 @@ fn a_followed_file_that_is_cut_or_replaced_is_noticed() {
                 .expect("it")
                 .set_len(9)
                 .expect("cut");
-            "the followed file was truncated"
+            "the feed was truncated while it was read: it ends before byte "
         };
         let ran = run.end(PATIENCE);
         assert!(ran.error().starts_with(what), "{}", ran.stderr);
         assert_eq!(snapshot(dir, "s"), fold(FEED.lines()));
+    }
+}
+
+/// Each line gets a time of its own, if times are to be given.
+fn timed(text: &str, given: bool) -> String {
+    let line = |(at, line): (usize, &str)| match given {
+        true => format!("{},\"ts\":{}}}\n", &line[..line.len() - 1], at + 1),
+        false => format!("{line}\n"),
+    };
+    text.lines().enumerate().map(line).collect()
+}
+
+#[test]
+fn a_followed_file_that_is_written_over_is_noticed_and_nothing_of_it_is_taken() {
+    for given in [false, true] {
+        let times = if given { "given" } else { "mint" };
+        let feed = timed(FEED, given);
+        let other = feed.replace("key", "KEY").replace("value", "key").replace("KEY", "value");
+        for more in ["", &timed(&FEED.repeat(3), given)] {
+            let dir = tempfile::tempdir().expect("a directory");
+            let dir = dir.path();
+            write(dir, "feed", &feed);
+            let args = ["feed", "--shard", "s", "--follow", "--times", times];
+            let mut run = start_ingest(dir, &args);
+            let taken = if given { FEED.lines().count() as u64 } else { 1 };
+            run.until("all of it", || last_entry(dir, "s") > 0 && upper(dir, "s") >= taken);
+            let mut file = OpenOptions::new().write(true).open(dir.join("feed")).expect("it");
+            file.write_all([&*other, more].concat().as_bytes()).expect("room");
+            let ran = run.end(PATIENCE);
+            let bytes = feed.len();
+            let what = format!(
+                "the feed was rewritten while it was read: the {bytes} bytes before byte {bytes} are others now at feed:6; "
+            );
+            assert_eq!((ran.code, ran.error().starts_with(&what)), (Some(1), true), "{}", ran.stderr);
+            // The last of the given times was never closed.
+            let lines = FEED.lines().take(if given { 4 } else { 5 });
+            assert_eq!(snapshot(dir, "s"), fold(lines), "{times} {more}");
+            verified(dir, "s");
+        }
     }
 }
 

@@ -92,7 +92,7 @@ impl Reading {
                 (1.., _) => {}
                 (0, false) => break,
                 (0, true) => {
-                    lines.input().unchanged(lines.position())?;
+                    lines.input().unchanged()?;
                     throttle::sleep(POLL, &self.lines.stop)?;
                 }
             }

@@ -1,47 +1,78 @@
-//! Owns opening a feed of lines and noticing that a followed file is no longer the one that was
-//! opened. It does not own cutting it into lines.
+//! Owns opening a feed of lines, and noticing that its name means another file than the one that was
+//! opened. It does not own what is in the file; that is `live`. Nor cutting it into lines.
 
 use std::fs::File;
 use std::io::{self, Read};
 
 use differential_upsert::{Error, ErrorKind};
 
+use crate::live::Live;
+
 /// An open feed of bytes.
 #[derive(Debug)]
 pub(crate) enum Input {
-    File {
-        file: File,
-        path: String,
-    },
-    Stdin(io::Stdin),
+    /// A regular file, and its name if it has one.
+    File { file: Live<File>, path: Option<String> },
+    /// What is gone once it is read.
+    Stream(Stream),
     /// Bytes that were read from an input already, and the input.
-    Behind {
-        bytes: io::Cursor<Vec<u8>>,
-        input: Box<Input>,
-    },
+    Behind { bytes: io::Cursor<Vec<u8>>, input: Box<Input> },
 }
 
-/// Returns whether what is read from a path is gone then: standard input, a pipe, a terminal.
+/// A pipe, a terminal, a device.
+#[derive(Debug)]
+pub(crate) enum Stream {
+    Stdin(io::Stdin),
+    Named(File, String),
+}
+
+/// Returns whether what is read from a path is gone then: a pipe, a terminal. `-` is standard input,
+/// which is a file if it comes from one.
 pub(crate) fn is_stream(path: &str) -> bool {
+    if path == "-" {
+        return stdin_file().is_none();
+    }
     // A path that is not there, and a directory, is for whoever opens it to complain about.
-    path == "-" || std::fs::metadata(path).is_ok_and(|m| !m.is_file() && !m.is_dir())
+    std::fs::metadata(path).is_ok_and(|m| !m.is_file() && !m.is_dir())
+}
+
+/// Returns standard input if it is a regular file, and the place in it that whoever started this
+/// program has left it at.
+#[cfg(unix)]
+fn stdin_file() -> Option<(File, u64)> {
+    use std::io::Seek as _;
+    use std::os::fd::AsFd as _;
+    let mut file = File::from(io::stdin().as_fd().try_clone_to_owned().ok()?);
+    let base = file.metadata().ok().filter(|m| m.is_file()).and(file.stream_position().ok())?;
+    Some((file, base))
+}
+
+#[cfg(not(unix))]
+fn stdin_file() -> Option<(File, u64)> {
+    None
 }
 
 impl Input {
     /// Opens a path, or standard input for `-`.
     pub(crate) fn open(path: &str) -> Result<Input, Error> {
         if path == "-" {
-            return Ok(Input::Stdin(io::stdin()));
+            return Ok(match stdin_file() {
+                Some((file, base)) => Input::File { file: Live::new(file, base), path: None },
+                None => Input::Stream(Stream::Stdin(io::stdin())),
+            });
         }
         let file = File::open(path).map_err(|e| unreadable(path, e))?;
+        let kind = file.metadata().map_err(|e| unreadable(path, e))?.file_type();
         // A directory can be opened, and fails only when it is read, with a message of its own.
-        if file.metadata().map_err(|e| unreadable(path, e))?.is_dir() {
+        if kind.is_dir() {
             let error = Error::new(ErrorKind::Invalid, "a directory where a feed was expected");
             let hint = "name a file of JSON lines, or a repository as git:PATH";
             return Err(error.at(path).hint(hint));
         }
-        let path = path.to_string();
-        Ok(Input::File { file, path })
+        if !kind.is_file() {
+            return Ok(Input::Stream(Stream::Named(file, path.to_string())));
+        }
+        Ok(Input::File { file: Live::new(file, 0), path: Some(path.to_string()) })
     }
 
     /// Puts back bytes that were read from it.
@@ -52,35 +83,33 @@ impl Input {
     /// Returns how long the feed is, if that is known.
     pub(crate) fn length(&self) -> Option<u64> {
         match self {
-            Input::File { file, .. } => file.metadata().ok().map(|m| m.len()),
-            Input::Stdin(_) => None,
+            Input::File { file, .. } => {
+                let length = file.file().metadata().ok()?.len();
+                Some(length.saturating_sub(file.base()))
+            }
+            Input::Stream(_) => None,
             Input::Behind { input, .. } => input.length(),
         }
     }
 
-    /// Checks that a followed file, of which `position` bytes have been read, still is what it
-    /// was: lines from another file under the same name would be taken for a continuation.
-    pub(crate) fn unchanged(&self, position: u64) -> Result<(), Error> {
+    /// Checks that the name of a followed file still means it: lines that come under that name from
+    /// now on would never be read.
+    pub(crate) fn unchanged(&self) -> Result<(), Error> {
         let (file, path) = match self {
-            Input::File { file, path } => (file, path),
-            Input::Stdin(_) => return Ok(()),
-            Input::Behind { input, .. } => return input.unchanged(position),
+            Input::File { file, path: Some(path) } => (file.file(), path),
+            Input::Stream(Stream::Named(file, path)) => (file, path),
+            Input::File { path: None, .. } | Input::Stream(Stream::Stdin(_)) => return Ok(()),
+            Input::Behind { input, .. } => return input.unchanged(),
         };
         let opened = file.metadata().map_err(|e| unreadable(path, e))?;
-        if opened.is_file() && opened.len() < position {
-            let error = Error::new(ErrorKind::Invalid, "the followed file was truncated");
-            return Err(error.at(path).hint(CHANGED));
-        }
         let named = std::fs::metadata(path);
         if !named.is_ok_and(|named| same_file(&opened, &named)) {
             let error = Error::new(ErrorKind::Invalid, "the followed file was replaced or removed");
-            return Err(error.at(path).hint(CHANGED));
+            return Err(error.at(path).hint("put the whole feed back and rerun"));
         }
         Ok(())
     }
 }
-
-const CHANGED: &str = "put the whole feed back and rerun";
 
 #[cfg(unix)]
 fn same_file(a: &std::fs::Metadata, b: &std::fs::Metadata) -> bool {
@@ -97,7 +126,8 @@ impl Read for Input {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
             Input::File { file, .. } => file.read(buffer),
-            Input::Stdin(stdin) => stdin.read(buffer),
+            Input::Stream(Stream::Stdin(stdin)) => stdin.read(buffer),
+            Input::Stream(Stream::Named(file, _)) => file.read(buffer),
             Input::Behind { bytes, input } => match bytes.read(buffer)? {
                 0 => input.read(buffer),
                 count => Ok(count),
@@ -106,8 +136,12 @@ impl Read for Input {
     }
 }
 
-/// Returns the error for a feed that cannot be read.
+/// Returns the error for a feed that cannot be read, or that is not what it was.
 pub(crate) fn unreadable(path: &str, e: io::Error) -> Error {
+    let e = match e.downcast::<Error>() {
+        Ok(changed) => return changed.at(path),
+        Err(e) => e,
+    };
     let (kind, hint) = match e.kind() {
         io::ErrorKind::NotFound => (ErrorKind::Missing, "check the path"),
         io::ErrorKind::PermissionDenied => (ErrorKind::Invalid, "allow reading it"),

@@ -78,7 +78,7 @@ fn first_row(path: &str, follow: bool, on_error: OnError, stop: &Stop) -> Result
             _ if full => break signs.given(),
             (1.., _) => {}
             (0, true) => {
-                lines.input().input.unchanged(lines.position())?;
+                lines.input().input.unchanged()?;
                 throttle::sleep(POLL, stop)?;
             }
             (0, false) => {

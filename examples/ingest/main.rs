@@ -22,6 +22,7 @@ mod input;
 mod json;
 mod jsonl;
 mod lines;
+mod live;
 mod look;
 mod minted;
 #[cfg(feature = "planetscale")]

@@ -78,7 +78,7 @@ impl JsonLines {
                 (1.., _) => {}
                 (0, false) => break lines.rest(),
                 (0, true) => {
-                    lines.input().unchanged(lines.position())?;
+                    lines.input().unchanged()?;
                     throttle::sleep(POLL, &self.stop)?;
                 }
             }

@@ -78,7 +78,7 @@ fn a_truncated_file_is_an_error() {
     following.expect(&["1=1@1#1", "<1"]);
     OpenOptions::new().write(true).open(&path).expect("it is there").set_len(3).expect("cut");
     let error = following.end();
-    assert!(error.starts_with("the followed file was truncated at "), "{error}");
+    assert!(error.starts_with("the feed was truncated while it was read: "), "{error}");
 }
 
 #[test]

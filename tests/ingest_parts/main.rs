@@ -28,6 +28,8 @@ mod json;
 mod jsonl;
 #[path = "../../examples/ingest/lines.rs"]
 mod lines;
+#[path = "../../examples/ingest/live.rs"]
+mod live;
 #[path = "../../examples/ingest/look.rs"]
 mod look;
 #[path = "../../examples/ingest/minted.rs"]
@@ -66,3 +68,5 @@ mod looking;
 mod minting;
 
 mod envelopes;
+
+mod rewriting;

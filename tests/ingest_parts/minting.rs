@@ -369,7 +369,7 @@ fn a_followed_file_hands_over_whole_lines_as_they_come() {
     OpenOptions::new().write(true).open(&path).expect("it is there").set_len(3).expect("cut");
     let (_, end) = following.ended();
     let error = end.expect_err("it is shorter").error().to_string();
-    assert!(error.starts_with("the followed file was truncated at "), "{error}");
+    assert!(error.starts_with("the feed was truncated while it was read: "), "{error}");
 }
 
 #[test]
