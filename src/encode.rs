@@ -3,15 +3,13 @@
 
 use differential_dataflow::ExchangeData;
 use timely::dataflow::StreamVec;
-use timely::dataflow::channels::pact::Pipeline as InPlace;
-use timely::dataflow::operators::generic::Operator;
 
 use crate::codec::{Codec, DataError, encode_stored};
 use crate::command::Command;
-use crate::error::Error;
+use crate::convert::convert;
+use crate::error::{Error, ErrorKind};
 use crate::health::Status;
 use crate::packed::{Encoded, Packer};
-use crate::token::Phase;
 
 /// Turns keys and values into bytes, one buffer for each container of rows.
 pub(crate) fn encode<'scope, K, V, O, C>(
@@ -24,50 +22,43 @@ where
     O: ExchangeData,
     C: Codec<K> + Codec<V>,
 {
-    commands.unary(InPlace, "UpsertEncode", move |_, _| {
-        let mut packer = Packer::default();
-        let mut held = None;
-        move |input, output| {
-            input.for_each(|time, commands| {
-                if held.is_some() {
-                    return;
+    let mut packer = Packer::default();
+    convert(commands, "UpsertEncode", status, move |commands| {
+        let mut failure = None;
+        let mut push = |write: &dyn Fn(&mut Vec<u8>) -> Result<(), Error>| {
+            packer.push_with(|buffer| {
+                if let Err(error) = write(buffer) {
+                    failure = Some(error);
                 }
-                let mut failure = None;
-                let mut push = |write: &dyn Fn(&mut Vec<u8>) -> Result<(), Error>| {
-                    packer.push_with(|buffer| {
-                        if let Err(error) = write(buffer) {
-                            failure = Some(error);
-                        }
-                    });
-                };
-                for (command, _) in commands.iter() {
-                    if let Some(key) = command.key() {
-                        push(&|buffer| C::encode(key, buffer));
-                    }
-                    if let Command::Put { value, .. } = command {
-                        push(&|buffer| encode_stored::<V, C>(value, buffer));
-                    }
-                }
-                let mut encoded = packer.finish();
-                if let Some(error) = failure {
-                    // The failure holds: the capability keeps this row's time, and with it every
-                    // later one, from being taken for complete.
-                    held = Some(time.retain(0));
-                    status.fail(error);
-                    return;
-                }
-                let mut next = || encoded.next().unwrap_or_else(|| Encoded::from_bytes(Vec::new()));
-                let encode = |(command, time)| match command {
-                    Command::Put { order, .. } => (Command::put(next(), next(), order), time),
-                    Command::Delete { order, .. } => (Command::delete(next(), order), time),
-                    Command::Reset { order } => (Command::reset(order), time),
-                };
-                let mut rows: Vec<_> = commands.drain(..).map(encode).collect();
-                output.session(&time).give_container(&mut rows);
             });
-            if status.phase() == Phase::Released {
-                held = None;
+        };
+        for (command, _) in commands.iter() {
+            if let Some(key) = command.key() {
+                push(&|buffer| C::encode(key, buffer));
+            }
+            if let Command::Put { value, .. } = command {
+                push(&|buffer| encode_stored::<V, C>(value, buffer));
             }
         }
+        let mut encoded = packer.finish();
+        if let Some(error) = failure {
+            return Err(error);
+        }
+        let mut next = || encoded.next().ok_or_else(too_few);
+        let encode = |(command, time)| {
+            let command = match command {
+                Command::Put { order, .. } => Command::put(next()?, next()?, order),
+                Command::Delete { order, .. } => Command::delete(next()?, order),
+                Command::Reset { order } => Command::reset(order),
+            };
+            Ok((command, time))
+        };
+        commands.drain(..).map(encode).collect()
     })
+}
+
+/// What cannot be, and must not pass for an empty key.
+fn too_few() -> Error {
+    Error::new(ErrorKind::Corrupt, "fewer keys and values came out of a buffer than went in")
+        .hint("report this; nothing of it was written")
 }

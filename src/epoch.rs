@@ -8,7 +8,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::Scope;
 use timely::dataflow::channels::pact::Exchange;
-use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::dataflow::operators::generic::{Operator, OutputBuilder};
 use timely::scheduling::SyncActivator;
 
@@ -70,9 +69,8 @@ impl fmt::Debug for Epoch {
 /// A process that has not heard of it yet drops nothing wrongly: no row of ours exists before the
 /// claim, and if another takes the shard over in the meantime, our own append is refused.
 pub(crate) fn tell(scope: Scope<'_, u64>, epoch: Epoch, status: Status) {
-    let mut builder = OperatorBuilder::new("UpsertEpoch".into(), scope);
+    let mut builder = status.lifecycle().operator("UpsertEpoch", scope);
     let address = builder.operator_info().address;
-    status.wake(scope.activator_for(address.clone()));
     let wake = scope.worker().sync_activator_for(address.to_vec());
     epoch.0.wake.lock().unwrap_or_else(PoisonError::into_inner).push(wake);
     let (output, stream) = builder.new_output();

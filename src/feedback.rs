@@ -47,7 +47,6 @@ use futures::StreamExt;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::Scope;
 use timely::dataflow::operators::generic::OutputBuilder;
-use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::scheduling::SyncActivator;
 use tokio::sync::{Notify, mpsc, oneshot};
 
@@ -95,10 +94,9 @@ pub(crate) fn feedback<'scope>(
     known: Known<u64>,
     status: Status,
 ) -> VecCollection<'scope, u64, (Encoded, Encoded), isize> {
-    let mut builder = OperatorBuilder::new("UpsertFeedback".into(), scope);
+    let mut builder = status.lifecycle().operator("UpsertFeedback", scope);
     let address = builder.operator_info().address;
     let activator = scope.activator_for(Rc::clone(&address));
-    status.wake(activator.clone());
     let (output, stream) = builder.new_output();
     let mut output = OutputBuilder::<_, CapacityContainerBuilder<Vec<Update>>>::from(output);
 

@@ -9,13 +9,13 @@
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::OutputBuilder;
-use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::dataflow::{Stream, StreamVec};
 use timely::progress::Antichain;
 use timely::progress::frontier::MutableAntichain;
 
 use crate::definite::Ends;
 use crate::health::Status;
+use crate::time::after;
 use crate::token::Phase;
 
 /// Passes rows on unchanged, and ends only when the shard has passed the end.
@@ -27,8 +27,7 @@ pub(crate) fn hold<'scope, C: Send + 'static + Clone>(
     ends: Ends,
     status: Status,
 ) -> StreamVec<'scope, u64, (C, u64)> {
-    let mut builder = OperatorBuilder::new("UpsertHold".into(), rows.scope());
-    status.wake(rows.scope().activator_for(builder.operator_info().address));
+    let mut builder = status.lifecycle().operator("UpsertHold", rows.scope());
     let mut input = builder.new_input_connection(rows, Pipeline, []);
     let (output, stream): (_, Stream<'scope, u64, Vec<(C, u64)>>) =
         builder.new_output_connection([(0, Antichain::from_elem(0))]);
@@ -36,11 +35,21 @@ pub(crate) fn hold<'scope, C: Send + 'static + Clone>(
     builder.build(move |mut capabilities| {
         let mut capability = capabilities.pop();
         let mut end = 0;
+        // The least time of a message that was not passed on, since one had a row without an end.
+        let mut fails_at: Option<u64> = None;
         move |frontiers: &[MutableAntichain<u64>]| {
             input.for_each(|time, rows| {
                 let greatest = rows.iter().map(|(_, time)| *time).max();
-                end = end.max(greatest.map_or(0, |time| time.saturating_add(1)));
-                output.activate().session(&time).give_container(rows);
+                match greatest.map_or(Ok(0), after) {
+                    Ok(after) if fails_at.is_none() => {
+                        end = end.max(after);
+                        return output.activate().session(&time).give_container(rows);
+                    }
+                    // Held by the failure, like what it stands behind.
+                    Ok(_) => {}
+                    Err(error) => status.fail_source(error),
+                }
+                fails_at = Some(fails_at.map_or(*time.time(), |held| held.min(*time.time())));
             });
             match status.phase() {
                 Phase::Running => {}
@@ -48,7 +57,7 @@ pub(crate) fn hold<'scope, C: Send + 'static + Clone>(
                 Phase::Released => return capability = None,
             }
             let Some(held) = &mut capability else { return };
-            match frontiers[0].frontier().first() {
+            match frontiers[0].frontier().first().into_iter().chain(&fails_at).min() {
                 Some(time) => {
                     end = end.max(*time);
                     held.downgrade(time);

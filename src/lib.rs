@@ -87,6 +87,8 @@ pub mod source;
 
 pub mod reclock;
 
+mod time;
+
 mod hold;
 
 pub mod definite;
@@ -114,6 +116,8 @@ pub mod codec;
 pub mod packed;
 
 pub mod io;
+
+mod convert;
 
 mod encode;
 

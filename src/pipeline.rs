@@ -14,7 +14,6 @@ use std::sync::Arc;
 use differential_dataflow::{AsCollection, ExchangeData, VecCollection};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Pipeline as InPlace;
-use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::dataflow::operators::generic::{Operator, OutputBuilder};
 use timely::dataflow::{Scope, StreamVec};
 use tokio::sync::Notify;
@@ -22,6 +21,7 @@ use tokio::sync::Notify;
 use crate::codec::{Codec, DataError, Postcard, decode_stored};
 use crate::command::Command;
 use crate::config::PipelineConfig;
+use crate::convert::convert;
 use crate::definite::{Ends, check, tally};
 use crate::encode::encode;
 use crate::epoch::{self, Epoch};
@@ -188,22 +188,14 @@ where
         decode: impl Fn(&(Encoded, Encoded)) -> Result<Option<D>, Error> + 'static,
     ) -> VecCollection<'scope, u64, D, isize> {
         let (status, rows) = (self.status.clone(), self.rows.inner.clone());
-        rows.unary(InPlace, "UpsertDecode", move |_, _| {
-            move |input, output| {
-                input.for_each(|time, rows| {
-                    let mut session = output.session(&time);
-                    for (row, at, diff) in rows.drain(..) {
-                        match decode(&row) {
-                            Ok(Some(data)) => session.give((data, at, diff)),
-                            Ok(None) => {}
-                            // Reported, and so never taken for an absent row in silence.
-                            Err(error) => status.fail(error),
-                        }
-                    }
-                });
-            }
-        })
-        .as_collection()
+        // A row that does not decode is reported and holds, so it is never taken for an absent one.
+        let decoded = convert(rows, "UpsertDecode", status, move |rows| {
+            let decoded = rows.drain(..).filter_map(|(row, at, diff)| {
+                decode(&row).map(|data| Some((data?, at, diff))).transpose()
+            });
+            decoded.collect()
+        });
+        decoded.as_collection()
     }
 }
 
@@ -321,10 +313,9 @@ fn report<'scope>(
     errors: StreamVec<'scope, u64, Error>,
     status: Status,
 ) -> StreamVec<'scope, u64, Error> {
-    let mut builder = OperatorBuilder::new("UpsertErrors".into(), errors.scope());
+    let mut builder = status.lifecycle().operator("UpsertErrors", errors.scope());
     let address = builder.operator_info().address;
     status.vitals().set_wake(errors.scope().worker().sync_activator_for(address.to_vec()));
-    status.wake(errors.scope().activator_for(address));
     let mut input = builder.new_input_connection(errors, InPlace, []);
     let (output, stream) = builder.new_output_connection([]);
     let mut output = OutputBuilder::<_, CapacityContainerBuilder<Vec<Error>>>::from(output);
@@ -417,6 +408,7 @@ where
         shard: &Shard<K, V, C>,
         config: PipelineConfig,
     ) -> Pipeline<'scope, K, V, C> {
+        #[allow(clippy::disallowed_methods, reason = "it passes rows on and holds nothing")]
         let commands = self.unary(InPlace, "UpsertValues", |_, _| {
             |input, output| {
                 input.for_each(|time, commands| {

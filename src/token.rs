@@ -10,6 +10,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
+use timely::dataflow::Scope;
+use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+use timely::progress::Timestamp;
 use timely::scheduling::Activator;
 
 /// How far a worker's part of a pipeline is.
@@ -88,9 +91,19 @@ impl Lifecycle {
         self.0.wake.borrow().iter().for_each(Activator::activate);
     }
 
-    /// Adds an operator to those woken at a change.
-    pub(crate) fn wake(&self, activator: Activator) {
+    /// Begins an operator that is woken when the phase or the upper moves, and when an error comes.
+    /// The one way to make an operator that may hold a capability: one that nobody wakes at a stop
+    /// never lets go of it.
+    pub(crate) fn operator<'scope, T: Timestamp>(
+        &self,
+        name: &str,
+        scope: Scope<'scope, T>,
+    ) -> OperatorBuilder<'scope, T> {
+        #[allow(clippy::disallowed_methods, reason = "the one place that registers what it makes")]
+        let builder = OperatorBuilder::new(name.into(), scope);
+        let activator = scope.activator_for(builder.operator_info().address);
         self.0.wake.borrow_mut().push(activator);
+        builder
     }
 }
 

@@ -192,3 +192,18 @@ fn a_command_before_its_message_fails() {
     let kinds: Vec<_> = rig.errors.lock().unwrap().iter().map(|error| error.kind()).collect();
     assert_eq!((kinds, rig.frontier()), (vec![ErrorKind::Invalid], Some(5)));
 }
+
+/// The last time has no end, so that a command there could never be told from one that is open.
+#[test]
+fn a_command_at_the_last_time_fails() {
+    let mut rig = rig();
+    rig.close_below(5);
+    rig.settle();
+    rig.put(u64::MAX, 1, 1, 0);
+    rig.settle();
+    let kinds: Vec<_> = rig.errors.lock().unwrap().iter().map(|error| error.kind()).collect();
+    assert_eq!((kinds, rig.frontier()), (vec![ErrorKind::Invalid], Some(5)));
+    rig.commands = None;
+    rig.settle();
+    assert_eq!((rig.frontier(), rig.taken()), (Some(5), vec![]), "the failure holds");
+}

@@ -189,7 +189,12 @@ fn a_followed_file_that_is_written_over_is_noticed_and_nothing_of_it_is_taken() 
             let what = format!(
                 "the feed was rewritten while it was read: the {bytes} bytes before byte {bytes} are others now at feed:6; "
             );
-            assert_eq!((ran.code, ran.error().starts_with(&what)), (Some(1), true), "{}", ran.stderr);
+            assert_eq!(
+                (ran.code, ran.error().starts_with(&what)),
+                (Some(1), true),
+                "{}",
+                ran.stderr
+            );
             // The last of the given times was never closed.
             let lines = FEED.lines().take(if given { 4 } else { 5 });
             assert_eq!(snapshot(dir, "s"), fold(lines), "{times} {more}");

@@ -9,7 +9,6 @@ use timely::container::CapacityContainerBuilder;
 use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
 use timely::dataflow::operators::generic::OutputBuilder;
-use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::progress::Antichain;
 use timely::progress::frontier::MutableAntichain;
 
@@ -48,8 +47,7 @@ pub(crate) fn tally<'scope, O: ExchangeData>(
     status: Status,
     stats: UpsertStats,
 ) -> (StreamVec<'scope, u64, Timed<O>>, StreamVec<'scope, u64, Counted>) {
-    let mut builder = OperatorBuilder::new("UpsertTally".into(), commands.scope());
-    status.wake(commands.scope().activator_for(builder.operator_info().address));
+    let mut builder = status.lifecycle().operator("UpsertTally", commands.scope());
     let mut input = builder.new_input_connection(commands, Pipeline, []);
     let by_input = || [(0, Antichain::from_elem(0))];
     let (output, passed) = builder.new_output_connection(by_input());
@@ -156,8 +154,7 @@ pub(crate) fn check<'scope>(
     status: Status,
 ) -> (StreamVec<'scope, u64, ()>, Checked) {
     let scope = counted.scope();
-    let mut builder = OperatorBuilder::new("UpsertCheck".into(), scope);
-    status.wake(scope.activator_for(builder.operator_info().address));
+    let mut builder = status.lifecycle().operator("UpsertCheck", scope);
     let to_first = Exchange::new(|_: &Counted| 0);
     let mut input = builder.new_input_connection(counted, to_first, []);
     let (output, stream) = builder.new_output_connection([(0, Antichain::from_elem(0))]);

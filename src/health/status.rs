@@ -5,8 +5,6 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use timely::scheduling::Activator;
-
 use super::{Health, Interval, Process, Role, Vitals};
 use crate::epoch::Epoch;
 use crate::error::{Error, ErrorKind};
@@ -115,11 +113,6 @@ impl Status {
 
     pub(crate) fn lifecycle(&self) -> &Lifecycle {
         &self.0.lifecycle
-    }
-
-    /// Adds an operator to those woken when the upper or the phase moves, or an error comes.
-    pub(crate) fn wake(&self, activator: Activator) {
-        self.0.lifecycle.wake(activator);
     }
 
     /// Wakes every operator that asked for it.

@@ -16,6 +16,7 @@ use crate::packed::Encoded;
 use crate::shard::State;
 use crate::source::stage::Unit;
 use crate::source::{Durable, Order, Outlet, Position, Released, Source};
+use crate::time::{after, used_up};
 
 type Out = Outlet<Encoded, Encoded, Order>;
 
@@ -140,7 +141,7 @@ impl<P: Position> Open<P> {
     async fn close(&mut self, around: &Around, outlet: &Out) -> Result<(), Error> {
         let Some(released) = self.newest.take() else { return Ok(()) };
         around.cursors.note(self.time, released.to_commit());
-        self.closed = self.time + 1;
+        self.closed = after(self.time)?;
         (self.rows, self.since) = (false, None);
         outlet.closed(self.closed).await
     }
@@ -155,6 +156,9 @@ fn resume<P: Position>(
     state.check_feed(&around.feed)?;
     if let Some(end) = state.sealed_at {
         return Err(sealed(end));
+    }
+    if state.upper == u64::MAX {
+        return Err(used_up());
     }
     let durable = match &state.cursor {
         Some(bytes) => Durable::read(bytes)?,

@@ -16,6 +16,7 @@ use crate::shard::{Feed, Handle, Resumes};
 use crate::source::attempt::{Attempts, Ended, Reason};
 use crate::source::stage::Unit;
 use crate::source::{Durable, Position, Source, SourceStats, is_beyond};
+use crate::time::{after, used_up};
 
 /// Batches of units between the attempt loop and the one that gives them times.
 const UNITS_AHEAD: usize = 4;
@@ -60,10 +61,7 @@ impl Around {
     /// Returns the next time: after `least`, and not before the clock.
     pub(super) fn time(&self, least: u64) -> Result<u64, Error> {
         let time = least.max(self.io.now_ms());
-        if time == u64::MAX {
-            return Err(Error::new(ErrorKind::Invalid, "there is no time left"));
-        }
-        Ok(time)
+        after(time).map(|_| time).map_err(|_| used_up())
     }
 }
 

@@ -13,6 +13,7 @@ use crate::io::Io;
 use crate::packed::Encoded;
 use crate::shard::{Append, Appended, Handle, History, Hold};
 use crate::source::{Cursor, Durable, Position};
+use crate::time::after;
 
 const NAME: &str = "remap";
 const KEY: &[u8] = b"cursor";
@@ -134,7 +135,7 @@ impl<P: Position> Remap<P> {
         cursor: &Cursor<P>,
         data_upper: u64,
     ) -> Result<bool, Error> {
-        let (lower, upper) = (self.read_to, time + 1);
+        let (lower, upper) = (self.read_to, after(time)?);
         let row = |bytes: &[u8], diff| {
             let value = [&[VALUE], bytes].concat();
             ((Encoded::from_bytes(KEY.to_vec()), Encoded::from_bytes(value)), time, diff)

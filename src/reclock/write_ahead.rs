@@ -19,6 +19,7 @@ use crate::error::{Error, ErrorKind};
 use crate::packed::Encoded;
 use crate::source::stage::Unit;
 use crate::source::{Boundary, Order, Outlet, Position, Source};
+use crate::time::{after, used_up};
 
 type Out = Outlet<Encoded, Encoded, Order>;
 
@@ -41,6 +42,9 @@ impl<S: Source, C: Codec<S::Key> + Codec<S::Value>> WriteAhead<S, C> {
         if remap.upper() < state.upper {
             // Bound between the two looks.
             remap.refresh().await?;
+        }
+        if state.upper.max(remap.upper()) == u64::MAX {
+            return Err(used_up());
         }
         let from = remap.resume(state.upper, &identity)?;
         from.check(&identity)?;
@@ -227,7 +231,7 @@ impl<P: Position> Run<'_, P> {
         if let Some(time) = self.remap.bindings().complete(&self.received)
             && time >= self.closed
         {
-            self.closed = time + 1;
+            self.closed = after(time)?;
             self.outlet.closed(self.closed).await?;
         }
         let upper = self.around.handle.state().upper;

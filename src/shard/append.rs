@@ -86,6 +86,9 @@ impl Append {
         if upper == lower && (!self.parts.is_empty() || !marks) {
             return wrong(format!("an append of nothing at {lower}"));
         }
+        if self.epoch == Some(u64::MAX) {
+            return wrong(format!("an append of epoch {}", u64::MAX));
+        }
         if self.history == Some(History::Last(0)) {
             return wrong("a history of 0 times".into());
         }
@@ -154,7 +157,13 @@ impl Handle {
     pub(crate) async fn take_over(&self) -> Result<u64, Error> {
         loop {
             let state = self.refresh().await?;
-            let (upper, epoch) = (state.upper, state.epoch.saturating_add(1));
+            let upper = state.upper;
+            // The last number stands for none.
+            let Some(epoch) = state.epoch.checked_add(1).filter(|epoch| *epoch < u64::MAX) else {
+                return Err(Error::new(ErrorKind::Invalid, "the shard has no epoch left")
+                    .at(self.inner.root.url())
+                    .hint("use another shard"));
+            };
             let append = Append { lower: upper, upper, epoch: Some(epoch), ..Append::default() };
             // Lost: somebody else was faster, and we are later.
             if let Appended::Won { .. } = self.compare_and_append(append).await? {

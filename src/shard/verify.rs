@@ -228,8 +228,8 @@ impl Check {
                 verified.entries += 1;
             }
         }
-        while let Some(bytes) = inner.log.get(state.seqno + 1).await? {
-            let seqno = state.seqno + 1;
+        while let Some(bytes) = inner.log.get(state.seqno.saturating_add(1)).await? {
+            let seqno = state.seqno.saturating_add(1);
             Entry::decode(seqno, &bytes)
                 .and_then(|(entry, _)| state.apply(&entry))
                 .map_err(|e| e.at(inner.log.place(seqno)))?;
@@ -241,11 +241,14 @@ impl Check {
                 }
             }
         }
-        if let Some(beyond) = self.files.entries.range(state.seqno + 1..).next() {
-            let what = format!("entry {} is missing, and this one is there", state.seqno + 1);
+        if let Some(beyond) = self.files.entries.range(state.seqno.saturating_add(1)..).next() {
+            let what = format!(
+                "entry {} is missing, and this one is there",
+                state.seqno.saturating_add(1)
+            );
             return Err(damage(what, &inner.log.place(*beyond)));
         }
-        if let Some((id, _)) = rollups.range((state.seqno + 1, Token(0))..).next() {
+        if let Some((id, _)) = rollups.range((state.seqno.saturating_add(1), Token(0))..).next() {
             let what = format!("a rollup beyond the log, which ends at entry {}", state.seqno);
             return Err(damage(what, &inner.blob.place(&self.files.rollups[id])));
         }

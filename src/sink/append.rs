@@ -6,7 +6,6 @@ use timely::container::CapacityContainerBuilder;
 use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::generic::OutputBuilder;
-use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use tokio::sync::mpsc;
 
 use super::race::{Lost, after_loss};
@@ -26,7 +25,7 @@ pub(super) fn append<'scope>(
     around: &Around,
 ) -> StreamVec<'scope, u64, (u64, u64)> {
     let scope = responses.scope();
-    let mut builder = OperatorBuilder::new("UpsertAppend".into(), scope);
+    let mut builder = around.status.lifecycle().operator("UpsertAppend", scope);
     let address = builder.operator_info().address;
     let mut input = builder.new_input(responses, Exchange::new(|_: &Response| 0));
     let (output, stream) = builder.new_output();

@@ -7,7 +7,6 @@ use timely::container::CapacityContainerBuilder;
 use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::OutputBuilder;
-use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::progress::frontier::MutableAntichain;
 
 use super::{Around, Named, Turn, What};
@@ -23,10 +22,9 @@ pub(super) fn mint<'scope>(
     around: &Around,
 ) -> StreamVec<'scope, u64, Named> {
     let (scope, turn, around) = (frontier.scope(), turn.clone(), around.clone());
-    let mut builder = OperatorBuilder::new("UpsertMint".into(), scope);
+    let mut builder = around.status.lifecycle().operator("UpsertMint", scope);
     let address = builder.operator_info().address;
     let activator = scope.activator_for(Rc::clone(&address));
-    around.status.wake(activator.clone());
     *turn.0.mint.borrow_mut() = Some(activator);
     let mut input = builder.new_input_connection(frontier, Pipeline, []);
     let _checked = builder.new_input_connection(checked, Pipeline, []);

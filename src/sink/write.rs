@@ -2,14 +2,12 @@
 //! neither decides intervals nor commits; until the append, nothing refers to its parts.
 
 use std::collections::BTreeMap;
-use std::rc::Rc;
 
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
 use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::OutputBuilder;
-use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::progress::Antichain;
 use timely::progress::frontier::MutableAntichain;
 use timely::scheduling::SyncActivator;
@@ -32,9 +30,8 @@ pub(super) fn write<'scope>(
     around: &Around,
 ) -> StreamVec<'scope, u64, Response> {
     let (scope, around) = (updates.scope(), around.clone());
-    let mut builder = OperatorBuilder::new("UpsertWrite".into(), scope);
+    let mut builder = around.status.lifecycle().operator("UpsertWrite", scope);
     let address = builder.operator_info().address;
-    around.status.wake(scope.activator_for(Rc::clone(&address)));
     let exchange = Exchange::new(|named: &Named| named.worker);
     let mut named = builder.new_input_connection(named, exchange, []);
     let mut updates = builder.new_input_connection(updates, Pipeline, []);

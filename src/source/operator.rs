@@ -6,7 +6,6 @@ use std::rc::Rc;
 use differential_dataflow::ExchangeData;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::operators::generic::OutputBuilder;
-use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::dataflow::{Scope, StreamVec};
 use tokio::sync::oneshot::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot};
@@ -17,6 +16,7 @@ use crate::definite::Ends;
 use crate::error::{Error, ErrorKind};
 use crate::health::Status;
 use crate::io::Io;
+use crate::time::after;
 use crate::token::Phase;
 use crate::upsert::UpsertStats;
 
@@ -38,10 +38,9 @@ where
     S::Value: ExchangeData,
     S::Order: ExchangeData,
 {
-    let mut builder = OperatorBuilder::new("UpsertSource".into(), scope);
+    let mut builder = status.lifecycle().operator("UpsertSource", scope);
     let address = builder.operator_info().address;
     let activator = scope.activator_for(Rc::clone(&address));
-    status.wake(activator.clone());
     let (output, stream) = builder.new_output();
     let mut output = OutputBuilder::<_, CapacityContainerBuilder<Vec<_>>>::from(output);
     let leads = scope.index() == 0;
@@ -79,6 +78,11 @@ where
                 }
                 match receiver.try_recv() {
                     Ok(Event::Rows(mut rows)) => {
+                        let greatest = rows.iter().map(|(_, time)| *time).max();
+                        if let Err(error) = greatest.map_or(Ok(0), after) {
+                            // It holds from the next wake-up on, with what it has closed.
+                            return status.fail_source(error);
+                        }
                         output.activate().session(held).give_container(&mut rows);
                     }
                     Ok(Event::Closed(time)) => {

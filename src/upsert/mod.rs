@@ -205,6 +205,7 @@ where
         around.spill = Some(Rc::new(RefCell::new(SpillFile::default())));
         // An input handle right in front of an exchange can keep rows back when it is closed after a
         // flush (timely 0.31): its flush does nothing where nothing is new. A stage in between sends.
+        #[allow(clippy::disallowed_methods, reason = "it passes rows on and holds nothing")]
         let feedback = feedback.inner.unary(Pipeline, "UpsertFeedback", |_, _| {
             |input, output| {
                 input.for_each(|time, rows| output.session(&time).give_container(rows));

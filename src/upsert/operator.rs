@@ -7,7 +7,6 @@ use timely::container::CapacityContainerBuilder;
 use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
 use timely::dataflow::operators::Capability;
-use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::dataflow::operators::generic::{Operator, OutputBuilder};
 use timely::order::TotalOrder;
 use timely::progress::Timestamp;
@@ -24,6 +23,7 @@ use super::stats::UpsertStats;
 use super::{UpsertConfig, Upserted};
 use crate::command::Command;
 use crate::error::{Error, ErrorKind};
+use crate::time::{is_last, refused};
 use crate::token::Phase;
 
 /// A command on its way to its worker: hash (or worker, for a reset), key, value, order, time.
@@ -64,10 +64,10 @@ where
     T: Timestamp + TotalOrder,
 {
     let routed = route(commands);
-    let mut builder = OperatorBuilder::new(format!("Upsert: {}", config.name), routed.scope());
+    let mut builder =
+        around.lifecycle.operator(&format!("Upsert: {}", config.name), routed.scope());
     let address = builder.operator_info().address;
     let activator = routed.scope().activator_for(address);
-    around.lifecycle.wake(activator.clone());
     around.inflight.wake(activator.clone());
 
     let exchange = Exchange::new(|routed: &Routed<K, V, O, T>| routed.0);
@@ -175,6 +175,7 @@ where
     T: Timestamp,
 {
     let peers = commands.scope().peers() as u64;
+    #[allow(clippy::disallowed_methods, reason = "it passes rows on and holds nothing")]
     commands.unary(Pipeline, "UpsertRoute", move |_, _| {
         move |input, output| {
             input.for_each(|capability, commands| {
@@ -227,6 +228,9 @@ where
                 let what = format!("a command at {time:?} came in a message at {message:?}");
                 let hint = "give messages the least time of their commands, or an earlier one";
                 return self.fail(Error::new(ErrorKind::Invalid, what).hint(hint));
+            }
+            if is_last(&time) {
+                return self.fail(refused());
             }
             if at.place(&time) == Placement::Below {
                 // Persisted already, as in `shed`.

@@ -4,6 +4,8 @@
 //! Method: whole pipelines on one thread over a store that hangs where it is told to, with a paused
 //! clock, looked at every second of it.
 
+mod held;
+mod last;
 mod lines;
 mod metrics;
 mod rig;

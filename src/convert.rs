@@ -1,0 +1,53 @@
+//! Owns an operator that turns each container of rows into another, and may fail at it: the failure
+//! holds its time until all workers may let go. It does not own what is made of the rows.
+
+use timely::container::CapacityContainerBuilder;
+use timely::dataflow::StreamVec;
+use timely::dataflow::channels::pact::Pipeline;
+use timely::dataflow::operators::generic::OutputBuilder;
+use timely::progress::Antichain;
+
+use crate::error::Error;
+use crate::health::Status;
+use crate::token::Phase;
+
+/// Applies `logic` to every container, on the worker where it is. After the first error nothing more
+/// comes out, and the output's frontier does not pass the container that failed.
+pub(crate) fn convert<'scope, D, R>(
+    rows: StreamVec<'scope, u64, D>,
+    name: &str,
+    status: Status,
+    mut logic: impl FnMut(&mut Vec<D>) -> Result<Vec<R>, Error> + 'static,
+) -> StreamVec<'scope, u64, R>
+where
+    D: Clone + 'static,
+    R: Clone + 'static,
+{
+    let mut builder = status.lifecycle().operator(name, rows.scope());
+    let mut input = builder.new_input_connection(rows, Pipeline, []);
+    let by_input = [(0, Antichain::from_elem(0))];
+    let (output, stream) = builder.new_output_connection(by_input);
+    let mut output = OutputBuilder::<_, CapacityContainerBuilder<Vec<R>>>::from(output);
+    builder.build(move |_| {
+        let mut held = None;
+        move |_| {
+            input.for_each(|time, rows| {
+                if held.is_some() {
+                    // What is dropped here is held by the failure, and comes again in the next run.
+                    return;
+                }
+                match logic(rows) {
+                    Ok(mut rows) => output.activate().session(&time).give_container(&mut rows),
+                    Err(error) => {
+                        held = Some(time.retain(0));
+                        status.fail(error);
+                    }
+                }
+            });
+            if status.phase() == Phase::Released {
+                held = None;
+            }
+        }
+    });
+    stream
+}
