@@ -54,6 +54,8 @@ fn what_has_not_come_is_a_usage_error() {
         "feed --shard s --format debezium --times given",
         "git:. --shard s --format debezium",
         "git:. --shard s --times mint",
+        "feed --shard s --resnapshot replace",
+        "feed --shard s --format debezium --resnapshot anew",
         "feed --shard s --stop-at-current",
         "feed --shard s --http 0.0.0.0:0",
         "feed --shard s --http 9000",
@@ -84,7 +86,7 @@ fn what_has_not_come_is_a_usage_error() {
     }
     assert_eq!(dir.read_dir().expect("a directory").count(), 0, "usage errors create nothing");
     let help = ingest(dir, &["--help"]).good().stdout;
-    let options = "--shard --times --format --follow --stop-at-current --seal --history --on-error";
+    let options = "--shard --times --format --resnapshot --follow --stop-at-current --seal --history --on-error";
     for option in options.split_whitespace() {
         assert!(help.contains(option), "{option}");
     }
@@ -97,10 +99,10 @@ fn the_summary_counts_every_row_once() {
     let (dir, ran) = fed(FEED, &[]);
     let ran = ran.good();
     assert_eq!(ran.stdout.lines().count(), 1);
-    let names = "read below superseded unchanged lost inserted updated deleted errors upper wins \
+    let names = "read skipped below superseded unchanged lost inserted updated deleted errors upper wins \
                  losses seconds";
     assert_eq!(members(&ran.stdout), names.split_whitespace().collect::<Vec<_>>());
-    let expected = r#"{"read":6,"below":0,"superseded":1,"unchanged":1,"lost":0,"inserted":3,"updated":0,"deleted":1,"errors":0,"upper":8,"wins":"#;
+    let expected = r#"{"read":6,"skipped":0,"below":0,"superseded":1,"unchanged":1,"lost":0,"inserted":3,"updated":0,"deleted":1,"errors":0,"upper":8,"wins":"#;
     assert!(ran.stdout.starts_with(expected), "{}", ran.stdout);
     assert_eq!(ran.stderr, "", "no bar without a terminal");
     let again = ingested(dir.path(), &["feed", "--shard", "file:s"]);

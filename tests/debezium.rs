@@ -7,9 +7,13 @@ mod process;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::io::Write as _;
 use std::path::Path;
 
-use process::{Random, ingest, ingested, snapshot, status, upper, verified};
+use process::{
+    PATIENCE, Random, ingest, ingested, last_entry, shard, snapshot, start_ingest, status, upper,
+    verified,
+};
 
 fn write(dir: &Path, name: &str, text: impl AsRef<[u8]>) {
     std::fs::write(dir.join(name), text).expect("a file");
@@ -91,7 +95,7 @@ fn the_table_comes_out() {
 #[test]
 fn a_bad_envelope_is_its_keys_error_until_a_good_one_comes() {
     let good = "{\"key\":1,\"value\":{\"op\":\"c\",\"after\":{\"a\":1}}}\n";
-    let bad = "{\"key\":{\"schema\":0,\"payload\":2},\"value\":{\"op\":\"x\"}}\n";
+    let bad = "{\"key\":{\"schema\":null,\"payload\":2},\"value\":{\"op\":\"x\"}}\n";
     let after = "{\"key\":3,\"value\":{\"op\":\"r\",\"after\":3}}\n";
     let dir = tempfile::tempdir().expect("a directory");
     let dir = dir.path();
@@ -99,11 +103,12 @@ fn a_bad_envelope_is_its_keys_error_until_a_good_one_comes() {
     let args = ["feed", "--shard", "s", "--format", "debezium"];
     let ran = ingest(dir, &args);
     let error = ran.error();
-    assert!(error.starts_with("\"op\" is \"x\", none of c, r, u, d, t at feed:2; "), "{error}");
+    assert!(error.starts_with("\"op\" is \"x\", none of c, r, u, d, t, m at feed:2; "), "{error}");
     assert_eq!(snapshot(dir, "s"), ["{\"key\":1,\"value\":{\"a\":1}}"]);
     let keep = [&args[..], &["--on-error", "keep"]].concat();
     assert_eq!(ingested(dir, &keep)["errors"], 1);
-    let kept = "{\"key\":2,\"error\":\"\\\"op\\\" is \\\"x\\\", none of c, r, u, d, t at line 2\"}";
+    let kept =
+        "{\"key\":2,\"error\":\"\\\"op\\\" is \\\"x\\\", none of c, r, u, d, t, m at line 2\"}";
     assert_eq!(snapshot(dir, "s")[1], kept);
     write(dir, "feed", [good, bad, after, &after.replace('3', "2")].concat());
     ingested(dir, &keep);
@@ -127,4 +132,128 @@ fn it_is_not_for_feeds_with_times_of_their_own() {
         assert_eq!((ran.code, &*ran.stdout), (Some(2), ""), "{line}: {}", ran.stderr);
     }
     assert_eq!(dir.read_dir().expect("a directory").count(), 0);
+}
+
+/// A row of a snapshot or of the stream, by its mark.
+fn marked(key: u64, mark: &str, table: &str) -> String {
+    let op = if mark == "false" { "c" } else { "r" };
+    format!(
+        "{{\"key\":{{\"id\":{key}}},\"value\":{{\"op\":\"{op}\",\"after\":{{\"n\":{key}}},\"source\":{{\"snapshot\":\"{mark}\",\"schema\":\"s\",\"table\":\"{table}\"}}}}}}\n"
+    )
+}
+
+fn rows(keys: &[u64]) -> Vec<String> {
+    keys.iter()
+        .map(|key| format!("{{\"key\":{{\"id\":{key}}},\"value\":{{\"n\":{key}}}}}"))
+        .collect()
+}
+
+/// A first snapshot of 1 2 3, a change, and what follows the place that was lost: 2 is gone.
+fn twice(last: &str) -> (String, String) {
+    let row = |key, mark| marked(key, mark, "t");
+    let first = row(1, "first") + &row(2, "true") + &row(3, "last") + &row(4, "false");
+    let anew = row(1, "first_in_data_collection") + &row(3, "true") + &row(4, "true");
+    (first, anew + &row(5, last) + &row(6, "false"))
+}
+
+#[test]
+fn a_second_snapshot_is_warned_of_and_keeps_what_it_lacks() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let dir = dir.path();
+    let (first, anew) = twice("last");
+    write(dir, "feed", [&*first, &anew].concat());
+    let args = ["feed", "--shard", "s", "--format", "debezium"];
+    let ran = ingest(dir, &args).good();
+    assert_eq!(snapshot(dir, "s"), rows(&[1, 2, 3, 4, 5, 6]));
+    let warned: Vec<&str> = ran.stderr.lines().collect();
+    assert_eq!(warned.len(), 2, "{}", ran.stderr);
+    let says = "another snapshot begins behind rows; rows that it does not have stay: see --resnapshot replace line=5 rows=4";
+    assert!(warned[0].contains(" WARN ") && warned[0].ends_with(says), "{}", ran.stderr);
+    let says = "the snapshot from line 5 has ended line=8 rows=4";
+    assert!(warned[1].contains(" WARN ") && warned[1].ends_with(says), "{}", ran.stderr);
+    // The first one alone is none to warn of.
+    write(dir, "first", first);
+    let ran = ingest(dir, &["first", "--shard", "f", "--format", "debezium"]).good();
+    assert_eq!(ran.stderr, "");
+}
+
+#[test]
+fn told_to_it_replaces_all_rows_at_one_time_when_its_last_has_come() {
+    for last in ["last", "last_in_data_collection"] {
+        let dir = tempfile::tempdir().expect("a directory");
+        let dir = dir.path();
+        let (first, anew) = twice(last);
+        let lines: Vec<&str> = anew.split_inclusive('\n').collect();
+        write(dir, "feed", &first);
+        let args = "feed --shard s --format debezium --resnapshot replace --history keep";
+        let args: Vec<&str> = args.split(' ').collect();
+        ingested(dir, &args);
+        assert_eq!(snapshot(dir, "s"), rows(&[1, 2, 3, 4]));
+        let before = upper(dir, "s");
+        // A snapshot that is not whole is nothing yet.
+        write(dir, "feed", [&*first, lines[0], lines[1], &marked(9, "false", "t")].concat());
+        let ran = ingest(dir, &args);
+        let says = "the feed ends inside the snapshot that began at line 5 at feed:7; append the rest of it and rerun, or go on with --resnapshot keep";
+        assert_eq!(ran.error(), says, "{}", ran.stderr);
+        assert_eq!((upper(dir, "s"), snapshot(dir, "s")), (before, rows(&[1, 2, 3, 4])));
+        // Nor one that begins again; and while it comes, nothing has changed.
+        let begun = [&*first, lines[0], lines[1], &anew].concat();
+        let (whole, rest) = begun.split_at(begun.len() - lines[3].len() - lines[4].len());
+        write(dir, "feed", whole);
+        let mut run = start_ingest(dir, &[&args[..], &["--follow"]].concat());
+        let mut file = std::fs::File::options().append(true).open(dir.join("feed")).expect("it");
+        run.until("its lease", || last_entry(dir, "s") > 0);
+        assert_eq!((upper(dir, "s"), snapshot(dir, "s")), (before, rows(&[1, 2, 3, 4])));
+        file.write_all(rest.as_bytes()).expect("room");
+        run.until("the rest", || snapshot(dir, "s") == rows(&[1, 3, 4, 5, 6]));
+        run.child.kill().expect("it runs");
+        run.end(PATIENCE);
+        let from = before.to_string();
+        let tail = shard(dir, &["tail", "s", "--from", &from]).good().stdout;
+        let replaced: Vec<&str> =
+            tail.lines().filter(|line| line.contains("\"diff\":-1")).collect();
+        let added: Vec<&str> = tail.lines().filter(|line| line.contains("{\"id\":5}")).collect();
+        assert_eq!((replaced.len(), added.len()), (1, 1), "{tail}");
+        assert!(replaced[0].contains("{\"id\":2}"), "{tail}");
+        let time = |line: &str| line.split("\"time\":").nth(1).map(str::to_string);
+        let of = |line| time(line).map(|t| t.split(',').next().unwrap_or_default().to_string());
+        assert_eq!(of(replaced[0]), of(added[0]), "{tail}");
+        let again = ingested(dir, &args);
+        assert_eq!((&again["read"], &again["below"]), (&11.into(), &11.into()), "{again}");
+        verified(dir, "s");
+    }
+}
+
+#[test]
+fn a_snapshot_of_one_table_does_not_replace_another() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let dir = dir.path();
+    let feed = marked(1, "first", "a") + &marked(2, "first_in_data_collection", "b");
+    write(dir, "feed", feed);
+    let args = ["feed", "--shard", "s", "--format", "debezium", "--resnapshot", "replace"];
+    let ran = ingest(dir, &args);
+    let says = "rows of two tables, s.a and s.b, and a snapshot replaces all at feed:2; ";
+    assert!(ran.error().starts_with(says), "{}", ran.stderr);
+    assert_eq!(snapshot(dir, "s"), rows(&[1]));
+}
+
+#[test]
+fn messages_that_are_no_rows_are_counted_and_make_no_value() {
+    let heartbeat = "{\"key\":{\"serverName\":\"s\"},\"value\":{\"ts_ms\":5}}\n";
+    let begin = "{\"key\":{\"id\":\"5\"},\"value\":{\"status\":\"BEGIN\",\"id\":\"5\"}}\n";
+    let message = "{\"key\":{\"prefix\":\"p\"},\"value\":{\"op\":\"m\",\"message\":{}}}\n";
+    let row = marked(1, "false", "t");
+    let dir = tempfile::tempdir().expect("a directory");
+    let dir = dir.path();
+    write(dir, "feed", [heartbeat, begin, &row, message, heartbeat].concat());
+    let args = ["feed", "--shard", "s", "--format", "debezium"];
+    let summary = ingested(dir, &args);
+    assert_eq!((&summary["read"], &summary["skipped"]), (&1.into(), &4.into()), "{summary}");
+    assert_eq!(snapshot(dir, "s"), rows(&[1]));
+    // Those behind the last row are read again.
+    let again = ingested(dir, &args);
+    assert_eq!(
+        (&again["read"], &again["below"], &again["skipped"]),
+        (&1.into(), &1.into(), &2.into())
+    );
 }

@@ -13,6 +13,7 @@ use differential_upsert::shard::History;
 use crate::change::Format;
 use crate::input::is_stream;
 use crate::reader::OnError;
+use crate::resnapshot::Resnapshot;
 
 /// Runs a keyed change feed into a durable shard.
 #[derive(Clone, Debug, Parser)]
@@ -35,6 +36,10 @@ pub(crate) struct Args {
     /// What the "value" of a line is
     #[arg(long, value_name = "json|debezium", default_value = "json")]
     pub(crate) format: Format,
+
+    /// What a second snapshot in a Debezium feed of one table does to rows that it does not have
+    #[arg(long, value_name = "keep|replace", default_value = "keep")]
+    pub(crate) resnapshot: Resnapshot,
 
     /// Keep reading what is appended to FEED after its end
     #[arg(long)]
@@ -214,6 +219,10 @@ impl Args {
             (
                 debezium && self.times == Some(TimesFrom::Given),
                 "--times given does not go with --format debezium: its times are minted",
+            ),
+            (
+                self.resnapshot == Resnapshot::Replace && !debezium,
+                "--resnapshot replace is for --format debezium: others say nothing of snapshots",
             ),
             (
                 self.stop_at_current && !planetscale,

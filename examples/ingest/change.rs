@@ -7,11 +7,12 @@
 use differential_upsert::DataError;
 use differential_upsert::source::Change;
 
-use crate::debezium::Envelopes;
+use crate::debezium::{Envelopes, named};
 use crate::json::Json;
 use crate::jsonl::{Bad, Line, LineParser};
 use crate::lines::Piece;
 use crate::position::Offsets;
+use crate::resnapshot::{Resnapshot, Snapshots};
 
 /// What the value of a row is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -28,14 +29,33 @@ pub(crate) enum Format {
 pub(crate) struct Changes {
     parser: LineParser,
     envelopes: Option<Envelopes>,
+    snapshots: Snapshots,
     offsets: Offsets,
+    /// Rows before the next line.
+    rows: u64,
+}
+
+/// What a good line does.
+#[derive(Debug)]
+pub(crate) enum Does {
+    /// Nothing; it has no row.
+    Nothing,
+    /// Nothing; it is a message, and none that changes a row.
+    Message,
+    Change(Change<Json, Json>),
 }
 
 impl Changes {
-    /// Goes on behind rows that say this about their `offset`s.
-    pub(crate) fn after(format: Format, offsets: Offsets) -> Changes {
+    /// Goes on behind so many rows, which say this about their `offset`s.
+    pub(crate) fn after(
+        format: Format,
+        resnapshot: Resnapshot,
+        rows: u64,
+        offsets: Offsets,
+    ) -> Changes {
         let envelopes = (format == Format::Debezium).then(Envelopes::default);
-        Changes { envelopes, offsets, ..Changes::default() }
+        let snapshots = Snapshots::new(resnapshot);
+        Changes { envelopes, snapshots, offsets, rows, parser: LineParser::default() }
     }
 
     /// Returns what the rows so far say about their `offset`s.
@@ -43,14 +63,25 @@ impl Changes {
         self.offsets
     }
 
-    /// Returns the change that a line makes, `None` if it makes none.
-    pub(crate) fn line(&mut self, piece: &Piece<'_>) -> Result<Option<Change<Json, Json>>, Bad> {
+    /// Returns the snapshots so far: a bad line may begin or end one, too.
+    pub(crate) fn snapshots(&mut self) -> &mut Snapshots {
+        &mut self.snapshots
+    }
+
+    /// Returns what a line does.
+    pub(crate) fn line(&mut self, piece: &Piece<'_>) -> Result<Does, Bad> {
+        let does = self.read(piece);
+        self.rows += u64::from(!matches!(does, Ok(Does::Nothing | Does::Message)));
+        does
+    }
+
+    fn read(&mut self, piece: &Piece<'_>) -> Result<Does, Bad> {
         if piece.too_long {
             return Err(Bad::too_long());
         }
         let row = match self.parser.parse(piece.bytes) {
             Ok(Line::Row(row)) => row,
-            Ok(Line::Blank | Line::Closed(_)) => return Ok(None),
+            Ok(Line::Blank | Line::Closed(_)) => return Ok(Does::Nothing),
             Err(bad) => return Err(self.unwrapped(bad)),
         };
         let mut offsets = self.offsets;
@@ -60,15 +91,31 @@ impl Changes {
         let change = match (&mut self.envelopes, row.value) {
             (None, None) => Change::Delete(row.key),
             (None, Some(value)) => Change::Put(row.key, Ok(value)),
-            (Some(envelopes), value) => envelopes.change(row.key, value)?,
+            (Some(envelopes), value) => {
+                let message = envelopes.message(row.key, value);
+                let change = message.change;
+                if let Ok(None) = change {
+                    self.offsets = offsets;
+                    return Ok(Does::Message);
+                }
+                self.snapshots.message(message.mark, piece.number, self.rows);
+                if let Some(table) = message.table {
+                    self.snapshots.table(&table)?;
+                }
+                match change? {
+                    Some(change) => change,
+                    None => return Ok(Does::Message),
+                }
+            }
         };
         self.offsets = offsets;
-        Ok(Some(change))
+        Ok(Does::Change(change))
     }
 
     fn unwrapped(&mut self, bad: Bad) -> Bad {
         let Some(envelopes) = &mut self.envelopes else { return bad };
-        Bad { key: bad.key.map(|key| envelopes.key(key)), ..bad }
+        let key = bad.key.map(|key| envelopes.key(key));
+        Bad { key: key.and_then(named), ..bad }
     }
 }
 

@@ -87,8 +87,8 @@ pub(crate) fn choose(
         let lines = JsonLines { path, looked, follow, on_error, throttle, counts, stop };
         return Ok(Chosen::Given(Once::new(Feed::Lines(lines))));
     }
-    let (format, throttle) = (args.format, args.throttle);
-    let lines = MintedConfig { path, format, follow, on_error, throttle, counts, stop };
+    let (format, resnapshot, throttle) = (args.format, args.resnapshot, args.throttle);
+    let lines = MintedConfig { path, format, resnapshot, follow, on_error, throttle, counts, stop };
     Ok(Chosen::Minted(Once::new(MintedLines::new(lines, input))))
 }
 

@@ -1,16 +1,19 @@
-//! Owns Debezium's envelopes: what change of a key a row's value stands for. It does not own lines, nor
-//! any other format. Pure.
+//! Owns Debezium's messages: what change of a key a row's value stands for, or that it stands for none.
+//! It does not own lines, nor any other format. Pure.
 //!
 //! Kafka Connect writes keys and values as `{"schema": .., "payload": ..}` when it is told to; both
-//! ways are read. Partial rows are not put together: `after` is the whole value.
-
-use std::ops::Range;
+//! ways are read. A schema is null or has a `"type"`: columns may have these two names. Avro as a console
+//! consumer prints it has `after` in a union, `{"NAME.Value": {..}}`, and so are columns that can be null.
+//! Partial rows are not put together: `after` is the whole value, or the message is its key's error.
 
 use differential_upsert::source::Change;
 
-use crate::canonical::{Reader, Scratch, Syntax};
+use crate::canonical::Scratch;
 use crate::json::Json;
 use crate::jsonl::Bad;
+use crate::object::Object;
+use crate::resnapshot::Mark;
+use crate::{unavailable, unions};
 
 const HINT: &str =
     r#"write {"op": "c", "r" or "u", "after": V}, {"op": "d"}, {"op": "t"}, or null for a delete"#;
@@ -18,98 +21,189 @@ const HINT: &str =
 /// An `op` that is longer than this is not repeated in a message.
 const OP_BYTES_MAX: usize = 40;
 
-/// Reads envelopes, one after the other, with the same buffers.
+/// Reads messages, one after the other, with the same buffers.
 #[derive(Debug, Default)]
 pub(crate) struct Envelopes {
     object: Object,
+    inner: Object,
     scratch: Scratch,
 }
 
-/// The members of an object, their names plain and their values canonical.
-#[derive(Debug, Default)]
-struct Object {
-    names: String,
-    texts: String,
-    members: Vec<(Range<usize>, Range<usize>)>,
+/// What a message is.
+#[derive(Debug)]
+pub(crate) struct Message {
+    /// The change that it stands for: `None` for a logical message, a heartbeat, the beginning or end of
+    /// a transaction, or a change of a schema.
+    pub(crate) change: Result<Option<Change<Json, Json>>, Bad>,
+    pub(crate) mark: Mark,
+    /// The table it names, as `SCHEMA.TABLE`.
+    pub(crate) table: Option<String>,
+}
+
+/// What a row's value is, once it is unwrapped.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Body {
+    Null,
+    Object,
+    Other,
 }
 
 impl Envelopes {
-    /// Returns what a row whose value is an envelope, or null, does to its key.
-    pub(crate) fn change(
-        &mut self,
-        key: Json,
-        value: Option<Json>,
-    ) -> Result<Change<Json, Json>, Bad> {
+    /// Returns what a row whose value is a message, or null, stands for.
+    pub(crate) fn message(&mut self, key: Json, value: Option<Json>) -> Message {
         let key = self.key(key);
-        let Some(value) = value else { return Ok(Change::Delete(key)) };
-        let is_object = self.object.read(value.as_str(), &mut self.scratch);
-        let is_object = match self.object.payload().map(str::to_string) {
-            Some(payload) if payload == "null" => return Ok(Change::Delete(key)),
-            Some(payload) => self.object.read(&payload, &mut self.scratch),
-            None => is_object,
-        };
-        let bad = |what: String| Bad { key: Some(key.clone()), ..Bad::new(what, HINT) };
-        if !is_object {
-            return Err(bad("an envelope that is not an object".to_string()));
-        }
-        let op = self.object.get("op").ok_or_else(|| bad("an envelope without \"op\"".into()))?;
-        match op {
-            "\"d\"" => return Ok(Change::Delete(key)),
-            "\"t\"" => return Ok(Change::Reset),
-            "\"c\"" | "\"r\"" | "\"u\"" => {}
-            _ if op.len() > OP_BYTES_MAX => {
-                return Err(bad("\"op\" is none of c, r, u, d, t".to_string()));
-            }
-            _ => return Err(bad(format!("\"op\" is {op}, none of c, r, u, d, t"))),
-        }
-        match self.object.get("after") {
-            None => Err(bad(format!("\"op\" is {op}, and there is no \"after\""))),
-            Some("null") => Err(bad(format!("\"op\" is {op}, and \"after\" is null"))),
-            Some(after) => Ok(Change::Put(key, Ok(Json::canonical(after)))),
-        }
+        let body = self.body(value);
+        let (mark, table) = self.source();
+        let change = self.change(&key, body).map_err(|bad| Bad { key: named(key), ..bad });
+        Message { change, mark, table }
     }
 
     /// Returns a row's key: what is inside, if it is wrapped.
     pub(crate) fn key(&mut self, key: Json) -> Json {
         self.object.read(key.as_str(), &mut self.scratch);
-        self.object.payload().map(Json::canonical).unwrap_or(key)
+        self.payload().map(|payload| Json::canonical(&payload)).unwrap_or(key)
+    }
+
+    /// Returns what is wrapped, if what was read is an object of a schema and a payload.
+    fn payload(&mut self) -> Option<String> {
+        let (schema, payload) = (self.object.get("schema")?, self.object.get("payload")?);
+        let is_schema = schema == "null" || {
+            self.inner.read(schema, &mut self.scratch);
+            self.inner.get("type").is_some()
+        };
+        (is_schema && self.object.iter().len() == 2).then(|| payload.to_string())
+    }
+
+    /// Reads a row's value, and leaves its members in `object`.
+    fn body(&mut self, value: Option<Json>) -> Body {
+        let text = value.as_ref().map_or("null", Json::as_str);
+        let mut is_object = self.object.read(text, &mut self.scratch);
+        let mut is_null = value.is_none();
+        if let Some(payload) = self.payload() {
+            is_null = payload == "null";
+            is_object = self.object.read(&payload, &mut self.scratch);
+        }
+        let union = self.object.only().filter(|(name, _)| name.ends_with(".Envelope"));
+        if let Some(envelope) = union.map(|(_, text)| text.to_string()) {
+            is_object = self.object.read(&envelope, &mut self.scratch);
+        }
+        match (is_null, is_object) {
+            (true, _) => Body::Null,
+            (false, true) => Body::Object,
+            (false, false) => Body::Other,
+        }
+    }
+
+    /// Returns what the message says of a snapshot and of its table.
+    fn source(&mut self) -> (Mark, Option<String>) {
+        let Some(source) = self.object.get("source") else { return (Mark::Outside, None) };
+        self.inner.read(source, &mut self.scratch);
+        let scratch = &mut self.scratch;
+        let mut member = |name| {
+            let text = self.inner.get(name).filter(|text| *text != "null")?;
+            let mut out = String::new();
+            unions::plain(text, scratch, &mut out);
+            Some(out)
+        };
+        let mark = Mark::of(member("snapshot").as_deref());
+        let place = ["db", "schema", "table", "collection"].map(&mut member);
+        let place: Vec<&str> = place.iter().flatten().map(|name| name.trim_matches('"')).collect();
+        (mark, (!place.is_empty()).then(|| place.join(".")))
+    }
+
+    fn change(&mut self, key: &Json, body: Body) -> Result<Option<Change<Json, Json>>, Bad> {
+        let bad = |what: String| Err(Bad::new(what, HINT));
+        if body == Body::Other {
+            return bad("an envelope that is not an object".to_string());
+        }
+        let op = if body == Body::Null { "\"d\"" } else { self.object.get("op").unwrap_or("") };
+        let absent = |name| self.object.get(name).is_none_or(|text| text == "null");
+        let no_row = absent("after") && absent("before");
+        match op {
+            "" if no_row && is_no_row(&self.object, key, &mut self.scratch) => return Ok(None),
+            "" => return bad("an envelope without \"op\"".to_string()),
+            "\"m\"" if no_row => return Ok(None),
+            "\"t\"" => return Ok(Some(Change::Reset)),
+            "\"d\"" | "\"c\"" | "\"r\"" | "\"u\"" => {}
+            _ if op.len() > OP_BYTES_MAX => {
+                return bad("\"op\" is none of c, r, u, d, t, m".to_string());
+            }
+            _ => return bad(format!("\"op\" is {op}, none of c, r, u, d, t, m")),
+        }
+        // All rows of a table would be one.
+        if key.as_str() == "null" {
+            let what = "a row change without a key: the table has no primary key";
+            let hint = "give it one, or name columns in the connector's message.key.columns, and \
+                        take a new snapshot";
+            return Err(Bad::new(what, hint));
+        }
+        if op == "\"d\"" {
+            return Ok(Some(Change::Delete(key.clone())));
+        }
+        let op = op.to_string();
+        match self.after()? {
+            None => bad(format!("\"op\" is {op}, and there is no \"after\"")),
+            Some(after) if after == "null" => bad(format!("\"op\" is {op}, and \"after\" is null")),
+            Some(after) => match unavailable::column(&after, &mut self.scratch) {
+                None => Ok(Some(Change::Put(key.clone(), Ok(Json::canonical(&after))))),
+                Some(column) => {
+                    let column = Json::string(&column);
+                    let what = format!(
+                        "column {} was not sent, for it did not change: the table needs REPLICA IDENTITY FULL",
+                        column.as_str()
+                    );
+                    let hint = "ALTER TABLE .. REPLICA IDENTITY FULL, then update the row or take a \
+                                new snapshot";
+                    Err(Bad::new(what, hint))
+                }
+            },
+        }
+    }
+
+    /// Returns `after`, without its union and those of its columns if it is Avro's.
+    fn after(&mut self) -> Result<Option<String>, Bad> {
+        let Some(after) = self.object.get("after") else { return Ok(None) };
+        let is_union = self.inner.read(after, &mut self.scratch)
+            && self
+                .inner
+                .only()
+                .is_some_and(|(name, value)| name.ends_with(".Value") && value.starts_with('{'));
+        let is_avro = self.object.get("ts_ms").is_some_and(|ts| ts.starts_with("{\"long\":"));
+        match (is_union, is_avro) {
+            (true, _) => {
+                let mut out = String::with_capacity(after.len());
+                unions::plain(after, &mut self.scratch, &mut out);
+                Ok(Some(out))
+            }
+            (false, true) if after != "null" => {
+                let what = "an envelope of Avro whose \"after\" is not {\"NAME.Value\": {..}}";
+                Err(Bad::new(what, "read the topic with JsonConverter, or print plain JSON"))
+            }
+            (false, _) => Ok(Some(after.to_string())),
+        }
     }
 }
 
-impl Object {
-    /// Reads a canonical text, and returns whether it is an object's; if not, there are no members.
-    fn read(&mut self, text: &str, scratch: &mut Scratch) -> bool {
-        self.names.clear();
-        self.texts.clear();
-        self.members.clear();
-        let read = self.members(&mut Reader::new(text, scratch));
-        if read.is_err() {
-            self.members.clear();
+/// Returns whether a message without `op` is one that Debezium writes beside row changes: a heartbeat,
+/// the beginning or end of a transaction, or a change of a schema.
+fn is_no_row(message: &Object, key: &Json, scratch: &mut Scratch) -> bool {
+    let mut names = Object::default();
+    names.read(key.as_str(), scratch);
+    let Some((named, _)) = names.only() else { return false };
+    let has = |name| message.get(name).is_some();
+    match named {
+        "serverName" => has("ts_ms") && message.has_only(&["ts_ms"]),
+        "id" => {
+            let status = message.get("status");
+            let names = ["status", "id", "event_count", "data_collections", "ts_ms"];
+            matches!(status, Some("\"BEGIN\"" | "\"END\"")) && has("id") && message.has_only(&names)
         }
-        read.is_ok()
+        "databaseName" => has("databaseName") && (has("ddl") || has("tableChanges")),
+        _ => false,
     }
+}
 
-    fn members(&mut self, reader: &mut Reader<'_>) -> Result<(), Syntax> {
-        reader.expect(b'{', "expected `{`")?;
-        while !reader.take(b'}') {
-            let (name, text) = (self.names.len(), self.texts.len());
-            reader.name(&mut self.names)?;
-            // It was read before, deeper inside its line.
-            reader.value(&mut self.texts, 0)?;
-            self.members.push((name..self.names.len(), text..self.texts.len()));
-            reader.take(b',');
-        }
-        Ok(())
-    }
-
-    fn get(&self, name: &str) -> Option<&str> {
-        let (_, text) = self.members.iter().find(|(at, _)| self.names[at.clone()] == *name)?;
-        Some(&self.texts[text.clone()])
-    }
-
-    /// Returns what is wrapped, if this is an object of a schema and a payload.
-    fn payload(&self) -> Option<&str> {
-        self.get("schema").filter(|_| self.members.len() == 2)?;
-        self.get("payload")
-    }
+/// Returns the key that an error goes under: null names no row.
+pub(crate) fn named(key: Json) -> Option<Json> {
+    Some(key).filter(|key| key.as_str() != "null")
 }

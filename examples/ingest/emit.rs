@@ -31,6 +31,9 @@ pub(crate) struct Counts {
     pub(crate) read: AtomicU64,
     /// Rows of those that the source did not hand over: the shard had them when it connected.
     pub(crate) skipped: AtomicU64,
+    /// Messages that are no row changes, and the greatest line of those counted.
+    pub(crate) messages: AtomicU64,
+    messages_to: AtomicU64,
     /// How far the feed is, and how far it goes if that is known, in `unit`s.
     pub position: AtomicU64,
     pub length: AtomicU64,
@@ -39,6 +42,13 @@ pub(crate) struct Counts {
 }
 
 impl Counts {
+    /// Counts a message that is no row change; once, however often its line is read.
+    pub(crate) fn message(&self, line: u64) {
+        if self.messages_to.fetch_max(line, Ordering::Relaxed) < line {
+            self.messages.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
     /// Counts from nothing, for another run over the same feed.
     pub(crate) fn start_again(&self) {
         self.read.store(0, Ordering::Relaxed);

@@ -13,13 +13,13 @@ use differential_upsert::source::{Change, Event, Failure, Partition, Received};
 use differential_upsert::{Error, ErrorKind};
 use tokio::sync::mpsc::Sender;
 
-use crate::change::{Changes, kept};
+use crate::change::{Changes, Does, kept};
 use crate::input::{Input, is_stream, unreadable};
 use crate::json::Json;
 use crate::jsonl::Bad;
 use crate::lines::{Lines, Piece};
 use crate::minted::{Handed, LineEvent, MintedConfig};
-use crate::position::{FilePosition, Prefix};
+use crate::position::{FilePosition, Offsets, Prefix};
 use crate::reader::OnError;
 use crate::stop::stopped;
 use crate::throttle::{self, Throttle};
@@ -100,7 +100,12 @@ impl Reading {
         if let Some(piece) = lines.rest() {
             self.line(&piece)?;
         }
-        self.unit(&lines)
+        self.unit(&lines)?;
+        let Some(began) = self.changes.snapshots().began() else { return Ok(()) };
+        let place = format!("{}:{}", self.lines.path, lines.number() - 1);
+        let what = format!("the feed ends inside the snapshot that began at line {began}");
+        let hint = "append the rest of it and rerun, or go on with --resnapshot keep";
+        Err(Error::new(ErrorKind::Invalid, what).at(place).hint(hint))
     }
 
     /// Adds the units of all lines that are read whole.
@@ -120,13 +125,18 @@ impl Reading {
             throttle::sleep(wait, &self.lines.stop)?;
         }
         let mut change = self.changes.line(piece);
-        if std::mem::take(&mut self.torn) && !matches!(change, Ok(None)) {
+        if std::mem::take(&mut self.torn) && !matches!(change, Ok(Does::Nothing)) {
             let what = "more text after the end of a line that was taken as the last one";
             change = Err(Bad::new(what, "end every line with a line break before the next"));
         }
         let change = match change {
-            Ok(Some(change)) => change,
-            Ok(None) => return Ok(()),
+            Ok(Does::Change(change)) => change,
+            Ok(Does::Nothing) => return Ok(()),
+            Ok(Does::Message) => {
+                // Nothing is lost: it says nothing of any row.
+                self.lines.counts.message(piece.number);
+                return Ok(());
+            }
             Err(bad) if self.lines.on_error == OnError::Keep => kept(bad, piece),
             Err(bad) => {
                 let place = format!("{}:{}", self.lines.path, piece.number);
@@ -141,12 +151,25 @@ impl Reading {
     fn unit(&mut self, lines: &Lines<Input>) -> Result<(), Error> {
         let Some((change, line)) = self.open.take() else { return Ok(()) };
         self.rows += 1;
+        let snapshots = self.changes.snapshots();
+        if snapshots.take_reset() {
+            self.batch.push(Event::Change(Partition::clone(&self.partition), Change::Reset));
+        }
+        if snapshots.is_open() {
+            // Its unit ends with the snapshot's last.
+            self.batch.push(Event::Change(Partition::clone(&self.partition), change));
+            return self.flush_if_full();
+        }
         let (offset, prefix) = lines.end();
         let offsets = self.changes.offsets();
         let position = FilePosition { offset, line, rows: self.rows, prefix, offsets };
         let received = Received::at(Partition::clone(&self.partition), position);
         self.batch.push(Event::Change(Partition::clone(&self.partition), change));
         self.batch.push(Event::Boundary(received));
+        self.flush_if_full()
+    }
+
+    fn flush_if_full(&mut self) -> Result<(), Error> {
         if self.batch.len() >= 2 * UNITS_MAX { self.flush() } else { Ok(()) }
     }
 
@@ -167,7 +190,7 @@ impl Reading {
     ) -> Result<Lines<Input>, Error> {
         let path = self.lines.path.clone();
         let Some(at) = from else {
-            self.changes = Changes::after(self.lines.format, Default::default());
+            self.changes = self.changes_after(0, Default::default());
             let input = looked.map_or_else(|| Input::open(&path), Ok)?;
             return Ok(Lines::after(input, 0, 0, Prefix::default()));
         };
@@ -184,9 +207,13 @@ impl Reading {
             counts.skipped.store(at.rows, Ordering::Relaxed);
         }
         self.rows = at.rows;
-        self.changes = Changes::after(self.lines.format, at.offsets);
+        self.changes = self.changes_after(at.rows, at.offsets);
         let line = at.line - u64::from(self.torn && at.line > 0);
         Ok(Lines::after(input, line, at.offset, prefix))
+    }
+
+    fn changes_after(&self, rows: u64, offsets: Offsets) -> Changes {
+        Changes::after(self.lines.format, self.lines.resnapshot, rows, offsets)
     }
 
     /// Reads up to a place and checks that what lies before it is what it was.

@@ -25,16 +25,20 @@ mod lines;
 mod live;
 mod look;
 mod minted;
+mod object;
 #[cfg(feature = "planetscale")]
 mod planetscale;
 mod position;
 mod progress;
 mod reader;
+mod resnapshot;
 mod run;
 mod stop;
 mod summary;
 mod throttle;
 mod times;
+mod unavailable;
+mod unions;
 
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -16,6 +16,7 @@ use crate::input::Input;
 use crate::json::Json;
 use crate::position::FilePosition;
 use crate::reader::OnError;
+use crate::resnapshot::Resnapshot;
 use crate::stop::Stop;
 
 /// Batches of units between the reading thread and the pipeline.
@@ -41,6 +42,7 @@ pub(crate) struct MintedConfig {
     /// A path, or `-`.
     pub(crate) path: String,
     pub(crate) format: Format,
+    pub(crate) resnapshot: Resnapshot,
     pub(crate) follow: bool,
     pub(crate) on_error: OnError,
     /// Lines per second at most.

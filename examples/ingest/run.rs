@@ -41,6 +41,7 @@ pub(crate) fn run(
     let result = drive(args, config, io, stop, &counts, &mut summary);
     drop(progress);
     summary.read = counts.read.load(Ordering::Relaxed);
+    summary.skipped = counts.messages.load(Ordering::Relaxed);
     summary.below += counts.skipped.load(Ordering::Relaxed);
     summary.seconds = started.elapsed().as_secs_f64();
     summary.unchecked = args.unchecked;

@@ -138,7 +138,7 @@ fn the_summary_has_its_members_in_order() {
     summary.print(&mut out).expect("memory");
     assert_eq!(
         String::from_utf8(out).expect("text"),
-        "{\"read\":1,\"below\":0,\"superseded\":0,\"unchanged\":0,\"lost\":0,\"inserted\":0,\
+        "{\"read\":1,\"skipped\":0,\"below\":0,\"superseded\":0,\"unchanged\":0,\"lost\":0,\"inserted\":0,\
          \"updated\":0,\"deleted\":0,\"errors\":0,\"upper\":2,\"wins\":0,\"losses\":0,\
          \"seconds\":0.123}\n"
     );

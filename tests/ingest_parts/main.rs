@@ -34,10 +34,14 @@ mod live;
 mod look;
 #[path = "../../examples/ingest/minted.rs"]
 mod minted;
+#[path = "../../examples/ingest/object.rs"]
+mod object;
 #[path = "../../examples/ingest/position.rs"]
 mod position;
 #[path = "../../examples/ingest/reader.rs"]
 mod reader;
+#[path = "../../examples/ingest/resnapshot.rs"]
+mod resnapshot;
 #[path = "../../examples/ingest/stop.rs"]
 mod stop;
 #[path = "../../examples/ingest/summary.rs"]
@@ -46,6 +50,10 @@ mod summary;
 mod throttle;
 #[path = "../../examples/ingest/times.rs"]
 mod times;
+#[path = "../../examples/ingest/unavailable.rs"]
+mod unavailable;
+#[path = "../../examples/ingest/unions.rs"]
+mod unions;
 
 mod recorder;
 

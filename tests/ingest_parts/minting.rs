@@ -23,12 +23,14 @@ use crate::jsonl::LINE_BYTES_MAX;
 use crate::minted::{Handed, MintedConfig};
 use crate::position::{FilePosition, Offsets, Prefix};
 use crate::reader::OnError;
+use crate::resnapshot::Resnapshot;
 use crate::stop::Stop;
 
 pub(crate) fn config(path: &Path) -> MintedConfig {
     MintedConfig {
         path: path.to_str().expect("a temporary path is UTF-8").to_string(),
         format: Format::Json,
+        resnapshot: Resnapshot::Keep,
         follow: false,
         on_error: OnError::Stop,
         throttle: None,
