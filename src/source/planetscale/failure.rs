@@ -95,6 +95,13 @@ pub(super) fn definite(what: impl Into<String>, place: &str, hint: &str) -> Fail
     Failure::Definite(Error::new(ErrorKind::Unsupported, what).at(place).hint(hint))
 }
 
+/// A statement has changed rows that nothing tells of: the table has to be copied anew.
+pub(super) fn unseen(statement: &str, shard: &str, place: &str) -> Failure {
+    let what = format!("a statement has changed rows of the shard {shard} unseen: {statement}");
+    let error = Error::new(ErrorKind::Unsupported, what).at(place);
+    Failure::PositionLost(error.hint("copy the table anew: ingest --copy-anew"))
+}
+
 /// It may work on the next connection.
 pub(super) fn transient(what: impl Into<String>, place: &str) -> Failure {
     let error = Error::new(ErrorKind::Unavailable, what).at(place);

@@ -46,6 +46,7 @@
 
 mod channel;
 mod columns;
+mod ddl;
 mod failure;
 mod gtid;
 mod merge;

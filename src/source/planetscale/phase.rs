@@ -9,6 +9,7 @@
 //! | copying | `COMMIT`, `DDL`, `OTHER`, VGTID without | none; rows wait for the next boundary |
 //! | copying | `COPY_COMPLETED` | the newest set: streaming from here on |
 //! | streaming | `COMMIT`, `DDL`, `OTHER` outside a transaction, VGTID | the set |
+//! | any | `DDL` that empties the table of the one shard there is: a reset, then as above | as above |
 //! | any | `HEARTBEAT`, `VERSION`, `FIELD`, `JOURNAL`, a VGTID alone, the end of a response | none |
 //!
 //! # Invariants
@@ -24,7 +25,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::columns::{Columns, KeyColumns};
-use super::failure::{definite, transient};
+use super::ddl::{self, Effect};
+use super::failure::{definite, transient, unseen};
 use super::gtid::Gtid;
 use super::position::{LastPk, VStreamPosition};
 use super::proto::{Bitmap, FieldEvent, RowChange, RowEvent, ShardGtid, VEvent, VEventType, VGtid};
@@ -130,6 +132,8 @@ impl Phases {
             }
             VEventType::Ddl | VEventType::Other => {
                 let shard = self.shard_of(&event)?;
+                // Only a DDL has a statement.
+                self.statement(&shard, &event.statement, out)?;
                 match self.shards.get(&shard).is_some_and(|state| state.open) {
                     true => Ok(()),
                     false => self.boundary(shard, out),
@@ -153,6 +157,29 @@ impl Phases {
             // become VGTIDs on their way through VTGate.
             _ => Ok(()),
         }
+    }
+
+    /// Takes in a statement that changes the table. Of the rows that it removes or brings, no change
+    /// tells.
+    fn statement(&mut self, shard: &Partition, sql: &str, out: &mut Out) -> Result<(), Failure> {
+        match ddl::effect(sql, &self.table) {
+            Effect::Nothing => {}
+            Effect::Columns => tracing::warn!(
+                place = self.place(),
+                %shard,
+                statement = sql,
+                "rows that are there are not sent again: they stay as they were, without new columns \
+                 and defaults, until they change or the table is copied anew (ingest --copy-anew)"
+            ),
+            // The other shards keep theirs, so that only the one shard there is can be emptied alone.
+            Effect::Gone if self.members.len() == 1 => {
+                out.push(Event::Change(shard.clone(), Change::Reset));
+                let state = self.shards.entry(shard.clone()).or_default();
+                if state.open { state.rows = true } else { state.loose = true }
+            }
+            Effect::Gone | Effect::Replaced => return Err(unseen(sql, shard, &self.place())),
+        }
+        Ok(())
     }
 
     fn place(&self) -> String {

@@ -153,6 +153,17 @@ pub(in super::super) fn show(event: &Event<String, String, VStreamPosition>) -> 
     }
 }
 
+pub(in super::super) fn phases(at: &[(&str, &str)]) -> Phases {
+    Phases::new("ks", "t", Vec::new(), &places(at))
+}
+
+/// A statement, of a shard.
+pub(in super::super) fn ddl(shard: &str, statement: &str) -> VEvent {
+    let mut event = event(&format!("{shard}:DDL"));
+    event.statement = statement.to_string();
+    event
+}
+
 fn places(at: &[(&str, &str)]) -> Vec<(Partition, Option<VStreamPosition>)> {
     let place = |(shard, at): &(&str, &str)| {
         let position = (!at.is_empty()).then(|| {
@@ -170,10 +181,9 @@ fn places(at: &[(&str, &str)]) -> Vec<(Partition, Option<VStreamPosition>)> {
 
 /// Reads a script as one response, and again with a response per event: both must come to the same.
 fn read(at: &[(&str, &str)], script: &str) -> Result<String, Failure> {
-    let phases = || Phases::new("ks", "t", Vec::new(), &places(at));
     let events: Vec<VEvent> = script.split_whitespace().map(event).collect();
-    let whole = phases().take(events.clone());
-    let (mut cut, mut in_parts) = (phases(), Ok(Vec::new()));
+    let whole = phases(at).take(events.clone());
+    let (mut cut, mut in_parts) = (phases(at), Ok(Vec::new()));
     for event in events {
         let more: Result<Out, Failure> = in_parts.and_then(|mut out: Out| {
             out.extend(cut.take(vec![event])?);
@@ -194,10 +204,10 @@ fn check(at: &[(&str, &str)], script: &str, expected: &str) {
     }
 }
 
-const START: &[(&str, &str)] = &[("", "")];
+pub(in super::super) const START: &[(&str, &str)] = &[("", "")];
 const COPYING: &[(&str, &str)] = &[("", "5p2")];
-const STREAMING: &[(&str, &str)] = &[("", "1")];
-const TWO: &[(&str, &str)] = &[("a", "1"), ("b", "1")];
+pub(in super::super) const STREAMING: &[(&str, &str)] = &[("", "1")];
+pub(in super::super) const TWO: &[(&str, &str)] = &[("a", "1"), ("b", "1")];
 
 #[test]
 fn a_transaction_is_a_unit_however_it_comes() {
@@ -342,14 +352,14 @@ fn what_cannot_be_understood_is_definite_and_says_what_to_do() {
     }
     let mut unnamed = event("a:B");
     unnamed.shard.clear();
-    let failure = Phases::new("ks", "t", Vec::new(), &places(TWO)).take(vec![unnamed]).unwrap_err();
+    let failure = phases(TWO).take(vec![unnamed]).unwrap_err();
     assert!(failure.error().to_string().contains("does not name its shard"));
 }
 
 #[test]
 fn rows_that_lack_columns_are_refused() {
     let read = |count, cols: &[u8], json: &[u8]| {
-        let mut phases = Phases::new("ks", "t", Vec::new(), &places(STREAMING));
+        let mut phases = phases(STREAMING);
         let mut row = event("R1=x");
         let change = &mut row.row_event.as_mut().unwrap().row_changes[0];
         change.data_columns = Some(Bitmap { count, cols: cols.to_vec() });
@@ -372,7 +382,7 @@ fn events_of_another_keyspace_or_table_are_not_ours() {
     other.row_event.as_mut().unwrap().table_name = "ks.u".to_string();
     let mut elsewhere = event("R1=x");
     elsewhere.keyspace = "other".to_string();
-    let mut phases = Phases::new("ks", "t", Vec::new(), &places(STREAMING));
+    let mut phases = phases(STREAMING);
     assert!(phases.take(vec![event("F"), other, elsewhere]).unwrap().is_empty());
 }
 
@@ -395,7 +405,7 @@ fn any_events_in_any_order() {
         };
         let many = random(2) == 1;
         let at: &[(&str, &str)] = if many { &[("a", ""), ("b", "3")] } else { START };
-        let mut phases = Phases::new("ks", "t", Vec::new(), &places(at));
+        let mut phases = phases(at);
         let mut script = Vec::new();
         for _ in 0..60 {
             let word = words[random(words.len())];
