@@ -62,6 +62,16 @@ pub(crate) struct Args {
     #[arg(long, value_name = "stop|keep", default_value = "stop")]
     pub(crate) on_error: OnError,
 
+    /// What happens when the table's server does not have what comes after the shard's place any more
+    /// (planetscale:// feeds): copy everything anew, and replace what is there in one step, or fail
+    #[arg(long, value_name = "fail|copy", default_value = "copy")]
+    pub(crate) on_position_lost: PositionLost,
+
+    /// Copy everything anew, and replace what is there in one step (planetscale:// feeds); each start
+    /// does so again
+    #[arg(long)]
+    pub(crate) copy_anew: bool,
+
     /// Follow the shard and write nothing, until promoted
     #[arg(long)]
     pub(crate) standby: bool,
@@ -152,6 +162,15 @@ pub(crate) enum TimesFrom {
     Mint,
 }
 
+/// What happens when a feed does not have the shard's place any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PositionLost {
+    /// Exit 1.
+    Fail,
+    /// Copy everything anew.
+    Copy,
+}
+
 impl Args {
     /// Parses arguments, the program's name first.
     ///
@@ -227,6 +246,14 @@ impl Args {
             (
                 self.stop_at_current && !planetscale,
                 "--stop-at-current is for planetscale:// feeds: others have an end",
+            ),
+            (
+                self.copy_anew && !planetscale,
+                "--copy-anew is for planetscale:// feeds: others are read from their start",
+            ),
+            (
+                self.on_position_lost == PositionLost::Fail && !planetscale,
+                "--on-position-lost is for planetscale:// feeds: others keep what they had",
             ),
             (
                 planetscale && self.times.is_some(),

@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 use differential_upsert::io::Io;
 use differential_upsert::reclock::{SourceConfig, Times};
 use differential_upsert::shard::{self, Append, Appended, HandleConfig};
+use differential_upsert::source::attempt::{AttemptConfig, OnPositionLost};
 use differential_upsert::store::{Access, Root};
 use differential_upsert::{Error, ErrorKind, Pipeline, PipelineConfig, Promotion, Shard, Totals};
 use timely::worker::Worker;
 
-use crate::args::Args;
+use crate::args::{Args, PositionLost};
 use crate::choose::{Chosen, choose};
 use crate::cluster;
 use crate::emit::Counts;
@@ -178,7 +179,13 @@ fn workers(
     let (checked, standby) = (!args.unchecked, standby.clone());
     let times = if args.feed.is_table() { Times::CoCommitted } else { Times::WriteAhead };
     let stop_at_current = args.stop_at_current;
-    let source = SourceConfig { times, stop_at_current, ..SourceConfig::default() };
+    let on_position_lost = match args.on_position_lost {
+        PositionLost::Fail => OnPositionLost::Fail,
+        PositionLost::Copy => OnPositionLost::Copy,
+    };
+    let attempts =
+        AttemptConfig { on_position_lost, copy_anew: args.copy_anew, ..AttemptConfig::default() };
+    let source = SourceConfig { times, stop_at_current, attempts, ..SourceConfig::default() };
     let first = args.process * args.workers.get();
     move |worker, report| {
         let config = PipelineConfig {

@@ -88,7 +88,12 @@ impl<P: Position> Attempts<P> {
         C: Codec<S::Key> + Codec<S::Value>,
     {
         let handed_on = self.from.clone();
-        let stager = Stager::new(self.from, source.partitions(), self.limits);
+        let mut stager = Stager::new(self.from, source.partitions(), self.limits);
+        if self.config.copy_anew && !handed_on.is_start() {
+            warn_of_copy(&handed_on, "it was asked for");
+            stager.begin_anew();
+            self.stats.add_generation();
+        }
         let session_max = self.config.session_max;
         let attempts = Running::<S, C> {
             source,
@@ -165,6 +170,7 @@ impl<S: Source, C: Codec<S::Key> + Codec<S::Value>> Running<S, C> {
                 Outcome::Failed(failure) => Some(failure.error().to_string()),
                 Outcome::Closed | Outcome::End => None,
             };
+            let trouble = why.clone();
             let step = self.budget.decide(own, outcome);
             self.stats.set_attempts(self.budget.spent(), why);
             self.stats.set_staged(self.stager.bytes());
@@ -174,6 +180,7 @@ impl<S: Source, C: Codec<S::Key> + Codec<S::Value>> Running<S, C> {
                 Step::Fail(error) => break Reason::Failed(error),
                 Step::Again(delay) => delay,
                 Step::Anew(delay) => {
+                    warn_of_copy(self.stager.released(), &trouble.unwrap_or_default());
                     self.stager.begin_anew();
                     self.stats.add_generation();
                     // Places of a history that is gone are never reached: ask again.
@@ -326,6 +333,12 @@ impl<S: Source, C: Codec<S::Key> + Codec<S::Value>> Running<S, C> {
             targets.retain(|(name, _)| before.get(name).is_none() || now.get(name).is_some());
         }
     }
+}
+
+/// A copy anew is dear, and replaces what is there: nobody should have to guess that it happens.
+fn warn_of_copy<P: Position>(from: &Boundary<P>, why: &str) {
+    let feed = from.identity();
+    tracing::warn!(feed, why, "everything is copied anew, and replaces what is there in one step");
 }
 
 fn is_over(deadline: Option<Instant>) -> bool {

@@ -74,6 +74,9 @@ pub struct AttemptConfig {
     pub session_max: Option<Duration>,
     /// What to do when the feed has lost our position. Default: copy anew.
     pub on_position_lost: OnPositionLost,
+    /// Copy everything anew, once, though the feed has our position: what is there is replaced in one
+    /// step. Nothing to do in a shard without a cursor. Default: no.
+    pub copy_anew: bool,
 }
 
 impl Default for AttemptConfig {
@@ -84,6 +87,7 @@ impl Default for AttemptConfig {
             delay_max: Duration::from_secs(30),
             session_max: None,
             on_position_lost: OnPositionLost::Copy,
+            copy_anew: false,
         }
     }
 }

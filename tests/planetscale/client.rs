@@ -10,7 +10,7 @@ use differential_upsert::health::Health;
 use differential_upsert::io::{Io, RandomTokens};
 use differential_upsert::reclock::{SourceConfig, Times};
 use differential_upsert::shard::HandleConfig;
-use differential_upsert::source::attempt::AttemptConfig;
+use differential_upsert::source::attempt::{AttemptConfig, OnPositionLost};
 use differential_upsert::source::planetscale::PlanetScale;
 use differential_upsert::store::Root;
 use differential_upsert::{Encoded, Error, Pipeline, PipelineConfig, Shard, Token};
@@ -44,6 +44,8 @@ pub struct Setting {
     pub key: Vec<String>,
     pub stop_at_current: bool,
     pub attempts_max: u32,
+    pub on_position_lost: OnPositionLost,
+    pub copy_anew: bool,
     pub silence_max: Duration,
     pub password: Option<(String, String)>,
 }
@@ -56,6 +58,8 @@ impl Setting {
             key: Vec::new(),
             stop_at_current: false,
             attempts_max: 1000,
+            on_position_lost: OnPositionLost::Copy,
+            copy_anew: false,
             silence_max: Duration::from_secs(60),
             password: None,
         }
@@ -104,6 +108,8 @@ impl Client {
                 idle_commit: Duration::ZERO,
                 attempts: AttemptConfig {
                     attempts_max: setting.attempts_max,
+                    on_position_lost: setting.on_position_lost,
+                    copy_anew: setting.copy_anew,
                     delay_min: Duration::from_millis(1),
                     delay_max: Duration::from_millis(1),
                     ..AttemptConfig::default()

@@ -26,6 +26,7 @@ mod runs;
 mod script;
 mod server;
 mod shard;
+mod statements;
 mod types;
 mod vtgate;
 mod witness;

@@ -2,7 +2,7 @@
 //! Method: tables of statements as MySQL writes them to its binary log; scripts of events as in the tests
 //! of the phases.
 
-use super::super::phase::tests::{STREAMING, START, TWO, ddl, event, phases, show};
+use super::super::phase::tests::{START, STREAMING, TWO, ddl, event, phases, show};
 use super::*;
 use crate::source::Failure;
 
@@ -75,7 +75,9 @@ fn what_leaves_the_rows_there_may_change_what_they_hold() {
             "ALTER TABLE t CHANGE a b INT",
             "ALTER TABLE t RENAME COLUMN a TO b",
             // The last step of an online change.
-            &format!("RENAME TABLE `t` TO `_vt_hld_{FLAT}_{TIME}_`, `_vt_vrp_{FLAT}_{TIME}_` TO `t`"),
+            &format!(
+                "RENAME TABLE `t` TO `_vt_hld_{FLAT}_{TIME}_`, `_vt_vrp_{FLAT}_{TIME}_` TO `t`"
+            ),
             &format!(
                 "RENAME TABLE `t` TO `_{UUID}_{TIME}_del`, `_{UUID}_{TIME}_vrepl` TO `t`, \
                  `_{UUID}_{TIME}_del` TO `_{UUID}_{TIME}_vrepl`"
@@ -117,7 +119,8 @@ fn what_is_about_something_else_does_nothing() {
             "ALTER DATABASE d CHARACTER SET utf8mb4",
         ],
     );
-    for odd in ["DROP TABLE", "RENAME TABLE t", "ALTER TABLE", "TRUNCATE 't", "`", "/*", "/*!", "\\"]
+    for odd in
+        ["DROP TABLE", "RENAME TABLE t", "ALTER TABLE", "TRUNCATE 't", "`", "/*", "/*!", "\\"]
     {
         assert_eq!(effect(odd, "t"), Effect::Nothing, "{odd}");
     }

@@ -16,6 +16,9 @@ use crate::source::Failure;
 const LOST: [&str; 4] =
     ["purged required binary logs", "has purged binary logs", "errno 1236", "gtidset mismatch"];
 
+/// Of a place that the server does not have, and not one that we give up ourselves.
+pub(super) const NOT_THERE: ErrorKind = ErrorKind::Missing;
+
 /// Texts of servers whose shards are not the ones that were asked for.
 const RESHARDED: [&str; 2] =
     ["not all journaling participants are in the stream", "shard provided in vgtid not found"];
@@ -53,7 +56,8 @@ fn classify(code: Code, text: &str, place: &str, because: impl FnOnce(Error) -> 
     if any(&LOST) {
         let what = format!("the server does not have what comes next any more; it said: {text}");
         return Failure::PositionLost(
-            make(ErrorKind::Missing, what).hint("keep its binary logs for longer"),
+            make(NOT_THERE, what)
+                .hint("keep its binary logs for longer; ingest --copy-anew copies anew"),
         );
     }
     if any(&RESHARDED) {

@@ -81,6 +81,12 @@ impl Gtid {
         &self.text
     }
 
+    /// Returns the servers that its transactions come from.
+    pub(super) fn servers(&self) -> impl Iterator<Item = &str> {
+        // Without the tag.
+        self.ranges.keys().map(|owner| owner.split(':').next().unwrap_or(owner))
+    }
+
     /// Whether every transaction of `other` is in this set.
     pub(super) fn contains(&self, other: &Gtid) -> bool {
         let within = |ours: &[(u64, u64)], (first, last): (u64, u64)| {
@@ -179,6 +185,7 @@ mod tests {
         assert!(tagged.contains(&set("A:blue:2,A:red:7")));
         assert!(!tagged.contains(&set("A:7")));
         assert!(!tagged.contains(&set("A:red:1")));
+        assert!(tagged.servers().all(|server| server == A));
     }
 
     #[test]

@@ -30,7 +30,14 @@
 //!    such transactions uses `vstream`.
 //! 5. In `sync`, the copy of an empty table is complete with the shard's next transaction, on whatever
 //!    table.
-//! 6. What cannot be read of a value is that key's error. A key that cannot be read is kept by its bytes,
+//! 6. A statement that removes or brings rows is no change of a row. In `vstream`, `TRUNCATE`, `DROP` and a
+//!    table renamed away are a reset in their unit, where there is one shard; of many, and for
+//!    partitions and tables that are exchanged, everything is copied anew. `sync` does not say such
+//!    statements.
+//! 7. A place that the server does not have any more is copied anew, unless
+//!    [`OnPositionLost`](super::attempt::OnPositionLost) says otherwise; not if its shards have never
+//!    run on any server that the cursor knows: that is another database, and `FeedDiffers`.
+//! 8. What cannot be read of a value is that key's error. A key that cannot be read is kept by its bytes,
 //!    as `{"key_base64": ".."}`. Rows that lack columns are an error of the feed, and name the setting.
 //!
 //! # Limits
@@ -42,6 +49,9 @@
 //!   Many shards need the shard's name on every event, as VTGate sends it.
 //! * A primary key that changes is an error when the table is read, but not noticed if that happens
 //!   while nothing is connected, unless `key` names its columns.
+//! * Rows that a statement changes without a change of their own (`ADD COLUMN .. DEFAULT`) stay as they
+//!   were; a warning says so.
+//! * A statement that names the table second, or is sent from another database, is not sent as one.
 //! * A reshard is followed while streaming, by `vstream`. During a copy, and in `sync`, it is an error.
 
 mod channel;
@@ -68,6 +78,7 @@ pub use position::VStreamPosition;
 
 use self::channel::Server;
 use self::failure::transient;
+use self::gtid::Gtid;
 use self::sync::Streams;
 use self::url::{Address, Protocol};
 use self::vstream::VStream;
@@ -105,6 +116,10 @@ use crate::error::{Error, ErrorKind};
 pub struct PlanetScale {
     asked: Asked,
     wire: Option<Wire>,
+    /// Where the connection began.
+    places: Places,
+    /// What the server said when it did not have such a place: it is asked who it is.
+    lost: Option<Error>,
 }
 
 /// The tablets that a table is read from.
@@ -211,7 +226,7 @@ impl PlanetScale {
         let server = Server::new(&address.authority, address.tls, login)?;
         let (tablet, cells, silence) = (Tablet::default(), Vec::new(), None);
         let asked = Asked { address, server, user, tablet, cells, silence };
-        Ok(PlanetScale { asked, wire: None })
+        Ok(PlanetScale { asked, wire: None, places: Vec::new(), lost: None })
     }
 
     /// Sets the size of a response that is still taken, in bytes; a larger one is a definite error.
@@ -238,6 +253,34 @@ impl PlanetScale {
     pub fn cells(mut self, cells: impl IntoIterator<Item = String>) -> Self {
         self.asked.cells = cells.into_iter().collect();
         self
+    }
+
+    /// Tells what it means that the server does not have our place: its logs are gone, or it is another
+    /// database, whose table must not take the place of this one's without a word.
+    async fn is_lost(&mut self, error: Error) -> Failure {
+        let theirs = match self.current().await {
+            Ok(theirs) => theirs,
+            // Not known yet: it is asked again.
+            Err(failure) => return failure,
+        };
+        // A shard keeps the servers that it ever ran on, also in a backup. After a reshard the shards
+        // are others, and of these nothing is known.
+        let place =
+            |name: &Partition| self.places.iter().find(|(ours, _)| ours == name)?.1.as_ref();
+        let pairs = theirs.iter().filter_map(|(name, at)| Some((place(name)?.set(), at.set())));
+        let mut pairs = pairs.filter(|(ours, _)| ours.servers().next().is_some()).peekable();
+        let share = |(ours, theirs): (&Gtid, &Gtid)| {
+            ours.servers().any(|server| theirs.servers().any(|other| other == server))
+        };
+        if pairs.peek().is_none() || pairs.any(share) {
+            return Failure::PositionLost(error);
+        }
+        let at = format!("{} of {}", self.asked.place(), self.asked.address.authority);
+        let what = "FeedDiffers: another database: none of the servers that the shard's rows came from \
+                    has ever been one of its";
+        Failure::Definite(Error::new(ErrorKind::FeedDiffers, what).because(error).at(at).hint(
+            "correct the address; to replace the rows by this database's, ingest --copy-anew",
+        ))
     }
 
     /// Returns where to begin in every shard.
@@ -279,7 +322,9 @@ impl Source for PlanetScale {
 
     async fn connect(&mut self, from: &Boundary<VStreamPosition>) -> Result<(), Failure> {
         self.wire = None;
+        self.lost = None;
         let places = self.places(from)?;
+        self.places.clone_from(&places);
         let channel = self.asked.server.connect(&self.asked.place()).await?;
         self.wire = Some(match self.asked.address.protocol {
             Protocol::VStream => {
@@ -291,6 +336,11 @@ impl Source for PlanetScale {
     }
 
     async fn next(&mut self) -> Result<Option<Events<Self>>, Failure> {
+        if let Some(error) = self.lost.clone() {
+            let failure = self.is_lost(error).await;
+            self.lost = None;
+            return Err(failure);
+        }
         let events = match &mut self.wire {
             Some(Wire::VStream(stream)) => stream.next().await,
             Some(Wire::Sync(streams)) => streams.next().await,
@@ -299,7 +349,16 @@ impl Source for PlanetScale {
         if !matches!(events, Ok(Some(_))) {
             self.wire = None;
         }
-        events
+        match events {
+            // Kept meanwhile: this call may be dropped, and made again.
+            Err(Failure::PositionLost(error)) if error.kind() == failure::NOT_THERE => {
+                self.lost = Some(error.clone());
+                let failure = self.is_lost(error).await;
+                self.lost = None;
+                Err(failure)
+            }
+            events => events,
+        }
     }
 
     async fn current(&mut self) -> Result<Vec<(Partition, VStreamPosition)>, Failure> {

@@ -128,7 +128,7 @@ pub(super) struct VEvent {
     #[prost(enumeration = "VEventType", tag = "1")]
     pub(super) r#type: i32,
     /// Of a DDL: what was said.
-    #[prost(string, tag = "3")]
+    #[prost(string, tag = "4")]
     pub(super) statement: String,
     #[prost(message, optional, tag = "5")]
     pub(super) row_event: Option<RowEvent>,
