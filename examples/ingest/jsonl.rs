@@ -6,6 +6,7 @@ use std::ops::Range;
 
 use crate::canonical::{Reader, Scratch, Syntax};
 use crate::json::Json;
+use crate::salvage;
 
 /// A line may be this long, its line break, a CR before that and the feed's BOM not counted.
 pub(crate) const LINE_BYTES_MAX: usize = 16 << 20;
@@ -38,7 +39,7 @@ pub(crate) struct Row {
 pub(crate) struct Bad {
     pub(crate) what: String,
     pub(crate) hint: &'static str,
-    /// The line's key, if the line is JSON and has exactly one.
+    /// The line's key, if it has exactly one that can be read, whatever else is wrong with it.
     pub(crate) key: Option<Json>,
     /// The line's `offset`, on the same terms.
     pub(crate) offset: Option<u64>,
@@ -95,6 +96,13 @@ const CLOSED: usize = 4;
 impl LineParser {
     /// Reads a line without its line break.
     pub(crate) fn parse(&mut self, line: &[u8]) -> Result<Line, Bad> {
+        self.read(line).map_err(|bad| match bad.key {
+            Some(_) => bad,
+            None => self.salvaged(bad, line),
+        })
+    }
+
+    fn read(&mut self, line: &[u8]) -> Result<Line, Bad> {
         let text = std::str::from_utf8(line).map_err(|e| {
             let what = format!("not UTF-8 (byte {} of the line)", e.valid_up_to() + 1);
             Bad::new(what, "write the feed as UTF-8")
@@ -115,6 +123,15 @@ impl LineParser {
             offset: self.members.once(OFFSET).and_then(whole),
             ..bad
         })
+    }
+
+    /// Adds what can be read of a line that is not JSON. A row that is known has the error: under
+    /// another key it would leave the row with a value that is not its own any more.
+    fn salvaged(&mut self, bad: Bad, line: &[u8]) -> Bad {
+        let mut once = |slot: usize| salvage::once(line, NAMES[slot], &mut self.scratch);
+        let key = once(KEY).map(|text| Json::canonical(&text));
+        let offset = key.is_some().then(|| once(OFFSET)).flatten();
+        Bad { key, offset: bad.offset.or_else(|| whole(&offset?)), ..bad }
     }
 }
 

@@ -33,6 +33,7 @@ mod progress;
 mod reader;
 mod resnapshot;
 mod run;
+mod salvage;
 mod stop;
 mod summary;
 mod throttle;

@@ -80,6 +80,15 @@ fn kept_lines_are_errors_at_the_current_time() {
 }
 
 #[test]
+fn a_row_whose_value_cannot_be_read_has_the_error_until_it_is_repaired() {
+    let bad = "{\"key\":1,\"value\":\"\\ud83d\",\"ts\":4}\n";
+    let (seen, end) = read(row(1, 3) + bad + &row(2, 4) + &row(1, 5), Keep);
+    let what = "not JSON: half of a surrogate pair (byte 25 of the line)";
+    assert_eq!(seen.rows(), ["1=1@3#1", &format!("1!{what} at line 2@3#2"), "2=2@4#3", "1=1@5#4"]);
+    assert_eq!(end, Ok(6));
+}
+
+#[test]
 fn lines_kept_before_any_time_take_the_first_that_is_said() {
     let (seen, end) = read("x\n".to_string() + &row(1, 8), Keep);
     assert!(seen.rows()[0].ends_with("at line 1@8#1"), "{:?}", seen.rows());

@@ -42,6 +42,8 @@ mod position;
 mod reader;
 #[path = "../../examples/ingest/resnapshot.rs"]
 mod resnapshot;
+#[path = "../../examples/ingest/salvage.rs"]
+mod salvage;
 #[path = "../../examples/ingest/stop.rs"]
 mod stop;
 #[path = "../../examples/ingest/summary.rs"]

@@ -83,7 +83,7 @@ fn a_bad_line_says_what_is_wrong_and_keeps_its_key_if_it_has_one() {
         (b"{\"key\":1,\"value\":2", "not JSON: expected `,` or `}`", None),
         (b"{key:1}", "not JSON: expected a name in quotes", None),
         (b"{\"key\":1,\"value\":2}x", "not JSON: more text after the value", None),
-        (b"{\"key\":1,\"value\":}", "not JSON: expected a value", None),
+        (b"{\"key\":1,\"value\":}", "not JSON: expected a value", Some("1")),
         (b"{\"key\":\"a\nb\",\"value\":2}", "not JSON: a control character in a string", None),
         (b"{\"key\":\"\\ud800\",\"value\":2}", "not JSON: half of a surrogate pair", None),
         (b"{\"key\":\"\xff\",\"value\":2}", "not UTF-8 (byte 9 of the line)", None),
@@ -100,6 +100,66 @@ fn a_bad_line_says_what_is_wrong_and_keeps_its_key_if_it_has_one() {
         assert!(bad.what.starts_with(what), "{} is not {what}", bad.what);
         assert_eq!(bad.key, key.map(Json::canonical), "{what}");
         assert!(!bad.hint.is_empty());
+    }
+}
+
+#[test]
+fn an_error_belongs_to_the_key_that_can_be_read_whatever_else_is_wrong() {
+    let deep = format!("{}{}", "[".repeat(127), "]".repeat(127));
+    for value in [
+        &b"\"\\ud83d\""[..],
+        b"\"\\udc00\\ud800\"",
+        b"\"\\ud83d\\n\"",
+        b"{\"a\":[\"\\ud83d\"],\"key\":2}",
+        b"\"\xff}\"",
+        b"[\"a\xc3\",{\"b\":\"\x80\"}]",
+        b"\"\\x\"",
+        b"\"\\\"\\u12\"",
+        b"\"a\tb\"",
+        b"tru",
+        b"01",
+        b"[1,,2]",
+        b"{a:1}",
+        b"NaN",
+        b"-",
+        b" ",
+        deep.as_bytes(),
+    ] {
+        let value_first =
+            [b"{\"value\":", value, b", \"\\u006bey\" : [1, 2],\"offset\":7}"].concat();
+        let value_last = [b"{\"offset\":7,\"key\":[1,2],\"value\":", value, b" } "].concat();
+        let beside = [b"{\"key\":[1,2],\"x\":", value, b",\"value\":1,\"offset\":7}"].concat();
+        for line in [value_first, value_last, beside] {
+            let shown = String::from_utf8_lossy(&line).to_string();
+            let bad = parse(&line).expect_err(&shown);
+            assert!(bad.what.starts_with("not "), "{shown}: {}", bad.what);
+            assert_eq!(bad.key, Some(Json::canonical("[1,2]")), "{shown}");
+            assert_eq!(bad.offset, Some(7), "{shown}");
+        }
+    }
+    // Where it is not certain which row the line is of, its bytes are its name.
+    for line in [
+        &b"{\"key\":1,\"value\":\"\\ud83d\""[..],
+        b"{\"key\":1,\"value\":\"\\ud83d}",
+        b"{\"key\":1,\"value\":\"\\ud83d\"}{\"key\":2,\"value\":1}",
+        b"{\"key\":1,\"value\":[\"\\ud83d\"}]",
+        b"{\"key\":1,\"value\":\"\\ud83d\",\"key\":1}",
+        b"{\"key\":\"\\ud83d\",\"value\":1}",
+        b"{\"key\":\"\xff\",\"value\":1}",
+        b"{\"key\":tru,\"value\":1}",
+        b"{\"key\":,\"value\":1}",
+        b"{\"key\":1 2,\"value\":1}",
+        b"{\"value\":\"\\ud83d\"}",
+        b"{\"value\":{\"key\":1},\"x\":\"\\ud83d\"}",
+        b"{\"key\":1,\"value\":\"\\ud83d\",}",
+        b"[\"key\",1,\"\\ud83d\"]",
+        b"{\"key\":1,value:\"\\ud83d\"}",
+        b"",
+    ] {
+        let shown = String::from_utf8_lossy(line).to_string();
+        if let Err(bad) = parse(line) {
+            assert_eq!(bad.key, None, "{shown}");
+        }
     }
 }
 
