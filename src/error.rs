@@ -30,6 +30,9 @@ pub enum ErrorKind {
     /// A lease on the shard has run out, and what it kept is gone: history that was yet to be read, or
     /// parts that were yet to be committed. Start again from the contents.
     LeaseLost,
+    /// The shard was removed, or removed and made anew, under this process: stop. What was yet to be
+    /// settled went with it.
+    Replaced,
     /// It was told to stop before it was done.
     Stopped,
 }

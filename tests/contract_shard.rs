@@ -2,6 +2,8 @@
 //! writes time out; then one test per promise that the suite does not reach.
 
 mod common;
+#[path = "contract_shard/replaced.rs"]
+mod replaced;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

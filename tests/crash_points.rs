@@ -83,6 +83,10 @@ async fn crash_and_go_on(root: &Root, case: &str, faults: std::sync::Arc<Faults>
     let mut acked = 0;
     run(root, 2_000_000, &mut acked).await.unwrap_or_else(|e| panic!("{case}: {e}"));
     let reader = open(root, 3_000_000).await.unwrap();
+    // Wherever a creation stopped, the next writer completes it.
+    for made in ["FORMAT", "INCARNATION"] {
+        assert!(root.blob().get(made).await.unwrap().is_some(), "{case}: no {made}");
+    }
     assert_eq!(contents(&reader, TIMES - 1).await.unwrap(), expected(TIMES), "{case}");
     verify(root.clone(), io(1)).await.unwrap_or_else(|e| panic!("{case}: {e}"));
 }

@@ -16,7 +16,7 @@ use differential_upsert::shard::entry::{
 };
 use differential_upsert::shard::{
     Batch, Feed, Grant, History, Lease, Part, PartRef, Retired, Schema, State, Token, Update,
-    Writer, part, rollup,
+    Writer, incarnation, part, rollup,
 };
 
 fn golden(name: &str, encoded: Vec<u8>) -> Vec<u8> {
@@ -35,6 +35,16 @@ fn schema() -> Schema {
         key: "alloc::string::String".into(),
         value: "(u32, \"é\")".into(),
     }
+}
+
+#[test]
+fn incarnation_file() {
+    let id = Token(0x0123_4567_89ab_cdef_0011_2233_4455_6677);
+    let frozen = golden("INCARNATION-v1", incarnation::encode(id));
+    assert_eq!(incarnation::decode(&frozen).unwrap(), id);
+    let mut damaged = frozen.clone();
+    damaged[20] ^= 1;
+    assert_eq!(incarnation::decode(&damaged).unwrap_err().kind(), ErrorKind::Corrupt);
 }
 
 fn rows() -> Vec<Update> {

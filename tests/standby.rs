@@ -7,6 +7,8 @@
 mod client;
 #[path = "common/process.rs"]
 mod process;
+#[path = "standby/removed.rs"]
+mod removed;
 
 use std::fmt::Write as _;
 use std::path::Path;

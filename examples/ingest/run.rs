@@ -75,8 +75,10 @@ fn drive(
     }
     // A cluster would have to start again as one, and what came from a pipe is gone.
     let can_start_again = args.processes.get() == 1 && !args.feed.is_stream();
+    // Once: a run that starts again must find the shard that the first one had.
+    let root = Root::open(&args.shard, Access::Write)?;
     loop {
-        let result = once(args, config, io, stop, &standby, &face, counts, summary);
+        let result = once(args, &root, config, io, stop, &standby, &face, counts, summary);
         match result {
             Err(e) if e.kind() == ErrorKind::LeaseLost && can_start_again && !stop.is_set() => {
                 eprintln!("warning: {e}");
@@ -92,6 +94,7 @@ fn drive(
 #[allow(clippy::too_many_arguments, reason = "what a run shares with the next one")]
 fn once(
     args: &Args,
+    root: &Root,
     config: timely::Config,
     io: &Io,
     stop: &Stop,
@@ -100,9 +103,8 @@ fn once(
     counts: &Arc<Counts>,
     summary: &mut Summary,
 ) -> Result<(), Error> {
-    let root = Root::open(&args.shard, Access::Write)?;
     let limits = HandleConfig { history: args.history, ..HandleConfig::default() };
-    let shard = io.block_on(JsonShard::open_with(root, io.clone(), limits))?;
+    let shard = io.block_on(JsonShard::open_with(root.clone(), io.clone(), limits))?;
     if args.process == 0 && standby.is_none() {
         io.block_on(change_history(args, &shard))?;
     }

@@ -125,7 +125,8 @@ impl Handle {
     ///
     /// `Indeterminate`: it may have happened, or may still: read the upper, and delete nothing.
     /// `Unavailable`: it did not happen. `Invalid`: it cannot. `LeaseLost`: it names parts that may
-    /// have been swept meanwhile. `Corrupt`: the log is damaged.
+    /// have been swept meanwhile. `Replaced`: the shard was removed or replaced, and with it whatever
+    /// was under way. `Corrupt`: the log is damaged.
     pub async fn compare_and_append(&self, append: Append) -> Result<Appended, Error> {
         if self.inner.access == Access::Read {
             return Err(Error::new(ErrorKind::Invalid, "an append to a shard opened for reading")
@@ -274,11 +275,21 @@ impl Handle {
         let mut in_doubt = false;
         loop {
             let created = inner.log.create(seqno, bytes.clone()).await;
+            if let Err(e) = &created
+                && e.kind() == ErrorKind::Replaced
+            {
+                return Err(e.clone());
+            }
             in_doubt |= !matches!(&created, Err(e) if e.kind() == ErrorKind::Unavailable);
             let trouble = match self.look(entry, created).await {
                 Ok(Some(settled)) => return Ok(settled),
                 Ok(None) => None,
-                Err(e) if matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::Unsupported) => {
+                Err(e)
+                    if matches!(
+                        e.kind(),
+                        ErrorKind::Corrupt | ErrorKind::Unsupported | ErrorKind::Replaced
+                    ) =>
+                {
                     return Err(e);
                 }
                 Err(e) => Some(e),
@@ -310,6 +321,15 @@ impl Handle {
 
     /// Looks what one attempt did: `None` if that cannot be known yet.
     async fn look(
+        &self,
+        entry: &Entry,
+        created: Result<Create, Error>,
+    ) -> Result<Option<Settled>, Error> {
+        let looked = self.look_once(entry, created).await;
+        self.same_root(looked).await
+    }
+
+    async fn look_once(
         &self,
         entry: &Entry,
         created: Result<Create, Error>,
@@ -352,10 +372,10 @@ impl Handle {
                 .at(self.inner.log.place(entry.seqno))
                 .hint("read the shard's upper, then decide")
         };
-        let state = self
-            .refresh()
-            .await
-            .map_err(|e| in_doubt("an append whose entry was collected").because(e))?;
+        let state = self.refresh().await.map_err(|e| match e.kind() {
+            ErrorKind::Replaced => e,
+            _ => in_doubt("an append whose entry was collected").because(e),
+        })?;
         state.holds(self.inner.writer, entry.seqno, entry.token).ok_or_else(|| {
             in_doubt("an append was overtaken by more writers than the shard remembers")
         })

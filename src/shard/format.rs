@@ -1,5 +1,5 @@
-//! Owns the `FORMAT` file: which version of the layout a root has, and what its bytes encode. It
-//! does not create it; that is `handle`'s.
+//! Owns the `FORMAT` file: which version of the layout a root has, and what its bytes encode; and the
+//! checksum on a line of text. It does not create the file; that is `handle`'s.
 
 use serde::{Deserialize, Serialize};
 
@@ -47,11 +47,7 @@ impl Schema {
             key: self.key.clone(),
             value: self.value.clone(),
         };
-        let mut text = serde_json::to_string(&line).expect("strings and numbers are JSON");
-        text.push('\n');
-        let crc = crc32c::crc32c(text.as_bytes());
-        text.push_str(&format!("crc32c {crc:08x}\n"));
-        text.into_bytes()
+        with_checksum(serde_json::to_string(&line).expect("strings and numbers are JSON"))
     }
 
     /// Decodes the file.
@@ -61,16 +57,7 @@ impl Schema {
     /// `Corrupt` for damage; `Unsupported` for a format that this program must not read, or must
     /// not write if it is a `writer`.
     pub fn decode(bytes: &[u8], writer: bool) -> Result<Schema, Error> {
-        let text = std::str::from_utf8(bytes).map_err(|e| damaged(WHAT, e))?;
-        let (line, crc) = text
-            .strip_suffix('\n')
-            .and_then(|text| text.rsplit_once('\n'))
-            .ok_or_else(|| damaged(WHAT, "not two lines"))?;
-        let crc = crc.strip_prefix("crc32c ").ok_or_else(|| damaged(WHAT, "no checksum"))?;
-        let expected = crc32c::crc32c(&bytes[..line.len() + 1]);
-        if crc != format!("{expected:08x}") {
-            return Err(damaged(WHAT, "the checksum does not match"));
-        }
+        let line = checked_line(WHAT, bytes)?;
         let found: Line = match serde_json::from_str(line) {
             Ok(found) => found,
             // Intact, but not of our shape: some later format.
@@ -116,4 +103,27 @@ impl Schema {
             }
         }
     }
+}
+
+/// Ends a line of text, and puts a second one after it with its checksum.
+pub(super) fn with_checksum(mut text: String) -> Vec<u8> {
+    text.push('\n');
+    let crc = crc32c::crc32c(text.as_bytes());
+    text.push_str(&format!("crc32c {crc:08x}\n"));
+    text.into_bytes()
+}
+
+/// Returns the line that [`with_checksum`] was given.
+pub(super) fn checked_line<'a>(what: &str, bytes: &'a [u8]) -> Result<&'a str, Error> {
+    let text = std::str::from_utf8(bytes).map_err(|e| damaged(what, e))?;
+    let (line, crc) = text
+        .strip_suffix('\n')
+        .and_then(|text| text.rsplit_once('\n'))
+        .ok_or_else(|| damaged(what, "not two lines"))?;
+    let crc = crc.strip_prefix("crc32c ").ok_or_else(|| damaged(what, "no checksum"))?;
+    let expected = crc32c::crc32c(&bytes[..line.len() + 1]);
+    if crc != format!("{expected:08x}") {
+        return Err(damaged(what, "the checksum does not match"));
+    }
+    Ok(line)
 }

@@ -14,6 +14,7 @@ use super::config::HandleConfig;
 use super::counters::{Counters, CountersCell, MaintenanceCell, MaintenanceStats};
 use super::entry::{Change, Entry, EntryPart};
 use super::format::{FORMAT_KEY, Schema};
+use super::incarnation;
 use super::keep::Keeper;
 use super::maintain::Watched;
 use super::rollup;
@@ -21,7 +22,9 @@ use super::state::State;
 use super::token::Token;
 use crate::error::{Error, ErrorKind};
 use crate::io::Io;
-use crate::store::{Access, Blob, Consensus, Create, PROBE_PREFIX, Root, check_create};
+use crate::store::{
+    Access, Blob, Consensus, Create, Guarded, INCARNATION_KEY, PROBE_PREFIX, Root, check_create,
+};
 
 /// How often a reader starts again from the newest rollup because a collector overtook it.
 const RELOADS_MAX: u32 = 5;
@@ -34,10 +37,13 @@ pub struct Handle {
 
 pub(super) struct Inner {
     pub(super) root: Root,
+    /// Which root it is.
+    guarded: Guarded,
     pub(super) name: String,
     pub(super) access: Access,
     pub(super) io: Io,
     pub(super) config: HandleConfig,
+    /// Both write only to the root that was opened.
     pub(super) blob: Arc<dyn Blob>,
     pub(super) log: Arc<dyn Consensus>,
     /// Names this handle in the state's table of writers.
@@ -72,7 +78,8 @@ impl Handle {
     ///
     /// `Missing` if a reader finds nothing at all; `Invalid` if the root holds something else, or a
     /// new shard has no schema; `Unsupported` for another format, another schema, or a store
-    /// without create-if-absent; `Corrupt` for damage; else those of the store.
+    /// without create-if-absent; `Corrupt` for damage; `Replaced` if something was opened through
+    /// this root before, and it is gone or another by now; else those of the store.
     pub async fn open(
         root: Root,
         name: &str,
@@ -82,6 +89,9 @@ impl Handle {
         config: HandleConfig,
     ) -> Result<Handle, Error> {
         config.validate()?;
+        let guarded = root.guarded();
+        // Before anything is created: what was removed under us must not come back by our hand.
+        guarded.check().await?;
         let stored = match read_format(&root, access).await? {
             None if access == Access::Write => {
                 Some(create_format(&root, schema.as_ref(), &io).await?)
@@ -91,13 +101,18 @@ impl Handle {
         if let (Some(stored), Some(wanted)) = (&stored, &schema) {
             stored.check(wanted).map_err(|e| e.at(root.blob().place(FORMAT_KEY)))?;
         }
+        match access {
+            Access::Write => incarnation::establish(&guarded, &io).await?,
+            Access::Read if stored.is_some() => incarnation::meet(&guarded).await?,
+            Access::Read => {}
+        }
         let writer = Token(io.token());
         let handle = Handle {
             inner: Arc::new(Inner {
                 name: name.to_string(),
                 access,
-                blob: root.blob(),
-                log: root.log(name),
+                blob: guarded.blob(),
+                log: guarded.log(root.log(name)),
                 writer,
                 keeper: Mutex::new(Keeper::new(writer)),
                 counters: CountersCell::default(),
@@ -112,11 +127,12 @@ impl Handle {
                 changed: watch::Sender::new(0),
                 news: Notify::new(),
                 root,
+                guarded,
                 io,
                 config,
             }),
         };
-        if let Some(state) = handle.newest_rollup(0).await? {
+        if let Some(state) = handle.same_root(handle.newest_rollup(0).await).await? {
             *handle.inner.appending.lock().await = state.seqno;
             handle.catch_up(Arc::new(state), true).await?;
         } else {
@@ -192,24 +208,36 @@ impl Handle {
     ///
     /// # Errors
     ///
-    /// `Corrupt` for damage, `Unsupported` for entries of a later version, else those of the store.
-    /// The state stays what it was.
+    /// `Corrupt` for damage, `Unsupported` for entries of a later version, `Replaced` if the shard was
+    /// removed or replaced, else those of the store. The state stays what it was.
     pub async fn refresh(&self) -> Result<Arc<State>, Error> {
         self.catch_up(self.state(), false).await
     }
 
+    /// Returns what a reading came to, unless the root is another by now: whatever was missing or
+    /// damaged there says nothing then.
+    pub(super) async fn same_root<T>(&self, read: Result<T, Error>) -> Result<T, Error> {
+        match read {
+            Ok(read) => Ok(read),
+            Err(e) => Err(match self.inner.guarded.check().await {
+                Err(replaced) if replaced.kind() == ErrorKind::Replaced => replaced,
+                _ => e,
+            }),
+        }
+    }
+
     /// Reads on from a state that this handle or a rollup vouches for, to the head; publishes that.
-    async fn catch_up(
-        &self,
-        mut state: Arc<State>,
-        from_rollup: bool,
-    ) -> Result<Arc<State>, Error> {
+    async fn catch_up(&self, state: Arc<State>, from_rollup: bool) -> Result<Arc<State>, Error> {
+        self.same_root(self.read_on(state, from_rollup).await).await
+    }
+
+    async fn read_on(&self, mut state: Arc<State>, from_rollup: bool) -> Result<Arc<State>, Error> {
         let inner = &*self.inner;
         let _reading = inner.reading.lock().await;
         // Somebody else may have read on while we waited.
         let known = self.state();
         if known.seqno > state.seqno {
-            state = known;
+            state = Arc::clone(&known);
         }
         let mut seen_new = from_rollup;
         for _ in 0..RELOADS_MAX {
@@ -219,6 +247,9 @@ impl Handle {
             // After the last entry read: whatever lies above this floor was never deleted, so what
             // we saw there is what was first created there.
             let floor = inner.log.floor().await?;
+            if inner.guarded.is_stranger() {
+                incarnation::recognise(&inner.guarded, &*inner.log, &known, floor).await?;
+            }
             if floor > start {
                 let Some(newest) = self.newest_rollup(floor).await? else {
                     return Err(Error::new(
@@ -257,6 +288,7 @@ impl Handle {
         if let (Some(stored), Some(wanted)) = (&stored, &inner.wanted) {
             stored.check(wanted).map_err(|e| e.at(inner.blob.place(FORMAT_KEY)))?;
         }
+        incarnation::meet(&inner.guarded).await?;
         *lock(&inner.stored) = stored;
         Ok(())
     }
@@ -404,7 +436,7 @@ pub(super) async fn read_format(root: &Root, access: Access) -> Result<Option<Sc
     if let Some(bytes) = blob.get(FORMAT_KEY).await? {
         return decode(bytes);
     }
-    if ["data/", "remap/"].iter().any(|shard| other.key.starts_with(shard)) {
+    if ["data/", "remap/", INCARNATION_KEY].iter().any(|shard| other.key.starts_with(shard)) {
         return Err(Error::new(ErrorKind::Corrupt, "a shard without its FORMAT file")
             .at(place)
             .hint("restore the file from a copy"));

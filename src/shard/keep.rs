@@ -164,7 +164,7 @@ impl Handle {
     /// As [`keep`](Handle::keep), but a renewal that failed is none as long as the lease is there.
     pub(crate) async fn keep_surely(&self) -> Result<(), Error> {
         match self.keep().await {
-            Err(_) if self.lease().is_some() => Ok(()),
+            Err(e) if e.kind() != ErrorKind::Replaced && self.lease().is_some() => Ok(()),
             kept => kept,
         }
     }
@@ -229,6 +229,11 @@ impl Handle {
         let mut delays = self.inner.config.delays();
         loop {
             let kept = self.keep().await;
+            if let Err(e) = &kept
+                && e.kind() == ErrorKind::Replaced
+            {
+                return Err(e.clone());
+            }
             // Whatever became of that: an upload counts only if the lease is in the log as far as
             // read, and it may have been ended while the entry that grants it was being settled.
             if let Some(token) = self.lease() {

@@ -8,8 +8,9 @@
 //!        |
 //!   compare_and_append(lower, upper, parts)
 //!        |   1. judge against the last settled state          Fenced / UpperMismatch: a value
-//!        |   2. create log entry n+1 if absent                THE commit point
-//!        |   3. read the floor; it must lie below n+1
+//!        |   2. create log entry n+1 if absent, in the        THE commit point
+//!        |      incarnation that was opened
+//!        |   3. read the floor; it must lie below n+1, in the same incarnation
 //!        |   4. anything but a clean yes: read n+1 back, compare tokens
 //!        v
 //!   Won -> state n+1 -> changed() -> fetch(parts)             feedback
@@ -70,6 +71,9 @@
 //! 8. A merged part is deleted once the floor has passed the entry that replaced it; until another
 //!    entry says that it is gone, the state names it.
 //! 9. Nothing of this depends on a clock: clocks decide who proposes, entries decide what is.
+//! 10. A root has an incarnation, made once. Every write looks at it first, every look at the log and
+//!    every commit once more with the floor. Gone or another is [`Replaced`](crate::ErrorKind::Replaced),
+//!    and nothing is written: so all that this handle knows is of one root.
 //!
 //! # Limits
 //!
@@ -87,6 +91,8 @@ pub mod entry;
 pub mod part;
 
 pub mod format;
+
+pub mod incarnation;
 
 pub mod rollup;
 

@@ -65,7 +65,7 @@ impl Handle {
     /// # Errors
     ///
     /// `Unavailable` if a part cannot be stored; nothing is referenced then. `Invalid` on a handle
-    /// opened for reading.
+    /// opened for reading. `Replaced` if the shard was removed or replaced.
     pub async fn prepare(&self, updates: Vec<Update>) -> Result<Vec<Prepared>, Error> {
         let inner = &*self.inner;
         if inner.access == Access::Read {
@@ -116,6 +116,9 @@ impl Handle {
         let mut delays = inner.config.delays();
         // The key is ours alone, so the same put again is harmless whatever the first did.
         while let Err(e) = inner.blob.put(&part.key, bytes.clone()).await {
+            if e.kind() == ErrorKind::Replaced {
+                return Err(e);
+            }
             let Some(delay) = delays.next() else {
                 let what = format!("a part cannot be stored: {}", e.what());
                 return Err(Error::new(ErrorKind::Unavailable, what)
@@ -175,7 +178,7 @@ impl Handle {
         let buffer = match cached {
             Some(buffer) => buffer,
             None => {
-                let buffer = self.read_part(part).await?;
+                let buffer = self.same_root(self.read_part(part).await).await?;
                 if matches!(reading, Reading::Following) && readers > 1 {
                     let mut cache = lock(&self.inner.cache);
                     cache.put(id.clone(), Arc::clone(&buffer));

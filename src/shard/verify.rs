@@ -7,6 +7,7 @@ use super::config::HandleConfig;
 use super::entry::Entry;
 use super::format::FORMAT_KEY;
 use super::handle::{Handle, read_format};
+use super::incarnation;
 use super::part::{self, Update};
 use super::rollup;
 use super::state::{Part, State};
@@ -14,7 +15,7 @@ use super::token::Token;
 use crate::error::{Error, ErrorKind};
 use crate::io::Io;
 use crate::packed::Encoded;
-use crate::store::{Access, Root};
+use crate::store::{Access, INCARNATION_KEY, Root};
 
 /// The shards a root may hold. In each of them a key has at most one value.
 const SHARDS: [&str; 2] = ["data", "remap"];
@@ -77,7 +78,9 @@ async fn verify_once(root: &Root, io: &Io) -> Result<Verified, Error> {
     let mut verified = Verified::default();
     // The listing comes first: what is in it is surely there when the log is read after it.
     let listed = root.blob().list("", usize::MAX).await?;
-    read_format(root, Access::Read).await?;
+    if read_format(root, Access::Read).await?.is_some() {
+        incarnation::meet(&root.guarded()).await?;
+    }
     let mut files: BTreeMap<&str, Files> = BTreeMap::new();
     for found in &listed {
         verified.bytes += found.bytes;
@@ -86,7 +89,7 @@ async fn verify_once(root: &Root, io: &Io) -> Result<Verified, Error> {
             .find(|name| found.key.strip_prefix(**name).is_some_and(|rest| rest.starts_with('/')));
         let known = match owner {
             Some(name) => files.entry(name).or_default().add(&found.key, name),
-            None => found.key == FORMAT_KEY,
+            None => found.key == FORMAT_KEY || found.key == INCARNATION_KEY,
         };
         if !known {
             verified.unknown.push(found.key.clone());

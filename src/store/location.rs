@@ -9,6 +9,7 @@ use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 
 use super::fault::FaultyStore;
+use super::guard::{Guard, Guarded};
 use super::object::sync_directory;
 use super::{Blob, Consensus, Faults, ObjectBlob};
 use crate::error::{Error, ErrorKind};
@@ -45,6 +46,8 @@ pub struct Root {
     url: String,
     /// Whether a root without a single key exists: a directory does, a prefix of a bucket does not.
     stands_empty: bool,
+    /// Which root it is, once something of it is known.
+    guard: Arc<Guard>,
 }
 
 impl Root {
@@ -88,13 +91,14 @@ impl Root {
     /// to it too, so it must not retry them.
     pub fn from_object_store(store: Arc<dyn object_store::ObjectStore>, url: &str) -> Root {
         let blob = ObjectBlob::new(Arc::clone(&store), store, url);
-        Root { store: Arc::new(blob), url: url.to_string(), stands_empty: true }
+        Root::of(blob, url.to_string(), true)
     }
 
-    /// Returns this root seen through a fault plan, for tests: see [`Faults`].
+    /// Returns this root seen through a fault plan, for tests: see [`Faults`]. What
+    /// is opened through it is another process's: it has yet to find out which root this is.
     pub fn with_faults(&self, faults: Arc<Faults>) -> Root {
         let store = Arc::new(FaultyStore::new(Arc::clone(&self.store), faults));
-        Root { store, ..self.clone() }
+        Root { store, guard: Arc::new(Guard::new()), ..self.clone() }
     }
 
     /// Returns the address it was opened with.
@@ -110,6 +114,15 @@ impl Root {
     /// Returns the log of one of its shards.
     pub fn log(&self, shard: &str) -> Arc<dyn Consensus> {
         self.store.log(shard)
+    }
+
+    /// Returns this root, every write to which makes sure first that it is still the same.
+    pub(crate) fn guarded(&self) -> Guarded {
+        Guarded::new(Arc::clone(&self.guard), self.blob(), self.url.clone())
+    }
+
+    fn of(blob: ObjectBlob, url: String, stands_empty: bool) -> Root {
+        Root { store: Arc::new(blob), url, stands_empty, guard: Arc::new(Guard::new()) }
     }
 
     /// Whether this root is there even when it holds no key.
@@ -159,7 +172,7 @@ impl Root {
         let store = Arc::new(store.with_fsync(true));
         let shown = format!("{}/", at.trim_end_matches('/'));
         let blob = ObjectBlob::new(Arc::clone(&store) as _, store, shown).in_directory(path);
-        Ok(Root { store: Arc::new(blob), url: format!("file:{at}"), stands_empty: true })
+        Ok(Root::of(blob, format!("file:{at}"), true))
     }
 }
 
@@ -221,7 +234,7 @@ mod cloud {
             let conditional = open(RetryConfig { max_retries: 0, ..RetryConfig::default() })?;
             let place = format!("{}/", url.trim_end_matches('/'));
             let blob = ObjectBlob::new(store, conditional, place);
-            Ok(Root { store: Arc::new(blob), url: url.to_string(), stands_empty: false })
+            Ok(Root::of(blob, url.to_string(), false))
         }
     }
 

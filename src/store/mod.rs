@@ -10,6 +10,7 @@
 //! [`Indeterminate`](crate::ErrorKind::Indeterminate), and may even be applied later.
 
 mod fault;
+mod guard;
 mod location;
 mod object;
 mod probe;
@@ -22,6 +23,7 @@ use bytes::Bytes;
 use crate::error::Error;
 
 pub use fault::{Action, Fault, Faults, Operation, Report};
+pub(crate) use guard::{Guarded, INCARNATION_KEY};
 pub use location::{Access, Root};
 pub use object::ObjectBlob;
 pub(crate) use probe::check_create;

@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! <root>/FORMAT
+//! <root>/INCARNATION                             which root this is; made once
 //! <root>/<shard>/log/<seqno:020>                   the only commit point
 //! <root>/<shard>/floor/<seqno:020>                 empty; created before entries <= seqno go
 //! <root>/<shard>/rollup/<seqno:020>-<token:032x>

@@ -103,6 +103,36 @@ fn a_tail_begins_with_the_collection_and_goes_on_in_order() {
     assert_eq!(shard("tail URL --from 2 --until 1"), Err("exit 2".to_string()));
 }
 
+/// Takes a directory away as soon as something is written.
+struct Remover<'a>(&'a Path);
+
+impl std::io::Write for Remover<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        std::fs::remove_dir_all(self.0)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_tail_of_a_shard_that_is_removed_ends() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let path = directory.path().join("s");
+    make(&path, text::JSON_TEXT, History::Last(1), false);
+    let url = path.to_str().expect("UTF-8");
+    let args = Args::of(["shard", "tail", url, "--until", "99"]).expect("a command");
+    let io = Io::process().expect("threads");
+    let mut out = std::io::BufWriter::new(Remover(&path));
+    let error = io.block_on(look::run(&args.command, &io, &mut out)).expect_err("no shard");
+    let text = format!("the shard was removed or replaced at file:{url}; ");
+    assert!(error.to_string().starts_with(&text), "{error}");
+    assert!(!path.exists());
+    let _ = out.into_parts();
+}
+
 #[test]
 fn status_has_its_members_in_order() {
     let directory = tempfile::tempdir().expect("a temporary directory");

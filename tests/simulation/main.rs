@@ -15,6 +15,7 @@ mod observer;
 mod other_feed;
 mod race_table;
 mod random;
+mod replaced;
 mod replica;
 mod seat;
 mod stage;

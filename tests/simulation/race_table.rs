@@ -309,7 +309,7 @@ fn an_outcome_that_stays_unknown_stops_and_deletes_nothing() {
 fn a_shard_that_was_replaced_is_a_clear_error() {
     let (mut stage, rival, feed) = scene(no_faults());
     drop(rival);
-    let root = stage.root.clone();
+    let root = stage.root.with_faults(no_faults());
     stage.wipe();
     // Another shard in the same place, whose log is longer than the one we know.
     let rival = Rival::new(&root, Arc::clone(&feed));
@@ -321,6 +321,6 @@ fn a_shard_that_was_replaced_is_a_clear_error() {
     stage.run_only(&[0]);
     let report = stage.reports().remove(0);
     let error = report.error.expect("an error");
-    assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+    assert_eq!(error.kind(), ErrorKind::Replaced, "{error}");
     assert_eq!(rival.upper(), 3, "nothing was appended to a shard that is not ours");
 }
