@@ -219,11 +219,21 @@ impl Handle {
     pub(super) async fn same_root<T>(&self, read: Result<T, Error>) -> Result<T, Error> {
         match read {
             Ok(read) => Ok(read),
-            Err(e) => Err(match self.inner.guarded.check().await {
+            Err(e) => Err(match self.check_root().await {
                 Err(replaced) if replaced.kind() == ErrorKind::Replaced => replaced,
                 _ => e,
             }),
         }
+    }
+
+    async fn check_root(&self) -> Result<(), Error> {
+        let inner = &*self.inner;
+        inner.guarded.check().await?;
+        if inner.guarded.is_stranger() {
+            let floor = inner.log.floor().await?;
+            incarnation::recognise(&inner.guarded, &*inner.log, &self.state(), floor).await?;
+        }
+        Ok(())
     }
 
     /// Reads on from a state that this handle or a rollup vouches for, to the head; publishes that.

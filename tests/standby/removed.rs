@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use crate::client::Server;
 use crate::process::{PATIENCE, ingest, snapshot, start_ingest, upper, verified};
 
 /// Every file below a directory, with what is in it.
@@ -33,7 +34,8 @@ fn a_shard_that_is_removed_or_made_anew_ends_whatever_runs_on_it() {
         writer.until("it has committed", || {
             dir.join("s/INCARNATION").exists() && upper(dir, "s") == 4
         });
-        let standby = crate::standby(dir, &["--follow"]).running;
+        // Its stderr stays open: what cannot complain panics.
+        let Server { running: standby, stderr: _stderr, .. } = crate::standby(dir, &["--follow"]);
         std::fs::remove_dir_all(dir.join("s")).expect("removed");
         if anew {
             ingest(dir, &["other", "--shard", "s"]).good();
