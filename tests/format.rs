@@ -234,8 +234,8 @@ fn rollup_file_after_maintenance() {
     ]);
     let keys = vec![part_ref().key];
     state.retired = vec![
-        Retired { seqno: 11, keys, inline: Some(4) },
-        Retired { seqno: 12, keys: vec![], inline: None },
+        Retired { seqno: 11, keys, inline: Some(4), bytes: 0 },
+        Retired { seqno: 12, keys: vec![], inline: None, bytes: 0 },
     ];
     state.maintained = 10;
     let frozen = golden("rollup-maintained-v1", rollup::encode(&state).unwrap());

@@ -3,6 +3,8 @@
 //! compared, with each other and with rows known beforehand. The clock stands still until it is set.
 
 mod common;
+#[path = "maintenance_parts/space.rs"]
+mod space;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -28,6 +28,9 @@ type JsonShard = Shard<Json, Json, JsonText>;
 /// How often a parked worker looks whether it is to stop. Data and commits wake it by themselves.
 const WAKE: Duration = Duration::from_millis(50);
 
+/// How long a run that has ended may go on merging what it leaves.
+const TIDY_MAX: Duration = Duration::from_secs(30);
+
 /// Runs the feed into the shard. The summary is there on success and on failure.
 pub(crate) fn run(
     args: &Args,
@@ -129,6 +132,15 @@ fn once(
     }
     let state = io.block_on(shard.handle().refresh()).unwrap_or_else(|_| shard.state());
     summary.upper = upper(&state);
+    if result.is_ok() && writes && args.process == 0 {
+        // All is committed; a signal still ends it at once.
+        io.block_on(async {
+            tokio::select! {
+                () = stop.wait() => {}
+                () = shard.tidy(TIDY_MAX) => {}
+            }
+        });
+    }
     result
 }
 

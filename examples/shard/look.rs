@@ -13,7 +13,7 @@ use differential_upsert::store::{Root, probe};
 use differential_upsert::{Error, ErrorKind};
 
 use crate::args::Command;
-use crate::status::Status;
+use crate::status::{Seen, Status};
 use crate::text::Form;
 
 /// How long `tail` leaves a shard alone that has nothing new.
@@ -32,7 +32,7 @@ const REMAP: &str = "remap";
 pub(crate) async fn run(command: &Command, io: &Io, out: &mut impl Write) -> Result<(), Error> {
     match command {
         Command::Status { url, text } => {
-            let status = Status::of(&open(url, DATA, io).await?.state());
+            let status = Status::of(&seen(url, io).await?);
             print(out, &if *text { status.text() } else { status.json() })?;
         }
         Command::Snapshot { url, as_of } => snapshot(url, *as_of, io, out).await?,
@@ -62,6 +62,13 @@ pub(crate) async fn run(command: &Command, io: &Io, out: &mut impl Write) -> Res
 async fn open(url: &str, name: &str, io: &Io) -> Result<Handle, Error> {
     let root = Root::open(url, Access::Read)?;
     Handle::open(root, name, None, Access::Read, io.clone(), HandleConfig::default()).await
+}
+
+async fn seen(url: &str, io: &Io) -> Result<Seen, Error> {
+    let data = open(url, DATA, io).await?.state();
+    let remap = open(url, REMAP, io).await?.state();
+    let files = Root::open(url, Access::Read)?.blob().list("", usize::MAX).await?;
+    Ok(Seen { data, remap: (remap.seqno > 0).then_some(remap), files })
 }
 
 /// Compacts or collects the shards of a root, and returns what was done as one JSON object.

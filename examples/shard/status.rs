@@ -1,6 +1,10 @@
 //! Owns how a shard's state is printed. It does not own reading it. Pure.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use differential_upsert::shard::{Feed, History, State};
+use differential_upsert::store::Listed;
 use serde::{Serialize, Serializer};
 
 /// What `shard status` prints. The order of the fields is the order of the members.
@@ -21,6 +25,21 @@ pub(crate) struct Status {
     bytes: u64,
     readers: usize,
     writers: usize,
+    /// Of parts that the newest state names.
+    live_bytes: u64,
+    /// Of parts that merges replaced and nobody has deleted yet.
+    retired_bytes: u64,
+    /// Of every file.
+    total_bytes: u64,
+}
+
+/// What a status is made of.
+pub(crate) struct Seen {
+    pub(crate) data: Arc<State>,
+    /// The bindings of minted times.
+    pub(crate) remap: Option<Arc<State>>,
+    /// Every file under the root.
+    pub(crate) files: Vec<Listed>,
 }
 
 fn history<S: Serializer>(history: &History, serializer: S) -> Result<S::Ok, S::Error> {
@@ -31,8 +50,14 @@ fn history<S: Serializer>(history: &History, serializer: S) -> Result<S::Ok, S::
 }
 
 impl Status {
-    pub(crate) fn of(state: &State) -> Status {
+    pub(crate) fn of(seen: &Seen) -> Status {
+        let state = &seen.data;
         let parts = || state.batches.iter().flat_map(|batch| &batch.parts);
+        let both = || [Some(&seen.data), seen.remap.as_ref()].into_iter().flatten();
+        let named = both().flat_map(|state| &state.batches).flat_map(|batch| &batch.parts);
+        let retired = both().flat_map(|state| &state.retired).flat_map(|retired| &retired.keys);
+        let retired: BTreeSet<&str> = retired.map(String::as_str).collect();
+        let files = || seen.files.iter();
         Status {
             since: state.since,
             upper: state.sealed_at.is_none().then_some(state.upper),
@@ -47,6 +72,12 @@ impl Status {
             bytes: parts().map(|part| part.bytes()).sum(),
             readers: state.leases.values().filter(|lease| lease.since.is_some()).count(),
             writers: state.writers.len(),
+            live_bytes: named.map(|part| part.bytes()).sum(),
+            // By the files: one that is gone already may be named until an entry says so.
+            retired_bytes: (files().filter(|file| retired.contains(&*file.key)))
+                .map(|file| file.bytes)
+                .sum(),
+            total_bytes: files().map(|file| file.bytes).sum(),
         }
     }
 
@@ -75,11 +106,15 @@ impl Status {
         format!(
             "readable   {times}\nhistory    {history}\nfed by     {feed}\n\
              contents   {} updates in {} batches, {} parts, {} bytes\n\
+             space      {} bytes: {} live, {} retired, the rest log and state\n\
              log        entry {}, epoch {}\nin use by  {} writers, {} readers",
             self.updates,
             self.batches,
             self.parts,
             self.bytes,
+            self.total_bytes,
+            self.live_bytes,
+            self.retired_bytes,
             self.seqno,
             self.epoch,
             self.writers,

@@ -67,6 +67,7 @@ use crate::source::{Order, Outlet, Source, TimedSource};
 
 pub(crate) use cursors::Cursors;
 pub(crate) use drive::Around;
+pub(crate) use remap::NAME as REMAP;
 
 use co_committed::CoCommitted;
 use write_ahead::WriteAhead;

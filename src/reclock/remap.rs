@@ -15,7 +15,8 @@ use crate::shard::{Append, Appended, Handle, History, Hold};
 use crate::source::{Cursor, Durable, Position};
 use crate::time::after;
 
-const NAME: &str = "remap";
+/// What the shard of the bindings is called in its root.
+pub(crate) const NAME: &str = "remap";
 const KEY: &[u8] = b"cursor";
 /// The tag of a stored value.
 const VALUE: u8 = 0;

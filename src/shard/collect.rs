@@ -32,11 +32,12 @@ use crate::error::Error;
 const ROLLUPS_KEPT: usize = 2;
 
 impl Handle {
-    /// Deletes what nobody needs: log entries but the newest
-    /// [`entries_kept`](super::HandleConfig::entries_kept), old rollups, parts that were merged, parts
-    /// whose writer's lease has ended without an entry naming them, and what interrupted writes to a
-    /// local directory left. Beside readers and writers. Ends leases that have expired by this
-    /// process's clock. Returns what it did.
+    /// Deletes what nobody holds: log entries, old rollups, parts that were merged, parts whose
+    /// writer's lease has ended without an entry naming them, and what interrupted writes to a local
+    /// directory left. Beside readers and writers; a reader without a lease may have to begin again.
+    /// Ends leases that have expired by this process's clock. Returns what it did.
+    ///
+    /// With no lease in the log, what is left is what the state names, two rollups and an entry or two.
     ///
     /// Entries that still hold rows stay, and everything above them: [`compact`](Handle::compact)
     /// first.
@@ -61,7 +62,8 @@ impl Handle {
             over.map(|(token, _)| *token).collect()
         };
         self.expire(expired, stats).await?;
-        self.collect_log(stats).await?;
+        let state = self.state();
+        self.collect_log(state.collectable().min(state.seqno), stats).await?;
         self.sweep(stats).await?;
         let before_ms = now_ms.saturating_sub(self.inner.config.lease.as_millis() as u64);
         self.inner.blob.sweep_leftovers(before_ms).await?;
@@ -100,11 +102,17 @@ impl Handle {
         Ok(seqno.and_then(|_| super::handle::lock(&entered).take()))
     }
 
-    /// Raises the floor as far as the state lets it, and deletes what lies below.
-    pub(super) async fn collect_log(&self, stats: &mut MaintenanceStats) -> Result<(), Error> {
+    /// Raises the floor to `wanted`, which a state that was known here has allowed, and deletes what
+    /// lies below.
+    pub(super) async fn collect_log(
+        &self,
+        wanted: u64,
+        stats: &mut MaintenanceStats,
+    ) -> Result<(), Error> {
         let inner = &*self.inner;
+        // A lease that was granted since protects what is read from its own entry on: the floor does
+        // not come as far.
         let state = self.state();
-        let wanted = state.seqno.saturating_sub(inner.config.entries_kept).min(state.collectable());
         let mut floor = inner.log.floor().await?;
         if wanted > floor {
             self.ensure_rollup(&state, wanted).await?;

@@ -7,6 +7,10 @@
 //! ones together. So batches are always of falling sizes, their number grows with the logarithm of
 //! the rows, and so does the number of times that one row is written. Only batches that every holder
 //! has read are merged: a follower never reads a large batch again for a few rows at its end.
+//!
+//! A batch can also hold times that were apart when it was written and need not be any more: a commit
+//! of many times, or a merge under a longer history. Their rows may cancel, however large the batch is
+//! next to the newer ones. It is merged once more, alone if need be, and never again for that.
 
 use std::ops::Range;
 
@@ -14,7 +18,8 @@ use super::counters::MaintenanceStats;
 use super::entry::{Change, Merged};
 use super::handle::Handle;
 use super::rows::Prepared;
-use super::state::{Batch, Part, State};
+use super::space::bytes;
+use super::state::{Batch, History, Part, State};
 use crate::error::{Error, ErrorKind};
 use crate::store::Access;
 
@@ -39,23 +44,42 @@ pub(super) fn whole(state: &State) -> Option<Range<usize>> {
     }
 }
 
-/// Returns what the tiers ask for: batches out of proportion, or rows that keep entries up to
-/// `floor` from going.
-pub(super) fn tier(state: &State, floor: u64) -> Option<Range<usize>> {
+/// How many times as large as all newer ones a batch may be and is still merged with them: in a round,
+/// and in the last one of a writer, after which nobody may come for long.
+pub(super) const IN_A_ROUND: u64 = 2;
+pub(super) const AT_THE_END: u64 = 4;
+
+/// Returns what the tiers ask for: batches out of proportion, times that need not be apart any more, or
+/// rows that keep entries up to `floor` from going.
+pub(super) fn tier(state: &State, floor: u64, proportion: u64) -> Option<Range<usize>> {
     let batches = mergeable(state);
-    let bytes = |batch: &Batch| batch.parts.iter().map(Part::bytes).sum::<u64>();
     let mut oldest = None;
     let mut newer = 0u64;
     for (index, batch) in batches.iter().enumerate().rev() {
         let own = bytes(batch);
-        if newer > 0 && own <= newer.saturating_mul(2) {
+        if newer > 0 && own <= newer.saturating_mul(proportion) {
             oldest = Some(index);
         }
         newer = newer.saturating_add(own);
     }
     let stuck = |part: &Part| matches!(part, Part::Inline { seqno, .. } if *seqno <= floor);
     let stuck = batches.iter().position(|batch| batch.parts.iter().any(stuck));
-    oldest.into_iter().chain(stuck).min().map(|first| first..batches.len())
+    let apart = batches.iter().position(|batch| is_apart(state, batch));
+    oldest.into_iter().chain(stuck).chain(apart).min().map(|first| first..batches.len())
+}
+
+/// Whether a batch holds times apart that every reader takes for one.
+fn is_apart(state: &State, batch: &Batch) -> bool {
+    let last = batch.upper.saturating_sub(1);
+    if bytes(batch) == 0 || state.since < last {
+        return false;
+    }
+    match (batch.forwarded, state.history) {
+        (None, _) => batch.lower < last,
+        // Its merge left what the history of then kept apart; what that of now keeps is no reason.
+        (Some(to), History::Last(times)) => to < batch.upper.saturating_sub(times),
+        (Some(_), History::Keep) => false,
+    }
 }
 
 impl Handle {
@@ -153,8 +177,26 @@ mod tests {
             (&[100, 40, 10, 60], Some(0..4)),
         ];
         for (sizes, expected) in cases {
-            assert_eq!(tier(&state(sizes), 0), expected, "{sizes:?}");
+            assert_eq!(tier(&state(sizes), 0, IN_A_ROUND), expected, "{sizes:?}");
         }
+    }
+
+    #[test]
+    fn times_that_need_not_be_apart_are_merged_once() {
+        let part = Part::Stored { key: "data/part/1/1".into(), bytes: 9, crc: 0, updates: 1 };
+        let run = |since, forwarded, history| {
+            let parts = vec![part.clone()];
+            let batch = Batch { seqno: 1, lower: 0, upper: 100, parts, forwarded };
+            let batches = vec![Arc::new(batch)];
+            tier(&State { since, upper: 120, history, batches, ..State::default() }, 0, IN_A_ROUND)
+        };
+        let last = History::Last;
+        assert_eq!(run(99, None, last(1)), Some(0..1), "a commit of many times");
+        assert_eq!(run(98, None, last(1)), None, "since is inside of it");
+        assert_eq!(run(99, Some(0), last(1)), Some(0..1), "merged under another history");
+        assert_eq!(run(99, Some(99), last(1)), None);
+        assert_eq!(run(110, Some(93), last(7)), None, "as far as this history went");
+        assert_eq!(run(99, Some(0), History::Keep), None);
     }
 
     /// One row per commit, merged whenever the tiers ask for it: the rows written are O(n log n),
@@ -165,7 +207,7 @@ mod tests {
         let (mut sizes, mut written, mut most) = (Vec::new(), 0, 0);
         for _ in 0..ROWS {
             sizes.push(1);
-            while let Some(run) = tier(&state(&sizes), 0) {
+            while let Some(run) = tier(&state(&sizes), 0, IN_A_ROUND) {
                 let merged: u64 = sizes.drain(run).sum();
                 written += merged;
                 sizes.push(merged);

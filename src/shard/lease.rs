@@ -207,6 +207,7 @@ impl State {
         let replaced = self.batches[run.clone()].iter().flat_map(|batch| &batch.parts);
         let mut retired = Retired { seqno: entry.seqno, ..Retired::default() };
         for part in replaced {
+            retired.bytes = retired.bytes.saturating_add(part.bytes());
             match part {
                 Part::Stored { key, .. } => retired.keys.push(key.clone()),
                 Part::Inline { seqno, .. } => {

@@ -122,6 +122,8 @@ mod compact;
 
 mod collect;
 
+mod space;
+
 mod maintain;
 
 mod counters;

@@ -73,6 +73,9 @@ pub struct Retired {
     /// The least entry that some of them ride in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inline: Option<u64>,
+    /// How many bytes they have, those in entries too; 0 if an earlier program did not say.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub bytes: u64,
 }
 
 /// Where some rows of a batch are.

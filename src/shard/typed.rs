@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::time::Duration;
 
 use super::handle::lock;
 use super::{Append, Appended, Handle, HandleConfig, Mark, State};
@@ -130,6 +131,20 @@ impl<K, V, C: Codec<K> + Codec<V>> Shard<K, V, C> {
         let epoch = self.handle.take_over().await?;
         let (resumes, pipelines) = (Resumes::default(), Pipelines::default());
         Ok(Shard { epoch, resumes, pipelines, ..self.clone() })
+    }
+
+    /// Does the last work of a writer that is done: merges what is out of proportion, so that what the
+    /// shard takes follows what is live although no later writer comes, and ends the lease. Call it
+    /// when the pipelines on it have ended. Never fails, and takes `within` at the most.
+    pub async fn tidy(&self, within: Duration) {
+        let begun = tokio::time::Instant::now();
+        self.handle.tidy(within).await;
+        // The bindings of minted times, if there are any.
+        if let Ok(remap) = self.handle.sibling(crate::reclock::REMAP).await
+            && remap.state().seqno > 0
+        {
+            remap.tidy(within.saturating_sub(begun.elapsed())).await;
+        }
     }
 
     /// Returns the epoch in which it may write: 0, or what [`take_over`](Shard::take_over) made.

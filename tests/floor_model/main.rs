@@ -22,7 +22,7 @@
 //! | the reader reads entry n | `handle::read_entries`: `log.get`, `Entry::decode`, `State::apply`: the entry must name the token of the one before. What follows an entry that is not the first of its number names another, so that `apply` fails; whether that is damage the floor says, as it does for the entry before. The model's reader may stop anywhere, the code's only where there is none or one that does not fit |
 //! | the reader reads the floor | `handle::catch_up`: `log.floor()` after the last entry; above `start` what was read counts for nothing and the newest rollup is read, else it is believed |
 //! | the reader lists, then gets a rollup, which may be gone | `handle::newest_rollup`, which then lists again; then the loop of `catch_up` |
-//! | the collector writes a rollup, raises the floor, deletes | the invariants of the module `shard`: a state that it believes, as a rollup, is there before the floor rises to it or below; an entry is deleted under a floor that surely is there, in any order, at any time later; a rollup once there is a newer one |
+//! | the collector writes a rollup, raises the floor, deletes | the invariants of the module `shard`: a state that it believes, as a rollup, is there before the floor rises to it or below; an entry is deleted under a floor that surely is there, in any order, at any time later; a rollup once there is a newer one. Any height up to the rollup is tried, so also the head, with no entry left at all: `entries_kept` and `space::floor` choose among them, and are no rule |
 //!
 //! # What is left out, and why it may be
 //!

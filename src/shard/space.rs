@@ -1,0 +1,160 @@
+//! Owns what a shard's space goes to, and how far the floor may rise to free it. Pure; what is merged
+//! is [`compact`](super::compact)'s, what is deleted [`collect`](super::collect)'s.
+//!
+//! # Proportion
+//!
+//! Space is counted in bytes of parts. *Settled* is what merges have written and the state names; rows
+//! that no merge has seen yet may cancel with those; *retired* is what merges replaced. A round is due
+//! when either of the last two, as far as a round can do anything about it, is half of the settled, or
+//! one whole part. So a round frees in proportion to what it reads, and what is there stays within a
+//! small multiple of what is live, however few and large the commits are.
+//!
+//! # Why the floor waits at all
+//!
+//! Nobody needs an entry under the floor for safety: whoever finds it above him reads the newest
+//! rollup, and what a reader under a lease may be reading its lease holds. Readers without a lease
+//! begin again from the newest state when a part is gone, and that costs them. So a round leaves the
+//! last [`entries_kept`](super::HandleConfig::entries_kept) entries, and what was retired by them, but
+//! only as long as that is small. A collection that somebody asks for leaves nothing.
+
+use super::config::HandleConfig;
+use super::state::{Batch, Part, State};
+
+/// Entries between two rounds, at the least, however much there is to do: of two writers one does it.
+const ENTRIES_BETWEEN: u64 = 2;
+
+/// What the parts of a shard take, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Space {
+    /// Written by merges, and named.
+    pub(super) settled: u64,
+    /// Written by commits, named, and read by all holders: a merge may take it.
+    pub(super) mergeable: u64,
+    /// Replaced by merges, and held by nobody.
+    pub(super) freeable: u64,
+}
+
+impl Space {
+    pub(super) fn of(state: &State) -> Space {
+        let mut space = Space::default();
+        let read = state.read_by_all();
+        for batch in &state.batches {
+            match batch.forwarded {
+                Some(_) => space.settled += bytes(batch),
+                None if batch.upper <= read => space.mergeable += bytes(batch),
+                None => {}
+            }
+        }
+        let most = state.collectable();
+        let free = state.retired.iter().filter(|retired| retired.seqno <= most);
+        space.freeable = free.map(|retired| retired.bytes).sum();
+        space
+    }
+
+    /// Whether what is retired is too much to wait for its entries to go.
+    pub(super) fn is_much_freeable(&self) -> bool {
+        self.freeable > self.settled / 8
+    }
+
+    /// What a round may leave to the next one: half of the settled, and a part at the least.
+    fn left(&self, part_bytes: u64) -> u64 {
+        part_bytes.max(self.settled / 2)
+    }
+}
+
+/// Returns how many bytes a batch has.
+pub(super) fn bytes(batch: &Batch) -> u64 {
+    batch.parts.iter().map(Part::bytes).sum()
+}
+
+/// Whether it is time for a round: enough entries since the last one, or enough bytes.
+pub(super) fn is_due(state: &State, config: &HandleConfig) -> bool {
+    let since_last = state.seqno.saturating_sub(state.maintained);
+    if since_last >= config.maintain_every || since_last < ENTRIES_BETWEEN {
+        return since_last >= config.maintain_every;
+    }
+    let space = Space::of(state);
+    let left = space.left(config.part_bytes_max as u64);
+    space.mergeable > left || space.freeable > left
+}
+
+/// Returns how far a round raises the floor: behind the newest `entries_kept` entries, but past what
+/// was retired if that is an eighth of the settled.
+pub(super) fn floor(state: &State, entries_kept: u64) -> u64 {
+    let most = state.collectable().min(state.seqno);
+    let space = Space::of(state);
+    let kept = state.seqno.saturating_sub(entries_kept).min(most);
+    if !space.is_much_freeable() {
+        return kept;
+    }
+    let retired = state.retired.iter().map(|retired| retired.seqno).filter(|seqno| *seqno <= most);
+    retired.max().unwrap_or(0).max(kept)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::shard::lease::Lease;
+    use crate::shard::state::Retired;
+    use crate::shard::token::Token;
+
+    fn batch(seqno: u64, bytes: u64, merged: bool) -> Arc<Batch> {
+        let key = format!("data/part/1/{seqno}");
+        let parts = vec![Part::Stored { key, bytes, crc: 0, updates: 1 }];
+        let forwarded = merged.then_some(seqno - 1);
+        Arc::new(Batch { seqno, lower: seqno - 1, upper: seqno, parts, forwarded })
+    }
+
+    fn config() -> HandleConfig {
+        HandleConfig { part_bytes_max: 100, entries_kept: 5, ..HandleConfig::default() }
+    }
+
+    /// 1,000 bytes settled by entry 10, and then commits.
+    fn state(fresh: &[u64]) -> State {
+        let mut batches = vec![batch(10, 1_000, true)];
+        batches.extend(fresh.iter().zip(11..).map(|(bytes, seqno)| batch(seqno, *bytes, false)));
+        let seqno = 10 + fresh.len() as u64;
+        State { seqno, upper: seqno, maintained: 10, batches, ..State::default() }
+    }
+
+    #[test]
+    fn a_round_is_due_by_bytes_and_by_entries() {
+        for (fresh, due) in [
+            (&[501][..], false),
+            (&[1, 499], false),
+            (&[1, 500], true),
+            (&[1; 63], false),
+            (&[1; 64], true),
+        ] {
+            assert_eq!(is_due(&state(fresh), &config()), due, "{fresh:?}");
+        }
+    }
+
+    /// What a holder has not read is not merged, so it is no reason for a round either.
+    #[test]
+    fn what_is_held_is_no_reason_for_a_round() {
+        let mut held = state(&[1, 1, 1, 900]);
+        let lease = Lease { since: Some(11), seqno: Some(11), expires_ms: 0 };
+        held.leases.insert(Token(9), lease);
+        assert!(!is_due(&held, &config()));
+        held.retired = vec![Retired { seqno: 13, bytes: 2_000, ..Retired::default() }];
+        assert!(!is_due(&held, &config()), "the lease may be reading it");
+        held.leases.insert(Token(9), Lease { since: Some(11), seqno: Some(13), expires_ms: 0 });
+        assert!(is_due(&held, &config()));
+    }
+
+    #[test]
+    fn the_floor_passes_what_is_retired_if_that_is_much() {
+        let mut state = state(&[1; 20]);
+        let retired = |seqno, bytes| Retired { seqno, bytes, ..Retired::default() };
+        assert_eq!(floor(&state, 5), 25);
+        state.retired = vec![retired(12, 100), retired(28, 25)];
+        assert_eq!(floor(&state, 5), 25, "it goes with its entry");
+        state.retired = vec![retired(12, 100), retired(28, 26)];
+        assert_eq!(floor(&state, 5), 28);
+        state.leases.insert(Token(9), Lease { since: None, seqno: Some(20), expires_ms: 0 });
+        assert_eq!(floor(&state, 5), 20);
+    }
+}
