@@ -38,7 +38,6 @@
 use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use differential_dataflow::consolidation::consolidate_updates;
@@ -49,6 +48,7 @@ use timely::dataflow::Scope;
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::scheduling::SyncActivator;
 use tokio::sync::{Notify, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 
 use crate::codec::is_error;
 use crate::epoch::Epoch;
@@ -57,7 +57,7 @@ use crate::health::{Status, Vitals, fenced};
 use crate::io::Io;
 use crate::packed::Encoded;
 use crate::shard::{Batch, Handle, Hold, Reading, State, Token as LeaseName, Update};
-use crate::token::Phase;
+use crate::token::{GRACE, Phase};
 use crate::upsert::Known;
 
 /// Parts that are fetched or wait for the worker at a time.
@@ -102,7 +102,8 @@ pub(crate) fn feedback<'scope>(
 
     let (sender, mut receiver) = mpsc::channel(PARTS_AHEAD);
     let (finished, mut finish) = oneshot::channel();
-    let ended = Arc::new(AtomicBool::new(false));
+    // Cancelled when the operator is gone, or waits for nothing more than this reader.
+    let leave = CancellationToken::new();
     let follower = Follower {
         handle,
         epoch: status.epoch().clone(),
@@ -111,7 +112,7 @@ pub(crate) fn feedback<'scope>(
         peers: scope.peers() as u64,
         outlet: Outlet { sender, wake: scope.worker().sync_activator_for(address.to_vec()) },
         vitals: Arc::clone(status.vitals()),
-        ended: Arc::clone(&ended),
+        leave: leave.clone(),
         finished,
     };
     let vitals = Arc::clone(status.vitals());
@@ -126,6 +127,8 @@ pub(crate) fn feedback<'scope>(
         let mut capability = capabilities.pop();
         // Where the collection ends, once the pipeline has ended.
         let mut end = None;
+        let leave = leave.drop_guard();
+        let mut leave = Some(leave);
         move |_| {
             let released = status.phase() == Phase::Released;
             if released && status.has_ended() {
@@ -138,7 +141,7 @@ pub(crate) fn feedback<'scope>(
             let is_whole = capability.as_ref().is_some_and(|held| released && whole(*held.time()));
             if stopped || is_whole {
                 // The follower ends with the channel, and gives its hold back before it does.
-                ended.store(is_whole, Ordering::Release);
+                leave = leave.take().filter(|_| !stopped);
                 receiver.close();
                 if !matches!(finish.try_recv(), Err(oneshot::error::TryRecvError::Empty)) {
                     capability = None;
@@ -199,9 +202,6 @@ impl Outlet {
 /// A state that may be read, and the lease that keeps it so.
 type Readable = (Arc<State>, Option<LeaseName>);
 
-/// How long a stop waits for a lease to be given back.
-const STOP_MAX: Duration = Duration::from_millis(500);
-
 struct Follower {
     handle: Handle,
     epoch: Epoch,
@@ -210,8 +210,8 @@ struct Follower {
     peers: u64,
     outlet: Outlet,
     vitals: Arc<Vitals>,
-    /// The collection is whole: there is time to give the lease back.
-    ended: Arc<AtomicBool>,
+    /// From then on there is no time for more than a quick answer.
+    leave: CancellationToken,
     /// Dropped last.
     finished: oneshot::Sender<()>,
 }
@@ -219,16 +219,25 @@ struct Follower {
 impl Follower {
     async fn run(self) -> Result<(), Error> {
         let (handle, mut hold) = (self.handle.clone(), None);
-        if let Err(error) = self.follow(&mut hold).await {
+        // Every await in there races the stop.
+        let followed = tokio::select! {
+            biased;
+            () = self.outlet.sender.closed() => Ok(()),
+            followed = self.follow(&mut hold) => followed,
+        };
+        if let Err(error) = followed {
             self.outlet.send(Message::Failed(error)).await;
         }
         if let Some(hold) = hold {
-            let released = handle.release(hold);
-            if self.ended.load(Ordering::Acquire) {
-                released.await;
-            } else {
+            let over = async {
+                self.leave.cancelled().await;
+                tokio::time::sleep(GRACE).await;
+            };
+            tokio::select! {
+                biased;
+                () = handle.release(hold) => {}
                 // It runs out by itself.
-                let _ = tokio::time::timeout(STOP_MAX, released).await;
+                () = over => {}
             }
         }
         drop(self.finished);

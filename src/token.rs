@@ -4,16 +4,24 @@
 //! Stopping has two phases, or a frontier would pass a time whose rows a stopped worker still has.
 //! First every sink stops appending, on every worker; until then all capabilities are kept. Then
 //! they are released.
+//!
+//! A stop waits for the store twice, [`GRACE`] at a time, whatever the store does: for the append in
+//! flight to be settled, and for the lease to be given back. What has no answer by then is left as
+//! a crash would leave it: the append is in the log or not, and the next run reads which.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
 
 use timely::dataflow::Scope;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::progress::Timestamp;
 use timely::scheduling::Activator;
+
+/// How long a stop waits for an answer of the store, each time.
+pub(crate) const GRACE: Duration = Duration::from_millis(300);
 
 /// How far a worker's part of a pipeline is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -31,6 +31,9 @@ const WAKE: Duration = Duration::from_millis(50);
 /// How long a run that has ended may go on merging what it leaves.
 const TIDY_MAX: Duration = Duration::from_secs(30);
 
+/// How long the summary waits for the shard's upper.
+const LOOK_MAX: Duration = Duration::from_millis(300);
+
 /// Runs the feed into the shard. The summary is there on success and on failure.
 pub(crate) fn run(
     args: &Args,
@@ -107,9 +110,10 @@ fn once(
     summary: &mut Summary,
 ) -> Result<(), Error> {
     let limits = HandleConfig { history: args.history, ..HandleConfig::default() };
-    let shard = io.block_on(JsonShard::open_with(root.clone(), io.clone(), limits))?;
+    let opened = JsonShard::open_with(root.clone(), io.clone(), limits);
+    let shard = io.block_on(stop.or(opened))?;
     if args.process == 0 && standby.is_none() {
-        io.block_on(change_history(args, &shard))?;
+        io.block_on(stop.or(change_history(args, &shard)))?;
     }
     let state = shard.state();
     summary.upper = upper(&state);
@@ -127,10 +131,12 @@ fn once(
         let end = counts.end.load(Ordering::Relaxed);
         // "Exactly E": another writer that has gone on keeps the shard open.
         if shard.state().upper == end {
-            result = io.block_on(shard.seal(end));
+            result = io.block_on(stop.or(shard.seal(end)));
         }
     }
-    let state = io.block_on(shard.handle().refresh()).unwrap_or_else(|_| shard.state());
+    // What others have done meanwhile is worth a look, and no wait.
+    let look = async { tokio::time::timeout(LOOK_MAX, shard.handle().refresh()).await };
+    let state = io.block_on(look).ok().and_then(Result::ok).unwrap_or_else(|| shard.state());
     summary.upper = upper(&state);
     if result.is_ok() && writes && args.process == 0 {
         // All is committed; a signal still ends it at once.

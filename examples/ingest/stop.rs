@@ -62,6 +62,15 @@ impl Stop {
         }
     }
 
+    /// Runs a future to its end, or until it is time to stop: a store that hangs must not keep us.
+    pub async fn or<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        tokio::select! {
+            biased;
+            () = self.wait() => Err(stopped()),
+            done = work => done,
+        }
+    }
+
     /// Catches SIGINT and SIGTERM from now on, and returns what then sets the flag at the first
     /// one. A second one ends the process at once, which is safe at any moment.
     ///

@@ -51,6 +51,29 @@ impl Hold {
     }
 }
 
+/// A hold that nobody has yet: gone again if the call that takes it fails, or is dropped. Else every
+/// later renewal would hold for it.
+struct Unsure<'a> {
+    handle: &'a Handle,
+    id: u64,
+}
+
+impl Unsure<'_> {
+    /// Says that the caller has it.
+    fn taken(self) -> u64 {
+        let id = self.id;
+        // Of two plain values: nothing leaks.
+        std::mem::forget(self);
+        id
+    }
+}
+
+impl Drop for Unsure<'_> {
+    fn drop(&mut self) {
+        lock(&self.handle.inner.keeper).needs.remove(&self.id);
+    }
+}
+
 impl Keeper {
     pub(super) fn new(token: Token) -> Keeper {
         Keeper { token, granted: false, seen: 0, uploads: false, needs: BTreeMap::new(), next: 0 }
@@ -110,13 +133,10 @@ impl Handle {
     ///
     /// As [`compare_and_append`](Handle::compare_and_append); nothing is held then.
     pub async fn hold(&self, since: u64) -> Result<Hold, Error> {
-        let hold = self.enlist(since);
+        let unsure = Unsure { handle: self, id: self.enlist(since).id };
         // Always behind an append in flight, which may say that we hold later times than this.
-        if let Err(e) = self.renew().await {
-            lock(&self.inner.keeper).needs.remove(&hold.id);
-            return Err(e);
-        }
-        Ok(Hold { id: hold.id, since: since.max(self.state().since) })
+        self.renew().await?;
+        Ok(Hold { id: unsure.taken(), since: since.max(self.state().since) })
     }
 
     /// As [`hold`](Handle::hold), but nothing is held before the next append of this handle, or the

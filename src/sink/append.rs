@@ -15,6 +15,7 @@ use crate::error::{Error, ErrorKind};
 use crate::health::fenced;
 use crate::reclock::Cursors;
 use crate::shard::{Append, Appended, Feed, Handle, History, Prepared};
+use crate::token::GRACE;
 
 /// Commits, on worker 0, what the workers have written. Returns the settled uppers, each addressed
 /// to every worker: a hint to read the log now.
@@ -47,6 +48,8 @@ pub(super) fn append<'scope>(
                             turn.fail();
                         }
                         Response::Counted(dropped) => totals.dropped(dropped),
+                        // Given up below: nothing refers to these parts, so they are orphans.
+                        Response::Written { .. } if turn.is_stopping() => {}
                         Response::Written { lower, upper, piles: more, dropped } => {
                             totals.dropped(dropped);
                             piles.extend(more);
@@ -81,9 +84,20 @@ pub(super) fn append<'scope>(
                             // The task runs to its end even when the dataflow is gone: an append
                             // under way must be settled, not dropped.
                             around.status.vitals().set_appending();
+                            let stopping = turn.0.stopping.clone();
                             around.io.spawn_answered(
                                 "the commit",
-                                async move { task.run(&handle).await },
+                                async move {
+                                    let over = async {
+                                        stopping.cancelled().await;
+                                        tokio::time::sleep(GRACE).await;
+                                    };
+                                    tokio::select! {
+                                        biased;
+                                        settled = task.run(&handle) => settled.map(Settled::Known),
+                                        () = over => Ok(Settled::Unknown),
+                                    }
+                                },
                                 move |settled| {
                                     let _ = sender.send(settled);
                                     let _ = wake.activate();
@@ -93,14 +107,26 @@ pub(super) fn append<'scope>(
                     }
                 }
             });
+            if turn.is_stopping() && turn.0.in_flight.get() && settling.is_none() {
+                // Named, and not yet appended.
+                (answers, piles) = (0, Vec::new());
+                around.status.vitals().set_interval(None);
+                turn.give_back();
+            }
             while let Ok(settled) = receiver.try_recv() {
                 around.status.vitals().set_interval(None);
                 match settled {
-                    Ok(won) => {
+                    Ok(Settled::Known(won)) => {
                         if let Some(upper) = won {
                             around.checked.won(upper);
                             maintain(&around);
                         }
+                        turn.give_back();
+                    }
+                    Ok(Settled::Unknown) => {
+                        tracing::info!(
+                            "stopped before an append was settled; it may be in the log"
+                        );
                         turn.give_back();
                     }
                     Err(error) => {
@@ -137,6 +163,14 @@ fn maintain(around: &Around) {
             }
         },
     );
+}
+
+/// What became of an append.
+enum Settled {
+    /// The shard is at its upper; the upper, if this append took it there.
+    Known(Option<u64>),
+    /// A stop came first.
+    Unknown,
 }
 
 struct Commit {

@@ -57,7 +57,7 @@ pub(super) fn mint<'scope>(
                 capability = None;
                 return;
             };
-            if turn.0.stopping.get() || around.status.phase() != Phase::Running {
+            if turn.is_stopping() || around.status.phase() != Phase::Running {
                 // Letting go tells every worker that nobody will append.
                 capability = None;
                 return;

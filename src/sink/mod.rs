@@ -40,7 +40,10 @@
 //!    emitted. So no append lacks a worker's rows; a failed worker holds `f` and with it all appends.
 //! 3. An empty frontier names nothing. So the end of the input, a crash and a stop close no time.
 //! 4. What is dropped after a lost race lies below the shard's upper: another wrote it.
-//! 5. Every append carries the writer's epoch and what its feed has below: one that was shut out,
+//! 5. A stop gives up an interval that is not yet appended, and waits a little for an append in
+//!    flight. Without an answer it claims none: nothing of it is deleted, acked or counted, and it may
+//!    still land, whole. Every worker's rows are in it, so no time that it closes lacks any.
+//! 6. Every append carries the writer's epoch and what its feed has below: one that was shut out,
 //!    or has another feed, commits nothing, whatever race it wins.
 //!
 //! # Limits
@@ -64,6 +67,7 @@ use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::generic::Operator;
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 pub use counts::Totals;
 use counts::{Dropped, Emitted, SharedTotals};
@@ -194,7 +198,8 @@ struct Turn(Rc<TurnCells>);
 struct TurnCells {
     in_flight: Cell<bool>,
     failed: Cell<bool>,
-    stopping: Cell<bool>,
+    /// Cancelled when a worker is stopping.
+    stopping: CancellationToken,
     mint: RefCell<Option<timely::scheduling::Activator>>,
 }
 
@@ -219,8 +224,12 @@ impl Turn {
 
     /// Says that a worker is stopping, and wakes mint.
     fn stop(&self) {
-        self.0.stopping.set(true);
+        self.0.stopping.cancel();
         self.wake_mint();
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.0.stopping.is_cancelled()
     }
 
     fn wake_mint(&self) {

@@ -76,20 +76,25 @@ pub(super) fn write<'scope>(
             });
 
             let mut output = output.activate();
-            if let Some((capability, response)) = writer.respond(&frontiers[1]) {
+            let phase = writer.around.status.phase();
+            // What a stop finds unanswered is not appended: its rows come again in the next run.
+            if phase == Phase::Running
+                && let Some((capability, response)) = writer.respond(&frontiers[1])
+            {
                 output.session(&capability).give(response);
             }
             if let Some(held) = &mut last {
                 if let Some(time) = frontiers[0].frontier().first() {
                     held.downgrade(time);
                 }
-                let phase = writer.around.status.phase();
                 if phase == Phase::Stopping && !told_to_stop {
                     told_to_stop = true;
                     output.session(held).give(Response::Stopping);
                 }
-                if frontiers[0].is_empty() && writer.current.is_none() {
-                    // Mint has let go: nobody will append any more.
+                if frontiers[0].is_empty() {
+                    // Mint has let go: nobody will append any more, and what is not answered was
+                    // given up.
+                    writer.current = None;
                     output.session(held).give(Response::Counted(writer.news()));
                     last = None;
                     writer.around.status.lifecycle().advance(Phase::Silent);

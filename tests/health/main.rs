@@ -10,6 +10,7 @@ mod lines;
 mod metrics;
 mod rig;
 mod source;
+mod stopping;
 
 use std::sync::{Arc, Barrier, Mutex, mpsc};
 use std::time::Duration;

@@ -15,8 +15,8 @@ use timely::WorkerConfig;
 use timely::communication::Allocator;
 use timely::communication::allocator::thread::Thread;
 use timely::container::CapacityContainerBuilder;
-use timely::dataflow::InputHandle;
 use timely::dataflow::operators::Input;
+use timely::dataflow::{InputHandle, Scope};
 use timely::worker::Worker;
 use tokio::runtime::Runtime;
 
@@ -84,10 +84,15 @@ pub fn part(action: &Action, operation: Operation) -> bool {
     action.operation == operation && action.key.contains("/part/")
 }
 
+type Feed = InputHandle<u64, CapacityContainerBuilder<Vec<Row>>>;
+
+/// What a rig is built of.
+pub type Built<'s> = (Option<Feed>, Pipeline<'s, u64, u64>);
+
 /// A pipeline on one worker, and its runtime, which runs only when it is polled.
 pub struct Rig {
     pub worker: Worker,
-    pub input: Option<InputHandle<u64, CapacityContainerBuilder<Vec<Row>>>>,
+    pub input: Option<Feed>,
     pub token: Option<Token>,
     pub health: Health,
     pub metrics: Metrics,
@@ -133,16 +138,28 @@ impl Rig {
     }
 
     pub fn on(root: &Root, valve: Valve, config: PipelineConfig) -> Rig {
+        Rig::build(root, valve, |scope, shard| {
+            let (input, commands) = scope.new_input::<Vec<Row>>();
+            (Some(input), commands.upsert_into(shard, config))
+        })
+    }
+
+    /// A pipeline that `build` makes, with an input or without.
+    pub fn build(
+        root: &Root,
+        valve: Valve,
+        build: impl for<'s> FnOnce(Scope<'s, u64>, &Shard<u64, u64>) -> Built<'s>,
+    ) -> Rig {
         let runtime = runtime();
         let shard = shard(root, &runtime, &valve);
         let allocator = Allocator::Thread(Thread::default());
         let mut worker = Worker::new(WorkerConfig::default(), allocator, None);
         let (input, token, health, metrics) = worker.dataflow::<u64, _, _>(|scope| {
-            let (input, commands) = scope.new_input::<Vec<Row>>();
-            let Pipeline { token, health, metrics, .. } = commands.upsert_into(&shard, config);
+            let (input, pipeline) = build(scope, &shard);
+            let Pipeline { token, health, metrics, .. } = pipeline;
             (input, token, health, metrics)
         });
-        Rig { worker, input: Some(input), token: Some(token), health, metrics, valve, runtime }
+        Rig { worker, input, token: Some(token), health, metrics, valve, runtime }
     }
 
     /// A pipeline whose time 0 is committed and whose input is at 1.
