@@ -101,6 +101,9 @@ pub mod shard;
 
 pub mod store;
 
+/// Whether a URL has a password in it.
+mod login;
+
 mod feedback;
 
 mod config;

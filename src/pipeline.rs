@@ -224,6 +224,8 @@ impl Parts {
             shared,
             shard.handle(),
             config.stall_after,
+            // Before anything is said of it.
+            config.standby.as_ref().map_or(health::Role::Writer, |_| health::Role::Standby),
             epoch,
         );
         if begun {

@@ -444,3 +444,50 @@ fn a_silent_input_and_an_absent_process_can_be_interrupted() {
         ran.summary();
     }
 }
+
+#[test]
+fn a_password_in_an_address_is_never_shown() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let dir = dir.path();
+    let secrets = ["hunter2", "alice", "hun", "ter2"];
+    let urls = [
+        "planetscale://alice:hunter2@h:443/k/t",
+        "planetscale://alice:hun/ter2@h:443/k/t",
+        "planetscale://alice:hun ter2@h:443/k/t",
+        "planetscale:/alice:hunter2@h/k/t",
+        "planetscale://h:443/k/t?password=hunter2",
+        "postgres://alice:hunter2@h/d?slot=s&table=t",
+        "kafka://alice:hunter2@h:1/t",
+        "s3://alice:hunter2@bucket/prefix",
+        "gs://alice:hun/ter2@bucket/prefix",
+        "nothing://alice:hunter2@h",
+        "git:https://alice:hunter2@h/x",
+    ];
+    let hidden = |ran: &Ran, args: &[&str]| {
+        let said = [&*ran.stdout, &ran.stderr].concat();
+        assert_eq!((ran.code, &*ran.stdout), (Some(2), ""), "{args:?}");
+        assert!(said.contains("error: a user, a password or a token in an address of "), "{said}");
+        for secret in secrets {
+            assert!(!said.contains(secret), "{args:?} shows {secret}: {said}");
+        }
+    };
+    for url in urls {
+        let with = format!("--shard={url}");
+        for args in [
+            &[url, "--shard", "s"][..],
+            &["feed", "--shard", url],
+            &["feed", &with],
+            &["feed", url, "--shard", "s"],
+            &["feed", "--shard", "s", "-w", url],
+            &["feed", "--shard", "s", "--http", url],
+            &["feed", "--shard", "s", "--nothing", url],
+            &[url],
+        ] {
+            hidden(&ingest(dir, args), args);
+        }
+        for args in [&["status", url][..], &["tail", "s", "--from", url], &["status", "s", url]] {
+            hidden(&shard(dir, args), args);
+        }
+    }
+    assert_eq!(dir.read_dir().expect("a directory").count(), 0);
+}

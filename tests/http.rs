@@ -8,12 +8,12 @@ mod client;
 mod process;
 
 use std::fs::OpenOptions;
-use std::io::{Read, Write};
+use std::io::{BufRead, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 
 use client::Server;
-use process::ingest;
+use process::{PATIENCE, ingest};
 
 /// Follows a feed with one open time.
 fn follow(dir: &Path, args: &[&str]) -> Server {
@@ -174,5 +174,50 @@ fn a_feed_without_a_row_is_idle() {
         }
         server.until("a row comes", |health| health["upper"] == 8);
         server.stop();
+    }
+}
+
+/// The lines that the watchdog has written, by state.
+fn said(stderr: &str) -> Vec<&str> {
+    stderr.lines().filter(|line| line.contains(" health shard=")).collect()
+}
+
+#[test]
+fn the_last_state_is_said_before_the_process_goes() {
+    for _ in 0..12 {
+        let dir = tempfile::tempdir().expect("a directory");
+        std::fs::write(dir.path().join("feed"), "{\"key\":1,\"value\":1,\"ts\":1}\n").expect("it");
+        let mut command = process::command("ingest", dir.path(), &["feed", "--shard", "s"]);
+        command.env("RUST_LOG", "info");
+        let ran = process::start(command).end(PATIENCE).good();
+        let last = said(&ran.stderr).last().copied().unwrap_or_default().to_string();
+        assert!(last.contains("state=\"finished\""), "{}", ran.stderr);
+        assert!(last.contains("why=\"\""), "{last}");
+    }
+}
+
+#[test]
+fn what_was_told_to_stop_does_not_say_that_its_input_has_ended() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let dir = dir.path();
+    std::fs::write(dir.join("feed"), "{\"key\":1,\"value\":1,\"ts\":1}\n").expect("it");
+    for (more, role) in [("--follow", "writer"), ("--standby", "standby")] {
+        let mut command = process::command("ingest", dir, &["feed", "--shard", "s", more]);
+        command.env("RUST_LOG", "info").args(["--http", "127.0.0.1:0"]);
+        let mut run = process::start(command);
+        let mut stderr = std::io::BufReader::new(run.child.stderr.take().expect("a pipe"));
+        let mut text = String::new();
+        let idle = |text: &str| said(text).iter().any(|line| !line.contains("state=\"hydrating\""));
+        while !idle(&text) {
+            assert_ne!(stderr.read_line(&mut text).expect("a line"), 0, "{text}");
+        }
+        run.signal("TERM");
+        stderr.read_to_string(&mut text).expect("a pipe");
+        assert_eq!(run.child.wait().expect("an end").code(), Some(0), "{text}");
+        let said = said(&text);
+        assert!(said.iter().all(|line| line.contains(&format!("role=\"{role}\""))), "{text}");
+        let last = said.last().expect("a line");
+        let why = "why=\"it was told to stop before the end of its input\"";
+        assert!(last.contains("state=\"finished\"") && last.contains(why), "{text}");
     }
 }

@@ -12,6 +12,7 @@ use differential_upsert::shard::History;
 
 use crate::change::Format;
 use crate::input::is_stream;
+use crate::login::{hint, login};
 use crate::reader::OnError;
 use crate::resnapshot::Resnapshot;
 
@@ -182,6 +183,13 @@ impl Args {
     where
         I: IntoIterator<Item: Into<OsString> + Clone>,
     {
+        let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
+        // First of all: whatever is wrong with an argument, the parser repeats it.
+        let named = args.iter().map(|arg| arg.to_string_lossy());
+        if let Some(what) = named.into_iter().find_map(|arg| refused(&arg)) {
+            use clap::CommandFactory as _;
+            return Err(Args::command().error(clap::error::ErrorKind::ValueValidation, what));
+        }
         let args = Args::try_parse_from(args)?;
         args.check()?;
         Ok(args)
@@ -271,6 +279,12 @@ impl Args {
         ];
         rules.into_iter().find(|(broken, _)| *broken).map(|(_, what)| what)
     }
+}
+
+/// Says what is wrong with an argument that must not be shown.
+fn refused(arg: &str) -> Option<String> {
+    let scheme = login(arg)?;
+    Some(format!("a user, a password or a token in an address of {scheme}:; {}", hint(scheme)))
 }
 
 fn scheme(text: &str) -> Option<&str> {

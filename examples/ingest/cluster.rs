@@ -99,8 +99,8 @@ impl Report {
         *self.watch.lock().unwrap_or_else(PoisonError::into_inner) = Some(watch);
     }
 
-    /// Says how a worker ended. The first failure stays, but for being stopped: that is what the
-    /// failure of one worker does to the others.
+    /// Says how a worker ended, or that it has failed and will end. The first failure stays, but for
+    /// being stopped: that is what the failure of one worker does to the others.
     pub fn ended(&self, result: Result<(), Error>) {
         let mut first = self.result.lock().unwrap_or_else(PoisonError::into_inner);
         let says_why = |e: &Error| e.kind() != ErrorKind::Stopped;
@@ -108,6 +108,16 @@ impl Report {
             *first = result;
         }
     }
+}
+
+/// How the workers ended, if not by themselves.
+enum End {
+    /// Another process of the cluster is gone.
+    Lost(Error),
+    /// Something here has failed.
+    Failed(Error),
+    /// They were told to stop, and their time is over.
+    Stopped,
 }
 
 /// Runs the workers of this process to their end.
@@ -126,26 +136,27 @@ pub fn execute(
     std::thread::spawn(move || {
         let guards = timely::execute(config, move |worker| work(worker, &workers));
         let result = guards.map_err(|what| {
-            Error::new(ErrorKind::Unavailable, format!("the cluster cannot start: {what}"))
-                .hint("check -n, -p and -h")
+            let what = format!("the cluster cannot start: {what}");
+            End::Failed(Error::new(ErrorKind::Unavailable, what).hint("check -n, -p and -h"))
         });
         // Joining also shuts the network down, so that the other processes see a clean end.
         let result = result.map(|guards| guards.join().into_iter().for_each(drop));
         let _ = ends.send(result);
     });
-    let result = wait(&end, stop).and_then(|()| {
-        let ended = report.result.lock().unwrap_or_else(PoisonError::into_inner);
-        ended.clone()
-    });
-    let result = result.map_err(|e| match e.kind() {
-        _ if stop.interrupted() => crate::stop::stopped(),
+    let waited = wait(&end, stop);
+    let reported = report.result.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let failed = |e: &Error| e.kind() != ErrorKind::Stopped;
+    let result = match (waited, reported) {
+        // A failure is one, also of a run that was told to stop meanwhile.
+        (_, Err(e)) | (Err(End::Failed(e)), _) if failed(&e) => Err(e),
+        (Ok(()), Ok(())) => Ok(()),
+        // All processes of a cluster are told to stop at once: one that is gone has obeyed.
+        _ if stop.interrupted() => Err(crate::stop::stopped()),
+        (Err(End::Lost(e)), _) => Err(e),
         // Nobody here wanted it, and no worker here failed.
-        ErrorKind::Stopped => {
-            Error::new(ErrorKind::Unavailable, "another process of the cluster has stopped")
-                .hint("see what it says, then rerun all processes to continue")
-        }
-        _ => e,
-    });
+        _ => Err(Error::new(ErrorKind::Unavailable, "another process of the cluster has stopped")
+            .hint("see what it says, then rerun all processes to continue")),
+    };
     let watch = report.watch.lock().unwrap_or_else(PoisonError::into_inner).clone();
     Outcome { result, watch }
 }
@@ -153,17 +164,18 @@ pub fn execute(
 /// Waits for the end of the workers, or of their time: some wait where nothing tells them to stop,
 /// for a process that has not come or for a store that does not answer. To leave them there is what
 /// a kill does, which is safe at any moment.
-fn wait(end: &Receiver<Result<(), Error>>, stop: &Stop) -> Result<(), Error> {
+fn wait(end: &Receiver<Result<(), End>>, stop: &Stop) -> Result<(), End> {
     let mut told = None;
     loop {
         match end.recv_timeout(LOOK) {
             Ok(result) => return result,
             Err(RecvTimeoutError::Disconnected) => {
-                return Err(Error::new(ErrorKind::Unavailable, "no worker answers"));
+                let error = Error::new(ErrorKind::Unavailable, "no worker answers");
+                return Err(End::Failed(error));
             }
             Err(RecvTimeoutError::Timeout) if stop.interrupted() => {
                 if told.get_or_insert_with(Instant::now).elapsed() >= GRACE {
-                    return Err(crate::stop::stopped());
+                    return Err(End::Stopped);
                 }
             }
             Err(RecvTimeoutError::Timeout) => {}
@@ -172,7 +184,7 @@ fn wait(end: &Receiver<Result<(), Error>>, stop: &Stop) -> Result<(), Error> {
 }
 
 /// Turns a panic of any thread into the end of the run.
-fn report_panics(ends: Sender<Result<(), Error>>) {
+fn report_panics(ends: Sender<Result<(), End>>) {
     let ends = Mutex::new(ends);
     let is_lost = AtomicBool::new(false);
     let print = std::panic::take_hook();
@@ -184,18 +196,17 @@ fn report_panics(ends: Sender<Result<(), Error>>) {
         // Once a process is lost, threads that depend on the one that noticed panic too, each
         // with words of its own.
         let lost = is_lost.load(Ordering::SeqCst) || what.starts_with("timely communication error");
-        let error = if lost {
+        let end = if lost {
             is_lost.store(true, Ordering::SeqCst);
-            Error::new(
-                ErrorKind::Unavailable,
-                format!("another process of the cluster is lost: {what}"),
-            )
-            .hint("rerun all processes to continue")
+            let what = format!("another process of the cluster is lost: {what}");
+            let error = Error::new(ErrorKind::Unavailable, what);
+            End::Lost(error.hint("rerun all processes to continue"))
         } else {
             print(panic);
-            Error::new(ErrorKind::Unavailable, format!("a thread panicked: {what}"))
-                .hint("report this as a bug, and rerun to continue")
+            let what = format!("a thread panicked: {what}");
+            let error = Error::new(ErrorKind::Unavailable, what);
+            End::Failed(error.hint("report this as a bug, and rerun to continue"))
         };
-        let _ = ends.lock().unwrap_or_else(PoisonError::into_inner).send(Err(error));
+        let _ = ends.lock().unwrap_or_else(PoisonError::into_inner).send(Err(end));
     }));
 }

@@ -23,6 +23,8 @@ mod json;
 mod jsonl;
 mod lines;
 mod live;
+#[path = "../../src/login.rs"]
+mod login;
 mod look;
 mod minted;
 mod object;
@@ -44,6 +46,7 @@ mod unions;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use differential_upsert::ErrorKind;
 use differential_upsert::io::Io;
 use tracing_subscriber::filter::LevelFilter;
 
@@ -88,8 +91,10 @@ fn main() -> ExitCode {
     }
     match result {
         Ok(()) => ExitCode::from(code),
-        // Stopping is how a followed feed ends, and a standby.
-        Err(_) if args.is_endless() && stop.interrupted() => ExitCode::from(code),
+        // Stopping is how a followed feed ends, and a standby. Any other error is one, whenever it came.
+        Err(e) if args.is_endless() && stop.interrupted() && e.kind() == ErrorKind::Stopped => {
+            ExitCode::from(code)
+        }
         Err(e) => {
             eprintln!("error: {}", one_line(&e.to_string()));
             ExitCode::from(1)

@@ -239,11 +239,16 @@ fn workers(
             (pipeline.health, pipeline.token)
         });
         let mut token = Some(token);
+        let mut failed = false;
         while worker.has_dataflows() {
             worker.step_or_park(Some(WAKE));
             // A failed feed still gets what it has closed into the shard; nothing else waits.
-            let failed = health.error().is_some() && health.is_settled();
-            if failed || stop.is_set() {
+            if let (false, Some(error)) = (failed, health.error()) {
+                // At once: a stop may leave no time to say it later.
+                report.ended(Err(error));
+                failed = true;
+            }
+            if (failed && health.is_settled()) || stop.is_set() {
                 drop(token.take());
             }
         }

@@ -4,6 +4,8 @@ use std::ffi::OsString;
 
 use clap::{Parser, Subcommand};
 
+use crate::login::{hint, login};
+
 /// Looks inside a shard. Nothing but `compact`, `gc` and `probe` ever writes.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "shard", disable_help_subcommand = true)]
@@ -96,6 +98,13 @@ impl Args {
     where
         I: IntoIterator<Item: Into<OsString> + Clone>,
     {
+        let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
+        // First of all: whatever is wrong with an argument, the parser repeats it.
+        let named = args.iter().map(|arg| arg.to_string_lossy());
+        if let Some(what) = named.into_iter().find_map(|arg| refused(&arg)) {
+            use clap::CommandFactory as _;
+            return Err(Args::command().error(clap::error::ErrorKind::ValueValidation, what));
+        }
         let args = Args::try_parse_from(args)?;
         if let Command::Tail { from: Some(from), until: Some(until), .. } = &args.command
             && until < from
@@ -106,4 +115,10 @@ impl Args {
         }
         Ok(args)
     }
+}
+
+/// Says what is wrong with an argument that must not be shown.
+fn refused(arg: &str) -> Option<String> {
+    let scheme = login(arg)?;
+    Some(format!("a user, a password or a token in an address of {scheme}:; {}", hint(scheme)))
 }

@@ -5,6 +5,8 @@
 //! ```
 
 mod args;
+#[path = "../../src/login.rs"]
+mod login;
 mod look;
 mod status;
 mod text;

@@ -37,6 +37,8 @@ pub(super) struct WorkerSigns {
     pub(super) parts_writing: u64,
     pub(super) hydrated: bool,
     pub(super) released: bool,
+    /// The input has ended and all of it is in the shard.
+    pub(super) ended: bool,
     pub(super) stopping: bool,
     pub(super) gone: bool,
     /// It has run since it was last asked to.
@@ -123,8 +125,9 @@ fn state(signs: &Signs) -> (HealthState, Option<String>) {
         };
         return (state, Some(format!("worker {}: {error}", worker.worker)));
     }
-    if signs.workers.first().is_none_or(|worker| worker.released) {
-        return (HealthState::Finished, None);
+    if let Some(worker) = signs.workers.first().filter(|worker| worker.released) {
+        let stopped = "it was told to stop before the end of its input";
+        return (HealthState::Finished, (!worker.ended).then(|| stopped.into()));
     }
     if signs.workers.iter().any(|worker| worker.gone && !worker.released) {
         return (HealthState::Finished, Some("the dataflow was dropped before its end".into()));
@@ -302,6 +305,10 @@ mod tests {
         assert_eq!(state(WorkerSigns { hydrated: false, ..worker(0) }), Hydrating);
         assert_eq!(state(WorkerSigns { released: true, ..worker(0) }), Finished);
         assert_eq!(state(WorkerSigns { gone: true, ..worker(0) }), Finished);
+        let ended = |ended| WorkerSigns { released: true, ended, ..worker(0) };
+        assert_eq!(judge(&signs(vec![ended(true)])).why, None);
+        let why = judge(&signs(vec![ended(false)])).why;
+        assert_eq!(why.as_deref(), Some("it was told to stop before the end of its input"));
         let failed = |kind| Some(Error::new(kind, "it broke"));
         let broken = |kind| WorkerSigns { error: failed(kind), released: true, ..worker(0) };
         assert_eq!(state(broken(ErrorKind::Corrupt)), Failed, "an end is no excuse");

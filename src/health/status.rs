@@ -5,6 +5,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::watchdog;
 use super::{Health, Interval, Process, Role, Vitals};
 use crate::epoch::Epoch;
 use crate::error::{Error, ErrorKind};
@@ -34,6 +35,7 @@ impl Drop for Shared {
             self.vitals.fail(Error::new(ErrorKind::Unavailable, what).hint(hint));
         }
         self.vitals.set_gone();
+        watchdog::last_word(&self.process);
     }
 }
 

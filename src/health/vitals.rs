@@ -11,8 +11,8 @@ use std::time::Duration;
 use timely::scheduling::SyncActivator;
 use tokio::sync::Notify;
 
-use super::Role;
 use super::judge::{Signs, WorkerSigns};
+use super::{HealthState, Role};
 use crate::epoch::Epoch;
 use crate::error::Error;
 use crate::shard::Handle;
@@ -282,6 +282,7 @@ impl Vitals {
             parts_read,
             parts_writing: self.parts_writing.load(Relaxed),
             hydrated: self.is_hydrated(),
+            ended: self.has_ended(),
             released: self.phase.get() == Phase::Released,
             stopping: self.phase.get() >= Phase::Stopping,
             gone: self.gone.load(SeqCst),
@@ -329,6 +330,8 @@ pub(crate) struct Process {
     pub(crate) source: SourceStats,
     members: Mutex<Vec<Arc<Vitals>>>,
     measured: Mutex<Measured>,
+    /// What was last said in the log.
+    pub(super) told: Mutex<Option<(Role, HealthState)>>,
 }
 
 impl Process {
@@ -394,6 +397,7 @@ impl Pipelines {
         (stats, phase): (UpsertStats, PhaseWatch),
         handle: &Handle,
         stall_after: Duration,
+        role: Role,
         epoch: Epoch,
     ) -> (Arc<Process>, Arc<Vitals>, bool) {
         let mut pipelines = lock(&self.0);
@@ -409,11 +413,12 @@ impl Pipelines {
                 stall_after,
                 news: Arc::default(),
                 place,
-                role: AtomicU8::new(Role::default() as u8),
+                role: AtomicU8::new(role as u8),
                 epoch,
                 source: SourceStats::default(),
                 members: Mutex::default(),
                 measured: Mutex::default(),
+                told: Mutex::default(),
             });
             pipelines.push(Arc::downgrade(&process));
             process
@@ -425,6 +430,6 @@ impl Pipelines {
 }
 
 /// Locks what no panic can leave half done: every critical section here is a few assignments.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

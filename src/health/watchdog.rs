@@ -10,8 +10,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::judge::{Signs, judge, ought_to_move};
-use super::vitals::{Interval, Measured, Progress};
-use super::{HealthReport, HealthState, Process, Role};
+use super::vitals::{Interval, Measured, Progress, lock};
+use super::{HealthState, Process, Vitals};
 use crate::io::Io;
 
 /// The bounds of the pause between two looks.
@@ -52,7 +52,6 @@ struct Watchdog {
     interval: (Option<Interval>, Instant),
     /// When each worker was asked to run.
     asked: Vec<(usize, Instant)>,
-    told: Option<(Role, HealthState)>,
 }
 
 impl Watchdog {
@@ -63,7 +62,6 @@ impl Watchdog {
             at_rest: now,
             interval: (None, now),
             asked: Vec::new(),
-            told: None,
         }
     }
 
@@ -91,7 +89,7 @@ impl Watchdog {
             in_flight: now - self.interval.1,
             silent: self.asked.iter().map(|(worker, since)| (*worker, now - *since)).collect(),
         });
-        self.tell(process, &judge(&process.signs(first)));
+        tell(process, first);
         over
     }
 
@@ -108,42 +106,56 @@ impl Watchdog {
             self.interval = (signs.interval(), now);
         }
     }
+}
 
-    /// Writes one line if the state is another than at the last look. A pipeline at work goes from
-    /// idle to running and back all the time, which is news to nobody.
-    fn tell(&mut self, process: &Process, report: &HealthReport) {
-        let before = self.told.replace((report.role, report.state));
-        if before == self.told {
-            return;
-        }
-        let at_work = |state| matches!(state, HealthState::Running | HealthState::Idle);
-        let routine = before.is_some_and(|(role, state)| role == report.role && at_work(state));
-        macro_rules! line {
-            ($level:ident) => {
-                tracing::$level!(
-                    shard = process.handle.url(),
-                    state = report.state.name(),
-                    role = report.role.name(),
-                    input = report.input,
-                    upper = report.upper,
-                    output = report.output,
-                    since = report.since,
-                    why = report.why.as_deref().unwrap_or_default(),
-                    "health"
-                )
-            };
-        }
-        match report.state {
-            HealthState::Failed | HealthState::Fenced => line!(error),
-            HealthState::Stalled => line!(warn),
-            state if routine && at_work(state) => line!(debug),
-            _ => line!(info),
-        }
+/// Says how it ended, once all workers of this process are over: on the thread of the last one, for the
+/// process may go before the watchdog looks again.
+pub(super) fn last_word(process: &Process) {
+    let members = process.members();
+    let first = members.iter().min_by_key(|vitals| vitals.worker);
+    if let (Some(first), true) = (first, members.iter().all(|vitals| vitals.is_over())) {
+        tell(process, first);
+    }
+}
+
+/// Writes one line if the state is another than the last one said. A pipeline at work goes from idle to
+/// running and back all the time, which is news to nobody.
+fn tell(process: &Process, first: &Vitals) {
+    // Held until it is said, so that of two threads none says what is over already.
+    let mut told = lock(&process.told);
+    let report = judge(&process.signs(first));
+    let before = told.replace((report.role, report.state));
+    if before == *told {
+        return;
+    }
+    let at_work = |state| matches!(state, HealthState::Running | HealthState::Idle);
+    let routine = before.is_some_and(|(role, state)| role == report.role && at_work(state));
+    macro_rules! line {
+        ($level:ident) => {
+            tracing::$level!(
+                shard = process.handle.url(),
+                state = report.state.name(),
+                role = report.role.name(),
+                input = report.input,
+                upper = report.upper,
+                output = report.output,
+                since = report.since,
+                why = report.why.as_deref().unwrap_or_default(),
+                "health"
+            )
+        };
+    }
+    match report.state {
+        HealthState::Failed | HealthState::Fenced => line!(error),
+        HealthState::Stalled => line!(warn),
+        state if routine && at_work(state) => line!(debug),
+        _ => line!(info),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::Role;
     use super::*;
     use crate::epoch::Epoch;
     use crate::io::RandomTokens;
@@ -168,6 +180,7 @@ mod tests {
                 shared,
                 shard.handle(),
                 stall_after,
+                Role::Standby,
                 Epoch::known(0),
             )
         };
@@ -177,7 +190,6 @@ mod tests {
         assert!(Arc::ptr_eq(&process, &same));
         assert!(!Arc::ptr_eq(&process, &join(0).0), "another pipeline has its own worker 0");
         watch(&process, &io);
-        process.set_role(Role::Standby);
         for vitals in [&one, &two] {
             vitals.set_read_to(0);
             vitals.set_closed(3);

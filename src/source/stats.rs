@@ -71,8 +71,11 @@ impl SourceStats {
     /// not take acks.
     pub fn trouble(&self) -> Option<String> {
         if let Some(why) = &*lock(&self.0.attempt_trouble) {
-            let attempts = self.attempts_without_progress();
-            return Some(format!("the source: {attempts} attempts without progress: {why}"));
+            return Some(match self.attempts_without_progress() {
+                0 => format!("the source: it is being connected again: {why}"),
+                1 => format!("the source: 1 attempt without progress: {why}"),
+                attempts => format!("the source: {attempts} attempts without progress: {why}"),
+            });
         }
         let trouble = lock(&self.0.ack_trouble);
         let (times, why) = trouble.as_ref()?;
@@ -127,4 +130,23 @@ impl SourceStats {
 /// Locks what no panic can leave half done: every critical section here is an assignment.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trouble_counts_only_what_there_was() {
+        let stats = SourceStats::default();
+        assert_eq!(stats.trouble(), None);
+        for (attempts, says) in [
+            (0, "the source: it is being connected again: gone"),
+            (1, "the source: 1 attempt without progress: gone"),
+            (7, "the source: 7 attempts without progress: gone"),
+        ] {
+            stats.set_attempts(attempts, Some("gone".to_string()));
+            assert_eq!(stats.trouble().as_deref(), Some(says));
+        }
+    }
 }

@@ -13,6 +13,7 @@ use super::guard::{Guard, Guarded};
 use super::object::sync_directory;
 use super::{Blob, Consensus, Faults, ObjectBlob};
 use crate::error::{Error, ErrorKind};
+use crate::login::{hint, login};
 
 /// What a program means to do with a root.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +65,10 @@ impl Root {
     /// cannot be one, or a path that is no directory; `Unsupported` for a cloud this program was
     /// built without; `Unavailable` if DIR cannot be made.
     pub fn open(url: &str, access: Access) -> Result<Root, Error> {
+        if let Some(scheme) = login(url) {
+            let what = format!("a user, a password or a token in an address of {scheme}:");
+            return Err(Error::new(ErrorKind::Invalid, what).hint(hint(scheme)));
+        }
         if url == "mem:" {
             return Ok(Root::from_object_store(Arc::new(InMemory::new()), "mem:"));
         }

@@ -143,3 +143,34 @@ fn the_summary_has_its_members_in_order() {
          \"seconds\":0.123}\n"
     );
 }
+
+#[test]
+fn a_failure_is_one_also_when_the_user_wants_it_to_stop() {
+    use differential_upsert::{Error, ErrorKind};
+    let failure = || Error::new(ErrorKind::Corrupt, "it broke");
+    for (first, second, kind) in [
+        (Err(failure()), None, ErrorKind::Corrupt),
+        (Err(failure()), Some(Err(crate::stop::stopped())), ErrorKind::Corrupt),
+        (Err(crate::stop::stopped()), Some(Err(failure())), ErrorKind::Corrupt),
+        (Err(crate::stop::stopped()), None, ErrorKind::Stopped),
+    ] {
+        let stop = crate::stop::Stop::default();
+        stop.interrupt();
+        let said = std::sync::Mutex::new(vec![Some(first), second]);
+        let work = move |_: &mut timely::worker::Worker, report: &cluster::Report| {
+            let said = std::mem::take(&mut *said.lock().expect("no panic"));
+            said.into_iter().flatten().for_each(|result| report.ended(result));
+        };
+        let outcome = cluster::execute(timely::Config::thread(), work, &stop);
+        assert_eq!(outcome.result.map_err(|e| e.kind()), Err(kind));
+    }
+    // It is said before the worker has ended, for it may have no time left to.
+    let stop = crate::stop::Stop::default();
+    stop.interrupt();
+    let work = move |_: &mut timely::worker::Worker, report: &cluster::Report| {
+        report.ended(Err(failure()));
+        std::thread::park();
+    };
+    let outcome = cluster::execute(timely::Config::thread(), work, &stop);
+    assert_eq!(outcome.result.map_err(|e| e.kind()), Err(ErrorKind::Corrupt));
+}

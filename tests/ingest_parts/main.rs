@@ -30,6 +30,8 @@ mod jsonl;
 mod lines;
 #[path = "../../examples/ingest/live.rs"]
 mod live;
+#[path = "../../src/login.rs"]
+mod login;
 #[path = "../../examples/ingest/look.rs"]
 mod look;
 #[path = "../../examples/ingest/minted.rs"]

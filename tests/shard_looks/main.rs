@@ -4,6 +4,8 @@
 
 #[path = "../../examples/shard/args.rs"]
 mod args;
+#[path = "../../src/login.rs"]
+mod login;
 #[path = "../../examples/shard/look.rs"]
 mod look;
 #[path = "../../examples/shard/status.rs"]

@@ -5,6 +5,7 @@
 //! ```
 
 use crate::error::{Error, ErrorKind};
+use crate::login::{hint, login};
 
 /// What an address says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +35,11 @@ const FORM: &str = "write planetscale://HOST:PORT/KEYSPACE/TABLE";
 
 impl Address {
     pub(super) fn parse(url: &str) -> Result<Address, Error> {
+        if login(url).is_some() {
+            // Not shown.
+            let what = "the address of the table has a user or a password in it";
+            return Err(Error::new(ErrorKind::Invalid, what).hint(hint("planetscale")));
+        }
         let rest = url.strip_prefix("planetscale://");
         let rest = rest.ok_or_else(|| wrong("no planetscale:// in front", url, FORM))?;
         let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
@@ -84,12 +90,6 @@ impl Address {
 }
 
 fn authority(text: &str, url: &str) -> Result<String, Error> {
-    if text.contains('@') {
-        // Not shown: it may be a password.
-        let what = "the address of the table has a user in it";
-        return Err(Error::new(ErrorKind::Invalid, what)
-            .hint("set PLANETSCALE_USER and PLANETSCALE_PASSWORD"));
-    }
     let (host, port) = text.rsplit_once(':').unwrap_or((text, ""));
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte);
     let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
