@@ -1,8 +1,10 @@
 //! Owns the columns of a table as a stream describes them: what kinds they are, and which are the key.
 //! It does not own the rows.
 
+use super::charset::{self, Charset};
 use super::failure::definite;
-use super::proto::{Field, PRI_KEY_FLAG, types};
+use super::members::Members;
+use super::proto::{Field, NOT_NULL_FLAG, PRI_KEY_FLAG, UNIQUE_KEY_FLAG, types};
 use crate::source::Failure;
 
 /// The columns of a table, which every row after them has.
@@ -14,6 +16,8 @@ pub(super) struct Columns {
     all: Vec<usize>,
     /// Indexes of the key's columns, by name.
     key: Vec<usize>,
+    /// Indexes of the primary key's columns, by name; none if the key is known to be unique.
+    row: Vec<usize>,
 }
 
 #[derive(Clone, Debug)]
@@ -28,20 +32,14 @@ pub(super) enum Kind {
     Null,
     Integer,
     Float,
-    Text,
-    Bytes,
+    Double,
+    Decimal,
+    Text(Charset),
+    /// At least so many: a server may leave out the zeros at the end of a `BINARY`.
+    Bytes(usize),
     Json,
     Enum(Members),
     Set(Members),
-}
-
-/// The members of an `ENUM` or `SET`. A server may send numbers in their place.
-#[derive(Clone, Debug)]
-pub(super) enum Members {
-    /// Names are sent.
-    Named,
-    /// Names or numbers are sent; these are the names, none if they are not known.
-    Either(Vec<String>),
 }
 
 /// Which columns are the key: what the user says, else what the table's columns say.
@@ -72,7 +70,8 @@ impl KeyColumns {
             let hint = "see whether the table is there";
             return Err(definite("a description of no columns", table, hint));
         }
-        let columns = fields.iter().map(|field| Column::new(field, enums_named)).collect();
+        let column = |field| Column::new(field, enums_named, table);
+        let columns = fields.iter().map(column).collect::<Result<_, _>>()?;
         let mut all: Vec<usize> = (0..fields.len()).collect();
         all.sort_by(|a, b| fields[*a].name.as_bytes().cmp(fields[*b].name.as_bytes()));
         if let Some(pair) = all.windows(2).find(|pair| fields[pair[0]].name == fields[pair[1]].name)
@@ -92,7 +91,13 @@ impl KeyColumns {
         }
         key.sort_by_key(|column| all.iter().position(|index| index == column));
         key.dedup();
-        Ok(Columns { table: table.to_string(), columns, all, key })
+        let marked = |flag: u32| move |column: &usize| fields[*column].flags & flag == flag;
+        let mut row: Vec<usize> = all.iter().copied().filter(marked(PRI_KEY_FLAG)).collect();
+        let whole = row.iter().all(|column| key.contains(column));
+        if whole || key.iter().any(marked(UNIQUE_KEY_FLAG | NOT_NULL_FLAG)) {
+            row.clear();
+        }
+        Ok(Columns { table: table.to_string(), columns, all, key, row })
     }
 
     fn names(&mut self, table: &str, fields: &[Field]) -> Result<Vec<String>, Failure> {
@@ -100,7 +105,9 @@ impl KeyColumns {
             return Ok(self.named.clone());
         }
         let marked = fields.iter().filter(|field| field.flags & PRI_KEY_FLAG != 0);
-        let marked: Vec<String> = marked.map(|field| field.name.clone()).collect();
+        let mut marked: Vec<String> = marked.map(|field| field.name.clone()).collect();
+        // A key is these columns, in whatever order they stand in a table, a key or a delete.
+        marked.sort();
         let hint = "name the key columns with key=COLUMN,COLUMN";
         match (&self.learned, marked.is_empty()) {
             (None, true) => Err(definite("no column is marked as primary key", table, hint)),
@@ -137,89 +144,58 @@ impl Columns {
     pub(super) fn key(&self) -> &[usize] {
         &self.key
     }
+
+    /// Returns the columns that tell rows apart which have one key; none if there are no such rows, or
+    /// nothing does.
+    pub(super) fn row(&self) -> &[usize] {
+        &self.row
+    }
 }
 
 impl Column {
-    fn new(field: &Field, enums_named: bool) -> Column {
-        let members = || match enums_named {
-            true => Members::Named,
-            false => Members::Either(member_names(&field.column_type)),
+    fn new(field: &Field, enums_named: bool, table: &str) -> Result<Column, Failure> {
+        let column_type = field.column_type.to_ascii_lowercase();
+        let is = |kind: &str| column_type.starts_with(kind);
+        let charset = || {
+            Charset::of(field.charset).map_err(|name| {
+                let what = format!(
+                    "the column {:?} has the character set {name} (collation {}), which is not read",
+                    field.name, field.charset
+                );
+                definite(what, table, "convert the column to utf8mb4")
+            })
         };
+        // The type of a text with a collation of bytes is that of bytes; so is that of an ENUM.
+        let is_bytes = field.r#type & types::IS_BINARY != 0;
+        let is_text = is_bytes && !matches!(field.charset, 0 | charset::BINARY);
+        let members =
+            |numbers| charset().map(|charset| Members::new(&field.column_type, charset, numbers));
         let kind = match field.r#type {
             types::NULL => Kind::Null,
             types::JSON => Kind::Json,
-            types::ENUM => Kind::Enum(members()),
-            types::SET => Kind::Set(members()),
-            types::BIT | types::GEOMETRY | types::VECTOR => Kind::Bytes,
-            kind if kind & types::IS_BINARY != 0 => Kind::Bytes,
+            types::ENUM => Kind::Enum(members(!enums_named)?),
+            types::SET => Kind::Set(members(!enums_named)?),
+            types::BIT | types::GEOMETRY | types::VECTOR => Kind::Bytes(0),
+            _ if is_bytes && is("enum(") => Kind::Enum(members(true)?),
+            _ if is_bytes && is("set(") => Kind::Set(members(true)?),
+            _ if is_bytes && !is_text => Kind::Bytes(padded_to(&column_type)),
             kind if kind & types::IS_INTEGRAL != 0 => Kind::Integer,
-            kind if kind & types::IS_FLOAT != 0 => Kind::Float,
-            _ => Kind::Text,
+            types::FLOAT32 => Kind::Float,
+            kind if kind & types::IS_FLOAT != 0 => Kind::Double,
+            types::DECIMAL => Kind::Decimal,
+            kind if is_text || kind & types::IS_TEXT != 0 => Kind::Text(charset()?),
+            // Dates and times.
+            _ => Kind::Text(Charset::Utf8),
         };
-        Column { name: field.name.clone(), kind }
+        Ok(Column { name: field.name.clone(), kind })
     }
 }
 
-impl Members {
-    /// Returns the name of an `ENUM`'s value; otherwise says why it cannot be told.
-    pub(super) fn one<'a>(&'a self, text: &'a str) -> Result<&'a str, String> {
-        let Some(names) = self.if_number(text)? else { return Ok(text) };
-        match text.parse::<usize>() {
-            // MySQL's value for what was no member.
-            Ok(0) => Ok(""),
-            Ok(number) if number <= names.len() => Ok(&names[number - 1]),
-            _ => Err(format!("the number {text} of a member that is not there")),
-        }
-    }
-
-    /// Returns the names of a `SET`'s value, with commas; otherwise says why they cannot be told.
-    pub(super) fn several(&self, text: &str) -> Result<String, String> {
-        let Some(names) = self.if_number(text)? else { return Ok(text.to_string()) };
-        let none = || format!("the number {text} of members that are not there");
-        let bits = text.parse::<u64>().map_err(|_| none())?;
-        if names.len() < 64 && bits >> names.len() != 0 {
-            return Err(none());
-        }
-        let bit = |(at, _): &(usize, &String)| at < &64 && bits & (1 << at) != 0;
-        let names: Vec<&str> =
-            names.iter().enumerate().filter(bit).map(|(_, name)| &**name).collect();
-        Ok(names.join(","))
-    }
-
-    /// Returns the names to look a number up in, or `None` if the text is the name.
-    fn if_number(&self, text: &str) -> Result<Option<&[String]>, String> {
-        let number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-        let Members::Either(names) = self else { return Ok(None) };
-        if !number(text) {
-            return Ok(None);
-        }
-        if names.is_empty() || names.iter().any(|name| number(name)) {
-            // Guessing would give one row two values, depending on who sent it.
-            return Err(format!("{text}, which may be a member's name or number"));
-        }
-        Ok(Some(names))
-    }
-}
-
-/// Reads the names out of `enum('a','it''s')`; none if it is anything else.
-fn member_names(column_type: &str) -> Vec<String> {
-    let inner = column_type.find('(').zip(column_type.rfind(')'));
-    let Some((open, close)) = inner.filter(|(open, close)| open < close) else { return Vec::new() };
-    let (mut names, mut rest) = (Vec::new(), column_type[open + 1..close].trim_start());
-    while let Some(after) = rest.strip_prefix('\'') {
-        let (mut name, mut at) = (String::new(), after);
-        loop {
-            let Some(quote) = at.find('\'') else { return Vec::new() };
-            name.push_str(&at[..quote]);
-            at = &at[quote + 1..];
-            let Some(doubled) = at.strip_prefix('\'') else { break };
-            name.push('\'');
-            at = doubled;
-        }
-        names.push(name);
-        rest = at.trim_start().strip_prefix(',').unwrap_or(at).trim_start();
-    }
-    names
+/// Returns how many bytes each value of `binary(9)` has. The binary log leaves out zeros at the end
+/// (vitess go/mysql/binlog/rbr.go, `CellValue`, which puts them back only where it knows the type).
+fn padded_to(column_type: &str) -> usize {
+    let length = column_type.strip_prefix("binary(").and_then(|rest| rest.strip_suffix(')'));
+    length.and_then(|length| length.parse().ok()).filter(|length| *length <= 255).unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -260,6 +236,54 @@ pub(super) mod tests {
         assert!(key_columns.columns("ks/t", &other, true).is_err());
     }
 
+    /// A table has them as they were added, a delete of PlanetScale's as the key has them.
+    #[test]
+    fn a_key_is_its_columns_in_whatever_order_they_come() {
+        let mut key_columns = KeyColumns::default();
+        let (z, a) = (field("z", 265, 2), field("a", 265, 2));
+        for fields in [[z.clone(), a.clone()], [a, z]] {
+            assert_eq!(key(&key_columns.columns("ks/t", &fields, true).unwrap()), ["a", "z"]);
+        }
+    }
+
+    #[test]
+    fn a_key_that_may_not_be_unique_is_told_apart_by_the_primary_key() {
+        let row = |fields: &[Field]| {
+            let columns = KeyColumns::new(vec!["k".to_string()]).columns("ks/t", fields, true);
+            columns.unwrap().row().to_vec()
+        };
+        assert_eq!(row(&[field("k", 265, 0), field("id", 265, 3)]), [1]);
+        assert_eq!(row(&[field("k", 265, 4), field("id", 265, 3)]), [1], "NULL is not unique");
+        assert_eq!(row(&[field("k", 265, 5), field("id", 265, 3)]), [0; 0]);
+        assert_eq!(row(&[field("k", 265, 3), field("id", 265, 0)]), [0; 0]);
+        assert_eq!(row(&[field("k", 265, 3), field("id", 265, 3)]), [1, 0]);
+        assert_eq!(row(&[field("k", 265, 0), field("id", 265, 0)]), [0; 0], "none is marked");
+    }
+
+    #[test]
+    fn what_is_text_the_collation_says_and_a_character_set_that_is_not_read_is_named() {
+        let kind = |kind, charset, column_type: &str| {
+            let field =
+                Field { charset, column_type: column_type.to_string(), ..field("c", kind, 2) };
+            columns(&[field]).column(0).kind.clone()
+        };
+        const VARBINARY: i32 = 10262;
+        const BINARY: i32 = 10264;
+        assert!(matches!(kind(VARBINARY, 63, "varbinary(9)"), Kind::Bytes(0)));
+        assert!(matches!(kind(VARBINARY, 0, ""), Kind::Bytes(0)), "nothing is said");
+        assert!(matches!(kind(BINARY, 63, "binary(9)"), Kind::Bytes(9)));
+        assert!(matches!(kind(VARBINARY, 46, "varchar(9)"), Kind::Text(Charset::Utf8)));
+        assert!(matches!(kind(BINARY, 47, "char(9)"), Kind::Text(Charset::Latin1)));
+        assert!(matches!(kind(6165, 8, "varchar(9)"), Kind::Text(Charset::Latin1)));
+        assert!(matches!(kind(BINARY, 46, "enum('a')"), Kind::Enum(_)));
+        assert!(matches!(kind(BINARY, 46, "SET('a')"), Kind::Set(_)));
+        assert!(matches!(kind(2062, 63, "datetime"), Kind::Text(Charset::Utf8)));
+        let field = Field { charset: 51, ..field("c", 6165, 2) };
+        let failure = KeyColumns::default().columns("ks/t", &[field], true).unwrap_err();
+        let text = failure.error().to_string();
+        assert!(text.contains("\"c\"") && text.contains("cp1251"), "{text}");
+    }
+
     #[test]
     fn lost_names_and_no_columns_are_definite_and_say_so() {
         let lost = KeyColumns::default().columns("ks/t", &[field("@1", 265, 2)], true).unwrap_err();
@@ -267,27 +291,5 @@ pub(super) mod tests {
         assert!(KeyColumns::default().columns("ks/t", &[], true).is_err());
         let twice = [field("a", 265, 2), field("a", 265, 0)];
         assert!(KeyColumns::default().columns("ks/t", &twice, true).is_err());
-    }
-
-    #[test]
-    fn numbers_of_members_become_their_names() {
-        let names = member_names("enum('a','it''s', 'x,y')");
-        assert_eq!(names, ["a", "it's", "x,y"]);
-        let either = Members::Either(names);
-        assert_eq!(either.one("2"), Ok("it's"));
-        assert_eq!(either.one("0"), Ok(""));
-        assert_eq!(either.one("a"), Ok("a"));
-        assert!(either.one("4").is_err());
-        assert_eq!(either.several("5").as_deref(), Ok("a,x,y"));
-        assert_eq!(either.several("0").as_deref(), Ok(""));
-        assert_eq!(either.several("a,it's").as_deref(), Ok("a,it's"));
-        assert!(either.several("8").is_err());
-        assert_eq!(Members::Named.one("2"), Ok("2"));
-        assert!(Members::Either(member_names("enum('1','2')")).one("2").is_err());
-        assert!(Members::Either(Vec::new()).several("2").is_err());
-        for odd in ["", "enum", "enum(", "enum)", ")(", "enum('", "enum('a", "enum('a'b", "enum(é)"]
-        {
-            let _ = member_names(odd);
-        }
     }
 }

@@ -55,17 +55,22 @@
 //! * A reshard is followed while streaming, by `vstream`. During a copy, and in `sync`, it is an error.
 
 mod channel;
+mod charset;
 mod columns;
 mod ddl;
 mod failure;
 mod gtid;
+mod members;
 mod merge;
+mod number;
+mod owners;
 mod phase;
 mod position;
 mod proto;
 mod ranges;
 mod rows;
 mod sync;
+mod unique;
 mod unit;
 mod url;
 mod vstream;
@@ -79,6 +84,7 @@ pub use position::VStreamPosition;
 use self::channel::Server;
 use self::failure::transient;
 use self::gtid::Gtid;
+use self::owners::Owners;
 use self::sync::Streams;
 use self::url::{Address, Protocol};
 use self::vstream::VStream;
@@ -88,13 +94,16 @@ use crate::error::{Error, ErrorKind};
 /// A table of PlanetScale or Vitess.
 ///
 /// Keys and values are canonical JSON text: members sorted by the bytes of their names, no white space,
-/// numbers as written.
+/// numbers in a `JSON` column as written. Text is decoded from the column's character set: `utf8mb4`,
+/// `utf8mb3`, `ascii`, `latin1`, `ucs2`, `utf16`, `utf16le` and `utf32`; any other is refused.
 ///
 /// | column | JSON |
 /// | --- | --- |
 /// | integers, `YEAR` | a number, without leading zeros |
-/// | `FLOAT`, `DOUBLE` | a number, as the server writes it |
-/// | `DECIMAL`, dates and times, text, `ENUM`, `SET` | a string |
+/// | `DOUBLE` | a number, the shortest of its value: `0.1`, `1e20` |
+/// | `FLOAT` | a number of six significant digits: a copy sends no more |
+/// | `DECIMAL` | a string, with its whole scale: `"0.50"` |
+/// | dates and times, text, `ENUM`, `SET` | a string |
 /// | `BIT`, binary, `BLOB`, geometry, vectors | a string, base64 |
 /// | `JSON` | as it is |
 /// | NULL | `null` |
@@ -118,6 +127,7 @@ pub struct PlanetScale {
     wire: Option<Wire>,
     /// Where the connection began.
     places: Places,
+    owners: Owners,
     /// What the server said when it did not have such a place: it is asked who it is.
     lost: Option<Error>,
 }
@@ -226,7 +236,13 @@ impl PlanetScale {
         let server = Server::new(&address.authority, address.tls, login)?;
         let (tablet, cells, silence) = (Tablet::default(), Vec::new(), None);
         let asked = Asked { address, server, user, tablet, cells, silence };
-        Ok(PlanetScale { asked, wire: None, places: Vec::new(), lost: None })
+        Ok(PlanetScale {
+            asked,
+            wire: None,
+            places: Vec::new(),
+            owners: Owners::default(),
+            lost: None,
+        })
     }
 
     /// Sets the size of a response that is still taken, in bytes; a larger one is a definite error.
@@ -325,6 +341,7 @@ impl Source for PlanetScale {
         self.lost = None;
         let places = self.places(from)?;
         self.places.clone_from(&places);
+        self.owners.begin(places.iter().map(|(name, _)| name.clone()), from.is_start());
         let channel = self.asked.server.connect(&self.asked.place()).await?;
         self.wire = Some(match self.asked.address.protocol {
             Protocol::VStream => {
@@ -356,6 +373,10 @@ impl Source for PlanetScale {
                 let failure = self.is_lost(error).await;
                 self.lost = None;
                 Err(failure)
+            }
+            Ok(Some(mut events)) => {
+                self.owners.sift(&mut events);
+                Ok(Some(events))
             }
             events => events,
         }

@@ -29,9 +29,10 @@ use super::ddl::{self, Effect};
 use super::failure::{definite, transient, unseen};
 use super::gtid::Gtid;
 use super::position::{LastPk, VStreamPosition};
-use super::proto::{Bitmap, FieldEvent, RowChange, RowEvent, ShardGtid, VEvent, VEventType, VGtid};
+use super::proto::{FieldEvent, RowEvent, ShardGtid, VEvent, VEventType, VGtid};
 use super::ranges::cover_the_same;
 use super::rows;
+use super::unique::Unique;
 use crate::source::canonical::Scratch;
 use crate::source::{Change, Event, Failure, Partition, Position, Received};
 
@@ -56,6 +57,7 @@ struct Shard {
     /// The last boundary.
     at: Option<VStreamPosition>,
     columns: Option<Columns>,
+    unique: Unique,
     /// A transaction has begun and is not committed.
     open: bool,
     /// It has rows.
@@ -231,6 +233,7 @@ impl Phases {
         if state.rows {
             out.push(Event::Void(shard));
         }
+        state.unique.forget();
         (state.open, state.rows, state.vgtid) = (false, false, None);
         Ok(())
     }
@@ -259,12 +262,22 @@ impl Phases {
         // In a copy before Vitess 18, BEGIN may be missing.
         state.open = true;
         for change in &event.row_changes {
-            check_whole(change, &place)?;
+            rows::check_whole(change, &place)?;
             let before = change.before.as_ref();
             let before = before.map(|row| rows::read_key(columns, row, &mut self.scratch));
             let before = before.transpose()?;
             let after = change.after.as_ref();
             let after = after.map(|row| rows::read(columns, row, &mut self.scratch)).transpose()?;
+            let mut id = |row: &Option<_>| match row {
+                Some(row) => rows::identity(columns, row, &mut self.scratch),
+                None => Ok(None),
+            };
+            if let (Some(id), Some(key)) = (id(&change.before)?, &before) {
+                state.unique.goes(key, &id);
+            }
+            if let (Some(id), Some(row)) = (id(&change.after)?, &after) {
+                state.unique.comes(&row.key, &id, &place)?;
+            }
             let moved = before.filter(|key| after.as_ref().is_none_or(|row| row.key != *key));
             let delete = moved.map(Change::Delete);
             let put = after.map(|row| Change::Put(row.key, row.value));
@@ -417,27 +430,6 @@ impl Phases {
         let what = format!("the stream is of the shards {now:?}, not {:?} any more", self.members);
         definite(what, &self.place(), "name the keyspace's shards with shard=")
     }
-}
-
-/// Refuses a row that has not all of its columns: what is left out would read as NULL.
-fn check_whole(change: &RowChange, place: &str) -> Result<(), Failure> {
-    let bit = |bitmap: &Bitmap, at: usize| {
-        bitmap.cols.get(at / 8).is_some_and(|b| b >> (at % 8) & 1 == 1)
-    };
-    if let Some(data) = &change.data_columns {
-        let count = usize::try_from(data.count).unwrap_or(usize::MAX);
-        // Bits beyond the bytes are not set, so that looking one past them is enough.
-        if (0..count.min(data.cols.len() * 8 + 1)).any(|at| !bit(data, at)) {
-            let what = "a row without some of its columns";
-            return Err(definite(what, place, "set binlog_row_image=FULL and copy the table anew"));
-        }
-    }
-    if change.json_partial_values.as_ref().is_some_and(|json| json.cols.iter().any(|b| *b != 0)) {
-        let what = "a row with only the changed part of a JSON column";
-        let hint = "set binlog_row_value_options='' and copy the table anew";
-        return Err(definite(what, place, hint));
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 //! 9. Before a colon stands the shard: `a` is `-80`, `b` is `80-`, `c` is `-40`, `d` is `40-80`; without,
 //! it is `-`. A VGTID of many shards is `a:V=a5,b3p9`.
 
-use super::super::proto::{Field, QueryResult, Row, TableLastPk};
+use super::super::proto::{Bitmap, Field, QueryResult, Row, RowChange, TableLastPk};
 use super::*;
 
 const SERVER: &str = "8bc65c84-3fe4-11ed-a912-257f0fcdd6c9";

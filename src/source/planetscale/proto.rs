@@ -37,6 +37,10 @@ pub(super) struct Field {
 
 /// `query.MySqlFlag`: the column is part of the primary key.
 pub(super) const PRI_KEY_FLAG: u32 = 2;
+/// It is never NULL.
+pub(super) const NOT_NULL_FLAG: u32 = 1;
+/// It is unique by itself.
+pub(super) const UNIQUE_KEY_FLAG: u32 = 4;
 
 /// `query.Row`: the values one after the other; a length of -1 is NULL.
 #[derive(Clone, PartialEq, Message)]
@@ -59,6 +63,8 @@ pub(super) struct QueryResult {
 /// `query.Type`, as far as a value's JSON depends on it.
 pub(super) mod types {
     pub(in super::super) const NULL: i32 = 0;
+    pub(in super::super) const DECIMAL: i32 = 18;
+    pub(in super::super) const FLOAT32: i32 = 1035;
     pub(in super::super) const BIT: i32 = 2073;
     pub(in super::super) const ENUM: i32 = 2074;
     pub(in super::super) const SET: i32 = 2075;
@@ -68,6 +74,7 @@ pub(super) mod types {
     /// `query.Flag`: bits that every type of a family has.
     pub(in super::super) const IS_INTEGRAL: i32 = 256;
     pub(in super::super) const IS_FLOAT: i32 = 1024;
+    pub(in super::super) const IS_TEXT: i32 = 4096;
     pub(in super::super) const IS_BINARY: i32 = 8192;
 }
 

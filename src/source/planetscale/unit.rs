@@ -27,6 +27,7 @@ use super::merge::Merge;
 use super::position::{LastPk, VStreamPosition};
 use super::proto::{Field, QueryResult, Row, SyncResponse, TableCursor};
 use super::rows::{self, Read};
+use super::unique::Unique;
 use crate::source::canonical::Scratch;
 use crate::source::{Change, Event, Failure, Partition, Position, Received};
 
@@ -44,6 +45,7 @@ pub(super) struct Units {
     /// The first set without a key, while at the start.
     first: Option<Gtid>,
     columns: Option<Columns>,
+    unique: Unique,
     /// Of deletes, which may have the key's columns alone.
     delete_columns: Option<Columns>,
     scratch: Scratch,
@@ -60,8 +62,8 @@ impl Units {
     ) -> Self {
         let (keyspace, table) = (keyspace.to_string(), table.to_string());
         let (key, scratch) = (KeyColumns::new(key), Scratch::default());
-        let (first, columns, delete_columns) = (None, None, None);
-        Units { keyspace, table, shard, key, at, first, columns, delete_columns, scratch }
+        let (first, columns, delete_columns, unique) = (None, None, None, Unique::default());
+        Units { keyspace, table, shard, key, at, first, columns, unique, delete_columns, scratch }
     }
 
     /// Returns the place, as an error names it.
@@ -79,11 +81,19 @@ impl Units {
         }
         // Inserts first, for the columns that later lists may leave out.
         let mut inserts = Vec::new();
+        let in_order = response.updates.is_empty() && response.deletes.is_empty();
+        if !in_order {
+            self.unique.forget();
+        }
         for result in &response.result {
-            inserts.extend(self.read(result)?);
+            let rows = self.read(result)?;
+            if in_order {
+                self.prove_unique(result, &rows)?;
+            }
+            inserts.extend(rows);
         }
         let change = |shard: &Partition, change| Event::Change(shard.clone(), change);
-        let mut out: Out = match response.updates.is_empty() && response.deletes.is_empty() {
+        let mut out: Out = match in_order {
             // As in a copy: there is no order to find out.
             true => inserts
                 .into_iter()
@@ -140,6 +150,18 @@ impl Units {
         let columns = of(&self.columns, &result.rows, &self.place())?;
         let read = |(columns, row)| rows::read(columns, row, &mut self.scratch);
         columns.into_iter().map(read).collect()
+    }
+
+    /// Refuses rows of one key, which are others by their primary keys.
+    fn prove_unique(&mut self, result: &QueryResult, rows: &[Read]) -> Result<(), Failure> {
+        let place = self.place();
+        let Some(columns) = &self.columns else { return Ok(()) };
+        for (row, read) in result.rows.iter().zip(rows) {
+            if let Some(id) = rows::identity(columns, row, &mut self.scratch)? {
+                self.unique.comes(&read.key, &id, &place)?;
+            }
+        }
+        Ok(())
     }
 
     fn read_keys(&mut self, result: &QueryResult) -> Result<Vec<String>, Failure> {
