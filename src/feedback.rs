@@ -410,10 +410,9 @@ impl Follower {
             .await;
         match rows {
             Err(e) if e.kind() == ErrorKind::Missing => {
-                // Nobody deletes what a lease holds: was it ended? Another may be there by now.
+                // Also when the store is away just then.
                 self.patiently(|handle| async move { handle.refresh().await }).await?;
-                let kept = lease.is_some() && self.handle.lease() == lease;
-                Err(if kept { e } else { lost(from).because(e) })
+                Err(self.handle.gone(lease, e, || lost(from)).await)
             }
             rows => rows,
         }

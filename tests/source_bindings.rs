@@ -4,11 +4,12 @@
 //! the last values has.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use differential_upsert::reclock::{SourceConfig, Times};
-use differential_upsert::shard::{Handle, HandleConfig};
+use differential_upsert::shard::{Handle, HandleConfig, Verified, verify};
 use differential_upsert::source::attempt::AttemptConfig;
 use differential_upsert::source::{
     Boundary, Change, Event, Events, Failure, Partition, Received, Source,
@@ -108,7 +109,10 @@ fn run(root: &Root, script: Script, standby: Option<Promotion>) -> Option<Error>
 }
 
 fn run_as(root: &Root, script: Script, config: PipelineConfig) -> Option<Error> {
-    let shard = open(root);
+    run_on(open(root), script, config)
+}
+
+fn run_on(shard: Shard<u64, u64>, script: Script, config: PipelineConfig) -> Option<Error> {
     timely::execute_directly(move |worker| {
         let (token, health) = worker.dataflow(|scope| {
             let pipeline = Pipeline::from_source(scope, || Some(script), &shard, config);
@@ -271,4 +275,134 @@ fn a_copy_that_was_bound_and_lost_goes_on_if_it_ends_where_it_did() {
         assert_eq!(error.map(|e| e.kind()), kind, "{place}");
     }
     assert_eq!(contents(&root), BTreeMap::from([(1, 1), (7, 1)]));
+}
+
+/// A unit a millisecond at least, so that each gets a time of its own.
+fn units(range: std::ops::Range<u64>) -> Vec<Step> {
+    range.map(|n| Ok(vec![put("", n % 7, n), at("", n + 1)])).collect()
+}
+
+fn ended(range: std::ops::Range<u64>) -> Script {
+    let end = Ok(vec![Event::End]);
+    Script::new("feed", &[""], vec![units(range).into_iter().chain([end]).collect()])
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let (from, to) = (entry.as_ref().unwrap().path(), to.join(entry.unwrap().file_name()));
+        if from.is_dir() {
+            copy(&from, &to);
+        } else {
+            std::fs::copy(from, to).unwrap();
+        }
+    }
+}
+
+fn at_path(path: &Path) -> Root {
+    Root::open(path.to_str().unwrap(), Access::Write).unwrap()
+}
+
+fn verified(root: &Root) -> Result<Verified, Error> {
+    let io = differential_upsert::io::Io::process().unwrap();
+    io.clone().block_on(verify(root.clone(), io))
+}
+
+fn uppers(root: &Root) -> (u64, u64) {
+    let io = differential_upsert::io::Io::process().unwrap();
+    let upper = |name| {
+        let (root, config) = (root.clone(), HandleConfig::default());
+        let opened = Handle::open(root, name, None, Access::Read, io.clone(), config);
+        io.block_on(opened).unwrap().state().upper
+    };
+    (upper("data"), upper("remap"))
+}
+
+/// A backup of two moments. The other way about, what is bound and not there is read again.
+#[test]
+fn bindings_that_are_behind_the_rows_are_refused_by_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let (earlier, later) = (dir.path().join("earlier"), dir.path().join("later"));
+    assert!(run(&at_path(&later), ended(0..3), None).is_none());
+    copy(&later, &earlier);
+    assert!(run(&at_path(&later), ended(3..6), None).is_none());
+    for (data, remap, sound) in
+        [(&earlier, &later, true), (&later, &earlier, false), (&later, &later, true)]
+    {
+        let mixed = tempfile::tempdir().unwrap();
+        std::fs::copy(later.join("FORMAT"), mixed.path().join("FORMAT")).unwrap();
+        copy(&data.join("data"), &mixed.path().join("data"));
+        copy(&remap.join("remap"), &mixed.path().join("remap"));
+        let root = at_path(mixed.path());
+        let (data, remap) = uppers(&root);
+        assert_eq!(data <= remap, sound);
+        if sound {
+            verified(&root).unwrap();
+            let more = if data < remap { 3..9 } else { 6..9 };
+            assert!(run(&root, ended(more), None).is_none());
+            let expected = (2..9).map(|n| (n % 7, n)).collect();
+            assert_eq!(contents(&root), expected);
+            continue;
+        }
+        let standby = || Some(Promotion::default());
+        let errors = [
+            verified(&root).unwrap_err(),
+            run(&root, ended(6..9), None).expect("nobody knows what it has"),
+            run(&root, ended(6..9), standby()).expect("nobody knows what it has"),
+        ];
+        for error in errors {
+            assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+            let said = format!("the upper of data/ is {data}, that of remap/ is {remap}");
+            assert!(error.to_string().contains(&said), "{error}");
+            assert!(error.to_string().contains("restore both from one copy"), "{error}");
+        }
+        assert_eq!(uppers(&root).0, data, "nothing is written");
+        // All of it gone is the same.
+        std::fs::remove_dir_all(mixed.path().join("remap")).unwrap();
+        assert_eq!(verified(&root).unwrap_err().kind(), ErrorKind::Corrupt);
+        assert_eq!(run(&root, ended(6..9), None).map(|e| e.kind()), Some(ErrorKind::Corrupt));
+    }
+}
+
+/// A writer at work, which moves both, does not make them look behind.
+#[test]
+fn verify_takes_no_writer_at_work_for_damage() {
+    let root = root();
+    let writer = std::thread::spawn({
+        let root = root.clone();
+        move || run(&root, ended(0..300), None)
+    });
+    let mut looks = 0;
+    while !writer.is_finished() || looks == 0 {
+        match verified(&root) {
+            Ok(_) => looks += 1,
+            // It is not there yet.
+            Err(e) => assert_eq!(e.kind(), ErrorKind::Missing, "{e}"),
+        }
+    }
+    assert!(writer.join().unwrap().is_none());
+    let (data, remap) = uppers(&root);
+    assert!(data > 0 && data == remap);
+}
+
+#[test]
+fn a_part_of_the_bindings_that_is_lost_is_damage_and_no_lost_lease() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = at_path(dir.path());
+    let io = differential_upsert::io::Io::process().unwrap();
+    let opened = || {
+        // Every row is a part of its own.
+        let config = HandleConfig { inline_bytes_max: 0, ..HandleConfig::default() };
+        io.block_on(Shard::open_with(root.clone(), io.clone(), config)).unwrap()
+    };
+    assert!(run_on(opened(), ended(0..3), PipelineConfig::default()).is_none());
+    let parts = dir.path().join("remap/part");
+    std::fs::remove_dir_all(&parts).unwrap();
+    for standby in [None, Some(Promotion::default())] {
+        let config = PipelineConfig { standby, ..PipelineConfig::default() };
+        let error = run_on(opened(), ended(3..6), config).expect("a part is lost");
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+        let said = error.to_string();
+        assert!(said.contains("a part is lost") && said.contains("remap/part/"), "{said}");
+    }
 }

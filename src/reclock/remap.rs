@@ -11,7 +11,7 @@ use super::bindings::{Binding, Bindings};
 use crate::error::{Error, ErrorKind};
 use crate::io::Io;
 use crate::packed::Encoded;
-use crate::shard::{Append, Appended, Handle, History, Hold};
+use crate::shard::{Append, Appended, Handle, History, Hold, remap_behind};
 use crate::source::{Cursor, Durable, Position};
 use crate::time::after;
 
@@ -65,6 +65,19 @@ impl<P: Position> Remap<P> {
         self.read_to
     }
 
+    /// Checks that all that a data shard holds is bound. `data_upper` was read before the last
+    /// [`refresh`](Remap::refresh), so that no writer at work makes this look behind.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt`, naming both uppers: of the times between them nobody can tell what they cover.
+    pub(super) fn covers(&self, data_upper: u64) -> Result<(), Error> {
+        if data_upper <= self.read_to {
+            return Ok(());
+        }
+        Err(remap_behind(data_upper, self.read_to, self.handle.url()))
+    }
+
     /// Returns the cursor that covers what a data shard with this upper holds, and nothing else.
     ///
     /// # Errors
@@ -89,9 +102,12 @@ impl<P: Position> Remap<P> {
     ///
     /// # Errors
     ///
-    /// `LeaseLost` if some have been merged away; else those of the store.
+    /// `LeaseLost` if some have been merged away; `Corrupt` if a part is lost although its lease is
+    /// there; else those of the store.
     pub(super) async fn refresh(&mut self) -> Result<bool, Error> {
         self.handle.keep_surely().await?;
+        // Not older than the lease, or a collection before the lease may have taken its parts.
+        let lease = self.handle.lease();
         let state = self.handle.refresh().await?;
         if state.upper <= self.read_to {
             return Ok(false);
@@ -103,11 +119,12 @@ impl<P: Position> Remap<P> {
         for batch in state.batches.iter().filter(|batch| batch.upper > self.read_to) {
             for part in &batch.parts {
                 let lower = batch.lower.max(self.read_to);
-                let rows = self.handle.fetch(part, lower, batch.upper).await;
-                let rows = rows.map_err(|e| match e.kind() {
-                    ErrorKind::Missing => lost().because(e),
-                    _ => e,
-                })?;
+                let rows = match self.handle.fetch(part, lower, batch.upper).await {
+                    Err(e) if e.kind() == ErrorKind::Missing => {
+                        return Err(self.handle.gone(lease, e, lost).await);
+                    }
+                    rows => rows?,
+                };
                 // A retraction only says again what was there before.
                 found.extend(rows.into_iter().filter(|(_, _, diff)| *diff > 0));
             }

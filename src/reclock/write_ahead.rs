@@ -46,6 +46,9 @@ impl<S: Source, C: Codec<S::Key> + Codec<S::Value>> WriteAhead<S, C> {
         if state.upper.max(remap.upper()) == u64::MAX {
             return Err(used_up());
         }
+        if state.feed.is_some() {
+            remap.covers(state.upper)?;
+        }
         let from = remap.resume(state.upper, &identity)?;
         from.check(&identity)?;
         remap.check(&identity)?;
@@ -236,7 +239,10 @@ impl<P: Position> Run<'_, P> {
         }
         let upper = self.around.handle.state().upper;
         if upper > self.remap.upper() {
-            return self.refresh().await;
+            let found = self.refresh().await?;
+            // Everything that is in the shard was bound before: this one was restored under us.
+            self.remap.covers(upper)?;
+            return Ok(found);
         }
         if let Some(binding) = self.remap.bindings().below(upper) {
             let durable = self.remap.resume(upper, binding.cursor.identity())?;

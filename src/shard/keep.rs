@@ -189,6 +189,29 @@ impl Handle {
         }
     }
 
+    /// Says what it means to a follower that a part is gone: `lease` is what
+    /// [`lease`](Handle::lease) said before the state that names it was read. Nobody deletes what a
+    /// lease holds, so it is damage unless the lease was ended meanwhile, which `lost` is the error of.
+    pub(crate) async fn gone(
+        &self,
+        lease: Option<Token>,
+        missing: Error,
+        lost: impl FnOnce() -> Error,
+    ) -> Error {
+        // It may have been ended in an entry that is not read yet, and another be there by now.
+        if let Err(e) = self.refresh().await {
+            return e;
+        }
+        if lease.is_none() || self.lease() != lease {
+            return lost().because(missing);
+        }
+        let place = missing.place().unwrap_or(self.inner.root.url()).to_string();
+        Error::new(ErrorKind::Corrupt, "a part is lost")
+            .at(place)
+            .hint("restore the shard from a copy")
+            .because(missing)
+    }
+
     /// Gives a hold back; the last one ends the lease, or what it holds. If that cannot be written
     /// it runs out.
     pub async fn release(&self, hold: Hold) {

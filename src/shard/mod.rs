@@ -148,4 +148,5 @@ pub use sum::{Mark, Sum};
 pub use token::Token;
 pub(crate) use typed::Resumes;
 pub use typed::Shard;
+pub(crate) use verify::remap_behind;
 pub use verify::{Verified, verify};

@@ -15,6 +15,7 @@ use super::token::Token;
 use crate::error::{Error, ErrorKind};
 use crate::io::Io;
 use crate::packed::Encoded;
+use crate::reclock::Times;
 use crate::store::{Access, INCARNATION_KEY, Root};
 
 /// The shards a root may hold. In each of them a key has at most one value.
@@ -43,8 +44,8 @@ pub struct Verified {
 }
 
 /// Re-reads every file under a root: checksums and lengths, numbers and tokens and bounds of the log
-/// from its oldest entry, rollups against the log, and one live value per key at every time that can
-/// still be told apart.
+/// from its oldest entry, rollups against the log, one live value per key at every time that can
+/// still be told apart, and that `remap/` binds every time that `data/` holds.
 ///
 /// Writers may go on meanwhile. All updates are in memory at once.
 ///
@@ -95,15 +96,39 @@ async fn verify_once(root: &Root, io: &Io) -> Result<Verified, Error> {
             verified.unknown.push(found.key.clone());
         }
     }
+    let open = |name| {
+        let config = HandleConfig { cache_bytes_max: 0, ..HandleConfig::default() };
+        Handle::open(root.clone(), name, None, Access::Read, io.clone(), config)
+    };
+    let mut data = State::default();
     for name in SHARDS {
         if let Some(files) = files.remove(name) {
-            let config = HandleConfig { cache_bytes_max: 0, ..HandleConfig::default() };
-            let handle =
-                Handle::open(root.clone(), name, None, Access::Read, io.clone(), config).await?;
-            Check { handle, files }.run(&mut verified).await?;
+            let state = Check { handle: open(name).await?, files }.run(&mut verified).await?;
+            if name == SHARDS[0] {
+                data = state;
+            }
+        }
+    }
+    if data.feed.as_ref().is_some_and(|feed| feed.mode == Times::WriteAhead.mode()) {
+        // Read after `data/`, and it only moves forward: no writer at work makes it look behind.
+        let bound = open(SHARDS[1]).await?.refresh().await?.upper;
+        if data.upper > bound {
+            return Err(remap_behind(data.upper, bound, root.url()));
         }
     }
     Ok(verified)
+}
+
+/// The error of a root whose `data/` has times that its `remap/` does not bind, as a copy of two
+/// moments has them.
+pub(crate) fn remap_behind(data: u64, remap: u64, url: &str) -> Error {
+    let what = format!(
+        "remap/ is behind data/: the upper of data/ is {data}, that of remap/ is {remap}, and what \
+         was read of the feed between them is not known"
+    );
+    Error::new(ErrorKind::Corrupt, what)
+        .at(url)
+        .hint("restore both from one copy, in which remap/ was copied after data/")
 }
 
 /// The files of one shard, by what they are.
@@ -147,7 +172,7 @@ struct Check {
 }
 
 impl Check {
-    async fn run(mut self, verified: &mut Verified) -> Result<(), Error> {
+    async fn run(mut self, verified: &mut Verified) -> Result<State, Error> {
         let state = self.replay(verified).await?;
         let mut updates = Vec::new();
         for batch in &state.batches {
@@ -172,7 +197,8 @@ impl Check {
             self.files.parts.remove(key);
         }
         verified.orphans.extend(std::mem::take(&mut self.files.parts));
-        one_live_value(updates).map_err(|e| e.at(self.handle.inner.root.url()))
+        one_live_value(updates).map_err(|e| e.at(self.handle.inner.root.url()))?;
+        Ok(state)
     }
 
     /// Reads the parts that no batch names: they carry checksums of their own.
