@@ -89,6 +89,8 @@ pub mod reclock;
 
 mod time;
 
+mod backoff;
+
 mod hold;
 
 pub mod definite;
@@ -132,6 +134,7 @@ mod token;
 
 pub mod error;
 
+pub use backoff::Restarts;
 pub use codec::DataError;
 pub use command::Command;
 pub use config::PipelineConfig;

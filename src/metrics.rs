@@ -63,6 +63,11 @@ impl Metrics {
         self.rows(&mut page);
         self.frontiers(&mut page);
         source(&mut page, &self.health.process.source);
+        page.gauge(
+            "source_staged_oldest_seconds",
+            "Time since the first row of an incomplete unit or copy, as the watchdog saw it last.",
+            self.health.process.staged().age().as_secs_f64(),
+        );
         let handle = &self.health.process.handle;
         shard(&mut page, self.watch.totals(), handle.counters(), handle.maintenance());
         page.0
@@ -173,8 +178,14 @@ fn source(page: &mut Page, stats: &SourceStats) {
     for (name, help, value) in [
         (
             "source_attempts_without_progress",
-            "Attempts in a row that reached no boundary.",
+            "Attempts in a row without success, of the partition that has most.",
             stats.attempts_without_progress(),
+        ),
+        ("source_staged_rows", "Changes of incomplete units.", stats.staged_rows()),
+        (
+            "source_staged_partitions",
+            "Partitions in which a unit or a copy is incomplete.",
+            stats.staged_partitions(),
         ),
         ("source_staged_bytes", "Bytes of incomplete units.", stats.staged_bytes()),
         ("source_unbound_units", "Complete units that wait for a time.", stats.unbound_units()),

@@ -330,7 +330,9 @@ fn bindings_that_are_behind_the_rows_are_refused_by_all() {
         [(&earlier, &later, true), (&later, &earlier, false), (&later, &later, true)]
     {
         let mixed = tempfile::tempdir().unwrap();
-        std::fs::copy(later.join("FORMAT"), mixed.path().join("FORMAT")).unwrap();
+        for name in ["FORMAT", "INCARNATION"] {
+            std::fs::copy(later.join(name), mixed.path().join(name)).unwrap();
+        }
         copy(&data.join("data"), &mixed.path().join("data"));
         copy(&remap.join("remap"), &mixed.path().join("remap"));
         let root = at_path(mixed.path());
@@ -359,6 +361,7 @@ fn bindings_that_are_behind_the_rows_are_refused_by_all() {
         assert_eq!(uppers(&root).0, data, "nothing is written");
         // All of it gone is the same.
         std::fs::remove_dir_all(mixed.path().join("remap")).unwrap();
+        let root = at_path(mixed.path());
         assert_eq!(verified(&root).unwrap_err().kind(), ErrorKind::Corrupt);
         assert_eq!(run(&root, ended(6..9), None).map(|e| e.kind()), Some(ErrorKind::Corrupt));
     }

@@ -96,6 +96,10 @@ impl Source for Table {
         }
     }
 
+    fn failed_partition(&self) -> Option<Partition> {
+        self.table.failed_partition()
+    }
+
     async fn current(&mut self) -> Result<Vec<(Partition, VStreamPosition)>, Failure> {
         self.table.current().await
     }

@@ -10,7 +10,9 @@ use differential_upsert::reclock::{SourceConfig, Times};
 use differential_upsert::shard::{self, Append, Appended, HandleConfig};
 use differential_upsert::source::attempt::{AttemptConfig, OnPositionLost};
 use differential_upsert::store::{Access, Root};
-use differential_upsert::{Error, ErrorKind, Pipeline, PipelineConfig, Promotion, Shard, Totals};
+use differential_upsert::{
+    Error, ErrorKind, Pipeline, PipelineConfig, Promotion, Restarts, Shard, Totals,
+};
 use timely::worker::Worker;
 
 use crate::args::{Args, PositionLost};
@@ -83,16 +85,25 @@ fn drive(
     let can_start_again = args.processes.get() == 1 && !args.feed.is_stream();
     // Once: a run that starts again must find the shard that the first one had.
     let root = Root::open(&args.shard, Access::Write)?;
+    let mut restarts = Restarts::new(u64::from(std::process::id()));
     loop {
+        let began = Instant::now();
         let result = once(args, &root, config, io, stop, &standby, &face, counts, summary);
-        match result {
-            Err(e) if e.kind() == ErrorKind::LeaseLost && can_start_again && !stop.is_set() => {
-                eprintln!("warning: {e}");
-                counts.start_again();
-                config = timely::Config::process(args.workers.get());
-            }
+        let lost = match result {
+            Err(e) if e.kind() == ErrorKind::LeaseLost && can_start_again && !stop.is_set() => e,
             result => return result,
-        }
+        };
+        // One that ends as soon as it has begun would write to the shard for ever.
+        let Some(delay) = restarts.after(began.elapsed()) else { return Err(lost) };
+        eprintln!("warning: {lost}");
+        io.block_on(async {
+            tokio::select! {
+                () = stop.wait() => {}
+                () = tokio::time::sleep(delay) => {}
+            }
+        });
+        counts.start_again();
+        config = timely::Config::process(args.workers.get());
     }
 }
 

@@ -18,14 +18,20 @@
 //! to run: a program has to step them that often. It is `running` or `idle` again by itself as soon
 //! as something moves.
 //!
+//! So is one whose source has begun a unit or a copy, and for so long has handed over neither more of it
+//! nor its end; as long as more comes it is `running`, however large the unit. And one whose source does
+//! not answer, at once: from the second attempt in a row that fails until one succeeds.
+//!
 //! The watchdog runs beside the workers, so it sees one that hangs; and it ends with the pipeline.
 
 mod judge;
+mod staged;
 mod status;
 mod vitals;
 mod watchdog;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -42,9 +48,10 @@ pub(crate) use watchdog::watch;
 pub enum HealthState {
     /// It reads the shard to know the prior values.
     Hydrating,
-    /// A closed time is on its way into the shard, or rows wait for their time to be closed.
+    /// A closed time is on its way into the shard, rows wait for their time to be closed, or a unit or a
+    /// copy of the source for its end.
     Running,
-    /// Everything read from the source is in the shard.
+    /// Everything received from the source is in the shard.
     Idle,
     /// The shard is ahead of this pipeline's input.
     Lagging,
@@ -202,5 +209,13 @@ impl Health {
     /// Whether the input has ended and all of it is in the shard. False after a stop.
     pub fn has_ended(&self) -> bool {
         self.vitals.has_ended()
+    }
+}
+
+/// Writes a time as a reader of a report wants it.
+fn seconds(time: Duration) -> String {
+    match time.as_secs() {
+        0..10 => format!("{:.1} s", time.as_secs_f64()),
+        whole => format!("{whole} s"),
     }
 }

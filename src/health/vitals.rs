@@ -10,8 +10,10 @@ use std::time::Duration;
 
 use timely::scheduling::SyncActivator;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::judge::{Signs, WorkerSigns};
+use super::staged::StagedSigns;
 use super::{HealthState, Role};
 use crate::epoch::Epoch;
 use crate::error::Error;
@@ -307,6 +309,8 @@ pub(super) struct Measured {
     pub(super) in_flight: Duration,
     /// Since each worker was asked to run and did not; by index, zero where there is none.
     pub(super) silent: Vec<(usize, Duration)>,
+    /// When that was.
+    pub(super) looked: Option<Instant>,
 }
 
 /// What moves when a pipeline moves.
@@ -360,6 +364,11 @@ impl Process {
         lock(&self.measured).upper_stands
     }
 
+    /// Returns what the source has handed over and has not ended, as old as it was when last looked at.
+    pub(crate) fn staged(&self) -> StagedSigns {
+        StagedSigns::of(&self.source.staged(), lock(&self.measured).looked)
+    }
+
     /// Collects everything that a report is made of, as one worker sees it.
     pub(super) fn signs(&self, own: &Vitals) -> Signs {
         let (state, measured) = (self.handle.state(), self.measured());
@@ -378,7 +387,8 @@ impl Process {
             measured,
             workers,
             unbound: self.source.unbound_units(),
-            trouble: self.source.trouble(),
+            staged: self.staged(),
+            trouble: self.source.troubles(),
         }
     }
 }

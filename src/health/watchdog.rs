@@ -88,6 +88,7 @@ impl Watchdog {
             waits: now - self.at_rest,
             in_flight: now - self.interval.1,
             silent: self.asked.iter().map(|(worker, since)| (*worker, now - *since)).collect(),
+            looked: Some(now),
         });
         tell(process, first);
         over

@@ -14,7 +14,8 @@
 //!
 //! 1. Every await (connect, next, a delay, room for a unit) races the token, and the token wins ties:
 //!    once cancelled, nothing is connected and nothing is waited for.
-//! 2. An attempt counts as progress iff it reached a boundary beyond the last one. A message is none.
+//! 2. An attempt counts as progress of a partition iff it reached a boundary of it beyond the last one.
+//!    A message is none, and a boundary of another partition neither.
 //! 3. However it ends, the boundary says how far it came, and nothing beyond it went on.
 //! 4. An ack is of a durable cursor, never goes back, and never holds the rows up.
 
@@ -22,14 +23,16 @@ use std::future::Future;
 use std::marker::PhantomData;
 use std::time::Duration;
 
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::acks::Acks;
 use super::cursor::{Boundary, Durable, Partition, Position, is_beyond};
-use super::retry::{Budget, Outcome, Own, Step};
+use super::retry::{Budget, Outcome, Own, Part, Step};
 use super::stage::{StageLimits, Stager, Unit};
+use super::staging::Staging;
 use super::stats::SourceStats;
 use super::{Event, Events, Failure, Source};
 use crate::codec::{Codec, Postcard};
@@ -87,7 +90,7 @@ impl<P: Position> Attempts<P> {
         S: Source<Position = P>,
         C: Codec<S::Key> + Codec<S::Value>,
     {
-        let handed_on = self.from.clone();
+        let (handed_on, from) = (self.from.clone(), self.from.clone());
         let mut stager = Stager::new(self.from, source.partitions(), self.limits);
         if self.config.copy_anew && !handed_on.is_start() {
             warn_of_copy(&handed_on, "it was asked for");
@@ -100,6 +103,9 @@ impl<P: Position> Attempts<P> {
             stager,
             handed_on,
             session_max,
+            connected: None,
+            staging: Staging::default(),
+            from,
             budget: Budget::new(self.config, self.seed),
             cancel: self.cancel,
             units: self.units,
@@ -136,6 +142,10 @@ struct Running<S: Source, C> {
     /// Of the last unit that is on its way, out of our hands.
     handed_on: Boundary<S::Position>,
     session_max: Option<Duration>,
+    /// Where this attempt began, and when it was connected.
+    from: Boundary<S::Position>,
+    connected: Option<Instant>,
+    staging: Staging,
     budget: Budget,
     cancel: CancellationToken,
     units: mpsc::Sender<Vec<Unit<S::Position>>>,
@@ -149,31 +159,39 @@ struct Running<S: Source, C> {
 
 impl<S: Source, C: Codec<S::Key> + Codec<S::Value>> Running<S, C> {
     async fn run(mut self) -> Ended<S::Position> {
+        let mut ended = Instant::now();
         let reason = loop {
             if self.cancel.is_cancelled() {
                 break Reason::Cancelled;
             }
             let deadline = self.session_max.and_then(|max| Instant::now().checked_add(max));
-            let from = self.stager.boundary().clone();
+            self.from = self.stager.boundary().clone();
             let released = self.stager.released().clone();
             let outcome = self.attempt(deadline).await;
-            // Incomplete units die with their connection: the next one brings them again, whole.
-            self.stager.discard();
+            let (began, now) = (std::mem::replace(&mut ended, Instant::now()), Instant::now());
+            let connected = self.connected.take();
             let own = Own {
                 cancelled: self.cancel.is_cancelled() || self.units.is_closed(),
                 // What the stager says is no matter of whose time was over.
                 late: !self.refused && is_over(deadline),
-                progressed: is_beyond(self.stager.boundary(), &from),
                 released: is_beyond(self.stager.released(), &released),
+                waited: connected.unwrap_or(now) - began,
+                lived: connected.map_or(Duration::ZERO, |connected| now - connected),
+                parts: self.parts(),
+                blamed: self.source.failed_partition(),
             };
+            // Incomplete units die with their connection: the next one brings them again, whole.
+            self.stager.discard();
             let why = match &outcome {
                 Outcome::Failed(failure) => Some(failure.error().to_string()),
-                Outcome::Closed | Outcome::End => None,
+                Outcome::Closed => Some("it closed the connection".to_string()),
+                Outcome::End => None,
             };
             let trouble = why.clone();
-            let step = self.budget.decide(own, outcome);
-            self.stats.set_attempts(self.budget.spent(), why);
-            self.stats.set_staged(self.stager.bytes());
+            let polite = matches!(outcome, Outcome::Closed);
+            let step = self.budget.decide(&own, outcome);
+            self.tell(why.filter(|_| !polite || self.budget.spent() > 0));
+            self.tell_staged();
             let delay = match step {
                 Step::Stop => break Reason::Cancelled,
                 Step::End => break Reason::Complete,
@@ -198,6 +216,45 @@ impl<S: Source, C: Codec<S::Key> + Codec<S::Value>> Running<S, C> {
             }
         };
         Ended { boundary: self.handed_on, reason }
+    }
+
+    /// What became of each partition in this attempt.
+    fn parts(&self) -> Vec<Part> {
+        let mut names = self.stager.partitions();
+        if names.is_empty() {
+            // It has none yet, and fails all the same.
+            names.insert(Partition::from(""));
+        }
+        let part = |name: Partition| Part {
+            progressed: self.has_progressed(&name),
+            staged: self.stager.changes_of(&name),
+            name,
+        };
+        names.into_iter().map(part).collect()
+    }
+
+    /// Whether a partition has reached a boundary in this attempt.
+    fn has_progressed(&self, partition: &str) -> bool {
+        match (self.from.get(partition), self.stager.boundary().get(partition)) {
+            (Some(from), Some(to)) => from.contains(to) != Some(true),
+            (None, to) => to.is_some(),
+            (_, None) => false,
+        }
+    }
+
+    /// Says what is wrong, if anything: why the last attempt has failed.
+    fn tell(&self, why: Option<String>) {
+        match why {
+            Some(why) => self.stats.failed(self.budget.spent(), self.budget.failing(), why),
+            None => self.stats.succeeded(),
+        }
+    }
+
+    /// Says what is incomplete.
+    fn tell_staged(&mut self) {
+        if self.staging.see(&self.stager, Instant::now()) {
+            self.stats.set_staged(self.staging.waiting());
+        }
     }
 
     /// One connection, from its making to its end.
@@ -229,7 +286,8 @@ impl<S: Source, C: Codec<S::Key> + Codec<S::Value>> Running<S, C> {
             Some(connected) => connected?,
             None => return Ok(Outcome::Closed),
         }
-        self.stats.connected();
+        self.connected = Some(Instant::now());
+        self.stats.connected(self.budget.is_poisoned());
         loop {
             self.start_ack();
             let events = tokio::select! {
@@ -280,11 +338,17 @@ impl<S: Source, C: Codec<S::Key> + Codec<S::Value>> Running<S, C> {
                 break;
             }
         }
-        if progressed {
-            // Once for many units: it takes a lock.
-            self.stats.set_attempts(0, None);
+        if progressed && self.budget.spent() > 0 {
+            let failing: Vec<Partition> = self.budget.failing().cloned().collect();
+            let good = failing.iter().filter(|name| self.has_progressed(name));
+            for name in good.cloned().collect::<Vec<_>>() {
+                self.budget.succeeded(&name);
+            }
+            if self.budget.spent() == 0 {
+                self.stats.succeeded();
+            }
         }
-        self.stats.set_staged(self.stager.bytes());
+        self.tell_staged();
         if !self.hand_on(units).await {
             outcome = Some(Outcome::Closed);
         }
@@ -294,24 +358,37 @@ impl<S: Source, C: Codec<S::Key> + Codec<S::Value>> Running<S, C> {
     /// Hands units on, all or none. Returns false if nobody takes them any more.
     async fn hand_on(&mut self, units: Vec<Unit<S::Position>>) -> bool {
         let Some(last) = units.last().map(|unit| unit.boundary.clone()) else { return true };
-        let room = self.units.clone().reserve_owned();
+        let room = match self.units.clone().try_reserve_owned() {
+            Ok(room) => room,
+            Err(TrySendError::Closed(_)) => return false,
+            Err(TrySendError::Full(units)) => match self.room(units).await {
+                Some(room) => room,
+                None => return false,
+            },
+        };
+        self.stats.add_units(units.len() as u64);
+        room.send(units);
+        self.handed_on = last;
+        true
+    }
+
+    /// Waits for room. Meanwhile the source is not asked, and not to blame for being silent.
+    async fn room(&mut self, units: Out<S::Position>) -> Option<Room<S::Position>> {
+        self.stats.set_held_back(true);
+        let room = units.reserve_owned();
         tokio::pin!(room);
-        loop {
+        let room = loop {
             tokio::select! {
                 biased;
-                permit = &mut room => match permit {
-                    Ok(permit) => {
-                        self.stats.add_units(units.len() as u64);
-                        permit.send(units);
-                        self.handed_on = last;
-                        return true;
-                    }
-                    Err(_) => return false,
-                },
+                room = &mut room => break room.ok(),
                 // Rows may wait for room until what is before them is durable, and acked.
                 () = self.acks.turn() => self.start_ack(),
             }
-        }
+        };
+        self.staging.held_back(Instant::now());
+        self.stats.set_staged(self.staging.waiting());
+        self.stats.set_held_back(false);
+        room
     }
 
     /// Whether everything that the feed had at the start has been handed over.
@@ -340,6 +417,9 @@ fn warn_of_copy<P: Position>(from: &Boundary<P>, why: &str) {
     let feed = from.identity();
     tracing::warn!(feed, why, "everything is copied anew, and replaces what is there in one step");
 }
+
+type Out<P> = mpsc::Sender<Vec<Unit<P>>>;
+type Room<P> = mpsc::OwnedPermit<Vec<Unit<P>>>;
 
 fn is_over(deadline: Option<Instant>) -> bool {
     deadline.is_some_and(|deadline| Instant::now() >= deadline)

@@ -38,6 +38,7 @@ mod by_partition;
 mod operator;
 mod retry;
 mod staged;
+mod staging;
 mod stats;
 mod timed;
 
@@ -50,11 +51,13 @@ use crate::error::{Error, ErrorKind};
 pub use cursor::{Boundary, Cursor, Durable, Partition, Position, Received, Released};
 pub use staged::{Order, Reading, Staged};
 pub use stats::SourceStats;
+pub(crate) use stats::{StagedNow, Trouble};
 pub(crate) use timed::stopped;
 pub use timed::{Outlet, TimedSource};
 
 pub(crate) use cursor::is_beyond;
 pub(crate) use operator::source;
+pub(crate) use retry::named;
 
 /// A keyed change feed that can be resumed.
 ///
@@ -152,6 +155,12 @@ pub trait Source: Send + 'static {
     /// [`Failure`]. What has not been returned before is not lost: it comes again after the next
     /// connect.
     fn next(&mut self) -> impl Future<Output = Result<Option<Events<Self>>, Failure>> + Send;
+
+    /// Returns the partition whose stream the last failure was of, where the feed can tell. It alone is
+    /// charged for it; by default every partition is that reached no boundary since the connect.
+    fn failed_partition(&self) -> Option<Partition> {
+        None
+    }
 
     /// Returns where the feed is now, for a run that is to stop there: the partitions that have anything
     /// to come. One that is named and never moves is waited for.

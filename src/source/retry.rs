@@ -1,28 +1,59 @@
 //! Owns the decision after every attempt: stop, connect again, copy anew, or give up. Pure; it does not
-//! wait, and it does not know transports.
+//! wait, it does not know transports, and it reads no clock.
 //!
 //! The order of the questions is the point. Who asked for the end comes first, then whose time it
 //! was, and only then what the other side said: "cancelled" can be anybody's word.
+//!
+//! # Budgets
+//!
+//! Each partition has its own, or one that makes boundaries would pay for one that fails for ever. An
+//! attempt is charged to the partitions that reached no boundary in it; to one alone, if the source says
+//! [which](super::Source::failed_partition). Two things are told apart:
+//!
+//! * *Poison*: a unit was under way, and failed at the place where it did before. That is counted: trying
+//!   again does not help.
+//! * Everything else, the transport above all, is an *outage*, which has a time: an outage ends by itself
+//!   or does not, however often one asks. Time in which the rows of a unit come in is not counted: a unit
+//!   may be large, and is cut at another place each time.
+//!
+//! A session in which a partition had nothing to say is a success of it if it lived for longer than the
+//! greatest delay: a table may be idle for days behind a proxy that closes politely.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
-use fastrand::Rng;
-
 use super::Failure;
+use super::cursor::Partition;
+use crate::backoff::Backoff;
 use crate::error::{Error, ErrorKind};
 
 /// What we know ourselves, whatever the other side says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Own {
     /// We were told to stop.
     pub(super) cancelled: bool,
     /// The time that we gave to one connection is over.
     pub(super) late: bool,
-    /// A boundary was reached since the connect.
-    pub(super) progressed: bool,
     /// A unit was complete since the connect, and not only part of a copy made anew.
     pub(super) released: bool,
+    /// From the end of the attempt before until it was connected, or was not.
+    pub(super) waited: Duration,
+    /// How long the connection lived; zero if there was none.
+    pub(super) lived: Duration,
+    /// What became of each partition.
+    pub(super) parts: Vec<Part>,
+    /// The partition whose stream failed, if the source can tell.
+    pub(super) blamed: Option<Partition>,
+}
+
+/// What became of a partition in one attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Part {
+    pub(super) name: Partition,
+    /// It reached a boundary beyond the last one. A message is none.
+    pub(super) progressed: bool,
+    /// Changes of the unit that was under way at the end.
+    pub(super) staged: Option<u64>,
 }
 
 /// How an attempt ended.
@@ -60,17 +91,25 @@ pub enum OnPositionLost {
     Fail,
 }
 
-/// How often and how fast a source is connected again.
+/// How often, how long and how fast a source is connected again. Both budgets are each partition's
+/// own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AttemptConfig {
-    /// Attempts in a row that reach no boundary, after which it gives up; at least 1. Default: 10.
+    /// How often in a row a unit may fail at the same place, or the position be lost, before it gives
+    /// up; at least 1. Default: 10.
     pub attempts_max: u32,
-    /// The greatest delay after the first of them. Default: 100 ms.
+    /// How long a partition may go without success after a failure, before it gives up. Success is a
+    /// boundary, or a connection that lived for longer than `delay_max` without having anything of it. 0:
+    /// the first failure is the last. Default: 5 minutes.
+    pub outage_max: Duration,
+    /// The greatest delay after the first failure in a row. Default: 100 ms.
     pub delay_min: Duration,
-    /// The greatest delay after any. Default: 30 s.
+    /// The greatest delay after any. They begin anew after a connection that did well for longer than the
+    /// delay before it. Default: 30 s.
     pub delay_max: Duration,
-    /// How long a connection lives before another takes its place. One that reached no boundary counts
-    /// as an attempt: not for feeds that may be still for so long. Default: as long as it likes.
+    /// How long a connection lives before another takes its place. If it brings nothing and is not
+    /// longer than `delay_max`, it counts as a failure: not for feeds that may be still for so long.
+    /// Default: as long as it likes.
     pub session_max: Option<Duration>,
     /// What to do when the feed has lost our position. Default: copy anew.
     pub on_position_lost: OnPositionLost,
@@ -83,6 +122,7 @@ impl Default for AttemptConfig {
     fn default() -> Self {
         AttemptConfig {
             attempts_max: 10,
+            outage_max: Duration::from_secs(300),
             delay_min: Duration::from_millis(100),
             delay_max: Duration::from_secs(30),
             session_max: None,
@@ -92,13 +132,25 @@ impl Default for AttemptConfig {
     }
 }
 
-/// The attempts in a row that reached no boundary, and the delays between them.
+/// What a partition has spent since its last success.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Spent {
+    /// Attempts in a row.
+    attempts: u32,
+    /// Since the first of them failed, but for the time in which a unit came in.
+    time: Duration,
+    /// Where the last unit under way failed: after how many changes; and how often in a row there.
+    place: Option<u64>,
+    times: u32,
+}
+
+/// The budgets of all partitions, and the delays between attempts.
 #[derive(Debug)]
 pub(super) struct Budget {
     config: AttemptConfig,
-    jitter: Rng,
-    delays: ExponentialBackoff,
-    spent: u32,
+    backoff: Backoff,
+    /// Those that have failed since their last success.
+    spent: BTreeMap<Partition, Spent>,
     /// How often the position was lost since a unit was complete: boundaries of a copy that is never
     /// complete are no progress.
     lost: u32,
@@ -106,76 +158,146 @@ pub(super) struct Budget {
 
 impl Budget {
     pub(super) fn new(config: AttemptConfig, seed: u64) -> Self {
-        let delays = delays(&config);
-        Budget { config, jitter: Rng::with_seed(seed), delays, spent: 0, lost: 0 }
+        let backoff = Backoff::new(config.delay_min, config.delay_max, seed);
+        Budget { config, backoff, spent: BTreeMap::new(), lost: 0 }
     }
 
-    /// Returns how many attempts in a row reached no boundary.
+    /// Returns how many attempts in a row were without success, of the partition that has most.
     pub(super) fn spent(&self) -> u32 {
-        self.spent
+        self.spent.values().map(|spent| spent.attempts).max().unwrap_or(0)
+    }
+
+    /// Returns the partitions that have failed since their last success.
+    pub(super) fn failing(&self) -> impl Iterator<Item = &Partition> {
+        self.spent.keys()
+    }
+
+    /// Whether a unit of some partition was under way when it failed: being connected is no remedy.
+    pub(super) fn is_poisoned(&self) -> bool {
+        self.spent.values().any(|spent| spent.times > 0)
+    }
+
+    /// Says that a partition has reached a boundary beyond its last.
+    pub(super) fn succeeded(&mut self, partition: &str) {
+        self.spent.remove(partition);
     }
 
     /// Decides, in this order: our own stop, an end, our own deadline, what is definite, and the rest,
     /// which may work again.
-    pub(super) fn decide(&mut self, own: Own, outcome: Outcome) -> Step {
+    pub(super) fn decide(&mut self, own: &Own, outcome: Outcome) -> Step {
         if own.cancelled {
             return Step::Stop;
         }
-        if own.progressed {
-            (self.spent, self.delays) = (0, delays(&self.config));
-        }
+        let long = own.lived > self.config.delay_max;
+        let progressed = own.parts.iter().any(|part| part.progressed);
+        // What was replaced by other partitions is no more, and owes nothing.
+        let fails = |name: &Partition| {
+            let same = |part: &&Part| part.name == *name;
+            own.parts.iter().find(same).is_some_and(|part| !part.succeeded(long))
+        };
+        self.spent.retain(|name, _| fails(name));
         if own.released {
             self.lost = 0;
         }
+        // Neither our own deadline nor a polite end is a fault of anybody's.
+        let polite = own.late || matches!(outcome, Outcome::Closed);
+        let blamed = own.blamed.as_ref().filter(|_| !polite);
+        let charged = |part: &&Part| match part.staged {
+            _ if part.succeeded(long) || blamed.is_some_and(|name| *name != part.name) => false,
+            Some(_) => true,
+            None => !(polite && progressed),
+        };
+        let charged: Vec<&Part> = own.parts.iter().filter(charged).collect();
+        if progressed || (long && charged.is_empty()) {
+            self.backoff.lived(own.lived);
+        }
         let (lost, error) = match outcome {
             Outcome::End => return Step::End,
-            // No fault of anybody's: at once, unless it would be for ever.
-            _ if own.late && own.progressed => return Step::Again(Duration::ZERO),
+            // At once, unless it would be for ever.
+            _ if own.late && charged.is_empty() => return Step::Again(Duration::ZERO),
             Outcome::Failed(Failure::Definite(error)) => return Step::Fail(error),
             Outcome::Failed(Failure::PositionLost(error)) => match self.config.on_position_lost {
                 OnPositionLost::Copy => (true, error),
                 OnPositionLost::Fail => return Step::Fail(error),
             },
-            // Not a fault either, but a server that always closes must not be asked without end.
-            Outcome::Closed if own.progressed => return Step::Again(self.config.delay_min),
+            // A server that always closes must not be asked without end.
+            Outcome::Closed if charged.is_empty() => {
+                return Step::Again(self.backoff.next_delay().max(self.config.delay_min));
+            }
             Outcome::Closed => (false, closed()),
             Outcome::Failed(Failure::Transient(error)) => (false, error),
         };
-        self.spent += u32::from(!own.progressed);
-        self.lost += u32::from(lost);
-        let most = self.config.attempts_max.max(1);
-        if self.spent >= most || self.lost > most {
-            return Step::Fail(self.exhausted(&error));
+        if lost {
+            // Another history, in which nothing has failed yet.
+            self.spent.clear();
+            self.lost += 1;
+        } else if let Some(error) = self.charge(own, &charged, &error) {
+            return Step::Fail(error);
         }
-        let delay = self.delay();
-        tracing::info!(attempts = self.spent, ?delay, %error, "the source is connected again");
+        if self.lost > self.config.attempts_max.max(1) {
+            return Step::Fail(exhausted(&format!("{} lost positions", self.lost), None, &error));
+        }
+        let (delay, attempts) = (self.backoff.next_delay(), self.spent());
+        tracing::info!(attempts, ?delay, %error, "the source is connected again");
         if lost { Step::Anew(delay) } else { Step::Again(delay) }
     }
 
-    /// Full jitter: anything up to the exponential delay, so that many clients do not come at once.
-    fn delay(&mut self) -> Duration {
-        let delay = self.delays.next().unwrap_or(self.config.delay_max);
-        delay.mul_f64(self.jitter.f64())
-    }
-
-    fn exhausted(&self, last: &Error) -> Error {
-        let spent = self.spent.max(self.lost);
-        let what = format!("gave up after {spent} attempts without progress: {}", last.what());
-        let error = Error::new(ErrorKind::Unavailable, what).because(last.clone());
-        let error = match last.place() {
-            Some(place) => error.at(place),
-            None => error,
-        };
-        error.hint("see that the source works, and start again; the cursor has not moved")
+    /// Charges a failed attempt to partitions. Returns the error if one has nothing left.
+    fn charge(&mut self, own: &Own, parts: &[&Part], error: &Error) -> Option<Error> {
+        let mut over: Option<(String, &Partition)> = None;
+        for part in parts {
+            let spent = self.spent.entry(part.name.clone()).or_default();
+            spent.attempts += 1;
+            if part.staged.is_some() && part.staged == spent.place {
+                spent.times += 1;
+            } else {
+                if part.staged.is_some() {
+                    (spent.place, spent.times) = (part.staged, 1);
+                }
+                if spent.attempts > 1 {
+                    let idle = if part.staged.is_none() { own.lived } else { Duration::ZERO };
+                    spent.time = spent.time.saturating_add(own.waited).saturating_add(idle);
+                }
+            }
+            let after = if part.staged.is_some() && spent.times >= self.config.attempts_max.max(1) {
+                format!("{} attempts", spent.times)
+            } else if spent.time >= self.config.outage_max {
+                format!("{} s and {} attempts", spent.time.as_secs(), spent.attempts)
+            } else {
+                continue;
+            };
+            over.get_or_insert((after, &part.name));
+        }
+        over.map(|(after, partition)| exhausted(&after, Some(partition), error))
     }
 }
 
-fn delays(config: &AttemptConfig) -> ExponentialBackoff {
-    ExponentialBuilder::default()
-        .with_min_delay(config.delay_min)
-        .with_max_delay(config.delay_max)
-        .without_max_times()
-        .build()
+impl Part {
+    /// Whether it did well in a session that was longer than the greatest delay, or was not.
+    fn succeeded(&self, long: bool) -> bool {
+        self.progressed || (long && self.staged.is_none())
+    }
+}
+
+fn exhausted(after: &str, partition: Option<&Partition>, last: &Error) -> Error {
+    let of = named(partition.into_iter());
+    let what = format!("gave up after {after} without progress{of}: {}", last.what());
+    let error = Error::new(ErrorKind::Unavailable, what).because(last.clone());
+    let error = match last.place() {
+        Some(place) => error.at(place),
+        None => error,
+    };
+    error.hint("see that the source works, and start again; the cursor has not moved")
+}
+
+/// Returns the names of partitions in brackets; nothing for one without a name.
+pub(crate) fn named<'a>(partitions: impl Iterator<Item = &'a Partition>) -> String {
+    let names: Vec<&str> = partitions.map(|name| &**name).filter(|name| !name.is_empty()).collect();
+    match names.len() {
+        0 => String::new(),
+        1 => format!(" (partition {})", names[0]),
+        _ => format!(" (partitions {})", names.join(", ")),
+    }
 }
 
 /// The error of a connection that ended well, and too early.
@@ -184,77 +306,5 @@ fn closed() -> Error {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn transient() -> Outcome {
-        Outcome::Failed(Failure::Transient(Error::new(ErrorKind::Unavailable, "cancelled")))
-    }
-
-    fn own(cancelled: bool, late: bool, progressed: bool) -> Own {
-        Own { cancelled, late, progressed, released: progressed }
-    }
-
-    fn budget(seed: u64) -> Budget {
-        Budget::new(AttemptConfig::default(), seed)
-    }
-
-    #[test]
-    fn our_own_stop_comes_before_everything() {
-        let definite =
-            || Outcome::Failed(Failure::Definite(Error::new(ErrorKind::Invalid, "no such table")));
-        for outcome in [transient(), definite(), Outcome::Closed, Outcome::End] {
-            let step = budget(0).decide(own(true, true, true), outcome);
-            assert!(matches!(step, Step::Stop), "{step:?}");
-        }
-        let step = budget(0).decide(own(false, false, true), definite());
-        assert!(matches!(step, Step::Fail(_)), "{step:?}");
-    }
-
-    #[test]
-    fn our_own_deadline_is_no_failure_if_there_was_progress() {
-        let mut budget = budget(0);
-        for _ in 0..1000 {
-            let step = budget.decide(own(false, true, true), transient());
-            assert!(matches!(step, Step::Again(Duration::ZERO)), "{step:?}");
-        }
-        let step = budget.decide(own(false, true, false), transient());
-        assert!(matches!(step, Step::Again(_)), "{step:?}");
-        assert_eq!(budget.spent(), 1);
-    }
-
-    #[test]
-    fn a_clean_end_is_never_completion() {
-        let mut budget = budget(0);
-        let step = budget.decide(own(false, false, true), Outcome::Closed);
-        assert!(matches!(step, Step::Again(delay) if delay > Duration::ZERO), "{step:?}");
-        for _ in 1..10 {
-            let step = budget.decide(own(false, false, false), Outcome::Closed);
-            assert!(matches!(step, Step::Again(_)), "{step:?}");
-        }
-        let step = budget.decide(own(false, false, false), Outcome::Closed);
-        let Step::Fail(error) = step else { panic!("{step:?}") };
-        assert!(error.to_string().contains("after 10 attempts without progress"), "{error}");
-    }
-
-    #[test]
-    fn delays_are_the_same_for_a_seed_and_stay_within_bounds() {
-        let delays = |seed| {
-            let config = AttemptConfig { attempts_max: 40, ..AttemptConfig::default() };
-            let mut budget = Budget::new(config, seed);
-            let mut delays = Vec::new();
-            for attempt in 0..39 {
-                let Step::Again(delay) = budget.decide(own(false, false, false), transient())
-                else {
-                    panic!("gave up early");
-                };
-                let most = Duration::from_millis(100).saturating_mul(1 << attempt.min(20));
-                assert!(delay <= most.min(Duration::from_secs(30)), "{attempt}: {delay:?}");
-                delays.push(delay);
-            }
-            delays
-        };
-        assert_eq!(delays(1), delays(1));
-        assert_ne!(delays(1), delays(2));
-    }
-}
+#[path = "retry_tests.rs"]
+mod tests;

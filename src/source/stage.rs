@@ -47,6 +47,26 @@ impl<P: Position> Unit<P> {
     }
 }
 
+/// A unit that has begun, and not ended.
+#[derive(Debug, Default)]
+struct Unended {
+    changes: Staged,
+    /// Which one it is, counted from the first of the feed.
+    number: u64,
+}
+
+/// What waits in a partition: a unit for its end, or a copy for its.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Open {
+    pub(super) partition: Partition,
+    /// The number of the unit; none for a copy.
+    pub(super) begun: Option<u64>,
+    /// Of a copy: how many boundaries it has had.
+    pub(super) ends: Option<u64>,
+    pub(super) rows: u64,
+    pub(super) bytes: u64,
+}
+
 /// Stages the changes of one feed.
 ///
 /// After a position was lost, the feed is copied anew: then all that comes, from the start to the end
@@ -59,7 +79,11 @@ pub struct Stager<P> {
     released: Boundary<P>,
     /// Of the last unit that was complete: further than `released` while a copy is made anew.
     reached: Boundary<P>,
-    open: ByPartition<Staged>,
+    open: ByPartition<Unended>,
+    /// Units begun so far.
+    begun: u64,
+    /// Partitions whose copy is under way, and how many boundaries it has had.
+    copying: ByPartition<u64>,
     /// What a copy made anew has so far.
     anew: Option<Staged>,
     /// The partitions that such a copy must have.
@@ -73,11 +97,14 @@ impl<P: Position> Stager<P> {
         partitions: impl IntoIterator<Item = Partition>,
         limits: StageLimits,
     ) -> Self {
+        let copied = from.partitions().filter(|(_, at)| at.is_snapshot());
         Stager {
             limits,
+            copying: copied.map(|(name, _)| (name.clone(), 0)).collect(),
             released: from.clone(),
             reached: from,
             open: ByPartition::default(),
+            begun: 0,
             anew: None,
             partitions: partitions.into_iter().collect(),
         }
@@ -100,7 +127,41 @@ impl<P: Position> Stager<P> {
 
     /// Returns the bytes kept back.
     pub fn bytes(&self) -> u64 {
-        self.open.values().chain(&self.anew).map(Staged::bytes).sum()
+        self.open.values().map(|unit| &unit.changes).chain(&self.anew).map(Staged::bytes).sum()
+    }
+
+    /// Returns the partitions of the feed, as far as is known: those it is at, if it was made with
+    /// others, which have been replaced; and those of which something is here.
+    pub(super) fn partitions(&self) -> BTreeSet<Partition> {
+        let at = self.reached.partitions().map(|(name, _)| name.clone());
+        let mut all: BTreeSet<Partition> = at.collect();
+        if all.is_subset(&self.partitions) {
+            all.extend(self.partitions.iter().cloned());
+        }
+        all.extend(self.open.iter().map(|(name, _)| name.clone()));
+        all
+    }
+
+    /// Returns how many changes of an incomplete unit of a partition are here.
+    pub(super) fn changes_of(&self, partition: &str) -> Option<u64> {
+        self.open.get(partition).map(|unit| unit.changes.changes())
+    }
+
+    /// Returns what waits: units for their ends, copies for theirs.
+    pub(super) fn open(&self) -> impl Iterator<Item = Open> {
+        let units = self.open.iter().map(|(partition, unit)| Open {
+            partition: partition.clone(),
+            begun: Some(unit.number),
+            ends: None,
+            rows: unit.changes.changes(),
+            bytes: unit.changes.bytes(),
+        });
+        let mut anew = self.anew.as_ref();
+        let copies = self.copying.iter().map(move |(partition, ends)| {
+            let (rows, bytes) = anew.take().map_or((0, 0), |all| (all.changes(), all.bytes()));
+            Open { partition: partition.clone(), begun: None, ends: Some(*ends), rows, bytes }
+        });
+        units.chain(copies)
     }
 
     /// Takes in an event. Returns the unit that it completes.
@@ -148,6 +209,7 @@ impl<P: Position> Stager<P> {
     pub fn begin_anew(&mut self) {
         self.open.clear();
         self.reached = self.released.anew();
+        self.copying = self.partitions.iter().map(|name| (name.clone(), 0)).collect();
         self.anew = Some(Staged::reset());
     }
 
@@ -155,15 +217,21 @@ impl<P: Position> Stager<P> {
     where
         C: Codec<K> + Codec<V>,
     {
-        self.open.of(partition).push::<K, V, C>(change)?;
+        let unit = self.open.of(partition);
+        if unit.number == 0 {
+            self.begun += 1;
+            unit.number = self.begun;
+        }
+        unit.changes.push::<K, V, C>(change)?;
         let all = self.bytes();
         if all > self.limits.unit_bytes_max {
             return Err(too_large(all, self.limits.unit_bytes_max));
         }
-        let open = self.open.values().map(Staged::memory_bytes).sum::<usize>();
+        let open = self.open.values().map(|unit| unit.changes.memory_bytes()).sum::<usize>();
         let memory = open + self.anew.as_ref().map_or(0, Staged::memory_bytes);
         if memory > self.limits.memory_bytes_max.min(MEMORY_BYTES_MAX) {
-            for staged in self.open.values_mut().chain(&mut self.anew) {
+            let units = self.open.values_mut().map(|unit| &mut unit.changes);
+            for staged in units.chain(&mut self.anew) {
                 staged.spill()?;
             }
         }
@@ -178,14 +246,25 @@ impl<P: Position> Stager<P> {
         }
         let (anew, mut changes) = (self.anew.is_some(), self.anew.take().unwrap_or_default());
         if all {
-            for (_, staged) in std::mem::take(&mut self.open).into_vec() {
-                changes.append(staged)?;
+            for (_, unit) in std::mem::take(&mut self.open).into_vec() {
+                changes.append(unit.changes)?;
             }
         } else {
             for (partition, _) in moves.iter() {
-                if let Some(staged) = self.open.remove(partition) {
-                    changes.append(staged)?;
+                if let Some(unit) = self.open.remove(partition) {
+                    changes.append(unit.changes)?;
                 }
+            }
+        }
+        if all {
+            self.copying.clear();
+        }
+        for (name, at) in moves.iter() {
+            if at.is_snapshot() {
+                let ends = self.copying.get(name).map_or(0, |ends| ends + 1);
+                self.copying.set(name.clone(), ends);
+            } else if !self.copying.is_empty() {
+                self.copying.remove(name);
             }
         }
         self.reached = reached;

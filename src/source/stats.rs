@@ -1,9 +1,13 @@
 //! Owns the counters and gauges of a source, to be read from any thread. It does not own their names
 //! outside; that is [`metrics`](crate::metrics).
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::Partition;
+use super::retry::named;
+use super::staging::Waiting;
 use crate::error::Error;
 
 /// What a source is doing; cheap to clone.
@@ -16,14 +20,39 @@ struct Shared {
     attempts: AtomicU64,
     units: AtomicU64,
     generations: AtomicU64,
-    staged: AtomicU64,
     unbound: AtomicU64,
     acks: AtomicU64,
     acks_failed: AtomicU64,
-    /// Why the last attempt failed, and how many in a row reached no boundary.
-    attempt_trouble: Mutex<Option<String>>,
+    staged: Mutex<StagedNow>,
+    /// Why the last attempt failed.
+    attempt_trouble: Mutex<Option<Failing>>,
     /// Why the last ack failed, and how many in a row have.
     ack_trouble: Mutex<Option<(u64, String)>>,
+}
+
+/// What was received and is no complete unit yet.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct StagedNow {
+    pub(crate) waiting: Vec<Waiting>,
+    /// Units before it wait for room, and the source is not asked for more.
+    pub(crate) held_back: bool,
+}
+
+/// Why attempts fail, and of which partitions.
+#[derive(Clone, Debug)]
+struct Failing {
+    partitions: String,
+    why: String,
+    /// It is not connected.
+    away: bool,
+}
+
+/// What is wrong with a source while it is tried again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Trouble {
+    pub(crate) what: String,
+    /// It does not answer: more than one attempt in a row has failed, and nothing has come since.
+    pub(crate) away: bool,
 }
 
 impl SourceStats {
@@ -32,7 +61,7 @@ impl SourceStats {
         self.0.connects.load(Ordering::Relaxed)
     }
 
-    /// Attempts in a row that reached no boundary.
+    /// Attempts in a row without success, of the partition that has most.
     pub fn attempts_without_progress(&self) -> u64 {
         self.0.attempts.load(Ordering::Relaxed)
     }
@@ -49,7 +78,24 @@ impl SourceStats {
 
     /// Bytes of incomplete units, in memory and in the temporary file.
     pub fn staged_bytes(&self) -> u64 {
-        self.0.staged.load(Ordering::Relaxed)
+        lock(&self.0.staged).waiting.iter().map(|waiting| waiting.bytes).sum()
+    }
+
+    /// Changes of incomplete units.
+    pub fn staged_rows(&self) -> u64 {
+        lock(&self.0.staged).waiting.iter().map(|waiting| waiting.rows).sum()
+    }
+
+    /// Partitions in which a unit or a copy is incomplete.
+    pub fn staged_partitions(&self) -> u64 {
+        let staged = lock(&self.0.staged);
+        let names = staged.waiting.iter().map(|waiting| &waiting.partition);
+        names.collect::<BTreeSet<_>>().len() as u64
+    }
+
+    /// Returns what is incomplete.
+    pub(crate) fn staged(&self) -> StagedNow {
+        lock(&self.0.staged).clone()
     }
 
     /// Complete units that wait for a time.
@@ -67,34 +113,59 @@ impl SourceStats {
         self.0.acks_failed.load(Ordering::Relaxed)
     }
 
-    /// Says what is wrong, while it is tried again: why the source is not connected, or why it does
-    /// not take acks.
+    /// Says what is wrong, while it is tried again: why the source does not go on, or why it does not
+    /// take acks.
     pub fn trouble(&self) -> Option<String> {
-        if let Some(why) = &*lock(&self.0.attempt_trouble) {
-            return Some(match self.attempts_without_progress() {
+        self.troubles().map(|trouble| trouble.what)
+    }
+
+    pub(crate) fn troubles(&self) -> Option<Trouble> {
+        if let Some(Failing { partitions, why, away }) = &*lock(&self.0.attempt_trouble) {
+            let attempts = self.attempts_without_progress();
+            let what = match attempts {
                 0 => format!("the source: it is being connected again: {why}"),
-                1 => format!("the source: 1 attempt without progress: {why}"),
-                attempts => format!("the source: {attempts} attempts without progress: {why}"),
-            });
+                1 => format!("the source: 1 attempt without progress{partitions}: {why}"),
+                _ => format!("the source: {attempts} attempts without progress{partitions}: {why}"),
+            };
+            return Some(Trouble { what, away: *away && attempts > 1 });
         }
         let trouble = lock(&self.0.ack_trouble);
         let (times, why) = trouble.as_ref()?;
-        Some(format!("the source has not taken {times} acks in a row: {why}"))
+        let what = format!("the source has not taken {times} acks in a row: {why}");
+        Some(Trouble { what, away: false })
     }
 
     pub(super) fn add_connect(&self) {
         self.0.connects.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Says how many attempts in a row have reached no boundary, and why the last one failed.
-    pub(super) fn set_attempts(&self, spent: u32, why: Option<String>) {
-        self.0.attempts.store(u64::from(spent), Ordering::Relaxed);
-        *lock(&self.0.attempt_trouble) = why;
+    /// Says how many attempts in a row were without success, of which partitions, and why the last one
+    /// failed.
+    pub(super) fn failed<'a>(
+        &self,
+        attempts: u32,
+        partitions: impl Iterator<Item = &'a Partition>,
+        why: String,
+    ) {
+        self.0.attempts.store(u64::from(attempts), Ordering::Relaxed);
+        let partitions = named(partitions);
+        *lock(&self.0.attempt_trouble) = Some(Failing { partitions, why, away: true });
     }
 
-    /// Says that it is connected again: what was wrong is over, as far as is known.
-    pub(super) fn connected(&self) {
+    /// Says that nothing is wrong with the source.
+    pub(super) fn succeeded(&self) {
+        self.0.attempts.store(0, Ordering::Relaxed);
         *lock(&self.0.attempt_trouble) = None;
+    }
+
+    /// Says that it is connected again: unless a unit of it fails, what was wrong is over, as far as is
+    /// known.
+    pub(super) fn connected(&self, poisoned: bool) {
+        let mut trouble = lock(&self.0.attempt_trouble);
+        match &mut *trouble {
+            Some(failing) if poisoned => failing.away = false,
+            trouble => *trouble = None,
+        }
     }
 
     pub(crate) fn set_unbound(&self, units: u64) {
@@ -109,8 +180,12 @@ impl SourceStats {
         self.0.generations.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(super) fn set_staged(&self, bytes: u64) {
-        self.0.staged.store(bytes, Ordering::Relaxed);
+    pub(super) fn set_staged(&self, waiting: Vec<Waiting>) {
+        lock(&self.0.staged).waiting = waiting;
+    }
+
+    pub(super) fn set_held_back(&self, held_back: bool) {
+        lock(&self.0.staged).held_back = held_back;
     }
 
     pub(super) fn acked(&self) {
@@ -145,7 +220,9 @@ mod tests {
             (1, "the source: 1 attempt without progress: gone"),
             (7, "the source: 7 attempts without progress: gone"),
         ] {
-            stats.set_attempts(attempts, Some("gone".to_string()));
+            let partitions = [Partition::from("")];
+            stats.failed(attempts, partitions.iter(), "gone".to_string());
+            assert_eq!(stats.troubles().map(|trouble| trouble.away), Some(attempts > 1));
             assert_eq!(stats.trouble().as_deref(), Some(says));
         }
     }

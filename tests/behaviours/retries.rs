@@ -14,6 +14,10 @@ fn config(attempts_max: u32) -> AttemptConfig {
     AttemptConfig { attempts_max, ..AttemptConfig::default() }
 }
 
+fn outage(outage_max: Duration) -> AttemptConfig {
+    AttemptConfig { outage_max, ..AttemptConfig::default() }
+}
+
 #[tokio::test(start_paused = true)]
 async fn b21_cancelled_by_somebody_else_is_tried_again() {
     let begun = Instant::now();
@@ -23,9 +27,9 @@ async fn b21_cancelled_by_somebody_else_is_tried_again() {
     assert_eq!(run.connects(), [None, Some(at(1))]);
     let slept = begun.elapsed();
     assert!(slept > Duration::ZERO && slept <= Duration::from_millis(100), "{slept:?}");
-    // It costs one attempt of those without progress, if there was none.
+    // It costs something of what may be spent without progress, if there was none.
     let run = run_with(
-        Setup { config: config(2), ..Setup::default() },
+        Setup { config: outage(Duration::from_nanos(1)), ..Setup::default() },
         Scripted::new(&["!cancelled", "B V(1) C | !cancelled", "!cancelled", "B V(2) C | E"]),
     );
     assert!(matches!(run.await.ended.reason, Reason::Complete));
@@ -36,6 +40,7 @@ async fn b23_our_own_deadline_makes_another_connection_at_once() {
     let config = AttemptConfig {
         session_max: Some(Duration::from_secs(10)),
         attempts_max: 2,
+        outage_max: Duration::from_secs(9),
         ..AttemptConfig::default()
     };
     let script = |n: u32| format!("B R{n} V({n}) C | B R99 | w(60000) V(99) C");
@@ -53,7 +58,7 @@ async fn b23_our_own_deadline_makes_another_connection_at_once() {
         let setup = Setup { config: config.clone(), ..Setup::default() };
         let run = run_with(setup, Scripted::new(&[nothing, nothing, "E"])).await;
         assert_eq!(run.asked.connects().len(), 2, "{nothing}");
-        assert!(run.error().contains("after 2 attempts"), "{nothing}: {}", run.error());
+        assert!(run.error().contains("2 attempts without"), "{nothing}: {}", run.error());
     }
     // The transport may notice our deadline first, and call it cancelled.
     let late = |n: u32| format!("B R{n} V({n}) C | w(10000) !cancelled");
@@ -115,9 +120,10 @@ async fn b23_the_deadline_does_not_cut_units_on_their_way() {
     assert_eq!((taken, ended.boundary.get("").cloned()), (30, Some(at(30))));
 }
 
+/// What fails each time at the same place is poison: trying again does not help, however long.
 #[tokio::test(start_paused = true)]
 async fn b24_attempts_without_progress_are_counted_and_messages_are_none() {
-    for nothing in ["!unavailable", "^!unavailable", "$", "B R1 R2 | R3 | !unavailable", "HB | $"] {
+    for nothing in ["B R1 R2 | R3 | !unavailable", "B R1 | $", "B R1 | w(60000) !cancelled"] {
         let scripts = vec![nothing; 20];
         let setup = Setup { config: config(7), ..Setup::default() };
         let run = run_with(setup, Scripted::new(&scripts)).await;
@@ -125,16 +131,75 @@ async fn b24_attempts_without_progress_are_counted_and_messages_are_none() {
         assert!(run.error().contains("after 7 attempts without progress"), "{}", run.error());
         assert_eq!((run.safe(), run.kept.len()), (None, 0), "{nothing}");
     }
-    // A boundary makes it begin anew; one where it was before does not.
-    let (bad, good, same) =
-        ("!unavailable", "B V(1) C | !unavailable", "B R1 V(1) C | !unavailable");
+    // A boundary makes it begin anew.
+    let (bad, good) = ("B R1 !unavailable", "B V(1) C | B R1 !unavailable");
     let run = run_with(
         Setup { config: config(3), ..Setup::default() },
-        Scripted::new(&[bad, bad, good, bad, same, same, "E"]),
+        Scripted::new(&[bad, bad, good, bad, bad, bad, "E"]),
     );
     let run = run.await;
     assert_eq!(run.asked.connects().len(), 6, "{:?}", run.ended);
     assert_eq!(run.safe(), Some(at(1)));
+}
+
+/// What may work again has a time: not to be outlived by an outage of seconds, nor to go on for ever.
+#[tokio::test(start_paused = true)]
+async fn b24_an_outage_has_a_time() {
+    let same = "B R1 V(1) C | !unavailable";
+    for nothing in ["!unavailable", "^!unavailable", "$", "HB | $", "B | !unavailable", same] {
+        let (begun, scripts) = (Instant::now(), vec![nothing; 1000]);
+        let run = run_with(Setup { config: config(2), ..Setup::default() }, Scripted::new(&scripts));
+        let run = run.await;
+        let (took, connects) = (begun.elapsed(), run.asked.connects().len());
+        assert!(run.error().contains("gave up after 3"), "{nothing}: {}", run.error());
+        assert!(took >= Duration::from_secs(300), "{nothing}: {took:?}");
+        assert!(took < Duration::from_secs(331), "{nothing}: {took:?}");
+        assert!((12..60).contains(&connects), "{nothing}: {connects} connects");
+        let safe = (nothing == same).then(|| at(1));
+        assert_eq!((run.safe(), run.kept.len() > 0), (safe, nothing == same), "{nothing}");
+    }
+    // One that is over before, is over. It is longer than the greatest delay.
+    let begun = Instant::now();
+    let scripts = [vec!["^!unavailable"; 16], vec!["B R1 V(1) C | E"]].concat();
+    let run = run_with(Setup { config: config(2), ..Setup::default() }, Scripted::new(&scripts));
+    assert!(matches!(run.await.ended.reason, Reason::Complete));
+    assert!(begun.elapsed() > Duration::from_secs(60), "{:?}", begun.elapsed());
+}
+
+/// A partition that makes boundaries does not pay for one that fails: in the middle of a unit, or
+/// before anything of it has come.
+#[tokio::test(start_paused = true)]
+async fn b24_one_partition_does_not_pay_for_another() {
+    for (bad, at_most) in [("b:B b:R12 | !unavailable", 10), ("!unavailable", 1000)] {
+        let script = |n| format!("a:B a:R{n} a:V({n}) a:C | {bad}");
+        let scripts: Vec<String> = (1..2000).map(script).collect();
+        let scripts: Vec<&str> = scripts.iter().map(String::as_str).collect();
+        let source = Scripted::new(&scripts).partitions(&["a", "b"]);
+        let (begun, setup) = (Instant::now(), Setup { config: config(10), ..Setup::default() });
+        let stats = setup.stats.clone();
+        let run = run_with(setup, source).await;
+        assert!(run.error().contains("(partition b)"), "{bad}: {}", run.error());
+        let connects = run.asked.connects().len();
+        assert!(connects <= at_most, "{bad}: {connects} connects in {:?}", begun.elapsed());
+        assert!(stats.trouble().unwrap().contains("(partition b)"), "{:?}", stats.trouble());
+        let rate = connects as f64 / begun.elapsed().as_secs_f64();
+        assert!(rate < 1.0, "{bad}: {rate} connects per second");
+        // All that is complete went on.
+        assert_eq!(run.kept.len(), connects, "{bad}");
+    }
+}
+
+/// Behind a proxy that closes what is idle, politely or not.
+#[tokio::test(start_paused = true)]
+async fn b24_an_idle_feed_is_no_failure() {
+    for end in ["$", "!unavailable"] {
+        let idle = format!("w(60000) {end}");
+        let scripts = [vec![&*idle; 500], vec!["B R1 V(1) C | E"]].concat();
+        let run = run_with(Setup { config: config(2), ..Setup::default() }, Scripted::new(&scripts));
+        let run = run.await;
+        assert!(matches!(run.ended.reason, Reason::Complete), "{end}: {:?}", run.ended);
+        assert_eq!(run.asked.connects().len(), 501);
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -227,10 +292,10 @@ async fn b28_not_to_know_where_the_feed_is_is_an_error() {
     let source = Scripted::new(&["B R1 V(1) C | E"]).current(Err("definite"));
     let run = run_with(setup(), source).await;
     assert!(run.error().contains("no such table"), "{}", run.error());
-    let source = Scripted::new(&["B R1 V(1) C | E"]);
-    let source = source.current(Err("unavailable")).current(Err("unavailable"));
-    let run = run_with(setup(), source.current(Err("unavailable"))).await;
-    assert!(run.error().contains("after 3 attempts"), "{}", run.error());
+    let asks = |source: Scripted, _| source.current(Err("unavailable"));
+    let source = (0..100).fold(Scripted::new(&["B R1 V(1) C | E"]), asks);
+    let run = run_with(setup(), source).await;
+    assert!(run.error().contains("gave up after 1 s"), "{}", run.error());
     assert_eq!(run.asked.connects().len(), 0);
     let source = Scripted::new(&["B R1 V(1) C | hang"]);
     let run = run_with(setup(), source.current(Err("cancelled")).current(Ok(at(1)))).await;

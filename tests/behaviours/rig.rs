@@ -78,7 +78,11 @@ impl<P: Position> Default for Setup<P> {
     fn default() -> Setup<P> {
         Setup {
             from: Boundary::start("script"),
-            config: AttemptConfig { attempts_max: 3, ..AttemptConfig::default() },
+            config: AttemptConfig {
+                attempts_max: 3,
+                outage_max: Duration::from_secs(1),
+                ..AttemptConfig::default()
+            },
             limits: StageLimits::default(),
             stop_at_current: false,
             seed: 0,

@@ -197,8 +197,13 @@ impl Replica {
             idle_commit: millis(random.pick(&[0, 20, 300])),
             stop_at_current,
             attempts: AttemptConfig {
-                // A connection to an idle feed that is cut reaches no boundary either.
+                // A large unit that is cut each time fails at the same place.
                 attempts_max: if session_max.is_some() { 10_000 } else { random.pick(&[2, 10]) },
+                // A connection to an idle feed that is cut reaches no boundary either.
+                outage_max: match session_max {
+                    Some(_) => Duration::from_secs(3600),
+                    None => millis(random.pick(&[20, 10_000])),
+                },
                 delay_min: millis(random.pick(&[1, 20])),
                 delay_max: millis(200),
                 session_max,

@@ -130,6 +130,8 @@ pub struct PlanetScale {
     owners: Owners,
     /// What the server said when it did not have such a place: it is asked who it is.
     lost: Option<Error>,
+    /// The shard whose stream failed last.
+    failed: Option<Partition>,
 }
 
 /// The tablets that a table is read from.
@@ -242,6 +244,7 @@ impl PlanetScale {
             places: Vec::new(),
             owners: Owners::default(),
             lost: None,
+            failed: None,
         })
     }
 
@@ -339,6 +342,7 @@ impl Source for PlanetScale {
     async fn connect(&mut self, from: &Boundary<VStreamPosition>) -> Result<(), Failure> {
         self.wire = None;
         self.lost = None;
+        self.failed = None;
         let places = self.places(from)?;
         self.places.clone_from(&places);
         self.owners.begin(places.iter().map(|(name, _)| name.clone()), from.is_start());
@@ -364,7 +368,11 @@ impl Source for PlanetScale {
             None => return Err(transient("it is not connected", &self.asked.place())),
         };
         if !matches!(events, Ok(Some(_))) {
-            self.wire = None;
+            // One stream brings all shards, or each has its own.
+            self.failed = match self.wire.take() {
+                Some(Wire::Sync(streams)) => streams.failed().cloned(),
+                _ => None,
+            };
         }
         match events {
             // Kept meanwhile: this call may be dropped, and made again.
@@ -380,6 +388,10 @@ impl Source for PlanetScale {
             }
             events => events,
         }
+    }
+
+    fn failed_partition(&self) -> Option<Partition> {
+        self.failed.clone()
     }
 
     async fn current(&mut self) -> Result<Vec<(Partition, VStreamPosition)>, Failure> {

@@ -23,12 +23,15 @@ pub(super) struct Streams {
     streams: Vec<Stream>,
     /// The stream to look at first: the one after that of the last response, so that none is left out.
     turn: usize,
+    /// The shard whose stream has failed.
+    failed: Option<Partition>,
     silence: Silence,
     place: String,
 }
 
 #[derive(Debug)]
 struct Stream {
+    shard: Partition,
     call: Call<SyncResponse>,
     units: Units,
     place: String,
@@ -49,14 +52,20 @@ impl Streams {
             let key = asked.address.key.clone();
             let units = Units::new(keyspace, table, key, shard.clone(), at.clone());
             let call = asked.server.call(channel, PATH, request(asked, cursor));
-            Stream { call, place: units.place(), units }
+            Stream { shard: shard.clone(), call, place: units.place(), units }
         });
         Streams {
             streams: streams.collect(),
             turn: 0,
+            failed: None,
             silence: Silence::new(asked.silence_max()),
             place: asked.place(),
         }
+    }
+
+    /// Returns the shard whose stream has failed.
+    pub(super) fn failed(&self) -> Option<&Partition> {
+        self.failed.as_ref()
     }
 
     /// Returns the next events of some shard; `None` at the end of any stream.
@@ -64,12 +73,13 @@ impl Streams {
         &mut self,
     ) -> Result<Option<Vec<Event<String, String, VStreamPosition>>>, Failure> {
         loop {
-            let (streams, turn) = (&mut self.streams, &mut self.turn);
-            let response = poll_fn(|context| poll_any(streams, turn, context));
+            let (streams, turn, failed) = (&mut self.streams, &mut self.turn, &mut self.failed);
+            let response = poll_fn(|context| poll_any(streams, turn, failed, context));
             let Some((at, response)) = self.silence.wait(response, &self.place).await? else {
                 return Ok(None);
             };
-            let events = self.streams[at].units.take(response)?;
+            let Stream { units, shard, .. } = &mut self.streams[at];
+            let events = units.take(response).inspect_err(|_| self.failed = Some(shard.clone()))?;
             if !events.is_empty() {
                 return Ok(Some(events));
             }
@@ -80,13 +90,15 @@ impl Streams {
 fn poll_any(
     streams: &mut [Stream],
     turn: &mut usize,
+    failed: &mut Option<Partition>,
     context: &mut Context<'_>,
 ) -> Poll<Result<Option<(usize, SyncResponse)>, Failure>> {
     for step in 0..streams.len() {
         let at = (*turn + step) % streams.len();
-        let Stream { call, place, .. } = &mut streams[at];
+        let Stream { call, place, shard, .. } = &mut streams[at];
         if let Poll::Ready(response) = call.poll_response(context, place) {
             *turn = at + 1;
+            *failed = response.is_err().then(|| shard.clone());
             return Poll::Ready(response.map(|response| response.map(|response| (at, response))));
         }
     }
