@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind};
-use crate::shard::Schema;
+use crate::shard::{Fingerprint, Schema};
 
 /// How values of type `T` become bytes and come back.
 ///
@@ -31,9 +31,20 @@ pub trait Codec<T>: 'static {
     /// `Corrupt` if the bytes are not an encoding.
     fn decode(bytes: &[u8]) -> Result<T, Error>;
 
-    /// Names the type, stored with the shard. The default is the type's name without paths.
+    /// Names the type, stored with the shard. The default is the type's name without paths. Where
+    /// the shape of both is known it is that which counts, and a type may have another name.
     fn fingerprint() -> String {
         short_name(std::any::type_name::<T>())
+    }
+
+    /// Returns how values are made up, stored with the shard, in the words of
+    /// [`shape`](crate::shape): another shape is refused. `None`, the default, leaves it at the
+    /// [`fingerprint`](Codec::fingerprint).
+    ///
+    /// A codec of your own may say the shape of a type that cannot be traced, or that of the version
+    /// of its rows; it may hand everything else on to [`Postcard`].
+    fn shape() -> Option<String> {
+        None
     }
 }
 
@@ -60,19 +71,26 @@ impl<T: Serialize + DeserializeOwned> Codec<T> for Postcard {
             Err(e) => Err(wrong().because(e)),
         }
     }
+
+    fn shape() -> Option<String> {
+        crate::shape::shape::<T>()
+    }
 }
 
 /// Returns what a shard of these types and codec stores about them.
 pub(crate) fn schema<K, V, C: Codec<K> + Codec<V>>() -> Schema {
     Schema {
         codec: <C as Codec<K>>::ID.to_string(),
-        key: <C as Codec<K>>::fingerprint(),
-        value: <C as Codec<V>>::fingerprint(),
+        key: Fingerprint { name: <C as Codec<K>>::fingerprint(), shape: <C as Codec<K>>::shape() },
+        value: Fingerprint {
+            name: <C as Codec<V>>::fingerprint(),
+            shape: <C as Codec<V>>::shape(),
+        },
     }
 }
 
 /// Drops the paths from a type's name, so that moving a type between modules changes nothing.
-fn short_name(name: &str) -> String {
+pub(crate) fn short_name(name: &str) -> String {
     let mut short = String::new();
     let mut word = 0;
     for c in name.chars() {

@@ -118,6 +118,9 @@ pub mod metrics;
 
 pub mod codec;
 
+/// What a type looks like, as text: kept with a shard, so that it is not read as another type.
+pub mod shape;
+
 pub mod packed;
 
 pub mod io;

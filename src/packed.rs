@@ -12,6 +12,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::{Error, ErrorKind};
 
+/// How the visitor of a [`Packed`] says what it expects: the name of the type follows.
+pub(crate) const EXPECTED: &str = "packed ";
+
 /// Encoded bytes whose type is known elsewhere: the keys and values of a shard.
 pub type Encoded = Packed<()>;
 
@@ -175,7 +178,8 @@ impl<'de, T> Deserialize<'de> for Packed<T> {
         impl<T> serde::de::Visitor<'_> for Bytes<T> {
             type Value = Packed<T>;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("bytes")
+                let name = crate::codec::short_name(std::any::type_name::<T>());
+                write!(f, "{EXPECTED}{name}")
             }
             fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Packed<T>, E> {
                 Ok(Packed::from_bytes(bytes.to_vec()))

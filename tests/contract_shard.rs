@@ -4,6 +4,8 @@
 mod common;
 #[path = "contract_shard/replaced.rs"]
 mod replaced;
+#[path = "contract_shard/shapes.rs"]
+mod shapes;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

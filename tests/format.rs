@@ -15,8 +15,8 @@ use differential_upsert::shard::entry::{
     Change, Collected, Commit, Entry, EntryPart, Leased, Merged,
 };
 use differential_upsert::shard::{
-    Batch, Feed, Grant, History, Lease, Part, PartRef, Retired, Schema, State, Token, Update,
-    Writer, incarnation, part, rollup,
+    Batch, Feed, Fingerprint, Grant, History, Lease, Part, PartRef, Retired, Schema, State, Token,
+    Update, Writer, incarnation, part, rollup,
 };
 
 fn golden(name: &str, encoded: Vec<u8>) -> Vec<u8> {
@@ -35,6 +35,30 @@ fn schema() -> Schema {
         key: "alloc::string::String".into(),
         value: "(u32, \"é\")".into(),
     }
+}
+
+#[test]
+fn format_file_with_shapes() {
+    let shape =
+        |name: &str, shape: &str| Fingerprint { name: name.into(), shape: Some(shape.into()) };
+    let value = shape("Row", "struct{cents: u64, \"the count\": option<u32>}");
+    let shaped = Schema { key: shape("String", "string"), value: value.clone(), ..schema() };
+    let frozen = golden("FORMAT-shapes-v1", shaped.encode());
+    assert_eq!(Schema::decode(&frozen, true).unwrap(), shaped);
+    // By shape where both have one, whatever the name; by name where one has none.
+    let named = |key: &str| Schema { key: key.into(), value: "Row".into(), ..shaped.clone() };
+    assert!(shaped.check(&named("String")).is_ok());
+    assert!(named("String").check(&shaped).is_ok());
+    let other = shaped.check(&named("Text")).unwrap_err().to_string();
+    assert!(other.starts_with("the shard's keys are \"String\", not \"Text\";"), "{other}");
+    let renamed = Fingerprint { name: "Entry".into(), ..value };
+    assert!(shaped.check(&Schema { value: renamed, ..shaped.clone() }).is_ok());
+    let wide = shape("Row", "struct{cents: u64, \"the count\": option<u64>}");
+    let refused = shaped.check(&Schema { value: wide, ..shaped.clone() }).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Unsupported);
+    let text = "the shard's values have another shape at \".\"the count\"\": `u32` in the shard's \
+                \"Row\", `u64` in \"Row\"; open it with the types it was made with";
+    assert_eq!(refused.to_string(), text);
 }
 
 #[test]

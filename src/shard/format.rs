@@ -1,25 +1,70 @@
 //! Owns the `FORMAT` file: which version of the layout a root has, and what its bytes encode; and the
 //! checksum on a line of text. It does not create the file; that is `handle`'s.
+//!
+//! # Types
+//!
+//! A type stands there by its name, and by its shape where the codec knows one. Shapes are compared
+//! where both sides have them, names where one has not. So a shard that was made before there were
+//! shapes has names for ever: the file is made once, and to write it anew beside others that read it
+//! is not safe. A program that knows no shapes ignores these members, and compares names.
 
 use serde::{Deserialize, Serialize};
 
 use super::frame::damaged;
 use crate::error::{Error, ErrorKind};
+use crate::shape::{Difference, difference};
 
 /// The key of the file in a root.
 pub const FORMAT_KEY: &str = "FORMAT";
 const VERSION: u32 = 1;
 const WHAT: &str = "FORMAT file";
 
-/// What the keys and values of a shard are: names that must match, not code.
+/// What the keys and values of a shard are: names and shapes that must match, not code.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Schema {
     /// How rows become bytes, for example `"postcard"`.
     pub codec: String,
     /// The type of keys.
-    pub key: String,
+    pub key: Fingerprint,
     /// The type of values.
-    pub value: String,
+    pub value: Fingerprint,
+}
+
+/// What is stored of a type.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Fingerprint {
+    /// Its name, without paths.
+    pub name: String,
+    /// How its values are made up, in the words of [`shape`](crate::shape), if that is known.
+    pub shape: Option<String>,
+}
+
+impl From<&str> for Fingerprint {
+    fn from(name: &str) -> Fingerprint {
+        Fingerprint::from(name.to_string())
+    }
+}
+
+impl From<String> for Fingerprint {
+    fn from(name: String) -> Fingerprint {
+        Fingerprint { name, shape: None }
+    }
+}
+
+impl Fingerprint {
+    /// Says how another one differs from this, which is stored.
+    fn differs(&self, wanted: &Fingerprint) -> Option<String> {
+        let (Some(stored), Some(shape)) = (&self.shape, &wanted.shape) else {
+            let (stored, wanted) = (&self.name, &wanted.name);
+            return (stored != wanted).then(|| format!("are \"{stored}\", not \"{wanted}\""));
+        };
+        let Difference { path, left, right } = difference(stored, shape)?;
+        let at = if path.is_empty() { "at the top".into() } else { format!("at \"{path}\"") };
+        let (stored, wanted) = (&self.name, &wanted.name);
+        Some(format!(
+            "have another shape {at}: `{left}` in the shard's \"{stored}\", `{right}` in \"{wanted}\""
+        ))
+    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -30,6 +75,10 @@ struct Line {
     codec: String,
     key: String,
     value: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    key_shape: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    value_shape: Option<String>,
 }
 
 impl Schema {
@@ -44,8 +93,10 @@ impl Schema {
             min_reader: VERSION,
             min_writer: VERSION,
             codec: self.codec.clone(),
-            key: self.key.clone(),
-            value: self.value.clone(),
+            key: self.key.name.clone(),
+            value: self.value.name.clone(),
+            key_shape: self.key.shape.clone(),
+            value_shape: self.value.shape.clone(),
         };
         with_checksum(serde_json::to_string(&line).expect("strings and numbers are JSON"))
     }
@@ -80,27 +131,31 @@ impl Schema {
                 Error::new(ErrorKind::Unsupported, what).hint("use a newer version of the program")
             );
         }
-        Ok(Schema { codec: found.codec, key: found.key, value: found.value })
+        let key = Fingerprint { name: found.key, shape: found.key_shape };
+        let value = Fingerprint { name: found.value, shape: found.value_shape };
+        Ok(Schema { codec: found.codec, key, value })
     }
 
     /// Refuses a shard of another schema; `self` is what is stored.
     ///
     /// # Errors
     ///
-    /// `Unsupported`, naming both.
+    /// `Unsupported`, naming both, at the place where they differ.
     pub fn check(&self, wanted: &Schema) -> Result<(), Error> {
-        let pairs = [
-            ("codec", &self.codec, &wanted.codec),
-            ("keys", &self.key, &wanted.key),
-            ("values", &self.value, &wanted.value),
-        ];
-        match pairs.into_iter().find(|(_, stored, wanted)| stored != wanted) {
+        let codec = || {
+            let (stored, wanted) = (&self.codec, &wanted.codec);
+            (stored != wanted).then(|| format!("codec is \"{stored}\", not \"{wanted}\""))
+        };
+        let of = |what: &str, stored: &Fingerprint, wanted: &Fingerprint| {
+            stored.differs(wanted).map(|how| format!("{what} {how}"))
+        };
+        let differs = codec()
+            .or_else(|| of("keys", &self.key, &wanted.key))
+            .or_else(|| of("values", &self.value, &wanted.value));
+        match differs {
             None => Ok(()),
-            Some((name, stored, wanted)) => {
-                let what = format!("the shard's {name} are \"{stored}\", not \"{wanted}\"");
-                Err(Error::new(ErrorKind::Unsupported, what)
-                    .hint("open it with the types it was made with"))
-            }
+            Some(how) => Err(Error::new(ErrorKind::Unsupported, format!("the shard's {how}"))
+                .hint("open it with the types it was made with")),
         }
     }
 }

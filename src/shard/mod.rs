@@ -136,7 +136,7 @@ pub use crate::store::Access;
 pub use append::{Append, Appended};
 pub use config::HandleConfig;
 pub use counters::{Counters, MaintenanceStats};
-pub use format::Schema;
+pub use format::{Fingerprint, Schema};
 pub use handle::Handle;
 pub use keep::Hold;
 pub use lease::{Grant, Lease};

@@ -27,8 +27,7 @@ fn make(path: &Path, codec: &str, history: History, seal: bool) {
     let io = Io::process().expect("threads");
     io.block_on(async {
         let root = Root::open(path.to_str().expect("UTF-8"), Access::Write)?;
-        let schema =
-            Schema { codec: codec.to_string(), key: "k".to_string(), value: "v".to_string() };
+        let schema = Schema { codec: codec.to_string(), key: "k".into(), value: "v".into() };
         let config = HandleConfig::default();
         let shard =
             Handle::open(root, "data", Some(schema), Access::Write, io.clone(), config).await?;

@@ -1,0 +1,553 @@
+//! Owns the tracing of a type: a deserializer that makes values up, and writes down what it is asked
+//! for. How that reads is the [shape](super)'s.
+//!
+//! A type is known by the name of the visitor that it hands in, which has the type's own name and
+//! parameters in it: so a type that contains itself is told from another of the same name, and from
+//! itself with other parameters. That name is used within this process alone.
+//!
+//! # How it ends
+//!
+//! Where a value has a choice, what is more than the least (the `Some` of an option, the one element of
+//! a sequence or a map, a variant of an enum) is taken if it has not been tried, or leads to something
+//! that has not. Inside itself, and if there is nothing new, it is the least: nothing, or the first
+//! variant that came to an end, inside which only values occur that had ended before. So every run
+//! ends, and the runs end once nothing new was tried.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use serde::de::value::U32Deserializer;
+use serde::de::{
+    DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, Error as _, Expected,
+    IntoDeserializer, MapAccess, SeqAccess, VariantAccess, Visitor,
+};
+
+/// Runs of one type with the same made-up values, at most.
+const RUNS_MAX: usize = 10_000;
+/// How deep values nest, at most.
+const DEPTH_MAX: usize = 200;
+
+/// Strings that a type may take which reads something out of them, tried in turn.
+const STRINGS: [&str; 10] = [
+    "1",
+    "",
+    "a",
+    "1970-01-01T00:00:00Z",
+    "1970-01-01",
+    "00:00:00",
+    "127.0.0.1",
+    "http://localhost/",
+    "00000000-0000-0000-0000-000000000000",
+    "UTC",
+];
+/// Lengths of bytes, likewise.
+const LENGTHS: [usize; 10] = [0, 1, 4, 8, 12, 16, 20, 24, 32, 64];
+
+/// What stands in a place; `None` if it has not been asked for.
+pub(super) type Slot = Option<Kind>;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Leaf(String),
+    /// A node, by its name.
+    Node(&'static str),
+}
+
+/// What a type is made of.
+#[derive(Debug)]
+pub(super) enum Node {
+    Option(Slot),
+    Seq(Slot),
+    Map(Slot, Slot),
+    Tuple(Vec<Slot>),
+    Struct(Vec<(&'static str, Slot)>),
+    Enum(Vec<(&'static str, Option<Variant>)>),
+}
+
+/// What a variant holds.
+#[derive(Debug)]
+pub(super) enum Variant {
+    Unit,
+    Newtype(Slot),
+    Tuple(Vec<Slot>),
+    Struct(Vec<(&'static str, Slot)>),
+}
+
+/// All that is known of a type.
+#[derive(Debug, Default)]
+pub(super) struct Book {
+    root: Slot,
+    nodes: BTreeMap<&'static str, Node>,
+    /// Choices that have been taken, by node and variant.
+    tried: BTreeSet<(&'static str, usize)>,
+    /// The first variant of each enum that came to an end.
+    ended: BTreeMap<&'static str, usize>,
+    /// Which of the made-up values are used.
+    plan: usize,
+    /// The nodes around the present place.
+    around: Vec<&'static str>,
+}
+
+/// A place in a book.
+#[derive(Clone, Copy)]
+enum Place {
+    Root,
+    In { id: &'static str, variant: usize, index: usize },
+}
+
+impl Book {
+    pub(super) fn of<T: DeserializeOwned>() -> Book {
+        let mut book = Book::default();
+        for plan in 0..STRINGS.len() {
+            book.plan = plan;
+            book.tried.clear();
+            book.ended.clear();
+            let mut whole = true;
+            for _ in 0..RUNS_MAX {
+                let before = book.tried.len();
+                book.around.clear();
+                whole &= T::deserialize(Tracer { book: &mut book, place: Place::Root }).is_ok();
+                if book.tried.len() == before {
+                    break;
+                }
+            }
+            // Nothing was refused, so nothing is missing.
+            if whole {
+                break;
+            }
+        }
+        book
+    }
+
+    pub(super) fn root(&self) -> &Slot {
+        &self.root
+    }
+
+    pub(super) fn node(&self, id: &'static str) -> Option<&Node> {
+        self.nodes.get(id)
+    }
+
+    fn slot(&mut self, place: Place) -> Option<&mut Slot> {
+        let Place::In { id, variant, index } = place else { return Some(&mut self.root) };
+        match (self.nodes.get_mut(id)?, index) {
+            (Node::Option(slot) | Node::Seq(slot) | Node::Map(slot, _), 0) => Some(slot),
+            (Node::Map(_, slot), 1) => Some(slot),
+            (Node::Tuple(slots), index) => slots.get_mut(index),
+            (Node::Struct(fields), index) => fields.get_mut(index).map(|(_, slot)| slot),
+            (Node::Enum(variants), index) => match variants.get_mut(variant)?.1.as_mut()? {
+                Variant::Newtype(slot) if index == 0 => Some(slot),
+                Variant::Tuple(slots) => slots.get_mut(index),
+                Variant::Struct(fields) => fields.get_mut(index).map(|(_, slot)| slot),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// Whether a choice of a node is worth taking: it is new, or leads to one that is, and is not
+    /// inside itself.
+    fn is_worth(&self, id: &'static str, variant: usize) -> bool {
+        if !self.tried.contains(&(id, variant)) {
+            return true;
+        }
+        // The last one is the node itself.
+        let around = &self.around[..self.around.len() - 1];
+        // What is around takes the least in there.
+        let mut seen = self.around.iter().copied().collect();
+        !around.contains(&id) && self.leads_on(id, Some(variant), &mut seen)
+    }
+
+    /// Whether there is an untried choice in a node, or inside one variant of it.
+    fn leads_on(
+        &self,
+        id: &'static str,
+        variant: Option<usize>,
+        seen: &mut BTreeSet<&'static str>,
+    ) -> bool {
+        let mut slots: Vec<&Slot> = Vec::new();
+        match &self.nodes[id] {
+            Node::Option(slot) | Node::Seq(slot) => slots.push(slot),
+            Node::Map(key, value) => slots.extend([key, value]),
+            Node::Tuple(all) => slots.extend(all),
+            Node::Struct(fields) => slots.extend(fields.iter().map(|(_, slot)| slot)),
+            Node::Enum(variants) => {
+                for (number, (_, holds)) in variants.iter().enumerate() {
+                    if variant.is_some_and(|variant| variant != number) {
+                        continue;
+                    }
+                    if !self.tried.contains(&(id, number)) {
+                        return true;
+                    }
+                    match holds {
+                        None | Some(Variant::Unit) => {}
+                        Some(Variant::Newtype(slot)) => slots.push(slot),
+                        Some(Variant::Tuple(all)) => slots.extend(all),
+                        Some(Variant::Struct(fields)) => {
+                            slots.extend(fields.iter().map(|(_, slot)| slot));
+                        }
+                    }
+                }
+            }
+        }
+        let choice = matches!(self.nodes[id], Node::Option(_) | Node::Seq(_) | Node::Map(..));
+        if choice && !self.tried.contains(&(id, 0)) {
+            return true;
+        }
+        slots.into_iter().any(|slot| match slot {
+            Some(Kind::Node(inner)) => seen.insert(inner) && self.leads_on(inner, None, seen),
+            _ => false,
+        })
+    }
+
+    /// Writes down what a place holds; what was found first stays.
+    fn note(&mut self, place: Place, kind: Kind) {
+        if let Some(slot) = self.slot(place) {
+            slot.get_or_insert(kind);
+        }
+    }
+}
+
+/// Why a run stopped. Nobody sees it.
+#[derive(Debug)]
+struct Stopped;
+
+impl fmt::Display for Stopped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the trace of a type stopped")
+    }
+}
+
+impl std::error::Error for Stopped {}
+
+impl serde::de::Error for Stopped {
+    fn custom<T: fmt::Display>(_: T) -> Stopped {
+        Stopped
+    }
+}
+
+/// Deserializes one made-up value, and notes its shape.
+struct Tracer<'a> {
+    book: &'a mut Book,
+    place: Place,
+}
+
+impl Tracer<'_> {
+    fn leaf(&mut self, name: &str) {
+        self.book.note(self.place, Kind::Leaf(name.to_string()));
+    }
+
+    /// Notes a node under the name of its visitor, and returns that.
+    fn node<V>(&mut self, node: impl FnOnce() -> Node) -> Result<&'static str, Stopped> {
+        let id = std::any::type_name::<V>();
+        self.book.note(self.place, Kind::Node(id));
+        self.book.nodes.entry(id).or_insert_with(node);
+        self.book.around.push(id);
+        if self.book.around.len() > DEPTH_MAX { Err(Stopped) } else { Ok(id) }
+    }
+
+    /// Visits the values inside a node and leaves it.
+    fn whole<'de, V: Visitor<'de>>(
+        self,
+        visitor: V,
+        id: &'static str,
+        count: usize,
+    ) -> Result<V::Value, Stopped> {
+        let inside = Tracer { book: &mut *self.book, place: self.place };
+        let value = inside.inside(visitor, (id, 0), count)?;
+        self.book.around.pop();
+        Ok(value)
+    }
+
+    fn inside<'de, V: Visitor<'de>>(
+        self,
+        visitor: V,
+        (id, variant): (&'static str, usize),
+        count: usize,
+    ) -> Result<V::Value, Stopped> {
+        visitor.visit_seq(Inside { book: self.book, id, variant, next: 0, count })
+    }
+}
+
+macro_rules! leaves {
+    ($($method:ident $visit:ident $name:literal $value:expr;)*) => {$(
+        fn $method<V: Visitor<'de>>(mut self, visitor: V) -> Result<V::Value, Stopped> {
+            self.leaf($name);
+            visitor.$visit($value)
+        }
+    )*};
+}
+
+impl<'de> Deserializer<'de> for Tracer<'_> {
+    type Error = Stopped;
+
+    // One is not zero, where that matters.
+    leaves! {
+        deserialize_bool visit_bool "bool" false;
+        deserialize_i8 visit_i8 "i8" 1;
+        deserialize_i16 visit_i16 "i16" 1;
+        deserialize_i32 visit_i32 "i32" 1;
+        deserialize_i64 visit_i64 "i64" 1;
+        deserialize_i128 visit_i128 "i128" 1;
+        deserialize_u8 visit_u8 "u8" 1;
+        deserialize_u16 visit_u16 "u16" 1;
+        deserialize_u32 visit_u32 "u32" 1;
+        deserialize_u64 visit_u64 "u64" 1;
+        deserialize_u128 visit_u128 "u128" 1;
+        deserialize_f32 visit_f32 "f32" 1.0;
+        deserialize_f64 visit_f64 "f64" 1.0;
+        deserialize_char visit_char "char" 'a';
+    }
+
+    fn is_human_readable(&self) -> bool {
+        false
+    }
+
+    /// No format that needs to know the type answers this.
+    fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Stopped> {
+        Err(Stopped)
+    }
+
+    fn deserialize_ignored_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Stopped> {
+        Err(Stopped)
+    }
+
+    fn deserialize_identifier<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Stopped> {
+        Err(Stopped)
+    }
+
+    fn deserialize_str<V: Visitor<'de>>(mut self, visitor: V) -> Result<V::Value, Stopped> {
+        self.leaf("string");
+        visitor.visit_borrowed_str(STRINGS[self.book.plan])
+    }
+
+    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Stopped> {
+        self.deserialize_str(visitor)
+    }
+
+    fn deserialize_bytes<V: Visitor<'de>>(mut self, visitor: V) -> Result<V::Value, Stopped> {
+        // A `Packed` says what it wants.
+        let expected = (&visitor as &dyn Expected).to_string();
+        match expected.strip_prefix(crate::packed::EXPECTED) {
+            Some(name) => self.leaf(&format!("packed<{name:?}>")),
+            None => self.leaf("bytes"),
+        }
+        const ZEROS: [u8; 64] = [0; 64];
+        visitor.visit_borrowed_bytes(&ZEROS[..LENGTHS[self.book.plan]])
+    }
+
+    fn deserialize_byte_buf<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Stopped> {
+        self.deserialize_bytes(visitor)
+    }
+
+    fn deserialize_unit<V: Visitor<'de>>(mut self, visitor: V) -> Result<V::Value, Stopped> {
+        self.leaf("unit");
+        visitor.visit_unit()
+    }
+
+    fn deserialize_unit_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, Stopped> {
+        self.deserialize_unit(visitor)
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, Stopped> {
+        // As stored, it is what it wraps.
+        visitor.visit_newtype_struct(self)
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(mut self, visitor: V) -> Result<V::Value, Stopped> {
+        let id = self.node::<V>(|| Node::Option(None))?;
+        let worth = self.book.is_worth(id, 0);
+        self.book.tried.insert((id, 0));
+        let value = match worth {
+            true => {
+                let place = Place::In { id, variant: 0, index: 0 };
+                visitor.visit_some(Tracer { book: &mut *self.book, place })?
+            }
+            false => visitor.visit_none()?,
+        };
+        self.book.around.pop();
+        Ok(value)
+    }
+
+    fn deserialize_seq<V: Visitor<'de>>(mut self, visitor: V) -> Result<V::Value, Stopped> {
+        let id = self.node::<V>(|| Node::Seq(None))?;
+        let count = usize::from(self.book.is_worth(id, 0));
+        self.book.tried.insert((id, 0));
+        self.whole(visitor, id, count)
+    }
+
+    fn deserialize_map<V: Visitor<'de>>(mut self, visitor: V) -> Result<V::Value, Stopped> {
+        let id = self.node::<V>(|| Node::Map(None, None))?;
+        let count = if self.book.is_worth(id, 0) { 2 } else { 0 };
+        self.book.tried.insert((id, 0));
+        let inside = Inside { book: &mut *self.book, id, variant: 0, next: 0, count };
+        let value = visitor.visit_map(inside)?;
+        self.book.around.pop();
+        Ok(value)
+    }
+
+    fn deserialize_tuple<V: Visitor<'de>>(
+        mut self,
+        count: usize,
+        visitor: V,
+    ) -> Result<V::Value, Stopped> {
+        let id = self.node::<V>(|| Node::Tuple(vec![None; count]))?;
+        self.whole(visitor, id, count)
+    }
+
+    fn deserialize_tuple_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        count: usize,
+        visitor: V,
+    ) -> Result<V::Value, Stopped> {
+        self.deserialize_tuple(count, visitor)
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        mut self,
+        _: &'static str,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Stopped> {
+        let id = self.node::<V>(|| Node::Struct(named(fields)))?;
+        self.whole(visitor, id, fields.len())
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        mut self,
+        _: &'static str,
+        variants: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Stopped> {
+        let unseen = || Node::Enum(variants.iter().map(|name| (*name, None)).collect());
+        let id = self.node::<V>(unseen)?;
+        let worth = (0..variants.len()).find(|variant| self.book.is_worth(id, *variant));
+        let variant = match worth {
+            Some(variant) => variant,
+            None => *self.book.ended.get(id).ok_or(Stopped)?,
+        };
+        self.book.tried.insert((id, variant));
+        let value = visitor.visit_enum(Chosen { book: &mut *self.book, id, variant })?;
+        self.book.ended.entry(id).or_insert(variant);
+        self.book.around.pop();
+        Ok(value)
+    }
+}
+
+fn named(fields: &'static [&'static str]) -> Vec<(&'static str, Slot)> {
+    fields.iter().map(|name| (*name, None)).collect()
+}
+
+/// The values inside a node, one after the other.
+struct Inside<'a> {
+    book: &'a mut Book,
+    id: &'static str,
+    variant: usize,
+    next: usize,
+    count: usize,
+}
+
+impl Inside<'_> {
+    fn next<'de, S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, Stopped> {
+        if self.next == self.count {
+            return Ok(None);
+        }
+        let place = Place::In { id: self.id, variant: self.variant, index: self.next };
+        self.next += 1;
+        seed.deserialize(Tracer { book: &mut *self.book, place }).map(Some)
+    }
+}
+
+impl<'de> SeqAccess<'de> for Inside<'_> {
+    type Error = Stopped;
+
+    fn next_element_seed<S: DeserializeSeed<'de>>(
+        &mut self,
+        seed: S,
+    ) -> Result<Option<S::Value>, Stopped> {
+        self.next(seed)
+    }
+}
+
+impl<'de> MapAccess<'de> for Inside<'_> {
+    type Error = Stopped;
+
+    fn next_key_seed<S: DeserializeSeed<'de>>(
+        &mut self,
+        seed: S,
+    ) -> Result<Option<S::Value>, Stopped> {
+        self.next(seed)
+    }
+
+    fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, Stopped> {
+        self.next(seed)?.ok_or_else(|| Stopped::custom("a key without a value"))
+    }
+}
+
+/// The variant of an enum that is tried.
+struct Chosen<'a> {
+    book: &'a mut Book,
+    id: &'static str,
+    variant: usize,
+}
+
+impl<'a> Chosen<'a> {
+    fn is(self, holds: Variant) -> Tracer<'a> {
+        if let Some(Node::Enum(variants)) = self.book.nodes.get_mut(self.id)
+            && let Some((_, variant)) = variants.get_mut(self.variant)
+        {
+            variant.get_or_insert(holds);
+        }
+        let place = Place::In { id: self.id, variant: self.variant, index: 0 };
+        Tracer { book: self.book, place }
+    }
+}
+
+impl<'de, 'a> EnumAccess<'de> for Chosen<'a> {
+    type Error = Stopped;
+    type Variant = Chosen<'a>;
+
+    fn variant_seed<S: DeserializeSeed<'de>>(
+        self,
+        seed: S,
+    ) -> Result<(S::Value, Chosen<'a>), Stopped> {
+        let number = u32::try_from(self.variant).map_err(Stopped::custom)?;
+        let number: U32Deserializer<Stopped> = number.into_deserializer();
+        Ok((seed.deserialize(number)?, self))
+    }
+}
+
+impl<'de> VariantAccess<'de> for Chosen<'_> {
+    type Error = Stopped;
+
+    fn unit_variant(self) -> Result<(), Stopped> {
+        self.is(Variant::Unit);
+        Ok(())
+    }
+
+    fn newtype_variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<S::Value, Stopped> {
+        seed.deserialize(self.is(Variant::Newtype(None)))
+    }
+
+    fn tuple_variant<V: Visitor<'de>>(self, count: usize, visitor: V) -> Result<V::Value, Stopped> {
+        let at = (self.id, self.variant);
+        self.is(Variant::Tuple(vec![None; count])).inside(visitor, at, count)
+    }
+
+    fn struct_variant<V: Visitor<'de>>(
+        self,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Stopped> {
+        let at = (self.id, self.variant);
+        self.is(Variant::Struct(named(fields))).inside(visitor, at, fields.len())
+    }
+}
