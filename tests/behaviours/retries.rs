@@ -148,7 +148,8 @@ async fn b24_an_outage_has_a_time() {
     let same = "B R1 V(1) C | !unavailable";
     for nothing in ["!unavailable", "^!unavailable", "$", "HB | $", "B | !unavailable", same] {
         let (begun, scripts) = (Instant::now(), vec![nothing; 1000]);
-        let run = run_with(Setup { config: config(2), ..Setup::default() }, Scripted::new(&scripts));
+        let run =
+            run_with(Setup { config: config(2), ..Setup::default() }, Scripted::new(&scripts));
         let run = run.await;
         let (took, connects) = (begun.elapsed(), run.asked.connects().len());
         assert!(run.error().contains("gave up after 3"), "{nothing}: {}", run.error());
@@ -195,7 +196,8 @@ async fn b24_an_idle_feed_is_no_failure() {
     for end in ["$", "!unavailable"] {
         let idle = format!("w(60000) {end}");
         let scripts = [vec![&*idle; 500], vec!["B R1 V(1) C | E"]].concat();
-        let run = run_with(Setup { config: config(2), ..Setup::default() }, Scripted::new(&scripts));
+        let run =
+            run_with(Setup { config: config(2), ..Setup::default() }, Scripted::new(&scripts));
         let run = run.await;
         assert!(matches!(run.ended.reason, Reason::Complete), "{end}: {:?}", run.ended);
         assert_eq!(run.asked.connects().len(), 501);

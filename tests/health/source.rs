@@ -176,7 +176,8 @@ fn rows_whose_unit_does_not_end_are_seen() {
     says.send(rows("p", 3)).unwrap();
     let (state, why) = run.seconds(41);
     assert_eq!(state, HealthState::Running, "{why}");
-    let said = ["3 rows, ", " bytes received 4", " s ago wait for the end of their unit (partition p)"];
+    let said =
+        ["3 rows, ", " bytes received 4", " s ago wait for the end of their unit (partition p)"];
     assert!(said.iter().all(|said| why.contains(said)), "{why}");
     let staged = ["source_staged_rows", "source_staged_partitions"].map(|name| run.value(name));
     assert_eq!(staged, [3.0, 1.0]);
@@ -186,7 +187,8 @@ fn rows_whose_unit_does_not_end_are_seen() {
     says.send([rows("q", 2), end("q", 1, false)].concat()).unwrap();
     let (state, why) = run.seconds(22);
     assert_eq!(state, HealthState::Stalled, "{why}");
-    let said = ["wait for a boundary of the source (partition p)", "nothing more of it has come for 6"];
+    let said =
+        ["wait for a boundary of the source (partition p)", "nothing more of it has come for 6"];
     assert!(said.iter().all(|said| why.contains(said)), "{why}");
     // As long as more comes, it is no stall, however long it takes.
     for _ in 0..5 {

@@ -48,6 +48,10 @@ pub struct Setting {
     pub copy_anew: bool,
     pub silence_max: Duration,
     pub password: Option<(String, String)>,
+    /// The server as it is called, if not by its address.
+    pub authority: Option<String>,
+    /// The rest of the address.
+    pub query: String,
 }
 
 impl Setting {
@@ -62,6 +66,8 @@ impl Setting {
             copy_anew: false,
             silence_max: Duration::from_secs(60),
             password: None,
+            authority: None,
+            query: "tls=off".into(),
         }
     }
 
@@ -72,8 +78,9 @@ impl Setting {
             Protocol::Sync => "sync",
         };
         let shards = self.shards.join(",");
+        let (place, query) = (self.authority.clone().unwrap_or(address.to_string()), &self.query);
         let mut url = format!(
-            "planetscale://{address}/{KEYSPACE}/{TABLE}?shard={shards}&protocol={protocol}&tls=off"
+            "planetscale://{place}/{KEYSPACE}/{TABLE}?shard={shards}&protocol={protocol}&{query}"
         );
         if !self.key.is_empty() {
             url = format!("{url}&key={}", self.key.join(","));

@@ -21,6 +21,7 @@ mod proto;
 #[allow(dead_code, reason = "the simulation uses all of it")]
 #[path = "../simulation/random.rs"]
 mod random;
+mod reach;
 mod refusals;
 mod rows;
 mod runs;

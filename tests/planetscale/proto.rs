@@ -282,6 +282,8 @@ pub struct VStreamFlags {
     pub heartbeat_interval: u32,
     #[prost(bool, tag = "3")]
     pub stop_on_reshard: bool,
+    #[prost(string, tag = "4")]
+    pub cells: String,
     #[prost(bool, tag = "8")]
     pub include_reshard_journal_events: bool,
     #[prost(bool, tag = "10")]

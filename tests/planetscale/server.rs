@@ -11,8 +11,11 @@ use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderMap, HeaderValue, Request, Response};
 use prost::Message;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
 
 /// gRPC's status codes, those in use here.
 pub mod code {
@@ -80,11 +83,17 @@ pub struct Server {
 impl Server {
     /// Listens on a port of its own; calls come through the channel.
     pub async fn start() -> (Server, UnboundedReceiver<Call>) {
+        Server::start_with(None).await
+    }
+
+    /// The same, behind TLS.
+    pub async fn start_with(tls: Option<Arc<ServerConfig>>) -> (Server, UnboundedReceiver<Call>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address");
         let refuse = Arc::new(AtomicU64::new(0));
         let (sender, calls) = unbounded_channel();
         let server = Server { address, refuse: refuse.clone() };
+        let acceptor = tls.map(TlsAcceptor::from);
         tokio::spawn(async move {
             loop {
                 let Ok((stream, _)) = listener.accept().await else { return };
@@ -92,7 +101,18 @@ impl Server {
                 if refuse.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok() {
                     continue;
                 }
-                tokio::spawn(connection(stream, sender.clone()));
+                stream.set_nodelay(true).expect("a socket");
+                match acceptor.clone() {
+                    None => drop(tokio::spawn(connection(stream, sender.clone()))),
+                    Some(acceptor) => {
+                        let sender = sender.clone();
+                        tokio::spawn(async move {
+                            // A client that does not trust this server goes away.
+                            let Ok(stream) = acceptor.accept(stream).await else { return };
+                            connection(stream, sender).await;
+                        });
+                    }
+                }
             }
         });
         (server, calls)
@@ -105,8 +125,7 @@ impl Server {
 }
 
 /// Serves one connection until it closes.
-async fn connection(stream: TcpStream, calls: UnboundedSender<Call>) {
-    stream.set_nodelay(true).expect("a socket");
+async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin, calls: UnboundedSender<Call>) {
     // A client that goes away in the handshake is none of ours.
     let Ok(mut connection) = h2::server::handshake(stream).await else { return };
     let (control, mut told) = unbounded_channel();

@@ -4,6 +4,8 @@
 use std::error::Error as StdError;
 use std::fmt;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -14,27 +16,36 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tonic::client::Grpc;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::metadata::{Ascii, MetadataValue};
-use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Request, Status, Streaming};
 use tonic_prost::ProstCodec;
 
-use super::failure::{of_status, transient};
+use super::failure::{of_connect, of_status, transient};
+use super::url::{Address, Auth};
 use crate::error::{Error, ErrorKind};
 use crate::source::Failure;
 
 /// To reach the server at all may take this long.
 const CONNECT_MAX: Duration = Duration::from_secs(20);
-/// A connection is asked this often whether it is alive, and must answer in the time after it.
-const PING_EVERY: Duration = Duration::from_secs(10);
+/// A connection is asked this often whether it is alive, and must answer in the time after it. A server
+/// of gRPC closes one that asks more often than every five minutes while it has nothing to say (grpc-go,
+/// `keepalive.EnforcementPolicy.MinTime`).
+const PING_EVERY: Duration = Duration::from_secs(305);
 const PONG_MAX: Duration = Duration::from_secs(20);
+/// A dead peer is noticed by the operating system: after a minute of silence, and some more tries.
+const TCP_KEEPALIVE: Duration = Duration::from_secs(60);
+const TCP_KEEPALIVE_EVERY: Duration = Duration::from_secs(10);
+const TCP_KEEPALIVE_TRIES: u32 = 3;
 
 /// How a server is reached.
 #[derive(Clone, Debug)]
 pub(super) struct Server {
     endpoint: Endpoint,
-    /// Marked as sensitive, so that it is never shown.
-    authorization: Option<MetadataValue<Ascii>>,
+    /// Names and values. Marked as sensitive, so that they are never shown.
+    login: Vec<(&'static str, MetadataValue<Ascii>)>,
     pub(super) message_bytes_max: usize,
+    /// It has been connected to, in this process.
+    reached: Arc<AtomicBool>,
 }
 
 impl Server {
@@ -42,12 +53,10 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// `Invalid` for an authority that is none, or a name or password that no header can hold.
-    pub(super) fn new(
-        authority: &str,
-        tls: bool,
-        login: Option<(&str, &str)>,
-    ) -> Result<Server, Error> {
+    /// `Invalid` for an authority that is none, a name or password that no header can hold, and files of
+    /// certificates that are not there or not PEM.
+    pub(super) fn new(address: &Address, login: Option<(&str, &str)>) -> Result<Server, Error> {
+        let (authority, tls) = (&*address.authority, address.tls);
         let wrong = |e: tonic::transport::Error| {
             Error::new(ErrorKind::Invalid, format!("no address of a server: {}", chain(&e)))
                 .at(authority)
@@ -60,30 +69,49 @@ impl Server {
             .tcp_nodelay(true)
             .http2_keep_alive_interval(PING_EVERY)
             .keep_alive_timeout(PONG_MAX)
-            .keep_alive_while_idle(true);
+            .tcp_keepalive(Some(TCP_KEEPALIVE))
+            .tcp_keepalive_interval(Some(TCP_KEEPALIVE_EVERY))
+            .tcp_keepalive_retries(Some(TCP_KEEPALIVE_TRIES));
         if tls {
-            let roots = ClientTlsConfig::new().with_native_roots();
-            endpoint = endpoint.tls_config(roots).map_err(wrong)?;
+            let certificates = |e: tonic::transport::Error| {
+                Error::new(ErrorKind::Invalid, format!("no certificates: {}", chain(&e)))
+                    .at(authority)
+                    .hint("ca=, cert= and key_file= name files of PEM")
+            };
+            endpoint = endpoint.tls_config(tls_of(address)?).map_err(certificates)?;
         }
-        let mut authorization = None;
+        let mut sent = Vec::new();
         if let Some((user, password)) = login {
-            let basic = format!("Basic {}", STANDARD.encode(format!("{user}:{password}")));
-            let value = basic.parse::<MetadataValue<Ascii>>();
-            let mut value = value.map_err(|_| {
-                Error::new(ErrorKind::Invalid, "a user or password that cannot be sent")
-                    .hint("check PLANETSCALE_USER and PLANETSCALE_PASSWORD")
-            })?;
-            value.set_sensitive(true);
-            authorization = Some(value);
+            let basic = || format!("Basic {}", STANDARD.encode(format!("{user}:{password}")));
+            let all = match address.auth {
+                Auth::Basic => vec![("authorization", basic())],
+                Auth::Static => vec![("username", user.into()), ("password", password.into())],
+            };
+            for (name, value) in all {
+                let value = value.parse::<MetadataValue<Ascii>>();
+                let mut value = value.map_err(|_| {
+                    Error::new(ErrorKind::Invalid, "a user or password that cannot be sent")
+                        .hint("check PLANETSCALE_USER and PLANETSCALE_PASSWORD")
+                })?;
+                value.set_sensitive(true);
+                sent.push((name, value));
+            }
         }
-        Ok(Server { endpoint, authorization, message_bytes_max: 256 << 20 })
+        let (login, reached) = (sent, Arc::default());
+        Ok(Server { endpoint, login, message_bytes_max: 256 << 20, reached })
     }
 
     pub(super) async fn connect(&self, place: &str) -> Result<Channel, Failure> {
         let at = self.endpoint.uri();
         match timeout(CONNECT_MAX, self.endpoint.connect()).await {
-            Ok(Ok(channel)) => Ok(channel),
-            Ok(Err(e)) => Err(transient(format!("cannot connect to {at}: {}", chain(&e)), place)),
+            Ok(Ok(channel)) => {
+                self.reached.store(true, Ordering::Relaxed);
+                Ok(channel)
+            }
+            Ok(Err(e)) => {
+                let what = format!("cannot connect to {at}: {}", chain(&e));
+                Err(of_connect(what, self.reached.load(Ordering::Relaxed), place))
+            }
             Err(_) => {
                 let seconds = CONNECT_MAX.as_secs();
                 Err(transient(format!("cannot connect to {at} in {seconds} s"), place))
@@ -106,8 +134,8 @@ impl Server {
         let grpc = Grpc::new(channel.clone());
         let mut grpc = grpc.max_decoding_message_size(self.message_bytes_max);
         let mut request = Request::new(request);
-        if let Some(authorization) = &self.authorization {
-            request.metadata_mut().insert("authorization", authorization.clone());
+        for (name, value) in &self.login {
+            request.metadata_mut().insert(*name, value.clone());
         }
         Call::Opening(Box::pin(async move {
             let unready = |e| Status::unavailable(format!("the connection is lost: {}", chain(&e)));
@@ -119,8 +147,28 @@ impl Server {
     }
 }
 
+/// Returns whom to trust, and who we are.
+fn tls_of(address: &Address) -> Result<ClientTlsConfig, Error> {
+    let read = |name: &str, path: &String| {
+        std::fs::read(path).map_err(|e| {
+            let what = format!("cannot read {name}={path}: {e}");
+            Error::new(ErrorKind::Invalid, what).hint("name a file of PEM")
+        })
+    };
+    let mut tls = ClientTlsConfig::new();
+    tls = match &address.ca {
+        // It alone, and not whoever else the system trusts.
+        Some(path) => tls.ca_certificate(Certificate::from_pem(read("ca", path)?)),
+        None => tls.with_native_roots(),
+    };
+    if let (Some(cert), Some(key)) = (&address.cert, &address.key_file) {
+        tls = tls.identity(Identity::from_pem(read("cert", cert)?, read("key_file", key)?));
+    }
+    Ok(tls)
+}
+
 /// Returns an error and what caused it, as one text: tonic's own says "transport error" alone.
-fn chain(error: &dyn StdError) -> String {
+pub(super) fn chain(error: &dyn StdError) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -217,49 +265,5 @@ impl Silence {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::future::{pending, ready};
-
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn silence_is_noticed_though_the_wait_is_given_up_again_and_again() {
-        let begin = Instant::now();
-        let mut silence = Silence::new(Some(Duration::from_secs(30)));
-        let mut waits = 0;
-        loop {
-            waits += 1;
-            assert!(waits < 100, "never noticed");
-            let wait = silence.wait(pending::<Result<(), Failure>>(), "ks/t");
-            if let Ok(heard) = timeout(Duration::from_secs(7), wait).await {
-                assert!(matches!(heard, Err(Failure::Transient(_))));
-                break;
-            }
-        }
-        assert_eq!(begin.elapsed(), Duration::from_secs(30));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn who_does_not_listen_is_not_in_silence() {
-        let mut silence = Silence::new(Some(Duration::from_secs(30)));
-        tokio::time::advance(Duration::from_secs(300)).await;
-        assert_eq!(silence.wait(ready(Ok(1)), "ks/t").await.unwrap(), 1);
-        tokio::time::advance(Duration::from_secs(300)).await;
-        let begin = Instant::now();
-        assert!(silence.wait(pending::<Result<(), Failure>>(), "ks/t").await.is_err());
-        assert_eq!(begin.elapsed(), Duration::from_secs(30));
-        let mut endless = Silence::new(Some(Duration::MAX));
-        assert_eq!(endless.wait(ready(Ok(2)), "ks/t").await.unwrap(), 2);
-    }
-
-    #[test]
-    fn a_password_is_never_shown() {
-        let server = Server::new("h:1", false, Some(("me", "secret"))).unwrap();
-        let shown = format!("{server:?}");
-        assert!(
-            !shown.contains(&STANDARD.encode("me:secret")) && !shown.contains("secret"),
-            "{shown}"
-        );
-        assert!(Server::new("h:1", true, None).is_ok());
-    }
-}
+#[path = "channel_tests.rs"]
+mod tests;

@@ -7,6 +7,7 @@
 
 use tonic::{Code, Status};
 
+use super::channel::chain;
 use super::proto::RpcError;
 use crate::error::{Error, ErrorKind};
 use crate::source::Failure;
@@ -19,13 +20,59 @@ const LOST: [&str; 4] =
 /// Of a place that the server does not have, and not one that we give up ourselves.
 pub(super) const NOT_THERE: ErrorKind = ErrorKind::Missing;
 
-/// Texts of servers whose shards are not the ones that were asked for.
-const RESHARDED: [&str; 2] =
-    ["not all journaling participants are in the stream", "shard provided in vgtid not found"];
+/// Texts of what is not there, in all their parts, and what to do: those of vitess
+/// go/vt/vtgate/vstream_manager.go, go/vt/vttablet/tabletserver/vstreamer/uvstreamer.go and
+/// go/vt/topo/errors.go.
+const MISSING: [(&[&str], &str); 5] = [
+    (
+        &["not all journaling participants are in the stream"],
+        "the keyspace was resharded: name its shards with shard=",
+    ),
+    (
+        &["shard provided in vgtid", "not found"],
+        "name the keyspace's shards with shard=; it may have been resharded",
+    ),
+    (&["table ", " is not present in the database"], "check the table's name"),
+    (&["stream needs a position or a table to copy"], "check the table's name"),
+    (&["node doesn't exist", "keyspace"], "check the names of the keyspace and its shards"),
+];
+
+/// Texts of connections that will not be made however often it is tried, and what to do: those of
+/// rustls, and of hyper for a name that nobody knows.
+const UNREACHABLE: [(&str, &str); 8] = [
+    ("dns error", "check the host"),
+    ("invalid peer certificate: unknownissuer", "name the CA that signed it with ca=FILE"),
+    ("not valid for name", "check the host: the certificate is for another"),
+    ("certificate expired", "renew the server's certificate, or set the clock"),
+    ("invalid peer certificate", "name the CA that signed it with ca=FILE, and check the host"),
+    ("invalidcontenttype", "the server does not speak TLS there: use its other port, or tls=off"),
+    ("received fatal alert: handshakefailure", "see which TLS the server speaks"),
+    (
+        "received fatal alert",
+        "the server may want a client's certificate: cert=FILE, key_file=FILE",
+    ),
+];
+
+/// Tells what it means that no connection could be made. A name that nobody knows, or a certificate that
+/// nobody trusts, is definite until the server has been reached once: what has worked may work again.
+pub(super) fn of_connect(what: String, reached: bool, place: &str) -> Failure {
+    let lower = what.to_ascii_lowercase();
+    match UNREACHABLE.iter().find(|(text, _)| lower.contains(text)) {
+        Some((_, hint)) if !reached => {
+            Failure::Definite(Error::new(ErrorKind::Invalid, what).at(place).hint(*hint))
+        }
+        _ => transient(what, place),
+    }
+}
 
 /// Tells what the status that ended a call means.
 pub(super) fn of_status(status: Status, place: &str) -> Failure {
-    let (code, text) = (status.code(), status.message().to_string());
+    let code = status.code();
+    let text = match std::error::Error::source(&status) {
+        // Of a transport, it says no more than that.
+        Some(cause) => format!("{}: {}", status.message(), chain(cause)),
+        None => status.message().to_string(),
+    };
     classify(code, &text, place, |error| error.because(status))
 }
 
@@ -60,10 +107,18 @@ fn classify(code: Code, text: &str, place: &str, because: impl FnOnce(Error) -> 
                 .hint("keep its binary logs for longer; ingest --copy-anew copies anew"),
         );
     }
-    if any(&RESHARDED) {
-        return Failure::Definite(
-            make(ErrorKind::Missing, said).hint("the keyspace was resharded; see its shards"),
-        );
+    let all = |texts: &[&str]| texts.iter().all(|text| lower.contains(text));
+    if let Some((_, hint)) = MISSING.iter().find(|(texts, _)| all(texts)) {
+        return Failure::Definite(make(ErrorKind::Missing, said).hint(*hint));
+    }
+    if any(&["received fatal alert"]) {
+        let hint = "the server may want a client's certificate: cert=FILE, key_file=FILE";
+        return Failure::Definite(make(ErrorKind::Invalid, said).hint(hint));
+    }
+    if any(&["too_many_pings"]) {
+        let hint =
+            "whatever stands before the server does not bear pings: see its keep-alive policy";
+        return Failure::Transient(make(ErrorKind::Unavailable, said).hint(hint));
     }
     let plan = lower.contains("failed to build table replication plan")
         && (lower.contains("cannot use column names")
@@ -74,8 +129,15 @@ fn classify(code: Code, text: &str, place: &str, because: impl FnOnce(Error) -> 
         return Failure::Definite(make(ErrorKind::Unsupported, said).hint(hint));
     }
     let (kind, hint) = match code {
+        // VTGate's static authentication (vitess go/vt/servenv/grpc_server_auth_static.go).
+        Code::Unauthenticated if lower.contains("username and password must be provided") => (
+            ErrorKind::Invalid,
+            "set PLANETSCALE_USER and PLANETSCALE_PASSWORD, and say auth=static",
+        ),
         Code::Unauthenticated => (ErrorKind::Invalid, "check the user and the password"),
-        Code::PermissionDenied => (ErrorKind::Invalid, "let this user read the table"),
+        Code::PermissionDenied => {
+            (ErrorKind::Invalid, "check user and password, and let this user read the table")
+        }
         Code::NotFound => (ErrorKind::Missing, "check the keyspace, the table and the shards"),
         Code::InvalidArgument => {
             (ErrorKind::Invalid, "check the keyspace, the table and the shards")
@@ -104,6 +166,11 @@ pub(super) fn unseen(statement: &str, shard: &str, place: &str) -> Failure {
     let what = format!("a statement has changed rows of the shard {shard} unseen: {statement}");
     let error = Error::new(ErrorKind::Unsupported, what).at(place);
     Failure::PositionLost(error.hint("copy the table anew: ingest --copy-anew"))
+}
+
+/// What was asked for is not there.
+pub(super) fn missing(what: impl Into<String>, place: &str, hint: &str) -> Failure {
+    Failure::Definite(Error::new(ErrorKind::Missing, what).at(place).hint(hint))
 }
 
 /// It may work on the next connection.
@@ -162,7 +229,32 @@ mod tests {
                 "definite",
             ),
             (Code::FailedPrecondition, "failed to build table replication plan", "transient"),
-            (Code::FailedPrecondition, "shard provided in VGTID not found", "definite"),
+            (
+                Code::FailedPrecondition,
+                "error starting stream from shard GTID keyspace:\"ks\" shard:\"0\": failed to \
+                 determine if keyspace ks has been resharded: shard provided in VGTID, 0, not found in \
+                 the ks keyspace",
+                "definite",
+            ),
+            (Code::Unknown, "vttablet: table t is not present in the database", "definite"),
+            (Code::Unknown, "stream needs a position or a table to copy", "definite"),
+            (
+                Code::Unavailable,
+                "failed to resolve vstream parameters: failed to get shards in keyspace no: keyspace \
+                 no fetch error: node doesn't exist: /vitess/zone1/keyspaces/no/SrvKeyspace",
+                "definite",
+            ),
+            (
+                Code::Unavailable,
+                "error reading a body: received fatal alert: UnknownCA",
+                "definite",
+            ),
+            (
+                Code::ResourceExhausted,
+                "h2 protocol error: connection error received: detected excessive load generating \
+                 behavior (b\"too_many_pings\")",
+                "transient",
+            ),
             (Code::Internal, "not all journaling participants are in the stream", "definite"),
             (Code::Unknown, "missing grpc-status trailer, possible truncation", "transient"),
             (Code::Cancelled, "Timeout expired", "transient"),
@@ -173,6 +265,27 @@ mod tests {
             ),
         ] {
             assert_eq!(kind(&of_status(Status::new(code, text), "ks/t")), expected, "{text}");
+        }
+    }
+
+    /// As tonic says them, with what is behind "transport error".
+    #[test]
+    fn what_no_attempt_reaches_is_definite_until_it_has_been_reached() {
+        for (text, word) in [
+            ("tcp connect error: dns error: failed to lookup address information", "host"),
+            ("transport error: invalid peer certificate: UnknownIssuer", "ca=FILE"),
+            ("invalid peer certificate: certificate not valid for name \"h\"", "host"),
+            ("invalid peer certificate: certificate expired: verification time", "clock"),
+            ("received corrupt message of type InvalidContentType", "tls=off"),
+            ("received fatal alert: CertificateRequired", "cert=FILE"),
+        ] {
+            let failure = of_connect(text.to_string(), false, "ks/t");
+            assert_eq!(kind(&failure), "definite", "{text}");
+            assert!(failure.error().to_string().contains(word), "{failure:?}");
+            assert_eq!(kind(&of_connect(text.to_string(), true, "ks/t")), "transient", "{text}");
+        }
+        for text in ["tcp connect error: Connection refused (os error 111)", "broken pipe"] {
+            assert_eq!(kind(&of_connect(text.to_string(), false, "ks/t")), "transient", "{text}");
         }
     }
 

@@ -2,7 +2,7 @@
 //! the cursors' way into a shard, nor retries; those are every source's.
 //!
 //! ```text
-//!   planetscale://HOST:PORT/KEYSPACE/TABLE?shard=-80,80-&key=COL,COL&protocol=sync|vstream&tls=on|off
+//!   planetscale://HOST:PORT/KEYSPACE/TABLE?shard=-80,80-&key=COL,COL&..
 //! ```
 //!
 //! * `shard`: the shards to read, with commas between; default `-`, an unsharded keyspace. A cursor
@@ -12,8 +12,16 @@
 //!   which keeps the order within a transaction, says where a copy ends, and follows a reshard. `sync`
 //!   is PlanetScale's `psdbconnect.v1alpha1.Connect/Sync`: one stream per shard, where none of the
 //!   three holds. Default: `vstream`, which both serve.
-//! * `tls`: default `on`, with the roots of the system. `off` sends everything in the clear, the password
-//!   too.
+//! * `tls`: default `on`. `off` sends everything in the clear, the password too.
+//! * `ca`: a file of PEM with whoever may have signed the server's certificate; default the roots of the
+//!   system. `cert` and `key_file`: files of PEM with the client's certificate and its key.
+//! * `auth`: how user and password are sent. `basic`, the default, is HTTP's; `static` is VTGate's
+//!   static authentication, `username` and `password` in the metadata.
+//! * `tablet`: `primary`, the default, `replica` or `rdonly`; `cells`: where to pick tablets, with commas
+//!   between.
+//! * `attempts`: how many attempts in a row may reach no boundary; `idle_commit`: how many seconds a
+//!   boundary without rows waits to be made durable. Both are for whoever runs the source: see
+//!   [`PlanetScale::attempts_max`] and [`PlanetScale::idle_commit`].
 //!
 //! Names are percent-encoded. A row's key is an object of the key's columns, its value an object of all,
 //! both canonical JSON text (see the table in the documentation of [`PlanetScale`]).
@@ -58,6 +66,7 @@ mod channel;
 mod charset;
 mod columns;
 mod ddl;
+mod doubt;
 mod failure;
 mod gtid;
 mod members;
@@ -128,6 +137,8 @@ pub struct PlanetScale {
     /// Where the connection began.
     places: Places,
     owners: Owners,
+    /// Something has come, in this process.
+    heard: bool,
     /// What the server said when it did not have such a place: it is asked who it is.
     lost: Option<Error>,
     /// The shard whose stream failed last.
@@ -235,17 +246,28 @@ impl PlanetScale {
                     .hint("set both PLANETSCALE_USER and PLANETSCALE_PASSWORD, or neither"));
             }
         };
-        let server = Server::new(&address.authority, address.tls, login)?;
-        let (tablet, cells, silence) = (Tablet::default(), Vec::new(), None);
+        let server = Server::new(&address, login)?;
+        let (tablet, cells, silence) = (address.tablet, address.cells.clone(), None);
         let asked = Asked { address, server, user, tablet, cells, silence };
         Ok(PlanetScale {
             asked,
             wire: None,
             places: Vec::new(),
             owners: Owners::default(),
+            heard: false,
             lost: None,
             failed: None,
         })
+    }
+
+    /// Returns how many attempts in a row may reach no boundary, if the address says so.
+    pub fn attempts_max(&self) -> Option<u32> {
+        self.asked.address.attempts
+    }
+
+    /// Returns how long a boundary without rows waits to be made durable, if the address says so.
+    pub fn idle_commit(&self) -> Option<Duration> {
+        self.asked.address.idle_commit
     }
 
     /// Sets the size of a response that is still taken, in bytes; a larger one is a definite error.
@@ -256,19 +278,20 @@ impl PlanetScale {
     }
 
     /// Sets how long nothing may come before the connection counts as lost. Default: 30 s for `vstream`,
-    /// whose heartbeats come every 5 s; for ever for `sync`, which has none.
+    /// whose heartbeats come every 5 s; for ever for `sync`, which has none: there the operating system
+    /// notices a dead server in a minute and a half.
     pub fn silence_max(mut self, silence: Duration) -> Self {
         self.asked.silence = Some(silence);
         self
     }
 
-    /// Sets the tablets to read from. Default: the primary.
+    /// Sets the tablets to read from. Default: what the address says, else the primary.
     pub fn tablet(mut self, tablet: Tablet) -> Self {
         self.asked.tablet = tablet;
         self
     }
 
-    /// Sets the cells to pick tablets from. Default: none, which leaves it to the server.
+    /// Sets the cells to pick tablets from. Default: what the address says, else none, which leaves it to the server.
     pub fn cells(mut self, cells: impl IntoIterator<Item = String>) -> Self {
         self.asked.cells = cells.into_iter().collect();
         self
@@ -349,7 +372,7 @@ impl Source for PlanetScale {
         let channel = self.asked.server.connect(&self.asked.place()).await?;
         self.wire = Some(match self.asked.address.protocol {
             Protocol::VStream => {
-                Wire::VStream(Box::new(VStream::begin(&self.asked, &channel, &places)))
+                Wire::VStream(Box::new(VStream::begin(&self.asked, &channel, &places, self.heard)))
             }
             Protocol::Sync => Wire::Sync(Streams::begin(&self.asked, &channel, &places)),
         });
@@ -383,6 +406,7 @@ impl Source for PlanetScale {
                 Err(failure)
             }
             Ok(Some(mut events)) => {
+                self.heard = true;
                 self.owners.sift(&mut events);
                 Ok(Some(events))
             }

@@ -1,9 +1,12 @@
 //! Owns the address of a table and what can be said in it. It does not own how it is connected.
 //!
 //! ```text
-//!   planetscale://HOST:PORT/KEYSPACE/TABLE?shard=-80,80-&key=COL,COL&protocol=sync|vstream&tls=on|off
+//!   planetscale://HOST:PORT/KEYSPACE/TABLE?NAME=VALUE&..
 //! ```
 
+use std::time::Duration;
+
+use super::Tablet;
 use crate::error::{Error, ErrorKind};
 use crate::login::{hint, login};
 
@@ -20,6 +23,25 @@ pub(super) struct Address {
     pub(super) key: Vec<String>,
     pub(super) protocol: Protocol,
     pub(super) tls: bool,
+    /// Paths of PEM files: who may have signed the server's certificate, and our own with its key.
+    pub(super) ca: Option<String>,
+    pub(super) cert: Option<String>,
+    pub(super) key_file: Option<String>,
+    pub(super) auth: Auth,
+    pub(super) tablet: Tablet,
+    /// Empty: the server's own.
+    pub(super) cells: Vec<String>,
+    pub(super) attempts: Option<u32>,
+    pub(super) idle_commit: Option<Duration>,
+}
+
+/// How user and password are sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Auth {
+    /// As HTTP has it.
+    Basic,
+    /// As VTGate's static authentication wants them: `username` and `password` in the metadata.
+    Static,
 }
 
 /// What is spoken with the server.
@@ -30,6 +52,11 @@ pub(super) enum Protocol {
     /// `vtgateservice.Vitess/VStream`.
     VStream,
 }
+
+/// All parameters there are, and what each may be.
+const KNOWN: &str = "there are shard=NAME,NAME key=COLUMN,COLUMN protocol=vstream|sync tls=on|off ca=FILE \
+                     cert=FILE key_file=FILE auth=basic|static tablet=primary|replica|rdonly \
+                     cells=NAME,NAME attempts=N idle_commit=SECONDS";
 
 const FORM: &str = "write planetscale://HOST:PORT/KEYSPACE/TABLE";
 
@@ -55,7 +82,23 @@ impl Address {
         }
         let protocol = Protocol::VStream;
         let (shards, key) = (vec!["-".to_string()], Vec::new());
-        let mut address = Address { authority, keyspace, table, shards, key, protocol, tls: true };
+        let mut address = Address {
+            authority,
+            keyspace,
+            table,
+            shards,
+            key,
+            protocol,
+            tls: true,
+            ca: None,
+            cert: None,
+            key_file: None,
+            auth: Auth::Basic,
+            tablet: Tablet::default(),
+            cells: Vec::new(),
+            attempts: None,
+            idle_commit: None,
+        };
         let mut seen = Vec::new();
         for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
             let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
@@ -64,6 +107,14 @@ impl Address {
             }
             seen.push(name);
             address.set(name, value, url)?;
+        }
+        let files = address.ca.is_some() || address.cert.is_some();
+        if !address.tls && files {
+            return Err(wrong("tls=off with a certificate", url, "leave one of them out"));
+        }
+        if address.cert.is_some() != address.key_file.is_some() {
+            let what = "one of cert= and key_file= without the other";
+            return Err(wrong(what, url, "name both files, or neither"));
         }
         Ok(address)
     }
@@ -76,13 +127,29 @@ impl Address {
             ("protocol", "vstream") => self.protocol = Protocol::VStream,
             ("tls", "on") => self.tls = true,
             ("tls", "off") => self.tls = false,
-            ("protocol" | "tls", other) => {
-                let what = format!("{name}={other}");
-                return Err(wrong(&what, url, "write protocol=sync|vstream and tls=on|off"));
+            ("auth", "basic") => self.auth = Auth::Basic,
+            ("auth", "static") => self.auth = Auth::Static,
+            ("tablet", "primary") => self.tablet = Tablet::Primary,
+            ("tablet", "replica") => self.tablet = Tablet::Replica,
+            ("tablet", "rdonly") => self.tablet = Tablet::Batch,
+            ("cells", list) => self.cells = names(name, list, url)?,
+            ("ca", path) if !path.is_empty() => self.ca = Some(decode(path, url)?),
+            ("cert", path) if !path.is_empty() => self.cert = Some(decode(path, url)?),
+            ("key_file", path) if !path.is_empty() => self.key_file = Some(decode(path, url)?),
+            ("attempts", text) if number(text).is_some_and(|n| n > 0) => {
+                self.attempts = number(text);
             }
+            ("idle_commit", text) if number(text).is_some() => {
+                self.idle_commit = number(text).map(|n| Duration::from_secs(n.into()));
+            }
+            (
+                "protocol" | "tls" | "auth" | "tablet" | "ca" | "cert" | "key_file" | "attempts"
+                | "idle_commit",
+                other,
+            ) => return Err(wrong(&format!("{name}={other}"), url, KNOWN)),
             (other, _) => {
                 let what = format!("an unknown parameter {other:?}");
-                return Err(wrong(&what, url, "there are shard, key, protocol and tls"));
+                return Err(wrong(&what, url, KNOWN));
             }
         }
         Ok(())
@@ -102,6 +169,11 @@ fn authority(text: &str, url: &str) -> Result<String, Error> {
         return Err(wrong("no port", url, FORM));
     }
     Ok(text.to_string())
+}
+
+fn number(text: &str) -> Option<u32> {
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    digits.then(|| text.parse().ok())?
 }
 
 /// Reads a list of names. A comma in a name is written `%2C`.
@@ -165,6 +237,17 @@ mod tests {
         assert_eq!(address.shards, ["-80", "80-"]);
         assert_eq!(address.key, ["a,b", "é"]);
         assert_eq!((address.protocol, address.tls), (Protocol::Sync, false));
+        let url = "planetscale://h:1/k/t?ca=/etc/my%20ca.pem&cert=c.pem&key_file=k.pem&auth=static\
+                   &tablet=rdonly&cells=a,b&attempts=3&idle_commit=0";
+        let address = Address::parse(url).unwrap();
+        assert_eq!(address.ca.as_deref(), Some("/etc/my ca.pem"));
+        assert_eq!(
+            (address.cert.as_deref(), address.key_file.as_deref()),
+            (Some("c.pem"), Some("k.pem"))
+        );
+        assert_eq!((address.auth, address.tablet), (Auth::Static, Tablet::Batch));
+        assert_eq!(address.cells, ["a", "b"]);
+        assert_eq!((address.attempts, address.idle_commit), (Some(3), Some(Duration::ZERO)));
     }
 
     #[test]
@@ -187,6 +270,18 @@ mod tests {
             ("planetscale://h:1/k/t?tls=on&tls=off", "more than once"),
             ("planetscale://h:1/k/t?tls", "tls="),
             ("planetscale://h:1/k/t?shards=-", "unknown parameter \"shards\""),
+            ("planetscale://h:1/k/t?shards=-", "tablet=primary|replica|rdonly"),
+            ("planetscale://h:1/k/t?auth=bearer", "auth=basic|static"),
+            ("planetscale://h:1/k/t?tablet=batch", "tablet=primary|replica|rdonly"),
+            ("planetscale://h:1/k/t?attempts=0", "attempts=N"),
+            ("planetscale://h:1/k/t?attempts=+1", "attempts=N"),
+            ("planetscale://h:1/k/t?attempts=9999999999", "attempts=N"),
+            ("planetscale://h:1/k/t?idle_commit=1s", "idle_commit=SECONDS"),
+            ("planetscale://h:1/k/t?ca=", "ca=FILE"),
+            ("planetscale://h:1/k/t?cells=", "empty or a repeated"),
+            ("planetscale://h:1/k/t?cert=c", "key_file="),
+            ("planetscale://h:1/k/t?key_file=k", "cert="),
+            ("planetscale://h:1/k/t?tls=off&ca=c", "tls=off"),
             ("planetscale://h:1/k/%zz", "two hexadecimal"),
             ("planetscale://h:1/k/%e9", "not UTF-8"),
             ("planetscale://h:1/k/t%", "two hexadecimal"),

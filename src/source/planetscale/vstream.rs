@@ -7,13 +7,14 @@ use tonic::transport::Channel;
 
 use super::Asked;
 use super::channel::{Call, Silence};
+use super::doubt::Doubt;
 use super::failure::{definite, transient};
 use super::gtid::Gtid;
 use super::phase::Phases;
 use super::position::VStreamPosition;
 use super::proto::{
-    CallerId, Filter, Rule, ShardGtid, TableLastPk, VGtid, VStreamFlags, VStreamRequest,
-    VStreamResponse,
+    CallerId, Filter, Rule, ShardGtid, TableLastPk, VEventType, VGtid, VStreamFlags,
+    VStreamRequest, VStreamResponse,
 };
 use super::ranges::overlaps;
 use super::url::Address;
@@ -27,6 +28,7 @@ pub(super) struct VStream {
     call: Call<VStreamResponse>,
     phases: Phases,
     silence: Silence,
+    doubt: Doubt,
     place: String,
 }
 
@@ -35,6 +37,7 @@ impl VStream {
         asked: &Asked,
         channel: &Channel,
         places: &[(Partition, Option<VStreamPosition>)],
+        heard: bool,
     ) -> VStream {
         let address = &asked.address;
         let entries = places.iter().map(|(shard, at)| {
@@ -52,7 +55,12 @@ impl VStream {
             }
         });
         let request = request(asked, entries.collect());
+        let mut doubt = Doubt::new(asked, channel, places);
+        if heard {
+            doubt.settle();
+        }
         VStream {
+            doubt,
             call: asked.server.call(channel, PATH, request),
             phases: Phases::new(&address.keyspace, &address.table, address.key.clone(), places),
             silence: Silence::new(asked.silence_max()),
@@ -67,9 +75,15 @@ impl VStream {
         loop {
             let (call, place) = (&mut self.call, &self.place);
             let response = poll_fn(|context| call.poll_response(context, place));
-            let Some(response) = self.silence.wait(response, place).await? else {
-                return Ok(None);
+            let response = tokio::select! {
+                biased;
+                response = self.silence.wait(response, place) => response?,
+                failure = self.doubt.proof() => return Err(failure),
             };
+            let Some(response) = response else { return Ok(None) };
+            if response.events.iter().any(|event| event.r#type() != VEventType::Heartbeat) {
+                self.doubt.settle();
+            }
             let events = self.phases.take(response.events)?;
             if !events.is_empty() {
                 return Ok(Some(events));
@@ -84,16 +98,7 @@ pub(super) async fn current(
     channel: &Channel,
 ) -> Result<Vec<(Partition, VStreamPosition)>, Failure> {
     let (place, Address { keyspace, shards: named, .. }) = (asked.place(), &asked.address);
-    // Without a name it stands for all that serve. An old shard, asked by its name, would say where it
-    // came to its end, and the stream goes on past that.
-    let entry = ShardGtid {
-        keyspace: keyspace.clone(),
-        shard: String::new(),
-        gtid: "current".to_string(),
-        table_pks: Vec::new(),
-    };
-    let request = request(asked, vec![entry]);
-    let mut call: Call<VStreamResponse> = asked.server.call(channel, PATH, request);
+    let mut call = ask_current(asked, channel);
     while let Some(response) = poll_fn(|context| call.poll_response(context, &place)).await? {
         for vgtid in response.events.into_iter().filter_map(|event| event.vgtid) {
             let entries = vgtid.shard_gtids.iter().filter(|entry| entry.keyspace == *keyspace);
@@ -112,6 +117,19 @@ pub(super) async fn current(
         }
     }
     Err(transient("the shards did not say where they are", &place))
+}
+
+/// Asks for what happens from now on in all shards that serve: it begins with where they are.
+pub(super) fn ask_current(asked: &Asked, channel: &Channel) -> Call<VStreamResponse> {
+    // Without a name it stands for all that serve. An old shard, asked by its name, would say where it
+    // came to its end, and the stream goes on past that.
+    let entry = ShardGtid {
+        keyspace: asked.address.keyspace.clone(),
+        shard: String::new(),
+        gtid: "current".to_string(),
+        table_pks: Vec::new(),
+    };
+    asked.server.call(channel, PATH, request(asked, vec![entry]))
 }
 
 fn request(asked: &Asked, shard_gtids: Vec<ShardGtid>) -> VStreamRequest {
