@@ -16,9 +16,14 @@ use crate::login::{hint, login};
 use crate::reader::OnError;
 use crate::resnapshot::Resnapshot;
 
+#[cfg(feature = "planetscale")]
+const TABLES: &str = crate::planetscale::HELP;
+#[cfg(not(feature = "planetscale"))]
+const TABLES: &str = "planetscale:// feeds need this program built with --features planetscale";
+
 /// Runs a keyed change feed into a durable shard.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "ingest", disable_help_flag = true)]
+#[command(name = "ingest", disable_help_flag = true, after_help = TABLES)]
 pub(crate) struct Args {
     /// The feed: a path to JSON lines, `-` for standard input, git:PATH for the first-parent history
     /// of a git repository, or planetscale://HOST:PORT/KEYSPACE/TABLE

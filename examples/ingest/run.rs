@@ -15,6 +15,8 @@ use differential_upsert::{
 };
 use timely::worker::Worker;
 
+#[cfg(feature = "planetscale")]
+use crate::args::FeedName;
 use crate::args::{Args, PositionLost};
 use crate::choose::{Chosen, choose};
 use crate::cluster;
@@ -217,6 +219,11 @@ fn workers(
     let attempts =
         AttemptConfig { on_position_lost, copy_anew: args.copy_anew, ..AttemptConfig::default() };
     let source = SourceConfig { times, stop_at_current, attempts, ..SourceConfig::default() };
+    #[cfg(feature = "planetscale")]
+    let source = match &args.feed {
+        FeedName::PlanetScale(url) => crate::planetscale::configure(url, source),
+        _ => source,
+    };
     let first = args.process * args.workers.get();
     move |worker, report| {
         let config = PipelineConfig {

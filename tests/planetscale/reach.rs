@@ -161,6 +161,7 @@ fn a_host_that_nobody_knows_is_definite() {
     );
 }
 
+/// Made with openssl for tests alone: a CA, and certificates of "localhost" that it signed.
 fn pem(name: &str) -> String {
     format!("{}/tests/planetscale/tls/{name}", env!("CARGO_MANIFEST_DIR"))
 }

@@ -19,8 +19,8 @@
 //!   static authentication, `username` and `password` in the metadata.
 //! * `tablet`: `primary`, the default, `replica` or `rdonly`; `cells`: where to pick tablets, with commas
 //!   between.
-//! * `attempts`: how many attempts in a row may reach no boundary; `idle_commit`: how many seconds a
-//!   boundary without rows waits to be made durable. Both are for whoever runs the source: see
+//! * `attempts`: how often in a row a unit may fail, or the position be lost; `idle_commit`: how many
+//!   seconds a boundary without rows waits to be made durable. Both are for whoever runs the source: see
 //!   [`PlanetScale::attempts_max`] and [`PlanetScale::idle_commit`].
 //!
 //! Names are percent-encoded. A row's key is an object of the key's columns, its value an object of all,
@@ -50,6 +50,11 @@
 //!
 //! # Limits
 //!
+//! * One shard of the database has a key: of two, the row that came last stays. A row that moves to another
+//!   shard stays if its new shard's insert came in this process, among the last million keys; else a
+//!   delete in the old shard that comes after it takes it away. To copy anew mends it.
+//! * The first connection that fails because nobody knows the host, or nobody trusts the certificate, ends
+//!   the run; later ones are tried again.
 //! * A response is held whole: [`PlanetScale::message_bytes_max`].
 //! * MySQL with `gtid_mode=ON`, `binlog_format=ROW` and `binlog_row_image=FULL`; the first two of other
 //!   kinds, and rows of the third, are refused.
@@ -260,12 +265,14 @@ impl PlanetScale {
         })
     }
 
-    /// Returns how many attempts in a row may reach no boundary, if the address says so.
+    /// Returns how often in a row a unit may fail, if the address says so: it is for
+    /// [`AttemptConfig::attempts_max`](super::attempt::AttemptConfig::attempts_max).
     pub fn attempts_max(&self) -> Option<u32> {
         self.asked.address.attempts
     }
 
-    /// Returns how long a boundary without rows waits to be made durable, if the address says so.
+    /// Returns how long a boundary without rows waits to be made durable, if the address says so: it is
+    /// for [`SourceConfig::idle_commit`](crate::reclock::SourceConfig::idle_commit).
     pub fn idle_commit(&self) -> Option<Duration> {
         self.asked.address.idle_commit
     }
