@@ -1,6 +1,8 @@
 //! Goal: whatever a feed with cursors does, and whatever becomes of its readers and their store, in
 //! every durable state the shard is the fold of the feed up to the cursor beside it (Safety); nothing
 //! beyond that is ever acked (Ack); and once nothing goes wrong any more, the cursor covers all (Liveness).
+//! What was received and is not durable shows in health. A partition that fails alone ends its run and is not
+//! asked without end; an outage is survived.
 //! Method: whole pipelines over one store in memory, each with a connection of its own to a scripted
 //! feed, moved step by step from one seed; after every step an observer reads the log, with its own
 //! reader of cursors. One seed is one run: `SIM_SEED=n` runs it alone, `SIM_SEEDS=n` runs so many,
@@ -10,6 +12,7 @@ mod clockwork;
 #[path = "../simulation/crew.rs"]
 mod crew;
 mod observer;
+mod outages;
 mod place;
 #[path = "../simulation/random.rs"]
 mod random;

@@ -36,6 +36,8 @@ pub struct Weather {
     pub goal_one_in: u64,
     /// How much history the shard has.
     pub history: History,
+    /// How sources are tried again, if not at random.
+    pub attempts: Option<AttemptConfig>,
     /// Whether somebody ends the leases of the living.
     pub leases_end: bool,
     /// While true, nothing goes wrong.
@@ -85,6 +87,8 @@ pub struct Alive {
     pub life: usize,
     /// Whether it is to end where the feed was at its start.
     pub has_goal: bool,
+    /// Its connections are cut by itself, which the other side does not learn.
+    pub cuts: bool,
     handle: Handle,
     clock: Arc<Own>,
 }
@@ -143,9 +147,11 @@ impl Replica {
         let promotion = standby.then(Promotion::default);
         let goal = weather.goal_one_in;
         let has_goal = !weather.is_calm() && goal > 0 && random.one_in(goal);
+        let source = self.source_config(has_goal);
+        let cuts = source.attempts.session_max.is_some();
         let config = PipelineConfig {
             standby: promotion.clone(),
-            source: self.source_config(has_goal),
+            source,
             stash_bytes_max: random.pick(&[200, 256 << 20]),
             ahead_bytes_max: random.pick(&[1, 40, 32 << 20]),
             inflight_bytes_max: random.pick(&[1, 64 << 20]),
@@ -167,6 +173,7 @@ impl Replica {
             promotion,
             life,
             has_goal,
+            cuts,
             handle,
             clock,
         });
@@ -191,24 +198,25 @@ impl Replica {
     fn source_config(&self, stop_at_current: bool) -> SourceConfig {
         let (random, millis) = (&self.random, Duration::from_millis);
         let session_max = random.pick(&[None, None, Some(millis(60)), Some(millis(200))]);
+        let attempts = AttemptConfig {
+            // A large unit that is cut each time fails at the same place.
+            attempts_max: if session_max.is_some() { 10_000 } else { random.pick(&[2, 10]) },
+            // A connection to an idle feed that is cut reaches no boundary either.
+            outage_max: match session_max {
+                Some(_) => Duration::from_secs(3600),
+                None => millis(random.pick(&[20, 10_000])),
+            },
+            delay_min: millis(random.pick(&[1, 20])),
+            delay_max: millis(200),
+            session_max,
+            ..AttemptConfig::default()
+        };
         SourceConfig {
             times: self.weather.times,
             mint_min: millis(random.pick(&[0, 0, 30])),
             idle_commit: millis(random.pick(&[0, 20, 300])),
             stop_at_current,
-            attempts: AttemptConfig {
-                // A large unit that is cut each time fails at the same place.
-                attempts_max: if session_max.is_some() { 10_000 } else { random.pick(&[2, 10]) },
-                // A connection to an idle feed that is cut reaches no boundary either.
-                outage_max: match session_max {
-                    Some(_) => Duration::from_secs(3600),
-                    None => millis(random.pick(&[20, 10_000])),
-                },
-                delay_min: millis(random.pick(&[1, 20])),
-                delay_max: millis(200),
-                session_max,
-                ..AttemptConfig::default()
-            },
+            attempts: self.weather.attempts.clone().unwrap_or(attempts),
             stage: StageLimits {
                 memory_bytes_max: random.pick(&[60, 1 << 20, 1 << 20]),
                 ..StageLimits::default()

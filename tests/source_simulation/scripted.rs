@@ -22,6 +22,8 @@ enum Item {
     Row(usize, Row),
     Void(usize),
     Boundary(Vec<(usize, Place)>, bool),
+    /// The stream of a partition breaks.
+    Fail(usize),
 }
 
 /// A connection.
@@ -43,6 +45,8 @@ pub struct Scripted {
     names: Vec<Partition>,
     connection: Option<Connection>,
     hangs: bool,
+    /// Whose stream broke, for those who ask.
+    broken: Option<usize>,
 }
 
 impl Scripted {
@@ -57,6 +61,7 @@ impl Scripted {
             names: shared.names.clone(),
             connection: None,
             hangs: false,
+            broken: None,
         }
     }
 
@@ -66,6 +71,9 @@ impl Scripted {
 
     /// Decides whether this request fails.
     fn fails(&mut self, upstream: &mut Upstream) -> Result<(), Failure> {
+        if upstream.away {
+            return Err(Failure::Transient(broken("nobody answers")));
+        }
         let one_in = upstream.fails_one_in;
         if one_in == 0 || upstream.is_calm() || !self.random.one_in(one_in) {
             return Ok(());
@@ -117,10 +125,23 @@ impl Scripted {
                 }
             }
         }
-        let count = (1 + self.random.index(connection.piece)).min(connection.queue.len());
-        let said = upstream.lives[self.life].said.get_or_insert_default();
+        if let Some(Item::Fail(partition)) = connection.queue.front() {
+            self.broken = Some(*partition);
+            return Some(Err(Failure::Transient(broken("the stream of a partition breaks"))));
+        }
+        let whole = connection.queue.iter().take_while(|item| !matches!(item, Item::Fail(_)));
+        let count = (1 + self.random.index(connection.piece)).min(whole.count());
+        let life = &mut upstream.lives[self.life];
+        let (said, open) = (life.said.get_or_insert_default(), &mut life.open);
         let mut events = Vec::new();
         for item in connection.queue.drain(..count) {
+            match &item {
+                Item::Row(partition, _) => *open.entry(*partition).or_default() += 1,
+                Item::Void(partition) => drop(open.remove(partition)),
+                Item::Boundary(_, true) => open.clear(),
+                Item::Boundary(moves, _) => open.retain(|p, _| moves.iter().all(|(m, _)| m != p)),
+                Item::Fail(_) => {}
+            }
             let name = |partition: usize| Partition::clone(&self.names[partition]);
             events.push(match item {
                 Item::Row(partition, (key, Some(value))) => {
@@ -130,6 +151,7 @@ impl Scripted {
                     Event::Change(name(partition), Change::Delete(key))
                 }
                 Item::Void(partition) => Event::Void(name(partition)),
+                Item::Fail(_) => continue,
                 Item::Boundary(moves, all) => {
                     let moved = |(partition, place): &(usize, Place)| (name(*partition), *place);
                     for (name, place) in moves.iter().map(moved) {
@@ -161,7 +183,12 @@ impl Source for Scripted {
     }
 
     async fn connect(&mut self, from: &Boundary<Place>) -> Result<(), Failure> {
-        (self.connection, self.hangs) = (None, false);
+        (self.connection, self.hangs, self.broken) = (None, false, None);
+        {
+            let life = &mut self.upstream.lock().unwrap().lives[self.life];
+            life.open.clear();
+            life.connects += 1;
+        }
         let slow = self.random.one_in(3);
         self.check_connect(&Reached::of(from));
         if slow {
@@ -190,11 +217,21 @@ impl Source for Scripted {
         loop {
             // Before the look, so that no growth falls between the two.
             let grown = grown.notified();
-            if let Some(answer) = self.step(&mut shared.lock().unwrap()) {
+            let answer = self.step(&mut shared.lock().unwrap());
+            if let Some(answer) = answer {
+                if !matches!(answer, Ok(Some(_))) {
+                    shared.lock().unwrap().lives[self.life].open.clear();
+                }
                 return answer;
             }
             grown.await;
         }
+    }
+
+    /// Of two lives one can tell.
+    fn failed_partition(&self) -> Option<Partition> {
+        let tells = self.life % 2 == 0;
+        self.broken.filter(|_| tells).map(|partition| Partition::clone(&self.names[partition]))
     }
 
     async fn current(&mut self) -> Result<Vec<(Partition, Place)>, Failure> {
@@ -286,7 +323,9 @@ impl Connection {
                 Some(row) => self.queue.push_back(Item::Row(units[at].0, row)),
                 None => {
                     let (partition, _, place) = units.remove(at);
-                    if all {
+                    if upstream.sick == Some(partition) {
+                        self.queue.push_back(Item::Fail(partition));
+                    } else if all {
                         ends.push((partition, place));
                     } else {
                         self.queue.push_back(Item::Boundary(vec![(partition, place)], false));

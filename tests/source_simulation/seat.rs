@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::sync::Mutex;
 
 use differential_upsert::health::{Health, HealthReport};
+use differential_upsert::source::SourceStats;
 use differential_upsert::timely;
 use differential_upsert::{Error, Pipeline, PipelineConfig, Shard, Token};
 use timely::dataflow::channels::pact;
@@ -20,6 +21,7 @@ use crate::scripted::Scripted;
 pub struct Seat {
     token: Option<Token>,
     health: Health,
+    source: SourceStats,
     /// What the committed collection has sent.
     collection: Rc<RefCell<BTreeMap<(u64, u64), isize>>>,
 }
@@ -31,6 +33,8 @@ pub struct Report {
     pub error: Option<Error>,
     pub done: bool,
     pub ended: bool,
+    /// Rows of units and copies that have not ended.
+    pub staged: u64,
     /// Rows of the collection whose count is not 0.
     pub collection: Vec<((u64, u64), isize)>,
 }
@@ -59,8 +63,9 @@ impl Seat {
                     }
                 });
             });
+            let source = pipeline.source().clone();
             let Pipeline { token, health, .. } = pipeline;
-            Seat { token: Some(token), health, collection }
+            Seat { token: Some(token), health, source, collection }
         })
     }
 
@@ -71,6 +76,7 @@ impl Seat {
             error: self.health.error(),
             done: !worker.has_dataflows(),
             ended: self.health.has_ended(),
+            staged: self.source.staged_rows(),
             collection: rows.iter().filter(|(_, n)| **n != 0).map(|(r, n)| (*r, *n)).collect(),
         }
     }

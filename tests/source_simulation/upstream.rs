@@ -32,6 +32,10 @@ pub struct Life {
     pub goal: Option<(u64, Vec<u64>)>,
     /// It has said that the feed ends.
     pub ended: bool,
+    /// Rows said of units without an end, by partition, on the connection that there is.
+    pub open: BTreeMap<usize, u64>,
+    /// How often it was connected.
+    pub connects: u64,
     /// It was told that something is wrong for good.
     pub failed: bool,
     /// The last cursor it was told to be durable.
@@ -90,6 +94,10 @@ pub struct Upstream {
     pub visible: Vec<u64>,
     /// Units below it are gone.
     pub purged: Vec<u64>,
+    /// Nobody answers, however calm it is.
+    pub away: bool,
+    /// A partition that fails at the next unit that it has, always.
+    pub sick: Option<usize>,
     /// Transactions of others.
     pub others: u64,
     /// No more will come.
@@ -123,6 +131,8 @@ impl Upstream {
             visible: (0..partitions).map(begin).collect(),
             purged: vec![0; partitions],
             editions: vec![log],
+            away: false,
+            sick: None,
             others: 0,
             ended: false,
             calm,

@@ -61,6 +61,7 @@ impl World {
             standby_one_in: random.pick(&[0, 0, 2, 3]),
             goal_one_in: random.pick(&[0, 0, 2]),
             history: random.pick(&[History::Keep, History::Last(1), History::Last(4)]),
+            attempts: None,
             leases_end: random.one_in(4),
             calm,
         };
@@ -85,6 +86,7 @@ impl World {
             for _ in 0..50 + self.random.below(250) {
                 self.step();
                 self.observer.check();
+                self.check_staged();
             }
             self.settle(false);
             if self.random.one_in(4) {
@@ -211,6 +213,25 @@ impl World {
             match self.random.one_in(2) {
                 true => replica.stop(),
                 false => self.faults.extend(replica.crash()),
+            }
+        }
+    }
+
+    /// What was received and is not durable shows: nobody is idle who has rows of a unit without an end.
+    fn check_staged(&mut self) {
+        let upstream = self.upstream.lock().unwrap();
+        for replica in &mut self.replicas {
+            let Some(alive) = &mut replica.alive else { continue };
+            let reports = alive.crew.reports();
+            if alive.stopping || reports.iter().any(|report| report.error.is_some()) {
+                continue;
+            }
+            let said = upstream.lives[alive.life].open.values().sum::<u64>();
+            for report in reports.iter().filter(|report| !report.done) {
+                let (staged, health) = (report.staged, &report.health);
+                assert!(alive.cuts || staged >= said, "{staged} rows are staged, said were {said}");
+                let hidden = staged > 0 && health.state == HealthState::Idle;
+                assert!(!hidden, "{staged} rows are staged: {health:?}");
             }
         }
     }
