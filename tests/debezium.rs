@@ -235,6 +235,11 @@ fn a_snapshot_of_one_table_does_not_replace_another() {
     let says = "rows of two tables, s.a and s.b, and a snapshot replaces all at feed:2; ";
     assert!(ran.error().starts_with(says), "{}", ran.stderr);
     assert_eq!(snapshot(dir, "s"), rows(&[1]));
+    // Kept, it is an error of nothing that is there, and begins no snapshot.
+    ingested(dir, &[&args[..], &["--on-error", "keep"]].concat());
+    let kept = snapshot(dir, "s");
+    assert_eq!((kept.len(), &kept[..1]), (2, &rows(&[1])[..]));
+    assert!(kept[1].starts_with("{\"key\":{\"key_base64\":"), "{kept:?}");
 }
 
 #[test]

@@ -103,9 +103,12 @@ fn a_file_that_is_not_what_it_was_is_refused_in_words_of_its_own() {
     let line = FEED.lines().next().expect("a line").len() + 1;
     let bytes = FEED.len();
     let cases = [
-        (FEED[..bytes - 1].to_string(), format!("truncated: it has {} bytes", bytes - 1)),
-        (FEED[..line].to_string(), format!("truncated: it has {line} bytes")),
-        (String::new(), "truncated: it has 0 bytes".to_string()),
+        (
+            FEED[..bytes - 1].to_string(),
+            format!("truncated or rewritten: it has {} bytes", bytes - 1),
+        ),
+        (FEED[..line].to_string(), format!("truncated or rewritten: it has {line} bytes")),
+        (String::new(), "truncated or rewritten: it has 0 bytes".to_string()),
         (FEED.replacen("\"a\"", "\"z\"", 1), format!("replaced or rewritten before byte {bytes}")),
         (FEED[line..].to_string() + FEED, format!("replaced or rewritten before byte {bytes}")),
         (format!("\n{FEED}"), format!("replaced or rewritten before byte {bytes}")),
@@ -157,6 +160,61 @@ fn a_followed_file_that_is_cut_or_replaced_is_noticed() {
         assert!(ran.error().starts_with(what), "{}", ran.stderr);
         assert_eq!(snapshot(dir, "s"), fold(FEED.lines()));
     }
+}
+
+#[test]
+fn standard_input_that_is_a_file_is_read_as_one() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let dir = dir.path();
+    write(dir, "feed", FEED);
+    let run = |lines: usize| {
+        let mut command = command("ingest", dir, &["-", "--shard", "s"]);
+        let mut file = File::open(dir.join("feed")).expect("it");
+        // Whoever starts it may have taken the first lines.
+        let taken: usize = FEED.split_inclusive('\n').take(lines).map(str::len).sum();
+        std::io::Seek::seek(&mut file, std::io::SeekFrom::Start(taken as u64)).expect("a file");
+        command.stdin(file).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Running::of(command).end(PATIENCE)
+    };
+    assert_eq!(run(0).good().summary()["read"], 5);
+    append(dir, "feed", "{\"key\":\"b\",\"value\":7}\n");
+    let again = run(0).good().summary();
+    assert_eq!((&again["read"], &again["below"]), (&6.into(), &5.into()), "{again}");
+    assert_eq!(snapshot(dir, "s").len(), 3);
+    let other = run(2);
+    assert!(other.error().starts_with("the feed was truncated or rewritten: "), "{}", other.stderr);
+    // By its name it is the same feed.
+    assert_eq!(ingested(dir, &["feed", "--shard", "s"])["below"], 6);
+}
+
+#[test]
+fn a_repaired_line_is_no_way_on_and_the_error_says_which_is() {
+    let feed = |line: &str| format!("{{\"key\":1,\"value\":1}}\n{line}\n");
+    let dir = tempfile::tempdir().expect("a directory");
+    let dir = dir.path();
+    let keep = ["feed", "--shard", "s", "--on-error", "keep"];
+    write(dir, "feed", feed("nope, and no key"));
+    ingested(dir, &keep);
+    let hint = "put the feed back as it was and rerun, or feed it to another shard; a line that was read is repaired by one more line at the end: a row for its key, or a delete of {\"key_base64\": ..}";
+    for (line, what) in [
+        ("{}", "the feed was truncated or rewritten: it has 23 bytes, the shard's cursor is at 37"),
+        ("{\"key\":2,\"value\":2}", "the feed was replaced or rewritten before byte 37"),
+    ] {
+        write(dir, "feed", feed(line));
+        let ran = ingest(dir, &keep);
+        assert_eq!(ran.error(), format!("{what} at feed; {hint}"), "{}", ran.stderr);
+    }
+    // And it is one.
+    let kept = snapshot(dir, "s");
+    let key = kept.iter().find(|line| line.contains("key_base64")).expect("the line");
+    let key = key.split(",\"error\"").next().expect("a key");
+    write(
+        dir,
+        "feed",
+        feed("nope, and no key") + key + ",\"value\":null}\n{\"key\":2,\"value\":2}\n",
+    );
+    ingested(dir, &keep);
+    assert_eq!(snapshot(dir, "s"), ["{\"key\":1,\"value\":1}", "{\"key\":2,\"value\":2}"]);
 }
 
 /// Each line gets a time of its own, if times are to be given.

@@ -77,7 +77,7 @@ impl Changes {
 
     fn read(&mut self, piece: &Piece<'_>) -> Result<Does, Bad> {
         if piece.too_long {
-            return Err(Bad::too_long());
+            return Err(Bad::too_long(piece.bytes));
         }
         let row = match self.parser.parse(piece.bytes) {
             Ok(Line::Row(row)) => row,
@@ -98,10 +98,11 @@ impl Changes {
                     self.offsets = offsets;
                     return Ok(Does::Message);
                 }
-                self.snapshots.message(message.mark, piece.number, self.rows);
                 if let Some(table) = message.table {
+                    // Before anything else of it counts; and its key would be another row's.
                     self.snapshots.table(&table)?;
                 }
+                self.snapshots.message(message.mark, piece.number, self.rows);
                 match change? {
                     Some(change) => change,
                     None => return Ok(Does::Message),

@@ -220,7 +220,9 @@ impl Reading {
     fn find(&mut self, input: &mut Input, at: &FilePosition) -> Result<Prefix, Error> {
         let path = self.lines.path.clone();
         let differs = |what: String| {
-            let hint = "put the feed back as it was and rerun, or feed it to another shard";
+            let hint = "put the feed back as it was and rerun, or feed it to another shard; a line \
+                        that was read is repaired by one more line at the end: a row for its key, \
+                        or a delete of {\"key_base64\": ..}";
             Error::new(ErrorKind::FeedDiffers, what).at(&path).hint(hint)
         };
         let (mut prefix, mut read, mut last) = (Prefix::default(), 0, b'\n');
@@ -232,7 +234,7 @@ impl Reading {
                 Ok(0) => {
                     let offset = at.offset;
                     return Err(differs(format!(
-                        "the feed was truncated: it has {read} bytes, the shard's cursor is at {offset}"
+                        "the feed was truncated or rewritten: it has {read} bytes, the shard's cursor is at {offset}"
                     )));
                 }
                 Ok(count) => {

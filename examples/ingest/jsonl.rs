@@ -4,9 +4,9 @@
 
 use std::ops::Range;
 
-use crate::canonical::{Reader, Scratch, Syntax};
+use crate::canonical::{MORE, Reader, Scratch, Syntax};
 use crate::json::Json;
-use crate::salvage;
+use crate::{salvage, strange};
 
 /// A line may be this long, its line break, a CR before that and the feed's BOM not counted.
 pub(crate) const LINE_BYTES_MAX: usize = 16 << 20;
@@ -56,9 +56,18 @@ impl Bad {
         Bad { key: Some(row.key.clone()), offset: row.offset, ..self }
     }
 
-    /// A line over [`LINE_BYTES_MAX`].
-    pub(crate) fn too_long() -> Bad {
-        Bad::new("a line longer than 16 MiB", "split the value or store a reference to it")
+    /// A line over [`LINE_BYTES_MAX`], by its first bytes.
+    pub(crate) fn too_long(start: &[u8]) -> Bad {
+        let what = "a line longer than 16 MiB";
+        Bad::new(what, "split the value or store a reference to it").looks(start)
+    }
+
+    /// Says what the line is instead, if it looks like something known.
+    fn looks(self, line: &[u8]) -> Bad {
+        match strange::look(line) {
+            Some((what, hint)) => Bad { what: what.to_string(), hint, ..self },
+            None => self,
+        }
     }
 
     /// A row with an `offset` behind ones without, or without behind ones that `had` one.
@@ -98,7 +107,7 @@ impl LineParser {
     pub(crate) fn parse(&mut self, line: &[u8]) -> Result<Line, Bad> {
         self.read(line).map_err(|bad| match bad.key {
             Some(_) => bad,
-            None => self.salvaged(bad, line),
+            None => self.salvaged(bad.looks(line), line),
         })
     }
 
@@ -139,8 +148,11 @@ const SHAPE: &str = r#"write {"key": K, "value": V, "ts": T} or {"closed": N}"#;
 const TS_WHAT: &str = "\"ts\" is not a whole number from 0 to 18446744073709551614";
 
 fn not_json(Syntax { what, byte }: Syntax) -> Bad {
-    let what = format!("not JSON: {what} (byte {byte} of the line)");
-    Bad::new(what, "repair or remove the line")
+    let hint = match what {
+        MORE => "write one object per line: jq -c . FILE | ingest - ..",
+        _ => "repair or remove the line",
+    };
+    Bad::new(format!("not JSON: {what} (byte {byte} of the line)"), hint)
 }
 
 impl Members {

@@ -6,14 +6,13 @@ use std::io::{self, Read};
 
 use crate::jsonl::LINE_BYTES_MAX;
 use crate::position::Prefix;
+use crate::strange::BOM;
 
 /// Bytes asked of the input at once.
 const READ_BYTES: usize = 256 << 10;
 
 /// Bytes kept of a line that is too long: enough to find it again.
 const PREFIX_BYTES: usize = 1 << 10;
-
-const BOM: &[u8] = b"\xEF\xBB\xBF";
 
 /// A line, without its line break.
 #[derive(Debug, PartialEq, Eq)]

@@ -37,6 +37,7 @@ mod resnapshot;
 mod run;
 mod salvage;
 mod stop;
+mod strange;
 mod summary;
 mod throttle;
 mod times;

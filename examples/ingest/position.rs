@@ -129,7 +129,8 @@ impl Offsets {
             (Offsets::Last(last), Some(offset)) if offset >= last => Offsets::Last(offset),
             (Offsets::Last(last), Some(offset)) => {
                 let what = format!("\"offset\" decreases from {last} to {offset}");
-                return Err(Bad::new(what, "write the rows in their order, or correct the line"));
+                let hint = "drop \"offset\", or hand over one partition, or correct the line";
+                return Err(Bad::new(what, hint));
             }
             (Offsets::Last(_), None) => return Err(Bad::offset_on_some(true)),
             (Offsets::Absent, Some(_)) => return Err(Bad::offset_on_some(false)),

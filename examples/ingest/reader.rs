@@ -114,8 +114,10 @@ impl<S: Sink> Rows<S> {
             self.batch.flush()?;
             throttle::sleep(wait, &self.stop)?;
         }
-        let parsed =
-            if piece.too_long { Err(Bad::too_long()) } else { self.parser.parse(piece.bytes) };
+        let parsed = match piece.too_long {
+            true => Err(Bad::too_long(piece.bytes)),
+            false => self.parser.parse(piece.bytes),
+        };
         match parsed {
             Ok(Line::Blank) => Ok(()),
             Ok(Line::Closed(time)) => {

@@ -93,6 +93,8 @@ fn drive(
         let result = once(args, &root, config, io, stop, &standby, &face, counts, summary);
         let lost = match result {
             Err(e) if e.kind() == ErrorKind::LeaseLost && can_start_again && !stop.is_set() => e,
+            // It would have started again, and has been told to stop.
+            Err(e) if e.kind() == ErrorKind::LeaseLost && can_start_again => return Err(stopped()),
             result => return result,
         };
         // One that ends as soon as it has begun would write to the shard for ever.

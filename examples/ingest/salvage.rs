@@ -7,9 +7,11 @@
 //! more behind its object, is known by its bytes alone.
 
 use crate::canonical::{Reader, Scratch};
+use crate::strange::BOM;
 
 /// Returns the canonical text of a member that a line has exactly once, if that is good itself. O(bytes).
 pub(crate) fn once(line: &[u8], name: &str, scratch: &mut Scratch) -> Option<String> {
+    let line = line.strip_prefix(BOM).unwrap_or(line);
     let mut found = None;
     let mut cut = Cut { line, at: 0 };
     cut.take(b'{')?;

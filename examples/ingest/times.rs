@@ -49,7 +49,8 @@ impl Times {
         };
         if let Some(last) = self.last.filter(|last| ts < *last) {
             let what = format!("\"ts\" decreases from {last} to {ts}");
-            let hint = "sort the feed by \"ts\", or correct the line";
+            let hint = "sort the feed by \"ts\", correct the line, or use --times mint, into another \
+                        shard";
             return Err(Bad::new(what, hint));
         }
         if ts < self.closed {

@@ -146,6 +146,15 @@ async fn tail(
     if end == 0 || until.is_some() && reach(&shard, from).await?.is_none() {
         return Ok(());
     }
+    let (since, upper) = (shard.state().since, shard.state().upper);
+    if from < since || from >= upper {
+        let what = format!("cannot begin at time {from}: since is {since}, upper is {upper}");
+        let hint = match upper > since {
+            true => format!("use --from with a time from {since} to {}", upper - 1),
+            false => "wait for the first commit with --until".to_string(),
+        };
+        return Err(Error::new(ErrorKind::Invalid, what).at(url).hint(hint));
+    }
     let mut rows = shard.snapshot(from).await?;
     Form::sort(&mut rows);
     let form = Form::of_codec(&shard.schema().codec);

@@ -220,7 +220,8 @@ pub(crate) fn unknown(upper: u64) -> Error {
     Error::new(ErrorKind::FeedDiffers, what).hint("go on unchecked, or start a new shard")
 }
 
-const HINT: &str = "give the shard the feed it was made from, or another shard to this feed";
+const HINT: &str = "give the shard the feed it was made from, or only what is new, or another shard to \
+                    this feed; what was read is repaired by one more command for its key";
 
 #[cfg(test)]
 mod tests {

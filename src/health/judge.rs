@@ -131,7 +131,8 @@ fn state(signs: &Signs) -> (HealthState, Option<String>) {
         };
         return (state, Some(format!("worker {}: {error}", worker.worker)));
     }
-    if let Some(worker) = signs.workers.first().filter(|worker| worker.released) {
+    let Some(worker) = signs.workers.first() else { return (HealthState::Finished, None) };
+    if worker.released {
         let stopped = "it was told to stop before the end of its input";
         return (HealthState::Finished, (!worker.ended).then(|| stopped.into()));
     }

@@ -14,6 +14,9 @@ use std::ops::Range;
 /// Arrays and objects may be nested this deep, a line's own object included.
 pub(crate) const DEPTH_MAX: usize = 127;
 
+/// What is wrong with a text that has another one behind it.
+pub(crate) const MORE: &str = "more text after the value";
+
 /// Why a text is not acceptable JSON, and at which byte (from 1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Syntax {
@@ -84,7 +87,7 @@ impl<'a> Reader<'a> {
     pub(crate) fn finish(&mut self) -> Result<(), Syntax> {
         match self.peek() {
             None => Ok(()),
-            Some(_) => Err(self.wrong("more text after the value")),
+            Some(_) => Err(self.wrong(MORE)),
         }
     }
 

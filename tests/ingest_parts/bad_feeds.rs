@@ -26,7 +26,7 @@ fn a_bad_line_closes_nothing_and_what_was_closed_before_is_said() {
 fn every_kind_of_bad_line_is_found_at_its_line() {
     let long = format!("{{\"key\":\"{}\"}}\n", "x".repeat(LINE_BYTES_MAX));
     let table: [(&[u8], &str); 12] = [
-        (b"{\"key\":1,\"value\":2,\"ts\":4}\n", "\"ts\" decreases from 5 to 4 at FEED:4; "),
+        (b"{\"key\":1,\"value\":2,\"ts\":4}\n", "\"ts\" decreases from 5 to 4 at FEED:4; sort the feed by \"ts\", correct the line, or use --times mint, into another shard"),
         (b"{\"key\":1,\"value\":2}\n", "missing \"ts\" at FEED:4; "),
         (b"{\"key\":1,\"value\":2,\"ts\":-1}\n", "\"ts\" is not a whole number"),
         (b"{\"key\":1,\"ts\":6}\n", "missing \"value\" at FEED:4; "),
@@ -39,7 +39,7 @@ fn every_kind_of_bad_line_is_found_at_its_line() {
         (b"{\"key\":\"\xc3\x28\",\"value\":2,\"ts\":6}\n", "not UTF-8 (byte 9 of the line) at FEED:4; "),
         (b"{\"key\":1,\"value\":2,\"ts\":6", "not JSON: expected `,` or `}` (byte 26 of the line) at FEED:4; "),
         (b"[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[\n", "not JSON: arrays and objects nested deeper than 127"),
-        (b"\xEF\xBB\xBF{\"key\":1,\"value\":2,\"ts\":6}\n", "not JSON: expected a value (byte 1 of the line) at FEED:4; "),
+        (b"\xEF\xBB\xBF{\"key\":1,\"value\":2,\"ts\":6}\n", "a byte order mark in front of the line at FEED:4; remove it: only the first line of a feed may have one"),
         (long.as_bytes(), "a line longer than 16 MiB at FEED:4; "),
     ];
     for (line, error) in table {

@@ -48,6 +48,8 @@ mod resnapshot;
 mod salvage;
 #[path = "../../examples/ingest/stop.rs"]
 mod stop;
+#[path = "../../examples/ingest/strange.rs"]
+mod strange;
 #[path = "../../examples/ingest/summary.rs"]
 mod summary;
 #[path = "../../examples/ingest/throttle.rs"]

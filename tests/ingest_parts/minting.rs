@@ -261,14 +261,14 @@ fn a_truncated_feed_and_a_replaced_one_have_words_of_their_own() {
         (
             short.to_string(),
             format!(
-                "the feed was truncated: it has {} bytes, the shard's cursor is at {bytes} at FEED; ",
+                "the feed was truncated or rewritten: it has {} bytes, the shard's cursor is at {bytes} at FEED; ",
                 short.len()
             ),
         ),
         (
             String::new(),
             format!(
-                "the feed was truncated: it has 0 bytes, the shard's cursor is at {bytes} at FEED; "
+                "the feed was truncated or rewritten: it has 0 bytes, the shard's cursor is at {bytes} at FEED; "
             ),
         ),
         (
@@ -347,7 +347,7 @@ fn an_offset_may_not_decrease_also_behind_a_place() {
     let (units, end) = read_with(&feed, None, |_| ());
     assert_eq!(units.len(), 3);
     let error = end.expect_err("it decreases");
-    assert!(error.starts_with("\"offset\" decreases from 9 to 7 at FEED:4; "), "{error}");
+    assert!(error.starts_with("\"offset\" decreases from 9 to 7 at FEED:4; drop \"offset\", or hand over one partition, or correct the line"), "{error}");
     let (again, end) = read_with(&feed, Some(units[2].1), |_| ());
     assert!(again.is_empty() && end.expect_err("it still does") == error);
     let (units, _) = read(&feed, OnError::Keep);

@@ -164,6 +164,79 @@ fn an_error_belongs_to_the_key_that_can_be_read_whatever_else_is_wrong() {
 }
 
 #[test]
+fn what_is_no_line_of_json_is_called_by_its_name() {
+    let shape = "write {\"key\": K, \"value\": V, \"ts\": T} or {\"closed\": N}";
+    let json = "repair or remove the line";
+    let array = "write one object per line: jq -c '.[]' FILE | ingest - ..";
+    let pretty = "write each object on one line: jq -c . FILE | ingest - ..";
+    let (utf_16, iconv) =
+        ("UTF-16 where UTF-8 was expected", "iconv -f UTF-16 -t UTF-8 FILE | ingest - ..");
+    let cut = "the file was cut while it was written to: remove them, or put the whole feed back";
+    let utf_16_of = |text: &str, big: bool| -> Vec<u8> {
+        let bytes = |unit: u16| if big { unit.to_be_bytes() } else { unit.to_le_bytes() };
+        text.encode_utf16().flat_map(bytes).collect()
+    };
+    let row = "{\"key\":1,\"value\":2}";
+    let table: [(Vec<u8>, &str, &str); 21] = [
+        (
+            b"\x1f\x8b\x08\0\0\0".to_vec(),
+            "gzip where a line was expected",
+            "gzip: zcat FILE | ingest - ..",
+        ),
+        (
+            b"\x28\xb5\x2f\xfd\x04".to_vec(),
+            "zstd where a line was expected",
+            "zstd: zstdcat FILE | ingest - ..",
+        ),
+        (b"\xfd7zXZ\0\0".to_vec(), "xz where a line was expected", "xz: xzcat FILE | ingest - .."),
+        (
+            b"BZh91AY&SY\xff".to_vec(),
+            "bzip2 where a line was expected",
+            "bzip2: bzcat FILE | ingest - ..",
+        ),
+        (
+            b"PK\x03\x04\x14".to_vec(),
+            "zip where a line was expected",
+            "zip: unzip -p FILE | ingest - ..",
+        ),
+        (utf_16_of("\u{feff}{\"key\":1", false), utf_16, iconv),
+        (utf_16_of("\u{feff}{\"key\":1", true), utf_16, iconv),
+        (utf_16_of(row, false), utf_16, iconv),
+        (utf_16_of(row, true), utf_16, iconv),
+        (vec![0; 40], "NUL bytes where a line was expected", cut),
+        ([&[0; 9], row.as_bytes()].concat(), "NUL bytes where a line was expected", cut),
+        (
+            format!("\u{feff}{row}").into_bytes(),
+            "a byte order mark in front of the line",
+            "remove it: only the first line of a feed may have one",
+        ),
+        (format!("[{row},{row}]").into_bytes(), "a JSON array where an object was expected", array),
+        (b"[".to_vec(), "a JSON array where an object was expected", array),
+        (format!(" [ {row},").into_bytes(), "a JSON array where an object was expected", array),
+        (b"{".to_vec(), "an object that does not end on its line", pretty),
+        (b"{ \"key\": 1,".to_vec(), "an object that does not end on its line", pretty),
+        (b"{ \"key\": {".to_vec(), "an object that does not end on its line", pretty),
+        (
+            format!("{row} {row}").into_bytes(),
+            "not JSON: more text after the value (byte 21 of the line)",
+            "write one object per line: jq -c . FILE | ingest - ..",
+        ),
+        // What could be anything is what it is.
+        (b"[1, 2]".to_vec(), "a line that is not an object", shape),
+        (b"{\"key\":1".to_vec(), "not JSON: expected `,` or `}` (byte 9 of the line)", json),
+    ];
+    for (line, what, hint) in table {
+        let shown = String::from_utf8_lossy(&line).to_string();
+        let bad = parse(&line).expect_err(&shown);
+        assert_eq!((&*bad.what, bad.hint), (what, hint), "{shown}");
+    }
+    // The row behind a mark is known all the same; and a line may be all of an array.
+    let marked = parse(format!("\u{feff}{row}")).expect_err("a mark");
+    assert_eq!(marked.key, Some(Json::canonical("1")));
+    assert_eq!(Bad::too_long(b"[{\"key\":1,").hint, array);
+}
+
+#[test]
 fn nesting_counts_the_line_itself() {
     let line = |depth: usize| {
         format!("{{\"key\":1,\"value\":{}{}}}", "[".repeat(depth), "]".repeat(depth))

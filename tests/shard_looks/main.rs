@@ -81,6 +81,9 @@ fn a_snapshot_is_sorted_by_the_bytes_of_the_keys() {
     assert_eq!(shard("snapshot URL").as_deref(), Ok(AT_2));
     let error = shard("snapshot URL --as-of 5").expect_err("not final");
     assert!(error.starts_with("no snapshot as of 5: since is 0, upper is 5 at "), "{error}");
+    let error = shard("tail URL --from 5").expect_err("not final");
+    assert!(error.starts_with("cannot begin at time 5: since is 0, upper is 5 at "), "{error}");
+    assert!(error.ends_with("; use --from with a time from 0 to 4"), "{error}");
 }
 
 #[test]
