@@ -68,6 +68,19 @@ impl Changes {
         &mut self.snapshots
     }
 
+    /// Learns from a line, before the place to go on from, which table the feed is of. Returns whether
+    /// no more is to be learned.
+    pub(crate) fn learn(&mut self, piece: &Piece<'_>) -> bool {
+        let Some(envelopes) = &mut self.envelopes else { return true };
+        let row = match self.parser.parse(piece.bytes) {
+            Ok(Line::Row(row)) if !piece.too_long => row,
+            _ => return false,
+        };
+        let table = envelopes.message(row.key, row.value).table;
+        // The first decides, so nothing can differ from it.
+        table.is_some_and(|table| self.snapshots.table(&table).is_ok())
+    }
+
     /// Returns what a line does.
     pub(crate) fn line(&mut self, piece: &Piece<'_>) -> Result<Does, Bad> {
         let does = self.read(piece);

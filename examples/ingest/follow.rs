@@ -21,6 +21,7 @@ use crate::lines::{Lines, Piece};
 use crate::minted::{Handed, LineEvent, MintedConfig};
 use crate::position::{FilePosition, Offsets, Prefix};
 use crate::reader::OnError;
+use crate::resnapshot::Resnapshot;
 use crate::stop::stopped;
 use crate::throttle::{self, Throttle};
 
@@ -208,12 +209,36 @@ impl Reading {
         }
         self.rows = at.rows;
         self.changes = self.changes_after(at.rows, at.offsets);
+        if self.lines.resnapshot == Resnapshot::Replace {
+            self.learn(at.offset)?;
+        }
         let line = at.line - u64::from(self.torn && at.line > 0);
         Ok(Lines::after(input, line, at.offset, prefix))
     }
 
     fn changes_after(&self, rows: u64, offsets: Offsets) -> Changes {
         Changes::after(self.lines.format, self.lines.resnapshot, rows, offsets)
+    }
+
+    /// Reads what lies before a place until it is known which table the feed is of: a snapshot of another
+    /// one must not replace its rows.
+    fn learn(&mut self, offset: u64) -> Result<(), Error> {
+        let path = self.lines.path.clone();
+        let mut lines = Lines::new(Input::open(&path)?.take(offset));
+        loop {
+            while let Some(piece) = lines.next() {
+                if self.changes.learn(&piece) {
+                    return Ok(());
+                }
+            }
+            self.check()?;
+            if lines.fill().map_err(|e| unreadable(&path, e))? == 0 {
+                if let Some(piece) = lines.rest() {
+                    self.changes.learn(&piece);
+                }
+                return Ok(());
+            }
+        }
     }
 
     /// Reads up to a place and checks that what lies before it is what it was.

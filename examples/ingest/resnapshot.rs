@@ -110,7 +110,8 @@ impl Snapshots {
         self.open.filter(|_| self.is_open()).map(|open| open.line)
     }
 
-    /// Checks that all rows are of one table, if a snapshot of it takes the place of all.
+    /// Checks that all rows are of the table that the first one names, if a snapshot of it takes the
+    /// place of all.
     pub(crate) fn table(&mut self, table: &str) -> Result<(), Bad> {
         if self.mode == Resnapshot::Keep {
             return Ok(());
