@@ -38,6 +38,9 @@ mod look;
 mod minted;
 #[path = "../../examples/ingest/object.rs"]
 mod object;
+#[cfg(feature = "planetscale")]
+#[path = "../../examples/ingest/planetscale.rs"]
+mod planetscale;
 #[path = "../../examples/ingest/position.rs"]
 mod position;
 #[path = "../../examples/ingest/reader.rs"]
