@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use crate::error::{Error, ErrorKind, at_least};
 use crate::reclock::SourceConfig;
 use crate::role::Promotion;
 use crate::shard::{Feed, History};
@@ -56,6 +57,82 @@ impl Default for PipelineConfig {
             inflight_bytes_max: 64 << 20,
             part_bytes_max: 8 << 20,
             stall_after: Duration::from_secs(60),
+        }
+    }
+}
+
+impl PipelineConfig {
+    /// Checks the values. A pipeline does so itself: it then commits nothing, and has failed.
+    ///
+    /// # Errors
+    ///
+    /// `Invalid`, naming the field and its range.
+    pub fn validate(&self) -> Result<(), Error> {
+        let instant = Duration::from_nanos(1);
+        at_least("poll", self.poll, instant)?;
+        at_least("stall_after", self.stall_after, instant)?;
+        at_least("ahead_bytes_max", self.ahead_bytes_max, 1)?;
+        at_least("inflight_bytes_max", self.inflight_bytes_max, 1)?;
+        at_least("part_bytes_max", self.part_bytes_max, 1)?;
+        if self.history == Some(History::Last(0)) {
+            return Err(Error::new(
+                ErrorKind::Invalid,
+                "history must be at least 1 time, and is 0",
+            ));
+        }
+        self.source.validate()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shard::HandleConfig;
+    use crate::upsert::UpsertConfig;
+
+    fn refused<C: Default>(
+        field: &str,
+        validate: impl Fn(&C) -> Result<(), Error>,
+        change: impl Fn(&mut C),
+    ) {
+        let mut config = C::default();
+        validate(&config).unwrap();
+        change(&mut config);
+        let error = validate(&config).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid, "{field}: {error}");
+        assert!(error.what().starts_with(field), "{field}: {error}");
+    }
+
+    #[test]
+    fn a_value_out_of_range_is_refused_by_its_name() {
+        type Change<C> = fn(&mut C);
+        let pipeline: [(&str, Change<PipelineConfig>); 9] = [
+            ("poll", |c| c.poll = Duration::ZERO),
+            ("stall_after", |c| c.stall_after = Duration::ZERO),
+            ("ahead_bytes_max", |c| c.ahead_bytes_max = 0),
+            ("inflight_bytes_max", |c| c.inflight_bytes_max = 0),
+            ("part_bytes_max", |c| c.part_bytes_max = 0),
+            ("history", |c| c.history = Some(History::Last(0))),
+            ("attempts_max", |c| c.source.attempts.attempts_max = 0),
+            ("delay_min", |c| c.source.attempts.delay_min = Duration::from_secs(3600)),
+            ("unit_bytes_max", |c| c.source.stage.unit_bytes_max = 0),
+        ];
+        for (field, change) in pipeline {
+            refused(field, PipelineConfig::validate, change);
+        }
+        refused("drain_rows_max", UpsertConfig::<u64>::validate, |c| c.drain_rows_max = 0);
+        let handle: [(&str, Change<HandleConfig>); 8] = [
+            ("part_bytes_max", |c| c.part_bytes_max = 0),
+            ("part_bytes_max", |c| c.part_bytes_max = usize::MAX),
+            ("inline_bytes_max", |c| c.inline_bytes_max = c.part_bytes_max + 1),
+            ("rollup_every", |c| c.rollup_every = 0),
+            ("maintain_every", |c| c.maintain_every = 0),
+            ("lease", |c| c.lease = Duration::from_micros(1)),
+            ("retry_delay_min", |c| c.retry_delay_min = Duration::from_secs(3600)),
+            ("history", |c| c.history = Some(History::Last(0))),
+        ];
+        for (field, change) in handle {
+            refused(field, HandleConfig::validate, change);
         }
     }
 }

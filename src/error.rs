@@ -17,6 +17,9 @@ pub enum ErrorKind {
     Missing,
     /// The store cannot be reached or refuses: mend it and retry. Nothing was decided.
     Unavailable,
+    /// The store refuses for good: there is no room, no permission, no such bucket. Nothing happened:
+    /// change that and start again.
+    Refused,
     /// It may or may not have happened: read the shard's upper, then decide.
     Indeterminate,
     /// Stored bytes, or the contents they describe, are damaged: stop.
@@ -90,9 +93,43 @@ impl Error {
         self.at.as_deref()
     }
 
+    /// Returns what to do about it, if it says.
+    pub fn advice(&self) -> Option<&str> {
+        self.hint.as_deref()
+    }
+
     /// Returns what happened, without the place and the hint.
     pub fn what(&self) -> &str {
         &self.what
+    }
+}
+
+/// Refuses a value of a config that is below its range.
+pub(crate) fn at_least<T: PartialOrd + fmt::Debug>(
+    field: &str,
+    value: T,
+    least: T,
+) -> Result<(), Error> {
+    match value >= least {
+        true => Ok(()),
+        false => Err(Error::new(
+            ErrorKind::Invalid,
+            format!("{field} must be at least {least:?}, and is {value:?}"),
+        )),
+    }
+}
+
+/// Refuses two values of a config that are in the wrong order.
+pub(crate) fn in_order<T: PartialOrd + fmt::Debug>(
+    (lower, low): (&str, T),
+    (upper, high): (&str, T),
+) -> Result<(), Error> {
+    match low <= high {
+        true => Ok(()),
+        false => Err(Error::new(
+            ErrorKind::Invalid,
+            format!("{lower} must not exceed {upper}, and is {low:?} against {high:?}"),
+        )),
     }
 }
 

@@ -35,7 +35,6 @@
 //! process's within the poll interval. Workers that start while others write may begin at different
 //! times; until the latest of these the collection is not whole.
 
-use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -255,7 +254,7 @@ impl Follower {
             // No history, and nothing to hold: our own first append will say it by the way.
             *held = Some(self.handle.enlist(as_of));
         } else {
-            let hold = self.patiently(|handle| async move { handle.hold(as_of).await }).await?;
+            let hold = self.handle.hold(as_of).await?;
             as_of = held.insert(hold).since();
         }
         loop {
@@ -292,7 +291,7 @@ impl Follower {
                     () = self.poll.news.notified() => {}
                     () = tokio::time::sleep(self.poll.interval) => {}
                 }
-                self.patiently(|handle| async move { handle.refresh().await }).await?;
+                self.handle.refresh().await?;
                 self.keep().await;
             }
         }
@@ -311,7 +310,7 @@ impl Follower {
         let state = self.handle.state();
         if state.upper > from {
             drop(state);
-            self.patiently(|handle| async move { handle.keep_surely().await }).await?;
+            self.handle.keep_surely().await?;
         }
         // Not older than the lease, or a collection before the lease may have taken its parts.
         let lease = self.handle.lease();
@@ -329,26 +328,6 @@ impl Follower {
             && let Err(e) = self.handle.keep().await
         {
             tracing::debug!(error = %e, "a lease was not renewed");
-        }
-    }
-
-    /// Tries again what the store did not answer, as often as an append does.
-    async fn patiently<T, F: Future<Output = Result<T, Error>>>(
-        &self,
-        attempt: impl Fn(Handle) -> F,
-    ) -> Result<T, Error> {
-        let mut delays = self.handle.config().delays();
-        loop {
-            let error = match attempt(self.handle.clone()).await {
-                Ok(value) => return Ok(value),
-                Err(error) => error,
-            };
-            let transient =
-                matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Indeterminate);
-            match delays.next() {
-                Some(delay) if transient => tokio::time::sleep(delay).await,
-                _ => return Err(error),
-            }
         }
     }
 
@@ -398,20 +377,11 @@ impl Follower {
         lease: Option<LeaseName>,
     ) -> Result<Vec<Update>, Error> {
         let (worker, peers) = (self.worker, self.peers);
-        let rows = self
-            .patiently(|handle| {
-                let batch = Arc::clone(batch);
-                async move {
-                    let ours = |key: &Encoded| peers == 1 || key.hashed() % peers == worker;
-                    let (part, lower) = (&batch.parts[number], batch.lower.max(from));
-                    handle.read(part, lower, batch.upper, Reading::Following, ours).await
-                }
-            })
-            .await;
+        let ours = |key: &Encoded| peers == 1 || key.hashed() % peers == worker;
+        let (part, lower) = (&batch.parts[number], batch.lower.max(from));
+        let rows = self.handle.read(part, lower, batch.upper, Reading::Following, ours).await;
         match rows {
             Err(e) if e.kind() == ErrorKind::Missing => {
-                // Also when the store is away just then.
-                self.patiently(|handle| async move { handle.refresh().await }).await?;
                 Err(self.handle.gone(lease, e, || lost(from)).await)
             }
             rows => rows,

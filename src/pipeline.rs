@@ -93,7 +93,8 @@ where
     where
         S::Order: ExchangeData,
     {
-        let parts = Parts::new(scope, shard, &config, Epoch::known(shard.epoch()));
+        let (config, invalid) = checked(config);
+        let parts = Parts::new(scope, shard, &config, invalid, Epoch::known(shard.epoch()));
         let ahead = config.ahead_bytes_max;
         let (status, stats) = (parts.status.clone(), parts.stats.clone());
         let ends = parts.ends.clone();
@@ -111,16 +112,18 @@ where
         scope: Scope<'scope, u64>,
         feed: impl FnOnce() -> Option<S>,
         shard: &Shard<K, V, C>,
-        mut config: PipelineConfig,
+        config: PipelineConfig,
     ) -> Self {
+        let (mut config, invalid) = checked(config);
+        let works = invalid.is_none();
         let exclusive = config.source.times == Times::CoCommitted;
         let epoch = if exclusive { Epoch::unclaimed() } else { Epoch::known(shard.epoch()) };
-        let parts = Parts::new(scope, shard, &config, epoch);
+        let parts = Parts::new(scope, shard, &config, invalid, epoch);
         let status = parts.status.clone();
         if exclusive {
             epoch::tell(scope, status.epoch().clone(), status.clone());
         }
-        let feed = (scope.index() == 0).then(feed).flatten();
+        let feed = (scope.index() == 0 && works).then(feed).flatten();
         let mode = config.source.times.mode().to_string();
         let identity = feed.as_ref().map(Source::identity).unwrap_or_default();
         config.feed = Feed { mode, identity };
@@ -156,7 +159,8 @@ where
         config: PipelineConfig,
     ) -> Self {
         let epoch = Epoch::known(shard.epoch());
-        let parts = Parts::new(commands.scope(), shard, &config, epoch);
+        let (config, invalid) = checked(config);
+        let parts = Parts::new(commands.scope(), shard, &config, invalid, epoch);
         let commands = hold(commands, parts.ends.clone(), parts.status.clone());
         let commands = encode::<K, V, O, C>(commands, parts.status.clone());
         parts.build(commands, shard, config)
@@ -205,6 +209,20 @@ struct Parts {
     status: Status,
     stats: UpsertStats,
     cursors: Cursors,
+    /// Why nothing may be committed.
+    invalid: Option<Error>,
+}
+
+/// Returns a config that can be run, and why the one that was asked for cannot.
+fn checked(config: PipelineConfig) -> (PipelineConfig, Option<Error>) {
+    match config.validate() {
+        Ok(()) => (config, None),
+        // The parts still need bounds to stand on, until they are told to stop.
+        Err(e) => {
+            let (feed, standby) = (config.feed, config.standby);
+            (PipelineConfig { feed, standby, ..PipelineConfig::default() }, Some(e))
+        }
+    }
 }
 
 impl Parts {
@@ -212,6 +230,7 @@ impl Parts {
         scope: Scope<'_, u64>,
         shard: &Shard<K, V, C>,
         config: &PipelineConfig,
+        invalid: Option<Error>,
         epoch: Epoch,
     ) -> Parts {
         let (lifecycle, stats) = (Lifecycle::default(), UpsertStats::default());
@@ -232,7 +251,10 @@ impl Parts {
             health::watch(&process, shard.io());
         }
         let status = Status::new(process, vitals, lifecycle);
-        Parts { ends: Ends::default(), status, stats, cursors: Cursors::default() }
+        if let Some(error) = &invalid {
+            status.fail(error.clone());
+        }
+        Parts { ends: Ends::default(), status, stats, cursors: Cursors::default(), invalid }
     }
 
     fn build<'scope, K, V, O, C>(
@@ -245,7 +267,7 @@ impl Parts {
         C: Codec<K> + Codec<V>,
         O: ExchangeData,
     {
-        let Parts { ends, status, stats, cursors } = self;
+        let Parts { ends, status, stats, cursors, invalid } = self;
         let (scope, handle) = (commands.scope(), shard.handle().clone());
         let known = Known::new(shard.state().upper);
         let inflight = Inflight::bounded(config.inflight_bytes_max);
@@ -259,6 +281,7 @@ impl Parts {
             lifecycle: status.lifecycle().clone(),
             stats: stats.clone(),
             watch: Some(look(&status)),
+            invalid,
         };
         let upsert_config =
             UpsertConfig { stash_bytes_max: config.stash_bytes_max, ..UpsertConfig::default() };

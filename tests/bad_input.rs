@@ -398,6 +398,8 @@ fn a_disk_that_takes_no_more_keeps_what_it_has() {
         for workers in ["1", "2"] {
             let ran = cramped(dir, limit, &["feed", "--shard", name, "-w", workers]);
             assert!(ran.error().contains("too large"), "the cause is said: {}", ran.stderr);
+            assert!(ran.error().ends_with("; let files grow larger and rerun; see `ulimit -f`"));
+            assert!(!ran.stderr.contains("may have happened"), "it surely has not: {}", ran.stderr);
             assert_eq!(ran.summary()["upper"], 2);
             assert_eq!(upper(dir, name), 2);
             assert_eq!(snapshot(dir, name), fold(feed.lines().take(2)));
@@ -450,6 +452,10 @@ fn a_directory_that_may_not_be_written() {
     };
     let said = ran.error();
     assert!(said.contains("denied") || said.contains("Read-only"), "{}", ran.stderr);
+    let denied = "; let this user write there, or use another directory, and rerun";
+    let read_only = "; mount the file system for writing, or use another directory";
+    assert!(said.ends_with(denied) || said.ends_with(read_only), "{said}");
+    assert!(!said.contains("may have happened"), "it surely has not: {said}");
     assert_eq!(ran.summary()["upper"], 6);
     // Readers do not mind.
     assert_eq!(snapshot(dir, "s"), fold([BEFORE, GOOD].concat().lines()));

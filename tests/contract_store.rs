@@ -105,7 +105,8 @@ fn faults_do_what_they_say() {
             (Fault::Fail { applied: true, report: Report::Error }, ErrorKind::Unavailable, true),
             (Fault::Fail { applied: false, report: Report::Error }, ErrorKind::Unavailable, false),
             (Fault::Late, ErrorKind::Indeterminate, false),
-            (Fault::Crash, ErrorKind::Unavailable, false),
+            (Fault::Fail { applied: false, report: Report::Refused }, ErrorKind::Refused, false),
+            (Fault::Crash, ErrorKind::Refused, false),
         ];
         for (n, (fault, kind, there)) in cases.into_iter().enumerate() {
             let plan = Faults::new(move |action| match action.number {

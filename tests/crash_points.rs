@@ -46,7 +46,7 @@ async fn open(root: &Root, base: u64) -> Result<Handle, Error> {
         inline_bytes_max: 90,
         part_bytes_max: 120,
         rollup_every: 2,
-        append_attempts_max: 3,
+        outage_max: std::time::Duration::from_millis(3),
         history: Some(History::Last(3)),
         ..config()
     };
@@ -116,7 +116,7 @@ async fn maintain(root: &Root, base: u64, upper: &mut u64) -> Result<(), Error> 
         inline_bytes_max: 90,
         part_bytes_max: 120,
         rollup_every: 2,
-        append_attempts_max: 3,
+        outage_max: std::time::Duration::from_millis(3),
         entries_kept: 2,
         maintain_every: 1,
         compact_bytes_max: 1,

@@ -207,3 +207,17 @@ fn a_command_at_the_last_time_fails() {
     rig.settle();
     assert_eq!((rig.frontier(), rig.taken()), (Some(5), vec![]), "the failure holds");
 }
+
+/// A drain of nothing at a time would never be done.
+#[test]
+fn a_drain_of_no_rows_is_refused() {
+    let mut rig =
+        Rig::<Bytes>::alone(UpsertConfig { drain_rows_max: 0, ..UpsertConfig::default() });
+    rig.put(0, 1, 1, 0);
+    rig.close_below(3);
+    rig.settle();
+    let errors = rig.errors.lock().unwrap();
+    let said: Vec<_> = errors.iter().map(|error| (error.kind(), error.what())).collect();
+    let expected = "drain_rows_max must be at least 1, and is 0";
+    assert_eq!((said, rig.frontier()), (vec![(ErrorKind::Invalid, expected)], Some(0)));
+}

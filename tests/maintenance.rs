@@ -461,7 +461,8 @@ fn of_two_maintainers_one_wins_and_nothing_is_lost() {
 fn a_late_create_under_the_floor_is_not_believed() {
     runtime().block_on(async {
         let (root, clock) = (memory(), Arc::<Stopped>::default());
-        let config = HandleConfig { append_attempts_max: 20, ..small(History::Last(1)) };
+        let config =
+            HandleConfig { outage_max: Duration::from_secs(60), ..small(History::Last(1)) };
         let stopped = Arc::new(AtomicBool::new(true));
         let faults = Faults::new({
             let stopped = stopped.clone();

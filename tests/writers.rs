@@ -68,7 +68,7 @@ async fn one_run(seed: u64) {
             inline_bytes_max: [0, 1_000][random.below(2) as usize],
             part_bytes_max: 1_000,
             rollup_every: 3,
-            append_attempts_max: 3,
+            outage_max: Duration::from_millis(3),
             lease: Duration::from_secs(100),
             entries_kept: random.below(4),
             maintain_every: 1 + random.below(9),

@@ -59,9 +59,14 @@ pub(crate) async fn run(command: &Command, io: &Io, out: &mut impl Write) -> Res
     out.flush().map_err(unwritable)
 }
 
+/// Somebody waits for the answer: what the store does not say soon is an error.
+fn limits() -> HandleConfig {
+    HandleConfig { outage_max: Duration::from_secs(10), ..HandleConfig::default() }
+}
+
 async fn open(url: &str, name: &str, io: &Io) -> Result<Handle, Error> {
     let root = Root::open(url, Access::Read)?;
-    Handle::open(root, name, None, Access::Read, io.clone(), HandleConfig::default()).await
+    Handle::open(root, name, None, Access::Read, io.clone(), limits()).await
 }
 
 async fn seen(url: &str, io: &Io) -> Result<Seen, Error> {
@@ -100,8 +105,7 @@ async fn mend(url: &str, gc: bool, io: &Io) -> Result<String, Error> {
 
 async fn mend_one(url: &str, name: &str, gc: bool, io: &Io) -> Result<MaintenanceStats, Error> {
     let root = Root::open(url, Access::Read)?;
-    let config = HandleConfig::default();
-    let shard = Handle::open(root, name, None, Access::Write, io.clone(), config).await?;
+    let shard = Handle::open(root, name, None, Access::Write, io.clone(), limits()).await?;
     let done = if gc { shard.collect().await } else { shard.compact().await };
     // Its parts are in the log, or orphans: either way there is nothing to keep.
     let closed = shard.close().await;

@@ -4,10 +4,12 @@
 use std::time::Duration;
 
 use super::staged::StagedSigns;
-use super::vitals::{Interval, Measured, Progress};
+use super::vitals::Interval;
+use super::watchdog::{Measured, Progress};
 use super::{HealthReport, HealthState, Role, seconds};
 use crate::error::{Error, ErrorKind};
 use crate::source::Trouble;
+use crate::store;
 
 /// Everything that a report is made of. The worker that reports stands first.
 #[derive(Clone, Debug)]
@@ -24,6 +26,8 @@ pub(super) struct Signs {
     pub(super) staged: StagedSigns,
     /// What is wrong with it, while it is tried again.
     pub(super) trouble: Option<Trouble>,
+    /// What the store has not answered for longest.
+    pub(super) store: Option<store::Trouble>,
 }
 
 /// One worker's part; the fields are those of [`Vitals`](super::Vitals).
@@ -104,6 +108,8 @@ pub(super) fn judge(signs: &Signs) -> HealthReport {
     let (state, why) = state(signs);
     // It goes on, and what keeps it from going faster is to be seen all the same.
     let works = state != HealthState::Finished;
+    let failing = signs.store.as_ref().filter(|trouble| trouble.failures > 0);
+    let why = why.or_else(|| failing.filter(|_| works).map(store::Trouble::to_string));
     let trouble = || signs.trouble.as_ref().map(|trouble| trouble.what.clone());
     let why = why.or_else(|| trouble().or_else(|| signs.staged.why()).filter(|_| works));
     let (input, upper) = (signs.input(), signs.upper);
@@ -139,8 +145,15 @@ fn state(signs: &Signs) -> (HealthState, Option<String>) {
     if signs.workers.iter().any(|worker| worker.gone && !worker.released) {
         return (HealthState::Finished, Some("the dataflow was dropped before its end".into()));
     }
-    if signs.is_stalled() {
-        return (HealthState::Stalled, Some(stuck(signs)));
+    // Also where nothing is known to wait for it: a look that has no answer would tell.
+    let store = signs.store.as_ref().filter(|trouble| trouble.lasts >= signs.stall_after);
+    match store {
+        Some(store) if ought_to_move(signs) => {
+            return (HealthState::Stalled, Some(format!("{}; {store}", stuck(signs))));
+        }
+        Some(store) => return (HealthState::Stalled, Some(store.to_string())),
+        None if signs.is_stalled() => return (HealthState::Stalled, Some(stuck(signs))),
+        None => {}
     }
     if !signs.is_hydrated() {
         return (HealthState::Hydrating, Some(parts(signs.workers.iter())));

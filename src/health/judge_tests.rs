@@ -30,6 +30,7 @@ fn signs(workers: Vec<WorkerSigns>) -> Signs {
         unbound: 0,
         staged: StagedSigns::default(),
         trouble: None,
+        store: None,
     };
     signs.measured.progress = signs.progress();
     signs

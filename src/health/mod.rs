@@ -22,6 +22,10 @@
 //! nor its end; as long as more comes it is `running`, however large the unit. And one whose source does
 //! not answer, at once: from the second attempt in a row that fails until one succeeds.
 //!
+//! So it is when the store has not answered an operation for that long, whether or not anything waits
+//! for it: `why` says which, where, for how long, and what it said last. It goes on trying, for
+//! [`outage_max`](crate::shard::HandleConfig::outage_max), and has failed only then.
+//!
 //! The watchdog runs beside the workers, so it sees one that hangs; and it ends with the pipeline.
 
 mod judge;

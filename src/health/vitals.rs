@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use timely::scheduling::SyncActivator;
 use tokio::sync::Notify;
-use tokio::time::Instant;
 
 use super::judge::{Signs, WorkerSigns};
 use super::staged::StagedSigns;
+use super::watchdog::Measured;
 use super::{HealthState, Role};
 use crate::epoch::Epoch;
 use crate::error::Error;
@@ -296,31 +296,6 @@ impl Vitals {
     }
 }
 
-/// What the watchdog has measured at its last look.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Measured {
-    /// What it saw of the pipeline's progress; another value now means that it moves.
-    pub(super) progress: Progress,
-    /// Since the shard's upper moved.
-    pub(super) upper_stands: Duration,
-    /// Since something waits and nothing has moved.
-    pub(super) waits: Duration,
-    /// Since the interval in flight was named, or its append began.
-    pub(super) in_flight: Duration,
-    /// Since each worker was asked to run and did not; by index, zero where there is none.
-    pub(super) silent: Vec<(usize, Duration)>,
-    /// When that was.
-    pub(super) looked: Option<Instant>,
-}
-
-/// What moves when a pipeline moves.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Progress {
-    pub(super) upper: u64,
-    /// Parts read, while it hydrates.
-    pub(super) parts_read: u64,
-}
-
 /// A pipeline's workers in this process.
 #[derive(Debug)]
 pub(crate) struct Process {
@@ -379,6 +354,7 @@ impl Process {
             // One that has answered meanwhile is not silent any more.
             signs.silent = silent.filter(|_| !signs.answered).map_or(Duration::ZERO, |s| s.1);
         }
+        let store = measured.store.clone();
         Signs {
             role: self.role(),
             upper: state.upper,
@@ -389,6 +365,8 @@ impl Process {
             unbound: self.source.unbound_units(),
             staged: self.staged(),
             trouble: self.source.troubles(),
+            // As long as it is one: an answer ends it at once.
+            store: store.filter(|trouble| self.handle.is_in(trouble)),
         }
     }
 }

@@ -35,9 +35,9 @@ impl<S: Source, C: Codec<S::Key> + Codec<S::Value>> CoCommitted<S, C> {
             promotion.promoted().await;
         }
         // Whose shard it is comes first: a feed that is not its own must not shut out another.
-        let found = around.patiently(|| around.handle.refresh()).await?;
+        let found = around.handle.refresh().await?;
         resume::<S::Position>(&around, &found, &source.identity())?;
-        let epoch = around.patiently(|| around.handle.take_over()).await?;
+        let epoch = around.handle.take_over().await?;
         around.epoch.claim(epoch);
         let state = around.handle.state();
         if state.epoch != epoch {

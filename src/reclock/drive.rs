@@ -40,33 +40,11 @@ pub(crate) struct Around {
 }
 
 impl Around {
-    /// Tries again what the store did not answer, as often as an append does.
-    pub(super) async fn patiently<T, F: Future<Output = Result<T, Error>>>(
-        &self,
-        mut attempt: impl FnMut() -> F,
-    ) -> Result<T, Error> {
-        let mut delays = self.handle.config().delays();
-        loop {
-            let error = match attempt().await {
-                Ok(value) => return Ok(value),
-                Err(error) => error,
-            };
-            match delays.next() {
-                Some(delay) if is_transient(&error) => tokio::time::sleep(delay).await,
-                _ => return Err(error),
-            }
-        }
-    }
-
     /// Returns the next time: after `least`, and not before the clock.
     pub(super) fn time(&self, least: u64) -> Result<u64, Error> {
         let time = least.max(self.io.now_ms());
         after(time).map(|_| time).map_err(|_| used_up())
     }
-}
-
-pub(super) fn is_transient(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Indeterminate)
 }
 
 /// The error of a shard that takes no more rows.

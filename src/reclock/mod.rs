@@ -125,6 +125,18 @@ impl Default for SourceConfig {
     }
 }
 
+impl SourceConfig {
+    /// Checks the values.
+    ///
+    /// # Errors
+    ///
+    /// `Invalid`, naming the field and its range.
+    pub fn validate(&self) -> Result<(), Error> {
+        self.attempts.validate()?;
+        self.stage.validate()
+    }
+}
+
 /// A source with cursors, as a feed with times.
 pub(crate) struct Reclocked<S, C> {
     pub(crate) source: S,

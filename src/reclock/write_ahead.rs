@@ -12,7 +12,7 @@ use std::marker::PhantomData;
 use tokio::time::Instant;
 
 use super::bindings::lost_rows;
-use super::drive::{Around, Driven, drive, is_transient, sealed};
+use super::drive::{Around, Driven, drive, sealed};
 use super::remap::Remap;
 use crate::codec::Codec;
 use crate::error::{Error, ErrorKind};
@@ -35,10 +35,9 @@ impl<S: Source, C: Codec<S::Key> + Codec<S::Value>> WriteAhead<S, C> {
     pub(super) async fn run(self, outlet: &Out) -> Result<u64, Error> {
         let WriteAhead { source, around, .. } = self;
         let (handle, identity) = (&around.handle, source.identity());
-        around.patiently(|| handle.refresh()).await?.check_feed(&around.feed)?;
-        let open = || Remap::<S::Position>::open(handle, around.io.clone());
-        let mut remap = around.patiently(open).await?;
-        let state = around.patiently(|| handle.refresh()).await?;
+        handle.refresh().await?.check_feed(&around.feed)?;
+        let mut remap = Remap::<S::Position>::open(handle, around.io.clone()).await?;
+        let state = handle.refresh().await?;
         if remap.upper() < state.upper {
             // Bound between the two looks.
             remap.refresh().await?;
@@ -68,7 +67,6 @@ impl<S: Source, C: Codec<S::Key> + Codec<S::Value>> WriteAhead<S, C> {
             received,
             closed,
             minted: None,
-            failed: 0,
             since: None,
         };
         run.follow(&mut driven).await
@@ -90,8 +88,6 @@ struct Run<'a, P> {
     closed: u64,
     /// When we last bound a time.
     minted: Option<Instant>,
-    /// How many bindings in a row were not written.
-    failed: u32,
     /// Since when something waits to be bound, with rows or without.
     since: Option<Instant>,
 }
@@ -262,16 +258,14 @@ impl<P: Position> Run<'_, P> {
             Ok(false) => {
                 self.refresh().await?;
             }
-            // It may have been bound or not; a look tells. Unless the store answers none of them.
-            Err(e) if is_transient(&e) && self.failed < FAILED_MAX => {
-                tracing::info!(error = %e, "a time was not bound");
-                self.failed += 1;
-                self.refresh().await?;
-                return Ok(true);
+            // It may have been bound or not: if anything was, a look tells what.
+            Err(e) if e.kind() == ErrorKind::Indeterminate => {
+                if !self.refresh().await? {
+                    return Err(e);
+                }
             }
             Err(e) => return Err(e),
         }
-        self.failed = 0;
         Ok(true)
     }
 
@@ -293,22 +287,12 @@ impl<P: Position> Run<'_, P> {
 
     /// Reads what others have bound.
     async fn refresh(&mut self) -> Result<bool, Error> {
-        let mut delays = self.around.handle.config().delays();
-        loop {
-            match self.remap.refresh().await {
-                Ok(false) => return Ok(false),
-                Ok(true) => {
-                    self.remap.check(self.received.identity())?;
-                    self.bound().await?;
-                    return Ok(true);
-                }
-                Err(e) if is_transient(&e) => match delays.next() {
-                    Some(delay) => tokio::time::sleep(delay).await,
-                    None => return Err(e),
-                },
-                Err(e) => return Err(e),
-            }
+        let found = self.remap.refresh().await?;
+        if found {
+            self.remap.check(self.received.identity())?;
+            self.bound().await?;
         }
+        Ok(found)
     }
 
     /// Hands over the waiting units that are bound now.
@@ -381,9 +365,6 @@ impl<P: Position> Run<'_, P> {
         if rows.is_empty() { Ok(()) } else { self.outlet.rows(rows).await }
     }
 }
-
-/// Bindings in a row that may fail: each has been tried as often as an append is.
-const FAILED_MAX: u32 = 2;
 
 /// A batch is sent when it holds this many rows.
 const ROWS_MAX: usize = 1024;

@@ -124,7 +124,7 @@ impl Handle {
     /// # Errors
     ///
     /// `Indeterminate`: it may have happened, or may still: read the upper, and delete nothing.
-    /// `Unavailable`: it did not happen. `Invalid`: it cannot. `LeaseLost`: it names parts that may
+    /// `Unavailable`: it did not happen. `Refused`: nor will it. `Invalid`: it cannot. `LeaseLost`: it names parts that may
     /// have been swept meanwhile. `Replaced`: the shard was removed or replaced, and with it whatever
     /// was under way. `Corrupt`: the log is damaged.
     pub async fn compare_and_append(&self, append: Append) -> Result<Appended, Error> {
@@ -270,20 +270,21 @@ impl Handle {
     async fn settle(&self, entry: &Entry, bytes: Bytes) -> Result<Settled, Error> {
         let inner = &*self.inner;
         let seqno = entry.seqno;
-        let mut delays = inner.config.delays();
+        let mut attempts = inner.patience.begin("creating", inner.log.place(seqno));
         // Whether any attempt so far may have been applied, now or later.
         let mut in_doubt = false;
         loop {
-            let created = inner.log.create(seqno, bytes.clone()).await;
+            let created = attempts.answer(inner.log.create(seqno, bytes.clone())).await;
             if let Err(e) = &created
                 && e.kind() == ErrorKind::Replaced
             {
                 return Err(e.clone());
             }
-            in_doubt |= !matches!(&created, Err(e) if e.kind() == ErrorKind::Unavailable);
+            let surely_not = |kind| matches!(kind, ErrorKind::Unavailable | ErrorKind::Refused);
+            in_doubt |= !matches!(&created, Err(e) if surely_not(e.kind()));
             let trouble = match self.look(entry, created).await {
                 Ok(Some(settled)) => return Ok(settled),
-                Ok(None) => None,
+                Ok(None) => Error::new(ErrorKind::Unavailable, "no answer settles it"),
                 Err(e)
                     if matches!(
                         e.kind(),
@@ -292,30 +293,20 @@ impl Handle {
                 {
                     return Err(e);
                 }
-                Err(e) => Some(e),
+                Err(e) => e,
             };
             // The same entry with the same token again: whichever attempt lands, it is ours.
-            let Some(delay) = delays.next() else {
-                let why = trouble.as_ref().map_or("no answer settles it", Error::what);
-                let what = match in_doubt {
-                    true => Error::new(
-                        ErrorKind::Indeterminate,
-                        format!("an append may have happened: {why}"),
-                    )
-                    .hint("read the shard's upper, then decide"),
-                    false => Error::new(
-                        ErrorKind::Unavailable,
-                        format!("the store takes no entry: {why}"),
-                    )
-                    .hint("check the store and retry"),
+            attempts.pause(trouble).await.map_err(|e| {
+                let (kind, what) = match in_doubt {
+                    true => (ErrorKind::Indeterminate, "an append may have happened"),
+                    false => (e.kind(), "the store takes no entry"),
                 };
-                let what = what.at(inner.log.place(seqno));
-                return Err(match trouble {
-                    Some(e) => what.because(e),
-                    None => what,
-                });
-            };
-            tokio::time::sleep(delay).await;
+                let hint = e.advice().unwrap_or("read the shard's upper, then decide");
+                Error::new(kind, format!("{what}: {}", e.what()))
+                    .at(inner.log.place(seqno))
+                    .hint(hint)
+                    .because(e)
+            })?;
         }
     }
 

@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use backon::{BackoffBuilder, ExponentialBuilder};
-
 use super::state::History;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, at_least, in_order};
+use crate::store::Bounds;
 
 /// Limits of a [`Handle`](super::Handle); plain values.
 #[derive(Clone, Debug)]
@@ -21,11 +20,13 @@ pub struct HandleConfig {
     /// Entries between two rollups, at the least: with many batches it is a quarter of their count,
     /// so that the cost of writing states stays linear. 64.
     pub rollup_every: u64,
-    /// How often one append asks the store before it gives up, at least 1. 8.
-    pub append_attempts_max: u32,
-    /// The first pause between two attempts. 10 ms.
+    /// How long one operation of the store may go without an answer, whatever number of attempts that
+    /// is; then it has failed. 0 tries once. What is refused for good fails at once. While a handle is
+    /// opened it is 10 s at most: until then nothing says that the address is right. 5 minutes.
+    pub outage_max: Duration,
+    /// The first pause between two attempts, at most: it is any part of that, at random. 10 ms.
     pub retry_delay_min: Duration,
-    /// The longest pause between two attempts; each is twice the one before. 1 s.
+    /// The longest pause between two attempts, at most; each bound is twice the one before. 2 s.
     pub retry_delay_max: Duration,
     /// How long a lease lasts unless it is renewed, which happens at a quarter of it; at least 1 ms.
     /// 15 minutes.
@@ -49,9 +50,9 @@ impl Default for HandleConfig {
             part_bytes_max: 8 << 20,
             cache_bytes_max: 64 << 20,
             rollup_every: 64,
-            append_attempts_max: 8,
+            outage_max: Duration::from_secs(5 * 60),
             retry_delay_min: Duration::from_millis(10),
-            retry_delay_max: Duration::from_secs(1),
+            retry_delay_max: Duration::from_secs(2),
             lease: Duration::from_secs(15 * 60),
             entries_kept: 64,
             maintain_every: 64,
@@ -68,32 +69,31 @@ impl HandleConfig {
     ///
     /// `Invalid`, naming the field.
     pub fn validate(&self) -> Result<(), Error> {
-        let wrong = |what: &str| Err(Error::new(ErrorKind::Invalid, what));
+        at_least("part_bytes_max", self.part_bytes_max, 1)?;
         // Offsets inside a part are 32 bits wide.
-        if self.part_bytes_max == 0 || self.part_bytes_max > 1 << 30 {
-            return wrong("part_bytes_max must be between 1 and 1 GiB");
-        }
-        if self.inline_bytes_max > self.part_bytes_max {
-            return wrong("inline_bytes_max must not exceed part_bytes_max");
-        }
-        if self.rollup_every == 0 || self.append_attempts_max == 0 {
-            return wrong("rollup_every and append_attempts_max must be at least 1");
-        }
-        if self.maintain_every == 0 || self.lease.as_millis() == 0 {
-            return wrong("maintain_every and lease must be at least 1");
-        }
+        in_order(("part_bytes_max", self.part_bytes_max), ("1 GiB", 1 << 30))?;
+        let (inline, part) = (self.inline_bytes_max, self.part_bytes_max);
+        in_order(("inline_bytes_max", inline), ("part_bytes_max", part))?;
+        at_least("rollup_every", self.rollup_every, 1)?;
+        at_least("maintain_every", self.maintain_every, 1)?;
+        at_least("lease", self.lease, Duration::from_millis(1))?;
+        let (least, most) = (self.retry_delay_min, self.retry_delay_max);
+        in_order(("retry_delay_min", least), ("retry_delay_max", most))?;
         if self.history == Some(History::Last(0)) {
-            return wrong("a history of 0 times");
+            return Err(Error::new(
+                ErrorKind::Invalid,
+                "history must be at least 1 time, and is 0",
+            ));
         }
         Ok(())
     }
 
-    /// Returns the pauses between attempts: doubling, no jitter, so a run replays.
-    pub(crate) fn delays(&self) -> impl Iterator<Item = Duration> + use<> {
-        ExponentialBuilder::default()
-            .with_min_delay(self.retry_delay_min)
-            .with_max_delay(self.retry_delay_max)
-            .with_max_times(self.append_attempts_max as usize - 1)
-            .build()
+    /// Returns how patient a handle is with its store.
+    pub(super) fn patience(&self) -> Bounds {
+        Bounds {
+            outage_max: self.outage_max,
+            delay_min: self.retry_delay_min,
+            delay_max: self.retry_delay_max,
+        }
     }
 }

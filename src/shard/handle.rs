@@ -4,10 +4,12 @@
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::futures::Notified;
 use tokio::sync::{Mutex as AsyncMutex, Notify, watch};
+use tokio::time::Instant;
 
 use super::cache::{Cache, PartId};
 use super::config::HandleConfig;
@@ -23,8 +25,12 @@ use super::token::Token;
 use crate::error::{Error, ErrorKind};
 use crate::io::Io;
 use crate::store::{
-    Access, Blob, Consensus, Create, Guarded, INCARNATION_KEY, PROBE_PREFIX, Root, check_create,
+    Access, Blob, Consensus, Create, Guarded, INCARNATION_KEY, PROBE_PREFIX, Patience, Root,
+    Trouble, check_create,
 };
+
+/// How long an opening waits for a store that does not answer.
+const OPENING_MAX: Duration = Duration::from_secs(10);
 
 /// How often a reader starts again from the newest rollup because a collector overtook it.
 const RELOADS_MAX: u32 = 5;
@@ -36,7 +42,9 @@ pub struct Handle {
 }
 
 pub(super) struct Inner {
+    /// Every operation of which is patient.
     pub(super) root: Root,
+    pub(super) patience: Patience,
     /// Which root it is.
     guarded: Guarded,
     pub(super) name: String,
@@ -89,6 +97,26 @@ impl Handle {
         config: HandleConfig,
     ) -> Result<Handle, Error> {
         config.validate()?;
+        let mut bounds = config.patience();
+        bounds.outage_max = bounds.outage_max.min(OPENING_MAX);
+        let (patience, outage_max) = (Patience::new(io.clone(), bounds), config.outage_max);
+        let root = root.patient(patience.clone());
+        let opened =
+            Handle::open_patiently(root, name, schema, access, io, config, patience.clone());
+        let handle = opened.await?;
+        patience.set_outage_max(outage_max);
+        Ok(handle)
+    }
+
+    async fn open_patiently(
+        root: Root,
+        name: &str,
+        schema: Option<Schema>,
+        access: Access,
+        io: Io,
+        config: HandleConfig,
+        patience: Patience,
+    ) -> Result<Handle, Error> {
         let guarded = root.guarded();
         // Before anything is created: what was removed under us must not come back by our hand.
         guarded.check().await?;
@@ -127,6 +155,7 @@ impl Handle {
                 changed: watch::Sender::new(0),
                 news: Notify::new(),
                 root,
+                patience,
                 guarded,
                 io,
                 config,
@@ -156,7 +185,8 @@ impl Handle {
     pub(crate) async fn sibling(&self, name: &str) -> Result<Handle, Error> {
         let inner = &*self.inner;
         let config = HandleConfig { history: None, ..inner.config.clone() };
-        Handle::open(inner.root.clone(), name, None, inner.access, inner.io.clone(), config).await
+        let (root, io, patience) = (inner.root.clone(), inner.io.clone(), inner.patience.clone());
+        Handle::open_patiently(root, name, None, inner.access, io, config, patience).await
     }
 
     /// Returns what the shard's keys and values are; for a reader of an empty shard what it asked
@@ -171,9 +201,14 @@ impl Handle {
         self.inner.root.url()
     }
 
-    /// Returns the limits it was opened with.
-    pub(crate) fn config(&self) -> &HandleConfig {
-        &self.inner.config
+    /// Returns what has had no answer of the store for longest, here or in a sibling.
+    pub(crate) fn trouble(&self, now: Instant) -> Option<Trouble> {
+        self.inner.patience.trouble(now)
+    }
+
+    /// Whether a trouble is still one.
+    pub(crate) fn is_in(&self, trouble: &Trouble) -> bool {
+        self.inner.patience.is_in(trouble)
     }
 
     /// Returns the last settled state known here. No I/O.
@@ -250,7 +285,17 @@ impl Handle {
             state = Arc::clone(&known);
         }
         let mut seen_new = from_rollup;
-        for _ in 0..RELOADS_MAX {
+        let mut attempts = inner.patience.begin_quietly("reading the log of", self.url().into());
+        let mut reloads = 0;
+        loop {
+            reloads += 1;
+            if reloads % RELOADS_MAX == 0 {
+                let what = "the log is collected faster than it can be read";
+                let faster = Error::new(ErrorKind::Unavailable, what)
+                    .at(inner.root.url())
+                    .hint("retry, or collect less often");
+                attempts.pause(faster).await?;
+            }
             let start = state.seqno;
             let trouble = self.read_entries(&mut state).await?;
             seen_new |= state.seqno > start;
@@ -283,9 +328,6 @@ impl Handle {
             self.publish(Arc::clone(&state));
             return Ok(state);
         }
-        Err(Error::new(ErrorKind::Unavailable, "the log is collected faster than it can be read")
-            .at(inner.root.url())
-            .hint("retry, or collect less often"))
     }
 
     /// Checks a `FORMAT` that was not there yet when this handle was opened.
@@ -376,13 +418,22 @@ impl Handle {
     async fn newest_rollup(&self, floor: u64) -> Result<Option<State>, Error> {
         let inner = &*self.inner;
         let folder = format!("{}/rollup", inner.name);
-        let mut gone = false;
-        for attempt in 0..RELOADS_MAX {
+        let mut attempts = inner.patience.begin_quietly("reading a rollup of", self.url().into());
+        let (mut gone, mut looks) = (false, 0);
+        loop {
+            looks += 1;
+            if looks % RELOADS_MAX == 0 {
+                let what = "rollups are replaced faster than they can be read";
+                let faster = Error::new(ErrorKind::Unavailable, what)
+                    .at(inner.blob.place(&folder))
+                    .hint("retry, or collect less often");
+                attempts.pause(faster).await?;
+            }
             let listed = inner.blob.list(&folder, usize::MAX).await?;
             let newest = listed.iter().filter_map(|found| rollup::parse_key(&found.key)).max();
             let Some((seqno, token)) = newest.filter(|(seqno, _)| *seqno >= floor) else {
                 // Once more: a listing may miss both the old one and the newer.
-                if gone || attempt == 0 {
+                if gone || looks == 1 {
                     continue;
                 }
                 return Ok(None);
@@ -395,9 +446,6 @@ impl Handle {
             // No damage: a collector deletes what we have just listed once it has made a newer one.
             gone = true;
         }
-        Err(Error::new(ErrorKind::Unavailable, "rollups are replaced faster than they can be read")
-            .at(inner.blob.place(&folder))
-            .hint("retry, or collect less often"))
     }
 }
 

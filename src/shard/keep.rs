@@ -269,7 +269,9 @@ impl Handle {
     /// Returns the folder for parts, whose lease is in the log.
     pub(super) async fn permit(&self) -> Result<Token, Error> {
         lock(&self.inner.keeper).uploads = true;
-        let mut delays = self.inner.config.delays();
+        let inner = &*self.inner;
+        let mut attempts =
+            inner.patience.begin_quietly("taking a lease in", inner.root.url().into());
         loop {
             let kept = self.keep().await;
             if let Err(e) = &kept
@@ -282,21 +284,22 @@ impl Handle {
             if let Some(token) = self.lease() {
                 return Ok(token);
             }
-            let Some(delay) = delays.next() else {
-                let error = |why: &str| {
-                    Error::new(ErrorKind::Unavailable, format!("no lease for a part: {why}"))
+            let why = kept.err().unwrap_or_else(|| {
+                Error::new(ErrorKind::Unavailable, "others end it at once")
+                    .at(inner.root.url())
+                    .hint("check the clocks of those who collect")
+            });
+            attempts.pause(why).await.map_err(|e| {
+                // No part was written, whatever became of the lease.
+                let kind = match e.kind() {
+                    ErrorKind::Indeterminate => ErrorKind::Unavailable,
+                    kind => kind,
                 };
-                return Err(match kept {
-                    Err(e) => error(e.what())
-                        .at(e.place().unwrap_or(self.inner.root.url()))
-                        .hint("check the store and retry")
-                        .because(e),
-                    Ok(()) => error("others end it at once")
-                        .at(self.inner.root.url())
-                        .hint("check the clocks of those who collect"),
-                });
-            };
-            tokio::time::sleep(delay).await;
+                Error::new(kind, format!("no lease for a part: {}", e.what()))
+                    .at(e.place().unwrap_or(inner.root.url()))
+                    .hint(e.advice().unwrap_or("check the store and rerun"))
+                    .because(e)
+            })?;
         }
     }
 

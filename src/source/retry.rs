@@ -25,7 +25,7 @@ use std::time::Duration;
 use super::Failure;
 use super::cursor::Partition;
 use crate::backoff::Backoff;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, at_least, in_order};
 
 /// What we know ourselves, whatever the other side says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -129,6 +129,20 @@ impl Default for AttemptConfig {
             on_position_lost: OnPositionLost::Copy,
             copy_anew: false,
         }
+    }
+}
+
+impl AttemptConfig {
+    /// Checks the values.
+    ///
+    /// # Errors
+    ///
+    /// `Invalid`, naming the field and its range.
+    pub fn validate(&self) -> Result<(), Error> {
+        at_least("attempts_max", self.attempts_max, 1)?;
+        in_order(("delay_min", self.delay_min), ("delay_max", self.delay_max))?;
+        let session = self.session_max.unwrap_or(Duration::MAX);
+        at_least("session_max", session, Duration::from_nanos(1))
     }
 }
 

@@ -27,6 +27,17 @@ impl Default for StageLimits {
     }
 }
 
+impl StageLimits {
+    /// Checks the values.
+    ///
+    /// # Errors
+    ///
+    /// `Invalid`, naming the field and its range.
+    pub fn validate(&self) -> Result<(), Error> {
+        crate::error::at_least("unit_bytes_max", self.unit_bytes_max, 1)
+    }
+}
+
 /// A complete unit: all of its changes, and the cursor that covers them.
 #[derive(Debug)]
 pub struct Unit<P> {

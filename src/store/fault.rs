@@ -74,6 +74,8 @@ pub enum Report {
     Error,
     /// An unknown outcome (`Indeterminate`).
     Timeout,
+    /// A refusal for good (`Refused`), which is never applied.
+    Refused,
 }
 
 /// What becomes of one operation.
@@ -179,6 +181,9 @@ impl Faults {
                 work.await
             }
             Fault::Fail { applied: true, report: Report::Truth } => work.await,
+            Fault::Fail { report: Report::Refused, .. } => {
+                Err(Error::new(ErrorKind::Refused, "an injected refusal").hint("let it in"))
+            }
             Fault::Fail { applied, report } => {
                 if applied {
                     let _ = work.await;
@@ -195,7 +200,8 @@ impl Faults {
                 self.progress().late.push(land);
                 Err(Error::new(ErrorKind::Indeterminate, "an injected timeout"))
             }
-            Fault::Crash => Err(Error::new(ErrorKind::Unavailable, "an injected crash")),
+            // Final, or a process that is dead would go on asking.
+            Fault::Crash => Err(Error::new(ErrorKind::Refused, "an injected crash")),
         };
         for write in late {
             write.await;

@@ -11,6 +11,8 @@ use object_store::memory::InMemory;
 use super::fault::FaultyStore;
 use super::guard::{Guard, Guarded};
 use super::object::sync_directory;
+use super::patience::{Patience, PatientStore};
+use super::refusal::{Cause, Meaning, Step, meaning};
 use super::{Blob, Consensus, Faults, ObjectBlob};
 use crate::error::{Error, ErrorKind};
 use crate::login::{hint, login};
@@ -63,7 +65,7 @@ impl Root {
     ///
     /// `Missing` if a reader names a directory that is not there; `Invalid` for an address that
     /// cannot be one, or a path that is no directory; `Unsupported` for a cloud this program was
-    /// built without; `Unavailable` if DIR cannot be made.
+    /// built without; `Refused` or `Unavailable` if DIR cannot be made.
     pub fn open(url: &str, access: Access) -> Result<Root, Error> {
         if let Some(scheme) = login(url) {
             let what = format!("a user, a password or a token in an address of {scheme}:");
@@ -106,6 +108,12 @@ impl Root {
         Root { store, guard: Arc::new(Guard::new()), ..self.clone() }
     }
 
+    /// Returns this root seen through a patience: what may be repeated is.
+    pub(crate) fn patient(&self, patience: Patience) -> Root {
+        let store = Arc::new(PatientStore::new(Arc::clone(&self.store), patience));
+        Root { store, ..self.clone() }
+    }
+
     /// Returns the address it was opened with.
     pub fn url(&self) -> &str {
         &self.url
@@ -138,9 +146,10 @@ impl Root {
     fn open_directory(path: &Path, access: Access) -> Result<Root, Error> {
         let at = path.display().to_string();
         let trouble = |e: std::io::Error| {
-            Error::new(ErrorKind::Unavailable, format!("the directory cannot be opened: {e}"))
+            let Meaning { kind, hint, .. } = meaning(Step::Stage, Cause::from(&e));
+            Error::new(kind, format!("the directory cannot be opened: {e}"))
                 .at(&at)
-                .hint("check the path and its permissions")
+                .hint(hint)
                 .because(e)
         };
         if at.is_empty() {
@@ -216,8 +225,9 @@ mod cloud {
         use super::super::ObjectBlob;
         use super::{Error, ErrorKind, Root};
 
-        /// Opens a store twice, with retries for unique keys and without for conditional puts.
-        pub(super) fn twice<S: ObjectStore>(
+        /// Opens a store that retries nothing: what may be repeated a handle repeats, which knows what
+        /// an outage is and says so.
+        pub(super) fn once<S: ObjectStore>(
             url: &str,
             build: impl Fn(RetryConfig) -> object_store::Result<S>,
         ) -> Result<Root, Error> {
@@ -235,10 +245,9 @@ mod cloud {
                     },
                 )
             };
-            let store = open(RetryConfig::default())?;
-            let conditional = open(RetryConfig { max_retries: 0, ..RetryConfig::default() })?;
+            let store = open(RetryConfig { max_retries: 0, ..RetryConfig::default() })?;
             let place = format!("{}/", url.trim_end_matches('/'));
-            let blob = ObjectBlob::new(store, conditional, place);
+            let blob = ObjectBlob::new(Arc::clone(&store) as _, store, place);
             Ok(Root::of(blob, url.to_string(), false))
         }
     }
@@ -246,15 +255,13 @@ mod cloud {
     #[cfg(feature = "aws")]
     pub(super) fn s3(url: &str) -> Result<Root, Error> {
         use object_store::aws::AmazonS3Builder;
-        open::twice(url, |retry| {
-            AmazonS3Builder::from_env().with_url(url).with_retry(retry).build()
-        })
+        open::once(url, |retry| AmazonS3Builder::from_env().with_url(url).with_retry(retry).build())
     }
 
     #[cfg(feature = "gcp")]
     pub(super) fn gs(url: &str) -> Result<Root, Error> {
         use object_store::gcp::GoogleCloudStorageBuilder;
-        open::twice(url, |retry| {
+        open::once(url, |retry| {
             GoogleCloudStorageBuilder::from_env().with_url(url).with_retry(retry).build()
         })
     }
@@ -262,7 +269,7 @@ mod cloud {
     #[cfg(feature = "azure")]
     pub(super) fn az(url: &str) -> Result<Root, Error> {
         use object_store::azure::MicrosoftAzureBuilder;
-        open::twice(url, |retry| {
+        open::once(url, |retry| {
             MicrosoftAzureBuilder::from_env().with_url(url).with_retry(retry).build()
         })
     }

@@ -7,13 +7,18 @@
 //!
 //! A failed read is [`Unavailable`](crate::ErrorKind::Unavailable). A failed write is `Unavailable`
 //! only if it surely was not applied; everything else is
-//! [`Indeterminate`](crate::ErrorKind::Indeterminate), and may even be applied later.
+//! [`Indeterminate`](crate::ErrorKind::Indeterminate), and may even be applied later. What is final
+//! and was surely not applied is [`Refused`](crate::ErrorKind::Refused): no room, no permission, no
+//! such bucket. Where the documentation of an operation says `Unavailable`, it may be that as well.
+//! A [`Handle`](crate::shard::Handle) tries the others again; a store itself never does.
 
 mod fault;
 mod guard;
 mod location;
 mod object;
+mod patience;
 mod probe;
+mod refusal;
 
 use std::fmt;
 
@@ -26,6 +31,7 @@ pub use fault::{Action, Fault, Faults, Operation, Report};
 pub(crate) use guard::{Guarded, INCARNATION_KEY};
 pub use location::{Access, Root};
 pub use object::ObjectBlob;
+pub(crate) use patience::{Bounds, Patience, Trouble};
 pub(crate) use probe::check_create;
 pub use probe::{Probed, probe};
 

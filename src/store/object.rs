@@ -21,6 +21,7 @@ use futures::StreamExt;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 
+use super::refusal::{Cause, Meaning, Step, meaning, step_of};
 use super::{Blob, Consensus, Create, Listed, PROBE_PREFIX};
 use crate::error::{Error, ErrorKind};
 
@@ -58,27 +59,58 @@ impl ObjectBlob {
     }
 
     fn read_failed(&self, error: object_store::Error, key: &str) -> Error {
-        Error::new(ErrorKind::Unavailable, format!("the store cannot be read: {}", cause(&error)))
-            .at(self.place(key))
-            .hint("check the store and retry")
-            .because(error)
+        self.failed("the store cannot be read", Step::Read, error, key)
     }
 
-    fn write_failed(&self, error: object_store::Error, key: &str) -> Error {
+    fn delete_failed(&self, error: object_store::Error, key: &str) -> Error {
+        self.failed("a write to the store failed", Step::Delete, error, key)
+    }
+
+    /// Returns what a store's error says of its cause.
+    fn cause_of(&self, error: &object_store::Error) -> Cause {
         use object_store::Error as E;
-        // Only what the store refused before it could apply anything is surely not applied.
-        let kind = match &error {
+        match error {
+            E::PermissionDenied { .. } | E::Unauthenticated { .. } => return Cause::Denied,
             E::InvalidPath { .. }
             | E::NotSupported { .. }
             | E::NotImplemented { .. }
-            | E::PermissionDenied { .. }
-            | E::Unauthenticated { .. }
-            | E::UnknownConfigurationKey { .. } => ErrorKind::Unavailable,
-            _ => ErrorKind::Indeterminate,
+            | E::UnknownConfigurationKey { .. } => return Cause::CannotBe,
+            // What is not behind an address keeps what it is asked to.
+            E::NotFound { .. } if !self.is_local() => return Cause::NoBucket,
+            // Behind an address it is the network's answer, which may be another next time.
+            _ if !self.is_local() => return Cause::Other,
+            _ => {}
+        }
+        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+        while let Some(at) = cause {
+            if let Some(system) = at.downcast_ref::<std::io::Error>() {
+                return Cause::from(system);
+            }
+            cause = at.source();
+        }
+        Cause::Other
+    }
+
+    fn is_local(&self) -> bool {
+        self.directory.is_some()
+    }
+
+    /// The error of a put; a create `links`.
+    fn write_failed(&self, error: object_store::Error, key: &str, links: bool) -> Error {
+        let step = match (&error, &self.directory) {
+            (object_store::Error::Generic { source, .. }, Some(_)) => {
+                step_of(&source.to_string(), links)
+            }
+            _ => Step::Write,
         };
-        Error::new(kind, format!("a write to the store failed: {}", cause(&error)))
+        self.failed("a write to the store failed", step, error, key)
+    }
+
+    fn failed(&self, what: &str, step: Step, error: object_store::Error, key: &str) -> Error {
+        let Meaning { kind, what: says, hint } = meaning(step, self.cause_of(&error));
+        Error::new(kind, format!("{}: {}", says.unwrap_or(what), cause(&error)))
             .at(self.place(key))
-            .hint("check the store and retry")
+            .hint(hint)
             .because(error)
     }
 }
@@ -97,7 +129,7 @@ impl Blob for ObjectBlob {
     async fn put(&self, key: &str, bytes: Bytes) -> Result<(), Error> {
         match self.store.put(&Path::from(key), bytes.into()).await {
             Ok(_) => Ok(()),
-            Err(e) => Err(self.write_failed(e, key)),
+            Err(e) => Err(self.write_failed(e, key, false)),
         }
     }
 
@@ -107,7 +139,7 @@ impl Blob for ObjectBlob {
         match self.conditional.put_opts(&Path::from(key), bytes.into(), options).await {
             Ok(_) => Ok(Create::Created),
             Err(E::AlreadyExists { .. } | E::Precondition { .. }) => Ok(Create::Exists),
-            Err(e) => Err(self.write_failed(e, key)),
+            Err(e) => Err(self.write_failed(e, key, true)),
         }
     }
 
@@ -142,7 +174,7 @@ impl Blob for ObjectBlob {
     async fn delete(&self, key: &str) -> Result<(), Error> {
         match self.store.delete(&Path::from(key)).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
-            Err(e) => Err(self.write_failed(e, key)),
+            Err(e) => Err(self.delete_failed(e, key)),
         }
     }
 
@@ -193,9 +225,10 @@ impl ObjectLog {
                 let path = directory.join(&folder);
                 let read = tokio::task::spawn_blocking(move || names(&path)).await;
                 read.map_err(std::io::Error::other).and_then(|names| names).map_err(|e| {
-                    Error::new(ErrorKind::Unavailable, format!("the store cannot be read: {e}"))
+                    let Meaning { kind, hint, .. } = meaning(Step::Read, Cause::from(&e));
+                    Error::new(kind, format!("the store cannot be read: {e}"))
                         .at(self.blob.place(&folder))
-                        .hint("check the store and retry")
+                        .hint(hint)
                         .because(e)
                 })?
             }
@@ -221,10 +254,11 @@ impl ObjectLog {
         let Some(directory) = &self.blob.directory else { return Ok(()) };
         let path = directory.join(&self.shard).join(folder);
         let place = path.display().to_string();
+        // Final: the disk may have dropped what it could not write, and a second sync would lie.
         let failed = |what: String| {
-            Error::new(ErrorKind::Unavailable, what)
+            Error::new(ErrorKind::Refused, what)
                 .at(&place)
-                .hint("check the disk, then open the shard again")
+                .hint("check the disk, and its free space, then rerun")
         };
         if self.poisoned.load(Ordering::Acquire) {
             return Err(failed("an earlier sync of the shard failed".into()));
@@ -236,7 +270,10 @@ impl ObjectLog {
                 self.poisoned.store(true, Ordering::Release);
                 Err(failed(format!("the {folder} folder cannot be synced: {e}")).because(e))
             }
-            Err(e) => Err(failed("a sync was stopped".into()).because(e)),
+            Err(e) => {
+                let stopped = Error::new(ErrorKind::Unavailable, "a sync was stopped");
+                Err(stopped.at(&place).because(e))
+            }
         }
     }
 }

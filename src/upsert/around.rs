@@ -11,6 +11,7 @@ use timely::scheduling::Activator;
 use super::classify::Frontiers;
 use super::spill::SharedSpill;
 use super::stats::UpsertStats;
+use crate::error::Error;
 use crate::token::Lifecycle;
 
 /// What the pipeline around an operator lends it. The default is an operator that stands alone.
@@ -27,6 +28,8 @@ pub(crate) struct Surroundings<T> {
     pub(crate) stats: UpsertStats,
     /// Who is told, after each wake-up, the least time that waits and where the frontiers are.
     pub(crate) watch: Option<Look<T>>,
+    /// Why it must not work at all: then it holds from the start, and says so.
+    pub(crate) invalid: Option<Error>,
 }
 
 pub(crate) type Look<T> = Box<dyn Fn(Option<&T>, &Frontiers<'_, T>)>;
@@ -40,6 +43,7 @@ impl<T: Timestamp> Surroundings<T> {
             lifecycle: Lifecycle::default(),
             stats: UpsertStats::default(),
             watch: None,
+            invalid: None,
         }
     }
 }

@@ -85,7 +85,7 @@ pub(crate) use spill::SpillFile;
 pub use stats::UpsertStats;
 
 use crate::command::Command;
-use crate::error::Error;
+use crate::error::{Error, at_least};
 
 /// Bounds of an upsert operator, plain values.
 #[derive(Clone, Debug)]
@@ -110,6 +110,18 @@ impl<T: Timestamp> Default for UpsertConfig<T> {
             stash_bytes_max: 256 << 20,
             drain_rows_max: 1 << 14,
         }
+    }
+}
+
+impl<T> UpsertConfig<T> {
+    /// Checks the values. The operator does so itself, and fails.
+    ///
+    /// # Errors
+    ///
+    /// `Invalid`, naming the field and its range.
+    pub fn validate(&self) -> Result<(), Error> {
+        // Of nothing, a drain would yield for ever.
+        at_least("drain_rows_max", self.drain_rows_max, 1)
     }
 }
 

@@ -91,8 +91,9 @@ where
         waiting: Vec::new(),
         applied: None,
         capability: None,
-        failed: None,
-        reported: false,
+        failed: around.invalid.clone().or_else(|| config.validate().err()),
+        // Whoever lends it has said so.
+        reported: around.invalid.is_some(),
         stats: stats.clone(),
     };
 

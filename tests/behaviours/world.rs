@@ -96,7 +96,7 @@ impl Replica {
         let (runtime, io) = runtime((number + 1) << 32);
         let config = HandleConfig {
             rollup_every: 3,
-            append_attempts_max: 3,
+            outage_max: Duration::from_millis(100),
             entries_kept: 3,
             maintain_every: 5,
             compact_bytes_max: 1,

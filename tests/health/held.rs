@@ -60,6 +60,10 @@ struct Scene {
 
 impl Scene {
     fn new() -> Scene {
+        Scene::with(PipelineConfig::default())
+    }
+
+    fn with(config: PipelineConfig) -> Scene {
         let runtime = runtime();
         let io = Io::new(runtime.handle().clone(), std::sync::Arc::new(RandomTokens));
         let opened = Shard::<u64, Awkward>::open_with(memory(), io, HandleConfig::default());
@@ -70,7 +74,7 @@ impl Scene {
         let into = Rc::clone(&seen);
         let (input, token, health, read) = worker.dataflow::<u64, _, _>(|scope| {
             let (input, commands) = scope.new_input::<Vec<Row>>();
-            let pipeline = commands.upsert_into(&shard, PipelineConfig::default());
+            let pipeline = commands.upsert_into(&shard, config);
             let rows = pipeline.collection().inner;
             let rows = rows.inspect(move |((_, value), ..)| into.borrow_mut().push(value.0));
             let (read, _) = rows.probe();
@@ -134,5 +138,17 @@ fn a_value_that_cannot_be_decoded_holds_the_collection_and_does_not_outlast_a_st
     scene.give(3, 2);
     scene.fails(ErrorKind::Corrupt);
     assert_eq!(*scene.seen.borrow(), [0], "nothing comes out after it");
+    scene.stops();
+}
+
+#[test]
+fn a_pipeline_whose_config_is_out_of_range_commits_nothing_and_does_not_outlast_a_stop() {
+    let config = PipelineConfig { part_bytes_max: 0, ..PipelineConfig::default() };
+    let mut scene = Scene::with(config);
+    scene.give(0, 0);
+    scene.fails(ErrorKind::Invalid);
+    let said = scene.health.error().unwrap();
+    assert_eq!(said.what(), "part_bytes_max must be at least 1, and is 0");
+    assert_eq!(scene.health.report().upper, 0);
     scene.stops();
 }

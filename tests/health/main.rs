@@ -8,6 +8,7 @@ mod held;
 mod last;
 mod lines;
 mod metrics;
+mod outage;
 mod rig;
 mod source;
 mod stopping;
@@ -169,7 +170,7 @@ fn rows_of_an_open_time_are_not_idle() {
 
 #[test]
 fn a_failure_shows_and_the_report_is_the_contract() {
-    let fault = Fault::Fail { applied: false, report: Report::Error };
+    let fault = Fault::Fail { applied: false, report: Report::Refused };
     let mut rig = Rig::begun(Valve::new(fault, |a| a.operation == Operation::CreateEntry));
     rig.valve.set(true);
     rig.give(1, 1);
@@ -178,7 +179,7 @@ fn a_failure_shows_and_the_report_is_the_contract() {
     }
     let report = rig.report();
     assert_eq!((report.role, report.state), (Role::Writer, HealthState::Failed));
-    assert_eq!(rig.health.error().unwrap().kind(), ErrorKind::Unavailable);
+    assert_eq!(rig.health.error().unwrap().kind(), ErrorKind::Refused);
     let json = serde_json::to_string(&report).unwrap();
     let why = serde_json::to_string(&report.why).unwrap();
     let members = r#"{"role":"writer","state":"failed","input":2,"upper":1,"output":2,"behind":1,"#;

@@ -116,7 +116,6 @@ pub fn shard(root: &Root, runtime: &Runtime, valve: &Valve) -> Shard<u64, u64> {
     let config = HandleConfig {
         inline_bytes_max: 0,
         cache_bytes_max: 0,
-        append_attempts_max: 2,
         history: Some(History::Keep),
         ..HandleConfig::default()
     };

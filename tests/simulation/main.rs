@@ -13,6 +13,7 @@ mod feed;
 mod network;
 mod observer;
 mod other_feed;
+mod outage;
 mod race_table;
 mod random;
 mod replaced;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use differential_upsert::io::Io;
 use differential_upsert::shard::{Access, HandleConfig, History};
@@ -16,6 +17,9 @@ use crate::seat::{Inlet, Plan, Report, Seat, Told};
 
 /// Rounds after which nothing more will happen.
 const ROUNDS: usize = 60;
+
+/// How long most of them wait for the store.
+const PATIENCE: Duration = Duration::from_millis(200);
 
 pub fn put(key: u64, value: u64, order: u64, time: u64) -> Row {
     (Command::put(key, value, order), time)
@@ -51,7 +55,20 @@ impl Stage {
         faults: Arc<Faults>,
     ) -> Stage {
         let as_is = |_: &Runtime, shard, config| (shard, config);
-        Stage::open_as(root, feed, peers, from_source, faults, as_is)
+        Stage::open_as(root, feed, peers, from_source, (faults, PATIENCE), as_is)
+    }
+
+    /// As [`open`](Stage::open), with its patience with the store.
+    pub fn open_for(
+        root: &Root,
+        feed: &Arc<Feed>,
+        peers: usize,
+        from_source: bool,
+        faults: Arc<Faults>,
+        patience: Duration,
+    ) -> Stage {
+        let as_is = |_: &Runtime, shard, config| (shard, config);
+        Stage::open_as(root, feed, peers, from_source, (faults, patience), as_is)
     }
 
     /// Opens a standby, which `promotion` makes a writer.
@@ -59,7 +76,7 @@ impl Stage {
         let standby = |_: &Runtime, shard, config| {
             (shard, PipelineConfig { standby: Some(promotion.clone()), ..config })
         };
-        Stage::open_as(root, feed, peers, false, no_faults(), standby)
+        Stage::open_as(root, feed, peers, false, (no_faults(), PATIENCE), standby)
     }
 
     /// Opens a writer that takes the shard over.
@@ -67,7 +84,7 @@ impl Stage {
         let take_over = |runtime: &Runtime, shard: Shard<u64, u64>, config| {
             (runtime.block_on(shard.take_over()).unwrap(), config)
         };
-        Stage::open_as(root, feed, peers, false, no_faults(), take_over)
+        Stage::open_as(root, feed, peers, false, (no_faults(), PATIENCE), take_over)
     }
 
     fn open_as(
@@ -75,7 +92,7 @@ impl Stage {
         feed: &Arc<Feed>,
         peers: usize,
         from_source: bool,
-        faults: Arc<Faults>,
+        (faults, patience): (Arc<Faults>, Duration),
         change: impl FnOnce(
             &Runtime,
             Shard<u64, u64>,
@@ -88,7 +105,7 @@ impl Stage {
         let io = Io::new(runtime.handle().clone(), Counted::from((listed + 1) << 32));
         let config = HandleConfig {
             inline_bytes_max: 0,
-            append_attempts_max: 3,
+            outage_max: patience,
             history: Some(History::Keep),
             ..HandleConfig::default()
         };
@@ -189,7 +206,7 @@ impl Stage {
             }
             self.poll(10);
             if let Some(runtime) = &self.runtime {
-                runtime.block_on(tokio::time::advance(std::time::Duration::from_millis(50)));
+                runtime.block_on(tokio::time::advance(Duration::from_millis(50)));
             }
         }
     }

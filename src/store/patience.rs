@@ -1,0 +1,358 @@
+//! Owns how long a store that does not answer is asked again: a budget of time for each operation,
+//! the pauses in between, and the list of what has no answer now. It does not own which answers are
+//! final; that is [`refusal`](super::refusal)'s.
+//!
+//! What is transient (`Unavailable`, `Indeterminate`) is tried again until the budget is spent,
+//! however many attempts that takes: a hiccup and an outage of minutes are the same thing, and
+//! nothing is decided by counting. Everything else ends at once.
+//!
+//! A [`Root`](super::Root) seen through a patience repeats what may be repeated: reads, puts of keys
+//! that only one call ever writes, deletes, the floor. A create is never repeated here: its outcome is
+//! for the caller to settle, with [`Patience::begin`].
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+use bytes::Bytes;
+use fastrand::Rng;
+use tokio::time::Instant;
+
+use super::location::Store;
+use super::{Blob, Consensus, Create, Listed};
+use crate::error::{Error, ErrorKind};
+use crate::io::Io;
+
+/// The bounds of a patience.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    /// How long one operation may go without an answer.
+    pub(crate) outage_max: Duration,
+    pub(crate) delay_min: Duration,
+    pub(crate) delay_max: Duration,
+}
+
+/// What a store is asked with; clones share the list of what has no answer.
+#[derive(Clone)]
+pub(crate) struct Patience {
+    io: Io,
+    delay_min: Duration,
+    delay_max: Duration,
+    waiting: Arc<Mutex<Waiting>>,
+}
+
+/// The operations that wait for an answer, by the order in which they began.
+#[derive(Debug)]
+struct Waiting {
+    outage_max: Duration,
+    next: u64,
+    operations: BTreeMap<u64, Operation>,
+}
+
+#[derive(Clone, Debug)]
+struct Operation {
+    what: &'static str,
+    place: String,
+    since: Instant,
+    failures: u32,
+    last: Option<String>,
+}
+
+/// An operation that has no answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Trouble {
+    id: u64,
+    /// For how long.
+    pub(crate) lasts: Duration,
+    /// How often it has failed; 0 if it hangs.
+    pub(crate) failures: u32,
+    says: String,
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the store does not answer for {} s: {}", self.lasts.as_secs(), self.says)
+    }
+}
+
+/// Whether an error may be gone at the next attempt.
+fn is_transient(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Indeterminate)
+}
+
+impl Patience {
+    pub(crate) fn new(io: Io, bounds: Bounds) -> Patience {
+        let Bounds { outage_max, delay_min, delay_max } = bounds;
+        let waiting = Waiting { outage_max, next: 0, operations: BTreeMap::new() };
+        Patience { io, delay_min, delay_max, waiting: Arc::new(Mutex::new(waiting)) }
+    }
+
+    /// Gives the operations that begin from now on another budget.
+    pub(crate) fn set_outage_max(&self, outage_max: Duration) {
+        self.waiting().outage_max = outage_max;
+    }
+
+    /// Begins an operation: `what` is done at `place`.
+    pub(crate) fn begin(&self, what: &'static str, place: String) -> Attempts<'_> {
+        let mut attempts = self.begin_quietly(what, place);
+        attempts.enlist();
+        attempts
+    }
+
+    /// Begins one that is made of others, which show if they hang: it shows only once it has failed.
+    pub(crate) fn begin_quietly(&self, what: &'static str, place: String) -> Attempts<'_> {
+        let since = Instant::now();
+        let operation = Operation { what, place, since, failures: 0, last: None };
+        let budget = self.waiting().outage_max;
+        Attempts { patience: self, operation, id: None, budget, pauses: None }
+    }
+
+    /// Tries until it is answered, or until that is not worth it any more.
+    async fn run<T, F: Future<Output = Result<T, Error>>>(
+        &self,
+        what: &'static str,
+        place: String,
+        mut attempt: impl FnMut() -> F,
+    ) -> Result<T, Error> {
+        let mut attempts = self.begin(what, place);
+        loop {
+            match attempts.answer(attempt()).await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => attempts.pause(error).await?,
+            }
+        }
+    }
+
+    /// Returns what has had no answer for longest; one that has failed goes before one that hangs.
+    pub(crate) fn trouble(&self, now: Instant) -> Option<Trouble> {
+        let waiting = self.waiting();
+        let worst = waiting.operations.iter().max_by_key(|(id, operation)| {
+            (operation.failures > 0, std::cmp::Reverse(operation.since), std::cmp::Reverse(**id))
+        });
+        worst.map(|(id, operation)| {
+            let Operation { what, place, since, failures, last } = operation;
+            let says = match last {
+                Some(last) => format!("{what} {place}, {failures} times tried: {last}"),
+                None => format!("{what} {place} hangs"),
+            };
+            let lasts = now.saturating_duration_since(*since);
+            Trouble { id: *id, lasts, failures: *failures, says }
+        })
+    }
+
+    /// Whether a trouble is still one.
+    pub(crate) fn is_in(&self, trouble: &Trouble) -> bool {
+        self.waiting().operations.contains_key(&trouble.id)
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        // Whole after every assignment, so a panic leaves it good.
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Patience {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Patience").field("waiting", &self.waiting()).finish_non_exhaustive()
+    }
+}
+
+/// The attempts at one operation. Dropped, it waits for nothing any more.
+pub(crate) struct Attempts<'a> {
+    patience: &'a Patience,
+    operation: Operation,
+    /// Its number among those that wait.
+    id: Option<u64>,
+    budget: Duration,
+    pauses: Option<(ExponentialBackoff, Rng)>,
+}
+
+impl Attempts<'_> {
+    /// Waits for one attempt, as long as there is budget left.
+    pub(crate) async fn answer<T>(
+        &self,
+        attempt: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        let Some(over) = self.operation.since.checked_add(self.budget) else {
+            return attempt.await;
+        };
+        // A budget of nothing is one attempt, however long that takes.
+        if self.budget.is_zero() {
+            return attempt.await;
+        }
+        tokio::time::timeout_at(over, attempt).await.unwrap_or_else(|_| {
+            Err(Error::new(ErrorKind::Indeterminate, "no answer").hint("check the store and rerun"))
+        })
+    }
+
+    /// Waits before the next attempt.
+    ///
+    /// # Errors
+    ///
+    /// The error itself if it is final, or no budget is left.
+    pub(crate) async fn pause(&mut self, error: Error) -> Result<(), Error> {
+        if !is_transient(&error) {
+            return Err(error);
+        }
+        let (delay_min, delay_max) = (self.patience.delay_min, self.patience.delay_max);
+        let spent = self.operation.since.elapsed();
+        let Some(left) = self.budget.checked_sub(spent).filter(|left| !left.is_zero()) else {
+            return Err(self.spent(error));
+        };
+        self.operation.failures = self.operation.failures.saturating_add(1);
+        self.operation.last = Some(error.what().to_string());
+        self.enlist();
+        let io = &self.patience.io;
+        let (delays, jitter) = self.pauses.get_or_insert_with(|| {
+            let delays = ExponentialBuilder::default()
+                .with_min_delay(delay_min)
+                .with_max_delay(delay_max)
+                .without_max_times();
+            (delays.build(), Rng::with_seed(io.token() as u64))
+        });
+        // Full jitter: anything up to the exponential delay, so that many do not come at once.
+        let delay = delays.next().unwrap_or(delay_max).mul_f64(jitter.f64());
+        tokio::time::sleep(delay.min(left)).await;
+        Ok(())
+    }
+
+    /// Shows it among those that wait, as it is now.
+    fn enlist(&mut self) {
+        let mut waiting = self.patience.waiting();
+        let id = *self.id.get_or_insert_with(|| {
+            waiting.next += 1;
+            waiting.next
+        });
+        waiting.operations.insert(id, self.operation.clone());
+    }
+
+    /// Says that it was tried for as long as it may be.
+    fn spent(&self, error: Error) -> Error {
+        let spent = self.operation.since.elapsed().as_secs();
+        if spent == 0 {
+            return error;
+        }
+        let what = format!("the store did not answer for {spent} s: {}", error.what());
+        let place = error.place().unwrap_or(&self.operation.place).to_string();
+        let hint = "mend the store and rerun; everything committed stays readable";
+        Error::new(error.kind(), what).at(place).hint(hint).because(error)
+    }
+}
+
+impl Drop for Attempts<'_> {
+    fn drop(&mut self) {
+        if let Some(id) = self.id {
+            self.patience.waiting().operations.remove(&id);
+        }
+    }
+}
+
+/// A store seen through a patience.
+pub(super) struct PatientStore {
+    inner: Arc<dyn Store>,
+    patience: Patience,
+}
+
+impl PatientStore {
+    pub(super) fn new(inner: Arc<dyn Store>, patience: Patience) -> PatientStore {
+        PatientStore { inner, patience }
+    }
+}
+
+impl Store for PatientStore {
+    fn blob(&self) -> Arc<dyn Blob> {
+        Arc::new(PatientBlob { inner: self.inner.blob(), patience: self.patience.clone() })
+    }
+
+    fn log(&self, shard: &str) -> Arc<dyn Consensus> {
+        Arc::new(PatientLog { inner: self.inner.log(shard), patience: self.patience.clone() })
+    }
+}
+
+#[derive(Debug)]
+struct PatientBlob {
+    inner: Arc<dyn Blob>,
+    patience: Patience,
+}
+
+#[async_trait]
+impl Blob for PatientBlob {
+    async fn put(&self, key: &str, bytes: Bytes) -> Result<(), Error> {
+        // The key is one call's alone, so the same put again is harmless whatever the first did.
+        let put = || self.inner.put(key, bytes.clone());
+        self.patience.run("writing", self.place(key), put).await
+    }
+
+    async fn create(&self, key: &str, bytes: Bytes) -> Result<Create, Error> {
+        let attempts = self.patience.begin("creating", self.place(key));
+        attempts.answer(self.inner.create(key, bytes)).await
+    }
+
+    async fn get(&self, key: &str) -> Result<Option<Bytes>, Error> {
+        self.patience.run("reading", self.place(key), || self.inner.get(key)).await
+    }
+
+    async fn list(&self, folder: &str, limit: usize) -> Result<Vec<Listed>, Error> {
+        let list = || self.inner.list(folder, limit);
+        self.patience.run("listing", self.place(folder), list).await
+    }
+
+    async fn delete(&self, key: &str) -> Result<(), Error> {
+        self.patience.run("deleting", self.place(key), || self.inner.delete(key)).await
+    }
+
+    async fn sweep_leftovers(&self, before_ms: u64) -> Result<u64, Error> {
+        let sweep = || self.inner.sweep_leftovers(before_ms);
+        self.patience.run("sweeping", self.place(""), sweep).await
+    }
+
+    fn place(&self, key: &str) -> String {
+        self.inner.place(key)
+    }
+}
+
+#[derive(Debug)]
+struct PatientLog {
+    inner: Arc<dyn Consensus>,
+    patience: Patience,
+}
+
+#[async_trait]
+impl Consensus for PatientLog {
+    async fn create(&self, seqno: u64, entry: Bytes) -> Result<Create, Error> {
+        self.inner.create(seqno, entry).await
+    }
+
+    async fn get(&self, seqno: u64) -> Result<Option<Bytes>, Error> {
+        self.patience.run("reading", self.place(seqno), || self.inner.get(seqno)).await
+    }
+
+    async fn floor(&self) -> Result<u64, Error> {
+        self.patience.run("reading the floor before", self.place(0), || self.inner.floor()).await
+    }
+
+    async fn entries(&self) -> Result<Vec<u64>, Error> {
+        self.patience.run("listing the log of", self.place(0), || self.inner.entries()).await
+    }
+
+    async fn raise_floor(&self, seqno: u64) -> Result<(), Error> {
+        let raise = || self.inner.raise_floor(seqno);
+        self.patience.run("raising the floor to", self.place(seqno), raise).await
+    }
+
+    async fn delete(&self, seqno: u64) -> Result<(), Error> {
+        self.patience.run("deleting", self.place(seqno), || self.inner.delete(seqno)).await
+    }
+
+    async fn sync_head(&self) -> Result<(), Error> {
+        self.patience.run("syncing the log of", self.place(0), || self.inner.sync_head()).await
+    }
+
+    fn place(&self, seqno: u64) -> String {
+        self.inner.place(seqno)
+    }
+}
