@@ -26,11 +26,13 @@ const PER_TIME: u64 = 10_000;
 fn rows(numbers: impl Iterator<Item = u64>, salt: u64) -> Vec<Row> {
     let mut packer = Packer::default();
     for number in numbers {
-        packer.push_with(|buffer| buffer.extend_from_slice(&number.to_le_bytes()));
-        packer.push_with(|buffer| {
-            let value = (number ^ salt).wrapping_mul(0x9E37_79B9_7F4A_7C15).to_le_bytes();
-            (0..8).for_each(|_| buffer.extend_from_slice(&value));
-        });
+        packer.push_with(|buffer| buffer.extend_from_slice(&number.to_le_bytes())).unwrap();
+        packer
+            .push_with(|buffer| {
+                let value = (number ^ salt).wrapping_mul(0x9E37_79B9_7F4A_7C15).to_le_bytes();
+                (0..8).for_each(|_| buffer.extend_from_slice(&value));
+            })
+            .unwrap();
     }
     let all: Vec<Encoded> = packer.finish().collect();
     all.chunks_exact(2).map(|row| (row[0].clone(), row[1].clone())).collect()

@@ -201,9 +201,9 @@ impl Rows for Packs {
     fn rows(records: &[Record]) -> Vec<(Encoded, Option<Encoded>, u64)> {
         let mut packer = Packer::default();
         for record in records {
-            packer.push_with(|buffer| buffer.extend_from_slice(&record.key.to_le_bytes()));
+            packer.push_with(|buffer| buffer.extend_from_slice(&record.key.to_le_bytes())).unwrap();
             if let Some(seed) = record.value {
-                packer.push_with(|buffer| buffer.extend_from_slice(&value_bytes(seed)));
+                packer.push_with(|buffer| buffer.extend_from_slice(&value_bytes(seed))).unwrap();
             }
         }
         let mut packed = packer.finish::<()>();

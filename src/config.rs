@@ -28,13 +28,14 @@ pub struct PipelineConfig {
     pub checked: bool,
     /// How a source with cursors is run: see [`Pipeline::from_source`](crate::Pipeline::from_source).
     pub source: SourceConfig,
-    /// Bytes of stashed commands in memory, per worker; past it the stash spills to an unnamed
-    /// temporary file. Default: 256 MiB.
+    /// Bytes of the stash in memory, per worker, the buffers that its rows keep included; past it the stash spills to an
+    /// unnamed temporary file. Default: 256 MiB.
     pub stash_bytes_max: usize,
     /// Bytes of commands read from a source ahead of the time that waits for its commit; past it
     /// the source is held back. Default: 8 MiB.
     pub ahead_bytes_max: usize,
-    /// Bytes emitted and not yet durable, per worker; past it the operator waits. Default: 64 MiB.
+    /// Bytes in memory of what is emitted and not yet in a durable part, its encoding included, per worker; past it the
+    /// operator waits. Default: 64 MiB.
     pub inflight_bytes_max: usize,
     /// Bytes of updates of one time that are written early, as a part. Default: 8 MiB.
     pub part_bytes_max: usize,

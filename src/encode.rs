@@ -11,7 +11,7 @@ use crate::error::{Error, ErrorKind};
 use crate::health::Status;
 use crate::packed::{Encoded, Packer};
 
-/// Turns keys and values into bytes, one buffer for each container of rows.
+/// Turns keys and values into bytes, which the rows of a container share.
 pub(crate) fn encode<'scope, K, V, O, C>(
     commands: StreamVec<'scope, u64, (Command<K, Result<V, DataError>, O>, u64)>,
     status: Status,
@@ -26,11 +26,14 @@ where
     convert(commands, "UpsertEncode", status, move |commands| {
         let mut failure = None;
         let mut push = |write: &dyn Fn(&mut Vec<u8>) -> Result<(), Error>| {
-            packer.push_with(|buffer| {
+            let pushed = packer.push_with(|buffer| {
                 if let Err(error) = write(buffer) {
                     failure = Some(error);
                 }
             });
+            if let Err(error) = pushed {
+                failure = Some(error);
+            }
         };
         for (command, _) in commands.iter() {
             if let Some(key) = command.key() {

@@ -114,6 +114,16 @@ impl Metrics {
             "Bytes of the stash in memory.",
             sum(|v| v.stats.stash_bytes() as u64),
         );
+        page.gauge(
+            "spill_bytes",
+            "Bytes of the stash's scratch files.",
+            sum(|v| v.stats.spill_bytes()),
+        );
+        page.gauge(
+            "inflight_bytes",
+            "Bytes emitted and not yet in durable parts.",
+            sum(|v| v.stats.inflight_bytes() as u64),
+        );
         let errors: i64 = self.health.process.members().iter().map(|v| v.error_keys()).sum();
         page.gauge("error_keys", "Keys whose live value is an error.", errors);
         let least = self.health.process.members().iter().filter_map(|v| v.least()).min();

@@ -7,8 +7,6 @@
 //!                                      '------ feedback <----'-----> collection (decoded)
 //! ```
 
-use std::cell::RefCell;
-use std::rc::Rc;
 use std::sync::Arc;
 
 use differential_dataflow::{AsCollection, ExchangeData, VecCollection};
@@ -36,9 +34,7 @@ use crate::shard::{Feed, Shard};
 use crate::sink::{self, Around, Totals};
 use crate::source::{Source, SourceStats, TimedSource, source};
 use crate::token::{Lifecycle, Phase, Token};
-use crate::upsert::{
-    Inflight, Known, Look, SpillFile, Surroundings, UpsertConfig, UpsertStats, upsert,
-};
+use crate::upsert::{Inflight, Known, Look, Surroundings, UpsertConfig, UpsertStats, upsert};
 
 /// A running pipeline, on one worker.
 pub struct Pipeline<'scope, K, V, C = Postcard> {
@@ -270,13 +266,13 @@ impl Parts {
         let Parts { ends, status, stats, cursors, invalid } = self;
         let (scope, handle) = (commands.scope(), shard.handle().clone());
         let known = Known::new(shard.state().upper);
-        let inflight = Inflight::bounded(config.inflight_bytes_max);
+        let inflight = Inflight::bounded(config.inflight_bytes_max, stats.clone());
         let news = Arc::new(Notify::new());
         let poll = Poll { interval: config.poll, news: Arc::clone(&news) };
         let rows = feedback(scope, handle.clone(), shard.io(), poll, known.clone(), status.clone());
         let around = Surroundings {
             known,
-            spill: Some(Rc::new(RefCell::new(SpillFile::default()))),
+            spill: Default::default(),
             inflight: inflight.clone(),
             lifecycle: status.lifecycle().clone(),
             stats: stats.clone(),

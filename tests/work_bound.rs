@@ -185,3 +185,130 @@ fn the_state_gives_back_what_is_dead() {
     // Half of a chunk may be dead, and one round is in the middle of being replaced.
     assert!(most < 4 * 10_000 * 520 + (2 << 20), "{most} bytes for 5 MB of rows");
 }
+
+/// Rows that die while their chunk still takes rows: a history of 30,000 keys that come and go one after another.
+#[test]
+fn the_state_gives_back_what_dies_young() {
+    let mut rig = Rig::<Bytes>::alone(UpsertConfig::default());
+    for number in 0..30_000u64 {
+        let bytes = differential_upsert::Packed::<()>::from_bytes;
+        let data: (_, differential_upsert::Packed<Vec<u8>>) =
+            (bytes(number.to_le_bytes().to_vec()).cast(), bytes(vec![7; 1000]).cast());
+        let feedback = rig.feedback.as_mut().unwrap();
+        feedback.update_at(data.clone(), 0, 1);
+        feedback.update_at(data, 0, -1);
+        if number % 1000 == 999 {
+            rig.settle();
+        }
+    }
+    rig.fed_below(1);
+    rig.settle();
+    assert_eq!(rig.stats.state_keys(), 0);
+    let bytes = rig.stats.state_bytes();
+    assert!(bytes < 3 << 20, "the state leaks: {bytes} bytes for 0 keys");
+}
+
+/// What is due at once: far more than a wake-up may do.
+const DUE: u64 = 50_000;
+
+fn many(
+    numbers: std::ops::Range<u64>,
+) -> impl Iterator<Item = (u64, differential_upsert::Packed<u8>)> {
+    let key = |n: u64| differential_upsert::Packed::<u8>::from_bytes(n.to_le_bytes().to_vec());
+    numbers.map(move |n| (n, key(n)))
+}
+
+/// Steps until the frontier is at `time`, and returns the most work of one wake-up and how many there were.
+fn most_work_until(rig: &mut Rig<Bytes>, time: u64) -> (u64, u64) {
+    let (mut most, mut wakes, mut before) = (0, 0, rig.stats.work());
+    rig.flush();
+    while rig.frontier() != Some(time) {
+        rig.wake();
+        let now = rig.stats.work();
+        (most, before, wakes) = (most.max(now - before), now, wakes + 1);
+        assert!(wakes < 10_000, "stuck at {:?}", rig.frontier());
+    }
+    (most, wakes)
+}
+
+/// A reset's sweep, rewrites that emit nothing, what others persisted and feedback that waited: each is done in pieces, and
+/// the operator wakes itself for the next.
+#[test]
+fn a_wake_up_does_a_piece_of_what_is_due() {
+    let config = UpsertConfig { drain_rows_max: 500, ..UpsertConfig::default() };
+    let mut rig = Rig::<Bytes>::alone(config);
+    let value = Bytes::value(3);
+    // A piece of 500 updates looks at 2,000 commands or rows; a container of the feed comes on top.
+    let most_allowed = 2_000 + 1_024;
+    let check = |rig: &mut Rig<Bytes>, what: &str, time| {
+        let (most, wakes) = most_work_until(rig, time);
+        assert!(most <= most_allowed, "{what}: {most} steps in one wake-up");
+        assert!(wakes >= DUE / most_allowed, "{what}: {wakes} wake-ups");
+    };
+    let put = |rig: &mut Rig<Bytes>, time, order| {
+        for (number, key) in many(0..DUE) {
+            rig.send(differential_upsert::Command::put(key, value.clone(), order), time);
+            if number % 1000 == 999 {
+                rig.flush();
+                rig.wake();
+            }
+        }
+    };
+    put(&mut rig, 0, 0);
+    rig.close_below(1);
+    check(&mut rig, "insertions", 1);
+    let emitted = rig.take();
+    for (at, (data, time, diff)) in emitted.into_iter().enumerate() {
+        rig.feedback.as_mut().unwrap().update_at(data, time, diff);
+        if at % 1000 == 999 {
+            rig.flush();
+            rig.wake();
+        }
+    }
+    rig.fed_below(1);
+    put(&mut rig, 1, 0);
+    rig.close_below(2);
+    check(&mut rig, "rewrites", 2);
+    rig.commit(2);
+    // Superseded by a later reset, which sweeps as many rows.
+    put(&mut rig, 2, 1);
+    rig.reset(2, 9);
+    rig.close_below(3);
+    check(&mut rig, "a reset", 3);
+    assert_eq!(rig.take().len(), DUE as usize);
+    // A rival has done the same, and two times more.
+    for time in [3, 4] {
+        put(&mut rig, time, 1);
+    }
+    rig.close_below(5);
+    rig.fed_below(5);
+    check(&mut rig, "what is below", 5);
+    assert_eq!(rig.stats.below(), 2 * DUE);
+}
+
+/// Rows of 64 KiB: a wake-up emits by their bytes, not by their number.
+#[test]
+fn a_piece_of_large_rows_is_small() {
+    let config = UpsertConfig { drain_bytes_max: 1 << 20, ..UpsertConfig::default() };
+    let mut rig = Rig::<Bytes>::alone(config);
+    let large =
+        |byte: u8| differential_upsert::Packed::<()>::from_bytes(vec![byte; 1 << 16]).cast();
+    for time in 0..2 {
+        for key in 0..100 {
+            let put = differential_upsert::Command::put(Bytes::key(key), large(time as u8), 0);
+            rig.send(put, time);
+        }
+        rig.close_below(time + 1);
+        rig.flush();
+        let (mut most, mut before) = (0, 0);
+        while rig.frontier() != Some(time + 1) {
+            rig.wake();
+            let now = rig.emitted.borrow().len();
+            (most, before) = (most.max(now - before), now);
+        }
+        // 16 rows fill a piece; the last may come with its prior value.
+        assert!(most <= 18, "{most} rows of 64 KiB in one piece");
+        assert_eq!(before, 100 * (1 + time as usize));
+        rig.commit(time + 1);
+    }
+}

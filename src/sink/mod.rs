@@ -48,8 +48,11 @@
 //!
 //! # Limits
 //!
-//! The bytes between operator and durable parts are bounded by
-//! [`PipelineConfig::inflight_bytes_max`](crate::PipelineConfig::inflight_bytes_max).
+//! * The bytes between operator and durable parts, what encoding takes included, are bounded by
+//!   [`PipelineConfig::inflight_bytes_max`](crate::PipelineConfig::inflight_bytes_max), and one more piece
+//!   of the operator's, [`UpsertConfig::drain_bytes_max`](crate::UpsertConfig::drain_bytes_max).
+//! * Parts that are written and not committed are named in memory, a few hundred bytes each; those small
+//!   enough for the log entry (16 KiB) are there whole.
 
 mod append;
 mod counts;

@@ -18,9 +18,9 @@ use crate::error::Error;
 use crate::health::Role;
 use crate::shard::{Prepared, Update};
 use crate::token::Phase;
-use crate::upsert::row_bytes;
+use crate::upsert::{flight_bytes, row_bytes};
 
-/// What became of rows handed to a task: their time, their bytes in memory, their parts.
+/// What became of rows handed to a task: their time, their bytes in flight, their parts.
 type Written = (u64, usize, Result<Vec<Prepared>, Error>);
 
 /// Writes each worker's updates of an interval, and responds to worker 0.
@@ -110,6 +110,8 @@ pub(super) fn write<'scope>(
 struct Rows {
     rows: Vec<Update>,
     bytes: usize,
+    /// What they take until they are in a part.
+    flight: usize,
     /// Pieces that tasks are writing.
     writing: usize,
     prepared: Vec<Prepared>,
@@ -140,6 +142,7 @@ impl Writer {
         let pile = self.piles.entry(time).or_default();
         pile.emitted += Emitted::count(&rows);
         pile.bytes += rows.iter().map(|((k, v), _, _)| row_bytes(k, v)).sum::<usize>();
+        pile.flight += rows.iter().map(|((k, v), _, _)| flight_bytes(k, v)).sum::<usize>();
         match pile.rows.is_empty() {
             true => pile.rows = rows,
             false => pile.rows.extend(rows),
@@ -173,7 +176,8 @@ impl Writer {
             return;
         }
         pile.writing += 1;
-        let (rows, bytes) = (std::mem::take(&mut pile.rows), std::mem::take(&mut pile.bytes));
+        pile.bytes = 0;
+        let (rows, flight) = (std::mem::take(&mut pile.rows), std::mem::take(&mut pile.flight));
         let (handle, sender) = (self.around.handle.clone(), self.sender.clone());
         let wake = self.wake.clone();
         self.around.status.vitals().start_part();
@@ -182,7 +186,7 @@ impl Writer {
             async move { handle.prepare(rows).await },
             move |prepared| {
                 // An error of either means that the operator is gone, and the parts are orphans.
-                let _ = sender.send((time, bytes, prepared));
+                let _ = sender.send((time, flight, prepared));
                 let _ = wake.activate();
             },
         );
@@ -190,8 +194,8 @@ impl Writer {
 
     /// Takes in what tasks have written.
     fn receive(&mut self) {
-        while let Ok((time, bytes, prepared)) = self.receiver.try_recv() {
-            self.around.inflight.release(bytes);
+        while let Ok((time, flight, prepared)) = self.receiver.try_recv() {
+            self.around.inflight.release(flight);
             self.around.status.vitals().end_part();
             match (prepared, self.piles.get_mut(&time)) {
                 (Ok(prepared), Some(pile)) => {
@@ -218,7 +222,7 @@ impl Writer {
             }
             let pile = entry.remove();
             self.lost += pile.emitted.total();
-            self.around.inflight.release(pile.bytes);
+            self.around.inflight.release(pile.flight);
             self.discard(pile.prepared);
         }
     }

@@ -19,7 +19,7 @@ pub(crate) struct Surroundings<T> {
     /// The shard's upper as its log has it.
     pub(crate) known: Known<T>,
     /// Where the stash spills.
-    pub(crate) spill: Option<SharedSpill>,
+    pub(crate) spill: SharedSpill,
     /// How much may be emitted and not yet durable.
     pub(crate) inflight: Inflight,
     /// Whether to go on, hold or release.
@@ -38,7 +38,7 @@ impl<T: Timestamp> Surroundings<T> {
     pub(crate) fn alone() -> Self {
         Surroundings {
             known: Known::new(T::minimum()),
-            spill: None,
+            spill: SharedSpill::default(),
             inflight: Inflight::default(),
             lifecycle: Lifecycle::default(),
             stats: UpsertStats::default(),
@@ -79,14 +79,15 @@ struct InflightCells {
     bytes: Cell<usize>,
     bytes_max: Cell<Option<usize>>,
     wake: RefCell<Option<Activator>>,
+    /// Shows the bytes.
+    stats: UpsertStats,
 }
 
 impl Inflight {
-    pub(crate) fn bounded(bytes_max: usize) -> Self {
-        let inflight = Inflight::default();
+    pub(crate) fn bounded(bytes_max: usize, stats: UpsertStats) -> Self {
         // A bound of nothing would be full for ever.
-        inflight.0.bytes_max.set(Some(bytes_max.max(1)));
-        inflight
+        let bytes_max = Cell::new(Some(bytes_max.max(1)));
+        Inflight(Rc::new(InflightCells { bytes_max, stats, ..InflightCells::default() }))
     }
 
     /// Names the operator to wake when there is room again.
@@ -100,12 +101,17 @@ impl Inflight {
     }
 
     pub(super) fn add(&self, bytes: usize) {
-        self.0.bytes.set(self.0.bytes.get() + bytes);
+        self.set(self.0.bytes.get() + bytes);
+    }
+
+    fn set(&self, bytes: usize) {
+        self.0.bytes.set(bytes);
+        self.0.stats.set_inflight(bytes);
     }
 
     /// Says that bytes are durable, or dropped, and wakes the operator.
     pub(crate) fn release(&self, bytes: usize) {
-        self.0.bytes.set(self.0.bytes.get().saturating_sub(bytes));
+        self.set(self.0.bytes.get().saturating_sub(bytes));
         if let Some(activator) = &*self.0.wake.borrow() {
             activator.activate();
         }

@@ -3,37 +3,36 @@
 //! given up, at any row.
 
 use std::cmp::Ordering;
-use std::collections::BTreeSet;
-use std::rc::Rc;
+use std::collections::VecDeque;
 
+use super::merge::Merge;
+use super::pile::Pending;
+use super::pins::Pins;
 use super::rows::{Kept, Rows};
-use super::spill::{Run, SharedSpill, SpillError};
-use super::stash::{Pending, Sealed, merge};
-use super::state::{Slot, State};
+use super::slot::{Slot, Slots};
+use super::spill::SpillError;
+use super::stash::Sealed;
+use super::state::State;
 
 /// One time on its way out.
 pub struct Drain<K, V, O, T> {
-    /// The time.
-    pub time: T,
-    /// Spilled runs to forget at the end.
-    pub runs: Vec<Run>,
-    commands: Commands<K, V, O>,
+    merge: Merge<K, V, O, T>,
     reset: Option<Reset<O>>,
-    window: Vec<Pending<K, V, O>>,
+    /// Commands that take effect.
+    window: VecDeque<Pending<K, V, O>>,
+    /// The places of the last of their keys in the state, which stands still.
+    slots: Vec<Option<Slot>>,
 }
-
-/// The latest command per key, and how many others of that key went.
-type Commands<K, V, O> = Box<dyn Iterator<Item = (Result<Pending<K, V, O>, SpillError>, u64)>>;
 
 struct Reset<O> {
     order: O,
     /// Rows whose key has a command that survives the reset.
-    touched: BTreeSet<Slot>,
+    touched: Slots,
     /// Where the sweep over the other rows stands.
     swept: Option<Slot>,
 }
 
-/// What a drain did with the commands that it did not emit.
+/// What a drain did, and with the commands that it did not emit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Drained {
     /// Changed a key, and emitted.
@@ -44,37 +43,68 @@ pub struct Drained {
     pub unchanged: u64,
     /// Commands and swept rows looked at.
     pub work: u64,
+    /// All of it is out.
+    pub done: bool,
+}
+
+/// A wake-up's share: a drain stops when one of these is used up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Piece {
+    /// Updates to emit.
+    pub rows: usize,
+    /// Bytes of their keys and values.
+    pub bytes: usize,
+    /// Commands and rows to look at.
+    pub work: usize,
+}
+
+impl Piece {
+    fn is_used_up(&self) -> bool {
+        self.rows == 0 || self.bytes == 0 || self.work == 0
+    }
+
+    fn emit(&mut self, bytes: usize) {
+        self.rows = self.rows.saturating_sub(1);
+        self.bytes = self.bytes.saturating_sub(bytes);
+    }
+
+    fn look(&mut self, commands: u64, drained: &mut Drained) {
+        self.work = self.work.saturating_sub(commands as usize);
+        drained.work += commands;
+    }
 }
 
 /// Keys looked up together, so that their cache misses overlap.
 const WINDOW: usize = 256;
+/// Bytes of commands looked up together; one command may be larger.
+const WINDOW_BYTES: usize = 1 << 20;
 
 impl<K, V, O, T> Drain<K, V, O, T>
 where
-    K: Kept<V> + Clone + Ord + serde::de::DeserializeOwned + 'static,
-    V: Clone + Ord + serde::de::DeserializeOwned + 'static,
-    O: Clone + Ord + serde::de::DeserializeOwned + 'static,
-    T: Clone,
+    K: Kept<V> + Clone + Ord + serde::de::DeserializeOwned,
+    V: Clone + Ord + serde::de::DeserializeOwned,
+    O: Clone + Ord + serde::de::DeserializeOwned,
+    T: Clone + Ord + serde::de::DeserializeOwned,
 {
     /// Starts to drain a time.
-    pub fn new(time: T, sealed: Sealed<K, V, O>, spill: Option<&SharedSpill>) -> Self {
-        let Sealed { commands, runs, reset } = sealed;
-        let in_memory = commands.into_iter().map(Ok);
-        let commands: Commands<K, V, O> = match spill {
-            Some(spill) if !runs.is_empty() => {
-                let mut all: Vec<Box<dyn Iterator<Item = _>>> = vec![Box::new(in_memory)];
-                all.extend(runs.iter().map(|run| {
-                    Box::new(run.reader(Rc::clone(spill))) as Box<dyn Iterator<Item = _>>
-                }));
-                Box::new(merge(all))
-            }
-            _ => Box::new(in_memory.map(|command| (command, 0))),
-        };
-        let reset = reset.map(|order| Reset { order, touched: BTreeSet::new(), swept: None });
-        Drain { time, runs, commands, reset, window: Vec::with_capacity(WINDOW) }
+    pub fn new(sealed: Sealed<K, V, O, T>) -> Self {
+        let Sealed { merge, reset } = sealed;
+        let reset = reset.map(|order| Reset { order, touched: Slots::default(), swept: None });
+        Drain { merge, reset, window: VecDeque::with_capacity(WINDOW), slots: Vec::new() }
     }
 
-    /// Appends updates to `out` until it has `rows_max`, at least. Returns whether all is done.
+    /// Returns the time.
+    pub fn time(&self) -> &T {
+        &self.merge.time
+    }
+
+    /// Returns the bytes in memory of the runs that it reads.
+    pub fn run_bytes(&self) -> usize {
+        self.merge.run_bytes()
+    }
+
+    /// Appends updates to `out` until the piece is used up; the last row may exceed it. What was in memory is taken off
+    /// `pins` when it is looked at.
     ///
     /// Emission is minimal: per key at most one retraction, directly followed by at most one
     /// insertion; nothing for a value that stays.
@@ -85,99 +115,128 @@ where
     pub fn step(
         &mut self,
         state: &State<K, V>,
-        rows_max: usize,
+        pins: &mut Pins,
+        mut piece: Piece,
         out: &mut Vec<((K, V), T, isize)>,
-        drained: &mut Drained,
-    ) -> Result<bool, SpillError> {
-        let mut gather = <K::Rows as Rows<K, V>>::Gather::default();
-        while out.len() < rows_max {
-            if !self.fill_window(drained)? {
-                return Ok(self.sweep(state, rows_max, out, drained));
-            }
-            let found = self.look_up(state, drained, &mut gather);
-            let mut priors = <K::Rows as Rows<K, V>>::values(&mut gather);
-            for (Pending { key, value, .. }, found) in self.window.drain(..).zip(found) {
-                let prior = match found {
-                    Found::Unchanged => continue,
-                    Found::Absent => None,
-                    Found::Prior => priors.next(),
-                };
-                if let Some(prior) = prior {
-                    out.push(((key.clone(), prior), self.time.clone(), -1));
-                }
-                if let Some(value) = value {
-                    out.push(((key, value), self.time.clone(), 1));
+    ) -> Result<Drained, SpillError> {
+        let mut drained = Drained::default();
+        while !piece.is_used_up() {
+            if self.window.is_empty() {
+                let ended = self.fill_window(state, pins, &mut piece, &mut drained)?;
+                if ended && self.window.is_empty() {
+                    drained.done = self.sweep(state, &mut piece, out, &mut drained);
+                    break;
                 }
             }
+            self.emit(state, &mut piece, out, &mut drained);
         }
-        Ok(false)
+        Ok(drained)
     }
 
-    /// Counts, and consumes, the commands that were not drained.
-    pub fn remaining(&mut self) -> u64 {
-        let window = self.window.drain(..).count() as u64;
-        window + self.commands.by_ref().map(|(_, superseded)| 1 + superseded).sum::<u64>()
+    /// Ends the drain. Returns how many commands it had taken and not emitted, and those it had not taken.
+    pub fn give_up(self) -> (u64, Merge<K, V, O, T>) {
+        ((self.window.len() + self.merge.group.len()) as u64, self.merge)
     }
 
-    /// Takes the next commands that take effect. Returns false when there are none left.
-    fn fill_window(&mut self, drained: &mut Drained) -> Result<bool, SpillError> {
-        while self.window.len() < WINDOW {
-            let Some((command, superseded)) = self.commands.next() else { break };
-            drained.work += 1 + superseded;
-            drained.superseded += superseded;
-            let command = command?;
-            match &self.reset {
-                Some(reset) if !reset.survives(&command) => drained.superseded += 1,
-                _ => self.window.push(command),
-            }
-        }
-        Ok(!self.window.is_empty())
-    }
-
-    /// Looks up the window's keys, and collects the prior values that have to be retracted.
-    fn look_up(
+    /// Takes the next commands that take effect, and looks their keys up. Returns whether there are no more.
+    fn fill_window(
         &mut self,
         state: &State<K, V>,
+        pins: &mut Pins,
+        piece: &mut Piece,
         drained: &mut Drained,
-        gather: &mut <K::Rows as Rows<K, V>>::Gather,
-    ) -> Vec<Found> {
-        let mut slots = Vec::with_capacity(WINDOW);
-        state.find_all(self.window.iter().map(|command| (command.hash, &command.key)), &mut slots);
+    ) -> Result<bool, SpillError> {
+        let mut bytes = 0;
+        let ended = loop {
+            if self.window.len() == WINDOW || bytes >= WINDOW_BYTES || piece.work == 0 {
+                break false;
+            }
+            let Some((command, superseded)) = self.merge.next(pins)? else { break true };
+            piece.look(1 + superseded, drained);
+            drained.superseded += superseded;
+            match &self.reset {
+                Some(reset) if !reset.survives(&command) => drained.superseded += 1,
+                _ => {
+                    bytes += command.heap_bytes();
+                    self.window.push_back(command);
+                }
+            }
+        };
+        let keys = self.window.iter().map(|command| (command.hash, &command.key));
+        state.find_all(keys, &mut self.slots);
         if let Some(reset) = &mut self.reset {
-            reset.touched.extend(slots.iter().flatten());
+            self.slots.iter().flatten().for_each(|slot| reset.touched.insert(*slot));
         }
-        let look_at = |(command, slot): (&Pending<K, V, O>, Option<Slot>)| {
-            let found = match (slot, &command.value) {
+        Ok(ended)
+    }
+
+    /// Emits what the window's commands turn into, as far as the piece goes.
+    fn emit(
+        &mut self,
+        state: &State<K, V>,
+        piece: &mut Piece,
+        out: &mut Vec<((K, V), T, isize)>,
+        drained: &mut Drained,
+    ) {
+        // The prior values that have to be retracted share buffers.
+        let mut gather = <K::Rows as Rows<K, V>>::Gather::default();
+        let slots = &self.slots[self.slots.len() - self.window.len()..];
+        let mut found = Vec::with_capacity(slots.len());
+        for (command, slot) in self.window.iter().zip(slots) {
+            if piece.is_used_up() {
+                break;
+            }
+            let one = match (*slot, &command.value) {
                 (None, Some(_)) => Found::Absent,
                 (Some(slot), value) if value.as_ref().is_none_or(|v| !state.holds(slot, v)) => {
-                    state.gather(slot, gather);
+                    state.gather(slot, &mut gather);
+                    piece.emit(state.row_bytes(slot));
                     Found::Prior
                 }
                 _ => Found::Unchanged,
             };
-            let unchanged = matches!(found, Found::Unchanged);
+            let unchanged = matches!(one, Found::Unchanged);
+            if !unchanged && command.value.is_some() {
+                piece.emit(command.heap_bytes());
+            }
             drained.unchanged += u64::from(unchanged);
             drained.emitted += u64::from(!unchanged);
-            found
-        };
-        self.window.iter().zip(slots).map(look_at).collect()
+            found.push(one);
+        }
+        let mut priors = <K::Rows as Rows<K, V>>::values(&mut gather);
+        let time = &self.merge.time;
+        for (command, found) in self.window.drain(..found.len()).zip(found) {
+            let Pending { key, value, .. } = command;
+            let prior = match found {
+                Found::Unchanged => continue,
+                Found::Absent => None,
+                Found::Prior => priors.next(),
+            };
+            if let Some(prior) = prior {
+                out.push(((key.clone(), prior), time.clone(), -1));
+            }
+            if let Some(value) = value {
+                out.push(((key, value), time.clone(), 1));
+            }
+        }
     }
 
     /// Retracts, after a reset, the rows that no command has touched. Returns whether all is done.
     fn sweep(
         &mut self,
         state: &State<K, V>,
-        rows_max: usize,
+        piece: &mut Piece,
         out: &mut Vec<((K, V), T, isize)>,
         drained: &mut Drained,
     ) -> bool {
         let Some(reset) = &mut self.reset else { return true };
-        while out.len() < rows_max {
+        while !piece.is_used_up() {
             let Some(slot) = state.next(reset.swept) else { return true };
             reset.swept = Some(slot);
-            drained.work += 1;
-            if !reset.touched.contains(&slot) {
-                out.push((state.get(slot), self.time.clone(), -1));
+            piece.look(1, drained);
+            if !reset.touched.contains(slot) {
+                piece.emit(state.row_bytes(slot));
+                out.push((state.get(slot), self.merge.time.clone(), -1));
             }
         }
         false
@@ -233,22 +292,31 @@ mod tests {
             order: *order,
         };
         let commands = commands.iter().map(pending).collect();
-        Drain::new(5, Sealed { commands, runs: Vec::new(), reset }, None)
+        Drain::new(Sealed { merge: Merge::new(5, commands, Vec::new()), reset })
     }
 
-    /// Steps to the end, at most `rows_max` at a time.
+    fn piece(rows: usize) -> Piece {
+        Piece { rows, bytes: usize::MAX, work: usize::MAX }
+    }
+
+    /// Steps to the end, a piece at a time. Returns also how many pieces it took.
     fn run(
         mut drain: Drain<u64, String, u8, u64>,
         state: &State<u64, String>,
-        rows_max: usize,
-    ) -> (Vec<Row>, Drained) {
-        let (mut all, mut drained) = (Vec::new(), Drained::default());
+        piece: Piece,
+    ) -> (Vec<Row>, Drained, usize) {
+        let (mut all, mut sum, mut pieces, mut pins) =
+            (Vec::new(), Drained::default(), 0, Pins::default());
         loop {
-            let mut out = Vec::new();
-            let done = drain.step(state, rows_max, &mut out, &mut drained).unwrap();
-            all.append(&mut out);
-            if done {
-                return (all, drained);
+            let step = drain.step(state, &mut pins, piece, &mut all).unwrap();
+            sum.emitted += step.emitted;
+            sum.superseded += step.superseded;
+            sum.unchanged += step.unchanged;
+            sum.work += step.work;
+            pieces += 1;
+            assert!(step.work <= piece.work as u64, "{step:?} in one piece");
+            if step.done {
+                return (all, sum, pieces);
             }
         }
     }
@@ -263,10 +331,11 @@ mod tests {
             (4, None, 0),      // delete of an absent key
             (5, Some("y"), 0), // insertion
         ];
-        let (rows, drained) = run(drain(None, &commands), &state, 100);
+        let (rows, drained, _) = run(drain(None, &commands), &state, piece(100));
         let row = |key, value: &str, diff| ((key, value.to_string()), 5, diff);
         assert_eq!(rows, [row(1, "a", -1), row(1, "x", 1), row(3, "c", -1), row(5, "y", 1)]);
-        assert_eq!(drained, Drained { emitted: 3, superseded: 0, unchanged: 2, work: 5 });
+        let expected = Drained { emitted: 3, unchanged: 2, work: 5, ..Drained::default() };
+        assert_eq!(drained, expected);
     }
 
     #[test]
@@ -275,7 +344,7 @@ mod tests {
         // Later, equal and earlier orders; the last also for a delete.
         let commands = [(1, Some("a"), 9), (2, Some("z"), 5), (3, Some("c"), 4), (4, None, 5)];
         for rows_max in [1, 100] {
-            let (mut rows, drained) = run(drain(Some(5), &commands), &state, rows_max);
+            let (mut rows, drained, _) = run(drain(Some(5), &commands), &state, piece(rows_max));
             rows.sort();
             let row = |key, value: &str, diff| ((key, value.to_string()), 5, diff);
             assert_eq!(rows, [row(2, "b", -1), row(2, "z", 1), row(3, "c", -1), row(4, "d", -1)]);
@@ -283,12 +352,37 @@ mod tests {
         }
     }
 
+    /// Rewrites, superseded commands and swept rows count against a piece as well as what is emitted, and large rows
+    /// count by their bytes.
+    #[test]
+    fn a_piece_is_bounded_by_work_rows_and_bytes() {
+        let all: Vec<_> = (0..2000).map(|key| (key, "v")).collect();
+        let state = state(&all);
+        let rewrites: Vec<_> = (0..2000).map(|key| (key, Some("v"), 9)).collect();
+        let earlier: Vec<_> = (0..2000).map(|key| (key, Some("w"), 1)).collect();
+        let work = Piece { work: 100, ..piece(usize::MAX) };
+        for (drain, emitted, pieces) in [
+            (drain(None, &rewrites), 0, 20),
+            (drain(Some(5), &rewrites), 0, 40),
+            (drain(Some(5), &earlier), 2000, 40),
+        ] {
+            let (rows, _, took) = run(drain, &state, work);
+            assert_eq!(rows.len(), emitted);
+            assert!((pieces..=pieces + 1).contains(&took), "{took} pieces");
+        }
+        let bytes = Piece { bytes: 1, ..piece(usize::MAX) };
+        let (rows, _, took) = run(drain(Some(5), &earlier), &state, bytes);
+        assert!(rows.len() == 2000 && took >= 2000, "{took} pieces");
+    }
+
     #[test]
     fn what_is_not_drained_is_counted() {
         let commands: Vec<_> = (0..WINDOW as u64 * 2).map(|key| (key, Some("v"), 0)).collect();
         let mut drain = drain(None, &commands);
-        let (mut out, mut drained) = (Vec::new(), Drained::default());
-        assert_eq!(drain.step(&state(&[]), 1, &mut out, &mut drained), Ok(false));
-        assert_eq!(out.len() + drain.remaining() as usize, commands.len());
+        let mut out = Vec::new();
+        let step = drain.step(&state(&[]), &mut Pins::default(), piece(1), &mut out).unwrap();
+        assert!(!step.done);
+        let (taken, rest) = drain.give_up();
+        assert_eq!(out.len() + taken as usize + rest.memory.count(), commands.len());
     }
 }

@@ -35,6 +35,10 @@
 //!    known only when this one's outcome has come back.
 //! 4. Downgrade the capability to the least time not drained, or to `i`.
 //!
+//! What is due may be much, so each step does a piece of it and wakes itself for the rest: what is
+//! dropped, applied, drained, swept after a reset, written to disk or merged there. A piece is bounded
+//! by what is looked at, by what is emitted and by its bytes; what has just come in comes on top.
+//!
 //! # Invariants
 //!
 //! 1. The state changes only by feedback. So all concurrent instances compute against the one
@@ -42,8 +46,8 @@
 //! 2. A command is dropped as below only when a durable upper beyond its time was seen. So no
 //!    append that contains its time can still win, and dropping loses nothing, provided that all
 //!    writers give the same command the same time.
-//! 3. The state is read only when the feedback frontier is beyond every time applied to it. So
-//!    feedback may come unconsolidated, out of order and in pieces.
+//! 3. The state is read only when all feedback that came is applied to it, and the feedback frontier is
+//!    beyond every time applied. So feedback may come unconsolidated, out of order and in pieces.
 //! 4. Emission at a time is minimal: per key at most one retraction and one insertion.
 //! 5. A failure keeps the capability. So no other worker sees the frontier pass a time whose rows
 //!    this worker did not emit. Only a clean end lets go.
@@ -51,24 +55,41 @@
 //! # Limits
 //!
 //! * Times are totally ordered.
-//! * The stash is bounded by [`UpsertConfig::stash_bytes_max`] and spills to an unnamed temporary
-//!   file past it, the greatest times first.
-//! * The state is in memory: about 32 GiB of packed rows per worker, then it fails, and says so.
+//! * Bounds are in bytes allocated, for packed types. What a row of another type has on the heap cannot
+//!   be seen and is not counted: pack rows where a bound has to hold.
+//! * The stash, with what is being drained, is bounded by [`UpsertConfig::stash_bytes_max`], and an eighth
+//!   more while a time of about that size is drained. A buffer that rows share counts once, and whole; rows
+//!   that keep much for little are copied out of it. Past the bound the greatest times go to an unnamed
+//!   temporary file, many of them in one run, down to half of the bound. Its pages are used again as soon
+//!   as they are read, and what is superseded goes when runs are merged.
+//! * On top come 0.04 % of the file, for naming its pages; 64 KiB for each run that holds the time being
+//!   drained or merged, of which there are at most 8 of each size, a size being 8 times the one below; and a
+//!   few times the largest row.
+//! * The state is in memory: about 32 GiB of packed rows per worker, then it fails, and says so. At most
+//!   half of it is dead rows, and 1 MiB. Keys whose updates do not yet sum to one value wait beside it,
+//!   and are counted with it. A reset that is being drained takes a 64th of it on top.
+//! * What is emitted in a wake-up is at most [`UpsertConfig::drain_bytes_max`], and one row with its prior
+//!   value. What came for one time is sorted in one go when its turn comes: at most the stash's bound.
+//! * A row's key and value have less than 4 GiB each; a longer one is an error where it is packed.
 //! * One time per feedback round trip: what limits the rate of distinct times is the latency of the
 //!   loop, not the operator.
 
 mod around;
 mod classify;
 mod drain;
+mod inbox;
+mod merge;
 mod operator;
+mod pile;
+mod pins;
 mod rows;
+mod run;
+mod slot;
 mod spill;
+mod spilled;
 mod stash;
 mod state;
 mod stats;
-
-use std::cell::RefCell;
-use std::rc::Rc;
 
 use differential_dataflow::{AsCollection, ExchangeData, Hashable, VecCollection};
 use timely::dataflow::StreamVec;
@@ -77,11 +98,11 @@ use timely::dataflow::operators::generic::Operator;
 use timely::order::TotalOrder;
 use timely::progress::Timestamp;
 
+pub use crate::packed::Place;
 pub(crate) use around::{Inflight, Known, Look, Surroundings};
 pub use classify::{Frontiers, Placement};
-pub(crate) use operator::{row_bytes, upsert};
+pub(crate) use operator::{flight_bytes, row_bytes, upsert};
 pub use rows::{ByteRows, Kept, Rows, StackRows};
-pub(crate) use spill::SpillFile;
 pub use stats::UpsertStats;
 
 use crate::command::Command;
@@ -98,8 +119,11 @@ pub struct UpsertConfig<T> {
     /// Bytes of stashed commands in memory, per worker; at the bound the greatest times spill.
     /// Default: 256 MiB.
     pub stash_bytes_max: usize,
-    /// Updates emitted per wake-up; at the bound the operator yields and goes on. Default: 16,384.
+    /// Updates emitted per wake-up, and a quarter of the commands and rows looked at, emitted or not; at the bound the
+    /// operator yields and goes on. Default: 16,384.
     pub drain_rows_max: usize,
+    /// Bytes emitted per wake-up, up to the row that reaches it; then the operator yields and goes on. Default: 2 MiB.
+    pub drain_bytes_max: usize,
 }
 
 impl<T: Timestamp> Default for UpsertConfig<T> {
@@ -109,6 +133,7 @@ impl<T: Timestamp> Default for UpsertConfig<T> {
             resume_upper: T::minimum(),
             stash_bytes_max: 256 << 20,
             drain_rows_max: 1 << 14,
+            drain_bytes_max: 2 << 20,
         }
     }
 }
@@ -214,7 +239,6 @@ where
     ) -> Upserted<'scope, K, V, T> {
         let mut around = Surroundings::alone();
         around.known = Known::new(config.resume_upper.clone());
-        around.spill = Some(Rc::new(RefCell::new(SpillFile::default())));
         // An input handle right in front of an exchange can keep rows back when it is closed after a
         // flush (timely 0.31): its flush does nothing where nothing is new. A stage in between sends.
         #[allow(clippy::disallowed_methods, reason = "it passes rows on and holds nothing")]

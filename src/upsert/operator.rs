@@ -14,10 +14,12 @@ use timely::progress::frontier::{Antichain, MutableAntichain};
 
 use super::around::Surroundings;
 use super::classify::{Frontiers, Placement};
-use super::drain::{Drain, Drained};
+use super::drain::{Drain, Piece};
+use super::inbox::Inbox;
+use super::pile::Pending;
 use super::rows::Kept;
-use super::spill::SpillError;
-use super::stash::{Pending, Stash};
+use super::spill::{SharedSpill, SpillError};
+use super::stash::Stash;
 use super::state::{Full, State};
 use super::stats::UpsertStats;
 use super::{UpsertConfig, Upserted};
@@ -30,19 +32,23 @@ use crate::token::Phase;
 type Routed<K, V, O, T> = (u64, Option<K>, Option<V>, O, T);
 
 /// An update of the collection.
-type Update<K, V, T> = ((K, V), T, isize);
+pub(super) type Update<K, V, T> = ((K, V), T, isize);
 
-/// Updates of the feedback looked up together.
-const APPLY_WINDOW: usize = 256;
+/// Commands and rows that a wake-up looks at, for each update that it may emit.
+const WORK_PER_UPDATE: usize = 4;
+/// Fewer are not worth another wake-up.
+const WORK_MIN: usize = 1 << 10;
 
 struct UpsertOperator<K: Kept<V>, V, O, T: Timestamp> {
     stash: Stash<K, V, O, T>,
     state: State<K, V>,
     drain: Option<Drain<K, V, O, T>>,
-    /// Feedback that arrived while a drain was under way: the drain reads the state as it was.
-    waiting: Vec<Vec<Update<K, V, T>>>,
-    /// The greatest time applied to the state.
-    applied: Option<T>,
+    /// Feedback that the state does not have yet: a drain reads the state as it was when it began.
+    inbox: Inbox<K, V, T>,
+    /// The share of a wake-up.
+    piece: Piece,
+    /// Something is left to do that no message will wake it for.
+    more: bool,
     /// Permission to emit at the least time not yet drained, else at the input frontier. Held all
     /// along, so that a failure can hold the frontier where it is.
     capability: Option<(Capability<T>, Capability<T>)>,
@@ -85,11 +91,17 @@ where
 
     let stats = around.stats.clone();
     let mut operator = UpsertOperator {
-        stash: Stash::new(K::heap_bytes, config.stash_bytes_max, around.spill.clone()),
+        stash: Stash::new(config.stash_bytes_max, SharedSpill::clone(&around.spill)),
         state: State::default(),
         drain: None,
-        waiting: Vec::new(),
-        applied: None,
+        inbox: Inbox::default(),
+        piece: Piece {
+            // A piece of nothing would never end.
+            rows: config.drain_rows_max.max(1),
+            bytes: config.drain_bytes_max.max(1),
+            work: config.drain_rows_max.saturating_mul(WORK_PER_UPDATE).max(WORK_MIN),
+        },
+        more: false,
         capability: None,
         failed: around.invalid.clone().or_else(|| config.validate().err()),
         // Whoever lends it has said so.
@@ -116,31 +128,31 @@ where
             let phase = around.lifecycle.phase();
 
             // Step 1: take in commands; drop those below, stash the others.
+            operator.give_up_drain(&at);
             operator.shed(&at);
             input.for_each(|message, routed| operator.ingest(message.time(), routed, &at));
-            operator.spill_over();
+            operator.keep_bound();
 
             // Step 2: apply feedback to the state.
             feedback.for_each(|_, rows| operator.absorb(std::mem::take(rows)));
-            operator.give_up_drain(&at);
-            operator.apply_waiting();
+            operator.apply();
             operator.check_state(&at, phase);
 
             // Step 3: drain the time that is equal, a bounded piece of it.
             if operator.failed.is_none() && phase == Phase::Running && !around.inflight.is_full() {
                 operator.start_drain(&at);
-                let more = operator.drain(config.drain_rows_max, &mut out);
+                operator.drain(&mut out);
                 if let (false, Some((capability, _))) = (out.is_empty(), &operator.capability) {
-                    let bytes = |((k, v), _, _): &Update<K, V, T>| row_bytes(k, v);
+                    let bytes = |((k, v), _, _): &Update<K, V, T>| flight_bytes(k, v);
                     around.inflight.add(out.iter().map(bytes).sum());
                     let time = out[0].1.clone();
                     let capability = capability.delayed(&time);
                     updates.activate().session(&capability).give_container(&mut out);
                     out.clear();
                 }
-                if more {
-                    activator.activate();
-                }
+            }
+            if std::mem::take(&mut operator.more) && operator.failed.is_none() {
+                activator.activate();
             }
 
             // Step 4: keep a capability for the least time not drained, or the input frontier.
@@ -160,9 +172,15 @@ where
     Upserted { updates: updates_stream.as_collection(), errors: errors_stream, stats }
 }
 
-/// Returns the bytes of a row, on top of the row itself.
+/// Returns the bytes of an update.
 pub(crate) fn row_bytes<K: Kept<V>, V>(key: &K, value: &V) -> usize {
     size_of::<Update<K, V, u64>>() + K::heap_bytes(key, Some(value))
+}
+
+/// Returns the bytes that an update takes on its way into a part: it is there as it was emitted, while it is sorted and
+/// where it then stands, and its key and value also as they are encoded.
+pub(crate) fn flight_bytes<K: Kept<V>, V>(key: &K, value: &V) -> usize {
+    4 * size_of::<Update<K, V, u64>>() + 2 * K::heap_bytes(key, Some(value))
 }
 
 /// Computes each command's hash once, and copies a reset to every worker.
@@ -207,13 +225,17 @@ where
     O: ExchangeData,
     T: Timestamp + TotalOrder,
 {
-    /// Drops what others have persisted meanwhile. Nothing is lost: a time below the shard's upper
-    /// is durable, with the same rows, whoever wrote it.
+    /// Drops what others have persisted meanwhile, a piece of it. Nothing is lost: a time below the shard's
+    /// upper is durable, with the same rows, whoever wrote it.
     fn shed(&mut self, at: &Frontiers<'_, T>) {
-        if let Some(known) = at.known.first() {
-            let below = self.stash.shed(known);
-            self.stats.add_below(below);
-            self.stats.add_work(below);
+        let Some(known) = at.known.first() else { return };
+        match self.stash.shed(known, self.piece.work as u64) {
+            Ok(below) => {
+                self.stats.add_below(below);
+                self.stats.add_work(below);
+                self.more |= self.stash.first_time().is_some_and(|first| first < known);
+            }
+            Err(error) => self.fail(spill_failed(error)),
         }
     }
 
@@ -241,106 +263,68 @@ where
             match key {
                 None => self.stash.reset(time, order),
                 Some(key) => {
-                    let superseded = self.stash.push(time, Pending { hash, key, value, order });
+                    self.stash.push(time, Pending { hash, key, value, order });
                     self.stats.add_stashed(1);
-                    self.stats.add_superseded(superseded);
                 }
             }
         }
     }
 
-    fn spill_over(&mut self) {
-        match self.stash.spill_over() {
-            Ok((superseded, looked_at)) => {
-                self.stats.add_superseded(superseded);
-                self.stats.add_work(looked_at);
-            }
+    fn keep_bound(&mut self) {
+        match self.stash.keep_bound() {
+            Ok(more) => self.more |= more,
             Err(error) => self.fail(spill_failed(error)),
         }
     }
 
     fn absorb(&mut self, rows: Vec<Update<K, V, T>>) {
         if self.failed.is_none() {
-            self.waiting.push(rows);
+            self.inbox.push(rows);
         }
     }
 
     /// Ends a drain whose time another writer has committed first. Nothing is lost: that time is
-    /// durable, and what was emitted of it is dropped by the sink, whole.
+    /// durable, and what was emitted of it is dropped by the sink, whole. What was not emitted is shed.
     fn give_up_drain(&mut self, at: &Frontiers<'_, T>) {
-        if let Some(mut drain) = self.drain.take_if(|d| at.place(&d.time) == Placement::Below) {
-            let below = drain.remaining();
-            self.stash.release(std::mem::take(&mut drain.runs));
-            self.stats.add_below(below);
+        if let Some(drain) = self.drain.take_if(|d| at.place(d.time()) == Placement::Below) {
+            let (taken, rest) = drain.give_up();
+            self.stats.add_below(taken);
+            self.stash.unseal(rest);
         }
     }
 
-    fn apply_waiting(&mut self) {
-        if self.drain.is_some() {
+    fn apply(&mut self) {
+        if self.drain.is_some() || self.failed.is_some() {
             return;
         }
-        for rows in std::mem::take(&mut self.waiting) {
-            if self.failed.is_some() {
-                return;
+        match self.inbox.apply(&mut self.state, self.piece.work) {
+            Ok(applied) => {
+                self.stats.add_work(applied);
+                self.more |= !self.inbox.is_empty();
             }
-            self.stats.add_work(rows.len() as u64);
-            if let Err(Full) = self.apply(&rows) {
-                self.fail(
-                    Error::new(ErrorKind::Unavailable, "the state of this worker is full")
-                        .hint("use more workers"),
-                );
-            }
+            Err(Full) => self.fail(
+                Error::new(ErrorKind::Unavailable, "the state of this worker is full")
+                    .hint("use more workers"),
+            ),
         }
-    }
-
-    fn apply(&mut self, rows: &[Update<K, V, T>]) -> Result<(), Full> {
-        let (mut hashes, mut found) = (Vec::new(), Vec::new());
-        let mut rest = rows;
-        while !rest.is_empty() {
-            // Look-ups ahead of the changes bring the rows into the cache, many at a time.
-            let (window, _) = rest.split_at(rest.len().min(APPLY_WINDOW));
-            hashes.clear();
-            hashes.extend(window.iter().map(|((key, _), _, _)| key.hashed().into()));
-            let keys = hashes.iter().copied().zip(window.iter().map(|((key, _), _, _)| key));
-            self.state.find_all(keys, &mut found);
-            let mut at = 0;
-            while let Some(((key, value), time, diff)) = window.get(at) {
-                let hash = hashes[at];
-                at += 1;
-                if self.applied.as_ref().is_none_or(|applied| applied < time) {
-                    self.applied = Some(time.clone());
-                }
-                // A retraction directly followed by its key's insertion is a replacement in place.
-                if let (-1, Some(((next_key, new), next_time, 1))) = (*diff, rest.get(at))
-                    && (next_key, next_time) == (key, time)
-                {
-                    at += 1;
-                    if !self.state.replace(hash, key, value, new)? {
-                        self.state.apply(hash, key, value, -1)?;
-                        self.state.apply(hash, key, new, 1)?;
-                    }
-                    continue;
-                }
-                self.state.apply(hash, key, value, *diff)?;
-            }
-            rest = &rest[at..];
-        }
-        Ok(())
     }
 
     fn start_drain(&mut self, at: &Frontiers<'_, T>) {
         let equal = |time: &T| at.place(time) == Placement::Equal;
         // The state is exact only when the frontier is beyond every time applied to it: rows of a
         // rival's commit at this very time may be here before its frontier is.
-        let exact = |time: &T| self.applied.as_ref().is_none_or(|applied| applied < time);
+        let exact = |time: &T| self.inbox.applied().is_none_or(|applied| applied < time);
         let ready = self.stash.first_time().is_some_and(|time| equal(time) && exact(time));
-        if self.drain.is_some() || !ready {
+        if self.drain.is_some() || !self.inbox.is_empty() || !ready {
             return;
         }
-        if let Some((time, sealed, superseded)) = self.stash.seal() {
-            self.stats.add_superseded(superseded);
-            self.stats.add_work(1);
-            self.drain = Some(Drain::new(time, sealed, self.stash.spill()));
+        match self.stash.seal() {
+            Ok(Some(sealed)) => {
+                self.stats.add_work(1);
+                self.drain = Some(Drain::new(sealed));
+            }
+            Ok(None) => {}
+            Err(error) => self.fail(spill_failed(error)),
         }
     }
 
@@ -349,47 +333,46 @@ where
     fn check_state(&mut self, at: &Frontiers<'_, T>, phase: Phase) {
         // Once capabilities may go, the frontier is complete in name only.
         let exact = phase < Phase::Silent
-            && self.applied.as_ref().is_some_and(|applied| !at.complete.less_equal(applied));
+            && self.inbox.is_empty()
+            && self.inbox.applied().is_some_and(|applied| !at.complete.less_equal(applied));
         let Some((key, counts)) = self.state.unsettled().filter(|_| exact) else { return };
         let what = format!("the feedback holds key {key:?} with {counts:?}, not one live value");
         let hint = "verify the shard; nothing has been written from here";
         self.fail(Error::new(ErrorKind::Corrupt, what).hint(hint));
     }
 
-    /// Drains a piece into `out`. Returns whether there is more of it.
-    fn drain(&mut self, rows_max: usize, out: &mut Vec<Update<K, V, T>>) -> bool {
-        let Some(drain) = &mut self.drain else { return false };
-        let mut drained = Drained::default();
-        let done = drain.step(&self.state, rows_max, out, &mut drained);
-        self.stats.add_emitted(drained.emitted);
-        self.stats.add_superseded(drained.superseded);
-        self.stats.add_unchanged(drained.unchanged);
-        self.stats.add_work(drained.work);
-        match done {
-            Ok(false) => true,
-            Ok(true) => {
-                if let Some(drain) = self.drain.take() {
-                    self.stash.release(drain.runs);
+    /// Drains a piece into `out`.
+    fn drain(&mut self, out: &mut Vec<Update<K, V, T>>) {
+        let Some(drain) = &mut self.drain else { return };
+        match drain.step(&self.state, self.stash.pins(), self.piece, out) {
+            Ok(drained) => {
+                self.stats.add_emitted(drained.emitted);
+                self.stats.add_superseded(drained.superseded);
+                self.stats.add_unchanged(drained.unchanged);
+                self.stats.add_work(drained.work);
+                self.stash.drains(drain.run_bytes());
+                self.more |= !drained.done || !self.inbox.is_empty();
+                if let Some(drain) = self.drain.take_if(|_| drained.done) {
+                    self.stash.unseal(drain.give_up().1);
                 }
-                !self.waiting.is_empty()
             }
-            Err(error) => {
-                // Half a time was emitted: the failure keeps its capability, so that the frontier
-                // never says it is whole.
-                self.fail(spill_failed(error));
-                false
-            }
+            // Half a time was emitted: the failure keeps its capability, so that the frontier
+            // never says it is whole.
+            Err(error) => self.fail(spill_failed(error)),
         }
     }
 
     /// Returns the least time that waits.
     fn least(&self) -> Option<&T> {
-        let draining = self.drain.as_ref().map(|drain| &drain.time);
+        let draining = self.drain.as_ref().map(Drain::time);
         draining.into_iter().chain(self.stash.first_time()).min()
     }
 
     fn settle(&mut self, at: &Frontiers<'_, T>, phase: Phase) {
-        self.stats.set_stash(self.stash.rows(), self.stash.bytes());
+        let done = self.stash.take_done();
+        self.stats.add_superseded(done.superseded);
+        self.stats.add_work(done.looked_at);
+        self.stats.set_stash(self.stash.rows(), self.stash.bytes(), self.stash.spill_bytes());
         self.stats.set_state(self.state.len(), self.state.bytes());
         if phase == Phase::Released {
             self.capability = None;
@@ -417,7 +400,7 @@ where
     fn fail(&mut self, error: Error) {
         self.failed.get_or_insert(error);
         self.stash.clear();
-        self.waiting.clear();
+        self.inbox.clear();
         (self.drain, self.state) = (None, State::default());
     }
 }

@@ -7,7 +7,7 @@
 
 use columnation::{ColumnStack, Columnation};
 
-use crate::packed::{Packed, Packer};
+use crate::packed::{Packed, Packer, Place};
 
 /// Keys that state can keep next to values of type `V`.
 ///
@@ -21,6 +21,20 @@ pub trait Kept<V>: Sized {
     /// has to hold.
     fn heap_bytes(_key: &Self, _value: Option<&V>) -> usize {
         0
+    }
+
+    /// Returns where the bytes of a key and a value are, if that can be seen: the whole buffer stays as long as
+    /// one row of it does.
+    fn places(_key: &Self, _value: Option<&V>) -> [Option<Place>; 2] {
+        [None, None]
+    }
+
+    /// Copies rows into new buffers that they share with nobody else. Does nothing where buffers cannot be seen.
+    fn repack<'a>(_rows: impl Iterator<Item = (&'a mut Self, Option<&'a mut V>)>)
+    where
+        Self: 'a,
+        V: 'a,
+    {
     }
 }
 
@@ -49,8 +63,12 @@ pub trait Rows<K, V>: Default {
     fn get(&self, row: u32) -> (K, V);
     /// Returns the first row past `row`, or the first of all; `None` at the end.
     fn next(&self, row: Option<u32>) -> Option<u32>;
-    /// Returns the bytes that the row takes.
+    /// Returns the bytes that the row takes, about.
     fn row_bytes(&self, row: u32) -> usize;
+    /// Returns the row's share of the chunk, in a unit of the layout's.
+    fn share(&self, row: u32) -> usize;
+    /// Returns the sum of the shares of all rows, dead or alive.
+    fn shares(&self) -> usize;
     /// Returns the bytes allocated for the chunk.
     fn heap_bytes(&self) -> usize;
     /// Gives back the spare capacity of a chunk that is full.
@@ -62,6 +80,38 @@ impl<A: 'static, B: 'static> Kept<Packed<B>> for Packed<A> {
 
     fn heap_bytes(key: &Self, value: Option<&Packed<B>>) -> usize {
         key.as_bytes().len() + value.map_or(0, |value| value.as_bytes().len())
+    }
+
+    fn places(key: &Self, value: Option<&Packed<B>>) -> [Option<Place>; 2] {
+        [Some(key.place()), value.map(Packed::place)]
+    }
+
+    fn repack<'a>(rows: impl Iterator<Item = (&'a mut Self, Option<&'a mut Packed<B>>)>) {
+        let mut rows: Vec<_> = rows.collect();
+        let mut packer = Packer::default();
+        for (key, value) in &rows {
+            let all = [Some(key.as_bytes()), value.as_ref().map(|value| value.as_bytes())];
+            for bytes in all.into_iter().flatten() {
+                if packer.push_with(|buffer| buffer.extend_from_slice(bytes)).is_err() {
+                    // A row is not longer than a row may be. Left as they are, nothing is lost.
+                    return;
+                }
+            }
+        }
+        let mut packed = packer.finish::<()>();
+        for (key, value) in &mut rows {
+            for_next(&mut packed, key);
+            if let Some(value) = value {
+                for_next(&mut packed, value);
+            }
+        }
+    }
+}
+
+/// Puts the next copy in the place of its row.
+fn for_next<T>(packed: &mut impl Iterator<Item = Packed<()>>, row: &mut Packed<T>) {
+    if let Some(copy) = packed.next() {
+        *row = copy.cast();
     }
 }
 
@@ -119,6 +169,8 @@ impl<A, B> Rows<Packed<A>, Packed<B>> for ByteRows {
         let (key, value) = (key.as_bytes(), value.as_bytes());
         let size = (HEADER + key.len() + value.len()).next_multiple_of(UNIT);
         let row = self.make_room(size)?;
+        // In one step, or a large row would double what is there.
+        self.bytes.reserve(size);
         self.bytes.extend_from_slice(&hash.to_le_bytes());
         self.bytes.extend_from_slice(&(key.len() as u32).to_le_bytes());
         self.bytes.extend_from_slice(&(value.len() as u32).to_le_bytes());
@@ -159,7 +211,9 @@ impl<A, B> Rows<Packed<A>, Packed<B>> for ByteRows {
     }
 
     fn gather(&self, row: u32, into: &mut Packer) {
-        into.push_with(|buffer| buffer.extend_from_slice(&self.bytes[self.value_range(row)]));
+        let pushed =
+            into.push_with(|buffer| buffer.extend_from_slice(&self.bytes[self.value_range(row)]));
+        debug_assert!(pushed.is_ok(), "a value came from a row");
     }
 
     fn values(gather: &mut Packer) -> impl Iterator<Item = Packed<B>> {
@@ -181,6 +235,14 @@ impl<A, B> Rows<Packed<A>, Packed<B>> for ByteRows {
 
     fn row_bytes(&self, row: u32) -> usize {
         (self.value_range(row).end - row as usize * UNIT).next_multiple_of(UNIT)
+    }
+
+    fn share(&self, row: u32) -> usize {
+        Rows::<Packed<A>, Packed<B>>::row_bytes(self, row)
+    }
+
+    fn shares(&self) -> usize {
+        self.bytes.len()
     }
 
     fn heap_bytes(&self) -> usize {
@@ -291,6 +353,14 @@ where
         self.heap_bytes() / self.hashes.len().max(1)
     }
 
+    fn share(&self, _row: u32) -> usize {
+        1
+    }
+
+    fn shares(&self) -> usize {
+        self.hashes.len()
+    }
+
     fn heap_bytes(&self) -> usize {
         self.rows.summed_heap_size().1 + self.hashes.capacity() * size_of::<u32>()
     }
@@ -299,84 +369,5 @@ where
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::packed::Encoded;
-
-    fn bytes(text: &str) -> Encoded {
-        Encoded::from_bytes(text.as_bytes().to_vec())
-    }
-
-    /// What both layouts promise, on rows of their own types.
-    fn keeps_rows<K, V, R>(rows: &[(K, V)])
-    where
-        K: Eq + Clone + std::fmt::Debug,
-        V: Eq + Clone + std::fmt::Debug,
-        R: Rows<K, V>,
-    {
-        let mut chunk = R::default();
-        assert_eq!(chunk.next(None), None);
-        let mut places = Vec::new();
-        for (hash, (key, value)) in rows.iter().enumerate() {
-            places.push(chunk.push(hash as u32, key, value).unwrap());
-        }
-        let mut copy = R::default();
-        let (mut walked, mut gather) = (None, R::Gather::default());
-        for (hash, (place, (key, value))) in places.iter().zip(rows).enumerate() {
-            walked = chunk.next(walked);
-            assert_eq!(walked, Some(*place));
-            assert_eq!(chunk.hash(*place), hash as u32);
-            assert_eq!(chunk.get(*place), (key.clone(), value.clone()));
-            for (other_key, other_value) in rows {
-                assert_eq!(chunk.key_is(*place, other_key), key == other_key);
-                assert_eq!(chunk.value_is(*place, other_value), value == other_value);
-            }
-            chunk.gather(*place, &mut gather);
-            let copied = copy.push_row(&chunk, *place).unwrap();
-            assert_eq!((copy.get(copied), copy.hash(copied)), (chunk.get(*place), hash as u32));
-        }
-        assert_eq!(chunk.next(walked), None);
-        let values: Vec<_> = rows.iter().map(|(_, value)| value.clone()).collect();
-        assert_eq!(R::values(&mut gather).collect::<Vec<_>>(), values);
-        assert_eq!(R::values(&mut gather).count(), 0, "what was taken is gone");
-    }
-
-    #[test]
-    fn both_layouts_keep_rows() {
-        let texts = ["", "a", "ab", "a longer one, over eight bytes", "a\0b"];
-        let all = texts.iter().flat_map(|key| texts.iter().map(move |value| (*key, *value)));
-        let packed: Vec<_> = all.clone().map(|(key, value)| (bytes(key), bytes(value))).collect();
-        keeps_rows::<_, _, ByteRows>(&packed);
-        let owned = |(key, value): (&str, &str)| (key.to_string(), (7u64, value.to_string()));
-        let owned: Vec<_> = all.map(owned).collect();
-        keeps_rows::<_, _, StackRows<_, _>>(&owned);
-    }
-
-    #[test]
-    fn overwriting_fits_or_leaves_the_row() {
-        let mut chunk = ByteRows::default();
-        let [key, old, new, long] = ["key", "old", "new", "long"].map(bytes);
-        let first = chunk.push(1, &key, &old).unwrap();
-        let second = chunk.push(2, &key, &long).unwrap();
-        assert!(Rows::<Encoded, Encoded>::overwrite(&mut chunk, first, &new));
-        assert!(!Rows::<Encoded, Encoded>::overwrite(&mut chunk, first, &long));
-        assert_eq!(chunk.get(first), (key.clone(), new));
-        assert_eq!(chunk.get(second), (key, long));
-    }
-
-    /// A chunk refuses what does not fit, but a row of any size has room in an empty one.
-    #[test]
-    fn a_full_chunk_refuses_and_a_huge_row_has_its_own() {
-        let mut chunk = ByteRows::default();
-        let (key, value) = (bytes("k"), Encoded::from_bytes(vec![7; CHUNK_BYTES * 3]));
-        let row = chunk.push(0, &key, &value).unwrap();
-        assert_eq!(chunk.push(0, &key, &bytes("")), None);
-        assert!(Rows::<_, Encoded>::get(&chunk, row) == (key, value));
-
-        let mut chunk = StackRows::<u64, u64>::default();
-        for row in 0..STACK_ROWS as u32 {
-            assert_eq!(chunk.push(row, &1, &2), Some(row));
-        }
-        assert_eq!(chunk.push(0, &1, &2), None);
-    }
-}
+#[path = "rows_tests.rs"]
+mod tests;

@@ -4,74 +4,80 @@
 //! The index by time is what keeps a wake-up O(eligible + new): K pending times cost nothing until
 //! their turn. Within a time, commands pile up unsorted and are folded to the latest per key each
 //! time their number doubles, so memory follows distinct keys and folding is O(n log n) in all.
+//!
+//! What counts as bytes is what is allocated: the commands with their spare room, the index, each buffer that a row
+//! keeps, once and whole, and what has been sealed until it is drained. Past the bound, rows that keep large buffers for
+//! little are copied out of them; if that is not enough, the greatest times go to disk.
 
-use std::cmp::Ordering;
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
-use super::spill::{Run, SharedSpill, SpillError};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
-/// A put or a delete of one key, with the key's hash.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pending<K, V, O> {
-    /// The key's hash, computed once.
-    pub hash: u64,
-    /// The key.
-    pub key: K,
-    /// The new value, or `None` for a delete.
-    pub value: Option<V>,
-    /// The order among the commands of one key and time.
-    pub order: O,
-}
+use super::merge::Merge;
+use super::pile::{Pending, Pile, Shared};
+use super::pins::Pins;
+use super::rows::Kept;
+use super::run::{Run, RunWriter};
+use super::spill::{SharedSpill, SpillError};
+use super::spilled::Spilled;
 
-impl<K: Ord, V: Ord, O: Ord> Pending<K, V, O> {
-    /// Sorts by hash and key, and the command that takes effect first.
-    fn compare(&self, other: &Self) -> Ordering {
-        (self.hash.cmp(&other.hash))
-            .then_with(|| self.key.cmp(&other.key))
-            .then_with(|| other.order.cmp(&self.order))
-            // `None`, a delete, is the least.
-            .then_with(|| other.value.cmp(&self.value))
-    }
+/// Bytes written or merged in one wake-up, while the bound holds.
+const PIECE_BYTES: usize = 4 << 20;
 
-    fn same_key(&self, other: &Self) -> bool {
-        self.hash == other.hash && self.key == other.key
-    }
-}
-
-/// Commands by time, bounded in bytes: past the bound, whole folded runs go to a [`Spill`].
+/// Commands by time, bounded in bytes: past the bound, they go to scratch space.
 pub struct Stash<K, V, O, T> {
-    times: BTreeMap<T, Pile<K, V, O>>,
-    weigh: fn(&K, Option<&V>) -> usize,
+    piles: BTreeMap<T, Pile<K, V, O>>,
+    /// The bytes of the piles themselves.
+    heap: usize,
+    pins: Pins,
+    /// The bytes of what is sealed, until it is drained; its rows are in `pins`.
+    draining: Draining,
+    /// Dead bytes that copying could not give back when it was last tried.
+    dead: usize,
     /// Commands, in memory and spilled.
     rows: u64,
-    bytes: usize,
+    done: Done,
     bytes_max: usize,
-    spill: Option<SharedSpill>,
+    spill: SharedSpill,
+    spilled: Spilled<K, V, O, T>,
+    spilling: Option<Spilling<K, V, O, T>>,
 }
 
-struct Pile<K, V, O> {
-    commands: Vec<Pending<K, V, O>>,
-    /// Folding waits until there are this many.
-    fold_at: usize,
-    bytes: usize,
-    runs: Vec<Run>,
-    reset: Option<O>,
+/// Piles on their way to disk, in order of time.
+struct Spilling<K, V, O, T> {
+    out: RunWriter<T>,
+    /// Where the next pile is.
+    next: Bound<T>,
+    /// The pile under way, and its bytes.
+    pile: Option<(T, std::vec::IntoIter<Pending<K, V, O>>, usize)>,
 }
 
-impl<K, V, O> Default for Pile<K, V, O> {
-    fn default() -> Self {
-        Pile { commands: Vec::new(), fold_at: FOLD_MIN, bytes: 0, runs: Vec::new(), reset: None }
-    }
+/// The bytes of what is sealed.
+#[derive(Clone, Copy, Debug, Default)]
+struct Draining {
+    /// Of the commands in memory.
+    heap: usize,
+    /// Of the runs.
+    runs: usize,
+    /// Commands that the runs had.
+    commands: u64,
 }
 
-const FOLD_MIN: usize = 1 << 14;
+/// What the stash has done by the way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Done {
+    /// Commands found superseded.
+    pub superseded: u64,
+    /// Commands and times looked at, beside those that came or went.
+    pub looked_at: u64,
+}
 
 /// Everything that the stash had for one time.
-pub struct Sealed<K, V, O> {
-    /// The latest command per key and run, sorted by hash and key.
-    pub commands: Vec<Pending<K, V, O>>,
-    /// Runs that were spilled, each sorted in the same way.
-    pub runs: Vec<Run>,
+pub struct Sealed<K, V, O, T> {
+    /// The commands.
+    pub merge: Merge<K, V, O, T>,
     /// The greatest order of a reset.
     pub reset: Option<O>,
 }
@@ -79,104 +85,166 @@ pub struct Sealed<K, V, O> {
 impl<K, V, O, T> std::fmt::Debug for Stash<K, V, O, T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Stash")
-            .field("times", &self.times.len())
-            .field("bytes", &self.bytes)
+            .field("times", &self.piles.len())
+            .field("rows", &self.rows)
             .finish_non_exhaustive()
     }
 }
 
 impl<K, V, O, T> Stash<K, V, O, T>
 where
-    K: Ord + serde::Serialize,
-    V: Ord + serde::Serialize,
-    O: Ord + serde::Serialize,
-    T: Ord,
+    K: Kept<V> + Ord + Serialize + DeserializeOwned,
+    V: Ord + Serialize + DeserializeOwned,
+    O: Ord + Serialize + DeserializeOwned,
+    T: Ord + Clone + Serialize + DeserializeOwned,
 {
-    /// Returns an empty stash. `weigh` says how many bytes a key and value take beyond the row
-    /// itself. Without a spill the bound is not kept, only reported.
-    pub fn new(
-        weigh: fn(&K, Option<&V>) -> usize,
-        bytes_max: usize,
-        spill: Option<SharedSpill>,
-    ) -> Self {
-        Stash { times: BTreeMap::new(), weigh, rows: 0, bytes: 0, bytes_max, spill }
+    /// Returns an empty stash.
+    pub fn new(bytes_max: usize, spill: SharedSpill) -> Self {
+        Stash {
+            piles: BTreeMap::new(),
+            heap: 0,
+            pins: Pins::default(),
+            draining: Draining::default(),
+            dead: 0,
+            rows: 0,
+            done: Done::default(),
+            bytes_max,
+            spill,
+            spilled: Spilled::default(),
+            spilling: None,
+        }
     }
 
-    /// Adds a command at a time. Returns how many earlier ones are known, by now, to be superseded.
-    pub fn push(&mut self, time: T, command: Pending<K, V, O>) -> u64 {
-        let bytes = self.weight(&command);
-        let pile = self.times.entry(time).or_default();
-        pile.commands.push(command);
-        pile.bytes += bytes;
-        self.bytes += bytes;
+    /// Adds a command at a time.
+    pub fn push(&mut self, time: T, command: Pending<K, V, O>) {
+        let Stash { heap, pins, .. } = self;
+        let pile = pile_of(&mut self.piles, heap, time);
+        let before = pile.heap_bytes::<T>();
+        let superseded = pile.push(command, pins);
+        *heap += pile.heap_bytes::<T>() - before;
         self.rows += 1;
-        if pile.commands.len() < pile.fold_at {
-            return 0;
-        }
-        let (before, superseded) = (pile.bytes, pile.fold(self.weigh));
-        pile.fold_at = FOLD_MIN.max(pile.commands.len() * 2);
-        self.bytes -= before - pile.bytes;
-        self.rows -= superseded;
-        superseded
+        self.superseded(superseded);
     }
 
     /// Adds a reset at a time.
     pub fn reset(&mut self, time: T, order: O) {
-        let pile = self.times.entry(time).or_default();
-        if pile.reset.as_ref().is_none_or(|reset| *reset < order) {
-            pile.reset = Some(order);
-        }
+        pile_of(&mut self.piles, &mut self.heap, time).reset(order);
     }
 
-    /// Drops all that lies below `bound`, and returns how many commands that was. The caller knows
-    /// that these times are persisted, so nothing is lost.
-    pub fn shed(&mut self, bound: &T) -> u64 {
+    /// Puts commands back whose rows are counted already.
+    fn put_back(&mut self, time: T, commands: Vec<Pending<K, V, O>>) {
+        if commands.is_empty() {
+            return;
+        }
+        let pile = pile_of(&mut self.piles, &mut self.heap, time);
+        self.heap -= pile.heap_bytes::<T>();
+        pile.adopt(commands);
+        self.heap += pile.heap_bytes::<T>();
+    }
+
+    fn superseded(&mut self, commands: u64) {
+        self.rows -= commands;
+        self.done.superseded += commands;
+    }
+
+    /// Returns what was done since this was last asked.
+    pub fn take_done(&mut self) -> Done {
+        std::mem::take(&mut self.done)
+    }
+
+    /// Drops what lies below `bound`, about `commands_max` at the most, and returns how many commands that was.
+    /// The caller knows that these times are persisted, so nothing is lost.
+    ///
+    /// # Errors
+    ///
+    /// What the spill reports.
+    pub fn shed(&mut self, bound: &T, commands_max: u64) -> Result<u64, SpillError> {
         let mut shed = 0;
-        while let Some(entry) = self.times.first_entry() {
-            if entry.key() >= bound {
+        if self.first_of_spilling().is_some_and(|first| first < bound) {
+            self.end_spilling()?;
+        }
+        let mut piles = 0;
+        while let Some(mut entry) = self.piles.first_entry() {
+            if entry.key() >= bound || shed + piles >= commands_max {
                 break;
             }
-            let pile = entry.remove();
-            self.bytes -= pile.bytes;
-            shed += pile.commands.len() as u64 + self.release(pile.runs);
+            piles += 1;
+            let pile = entry.get_mut();
+            let now = (commands_max - shed).min(pile.commands.len() as u64);
+            pile.truncate(pile.commands.len() - now as usize, &mut self.pins);
+            shed += now;
+            if pile.commands.is_empty() {
+                self.heap -= entry.remove().heap_bytes::<T>();
+            }
+        }
+        if shed < commands_max {
+            shed += self.spilled.shed(bound, commands_max - shed)?;
         }
         self.rows -= shed;
-        shed
+        Ok(shed)
     }
 
     /// Drops all that is pending, in memory and spilled.
     pub fn clear(&mut self) {
-        (self.rows, self.bytes) = (0, 0);
-        for pile in std::mem::take(&mut self.times).into_values() {
-            self.release(pile.runs);
-        }
+        (self.heap, self.draining, self.dead, self.rows) = (0, Draining::default(), 0, 0);
+        self.piles.clear();
+        self.pins.clear();
+        self.spilled.clear();
+        self.spilling = None;
     }
 
-    /// Forgets spilled runs and returns how many commands they held.
-    pub fn release(&mut self, runs: Vec<Run>) -> u64 {
-        let mut released = 0;
-        for run in runs {
-            released += run.commands;
-            if let Some(spill) = &self.spill {
-                spill.borrow_mut().forget(run);
+    /// Takes out the least time, folded. Its bytes count here until [`unseal`](Stash::unseal).
+    ///
+    /// # Errors
+    ///
+    /// What the spill reports.
+    pub fn seal(&mut self) -> Result<Option<Sealed<K, V, O, T>>, SpillError> {
+        let Some(time) = self.first_time().cloned() else { return Ok(None) };
+        if self.first_of_spilling() == Some(&time) {
+            self.end_spilling()?;
+        }
+        let mut pile = match self.piles.remove(&time) {
+            Some(pile) => {
+                self.heap -= pile.heap_bytes::<T>();
+                pile
             }
-        }
-        released
+            None => Pile::default(),
+        };
+        let superseded = pile.fold(&mut self.pins);
+        self.superseded(superseded);
+        // Who takes the rows counts their bytes and not what they keep.
+        pile.repack(Shared::WithinPile, &mut self.pins);
+        self.rows -= pile.commands.len() as u64;
+        let heap = pile.heap_bytes::<T>();
+        let mut merge = Merge::new(time.clone(), pile.commands, self.spilled.take(&time)?);
+        let reset = merge.reset()?.max(pile.reset);
+        let commands = merge.runs.iter().map(Run::commands).sum();
+        self.draining = Draining { heap, runs: merge.run_bytes(), commands };
+        Ok(Some(Sealed { merge, reset }))
     }
 
-    /// Takes out the least time, folded. Returns also how many commands were superseded.
-    pub fn seal(&mut self) -> Option<(T, Sealed<K, V, O>, u64)> {
-        let (time, mut pile) = self.times.pop_first()?;
-        self.bytes -= pile.bytes;
-        self.rows -= pile.rows();
-        let superseded = pile.fold(self.weigh);
-        let Pile { commands, runs, reset, .. } = pile;
-        Some((time, Sealed { commands, runs, reset }, superseded))
+    /// Notes the bytes of the runs that are being drained.
+    pub fn drains(&mut self, run_bytes: usize) {
+        self.draining.runs = run_bytes;
     }
 
-    /// Returns the least time with a command.
+    /// Takes back what was not drained of a time that was sealed: all of it, or what its runs have of other times.
+    pub fn unseal(&mut self, merge: Merge<K, V, O, T>) {
+        let Merge { time, memory, runs, .. } = merge;
+        let left: u64 = runs.iter().map(Run::commands).sum();
+        let commands = std::mem::take(&mut self.draining).commands;
+        self.rows -= commands - left;
+        let rest: Vec<_> = memory.collect();
+        self.rows += rest.len() as u64;
+        self.put_back(time, rest);
+        runs.into_iter().for_each(|run| self.spilled.insert(run));
+    }
+
+    /// Returns the least time with a command or a reset.
     pub fn first_time(&self) -> Option<&T> {
-        self.times.first_key_value().map(|(time, _)| time)
+        let piles = self.piles.first_key_value().map(|(time, _)| time);
+        let others = self.first_of_spilling().into_iter().chain(self.spilled.first_time());
+        others.chain(piles).min()
     }
 
     /// Returns the commands, in memory and spilled.
@@ -185,222 +253,167 @@ where
     }
 
     /// Returns the bytes in memory.
-    pub fn bytes(&self) -> usize {
-        self.bytes
+    pub fn bytes(&mut self) -> usize {
+        let spilling = self.spilling.as_ref().map(Spilling::heap_bytes).unwrap_or(0);
+        let draining = self.draining.heap + self.draining.runs;
+        self.heap + self.pins.bytes() + draining + self.spilled.bytes() + spilling
     }
 
-    /// Returns the spill, to read runs back from.
-    pub fn spill(&self) -> Option<&SharedSpill> {
-        self.spill.as_ref()
+    /// Returns the bytes of the scratch file.
+    pub fn spill_bytes(&self) -> u64 {
+        self.spill.borrow().bytes()
     }
 
-    /// Spills the greatest times, which are needed last, if the bound does not hold. Returns how many
-    /// commands were found superseded on the way, and how many times were looked at.
+    /// Returns what rows keep allocated, for the drain to take off what it takes.
+    pub fn pins(&mut self) -> &mut Pins {
+        &mut self.pins
+    }
+
+    /// Keeps the bound: goes on with what was begun, a piece at a time, and begins if the bound does not hold.
     ///
-    /// It goes on down to half of the bound, so that the next time is half a bound of commands away:
+    /// Once it spills it goes on down to half of the bound, so that the next time is half a bound of commands away:
     /// runs are few and large, and walking over the times costs nothing in comparison.
+    ///
+    /// Returns whether there is more to do, without anything new.
     ///
     /// # Errors
     ///
-    /// What the spill reports. The commands stay in memory, and nothing is lost.
-    pub fn spill_over(&mut self) -> Result<(u64, u64), SpillError> {
-        let (mut superseded, mut looked_at, weigh) = (0, 0, self.weigh);
-        let Some(spill) = self.spill.as_ref().filter(|_| self.bytes > self.bytes_max) else {
-            return Ok((0, 0));
+    /// What the spill reports.
+    pub fn keep_bound(&mut self) -> Result<bool, SpillError> {
+        let mut written = 0;
+        let more = loop {
+            let over = self.bytes() > self.bytes_max;
+            if self.spilling.is_some() {
+                if written >= PIECE_BYTES && !over {
+                    break true;
+                }
+                written += self.spill_more()?;
+            } else if over && self.is_worth_copying() {
+                for pile in self.piles.values_mut() {
+                    self.done.looked_at += pile.repack(Shared::ByAll, &mut self.pins);
+                }
+                // What is left belongs to rows that are being drained.
+                self.dead = self.pins.dead();
+            } else if over && !self.piles.is_empty() && self.is_worth_a_run() {
+                self.begin_spilling();
+            } else {
+                break false;
+            }
         };
-        for pile in self.times.values_mut().rev() {
-            if self.bytes <= self.bytes_max / 2 {
+        let merged = self.spilled.merge(&self.spill, PIECE_BYTES)?;
+        self.superseded(merged.superseded);
+        self.done.looked_at += merged.looked_at;
+        Ok(more || merged.more)
+    }
+
+    /// Whether most of what rows keep is dead, and enough more than copying has left to pay for a look at every row.
+    fn is_worth_copying(&mut self) -> bool {
+        let dead = self.pins.dead();
+        self.dead = self.dead.min(dead);
+        self.pins.are_mostly_dead() && dead > self.dead + self.bytes_max / 8
+    }
+
+    /// Whether what could be spilled is an eighth of the bound: while a large time is drained and its bytes stand, runs
+    /// would else be as small as what comes in a wake-up.
+    fn is_worth_a_run(&mut self) -> bool {
+        self.heap + self.pins.bytes() > self.bytes_max / 8
+    }
+
+    /// Chooses the greatest times to be spilled, down to half of the bound.
+    fn begin_spilling(&mut self) {
+        let mut over = self.bytes().saturating_sub(self.bytes_max / 2);
+        let mut first = None;
+        for (time, pile) in self.piles.iter().rev() {
+            self.done.looked_at += 1;
+            first = Some(time.clone());
+            over = over.saturating_sub(pile.heap_bytes::<T>() + pile.live_bytes());
+            if over == 0 {
                 break;
             }
-            looked_at += 1;
-            let before = pile.bytes;
-            let folded = pile.fold(weigh);
-            superseded += folded;
-            self.rows -= folded;
-            self.bytes -= before - pile.bytes;
-            if !pile.commands.is_empty() {
-                pile.runs.push(Run::write(&mut *spill.borrow_mut(), &pile.commands)?);
-                pile.commands = Vec::new();
-                self.bytes -= std::mem::take(&mut pile.bytes);
-                pile.fold_at = FOLD_MIN;
-            }
         }
-        Ok((superseded, looked_at))
-    }
-
-    fn weight(&self, command: &Pending<K, V, O>) -> usize {
-        weight(self.weigh, command)
-    }
-}
-
-fn weight<K, V, O>(weigh: fn(&K, Option<&V>) -> usize, command: &Pending<K, V, O>) -> usize {
-    size_of::<Pending<K, V, O>>() + weigh(&command.key, command.value.as_ref())
-}
-
-impl<K: Ord, V: Ord, O: Ord> Pile<K, V, O> {
-    fn rows(&self) -> u64 {
-        self.commands.len() as u64 + self.runs.iter().map(|run| run.commands).sum::<u64>()
-    }
-
-    /// Keeps the latest command per key, sorted by hash and key; returns how many went.
-    fn fold(&mut self, weigh: fn(&K, Option<&V>) -> usize) -> u64 {
-        let before = self.commands.len();
-        self.commands.sort_unstable_by(Pending::compare);
-        let mut freed = 0;
-        self.commands.dedup_by(|later, kept| {
-            let superseded = later.same_key(kept);
-            if superseded {
-                freed += weight(weigh, later);
-            }
-            superseded
-        });
-        self.bytes -= freed;
-        (before - self.commands.len()) as u64
-    }
-}
-
-/// Merges sorted runs into one that has the latest command per key. Counts the others.
-pub fn merge<K: Ord, V: Ord, O: Ord, I>(
-    runs: Vec<I>,
-) -> impl Iterator<Item = (Result<Pending<K, V, O>, SpillError>, u64)>
-where
-    I: Iterator<Item = Result<Pending<K, V, O>, SpillError>>,
-{
-    let before = |a: &Result<Pending<K, V, O>, SpillError>, b: &Result<_, _>| match (a, b) {
-        (Ok(a), Ok(b)) => a.compare(b) == Ordering::Less,
-        // An unreadable run comes out first, so that it is reported before anything past it.
-        (Err(_), _) => true,
-        (_, Err(_)) => false,
-    };
-    let mut merged = itertools::kmerge_by(runs, before).peekable();
-    std::iter::from_fn(move || {
-        let first = merged.next()?;
-        let mut superseded = 0;
-        if let Ok(kept) = &first {
-            while merged.next_if(|next| next.as_ref().is_ok_and(|n| n.same_key(kept))).is_some() {
-                superseded += 1;
-            }
+        if let Some(first) = first {
+            let out = RunWriter::new(&self.spill);
+            self.spilling = Some(Spilling { out, next: Bound::Included(first), pile: None });
         }
-        Some((first, superseded))
+    }
+
+    /// Writes what is under way, as far as a piece goes, or takes the next pile, or ends. Returns the bytes written.
+    fn spill_more(&mut self) -> Result<usize, SpillError> {
+        let Some(Spilling { out, next, pile }) = &mut self.spilling else { return Ok(0) };
+        let mut written = 0;
+        if let Some((time, commands, bytes)) = pile {
+            while written < PIECE_BYTES {
+                let Some(command) = commands.next() else {
+                    self.heap -= *bytes;
+                    *pile = None;
+                    break;
+                };
+                self.done.looked_at += 1;
+                command.release(&mut self.pins);
+                written += out.command(time, &command)?;
+            }
+            return Ok(written);
+        }
+        let range = (next.as_ref(), Bound::Unbounded);
+        let Some(time) = self.piles.range::<T, _>(range).next().map(|(time, _)| time.clone())
+        else {
+            self.end_spilling()?;
+            return Ok(written);
+        };
+        let Some(mut taken) = self.piles.remove(&time) else { return Ok(written) };
+        let superseded = taken.fold(&mut self.pins);
+        if let Some(reset) = taken.reset.take() {
+            written += out.reset(&time, &reset)?;
+        }
+        *next = Bound::Excluded(time.clone());
+        let bytes = taken.heap_bytes::<T>();
+        *pile = Some((time, taken.commands.into_iter(), bytes));
+        self.superseded(superseded);
+        Ok(written)
+    }
+
+    /// Ends the spilling wherever it is: what is written is a run, the rest is back in memory.
+    fn end_spilling(&mut self) -> Result<(), SpillError> {
+        let Some(Spilling { out, pile, .. }) = self.spilling.take() else { return Ok(()) };
+        if let Some((time, rest, bytes)) = pile {
+            self.heap -= bytes;
+            self.put_back(time, rest.collect());
+        }
+        if let Some(run) = out.finish()? {
+            self.spilled.add(run, &self.spill);
+        }
+        Ok(())
+    }
+
+    fn first_of_spilling(&self) -> Option<&T> {
+        self.spilling.as_ref().and_then(Spilling::first_time)
+    }
+}
+
+/// Returns the pile of a time, and makes it if there is none.
+fn pile_of<'a, K, V, O, T: Ord>(
+    piles: &'a mut BTreeMap<T, Pile<K, V, O>>,
+    heap: &mut usize,
+    time: T,
+) -> &'a mut Pile<K, V, O> {
+    piles.entry(time).or_insert_with(|| {
+        let pile = Pile::default();
+        *heap += pile.heap_bytes::<T>();
+        pile
     })
 }
 
-#[cfg(test)]
-mod tests {
-    use std::cell::RefCell;
-    use std::rc::Rc;
-
-    use super::*;
-    use crate::upsert::spill::SpillFile;
-
-    type Small = Stash<u32, u32, u8, u64>;
-
-    fn stash(bytes_max: usize) -> Small {
-        let spill: SharedSpill = Rc::new(RefCell::new(SpillFile::default()));
-        Stash::new(|_, _| 0, bytes_max, Some(spill))
+impl<K, V, O, T> Spilling<K, V, O, T> {
+    /// Returns the least time written or taken.
+    fn first_time(&self) -> Option<&T> {
+        self.out.first().or(self.pile.as_ref().map(|(time, ..)| time))
     }
 
-    fn pending(key: u32, value: Option<u32>, order: u8) -> Pending<u32, u32, u8> {
-        // Keys 1 and 11 have the same hash.
-        Pending { hash: u64::from(key % 10), key, value, order }
-    }
-
-    fn plain(commands: &[Pending<u32, u32, u8>]) -> Vec<(u32, Option<u32>)> {
-        commands.iter().map(|command| (command.key, command.value)).collect()
-    }
-
-    #[test]
-    fn seals_the_least_time_with_the_latest_per_key() {
-        let mut stash = stash(usize::MAX);
-        stash.push(7, pending(1, Some(1), 0));
-        for (key, value, order) in [(1, Some(5), 1), (11, Some(6), 0), (1, None, 2), (2, None, 0)] {
-            stash.push(3, pending(key, value, order));
-        }
-        stash.reset(3, 4);
-        stash.reset(3, 2);
-        let (time, sealed, superseded) = stash.seal().unwrap();
-        assert_eq!((time, superseded, sealed.reset), (3, 1, Some(4)));
-        assert_eq!(plain(&sealed.commands), [(1, None), (11, Some(6)), (2, None)]);
-        assert_eq!(stash.first_time(), Some(&7));
-        stash.seal().unwrap();
-        assert_eq!((stash.seal().is_none(), stash.bytes()), (true, 0));
-    }
-
-    #[test]
-    fn equal_orders_go_to_the_greater_value() {
-        let mut stash = stash(usize::MAX);
-        for value in [None, Some(2), Some(9), Some(3), None] {
-            stash.push(0, pending(1, value, 1));
-        }
-        assert_eq!(plain(&stash.seal().unwrap().1.commands), [(1, Some(9))]);
-    }
-
-    /// A key that is written for ever takes no more room than once.
-    #[test]
-    fn memory_follows_distinct_keys() {
-        let mut stash = stash(usize::MAX);
-        let mut superseded = 0;
-        for i in 0..FOLD_MIN as u32 * 20 {
-            superseded += stash.push(0, pending(i % 10, Some(i), 0));
-            assert!(stash.bytes() <= FOLD_MIN * size_of::<Pending<u32, u32, u8>>());
-        }
-        let (_, sealed, rest) = stash.seal().unwrap();
-        assert_eq!((sealed.commands.len() as u64 + superseded + rest), FOLD_MIN as u64 * 20);
-        assert_eq!(sealed.commands.len(), 10);
-    }
-
-    #[test]
-    fn sheds_below_a_bound_and_nothing_else() {
-        let mut stash = stash(0);
-        for time in 0..5 {
-            stash.push(time, pending(1, Some(1), 0));
-            stash.push(time, pending(2, Some(1), 0));
-            if time == 1 {
-                // These are on disk, the later ones in memory.
-                stash.spill_over().unwrap();
-            }
-        }
-        stash.reset(0, 1);
-        assert_eq!(stash.shed(&3), 6);
-        assert_eq!(stash.shed(&3), 0);
-        assert_eq!(stash.first_time(), Some(&3));
-        stash.clear();
-        assert_eq!((stash.first_time(), stash.bytes()), (None, 0));
-    }
-
-    #[test]
-    fn spills_the_greatest_times_down_to_half_of_the_bound() {
-        let row = size_of::<Pending<u32, u32, u8>>();
-        let mut stash = stash(10 * row);
-        for time in 0..10 {
-            stash.push(time, pending(1, Some(1), 0));
-        }
-        assert_eq!(stash.spill_over(), Ok((0, 0)), "the bound holds");
-        stash.push(10, pending(1, Some(1), 0));
-        assert_eq!(stash.spill_over(), Ok((0, 6)));
-        assert_eq!(stash.bytes(), 5 * row);
-        for time in 0..11 {
-            let (_, sealed, _) = stash.seal().unwrap();
-            assert_eq!(
-                (sealed.commands.len(), sealed.runs.len()),
-                if time < 5 { (1, 0) } else { (0, 1) }
-            );
-        }
-    }
-
-    #[test]
-    fn merging_runs_keeps_the_latest_and_reports_what_is_unreadable_first() {
-        let run = |commands: &[(u32, u8)]| -> std::vec::IntoIter<Result<_, SpillError>> {
-            let all = commands.iter().map(|(key, order)| Ok(pending(*key, Some(7), *order)));
-            all.collect::<Vec<_>>().into_iter()
-        };
-        let merged = merge(vec![run(&[(1, 3), (2, 1)]), run(&[(1, 5), (2, 0)]), run(&[(1, 4)])]);
-        let merged: Vec<_> = merged.map(|(kept, gone)| (kept.unwrap(), gone)).collect();
-        assert_eq!(merged, [(pending(1, Some(7), 5), 2), (pending(2, Some(7), 1), 1)]);
-
-        let broken = vec![Ok(pending(1, None, 0)), Err(SpillError("torn".into()))].into_iter();
-        let mut merged = merge(vec![run(&[(1, 3), (2, 1)]), broken]);
-        assert_eq!(merged.next(), Some((Ok(pending(1, Some(7), 3)), 1)));
-        assert_eq!(merged.next().unwrap().0, Err(SpillError("torn".into())));
+    fn heap_bytes(&self) -> usize {
+        self.out.heap_bytes()
     }
 }
+
+#[cfg(test)]
+#[path = "stash_tests.rs"]
+mod tests;

@@ -11,11 +11,12 @@ use std::fmt::Debug;
 use hashbrown::HashTable;
 
 use super::rows::{Kept, Rows};
+use super::slot::{ROW_BITS, Slot};
 
-/// Bits of a slot that name the row; the rest name the chunk.
-const ROW_BITS: u32 = 17;
 /// Chunks, and so about 32 GiB of packed rows, that one worker can hold.
 const CHUNKS_MAX: usize = 1 << (32 - ROW_BITS);
+/// Chunks that new rows leave for compaction: it moves the live rows of one chunk at a time, which fit into one.
+const CHUNKS_SPARE: usize = 1;
 
 /// The live value of each key.
 pub struct State<K: Kept<V>, V> {
@@ -25,31 +26,19 @@ pub struct State<K: Kept<V>, V> {
     free: Vec<u32>,
     /// The chunk that takes new rows.
     tail: u32,
+    chunks_max: usize,
+    /// The bytes of all chunks.
+    chunk_bytes: usize,
     unsettled: BTreeMap<K, BTreeMap<V, isize>>,
+    /// The bytes of the side table.
+    unsettled_bytes: usize,
 }
 
 struct Chunk<R> {
     rows: R,
     heap_bytes: usize,
-    dead_bytes: usize,
-}
-
-/// The place of a live row, good until the state next changes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Slot(u32);
-
-impl Slot {
-    fn new(chunk: u32, row: u32) -> Slot {
-        Slot((chunk << ROW_BITS) | row)
-    }
-
-    fn chunk(self) -> usize {
-        (self.0 >> ROW_BITS) as usize
-    }
-
-    fn row(self) -> u32 {
-        self.0 & ((1 << ROW_BITS) - 1)
-    }
+    /// The shares of its dead rows.
+    dead: usize,
 }
 
 /// Spreads a 64-bit hash whose low and high bits may be poor into the 32 that state keeps.
@@ -75,14 +64,17 @@ where
             chunks: vec![Chunk::default()],
             free: Vec::new(),
             tail: 0,
+            chunks_max: CHUNKS_MAX,
+            chunk_bytes: 0,
             unsettled: BTreeMap::new(),
+            unsettled_bytes: 0,
         }
     }
 }
 
 impl<R: Default> Default for Chunk<R> {
     fn default() -> Self {
-        Chunk { rows: R::default(), heap_bytes: 0, dead_bytes: 0 }
+        Chunk { rows: R::default(), heap_bytes: 0, dead: 0 }
     }
 }
 
@@ -105,10 +97,10 @@ where
         self.index.len()
     }
 
-    /// Returns the bytes allocated. O(chunks).
+    /// Returns the bytes allocated.
     pub fn bytes(&self) -> usize {
-        let rows: usize = self.chunks.iter().map(|chunk| chunk.heap_bytes).sum();
-        rows + self.index.allocation_size()
+        let chunks = self.chunks.capacity() * size_of::<Chunk<K::Rows>>();
+        self.chunk_bytes + chunks + self.index.allocation_size() + self.unsettled_bytes
     }
 
     /// Returns a key that has no single live value, if there is one: at a complete frontier a sign
@@ -151,9 +143,14 @@ where
             return Ok(false);
         };
         if !self.chunks[slot.chunk()].rows.overwrite(slot.row(), value) {
+            let tail = self.tail;
             let moved = self.push(fold(hash), key, value)?;
-            self.relocate(fold(hash), slot, moved);
-            self.bury(slot)?;
+            // A chunk that was left for another may have been compacted, and the row moved with it.
+            let slot = if self.tail == tail { Some(slot) } else { self.find(hash, key) };
+            if let Some(slot) = slot {
+                self.relocate(fold(hash), slot, moved);
+                self.bury(slot);
+            }
         }
         Ok(true)
     }
@@ -162,10 +159,10 @@ where
     #[inline]
     pub fn find(&self, hash: u64, key: &K) -> Option<Slot> {
         let is_key = |slot: &u32| {
-            let slot = Slot(*slot);
+            let slot = Slot::of(*slot);
             self.chunks[slot.chunk()].rows.key_is(slot.row(), key)
         };
-        self.index.find(spread(fold(hash)), is_key).map(|slot| Slot(*slot))
+        self.index.find(spread(fold(hash)), is_key).map(|slot| Slot::of(*slot))
     }
 
     /// Looks up many keys at once, like [`find`](State::find) for each.
@@ -182,7 +179,8 @@ where
     {
         found.clear();
         // The first row whose hash has the same tag is nearly always the right one.
-        let first = |hash| self.index.find(spread(fold(hash)), |_| true).map(|slot| Slot(*slot));
+        let first =
+            |hash| self.index.find(spread(fold(hash)), |_| true).map(|slot| Slot::of(*slot));
         found.extend(keys.clone().map(|(hash, _)| first(hash)));
         let row_hash = |slot: Slot| self.chunks[slot.chunk()].rows.hash(slot.row());
         for (slot, (hash, key)) in found.iter_mut().zip(keys.clone()) {
@@ -209,6 +207,11 @@ where
         self.chunks[slot.chunk()].rows.gather(slot.row(), into);
     }
 
+    /// Returns the bytes of the row at a place.
+    pub fn row_bytes(&self, slot: Slot) -> usize {
+        self.chunks[slot.chunk()].rows.row_bytes(slot.row())
+    }
+
     /// Returns a copy of the key and value at a place.
     pub fn get(&self, slot: Slot) -> (K, V) {
         self.chunks[slot.chunk()].rows.get(slot.row())
@@ -233,103 +236,139 @@ where
     }
 
     fn is_live(&self, hash: u32, slot: Slot) -> bool {
-        self.index.find(spread(hash), |live| *live == slot.0).is_some()
+        self.index.find(spread(hash), |live| *live == slot.bits()).is_some()
     }
 
     fn insert(&mut self, hash: u64, key: &K, value: &V) -> Result<(), Full> {
         let slot = self.push(fold(hash), key, value)?;
         let State { index, chunks, .. } = self;
-        index.insert_unique(spread(fold(hash)), slot.0, |slot| {
-            let slot = Slot(*slot);
+        index.insert_unique(spread(fold(hash)), slot.bits(), |slot| {
+            let slot = Slot::of(*slot);
             spread(chunks[slot.chunk()].rows.hash(slot.row()))
         });
         Ok(())
     }
 
     fn remove(&mut self, hash: u64, slot: Slot) {
-        if let Ok(entry) = self.index.find_entry(spread(fold(hash)), |live| *live == slot.0) {
+        if let Ok(entry) = self.index.find_entry(spread(fold(hash)), |live| *live == slot.bits()) {
             entry.remove();
         }
-        // A full state cannot be compacted; the dead row stays, and nothing is lost.
-        let _ = self.bury(slot);
+        self.bury(slot);
     }
 
     fn relocate(&mut self, hash: u32, from: Slot, to: Slot) {
-        if let Some(slot) = self.index.find_mut(spread(hash), |live| *live == from.0) {
-            *slot = to.0;
+        if let Some(slot) = self.index.find_mut(spread(hash), |live| *live == from.bits()) {
+            *slot = to.bits();
         }
     }
 
     fn push(&mut self, hash: u32, key: &K, value: &V) -> Result<Slot, Full> {
         loop {
-            let tail = &mut self.chunks[self.tail as usize];
-            if let Some(row) = tail.rows.push(hash, key, value) {
-                tail.heap_bytes = tail.rows.heap_bytes();
+            let row = self.chunks[self.tail as usize].rows.push(hash, key, value);
+            self.measure(self.tail);
+            if let Some(row) = row {
                 return Ok(Slot::new(self.tail, row));
             }
-            self.next_tail()?;
+            self.next_tail(CHUNKS_SPARE)?;
         }
     }
 
-    fn next_tail(&mut self) -> Result<(), Full> {
-        let full = &mut self.chunks[self.tail as usize];
-        full.rows.seal();
-        full.heap_bytes = full.rows.heap_bytes();
-        self.tail = match self.free.pop() {
-            Some(chunk) => chunk,
-            None if self.chunks.len() == CHUNKS_MAX => return Err(Full),
-            None => {
-                self.chunks.push(Chunk::default());
-                (self.chunks.len() - 1) as u32
-            }
-        };
+    /// Seals the tail and takes another chunk, if more than `spare` of them are left.
+    fn next_tail(&mut self, spare: usize) -> Result<(), Full> {
+        let full = self.tail;
+        // A tail that is mostly dead gives its chunk back at once.
+        let spare = if self.is_mostly_dead(full as usize) { 0 } else { spare };
+        if self.free.len() + self.chunks_max - self.chunks.len() <= spare {
+            return Err(Full);
+        }
+        self.chunks[full as usize].rows.seal();
+        self.measure(full);
+        self.tail = self.free.pop().unwrap_or_else(|| {
+            self.chunks.push(Chunk::default());
+            (self.chunks.len() - 1) as u32
+        });
+        // Rows die in the tail, too, and it is not compacted while it is one. What is left fits into the new tail.
+        if self.is_mostly_dead(full as usize) {
+            self.compact(full as usize);
+        }
         Ok(())
+    }
+
+    /// Brings the bytes of a chunk up to date.
+    fn measure(&mut self, chunk: u32) {
+        let chunk = &mut self.chunks[chunk as usize];
+        let now = chunk.rows.heap_bytes();
+        self.chunk_bytes = self.chunk_bytes - chunk.heap_bytes + now;
+        chunk.heap_bytes = now;
     }
 
     /// Counts a row as dead and, when half of its chunk is, moves the live ones out.
-    fn bury(&mut self, slot: Slot) -> Result<(), Full> {
+    fn bury(&mut self, slot: Slot) {
         let chunk = &mut self.chunks[slot.chunk()];
-        chunk.dead_bytes += chunk.rows.row_bytes(slot.row());
-        let mostly_dead = chunk.dead_bytes * 2 > chunk.heap_bytes;
-        if mostly_dead && slot.chunk() != self.tail as usize {
-            self.compact(slot.chunk())?;
+        chunk.dead += chunk.rows.share(slot.row());
+        if chunk.dead >= chunk.rows.shares() {
+            // Not one row is live, in the tail or elsewhere: the chunk begins anew.
+            self.chunk_bytes -= std::mem::take(chunk).heap_bytes;
+            if slot.chunk() != self.tail as usize {
+                self.free.push(slot.chunk() as u32);
+            }
+        } else if slot.chunk() != self.tail as usize && self.is_mostly_dead(slot.chunk()) {
+            self.compact(slot.chunk());
         }
-        Ok(())
     }
 
-    fn compact(&mut self, chunk: usize) -> Result<(), Full> {
-        let old = std::mem::take(&mut self.chunks[chunk]);
+    fn is_mostly_dead(&self, chunk: usize) -> bool {
+        let chunk = &self.chunks[chunk];
+        chunk.dead * 2 > chunk.rows.shares()
+    }
+
+    /// Moves the live rows of a chunk to the tail and frees it. Rows leave one by one, each whole: if there were no room
+    /// for one, it and the rest would stay where they are.
+    fn compact(&mut self, chunk: usize) {
         let mut row = None;
-        while let Some(next) = old.rows.next(row) {
+        while let Some(next) = self.chunks[chunk].rows.next(row) {
             row = Some(next);
-            let (hash, slot) = (old.rows.hash(next), Slot::new(chunk as u32, next));
+            let (hash, slot) = (self.chunks[chunk].rows.hash(next), Slot::new(chunk as u32, next));
             if !self.is_live(hash, slot) {
                 continue;
             }
             let moved = loop {
-                let tail = &mut self.chunks[self.tail as usize];
-                if let Some(row) = tail.rows.push_row(&old.rows, next) {
-                    tail.heap_bytes = tail.rows.heap_bytes();
-                    break Slot::new(self.tail, row);
+                let Ok([old, tail]) = self.chunks.get_disjoint_mut([chunk, self.tail as usize])
+                else {
+                    return;
+                };
+                let copied = tail.rows.push_row(&old.rows, next);
+                self.measure(self.tail);
+                match copied {
+                    Some(row) => break Slot::new(self.tail, row),
+                    None if self.next_tail(0).is_err() => return,
+                    None => {}
                 }
-                self.next_tail()?;
             };
             self.relocate(hash, slot, moved);
+            let old = &mut self.chunks[chunk];
+            old.dead += old.rows.share(next);
         }
+        self.chunk_bytes -= std::mem::take(&mut self.chunks[chunk]).heap_bytes;
         self.free.push(chunk as u32);
-        Ok(())
     }
 
     /// The slow path: counts the update among the key's others, and settles the key if it sums to
     /// nothing or to one value.
     fn count(&mut self, hash: u64, key: &K, value: &V, diff: isize) -> Result<(), Full> {
         let mut counts = self.unsettled.remove(key).unwrap_or_default();
+        self.unsettled_bytes -= side_bytes(key, &counts);
         if let Some(slot) = self.find(hash, key) {
             let (_, live) = self.get(slot);
-            *counts.entry(live).or_default() += 1;
+            let count = counts.entry(live).or_default();
+            *count = count.saturating_add(1);
             self.remove(hash, slot);
         }
-        *counts.entry(value.clone()).or_default() += diff;
+        match counts.get_mut(value) {
+            // No sum that does not fit is one live value, so it is found where it counts.
+            Some(count) => *count = count.saturating_add(diff),
+            None => drop(counts.insert(detached(key, value).1, diff)),
+        }
         counts.retain(|_, count| *count != 0);
         match counts.first_key_value() {
             None => Ok(()),
@@ -338,110 +377,37 @@ where
                 self.insert(hash, key, &live)
             }
             Some(_) => {
-                self.unsettled.insert(key.clone(), counts);
+                self.unsettled_bytes += side_bytes(key, &counts);
+                self.unsettled.insert(detached(key, value).0, counts);
                 Ok(())
             }
         }
     }
 }
 
+/// Returns copies that keep no buffer which other rows share: they may stay for long.
+fn detached<K: Kept<V> + Clone, V: Clone>(key: &K, value: &V) -> (K, V) {
+    let (mut key, mut value) = (key.clone(), value.clone());
+    K::repack(std::iter::once((&mut key, Some(&mut value))));
+    (key, value)
+}
+
+/// Returns the bytes that a key has in the side table, about; 0 if it is not there.
+fn side_bytes<K: Kept<V>, V>(key: &K, counts: &BTreeMap<V, isize>) -> usize {
+    // Nodes are half full at the worst; a buffer of its own has some bytes beside its row's.
+    let one = 2 * (size_of::<V>() + size_of::<isize>()) + SIDE_ROW_BYTES;
+    let values = counts.keys().map(|value| K::heap_bytes(key, Some(value)) + one);
+    let row = 2 * (size_of::<K>() + size_of::<BTreeMap<V, isize>>()) + SIDE_ROW_BYTES;
+    if counts.is_empty() { 0 } else { row + values.sum::<usize>() }
+}
+
+/// Bytes of a buffer beside its row's.
+const SIDE_ROW_BYTES: usize = 64;
+
 /// The state has as many chunks as a slot can name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Full;
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::packed::Encoded;
-    use std::collections::BTreeMap;
-
-    fn bytes(text: &str) -> Encoded {
-        Encoded::from_bytes(text.as_bytes().to_vec())
-    }
-
-    fn contents(state: &State<Encoded, Encoded>) -> BTreeMap<Encoded, Encoded> {
-        let mut all = BTreeMap::new();
-        let mut slot = state.next(None);
-        while let Some(at) = slot {
-            let (key, value) = state.get(at);
-            assert!(all.insert(key, value).is_none(), "two live rows for a key");
-            slot = state.next(Some(at));
-        }
-        all
-    }
-
-    /// Puts of changing length, deletes and rewrites against a plain map: the index, overwriting in
-    /// place, moving and compaction must not lose, keep or mix a row.
-    #[test]
-    fn matches_a_map_under_churn() {
-        let mut state = State::<Encoded, Encoded>::default();
-        let mut model = BTreeMap::<Encoded, Encoded>::new();
-        let mut random = 7u64;
-        for step in 0..200_000u64 {
-            random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-            let number = (random >> 33) % 3000;
-            let (key, hash) = (bytes(&format!("key {number}")), number);
-            let prior = model.get(&key).cloned();
-            let length = 20 + ((random >> 50) % 3) as usize * 300;
-            let value = bytes(&format!("{step:0length$}"));
-            match (prior, (random >> 40) % 4) {
-                (Some(prior), 0) => {
-                    state.apply(hash, &key, &prior, -1).unwrap();
-                    model.remove(&key);
-                }
-                (Some(prior), _) => {
-                    assert!(state.replace(hash, &key, &prior, &value).unwrap());
-                    model.insert(key, value);
-                }
-                (None, _) => {
-                    state.apply(hash, &key, &value, 1).unwrap();
-                    model.insert(key, value);
-                }
-            }
-        }
-        assert_eq!(contents(&state), model);
-        assert_eq!(state.len(), model.len());
-        assert!(state.unsettled().is_none());
-        let live: usize = model.iter().map(|(k, v)| k.as_bytes().len() + v.as_bytes().len()).sum();
-        assert!(state.bytes() < 3 * live + (4 << 20), "{} for {live} live", state.bytes());
-    }
-
-    #[test]
-    fn settles_whatever_the_order() {
-        let [key, one, two] = ["k", "one", "two"].map(bytes);
-        let mut state = State::<Encoded, Encoded>::default();
-        // +one, then -one +two in the wrong order, with a stray pair in between.
-        state.apply(1, &key, &one, 1).unwrap();
-        state.apply(1, &key, &two, 1).unwrap();
-        assert!(state.unsettled().is_some());
-        state.apply(1, &key, &one, 2).unwrap();
-        state.apply(1, &key, &one, -3).unwrap();
-        assert!(state.unsettled().is_none());
-        assert_eq!(contents(&state), BTreeMap::from([(key.clone(), two.clone())]));
-        // A retraction ahead of its insertion.
-        let late = bytes("late");
-        state.apply(2, &late, &one, -1).unwrap();
-        assert!(state.unsettled().is_some());
-        state.apply(2, &late, &one, 1).unwrap();
-        assert!(state.unsettled().is_none());
-        assert!(!state.replace(1, &key, &one, &two).unwrap(), "`one` is not the live value");
-        assert_eq!(contents(&state), BTreeMap::from([(key, two)]));
-    }
-
-    /// Looking up many keys at once finds what looking up each does, also where hashes collide.
-    #[test]
-    fn many_look_ups_are_many_times_one() {
-        let mut state = State::<Encoded, Encoded>::default();
-        let keys: Vec<_> = (0..5000u64).map(|n| (n / 7, bytes(&format!("key {n}")))).collect();
-        for (hash, key) in keys.iter().step_by(3) {
-            state.apply(*hash, key, key, 1).unwrap();
-        }
-        let mut found = Vec::new();
-        state.find_all(keys.iter().map(|(hash, key)| (*hash, key)), &mut found);
-        assert_eq!(found.len(), keys.len());
-        for ((at, (hash, key)), slot) in keys.iter().enumerate().zip(found) {
-            assert_eq!(slot, state.find(*hash, key));
-            assert_eq!(slot.map(|slot| state.get(slot).0), (at % 3 == 0).then(|| key.clone()));
-        }
-    }
-}
+#[path = "state_tests.rs"]
+mod tests;

@@ -21,6 +21,8 @@ struct Cells {
     work: AtomicU64,
     stash_rows: AtomicU64,
     stash_bytes: AtomicUsize,
+    spill_bytes: AtomicU64,
+    inflight_bytes: AtomicUsize,
     state_keys: AtomicUsize,
     state_bytes: AtomicUsize,
 }
@@ -64,9 +66,20 @@ impl UpsertStats {
         self.0.stash_rows.load(Relaxed)
     }
 
-    /// Returns the bytes that the stash holds in memory.
+    /// Returns the bytes that the stash holds in memory: what is allocated for it, with each buffer that a row
+    /// keeps, and what is being drained.
     pub fn stash_bytes(&self) -> usize {
         self.0.stash_bytes.load(Relaxed)
+    }
+
+    /// Returns the bytes of the stash's scratch file.
+    pub fn spill_bytes(&self) -> u64 {
+        self.0.spill_bytes.load(Relaxed)
+    }
+
+    /// Returns the bytes that take what was emitted and is not in a durable part yet; 0 for an operator that stands alone.
+    pub fn inflight_bytes(&self) -> usize {
+        self.0.inflight_bytes.load(Relaxed)
     }
 
     /// Returns the keys with a live value.
@@ -79,9 +92,14 @@ impl UpsertStats {
         self.0.state_bytes.load(Relaxed)
     }
 
-    pub(super) fn set_stash(&self, rows: u64, bytes: usize) {
+    pub(super) fn set_stash(&self, rows: u64, bytes: usize, spilled: u64) {
         self.0.stash_rows.store(rows, Relaxed);
         self.0.stash_bytes.store(bytes, Relaxed);
+        self.0.spill_bytes.store(spilled, Relaxed);
+    }
+
+    pub(super) fn set_inflight(&self, bytes: usize) {
+        self.0.inflight_bytes.store(bytes, Relaxed);
     }
 
     pub(super) fn set_state(&self, keys: usize, bytes: usize) {

@@ -228,6 +228,11 @@ impl<L: Layout> Rig<L> {
         }
     }
 
+    /// Schedules each operator once at the most; on a rig of one worker.
+    pub fn wake(&mut self) {
+        self.worker.step();
+    }
+
     /// Steps until nothing can move any more.
     pub fn settle(&mut self) {
         self.flush();

@@ -1,0 +1,131 @@
+//! Owns feedback on its way into the state: it waits while a drain reads the state as it is, and goes in a piece at a
+//! time. It does not own when the state may be read.
+
+use std::collections::VecDeque;
+
+use differential_dataflow::Hashable;
+
+use super::operator::Update;
+use super::rows::Kept;
+use super::state::{Full, State};
+
+/// Updates looked up together.
+const APPLY_WINDOW: usize = 256;
+
+/// Updates that were fed back and are not in the state yet.
+pub struct Inbox<K, V, T> {
+    batches: VecDeque<Vec<Update<K, V, T>>>,
+    /// How far the first batch is applied.
+    at: usize,
+    /// Updates that came since the last piece.
+    arrived: usize,
+    /// The greatest time applied.
+    applied: Option<T>,
+}
+
+impl<K, V, T> Default for Inbox<K, V, T> {
+    fn default() -> Self {
+        Inbox { batches: VecDeque::new(), at: 0, arrived: 0, applied: None }
+    }
+}
+
+impl<K, V, T> Inbox<K, V, T>
+where
+    K: Kept<V> + Hashable + Clone + Ord,
+    V: Clone + Ord,
+    T: Clone + Ord,
+{
+    /// Adds updates.
+    pub fn push(&mut self, updates: Vec<Update<K, V, T>>) {
+        self.arrived += updates.len();
+        if !updates.is_empty() {
+            self.batches.push_back(updates);
+        }
+    }
+
+    /// Whether all that came is in the state.
+    pub fn is_empty(&self) -> bool {
+        self.batches.is_empty()
+    }
+
+    /// Drops what waits.
+    pub fn clear(&mut self) {
+        *self = Inbox::default();
+    }
+
+    /// Returns the greatest time applied.
+    pub fn applied(&self) -> Option<&T> {
+        self.applied.as_ref()
+    }
+
+    /// Applies a piece: as many updates as came since the last one, so that no more wait than did, and `updates_max` of
+    /// those that waited. Returns how many that was.
+    ///
+    /// # Errors
+    ///
+    /// [`Full`] if the state has no room.
+    pub fn apply(&mut self, state: &mut State<K, V>, updates_max: usize) -> Result<u64, Full> {
+        let mut left = std::mem::take(&mut self.arrived).saturating_add(updates_max);
+        let mut done = 0;
+        while let Some(batch) = self.batches.front()
+            && left > 0
+        {
+            let piece = &batch[self.at..];
+            let piece = &piece[..piece.len().min(left)];
+            let count = piece.len();
+            apply(state, piece, &mut self.applied)?;
+            left -= count;
+            done += count as u64;
+            self.at += count;
+            if self.at == batch.len() {
+                self.batches.pop_front();
+                self.at = 0;
+            }
+        }
+        Ok(done)
+    }
+}
+
+fn apply<K, V, T>(
+    state: &mut State<K, V>,
+    updates: &[Update<K, V, T>],
+    applied: &mut Option<T>,
+) -> Result<(), Full>
+where
+    K: Kept<V> + Hashable + Clone + Ord,
+    V: Clone + Ord,
+    T: Clone + Ord,
+{
+    let (mut hashes, mut found) = (Vec::new(), Vec::new());
+    let mut rest = updates;
+    while !rest.is_empty() {
+        // Look-ups ahead of the changes bring the rows into the cache, many at a time.
+        let (window, _) = rest.split_at(rest.len().min(APPLY_WINDOW));
+        hashes.clear();
+        hashes.extend(window.iter().map(|((key, _), _, _)| key.hashed().into()));
+        let keys = hashes.iter().copied().zip(window.iter().map(|((key, _), _, _)| key));
+        state.find_all(keys, &mut found);
+        let mut at = 0;
+        while let Some(((key, value), time, diff)) = window.get(at) {
+            let hash = hashes[at];
+            at += 1;
+            if applied.as_ref().is_none_or(|applied| applied < time) {
+                *applied = Some(time.clone());
+            }
+            // A retraction directly followed by its key's insertion is a replacement in place.
+            if let (-1, Some(((next_key, new), next_time, 1))) = (*diff, rest.get(at))
+                && (next_key, next_time) == (key, time)
+            {
+                at += 1;
+                if !state.replace(hash, key, value, new)? {
+                    state.apply(hash, key, value, -1)?;
+                    state.apply(hash, key, new, 1)?;
+                }
+                continue;
+            }
+            state.apply(hash, key, value, *diff)?;
+        }
+        rest = &rest[at..];
+    }
+    Ok(())
+}

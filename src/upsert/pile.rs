@@ -1,0 +1,196 @@
+//! Owns the commands of one time in memory: as they came, folded now and then to the latest of each key. It
+//! does not own the other times.
+
+use std::cmp::Ordering;
+
+use super::pins::Pins;
+use super::rows::Kept;
+
+/// A put or a delete of one key, with the key's hash.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pending<K, V, O> {
+    /// The key's hash, computed once.
+    pub hash: u64,
+    /// The key.
+    pub key: K,
+    /// The new value, or `None` for a delete.
+    pub value: Option<V>,
+    /// The order among the commands of one key and time.
+    pub order: O,
+}
+
+impl<K: Ord, V: Ord, O: Ord> Pending<K, V, O> {
+    /// Sorts by hash and key, and the command that takes effect first.
+    pub fn compare(&self, other: &Self) -> Ordering {
+        (self.hash.cmp(&other.hash))
+            .then_with(|| self.key.cmp(&other.key))
+            .then_with(|| other.order.cmp(&self.order))
+            // `None`, a delete, is the least.
+            .then_with(|| other.value.cmp(&self.value))
+    }
+
+    /// Whether both are commands of one key.
+    pub fn same_key(&self, other: &Self) -> bool {
+        self.hash == other.hash && self.key == other.key
+    }
+}
+
+impl<K: Kept<V>, V, O> Pending<K, V, O> {
+    /// Returns the bytes of the key and the value.
+    pub fn heap_bytes(&self) -> usize {
+        K::heap_bytes(&self.key, self.value.as_ref())
+    }
+
+    /// Counts what the command keeps allocated.
+    pub fn hold(&self, pins: &mut Pins) {
+        K::places(&self.key, self.value.as_ref()).into_iter().flatten().for_each(|p| pins.hold(p));
+    }
+
+    /// Takes away what [`hold`](Pending::hold) counted.
+    pub fn release(&self, pins: &mut Pins) {
+        K::places(&self.key, self.value.as_ref())
+            .into_iter()
+            .flatten()
+            .for_each(|p| pins.release(p));
+    }
+
+    fn is_wasteful(&self, pins: &mut Pins) -> bool {
+        let mut places = K::places(&self.key, self.value.as_ref()).into_iter().flatten();
+        places.any(|place| pins.is_mostly_dead(place))
+    }
+}
+
+/// Commands of one time.
+pub struct Pile<K, V, O> {
+    /// The commands, as they came since the last fold.
+    pub commands: Vec<Pending<K, V, O>>,
+    /// Folding waits until there are this many.
+    fold_at: usize,
+    /// The bytes of keys and values.
+    live: usize,
+    /// The greatest order of a reset.
+    pub reset: Option<O>,
+}
+
+impl<K, V, O> Default for Pile<K, V, O> {
+    fn default() -> Self {
+        // Many piles have one command each.
+        Pile { commands: Vec::with_capacity(1), fold_at: FOLD_MIN, live: 0, reset: None }
+    }
+}
+
+/// Commands that are not worth folding.
+pub const FOLD_MIN: usize = 1 << 14;
+
+impl<K: Kept<V> + Ord, V: Ord, O: Ord> Pile<K, V, O> {
+    /// Adds a command. Returns how many were found superseded.
+    pub fn push(&mut self, command: Pending<K, V, O>, pins: &mut Pins) -> u64 {
+        command.hold(pins);
+        self.live += command.heap_bytes();
+        self.commands.push(command);
+        if self.commands.len() < self.fold_at {
+            return 0;
+        }
+        let superseded = self.fold(pins);
+        self.fold_at = FOLD_MIN.max(self.commands.len() * 2);
+        superseded
+    }
+
+    /// Adds a reset.
+    pub fn reset(&mut self, order: O) {
+        if self.reset.as_ref().is_none_or(|reset| *reset < order) {
+            self.reset = Some(order);
+        }
+    }
+
+    /// Keeps the latest command per key, sorted by hash and key; returns how many went.
+    pub fn fold(&mut self, pins: &mut Pins) -> u64 {
+        let before = self.commands.len();
+        self.commands.sort_unstable_by(Pending::compare);
+        let mut freed = 0;
+        self.commands.dedup_by(|later, kept| {
+            let superseded = later.same_key(kept);
+            if superseded {
+                later.release(pins);
+                freed += later.heap_bytes();
+            }
+            superseded
+        });
+        self.live -= freed;
+        (before - self.commands.len()) as u64
+    }
+
+    /// Takes commands whose rows are counted already.
+    pub fn adopt(&mut self, commands: Vec<Pending<K, V, O>>) {
+        self.live += commands.iter().map(Pending::heap_bytes).sum::<usize>();
+        self.commands.extend(commands);
+    }
+
+    /// Drops the newest commands, down to `left` of them.
+    pub fn truncate(&mut self, left: usize, pins: &mut Pins) {
+        for command in self.commands.drain(left..) {
+            command.release(pins);
+            self.live -= command.heap_bytes();
+        }
+    }
+
+    /// Copies rows out of buffers of which less than half is in use: by the rows of this pile alone, or by all that
+    /// `pins` counts. Returns how many rows it looked at.
+    pub fn repack(&mut self, shared: Shared, pins: &mut Pins) -> u64 {
+        let mut own = Pins::default();
+        if shared == Shared::WithinPile {
+            self.commands.iter().for_each(|command| command.hold(&mut own));
+        }
+        let mut batch: Vec<&mut Pending<K, V, O>> = Vec::new();
+        let mut bytes = 0;
+        let looked_at = self.commands.len() as u64;
+        for command in &mut self.commands {
+            let wasteful = command.is_wasteful(match shared {
+                Shared::WithinPile => &mut own,
+                Shared::ByAll => pins,
+            });
+            if wasteful {
+                command.release(pins);
+                bytes += command.heap_bytes();
+                batch.push(command);
+            }
+            if bytes >= BATCH_BYTES {
+                copy(&mut batch, pins);
+                bytes = 0;
+            }
+        }
+        copy(&mut batch, pins);
+        looked_at
+    }
+}
+
+/// Whose rows count when a buffer is judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shared {
+    /// Those of the pile, which is about to leave.
+    WithinPile,
+    /// Those of the whole stash.
+    ByAll,
+}
+
+/// Bytes of rows copied together, into one buffer.
+const BATCH_BYTES: usize = 1 << 20;
+
+fn copy<K: Kept<V>, V, O>(batch: &mut Vec<&mut Pending<K, V, O>>, pins: &mut Pins) {
+    K::repack(batch.iter_mut().map(|command| (&mut command.key, command.value.as_mut())));
+    batch.drain(..).for_each(|command| command.hold(pins));
+}
+
+impl<K, V, O> Pile<K, V, O> {
+    /// Returns the bytes allocated for the commands themselves, and for the pile among others of times `T`.
+    pub fn heap_bytes<T>(&self) -> usize {
+        // Nodes of the index are half full at the worst.
+        let node = 2 * (size_of::<T>() + size_of::<Self>());
+        self.commands.capacity() * size_of::<Pending<K, V, O>>() + node
+    }
+
+    /// Returns the bytes of keys and values.
+    pub fn live_bytes(&self) -> usize {
+        self.live
+    }
+}
