@@ -16,8 +16,22 @@ use crate::login::{hint, login};
 use crate::reader::OnError;
 use crate::resnapshot::Resnapshot;
 
+/// What `--help` says of tables.
 #[cfg(feature = "planetscale")]
-const TABLES: &str = crate::planetscale::HELP;
+const TABLES: &str = "\
+Tables of PlanetScale and Vitess: planetscale://HOST:PORT/KEYSPACE/TABLE?NAME=VALUE&NAME=VALUE
+  PLANETSCALE_USER and PLANETSCALE_PASSWORD, in the environment, are the login; an address has none.
+  shard=NAME,NAME                the keyspace's shards [default: -, an unsharded keyspace]
+  key=COLUMN,COLUMN              a row's key, unique together [default: the primary key]
+  protocol=vstream|sync          VTGate's, or PlanetScale's psdbconnect [default: vstream]
+  tls=on|off                     off sends the password in the clear [default: on]
+  ca=FILE                        who may have signed the server's certificate, PEM [default: the system's]
+  cert=FILE key_file=FILE        the client's certificate and its key, PEM
+  auth=basic|static              static: VTGate's static authentication [default: basic]
+  tablet=primary|replica|rdonly  the tablets to read from [default: primary]
+  cells=NAME,NAME                where to pick them [default: the server's own]
+  attempts=N                     how often in a row a transaction may fail [default: 10]
+  idle_commit=SECONDS            how long a place without rows waits to be durable [default: 1]";
 #[cfg(not(feature = "planetscale"))]
 const TABLES: &str = "planetscale:// feeds need this program built with --features planetscale";
 

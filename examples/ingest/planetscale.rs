@@ -15,22 +15,6 @@ use crate::emit::Counts;
 use crate::json::Json;
 use crate::reader::OnError;
 
-/// What `--help` says of tables.
-pub(crate) const HELP: &str = "\
-Tables of PlanetScale and Vitess: planetscale://HOST:PORT/KEYSPACE/TABLE?NAME=VALUE&NAME=VALUE
-  PLANETSCALE_USER and PLANETSCALE_PASSWORD, in the environment, are the login; an address has none.
-  shard=NAME,NAME                the keyspace's shards [default: -, an unsharded keyspace]
-  key=COLUMN,COLUMN              a row's key, unique together [default: the primary key]
-  protocol=vstream|sync          VTGate's, or PlanetScale's psdbconnect [default: vstream]
-  tls=on|off                     off sends the password in the clear [default: on]
-  ca=FILE                        who may have signed the server's certificate, PEM [default: the system's]
-  cert=FILE key_file=FILE        the client's certificate and its key, PEM
-  auth=basic|static              static: VTGate's static authentication [default: basic]
-  tablet=primary|replica|rdonly  the tablets to read from [default: primary]
-  cells=NAME,NAME                where to pick them [default: the server's own]
-  attempts=N                     how often in a row a transaction may fail [default: 10]
-  idle_commit=SECONDS            how long a place without rows waits to be durable [default: 1]";
-
 /// Sets what the address says of how the table is read.
 pub(crate) fn configure(url: &str, mut config: SourceConfig) -> SourceConfig {
     // An address that is none has been refused by now.

@@ -7,7 +7,7 @@ use timely::CommunicationConfig;
 
 use differential_upsert::shard::History;
 
-use crate::args::{Args, FeedName, TimesFrom};
+use crate::args::{Args, FeedName, PositionLost, TimesFrom};
 use crate::change::Format;
 use crate::cluster;
 use crate::reader::OnError;
@@ -71,6 +71,12 @@ fn everything_else_is_usage() {
         "planetscale://h:1/k/t --shard mem: --seal --stop-at-current",
         "planetscale://h:1/k/t --shard mem: --follow --stop-at-current",
         "planetscale://h:1/k/t --shard mem: --format debezium",
+        "planetscale://h:1/k/t?shards=- --shard mem:",
+        "planetscale://h:1/k/t?attempts=0 --shard mem:",
+        "planetscale://h:1/k/t?ca=/no/such/file --shard mem:",
+        "planetscale://h:1/k/t --shard mem: --on-position-lost wait",
+        "feed --shard mem: --copy-anew",
+        "feed --shard mem: --on-position-lost fail",
         "http://h/feed --shard mem:",
         "feed --shard redis://h",
         "feed --shard mem: --history 0",
@@ -102,6 +108,32 @@ fn a_table_is_a_feed_if_the_program_was_built_to_read_one() {
         let args = parse(line).expect("a table");
         assert!(args.feed.is_table() && args.is_endless());
         assert!(!parse(&format!("{line} --stop-at-current")).expect("a table").is_endless());
+        assert!(!args.copy_anew && args.on_position_lost == PositionLost::Copy);
+        let args = parse(&format!("{line} --copy-anew --on-position-lost fail")).expect("both");
+        assert!(args.copy_anew && args.on_position_lost == PositionLost::Fail);
+        // What a table's address may say, is said.
+        let help = parse("--help").expect_err("help").to_string();
+        let usage = parse("planetscale://h:1/k/t?x=1 --shard mem:").expect_err("usage").to_string();
+        for name in [
+            "shard=",
+            "key=",
+            "protocol=",
+            "tls=",
+            "ca=",
+            "cert=",
+            "key_file=",
+            "auth=",
+            "tablet=",
+            "cells=",
+            "attempts=",
+            "idle_commit=",
+        ] {
+            assert!(help.contains(name), "--help does not name {name}");
+            assert!(usage.contains(name), "{usage} does not name {name}");
+        }
+        for name in ["PLANETSCALE_USER", "PLANETSCALE_PASSWORD"] {
+            assert!(help.contains(name), "--help does not name {name}");
+        }
     } else {
         let error = parse(line).expect_err("no table");
         assert!(error.to_string().contains("build with --features planetscale"), "{error}");

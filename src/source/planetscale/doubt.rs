@@ -97,11 +97,12 @@ impl Doubt {
         }
     }
 
-    /// Returns the shards of the keyspace.
+    /// Returns the shards of the keyspace, if it says any.
     fn names(&self, response: &VStreamResponse) -> Option<Vec<String>> {
         let vgtid = response.events.iter().find_map(|event| event.vgtid.as_ref())?;
         let ours = vgtid.shard_gtids.iter().filter(|entry| entry.keyspace == self.keyspace);
-        Some(ours.map(|entry| entry.shard.clone()).collect())
+        let names: Vec<String> = ours.map(|entry| entry.shard.clone()).collect();
+        (!names.is_empty()).then_some(names)
     }
 
     fn absent(&self, names: &[String]) -> Option<Failure> {
