@@ -122,6 +122,7 @@ mod tests {
             refused(field, PipelineConfig::validate, change);
         }
         refused("drain_rows_max", UpsertConfig::<u64>::validate, |c| c.drain_rows_max = 0);
+        refused("drain_bytes_max", UpsertConfig::<u64>::validate, |c| c.drain_bytes_max = 0);
         let handle: [(&str, Change<HandleConfig>); 8] = [
             ("part_bytes_max", |c| c.part_bytes_max = 0),
             ("part_bytes_max", |c| c.part_bytes_max = usize::MAX),

@@ -146,7 +146,8 @@ impl<T> UpsertConfig<T> {
     /// `Invalid`, naming the field and its range.
     pub fn validate(&self) -> Result<(), Error> {
         // Of nothing, a drain would yield for ever.
-        at_least("drain_rows_max", self.drain_rows_max, 1)
+        at_least("drain_rows_max", self.drain_rows_max, 1)?;
+        at_least("drain_bytes_max", self.drain_bytes_max, 1)
     }
 }
 

@@ -96,9 +96,8 @@ where
         drain: None,
         inbox: Inbox::default(),
         piece: Piece {
-            // A piece of nothing would never end.
-            rows: config.drain_rows_max.max(1),
-            bytes: config.drain_bytes_max.max(1),
+            rows: config.drain_rows_max,
+            bytes: config.drain_bytes_max,
             work: config.drain_rows_max.saturating_mul(WORK_PER_UPDATE).max(WORK_MIN),
         },
         more: false,
