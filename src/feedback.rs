@@ -223,6 +223,7 @@ impl Follower {
             biased;
             () = self.outlet.sender.closed() => Ok(()),
             followed = self.follow(&mut hold) => followed,
+            never = handle.attend() => match never {},
         };
         if let Err(error) = followed {
             self.outlet.send(Message::Failed(error)).await;
@@ -292,6 +293,10 @@ impl Follower {
                     () = tokio::time::sleep(self.poll.interval) => {}
                 }
                 self.handle.refresh().await?;
+                // At rest no state before the newest is needed: an idle shard is collected, too.
+                if let Some(held) = held {
+                    self.handle.advance(held, from.saturating_sub(1));
+                }
                 self.keep().await;
             }
         }

@@ -8,6 +8,9 @@ mod process;
 #[path = "command_line_parts/space.rs"]
 mod space;
 
+#[path = "command_line_parts/leases.rs"]
+mod leases;
+
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -233,7 +236,7 @@ fn the_default_history_is_one() {
     ran.good();
     let said = shard(dir.path(), &["status", "s"]).good().stdout;
     let names = "since upper sealed_at seqno epoch feed history batches parts updates bytes \
-                 readers writers live_bytes retired_bytes total_bytes";
+                 readers writers live_bytes retired_bytes total_bytes leases";
     let feed = r#""feed":{"mode":"given","identity":"feed"}"#;
     let flat = said.replace(feed, r#""feed":0"#);
     assert_ne!(flat, said, "it says what feeds it");

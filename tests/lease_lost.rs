@@ -33,7 +33,9 @@ fn collect_tomorrow(dir: &Path) {
     let io = io.with_clock(Arc::new(Tomorrow));
     runtime.block_on(async {
         let root = Root::open(dir.join("s").to_str().unwrap(), Access::Write).unwrap();
-        let config = HandleConfig::default();
+        // The sleeper is asked for its lease, and does not answer.
+        let answer = std::time::Duration::from_millis(500);
+        let config = HandleConfig { answer, ..HandleConfig::default() };
         let handle = Handle::open(root, "data", None, Access::Write, io, config).await.unwrap();
         let expired = handle.collect().await.unwrap().leases_expired;
         assert!(expired >= 1, "somebody holds one");

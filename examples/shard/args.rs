@@ -64,6 +64,9 @@ pub(crate) enum Command {
         /// The shard
         #[arg(value_name = "URL")]
         url: String,
+        /// End this lease first, whoever holds it: an id as `status` shows it
+        #[arg(long, value_name = "ID")]
+        end_lease: Option<String>,
     },
     /// Find out whether a store really creates only what is absent, by racing for it
     Probe {
@@ -82,7 +85,7 @@ impl Command {
             | Command::Tail { url, .. }
             | Command::Verify { url }
             | Command::Compact { url }
-            | Command::Gc { url }
+            | Command::Gc { url, .. }
             | Command::Probe { url } => url,
         }
     }

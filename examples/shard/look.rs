@@ -50,9 +50,17 @@ pub(crate) async fn run(command: &Command, io: &Io, out: &mut impl Write) -> Res
             });
             print(out, &line.to_string())?;
         }
-        Command::Compact { url } | Command::Gc { url } => {
-            let gc = matches!(command, Command::Gc { .. });
-            print(out, &mend(url, gc, io).await?)?;
+        Command::Compact { url } => print(out, &mend(url, false, io).await?)?,
+        Command::Gc { url, end_lease } => {
+            if let Some(id) = end_lease {
+                end(url, id, io).await?;
+            }
+            print(out, &mend(url, true, io).await?)?;
+            for lease in Status::of(&seen(url, io).await?).leases() {
+                eprintln!(
+                    "note: {lease}; if its holder is gone, `shard gc {url} --end-lease ID` ends it"
+                );
+            }
         }
         Command::Probe { url } => race(url, io, out).await?,
     }
@@ -74,6 +82,31 @@ async fn seen(url: &str, io: &Io) -> Result<Seen, Error> {
     let remap = open(url, REMAP, io).await?.state();
     let files = Root::open(url, Access::Read)?.blob().list("", usize::MAX).await?;
     Ok(Seen { data, remap: (remap.seqno > 0).then_some(remap), files })
+}
+
+/// Ends a lease by its id, in whichever shard of the root it is.
+async fn end(url: &str, id: &str, io: &Io) -> Result<(), Error> {
+    let mut known = Vec::new();
+    for name in [DATA, REMAP] {
+        let state = open(url, name, io).await?.state();
+        known.extend(state.leases.keys().map(ToString::to_string));
+        let Some(token) = state.leases.keys().find(|token| token.to_string() == id) else {
+            continue;
+        };
+        // It may have ended in between: then there is nothing left to do.
+        writable(url, name, io).await?.end_lease(*token).await?;
+        return Ok(());
+    }
+    let hint = match known.is_empty() {
+        true => "no lease is held".to_string(),
+        false => format!("the leases are {}", known.join(", ")),
+    };
+    Err(Error::new(ErrorKind::Invalid, format!("no lease {id}")).at(url).hint(hint))
+}
+
+async fn writable(url: &str, name: &str, io: &Io) -> Result<Handle, Error> {
+    let root = Root::open(url, Access::Read)?;
+    Handle::open(root, name, None, Access::Write, io.clone(), limits()).await
 }
 
 /// Compacts or collects the shards of a root, and returns what was done as one JSON object.
@@ -104,8 +137,7 @@ async fn mend(url: &str, gc: bool, io: &Io) -> Result<String, Error> {
 }
 
 async fn mend_one(url: &str, name: &str, gc: bool, io: &Io) -> Result<MaintenanceStats, Error> {
-    let root = Root::open(url, Access::Read)?;
-    let shard = Handle::open(root, name, None, Access::Write, io.clone(), limits()).await?;
+    let shard = writable(url, name, io).await?;
     let done = if gc { shard.collect().await } else { shard.compact().await };
     // Its parts are in the log, or orphans: either way there is nothing to keep.
     let closed = shard.close().await;

@@ -1,9 +1,11 @@
 //! Owns how a shard's state is printed. It does not own reading it. Pure.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
 
-use differential_upsert::shard::{Feed, History, State};
+use differential_upsert::shard::{Feed, History, Lease, State, Token};
 use differential_upsert::store::Listed;
 use serde::{Serialize, Serializer};
 
@@ -31,6 +33,49 @@ pub(crate) struct Status {
     retired_bytes: u64,
     /// Of every file.
     total_bytes: u64,
+    leases: Vec<Leased>,
+}
+
+/// A lease as people see it: who holds it keeps times apart and files in place.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Leased {
+    id: String,
+    /// Which shard of the root it is on.
+    shard: &'static str,
+    /// Times from this one on stay apart.
+    since: Option<u64>,
+    /// What the state of this entry names stays.
+    seqno: Option<u64>,
+    /// When it ends unless it is renewed, by its holder's clock: milliseconds since 1970.
+    until_ms: u64,
+    until: String,
+}
+
+impl Leased {
+    fn of(shard: &'static str, (token, lease): (&Token, &Lease)) -> Leased {
+        let Lease { since, seqno, expires_ms: until_ms } = *lease;
+        // The last second that has four digits for its year.
+        let last_ms = 253_402_300_799_000;
+        let until = match until_ms <= last_ms {
+            true => {
+                let until = UNIX_EPOCH + Duration::from_millis(until_ms);
+                humantime::format_rfc3339_seconds(until).to_string()
+            }
+            false => "the end of time".to_string(),
+        };
+        Leased { id: token.to_string(), shard, since, seqno, until_ms, until }
+    }
+}
+
+impl fmt::Display for Leased {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Leased { id, shard, until, .. } = self;
+        write!(f, "lease {id} on {shard}")?;
+        if let Some(since) = self.since {
+            write!(f, " holds times from {since} on")?;
+        }
+        write!(f, " until {until}, by its holder's clock")
+    }
 }
 
 /// What a status is made of.
@@ -58,6 +103,12 @@ impl Status {
         let retired = both().flat_map(|state| &state.retired).flat_map(|retired| &retired.keys);
         let retired: BTreeSet<&str> = retired.map(String::as_str).collect();
         let files = || seen.files.iter();
+        let of = |shard, state: &Arc<State>| {
+            let leases = state.leases.iter().map(|lease| Leased::of(shard, lease));
+            leases.collect::<Vec<_>>()
+        };
+        let mut leases = of("data", state);
+        leases.extend(seen.remap.iter().flat_map(|remap| of("remap", remap)));
         Status {
             since: state.since,
             upper: state.sealed_at.is_none().then_some(state.upper),
@@ -71,14 +122,21 @@ impl Status {
             updates: parts().map(|part| part.updates()).sum(),
             bytes: parts().map(|part| part.bytes()).sum(),
             readers: state.leases.values().filter(|lease| lease.since.is_some()).count(),
-            writers: state.writers.len(),
+            // Whoever may write has a lease; those who have written and are gone do not count.
+            writers: state.leases.len(),
             live_bytes: named.map(|part| part.bytes()).sum(),
             // By the files: one that is gone already may be named until an entry says so.
             retired_bytes: (files().filter(|file| retired.contains(&*file.key)))
                 .map(|file| file.bytes)
                 .sum(),
             total_bytes: files().map(|file| file.bytes).sum(),
+            leases,
         }
+    }
+
+    /// Returns the leases that are held.
+    pub(crate) fn leases(&self) -> &[Leased] {
+        &self.leases
     }
 
     /// Returns one line of JSON.
@@ -103,11 +161,17 @@ impl Status {
             Some(feed) => format!("{} ({})", feed.identity, feed.mode),
             None => "none yet".to_string(),
         };
+        let used = match self.leases.is_empty() {
+            true => "nobody".to_string(),
+            false => {
+                self.leases.iter().map(Leased::to_string).collect::<Vec<_>>().join("\n           ")
+            }
+        };
         format!(
             "readable   {times}\nhistory    {history}\nfed by     {feed}\n\
              contents   {} updates in {} batches, {} parts, {} bytes\n\
              space      {} bytes: {} live, {} retired, the rest log and state\n\
-             log        entry {}, epoch {}\nin use by  {} writers, {} readers",
+             log        entry {}, epoch {}\nin use by  {used}",
             self.updates,
             self.batches,
             self.parts,
@@ -117,8 +181,6 @@ impl Status {
             self.retired_bytes,
             self.seqno,
             self.epoch,
-            self.writers,
-            self.readers
         )
     }
 }

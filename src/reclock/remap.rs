@@ -7,9 +7,10 @@
 //! Its since never passes the data upper - 1: each append sets how far it may lag, from a data upper
 //! that was read before. So the place to resume from is always there, whatever the clocks say.
 
+use std::convert::Infallible;
+
 use super::bindings::{Binding, Bindings};
 use crate::error::{Error, ErrorKind};
-use crate::io::Io;
 use crate::packed::Encoded;
 use crate::shard::{Append, Appended, Handle, History, Hold, remap_behind};
 use crate::source::{Cursor, Durable, Position};
@@ -24,7 +25,6 @@ const VALUE: u8 = 0;
 /// The remap shard beside a data shard, as far as read.
 pub(super) struct Remap<P> {
     handle: Handle,
-    io: Io,
     hold: Hold,
     bindings: Bindings<P>,
     /// All bindings below it are known.
@@ -37,12 +37,12 @@ impl<P: Position> Remap<P> {
     /// # Errors
     ///
     /// Those of the store; `Corrupt` for damage.
-    pub(super) async fn open(data: &Handle, io: Io) -> Result<Self, Error> {
+    pub(super) async fn open(data: &Handle) -> Result<Self, Error> {
         let handle = data.sibling(NAME).await?;
         // Before the data upper is read: what is held then is not after that.
         let hold = handle.hold(0).await?;
         let bindings = Bindings::default();
-        let mut remap = Remap { handle, io, hold, bindings, read_to: 0 };
+        let mut remap = Remap { handle, hold, bindings, read_to: 0 };
         remap.refresh().await?;
         Ok(remap)
     }
@@ -168,13 +168,18 @@ impl<P: Position> Remap<P> {
             Appended::Won { .. } => {
                 self.bindings.add(Binding { time, cursor: cursor.clone(), bytes })?;
                 self.read_to = upper;
-                let handle = self.handle.clone();
-                self.io.spawn(async move { handle.maintain().await });
+                self.handle.maintain_aside();
                 Ok(true)
             }
             Appended::UpperMismatch(_) => Ok(false),
             Appended::Fenced(epoch) => Err(crate::health::fenced(epoch)),
         }
+    }
+
+    /// Keeps its lease for as long as this is polled.
+    pub(super) fn attend(&self) -> impl Future<Output = Infallible> + use<P> {
+        let handle = self.handle.clone();
+        async move { handle.attend().await }
     }
 
     /// Gives up what it holds, for a caller that is done. If that fails it runs out by itself.

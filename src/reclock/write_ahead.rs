@@ -8,6 +8,7 @@
 
 use std::collections::VecDeque;
 use std::marker::PhantomData;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -36,7 +37,7 @@ impl<S: Source, C: Codec<S::Key> + Codec<S::Value>> WriteAhead<S, C> {
         let WriteAhead { source, around, .. } = self;
         let (handle, identity) = (&around.handle, source.identity());
         handle.refresh().await?.check_feed(&around.feed)?;
-        let mut remap = Remap::<S::Position>::open(handle, around.io.clone()).await?;
+        let mut remap = Remap::<S::Position>::open(handle).await?;
         let state = handle.refresh().await?;
         if remap.upper() < state.upper {
             // Bound between the two looks.
@@ -69,7 +70,12 @@ impl<S: Source, C: Codec<S::Key> + Codec<S::Value>> WriteAhead<S, C> {
             minted: None,
             since: None,
         };
-        run.follow(&mut driven).await
+        let attending = run.remap.attend();
+        tokio::select! {
+            biased;
+            end = run.follow(&mut driven) => end,
+            never = attending => match never {},
+        }
     }
 }
 
@@ -117,6 +123,8 @@ impl<P: Position> Run<'_, P> {
                     Some(units) => self.take(units).await?,
                     None => end = Some(driven.end().await),
                 },
+                // So that what an idle one holds goes on with the log.
+                () = tokio::time::sleep(REST), if self.since.is_none() => {}
                 () = tokio::time::sleep(self.around.poll), if self.since.is_some() => {
                     // A writer learns of others' bindings by the races that it loses, and by their rows.
                     if !self.is_writer() {
@@ -365,6 +373,9 @@ impl<P: Position> Run<'_, P> {
         if rows.is_empty() { Ok(()) } else { self.outlet.rows(rows).await }
     }
 }
+
+/// How often an idle one looks how far it is.
+const REST: Duration = Duration::from_secs(60);
 
 /// A batch is sent when it holds this many rows.
 const ROWS_MAX: usize = 1024;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::entry::{Change, Entry, EntryPart};
-use super::handle::{Handle, count};
+use super::handle::{Handle, count, lock};
 use super::part::PartHeader;
 use super::rollup;
 use super::rows::Prepared;
@@ -191,6 +191,7 @@ impl Handle {
             self.renew_in(&state, &mut commit);
             let change = Change::Append(commit);
             if let Some(seqno) = self.enter(&mut last_rollup, state, change, &raw).await? {
+                lock(&inner.uploads).named(&append.parts);
                 return Ok(Appended::Won { seqno });
             }
         }

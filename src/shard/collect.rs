@@ -15,14 +15,15 @@
 //! later that does not show the lease has seen its end, and from there on no entry can name the part
 //! for the first time. The other way round a writer may take its lease and upload in between.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
 use super::counters::MaintenanceStats;
 use super::entry::{Change, Collected};
-use super::handle::Handle;
-use super::lease::lease_of;
+use super::expiry::Judge;
+use super::handle::{Handle, lock};
+use super::lease::{Lease, lease_of};
 use super::rollup;
 use super::state::{Part, State};
 use super::token::Token;
@@ -31,11 +32,21 @@ use crate::error::Error;
 /// Rollups that stay: the newest, and the one that an opener may be about to read.
 const ROLLUPS_KEPT: usize = 2;
 
+/// Returns those of some leases that a state has, and that say what they said.
+pub(super) fn still_so(leases: &BTreeMap<Token, Lease>, state: &State) -> Vec<Token> {
+    let same = |(token, lease): &(&Token, &Lease)| state.leases.get(*token) == Some(*lease);
+    leases.iter().filter(same).map(|(token, _)| *token).collect()
+}
+
 impl Handle {
     /// Deletes what nobody holds: log entries, old rollups, parts that were merged, parts whose
     /// writer's lease has ended without an entry naming them, and what interrupted writes to a local
     /// directory left. Beside readers and writers; a reader without a lease may have to begin again.
-    /// Ends leases that have expired by this process's clock. Returns what it did.
+    /// Returns what it did.
+    ///
+    /// Leases that look wrong by this process's clock it asks for by an entry, waits up to
+    /// [`answer`](super::HandleConfig::answer) for their holders to renew them, and ends those that are
+    /// silent.
     ///
     /// With no lease in the log, what is left is what the state names, two rollups and an entry or two.
     ///
@@ -56,12 +67,8 @@ impl Handle {
 
     async fn collect_all(&self, stats: &mut MaintenanceStats) -> Result<(), Error> {
         self.refresh().await?;
+        self.end_the_silent(stats).await?;
         let now_ms = self.inner.io.now_ms();
-        let expired = move |state: &State| {
-            let over = state.leases.iter().filter(|(_, lease)| lease.expires_ms <= now_ms);
-            over.map(|(token, _)| *token).collect()
-        };
-        self.expire(expired, stats).await?;
         let state = self.state();
         self.collect_log(state.collectable().min(state.seqno), stats).await?;
         self.sweep(stats).await?;
@@ -70,18 +77,61 @@ impl Handle {
         Ok(())
     }
 
-    /// Ends the leases that `expired` names, with one entry, if there are any.
-    async fn expire(
-        &self,
-        expired: impl Fn(&State) -> Vec<Token> + Send + 'static,
-        stats: &mut MaintenanceStats,
-    ) -> Result<(), Error> {
-        let count = self.enter_collected(move |state| {
-            let expired = expired(state);
+    /// Looks at the leases of the state known here, and says by what to judge them now.
+    pub(super) fn judge(&self) -> Judge {
+        let judge = Judge::new(&self.inner.config, self.inner.io.now_ms());
+        lock(&self.inner.watched).see(&self.state(), judge.now);
+        judge
+    }
+
+    /// Asks for the leases that look wrong, and ends those whose holders do not answer, or have been
+    /// silent for long before our own eyes.
+    async fn end_the_silent(&self, stats: &mut MaintenanceStats) -> Result<(), Error> {
+        let judge = self.judge();
+        let doubtful = lock(&self.inner.watched).doubtful(&judge);
+        let asked = self.enter_collected(move |state| {
+            let asked: Vec<_> =
+                doubtful.iter().copied().filter(|token| state.leases.contains_key(token)).collect();
+            (!asked.is_empty()).then_some(Collected { asked, ..Collected::default() })
+        });
+        let asked = asked.await?;
+        self.note_asked(asked.as_ref());
+        let mut judge = self.judge();
+        while lock(&self.inner.watched).waits(&judge) {
+            tokio::time::sleep(judge.answer / 8).await;
+            self.refresh().await?;
+            judge = self.judge();
+        }
+        let ended = lock(&self.inner.watched).ended(&judge);
+        let ended = self.enter_collected(move |state| {
+            let expired = still_so(&ended, state);
             (!expired.is_empty()).then_some(Collected { expired, ..Collected::default() })
         });
-        stats.leases_expired += count.await?.map_or(0, |done| done.expired.len() as u64);
+        stats.leases_expired += ended.await?.map_or(0, |done| done.expired.len() as u64);
         Ok(())
+    }
+
+    /// Notes which leases an entry of ours has asked for.
+    pub(super) fn note_asked(&self, done: Option<&Collected>) {
+        if let Some(done) = done {
+            let now = self.judge().now;
+            lock(&self.inner.watched).asked(&done.asked, now);
+        }
+    }
+
+    /// Ends a lease by name, whatever it says. Returns whether it was there. Its holder, if there is
+    /// one, gets [`LeaseLost`](crate::ErrorKind::LeaseLost).
+    ///
+    /// # Errors
+    ///
+    /// As [`compare_and_append`](Handle::compare_and_append).
+    pub async fn end_lease(&self, token: Token) -> Result<bool, Error> {
+        self.must_write("the end of a lease on")?;
+        let ended = self.enter_collected(move |state| {
+            let there = state.leases.contains_key(&token);
+            there.then(|| Collected { expired: vec![token], ..Collected::default() })
+        });
+        Ok(ended.await?.is_some())
     }
 
     /// Enters what `decide` makes of the newest state, with the right since. Returns what was
@@ -95,11 +145,11 @@ impl Handle {
         let proposed = self.propose(move |_, state| {
             let Some(mut done) = decide(state) else { return Ok(None) };
             done.since = state.since_after(state.upper, state.history, None, &done.expired);
-            *super::handle::lock(&told) = Some(done.clone());
+            *lock(&told) = Some(done.clone());
             Ok(Some(Change::Collect(done)))
         });
         let seqno = proposed.await?;
-        Ok(seqno.and_then(|_| super::handle::lock(&entered).take()))
+        Ok(seqno.and_then(|_| lock(&entered).take()))
     }
 
     /// Raises the floor to `wanted`, which a state that was known here has allowed, and deletes what
@@ -171,10 +221,28 @@ impl Handle {
         Ok(())
     }
 
-    /// Deletes parts that no entry names, nor ever will.
+    /// Deletes parts that no entry names, nor ever will. The order matters: a part of ours that is in the
+    /// listing and not pending after it was decided before, so that a state after that shows it if it
+    /// was named.
     pub(super) async fn sweep(&self, stats: &mut MaintenanceStats) -> Result<(), Error> {
         let inner = &*self.inner;
+        lock(&inner.uploads).settle(&self.state());
+        lock(&inner.uploads).begin_sweep();
+        let swept = self.sweep_parts(stats).await;
+        if swept.is_err() {
+            lock(&inner.uploads).may_have_garbage();
+        }
+        swept
+    }
+
+    async fn sweep_parts(&self, stats: &mut MaintenanceStats) -> Result<(), Error> {
+        let inner = &*self.inner;
         let listed = inner.blob.list(&format!("{}/part", inner.name), usize::MAX).await?;
+        let ours = self.lease();
+        let pending: BTreeSet<&str> = {
+            let uploads = lock(&inner.uploads);
+            listed.iter().map(|found| &*found.key).filter(|key| uploads.is_pending(key)).collect()
+        };
         let state = self.refresh().await?;
         let parts = state.batches.iter().flat_map(|batch| &batch.parts);
         let stored = parts.filter_map(|part| match part {
@@ -186,7 +254,13 @@ impl Handle {
         let named: BTreeSet<&str> = stored.chain(retired.map(String::as_str)).collect();
         for found in &listed {
             let Some(lease) = lease_of(&found.key) else { continue };
-            if state.leases.contains_key(&lease) || named.contains(found.key.as_str()) {
+            let key = found.key.as_str();
+            // Of ours we know what is garbage; of others only that it is once their lease has ended.
+            let spared = match ours == Some(lease) && state.leases.contains_key(&lease) {
+                true => pending.contains(key),
+                false => state.leases.contains_key(&lease),
+            };
+            if spared || named.contains(key) {
                 continue;
             }
             inner.blob.delete(&found.key).await?;

@@ -16,10 +16,11 @@ use std::ops::Range;
 
 use super::counters::MaintenanceStats;
 use super::entry::{Change, Merged};
-use super::handle::Handle;
+use super::handle::{Handle, lock};
 use super::rows::Prepared;
 use super::space::bytes;
 use super::state::{Batch, History, Part, State};
+use super::uploads::Uploading;
 use crate::error::{Error, ErrorKind};
 use crate::store::Access;
 
@@ -125,8 +126,12 @@ impl Handle {
         let (Some(first), Some(last)) = (batches.first(), batches.last()) else { return Ok(()) };
         let (first, last, upper) = (first.seqno, last.seqno, last.upper);
         let forwarded = forwarded(state, upper);
-        let parts = self.merge(&batches, forwarded, stats).await?;
+        // If it fails half way, or nobody waits for it any more, no entry names what it has uploaded.
+        let uploading = Uploading::new(self);
+        let parts = self.merge(&batches, forwarded, &uploading, stats).await?;
         let uploaded: Vec<_> = parts.iter().cloned().map(Prepared::Stored).collect();
+        // From here on an entry may, whoever waits.
+        let keys = uploading.keep();
         let entered = self.propose(move |_, state| {
             let there = state.run(first, last).is_some_and(|run| state.batches[run] == batches);
             if !there || !parts.iter().all(|part| state.is_leased(part)) {
@@ -136,10 +141,18 @@ impl Handle {
             let parts = parts.clone();
             Ok(Some(Change::Compact(Merged { first, last, forwarded, since, parts })))
         });
-        // On an error the outcome may be unknown, and then nothing is deleted: a sweep finds what is
-        // left, once our lease has ended.
-        if entered.await?.is_some() {
+        let entered = match entered.await {
+            Ok(entered) => entered,
+            Err(e) => {
+                // The outcome may be unknown, and then nothing is deleted: the log will tell. Each try
+                // took the number after the newest that was known here.
+                lock(&self.inner.uploads).unknown(self.state().seqno.saturating_add(1), keys);
+                return Err(e);
+            }
+        };
+        if entered.is_some() {
             stats.compactions += 1;
+            lock(&self.inner.uploads).named(&uploaded);
         } else {
             // Settled: the batches are gone, so no entry that names our parts can follow.
             stats.compactions_lost += 1;

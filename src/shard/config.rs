@@ -29,10 +29,14 @@ pub struct HandleConfig {
     /// The longest pause between two attempts, at most; each bound is twice the one before. 2 s.
     pub retry_delay_max: Duration,
     /// How long a lease lasts unless it is renewed, which happens at a quarter of it; at least 1 ms.
-    /// 15 minutes.
+    /// About the same for all who open the shard: who has watched another's lease for so long without
+    /// a change ends it. 15 minutes.
     pub lease: Duration,
-    /// Entries that a collection leaves in the log, so that whoever follows it is rarely overtaken.
-    /// 64.
+    /// How long the holder of a lease that looks wrong has to renew it, once an entry has asked for it;
+    /// who [attends](super::Handle::attend) looks four times as often. At least 1 ms. 10 s.
+    pub answer: Duration,
+    /// Entries that a round of maintenance leaves in the log, so that whoever follows it is rarely
+    /// overtaken. 64.
     pub entries_kept: u64,
     /// Entries between two rounds of [`maintain`](super::Handle::maintain), at least 1. 64.
     pub maintain_every: u64,
@@ -54,6 +58,7 @@ impl Default for HandleConfig {
             retry_delay_min: Duration::from_millis(10),
             retry_delay_max: Duration::from_secs(2),
             lease: Duration::from_secs(15 * 60),
+            answer: Duration::from_secs(10),
             entries_kept: 64,
             maintain_every: 64,
             compact_bytes_max: 256 << 20,
@@ -71,6 +76,7 @@ impl HandleConfig {
     pub fn validate(&self) -> Result<(), Error> {
         at_least("part_bytes_max", self.part_bytes_max, 1)?;
         // Offsets inside a part are 32 bits wide.
+<<<<<<< HEAD
         in_order(("part_bytes_max", self.part_bytes_max), ("1 GiB", 1 << 30))?;
         let (inline, part) = (self.inline_bytes_max, self.part_bytes_max);
         in_order(("inline_bytes_max", inline), ("part_bytes_max", part))?;
@@ -79,6 +85,20 @@ impl HandleConfig {
         at_least("lease", self.lease, Duration::from_millis(1))?;
         let (least, most) = (self.retry_delay_min, self.retry_delay_max);
         in_order(("retry_delay_min", least), ("retry_delay_max", most))?;
+=======
+        if self.part_bytes_max == 0 || self.part_bytes_max > 1 << 30 {
+            return wrong("part_bytes_max must be between 1 and 1 GiB");
+        }
+        if self.inline_bytes_max > self.part_bytes_max {
+            return wrong("inline_bytes_max must not exceed part_bytes_max");
+        }
+        if self.rollup_every == 0 || self.append_attempts_max == 0 {
+            return wrong("rollup_every and append_attempts_max must be at least 1");
+        }
+        if self.maintain_every == 0 || self.lease.as_millis() == 0 || self.answer.as_millis() == 0 {
+            return wrong("maintain_every, lease and answer must be at least 1");
+        }
+>>>>>>> 9ed3a3b (shard: no clock ends a lease of somebody who is there; an idle shard does not grow; failed uploads go)
         if self.history == Some(History::Last(0)) {
             return Err(Error::new(
                 ErrorKind::Invalid,

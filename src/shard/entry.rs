@@ -91,9 +91,12 @@ pub struct Collected {
     pub since: u64,
     /// What was retired by entries up to this one has been deleted.
     pub floor: u64,
-    /// Leases that have expired.
+    /// Leases that are ended.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub expired: Vec<Token>,
+    /// Leases that look wrong to who made this: their holders renew them now. Changes no state.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub asked: Vec<Token>,
 }
 
 /// The contents of an append.

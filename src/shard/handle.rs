@@ -15,13 +15,14 @@ use super::cache::{Cache, PartId};
 use super::config::HandleConfig;
 use super::counters::{Counters, CountersCell, MaintenanceCell, MaintenanceStats};
 use super::entry::{Change, Entry, EntryPart};
+use super::expiry::Watched;
 use super::format::{FORMAT_KEY, Schema};
 use super::incarnation;
 use super::keep::Keeper;
-use super::maintain::Watched;
 use super::rollup;
 use super::state::State;
 use super::token::Token;
+use super::uploads::Uploads;
 use crate::error::{Error, ErrorKind};
 use crate::io::Io;
 use crate::store::{
@@ -60,8 +61,12 @@ pub(super) struct Inner {
     pub(super) keeper: Mutex<Keeper>,
     pub(super) counters: CountersCell,
     pub(super) maintenance: MaintenanceCell,
-    /// Held by the one round of maintenance of this handle; the last entry it looked at.
-    pub(super) maintaining: AsyncMutex<Watched>,
+    /// Held by the one round of maintenance of this handle; whether one has swept.
+    pub(super) maintaining: AsyncMutex<bool>,
+    /// The leases in the log, as this handle has watched them.
+    pub(super) watched: Mutex<Watched>,
+    /// The parts of this handle that are not decided.
+    pub(super) uploads: Mutex<Uploads>,
     pub(super) cache: Mutex<Cache>,
     /// Held by the one append in flight; the number of the last rollup known.
     pub(super) appending: AsyncMutex<u64>,
@@ -146,6 +151,8 @@ impl Handle {
                 counters: CountersCell::default(),
                 maintenance: MaintenanceCell::default(),
                 maintaining: AsyncMutex::default(),
+                watched: Mutex::default(),
+                uploads: Mutex::default(),
                 cache: Mutex::new(Cache::new(config.cache_bytes_max)),
                 appending: AsyncMutex::new(0),
                 reading: AsyncMutex::new(()),
@@ -356,6 +363,7 @@ impl Handle {
             let applied = Entry::decode(seqno, &bytes).and_then(|(entry, raw)| {
                 Arc::make_mut(state).apply(&entry)?;
                 self.cache_inline(&entry, raw);
+                self.hear(&entry, state);
                 Ok(())
             });
             if let Err(e) = applied {

@@ -2,13 +2,17 @@
 //! ends. What a lease promises is [`lease`](super::lease)'s.
 //!
 //! Every append of the handle renews it on the way. Only when there was none for a quarter of its
-//! duration, or others have gone on for long, an entry of its own does. Once an entry has ended it,
-//! its token is never used again: what lies in its folder may be gone at any moment.
+//! duration, or others have gone on for long or have asked for it, an entry of its own does. Once an
+//! entry has ended it, its token is never used again: what lies in its folder may be gone at any moment.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::config::HandleConfig;
-use super::entry::{Change, Commit, Leased};
+use super::entry::{Change, Commit, Entry, Leased};
 use super::handle::{Handle, lock};
 use super::lease::{Grant, Lease};
 use super::state::State;
@@ -24,6 +28,10 @@ pub(super) struct Keeper {
     granted: bool,
     /// The number of the last state looked at.
     seen: u64,
+    /// What it says in the log, and since when: by a clock that only measures.
+    held: Option<(Lease, Instant)>,
+    /// What it said when an entry asked for it: it must say something else.
+    asked: Option<Lease>,
     /// Parts may lie in its folder.
     uploads: bool,
     needs: BTreeMap<u64, Need>,
@@ -76,7 +84,8 @@ impl Drop for Unsure<'_> {
 
 impl Keeper {
     pub(super) fn new(token: Token) -> Keeper {
-        Keeper { token, granted: false, seen: 0, uploads: false, needs: BTreeMap::new(), next: 0 }
+        let (held, asked, needs) = (None, None, BTreeMap::new());
+        Keeper { token, granted: false, seen: 0, held, asked, uploads: false, needs, next: 0 }
     }
 
     /// Looks at a state: a lease that was ended needs another name. One that another task has overtaken
@@ -86,10 +95,13 @@ impl Keeper {
             return;
         }
         self.seen = state.seqno;
-        if state.leases.contains_key(&self.token) {
+        if let Some(lease) = state.leases.get(&self.token) {
             self.granted = true;
+            if self.held.is_none_or(|(held, _)| held != *lease) {
+                self.held = Some((*lease, Instant::now()));
+            }
         } else if self.granted {
-            (self.token, self.granted) = (fresh(), false);
+            (self.token, self.granted, self.held) = (fresh(), false, None);
         }
     }
 
@@ -101,6 +113,9 @@ impl Keeper {
     fn grant(&self, state: &State, expires_ms: u64) -> Grant {
         let since = self.needs.values().map(|need| need.since.max(state.since)).min();
         let seqno = self.needs.values().map(|need| need.seqno).min();
+        // A renewal can be told from what it renews, also within a millisecond.
+        let same = state.leases.get(&self.token).is_some_and(|held| held.expires_ms == expires_ms);
+        let expires_ms = expires_ms.saturating_add(u64::from(same));
         Grant { token: self.token, lease: Lease { since, seqno, expires_ms } }
     }
 
@@ -110,8 +125,12 @@ impl Keeper {
         let wanted = self.grant(state, 0).lease;
         let left = held.expires_ms.saturating_sub(now_ms);
         let duration = duration_ms(all);
+        // By both clocks: one may have been set back, and the other stands while the machine sleeps.
+        let old = self.held.is_some_and(|(_, since)| since.elapsed() >= all.lease / 4);
+        let asked = self.asked.is_some_and(|asked| asked == *held);
         let behind = wanted.seqno.zip(held.seqno).map_or(0, |(new, old)| new.saturating_sub(old));
-        self.is_wanted() && (left < duration - duration / 4 || behind >= all.maintain_every)
+        let old = old || left < duration - duration / 4;
+        self.is_wanted() && (old || asked || behind >= all.maintain_every)
             // Less was held than is needed now: before anybody relies on it.
             || wanted.since.is_some_and(|since| held.since.is_none_or(|held| held > since))
     }
@@ -179,6 +198,38 @@ impl Handle {
             return Ok(());
         }
         self.renew().await
+    }
+
+    /// Keeps the lease for as long as this is polled, for a caller that reads or holds and may have
+    /// nothing to write for long: looks at the log, renews the lease when it is time or when another asks
+    /// for it, and keeps an idle shard small. Never ends, and fails nobody.
+    pub async fn attend(&self) -> Infallible {
+        let every = (self.inner.config.answer / 4).max(Duration::from_millis(1));
+        loop {
+            tokio::time::sleep(every).await;
+            // In an empty shard there is nothing to hold.
+            let idle = self.state().upper == 0 && self.lease().is_none();
+            if self.inner.access == Access::Read || idle {
+                continue;
+            }
+            let kept = match self.refresh().await {
+                Ok(_) => self.keep().await,
+                Err(e) => Err(e),
+            };
+            if let Err(e) = kept {
+                tracing::debug!(shard = self.inner.root.url(), error = %e, "a lease was not renewed");
+            }
+            self.maintain_aside();
+        }
+    }
+
+    /// Hears whether an entry asks for this handle's lease, as it is in the state after it.
+    pub(super) fn hear(&self, entry: &Entry, state: &State) {
+        let Change::Collect(done) = &entry.change else { return };
+        let mut keeper = lock(&self.inner.keeper);
+        if done.asked.contains(&keeper.token) {
+            keeper.asked = state.leases.get(&keeper.token).copied();
+        }
     }
 
     /// As [`keep`](Handle::keep), but a renewal that failed is none as long as the lease is there.

@@ -4,16 +4,14 @@
 //! A round begins with an entry that claims it, so that of many writers one does the work. If it
 //! dies, the next round is as far away as ever.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::collect::still_so;
 use super::compact::{AT_THE_END, IN_A_ROUND, tier};
 use super::counters::MaintenanceStats;
 use super::entry::Collected;
-use super::handle::Handle;
+use super::handle::{Handle, lock};
 use super::space::{Space, floor, is_due};
-use super::state::State;
-use super::token::Token;
 use crate::error::Error;
 use crate::store::Access;
 
@@ -25,35 +23,6 @@ const TIDY_BYTES_MIN: u64 = 64 << 10;
 const TIDY_BYTES_MAX: u64 = 1 << 30;
 /// How long a last round waits for the store.
 const ANSWER_MAX: Duration = Duration::from_secs(3);
-/// How many durations past its end a lease is ended by whoever sees it for the first time.
-const GRACE: u64 = 4;
-
-/// The leases that this handle has seen: until when each lasts, and since when it says so.
-#[derive(Debug, Default)]
-pub(super) struct Watched(BTreeMap<Token, (u64, u64)>);
-
-impl Watched {
-    /// Returns the leases that have run out. A clock that is an hour fast must not end those of
-    /// everybody else: besides being over, a lease has gone without renewal for its duration before
-    /// our own eyes, or is over for long.
-    fn expired(&mut self, state: &State, now_ms: u64, duration_ms: u64) -> Vec<Token> {
-        self.0.retain(|token, _| state.leases.contains_key(token));
-        let mut expired = Vec::new();
-        for (token, lease) in &state.leases {
-            let seen = self.0.entry(*token).or_insert((lease.expires_ms, now_ms));
-            if seen.0 != lease.expires_ms {
-                *seen = (lease.expires_ms, now_ms);
-            }
-            let unchanged = now_ms.saturating_sub(seen.1) >= duration_ms;
-            let over = now_ms.saturating_sub(lease.expires_ms);
-            if over > 0 && unchanged || over > duration_ms.saturating_mul(GRACE) {
-                expired.push(*token);
-            }
-        }
-        expired
-    }
-}
-
 impl Handle {
     /// Does a round of maintenance if it is time: [`maintain_every`](super::HandleConfig::maintain_every)
     /// entries after the last, whoever did that, or as soon as there is much to merge or to delete.
@@ -62,33 +31,62 @@ impl Handle {
     ///
     /// Call it now and then on a task of its own: no append waits for it.
     pub async fn maintain(&self) {
-        if self.inner.access == Access::Read || !is_due(&self.state(), &self.inner.config) {
+        if !self.wants_round() {
             return;
         }
-        let Ok(mut watched) = self.inner.maintaining.try_lock() else { return };
+        let Ok(mut swept) = self.inner.maintaining.try_lock() else { return };
         let mut stats = MaintenanceStats::default();
-        if let Err(e) = self.round(&mut watched, &mut stats).await {
+        if let Err(e) = self.round(&mut swept, &mut stats).await {
             tracing::warn!(shard = self.inner.root.url(), error = %e, "maintenance is put off");
         }
         self.inner.maintenance.add(&stats);
     }
 
-    async fn round(
-        &self,
-        watched: &mut Watched,
-        stats: &mut MaintenanceStats,
-    ) -> Result<(), Error> {
+    /// As [`maintain`](Handle::maintain), on a task of its own, if it is time.
+    pub(crate) fn maintain_aside(&self) {
+        if !self.wants_round() {
+            return;
+        }
+        let handle = self.clone();
+        let round = async move {
+            handle.maintain().await;
+            Ok(())
+        };
+        self.inner.io.spawn_answered("maintenance", round, |outcome| {
+            if let Err(error) = outcome {
+                tracing::warn!(%error, "a round of maintenance is lost");
+            }
+        });
+    }
+
+    /// Whether a round is due, or a lease may be ended. Watches the leases on the way.
+    fn wants_round(&self) -> bool {
+        if self.inner.access == Access::Read {
+            return false;
+        }
+        let judge = self.judge();
+        is_due(&self.state(), &self.inner.config)
+            || !lock(&self.inner.watched).ended(&judge).is_empty()
+    }
+
+    async fn round(&self, swept: &mut bool, stats: &mut MaintenanceStats) -> Result<(), Error> {
         let config = &self.inner.config;
-        let duration_ms = u64::try_from(config.lease.as_millis()).unwrap_or(u64::MAX);
-        let expired = watched.expired(&self.state(), self.inner.io.now_ms(), duration_ms);
-        let (limits, seen) = (config.clone(), self.state().leases.clone());
+        let judge = self.judge();
+        let (ended, doubtful) = {
+            let watched = lock(&self.inner.watched);
+            (watched.ended(&judge), watched.doubtful(&judge))
+        };
+        let limits = config.clone();
         let claimed = self.enter_collected(move |state| {
             // Renewed in the last moment, or ended by somebody else?
-            let same = |token: &Token| state.leases.get(token) == seen.get(token);
-            let expired: Vec<_> = expired.iter().copied().filter(same).collect();
-            is_due(state, &limits).then_some(Collected { expired, ..Collected::default() })
+            let expired = still_so(&ended, state);
+            let asked: Vec<_> =
+                doubtful.iter().copied().filter(|token| state.leases.contains_key(token)).collect();
+            let due = is_due(state, &limits) || !expired.is_empty();
+            due.then_some(Collected { expired, asked, ..Collected::default() })
         });
         let Some(claim) = claimed.await? else { return Ok(()) };
+        self.note_asked(Some(&claim));
         stats.leases_expired += claim.expired.len() as u64;
         // What earlier rounds replaced goes first, so that there is room for what this one writes.
         if Space::of(&self.state()).is_much_freeable() {
@@ -96,8 +94,12 @@ impl Handle {
         }
         self.merge_tiers(IN_A_ROUND, config.entries_kept, stats).await?;
         self.collect_log(floor(&self.state(), config.entries_kept), stats).await?;
-        if !claim.expired.is_empty() {
+        // Once, for those who died before this process began, and after every lease that is ended.
+        lock(&self.inner.uploads).settle(&self.state());
+        let garbage = lock(&self.inner.uploads).has_garbage();
+        if !claim.expired.is_empty() || garbage || !*swept {
             self.sweep(stats).await?;
+            *swept = true;
         }
         Ok(())
     }
@@ -168,6 +170,9 @@ impl Handle {
             self.merge_tiers(AT_THE_END, 0, stats).await?;
             // What was uploaded for it is in the log, or never will be.
             self.close().await?;
+        }
+        if lock(&self.inner.uploads).has_garbage() {
+            self.sweep(stats).await?;
         }
         let state = self.state();
         if !state.retired.is_empty() {

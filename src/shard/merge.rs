@@ -16,6 +16,7 @@ use super::handle::Handle;
 use super::part::{PartRef, Update};
 use super::rows::{CONCURRENT, Prepared, Reading, arrange, size};
 use super::state::{Batch, Part};
+use super::uploads::Uploading;
 use crate::error::Error;
 use crate::packed::Encoded;
 
@@ -105,6 +106,7 @@ impl Handle {
         &self,
         batches: &[std::sync::Arc<Batch>],
         forwarded: u64,
+        uploading: &Uploading,
         stats: &mut MaintenanceStats,
     ) -> Result<Vec<PartRef>, Error> {
         let bytes_max = self.inner.config.compact_bytes_max as u64;
@@ -114,12 +116,12 @@ impl Handle {
             let mut groups = groups(runs, bytes_max);
             if groups.len() <= 1 {
                 let all = groups.pop().unwrap_or_default();
-                break self.merge_runs(all, forwarded, stats).await;
+                break self.merge_runs(all, forwarded, uploading, stats).await;
             }
             let mut next = Vec::with_capacity(groups.len());
             let mut failed = None;
             for group in groups {
-                match self.merge_runs(group, forwarded, stats).await {
+                match self.merge_runs(group, forwarded, uploading, stats).await {
                     Ok(parts) => {
                         passing.extend(parts.iter().cloned().map(Prepared::Stored));
                         let piece = |part| Piece { part, lower: 0, upper: u64::MAX };
@@ -145,6 +147,7 @@ impl Handle {
         &self,
         runs: Vec<Run>,
         forwarded: u64,
+        uploading: &Uploading,
         stats: &mut MaintenanceStats,
     ) -> Result<Vec<PartRef>, Error> {
         let bytes: u64 = runs.iter().flatten().map(|piece| piece.part.bytes()).sum();
@@ -156,7 +159,8 @@ impl Handle {
         for (index, cursor) in cursors.iter_mut().enumerate() {
             heads.extend(cursor.key().map(|key| Reverse((key.clone(), index))));
         }
-        let mut output = Output { handle: self, rows: Vec::new(), bytes: 0, parts: Vec::new() };
+        let mut output =
+            Output { handle: self, uploading, rows: Vec::new(), bytes: 0, parts: Vec::new() };
         while let Some(Reverse((key, index))) = heads.pop() {
             let mut group = Vec::new();
             let mut next = Some(index);
@@ -185,6 +189,7 @@ impl Handle {
 /// Rows on their way into parts.
 struct Output<'a> {
     handle: &'a Handle,
+    uploading: &'a Uploading,
     rows: Vec<Update>,
     bytes: usize,
     parts: Vec<PartRef>,
@@ -205,7 +210,7 @@ impl Output<'_> {
         if !self.rows.is_empty() {
             let rows = std::mem::take(&mut self.rows);
             self.bytes = 0;
-            self.parts.push(self.handle.store(&rows).await?);
+            self.parts.push(self.handle.store(&rows, self.uploading).await?);
         }
         Ok(())
     }

@@ -67,7 +67,8 @@
 //!    collection.
 //! 7. A part is named for the first time only while the lease it was uploaded under is in the log,
 //!    and a lease that was ended is never granted again. So a part that no entry names, of a lease
-//!    that the log does not show, is garbage for ever.
+//!    that the log does not show, is garbage for ever. Under its own lease a holder knows what it has
+//!    not handed out or not named yet; the rest of its folder that no entry names is garbage, too.
 //! 8. A merged part is deleted once the floor has passed the entry that replaced it; until another
 //!    entry says that it is gone, the state names it.
 //! 9. Nothing of this depends on a clock: clocks decide who proposes, entries decide what is.
@@ -112,7 +113,11 @@ mod append;
 
 mod rows;
 
+mod uploads;
+
 mod lease;
+
+mod expiry;
 
 mod keep;
 

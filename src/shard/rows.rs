@@ -16,6 +16,7 @@ use super::lease::part_key;
 use super::part::{self, PartRef, UPDATE_BYTES, Update};
 use super::state::{Part, State};
 use super::token::Token;
+use super::uploads::Uploading;
 use crate::error::{Error, ErrorKind};
 use crate::packed::Encoded;
 use crate::store::Access;
@@ -90,6 +91,9 @@ impl Handle {
             })
             .collect();
         drop(updates);
+        // If one of them fails, no entry will name the others.
+        let uploading = Uploading::new(self);
+        encoded.iter().for_each(|(part, _)| uploading.add(&part.key));
         // In order, so that parts keep the order of rows.
         let uploads = encoded.into_iter().map(|(part, bytes)| async move {
             let (id, kept) = (PartId::Stored(part.key.clone()), bytes.clone());
@@ -98,6 +102,7 @@ impl Handle {
             Ok(Prepared::Stored(part))
         });
         let uploads: Vec<_> = uploads.collect();
+<<<<<<< HEAD
         futures::stream::iter(uploads).buffered(CONCURRENT).try_collect().await
     }
 
@@ -137,6 +142,12 @@ impl Handle {
                 lock(&self.inner.cache).take(&PartId::Stored(key));
             }
         }
+=======
+        let uploads = futures::stream::iter(uploads).buffered(CONCURRENT);
+        let prepared: Vec<Prepared> = uploads.try_collect().await?;
+        uploading.keep();
+        Ok(prepared)
+>>>>>>> 9ed3a3b (shard: no clock ends a lease of somebody who is there; an idle shard does not grow; failed uploads go)
     }
 
     /// Returns the updates of a part whose time is in `[lower, upper)`: pass the bounds of the
@@ -301,7 +312,7 @@ pub(super) fn check(part: &Part, bytes: &[u8]) -> Result<(), Error> {
 }
 
 /// Encodes rows as a part under a key, and describes it.
-fn encode(key: String, rows: &[Update]) -> (PartRef, Bytes) {
+pub(super) fn encode(key: String, rows: &[Update]) -> (PartRef, Bytes) {
     let times = rows.iter().map(|(_, time, _)| *time);
     let encoded = part::encode(rows);
     let part = PartRef {

@@ -119,7 +119,8 @@ pub(super) fn append<'scope>(
                     Ok(Settled::Known(won)) => {
                         if let Some(upper) = won {
                             around.checked.won(upper);
-                            maintain(&around);
+                            // Beside everything: no append waits for it, and it fails nobody.
+                            around.handle.maintain_aside();
                         }
                         turn.give_back();
                     }
@@ -146,23 +147,6 @@ pub(super) fn append<'scope>(
         }
     });
     stream
-}
-
-/// Keeps the shard in proportion, beside everything: no append waits for it, and it fails nobody.
-fn maintain(around: &Around) {
-    let handle = around.handle.clone();
-    around.io.spawn_answered(
-        "maintenance",
-        async move {
-            handle.maintain().await;
-            Ok(())
-        },
-        |outcome| {
-            if let Err(error) = outcome {
-                tracing::warn!(%error, "a round of maintenance is lost");
-            }
-        },
-    );
 }
 
 /// What became of an append.

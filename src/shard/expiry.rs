@@ -1,0 +1,180 @@
+//! Owns which leases may be ended, from what was watched of them. Pure; ending one is
+//! [`collect`](super::collect)'s and [`maintain`](super::maintain)'s, keeping one [`keep`](super::keep)'s.
+//!
+//! Clocks differ, so nobody believes another's. A lease is ended for one of two reasons:
+//!
+//! * *Silent.* It has not changed before our own eyes for its whole duration, by a clock that only
+//!   measures: its holder renews it at a quarter of that. When it says that it ends does not matter.
+//! * *Asked.* It looks wrong: it is over by our clock, or claims more than a lease can. Then an entry asks
+//!   for it by name, and its holder, which looks at the log all the time, renews it at once; if it has
+//!   not within [`answer`](super::HandleConfig::answer), it is gone, or sleeps. This is for those who only
+//!   look in, and cannot watch for so long: a clock that is a day fast asks everybody, and ends nobody.
+//!
+//! A holder that sleeps through that, and wakes up, gets [`LeaseLost`](crate::ErrorKind::LeaseLost).
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::config::HandleConfig;
+use super::lease::Lease;
+use super::state::State;
+use super::token::Token;
+
+/// A lease cannot last for so many durations from now on, whatever clock made it.
+const PLAUSIBLE: u32 = 2;
+
+/// The leases that a handle has seen.
+#[derive(Debug, Default)]
+pub(super) struct Watched(BTreeMap<Token, Seen>);
+
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    lease: Lease,
+    /// Since when it says so.
+    since: Instant,
+    /// When it was asked for.
+    asked: Option<Instant>,
+}
+
+/// By what a lease is judged.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Judge {
+    /// For how long a lease may be silent.
+    pub(super) duration: Duration,
+    /// For how long one that was asked for may be.
+    pub(super) answer: Duration,
+    /// Milliseconds since 1970, by our clock.
+    pub(super) clock_ms: u64,
+    /// The same moment by a clock that only measures.
+    pub(super) now: Instant,
+}
+
+impl Judge {
+    pub(super) fn new(config: &HandleConfig, clock_ms: u64) -> Judge {
+        let (duration, answer) = (config.lease, config.answer);
+        Judge { duration, answer, clock_ms, now: Instant::now() }
+    }
+
+    fn looks_wrong(&self, lease: &Lease) -> bool {
+        let most = self.duration.saturating_mul(PLAUSIBLE).as_millis();
+        let most = self.clock_ms.saturating_add(u64::try_from(most).unwrap_or(u64::MAX));
+        lease.expires_ms <= self.clock_ms || lease.expires_ms > most
+    }
+}
+
+impl Watched {
+    /// Looks at the leases of a state.
+    pub(super) fn see(&mut self, state: &State, now: Instant) {
+        self.0.retain(|token, _| state.leases.contains_key(token));
+        for (token, lease) in &state.leases {
+            let fresh = Seen { lease: *lease, since: now, asked: None };
+            let seen = self.0.entry(*token).or_insert(fresh);
+            if seen.lease != *lease {
+                *seen = fresh;
+            }
+        }
+    }
+
+    /// Returns the leases that may be ended, as they are then.
+    pub(super) fn ended(&self, judge: &Judge) -> BTreeMap<Token, Lease> {
+        let over = |since: Instant, most| judge.now.saturating_duration_since(since) >= most;
+        let ended = self.0.iter().filter(|(_, seen)| {
+            let unanswered = seen.asked.is_some_and(|asked| over(asked, judge.answer));
+            over(seen.since, judge.duration) || unanswered && judge.looks_wrong(&seen.lease)
+        });
+        ended.map(|(token, seen)| (*token, seen.lease)).collect()
+    }
+
+    /// Returns the leases to ask for: those that look wrong and were not asked for.
+    pub(super) fn doubtful(&self, judge: &Judge) -> Vec<Token> {
+        let wrong = self.0.iter().filter(|(_, seen)| seen.asked.is_none());
+        wrong.filter(|(_, seen)| judge.looks_wrong(&seen.lease)).map(|(token, _)| *token).collect()
+    }
+
+    /// Notes that an entry has asked for these.
+    pub(super) fn asked(&mut self, tokens: &[Token], now: Instant) {
+        for token in tokens {
+            if let Some(seen) = self.0.get_mut(token) {
+                seen.asked.get_or_insert(now);
+            }
+        }
+    }
+
+    /// Whether an answer of somebody is still out.
+    pub(super) fn waits(&self, judge: &Judge) -> bool {
+        self.0.values().any(|seen| {
+            let out = |asked| judge.now.saturating_duration_since(asked) < judge.answer;
+            judge.looks_wrong(&seen.lease) && seen.asked.is_some_and(out)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE: u64 = 60_000;
+
+    /// What is seen at each minute, from the first on, of a lease that ends then; and whether it may be
+    /// ended after the last.
+    fn watched(clock_min: u64, seen: &[(u64, u64)], asked_at: Option<u64>) -> bool {
+        let (start, mut watched) = (Instant::now(), Watched::default());
+        let at = |minute: u64| start + Duration::from_millis(minute * MINUTE);
+        let mut last = 0;
+        for (minute, ends) in seen {
+            let lease = Lease { expires_ms: ends * MINUTE, ..Lease::default() };
+            let leases = BTreeMap::from([(Token(7), lease)]);
+            watched.see(&State { leases, ..State::default() }, at(*minute));
+            if asked_at == Some(*minute) {
+                watched.asked(&[Token(7)], at(*minute));
+            }
+            last = *minute;
+        }
+        let judge = Judge {
+            duration: Duration::from_secs(15 * 60),
+            answer: Duration::from_secs(60),
+            clock_ms: clock_min * MINUTE,
+            now: at(last),
+        };
+        !watched.ended(&judge).is_empty()
+    }
+
+    #[test]
+    fn a_lease_is_ended_by_what_was_watched_and_by_no_clock() {
+        let far = 1 << 30;
+        // Silent for its duration, whatever it claims: a clock ten years ahead, or behind.
+        for ends in [0, 100, far] {
+            assert!(watched(50, &[(0, ends), (15, ends)], None), "{ends}");
+            assert!(!watched(50, &[(0, ends), (14, ends)], None), "{ends}");
+            assert!(!watched(50, &[(0, ends), (10, ends + 1), (20, ends + 1)], None), "{ends}");
+        }
+        // Seen for the first time, it is never ended, however long it is over.
+        assert!(!watched(far, &[(0, 1)], None));
+        // Asked for, and silent.
+        assert!(watched(far, &[(0, 1), (1, 1)], Some(0)));
+        assert!(watched(50, &[(0, far), (1, far)], Some(0)), "it claims too much");
+        assert!(!watched(50, &[(0, 60), (1, 60)], Some(0)), "there is nothing wrong with it");
+        // Asked for, and it answers.
+        assert!(!watched(far, &[(0, 1), (1, 2), (5, 2)], Some(0)));
+    }
+
+    #[test]
+    fn only_what_looks_wrong_is_asked_for_and_once() {
+        let (start, mut watched) = (Instant::now(), Watched::default());
+        let lease = |ends: u64| Lease { expires_ms: ends * MINUTE, ..Lease::default() };
+        let leases = [(1, 50), (2, 51), (3, 80), (4, 81)];
+        let leases = leases.map(|(token, ends)| (Token(token), lease(ends)));
+        let leases = BTreeMap::from(leases);
+        watched.see(&State { leases, ..State::default() }, start);
+        let duration = Duration::from_secs(15 * 60);
+        let answer = Duration::from_secs(60);
+        let judge = Judge { duration, answer, clock_ms: 50 * MINUTE, now: start };
+        assert_eq!(watched.doubtful(&judge), [Token(1), Token(4)]);
+        assert!(!watched.waits(&judge));
+        watched.asked(&[Token(1), Token(4)], start);
+        assert!(watched.doubtful(&judge).is_empty() && watched.waits(&judge));
+        assert!(!watched.waits(&Judge { now: start + answer, ..judge }));
+    }
+}
