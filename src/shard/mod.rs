@@ -23,6 +23,7 @@
 //!   compact()     merge runs of batches -> entry: these batches are that one now
 //!   collect()     rollup, floor, then delete: entries, merged parts, orphans
 //!   maintain()    both, when it is time; one of many writers claims the round with an entry
+//!   attend()      for who is at rest: renews the lease, answers who asks for it, maintains
 //! ```
 //!
 //! ```
@@ -81,7 +82,8 @@
 //! Times are `u64`, diffs `i64`. The state names every batch, in memory and in each rollup, until
 //! batches are merged. The table of writers keeps the last
 //! [`WRITERS_MAX`](crate::shard::state::WRITERS_MAX). A process that dies holds history, and its
-//! orphans stay, until its lease has run out. A merge has one part of each run in memory, and all rows
+//! orphans stay, until its lease has run out: until somebody has watched it for so long, or has asked
+//! for it in vain. Rows that were prepared and dropped stay as long as the handle's lease does. A merge has one part of each run in memory, and all rows
 //! of one key. A writer that is paused for longer than its lease may find, with
 //! [`LeaseLost`](crate::ErrorKind::LeaseLost), that what it had uploaded or had yet to read is gone.
 
