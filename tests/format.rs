@@ -232,7 +232,16 @@ fn entries_of_every_other_kind() {
         ("entry-compact-least-v1", Change::Compact(Merged::default())),
         (
             "entry-collect-v1",
-            Change::Collect(Collected { since: 7, floor: 5, expired: vec![Token(1), Token(2)] }),
+            Change::Collect(Collected {
+                since: 7,
+                floor: 5,
+                expired: vec![Token(1), Token(2)],
+                asked: vec![],
+            }),
+        ),
+        (
+            "entry-collect-asked-v1",
+            Change::Collect(Collected { asked: vec![Token(1)], ..Collected::default() }),
         ),
         ("entry-collect-least-v1", Change::Collect(Collected::default())),
     ];
@@ -263,6 +272,10 @@ fn rollup_file_after_maintenance() {
     ];
     state.maintained = 10;
     let frozen = golden("rollup-maintained-v1", rollup::encode(&state).unwrap());
+    assert_eq!(rollup::decode(12, Token(0xabcd), &frozen).unwrap(), state);
+    // A program that knows says how many bytes merges have replaced.
+    state.retired[0].bytes = 77;
+    let frozen = golden("rollup-retired-bytes-v1", rollup::encode(&state).unwrap());
     assert_eq!(rollup::decode(12, Token(0xabcd), &frozen).unwrap(), state);
 }
 

@@ -76,29 +76,15 @@ impl HandleConfig {
     pub fn validate(&self) -> Result<(), Error> {
         at_least("part_bytes_max", self.part_bytes_max, 1)?;
         // Offsets inside a part are 32 bits wide.
-<<<<<<< HEAD
         in_order(("part_bytes_max", self.part_bytes_max), ("1 GiB", 1 << 30))?;
         let (inline, part) = (self.inline_bytes_max, self.part_bytes_max);
         in_order(("inline_bytes_max", inline), ("part_bytes_max", part))?;
         at_least("rollup_every", self.rollup_every, 1)?;
         at_least("maintain_every", self.maintain_every, 1)?;
         at_least("lease", self.lease, Duration::from_millis(1))?;
+        at_least("answer", self.answer, Duration::from_millis(1))?;
         let (least, most) = (self.retry_delay_min, self.retry_delay_max);
         in_order(("retry_delay_min", least), ("retry_delay_max", most))?;
-=======
-        if self.part_bytes_max == 0 || self.part_bytes_max > 1 << 30 {
-            return wrong("part_bytes_max must be between 1 and 1 GiB");
-        }
-        if self.inline_bytes_max > self.part_bytes_max {
-            return wrong("inline_bytes_max must not exceed part_bytes_max");
-        }
-        if self.rollup_every == 0 || self.append_attempts_max == 0 {
-            return wrong("rollup_every and append_attempts_max must be at least 1");
-        }
-        if self.maintain_every == 0 || self.lease.as_millis() == 0 || self.answer.as_millis() == 0 {
-            return wrong("maintain_every, lease and answer must be at least 1");
-        }
->>>>>>> 9ed3a3b (shard: no clock ends a lease of somebody who is there; an idle shard does not grow; failed uploads go)
         if self.history == Some(History::Last(0)) {
             return Err(Error::new(
                 ErrorKind::Invalid,

@@ -102,52 +102,10 @@ impl Handle {
             Ok(Prepared::Stored(part))
         });
         let uploads: Vec<_> = uploads.collect();
-<<<<<<< HEAD
-        futures::stream::iter(uploads).buffered(CONCURRENT).try_collect().await
-    }
-
-    /// Uploads sorted rows as one part, which nobody here is about to read.
-    pub(super) async fn store(&self, rows: &[Update]) -> Result<PartRef, Error> {
-        let lease = self.permit().await?;
-        let token = Token(self.inner.io.token());
-        let (part, bytes) = encode(part_key(&self.inner.name, lease, token), rows);
-        self.upload(&part, bytes).await?;
-        Ok(part)
-    }
-
-    async fn upload(&self, part: &PartRef, bytes: Bytes) -> Result<(), Error> {
-        let inner = &*self.inner;
-        count(&inner.counters.bytes_written, bytes.len() as u64);
-        inner.blob.put(&part.key, bytes).await.map_err(|e| {
-            // What became of it is no matter: nothing refers to it.
-            let kind = match e.kind() {
-                ErrorKind::Indeterminate => ErrorKind::Unavailable,
-                kind => kind,
-            };
-            Error::new(kind, format!("a part cannot be stored: {}", e.what()))
-                .at(e.place().map_or_else(|| inner.blob.place(&part.key), str::to_string))
-                .hint(e.advice().unwrap_or("check the store and rerun"))
-                .because(e)
-        })
-    }
-
-    /// Deletes the parts of an append that surely lost. Never call it after an unknown outcome: a
-    /// committed entry may name them. Failing leaves orphans, which cost space and nothing else.
-    pub async fn discard(&self, prepared: Vec<Prepared>) {
-        for part in prepared {
-            if let Prepared::Stored(PartRef { key, .. }) = part {
-                if let Err(e) = self.inner.blob.delete(&key).await {
-                    tracing::debug!(shard = self.inner.root.url(), error = %e, "orphan left");
-                }
-                lock(&self.inner.cache).take(&PartId::Stored(key));
-            }
-        }
-=======
         let uploads = futures::stream::iter(uploads).buffered(CONCURRENT);
         let prepared: Vec<Prepared> = uploads.try_collect().await?;
         uploading.keep();
         Ok(prepared)
->>>>>>> 9ed3a3b (shard: no clock ends a lease of somebody who is there; an idle shard does not grow; failed uploads go)
     }
 
     /// Returns the updates of a part whose time is in `[lower, upper)`: pass the bounds of the

@@ -150,22 +150,17 @@ impl Handle {
     pub(super) async fn upload(&self, part: &PartRef, bytes: Bytes) -> Result<(), Error> {
         let inner = &*self.inner;
         count(&inner.counters.bytes_written, bytes.len() as u64);
-        let mut delays = inner.config.delays();
-        // The key is ours alone, so the same put again is harmless whatever the first did.
-        while let Err(e) = inner.blob.put(&part.key, bytes.clone()).await {
-            if e.kind() == ErrorKind::Replaced {
-                return Err(e);
-            }
-            let Some(delay) = delays.next() else {
-                let what = format!("a part cannot be stored: {}", e.what());
-                return Err(Error::new(ErrorKind::Unavailable, what)
-                    .at(inner.blob.place(&part.key))
-                    .hint("check the store and retry")
-                    .because(e));
+        inner.blob.put(&part.key, bytes).await.map_err(|e| {
+            // What became of it is no matter: nothing refers to it.
+            let kind = match e.kind() {
+                ErrorKind::Indeterminate => ErrorKind::Unavailable,
+                kind => kind,
             };
-            tokio::time::sleep(delay).await;
-        }
-        Ok(())
+            Error::new(kind, format!("a part cannot be stored: {}", e.what()))
+                .at(e.place().map_or_else(|| inner.blob.place(&part.key), str::to_string))
+                .hint(e.advice().unwrap_or("check the store and rerun"))
+                .because(e)
+        })
     }
 
     /// Deletes the parts of an append that surely lost. Never call it after an unknown outcome: a

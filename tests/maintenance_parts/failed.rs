@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use super::common::{Stopped, append, config, contents, io, row, runtime};
 use super::{memory, writer};
@@ -17,7 +18,7 @@ fn usual() -> HandleConfig {
     HandleConfig {
         inline_bytes_max: 0,
         part_bytes_max: 4_000,
-        append_attempts_max: 2,
+        outage_max: Duration::ZERO,
         history: Some(History::Last(1)),
         ..config()
     }
