@@ -475,7 +475,7 @@ fn a_late_create_under_the_floor_is_not_believed() {
                 true if action.operation == Operation::CreateEntry => {
                     Fault::Fail { applied: false, report: Report::Timeout }
                 }
-                true if action.operation == Operation::GetEntry && action.number > 20 => {
+                true if action.operation == Operation::GetEntry && action.number > 10 => {
                     Fault::Fail { applied: false, report: Report::Error }
                 }
                 _ => Fault::None,
@@ -486,7 +486,7 @@ fn a_late_create_under_the_floor_is_not_believed() {
         let late = tokio::spawn(async move {
             append(&stalled, 0, 1, vec![row("late", "1", 0, 1)]).await.unwrap()
         });
-        while faults.operations() < 22 {
+        while faults.operations() < 12 {
             tokio::task::yield_now().await;
             tokio::time::advance(Duration::from_micros(1)).await;
         }
