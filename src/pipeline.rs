@@ -233,15 +233,15 @@ impl Parts {
         // The workers of a pipeline build it in the same place.
         let place = (scope.addr().first().copied().unwrap_or(0), scope.peers());
         let shared = (stats.clone(), lifecycle.watch());
+        // Known before anything is said of it.
+        let role = config.standby.as_ref().map_or(health::Role::Writer, |_| health::Role::Standby);
         let (process, vitals, begun) = shard.pipelines().join(
             place,
             scope.index(),
             shared,
             shard.handle(),
             config.stall_after,
-            // Before anything is said of it.
-            config.standby.as_ref().map_or(health::Role::Writer, |_| health::Role::Standby),
-            epoch,
+            (role, epoch),
         );
         if begun {
             health::watch(&process, shard.io());

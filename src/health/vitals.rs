@@ -385,8 +385,7 @@ impl Pipelines {
         (stats, phase): (UpsertStats, PhaseWatch),
         handle: &Handle,
         stall_after: Duration,
-        role: Role,
-        epoch: Epoch,
+        (role, epoch): (Role, Epoch),
     ) -> (Arc<Process>, Arc<Vitals>, bool) {
         let mut pipelines = lock(&self.0);
         pipelines.retain(|pipeline| pipeline.strong_count() > 0);

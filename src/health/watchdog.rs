@@ -210,8 +210,7 @@ mod tests {
                 shared,
                 shard.handle(),
                 stall_after,
-                Role::Standby,
-                Epoch::known(0),
+                (Role::Standby, Epoch::known(0)),
             )
         };
         let ((process, one, true), (same, two, false)) = (join(1), join(0)) else {
