@@ -466,18 +466,13 @@ fn of_two_maintainers_one_wins_and_nothing_is_lost() {
 fn a_late_create_under_the_floor_is_not_believed() {
     runtime().block_on(async {
         let (root, clock) = (memory(), Arc::<Stopped>::default());
-        let config =
-            HandleConfig { outage_max: Duration::from_secs(60), ..small(History::Last(1)) };
-        let stopped = Arc::new(AtomicBool::new(true));
+        let config = small(History::Last(1));
+        let sent = Arc::new(AtomicBool::new(false));
         let faults = Faults::new({
-            let stopped = stopped.clone();
-            move |action| match stopped.load(Ordering::Relaxed) {
-                true if action.operation == Operation::CreateEntry => {
-                    Fault::Fail { applied: false, report: Report::Timeout }
-                }
-                true if action.operation == Operation::GetEntry && action.number > 10 => {
-                    Fault::Fail { applied: false, report: Report::Error }
-                }
+            let sent = sent.clone();
+            move |action| match action.operation {
+                // The first one hangs until it is let go, and then works.
+                Operation::CreateEntry if !sent.swap(true, Ordering::Relaxed) => Fault::Hang,
                 _ => Fault::None,
             }
         });
@@ -486,14 +481,13 @@ fn a_late_create_under_the_floor_is_not_believed() {
         let late = tokio::spawn(async move {
             append(&stalled, 0, 1, vec![row("late", "1", 0, 1)]).await.unwrap()
         });
-        while faults.operations() < 12 {
+        while !sent.load(Ordering::Relaxed) {
             tokio::task::yield_now().await;
-            tokio::time::advance(Duration::from_micros(1)).await;
         }
         let expected = fill(&other, 0..12).await;
         let _ = (other.compact().await.unwrap(), other.collect().await.unwrap());
         assert!(root.log("data").get(1).await.unwrap().is_none(), "its number is free");
-        stopped.store(false, Ordering::Relaxed);
+        faults.let_go();
         assert_eq!(late.await.unwrap(), Appended::UpperMismatch(12));
         assert!(root.log("data").get(1).await.unwrap().is_some(), "it did land");
         assert_reads(&other, &expected).await;
