@@ -123,7 +123,7 @@ impl Handle {
     /// The last work of a writer that is done with the shard, which may be alone for long from here on:
     /// ends its lease, merges more eagerly than a round does, and deletes what nobody holds. Never
     /// fails, and takes `within` at the most; it gives up if the store does not answer for
-    /// [`ANSWER_MAX`]. What is left to do the next writer does.
+    /// some seconds. What is left to do the next writer does.
     pub async fn tidy(&self, within: Duration) {
         if self.inner.access == Access::Read {
             return;

@@ -74,8 +74,8 @@
 //!    entry says that it is gone, the state names it.
 //! 9. Nothing of this depends on a clock: clocks decide who proposes, entries decide what is.
 //! 10. A root has an incarnation, made once. Every write looks at it first, every look at the log and
-//!    every commit once more with the floor. Gone or another is [`Replaced`](crate::ErrorKind::Replaced),
-//!    and nothing is written: so all that this handle knows is of one root.
+//!     every commit once more with the floor. Gone or another is [`Replaced`](crate::ErrorKind::Replaced),
+//!     and nothing is written: so all that this handle knows is of one root.
 //!
 //! # Limits
 //!
@@ -83,8 +83,8 @@
 //! batches are merged. The table of writers keeps the last
 //! [`WRITERS_MAX`](crate::shard::state::WRITERS_MAX). A process that dies holds history, and its
 //! orphans stay, until its lease has run out: until somebody has watched it for so long, or has asked
-//! for it in vain. Rows that were prepared and dropped stay as long as the handle's lease does. A merge has one part of each run in memory, and all rows
-//! of one key. A writer that is paused for longer than its lease may find, with
+//! for it in vain. Rows that were prepared and dropped stay as long as the handle's lease does. A merge
+//! has one part of each run in memory, and all rows of one key. A writer that is paused for longer than its lease may find, with
 //! [`LeaseLost`](crate::ErrorKind::LeaseLost), that what it had uploaded or had yet to read is gone.
 
 pub mod state;
