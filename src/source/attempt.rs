@@ -167,6 +167,8 @@ impl<S: Source, C: Codec<S::Key> + Codec<S::Value>> Running<S, C> {
             let deadline = self.session_max.and_then(|max| Instant::now().checked_add(max));
             self.from = self.stager.boundary().clone();
             let released = self.stager.released().clone();
+            // A copy that goes on, or begins anew, is one also before anything of it has come.
+            self.tell_staged();
             let outcome = self.attempt(deadline).await;
             let (began, now) = (std::mem::replace(&mut ended, Instant::now()), Instant::now());
             let connected = self.connected.take();

@@ -64,9 +64,10 @@
 //! "Cancelled" is a word that anybody may say: we, because we were told to stop; we, because our own
 //! time for this connection is over; the server, a proxy or a library, for reasons of theirs. So it is
 //! never asked of the error. The loop asks, in this order: was *I* told to stop? Is *my* deadline over?
-//! Is the error definite? Everything else may work again, after a wait, from the last boundary; and a
-//! number of attempts without a *boundary* ends in an error, with the cursor where it was. (A message is
-//! no progress: a unit that fails each time in its middle would be read for ever.)
+//! Is the error definite? Everything else may work again, after a wait, from the last boundary; and
+//! a partition without a *boundary* for some minutes, or whose unit fails some times at the same place,
+//! ends it with an error, the cursor where it was. (A message is no progress: a unit that fails each
+//! time in its middle would be read for ever.)
 //!
 //! # A story
 //!

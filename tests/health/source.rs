@@ -10,6 +10,7 @@ use differential_upsert::reclock::{SourceConfig, Times};
 use differential_upsert::source::{
     Ack, Boundary, Change, Durable, Event, Events, Failure, Partition, Position, Received, Source,
 };
+use differential_upsert::store::Root;
 use differential_upsert::{DataError, Error, ErrorKind, Pipeline, PipelineConfig, Token};
 use timely::WorkerConfig;
 use timely::communication::Allocator;
@@ -69,8 +70,12 @@ struct Run {
 
 impl Run {
     fn of<S: Source<Key = u64, Value = u64>>(source: S) -> Run {
+        Run::on(&memory(), source)
+    }
+
+    fn on<S: Source<Key = u64, Value = u64>>(root: &Root, source: S) -> Run {
         let runtime = runtime();
-        let shard = shard(&memory(), &runtime, &Valve::none());
+        let shard = shard(root, &runtime, &Valve::none());
         let mut worker =
             Worker::new(WorkerConfig::default(), Allocator::Thread(Thread::default()), None);
         let times = SourceConfig { times: Times::CoCommitted, ..SourceConfig::default() };
@@ -217,6 +222,23 @@ fn a_copy_whose_end_is_never_said_is_seen() {
     assert!(why.contains("or for the source to say its end"), "{why}");
     says.send(end("p", 9, false)).unwrap();
     assert_eq!(run.seconds(1), (HealthState::Idle, String::new()));
+}
+
+/// Begun again in the middle of a copy, it is in one before anything more has come.
+#[test]
+fn a_copy_that_is_resumed_is_seen_at_once() {
+    let root = memory();
+    let (says, told) = mpsc::unbounded_channel();
+    let mut first = Run::on(&root, Told(told));
+    says.send([rows("p", 3), end("p", 1, true)].concat()).unwrap();
+    assert_eq!(first.seconds(2).0, HealthState::Running);
+    drop(first);
+    let (_says, told) = mpsc::unbounded_channel();
+    let mut second = Run::on(&root, Told(told));
+    let (state, why) = second.seconds(5);
+    assert_eq!(state, HealthState::Running, "{why}");
+    assert!(why.contains("a copy has been under way for"), "{why}");
+    assert_eq!(second.seconds(60).0, HealthState::Stalled);
 }
 
 #[test]
