@@ -250,7 +250,8 @@ fn a_feed_that_went_back_is_refused_also_when_its_time_is_over() {
     for times in [Times::WriteAhead, Times::CoCommitted] {
         let back = vec![put("", 1, 1), at("", 3), at("", 2)];
         let script = Script::new("feed", &[""], vec![vec![Ok(back)], vec![Ok(vec![Event::End])]]);
-        let attempts = AttemptConfig { session_max: Some(Duration::ZERO), ..Default::default() };
+        let attempts =
+            AttemptConfig { session_max: Some(Duration::from_nanos(1)), ..Default::default() };
         // For ever is a time, too.
         let idle_commit = Duration::MAX;
         let source = SourceConfig { times, attempts, idle_commit, ..SourceConfig::default() };

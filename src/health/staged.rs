@@ -185,7 +185,11 @@ mod tests {
     #[test]
     fn only_what_neither_grows_nor_ends_is_stuck() {
         let long = part("p", false, [3, 210, 9999, 59]);
-        assert_eq!(signs(std::slice::from_ref(&long)).stuck(STALL), None, "more of it comes all the time");
+        assert_eq!(
+            signs(std::slice::from_ref(&long)).stuck(STALL),
+            None,
+            "more of it comes all the time"
+        );
         let stands = part("q", false, [3, 210, 70, 61]);
         let copy = part("r", true, [0, 0, 9999, 9999]);
         let said = "3 rows, 210 bytes received 70 s ago wait for a boundary of the source \
