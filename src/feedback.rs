@@ -31,7 +31,9 @@
 //!
 //! # Limits
 //!
-//! Parts in flight per worker: [`PARTS_AHEAD`]. A commit of this process is seen at once, another
+//! Parts in flight per worker: [`PARTS_AHEAD`], and bytes of parts, from the moment they are asked for
+//! until the worker has taken their rows:
+//! [`read_bytes_max`](crate::shard::HandleConfig::read_bytes_max). A commit of this process is seen at once, another
 //! process's within the poll interval. Workers that start while others write may begin at different
 //! times; until the latest of these the collection is not whole.
 
@@ -55,15 +57,12 @@ use crate::error::{Error, ErrorKind};
 use crate::health::{Status, Vitals, fenced};
 use crate::io::Io;
 use crate::packed::Encoded;
-use crate::shard::{Batch, Handle, Hold, Reading, State, Token as LeaseName, Update};
+use crate::shard::{Batch, Handle, Hold, Reading, Room, State, Token as LeaseName, Update, Window};
 use crate::token::{GRACE, Phase};
 use crate::upsert::Known;
 
 /// Parts that are fetched or wait for the worker at a time.
 const PARTS_AHEAD: usize = 4;
-
-/// Rows of the first contents that are consolidated together.
-const WINDOW_ROWS: usize = 1 << 17;
 
 /// When a follower looks for another process's commits.
 pub(crate) struct Poll {
@@ -76,12 +75,20 @@ pub(crate) struct Poll {
 enum Message {
     /// The log's upper.
     Known(u64),
-    /// Rows of the shard.
-    Rows(Vec<Update>),
+    /// Rows of the shard, and the room of their parts.
+    Rows(Vec<Update>, Vec<Room>),
+    /// The shard is sealed, and all of it was sent.
+    Sealed,
     /// All rows below this time have been sent.
     Complete(u64),
     /// The shard cannot be read any further.
     Failed(Error),
+}
+
+impl Message {
+    fn is_empty(&self) -> bool {
+        matches!(self, Message::Rows(rows, _) if rows.is_empty())
+    }
 }
 
 /// Reads a shard as a collection, from its contents as of `upper - 1` on.
@@ -104,6 +111,7 @@ pub(crate) fn feedback<'scope>(
     // Cancelled when the operator is gone, or waits for nothing more than this reader.
     let leave = CancellationToken::new();
     let follower = Follower {
+        window: handle.window(),
         handle,
         epoch: status.epoch().clone(),
         poll,
@@ -155,7 +163,7 @@ pub(crate) fn feedback<'scope>(
                         known.advance(upper);
                         status.wake_all();
                     }
-                    Ok(Message::Rows(mut rows)) => {
+                    Ok(Message::Rows(mut rows, _room)) => {
                         let errors =
                             rows.iter().filter(|((_, value), ..)| is_error(value.as_bytes()));
                         let more: isize = errors.map(|(.., diff)| diff).sum();
@@ -172,6 +180,7 @@ pub(crate) fn feedback<'scope>(
                             break;
                         }
                     }
+                    Ok(Message::Sealed) => status.wake_all(),
                     Ok(Message::Failed(error)) => status.fail(error),
                     Err(_) => return,
                 }
@@ -209,6 +218,7 @@ struct Follower {
     peers: u64,
     outlet: Outlet,
     vitals: Arc<Vitals>,
+    window: Window,
     /// From then on there is no time for more than a quick answer.
     leave: CancellationToken,
     /// Dropped last.
@@ -251,6 +261,7 @@ impl Follower {
         // The contents first, forwarded to the time before the upper.
         let mut as_of = upper.saturating_sub(1);
         let mut from = 0;
+        let mut sealed = false;
         if upper == 0 {
             // No history, and nothing to hold: our own first append will say it by the way.
             *held = Some(self.handle.enlist(as_of));
@@ -283,6 +294,13 @@ impl Follower {
                 let state = self.handle.state();
                 if state.upper != from || !self.epoch.admits(state.epoch) {
                     break;
+                }
+                if state.sealed_at.is_some() && !std::mem::replace(&mut sealed, true) {
+                    drop(state);
+                    if !self.outlet.send(Message::Sealed).await {
+                        return Ok(());
+                    }
+                    continue;
                 }
                 drop(state);
                 tokio::select! {
@@ -344,33 +362,40 @@ impl Follower {
         as_of: u64,
         lease: Option<LeaseName>,
     ) -> Result<bool, Error> {
-        let mut fetches = Vec::new();
-        for batch in batches {
-            for number in 0..batch.parts.len() {
-                fetches.push(self.fetch(batch, number, from, lease));
-            }
-        }
-        self.vitals.found_parts(fetches.len());
-        let mut fetched = futures::stream::iter(fetches).buffered(PARTS_AHEAD);
-        let mut window = Vec::new();
-        while let Some(rows) = fetched.next().await {
-            let mut rows = rows?;
+        let parts: Vec<_> = batches
+            .iter()
+            .flat_map(|batch| (0..batch.parts.len()).map(|number| (Arc::clone(batch), number)))
+            .collect();
+        self.vitals.found_parts(parts.len());
+        // In their order: one that came in before those ahead of it would keep their room.
+        let entered = futures::stream::iter(parts).then(|(batch, number)| {
+            let room = self.window.enter(batch.parts[number].bytes());
+            async move { (room.await, batch, number) }
+        });
+        let fetched = entered.map(|(room, batch, number)| async move {
+            Ok::<_, Error>((self.fetch(&batch, number, from, lease).await?, room))
+        });
+        let mut fetched = std::pin::pin!(fetched.buffered(PARTS_AHEAD));
+        let mut gathered = Gathered::default();
+        while let Some(fetched) = fetched.next().await {
+            let (mut rows, room) = fetched?;
             self.vitals.read_part();
             self.keep().await;
             if as_of == 0 {
-                if !rows.is_empty() && !self.outlet.send(Message::Rows(rows)).await {
+                let message = Message::Rows(rows, vec![room]);
+                if !message.is_empty() && !self.outlet.send(message).await {
                     return Ok(false);
                 }
                 continue;
             }
-            // History at one time mostly cancels. A window bounds what it pins in memory.
+            // History at one time mostly cancels. What is gathered pins whole parts in memory.
             rows.iter_mut().for_each(|(_, time, _)| *time = (*time).max(as_of));
-            window.append(&mut rows);
-            if window.len() >= WINDOW_ROWS && !self.send_window(&mut window).await {
+            gathered.add(rows, room);
+            if gathered.bytes >= self.window.half() && !self.send_gathered(&mut gathered).await {
                 return Ok(false);
             }
         }
-        Ok(self.send_window(&mut window).await)
+        Ok(self.send_gathered(&mut gathered).await)
     }
 
     /// Reads this worker's rows of one part.
@@ -393,13 +418,35 @@ impl Follower {
         }
     }
 
-    async fn send_window(&self, window: &mut Vec<Update>) -> bool {
-        consolidate_updates(window);
-        window.is_empty() || self.outlet.send(Message::Rows(std::mem::take(window))).await
+    async fn send_gathered(&self, gathered: &mut Gathered) -> bool {
+        let Gathered { mut rows, rooms, .. } = std::mem::take(gathered);
+        consolidate_updates(&mut rows);
+        rows.is_empty() || self.outlet.send(Message::Rows(rows, rooms)).await
+    }
+}
+
+/// Rows of several parts that are consolidated together.
+#[derive(Default)]
+struct Gathered {
+    rows: Vec<Update>,
+    rooms: Vec<Room>,
+    /// What their parts have.
+    bytes: u64,
+}
+
+impl Gathered {
+    fn add(&mut self, mut rows: Vec<Update>, room: Room) {
+        // A part without rows for us is let go at once.
+        if !rows.is_empty() {
+            self.rows.append(&mut rows);
+            self.bytes = self.bytes.saturating_add(room.bytes());
+            self.rooms.push(room);
+        }
     }
 }
 
 fn lost(from: u64) -> Error {
-    let what = format!("the lease on the shard's history has run out, and {from} is merged away");
+    let what =
+        format!("the shard's history from time {from} on is merged away, and no lease has held it");
     Error::new(ErrorKind::LeaseLost, what).hint("start again; it reads the contents anew")
 }

@@ -112,6 +112,8 @@ mod config;
 
 pub mod pipeline;
 
+mod follow;
+
 pub mod health;
 
 pub mod metrics;
@@ -142,6 +144,7 @@ pub use codec::DataError;
 pub use command::Command;
 pub use config::PipelineConfig;
 pub use error::{Error, ErrorKind};
+pub use follow::Follow;
 pub use packed::{Encoded, Packed, Packer};
 pub use pipeline::{Pipeline, UpsertInto};
 pub use role::Promotion;

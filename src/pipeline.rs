@@ -166,37 +166,54 @@ where
     /// before the upper, then every change. Keys whose value is an error are not in it; see
     /// [`data_errors`](Pipeline::data_errors).
     pub fn collection(&self) -> VecCollection<'scope, u64, (K, V), isize> {
-        let decode = |(key, value): &(Encoded, Encoded)| {
-            let Ok(value) = decode_stored::<V, C>(value.as_bytes())? else { return Ok(None) };
-            Ok(Some((C::decode(key.as_bytes())?, value)))
-        };
-        self.decoded(decode)
+        committed::<K, V, C>(&self.rows, &self.status)
     }
 
     /// Returns the keys whose value is an error, and the error: part of the committed collection
     /// like any value, replaced or deleted by a later command.
     pub fn data_errors(&self) -> VecCollection<'scope, u64, (K, DataError), isize> {
-        let decode = |(key, value): &(Encoded, Encoded)| {
-            let Err(error) = decode_stored::<V, C>(value.as_bytes())? else { return Ok(None) };
-            Ok(Some((C::decode(key.as_bytes())?, error)))
-        };
-        self.decoded(decode)
+        committed_errors::<K, V, C>(&self.rows, &self.status)
     }
+}
 
-    fn decoded<D: Clone + 'static>(
-        &self,
-        decode: impl Fn(&(Encoded, Encoded)) -> Result<Option<D>, Error> + 'static,
-    ) -> VecCollection<'scope, u64, D, isize> {
-        let (status, rows) = (self.status.clone(), self.rows.inner.clone());
-        // A row that does not decode is reported and holds, so it is never taken for an absent one.
-        let decoded = convert(rows, "UpsertDecode", status, move |rows| {
-            let decoded = rows.drain(..).filter_map(|(row, at, diff)| {
-                decode(&row).map(|data| Some((data?, at, diff))).transpose()
-            });
-            decoded.collect()
+/// A committed collection, as it is stored.
+type Rows<'scope> = VecCollection<'scope, u64, (Encoded, Encoded), isize>;
+
+/// Returns the keys that have a value, decoded.
+pub(crate) fn committed<'scope, K: ExchangeData, V: ExchangeData, C: Codec<K> + Codec<V>>(
+    rows: &Rows<'scope>,
+    status: &Status,
+) -> VecCollection<'scope, u64, (K, V), isize> {
+    decoded(rows, status, |(key, value): &(Encoded, Encoded)| {
+        let Ok(value) = decode_stored::<V, C>(value.as_bytes())? else { return Ok(None) };
+        Ok(Some((C::decode(key.as_bytes())?, value)))
+    })
+}
+
+/// Returns the keys that have an error, decoded.
+pub(crate) fn committed_errors<'scope, K: ExchangeData, V: ExchangeData, C: Codec<K> + Codec<V>>(
+    rows: &Rows<'scope>,
+    status: &Status,
+) -> VecCollection<'scope, u64, (K, DataError), isize> {
+    decoded(rows, status, |(key, value): &(Encoded, Encoded)| {
+        let Err(error) = decode_stored::<V, C>(value.as_bytes())? else { return Ok(None) };
+        Ok(Some((C::decode(key.as_bytes())?, error)))
+    })
+}
+
+fn decoded<'scope, D: Clone + 'static>(
+    rows: &Rows<'scope>,
+    status: &Status,
+    decode: impl Fn(&(Encoded, Encoded)) -> Result<Option<D>, Error> + 'static,
+) -> VecCollection<'scope, u64, D, isize> {
+    // A row that does not decode is reported and holds, so it is never taken for an absent one.
+    let decoded = convert(rows.inner.clone(), "UpsertDecode", status.clone(), move |rows| {
+        let decoded = rows.drain(..).filter_map(|(row, at, diff)| {
+            decode(&row).map(|data| Some((data?, at, diff))).transpose()
         });
-        decoded.as_collection()
-    }
+        decoded.collect()
+    });
+    decoded.as_collection()
 }
 
 /// What the operators of one worker's pipeline share, before they exist.
@@ -330,7 +347,7 @@ fn look(status: &Status) -> Look<u64> {
 }
 
 /// Shows every error of this worker's part as a stream, and tells the operator's to the health.
-fn report<'scope>(
+pub(crate) fn report<'scope>(
     errors: StreamVec<'scope, u64, Error>,
     status: Status,
 ) -> StreamVec<'scope, u64, Error> {

@@ -2,6 +2,8 @@
 //! writes time out; then one test per promise that the suite does not reach.
 
 mod common;
+#[path = "contract_shard/reading.rs"]
+mod reading;
 #[path = "contract_shard/replaced.rs"]
 mod replaced;
 #[path = "contract_shard/shapes.rs"]

@@ -105,7 +105,9 @@ async fn end(url: &str, id: &str, io: &Io) -> Result<(), Error> {
 }
 
 async fn writable(url: &str, name: &str, io: &Io) -> Result<Handle, Error> {
-    let root = Root::open(url, Access::Read)?;
+    // Opened for reading first, so that nothing is created.
+    Root::open(url, Access::Read)?;
+    let root = Root::open(url, Access::Write)?;
     Handle::open(root, name, None, Access::Write, io.clone(), limits()).await
 }
 
@@ -264,8 +266,9 @@ async fn later(
 }
 
 async fn race(url: &str, io: &Io, out: &mut impl Write) -> Result<(), Error> {
-    // Opened for reading, so that a mistyped path is not created.
-    let probed = probe(&Root::open(url, Access::Read)?, io).await?;
+    // Opened for reading first, so that a mistyped path is not created.
+    Root::open(url, Access::Read)?;
+    let probed = probe(&Root::open(url, Access::Write)?, io).await?;
     let line = serde_json::json!({
         "sound": probed.is_sound(),
         "rounds": probed.rounds,

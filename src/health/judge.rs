@@ -60,10 +60,17 @@ pub(super) struct WorkerSigns {
 impl Signs {
     /// The input frontier: no worker sees further than the truth.
     fn input(&self) -> u64 {
+        if self.role == Role::Reader {
+            // It has no other than what it reads.
+            return self.workers.iter().map(|worker| worker.read_to).min().unwrap_or(0);
+        }
         self.workers.iter().map(|worker| worker.input).max().unwrap_or(0)
     }
 
     fn output(&self) -> u64 {
+        if self.role == Role::Reader {
+            return self.input();
+        }
         self.workers.first().map_or(0, |worker| worker.output)
     }
 

@@ -111,17 +111,20 @@ pub enum Role {
     Writer,
     /// It follows, and appends nothing.
     Standby,
+    /// It reads, and has nothing to append.
+    Reader,
 }
 
 impl Role {
     /// All of them.
-    pub const ALL: [Role; 2] = [Role::Writer, Role::Standby];
+    pub const ALL: [Role; 3] = [Role::Writer, Role::Standby, Role::Reader];
 
     /// Returns its name, as in a report.
     pub fn name(self) -> &'static str {
         match self {
             Role::Writer => "writer",
             Role::Standby => "standby",
+            Role::Reader => "reader",
         }
     }
 }

@@ -2,7 +2,7 @@
 //! entry, until they are read. Only a part that a committed entry names is ever asked for, so a lost append costs memory
 //! and nothing else.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::state::Part;
@@ -26,40 +26,46 @@ impl PartId {
 /// Parts by name, at most so many bytes, the oldest forgotten first.
 #[derive(Debug)]
 pub(super) struct Cache {
-    /// The bytes, and how many followers have read them.
-    parts: BTreeMap<PartId, (Arc<Vec<u8>>, usize)>,
-    /// By age; may name parts that are gone.
-    order: VecDeque<PartId>,
+    parts: BTreeMap<PartId, Kept>,
+    /// The parts by age: exactly those that are there.
+    order: BTreeMap<u64, PartId>,
+    next: u64,
     bytes: usize,
     bytes_max: usize,
 }
 
+#[derive(Debug)]
+struct Kept {
+    bytes: Arc<Vec<u8>>,
+    /// How many followers have read it.
+    reads: usize,
+    age: u64,
+}
+
 impl Cache {
     pub(super) fn new(bytes_max: usize) -> Cache {
-        Cache { parts: BTreeMap::new(), order: VecDeque::new(), bytes: 0, bytes_max }
+        Cache { parts: BTreeMap::new(), order: BTreeMap::new(), next: 0, bytes: 0, bytes_max }
     }
 
     /// Takes a part out.
     pub(super) fn take(&mut self, id: &PartId) -> Option<Arc<Vec<u8>>> {
-        let (bytes, _) = self.parts.remove(id)?;
+        let Kept { bytes, age, .. } = self.parts.remove(id)?;
+        self.order.remove(&age);
         self.bytes -= bytes.len();
-        while self.order.front().is_some_and(|oldest| !self.parts.contains_key(oldest)) {
-            self.order.pop_front();
-        }
         Some(bytes)
     }
 
     /// Returns a part and leaves it where it is.
     pub(super) fn peek(&self, id: &PartId) -> Option<Arc<Vec<u8>>> {
-        self.parts.get(id).map(|(bytes, _)| Arc::clone(bytes))
+        self.parts.get(id).map(|kept| Arc::clone(&kept.bytes))
     }
 
     /// Returns a part to one of its `readers`; the last one takes it out. Somebody who comes later
     /// than that finds it in the store.
     pub(super) fn read(&mut self, id: &PartId, readers: usize) -> Option<Arc<Vec<u8>>> {
-        let (_, reads) = self.parts.get_mut(id)?;
-        *reads += 1;
-        if *reads >= readers { self.take(id) } else { self.peek(id) }
+        let kept = self.parts.get_mut(id)?;
+        kept.reads += 1;
+        if kept.reads >= readers { self.take(id) } else { self.peek(id) }
     }
 
     /// Keeps a part; one larger than the whole cache is not kept.
@@ -69,11 +75,41 @@ impl Cache {
         }
         self.take(&id);
         self.bytes += bytes.len();
-        self.parts.insert(id.clone(), (bytes, 0));
-        self.order.push_back(id);
+        let age = self.next;
+        self.next += 1;
+        self.order.insert(age, id.clone());
+        self.parts.insert(id, Kept { bytes, reads: 0, age });
         while self.bytes > self.bytes_max {
-            let Some(oldest) = self.order.pop_front() else { break };
+            let Some((_, oldest)) = self.order.pop_first() else { break };
             self.take(&oldest);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(seqno: u64) -> PartId {
+        PartId::Inline { seqno, offset: 0 }
+    }
+
+    #[test]
+    fn it_knows_no_more_names_than_it_has_parts() {
+        let mut cache = Cache::new(100);
+        let bytes = |count| Arc::new(vec![0; count]);
+        // Nobody reads the first one; every other is read once.
+        cache.put(id(0), bytes(1));
+        for seqno in 1..10_000 {
+            cache.put(id(seqno), bytes(10));
+            assert!(cache.read(&id(seqno), 1).is_some());
+            assert!(cache.order.len() == 1 && cache.parts.len() == 1, "after {seqno} commits");
+        }
+        // Kept again, and forgotten by age.
+        cache.put(id(0), bytes(1));
+        (1..20).for_each(|seqno| cache.put(id(seqno), bytes(10)));
+        assert_eq!((cache.order.len(), cache.parts.len(), cache.bytes), (10, 10, 100));
+        assert!(cache.peek(&id(0)).is_none() && cache.peek(&id(9)).is_none());
+        assert!(cache.peek(&id(10)).is_some());
     }
 }

@@ -17,6 +17,9 @@ pub struct HandleConfig {
     /// Bytes of encoded parts kept for [`fetch`](super::Handle::fetch); the oldest go first.
     /// 64 MiB.
     pub cache_bytes_max: usize,
+    /// Bytes of parts that one reader (a follower, a snapshot) has asked for and not yet handed on;
+    /// two parts, if they are larger. At least 2. 64 MiB.
+    pub read_bytes_max: usize,
     /// Entries between two rollups, at the least: with many batches it is a quarter of their count,
     /// so that the cost of writing states stays linear. 64.
     pub rollup_every: u64,
@@ -53,6 +56,7 @@ impl Default for HandleConfig {
             inline_bytes_max: 16 << 10,
             part_bytes_max: 8 << 20,
             cache_bytes_max: 64 << 20,
+            read_bytes_max: 64 << 20,
             rollup_every: 64,
             outage_max: Duration::from_secs(5 * 60),
             retry_delay_min: Duration::from_millis(10),
@@ -79,6 +83,7 @@ impl HandleConfig {
         in_order(("part_bytes_max", self.part_bytes_max), ("1 GiB", 1 << 30))?;
         let (inline, part) = (self.inline_bytes_max, self.part_bytes_max);
         in_order(("inline_bytes_max", inline), ("part_bytes_max", part))?;
+        at_least("read_bytes_max", self.read_bytes_max, 2)?;
         at_least("rollup_every", self.rollup_every, 1)?;
         at_least("maintain_every", self.maintain_every, 1)?;
         at_least("lease", self.lease, Duration::from_millis(1))?;

@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::sync::futures::Notified;
 use tokio::sync::{Mutex as AsyncMutex, Notify, watch};
 use tokio::time::Instant;
@@ -19,22 +18,19 @@ use super::expiry::Watched;
 use super::format::{FORMAT_KEY, Schema};
 use super::incarnation;
 use super::keep::Keeper;
-use super::rollup;
+use super::open::{create_format, read_format};
 use super::state::State;
 use super::token::Token;
 use super::uploads::Uploads;
 use crate::error::{Error, ErrorKind};
 use crate::io::Io;
-use crate::store::{
-    Access, Blob, Consensus, Create, Guarded, INCARNATION_KEY, PROBE_PREFIX, Patience, Root,
-    Trouble, check_create,
-};
+use crate::store::{Access, Blob, Consensus, Guarded, Patience, Root, Trouble};
 
 /// How long an opening waits for a store that does not answer.
 const OPENING_MAX: Duration = Duration::from_secs(10);
 
 /// How often a reader starts again from the newest rollup because a collector overtook it.
-const RELOADS_MAX: u32 = 5;
+pub(super) const RELOADS_MAX: u32 = 5;
 
 /// An open shard. Clones share everything: one state, one cache, one append in flight.
 #[derive(Clone)]
@@ -102,6 +98,11 @@ impl Handle {
         config: HandleConfig,
     ) -> Result<Handle, Error> {
         config.validate()?;
+        if access == Access::Write && root.access() == Access::Read {
+            return Err(Error::new(ErrorKind::Invalid, "a root that was opened for reading")
+                .at(root.url())
+                .hint("open it for writing, or the shard for reading"));
+        }
         let mut bounds = config.patience();
         bounds.outage_max = bounds.outage_max.min(OPENING_MAX);
         let (patience, outage_max) = (Patience::new(io.clone(), bounds), config.outage_max);
@@ -421,40 +422,6 @@ impl Handle {
             }
         }
     }
-
-    /// Reads the newest rollup, which must not lie below `floor`; `None` if there is none.
-    async fn newest_rollup(&self, floor: u64) -> Result<Option<State>, Error> {
-        let inner = &*self.inner;
-        let folder = format!("{}/rollup", inner.name);
-        let mut attempts = inner.patience.begin_quietly("reading a rollup of", self.url().into());
-        let (mut gone, mut looks) = (false, 0);
-        loop {
-            looks += 1;
-            if looks % RELOADS_MAX == 0 {
-                let what = "rollups are replaced faster than they can be read";
-                let faster = Error::new(ErrorKind::Unavailable, what)
-                    .at(inner.blob.place(&folder))
-                    .hint("retry, or collect less often");
-                attempts.pause(faster).await?;
-            }
-            let listed = inner.blob.list(&folder, usize::MAX).await?;
-            let newest = listed.iter().filter_map(|found| rollup::parse_key(&found.key)).max();
-            let Some((seqno, token)) = newest.filter(|(seqno, _)| *seqno >= floor) else {
-                // Once more: a listing may miss both the old one and the newer.
-                if gone || looks == 1 {
-                    continue;
-                }
-                return Ok(None);
-            };
-            let key = rollup::key(&inner.name, seqno, token);
-            if let Some(bytes) = inner.blob.get(&key).await? {
-                let state = rollup::decode(seqno, token, &bytes);
-                return state.map(Some).map_err(|e| e.at(inner.blob.place(&key)));
-            }
-            // No damage: a collector deletes what we have just listed once it has made a newer one.
-            gone = true;
-        }
-    }
 }
 
 impl fmt::Debug for Handle {
@@ -477,59 +444,4 @@ pub(super) fn count(counter: &AtomicU64, more: u64) {
 /// Locks what no panic can leave half done: every critical section here is one assignment.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Reads `FORMAT`; `None` if the root is empty and may become a shard.
-pub(super) async fn read_format(root: &Root, access: Access) -> Result<Option<Schema>, Error> {
-    let blob = root.blob();
-    let place = blob.place(FORMAT_KEY);
-    let decode = |bytes: Bytes| {
-        Schema::decode(&bytes, access == Access::Write).map(Some).map_err(|e| e.at(&place))
-    };
-    if let Some(bytes) = blob.get(FORMAT_KEY).await? {
-        return decode(bytes);
-    }
-    let found = blob.list("", 64).await?;
-    let Some(other) = found.iter().find(|found| !found.key.starts_with(PROBE_PREFIX)) else {
-        if access == Access::Read && !root.stands_empty() {
-            return Err(Error::new(ErrorKind::Missing, "no shard here")
-                .at(root.url())
-                .hint("check the address; only a writer creates a shard"));
-        }
-        return Ok(None);
-    };
-    // A writer may have created it between our two looks.
-    if let Some(bytes) = blob.get(FORMAT_KEY).await? {
-        return decode(bytes);
-    }
-    if ["data/", "remap/", INCARNATION_KEY].iter().any(|shard| other.key.starts_with(shard)) {
-        return Err(Error::new(ErrorKind::Corrupt, "a shard without its FORMAT file")
-            .at(place)
-            .hint("restore the file from a copy"));
-    }
-    Err(Error::new(ErrorKind::Invalid, format!("it holds something else: {}", other.key))
-        .at(root.url())
-        .hint("name an empty directory for a new shard"))
-}
-
-/// Creates `FORMAT`, or takes what another opener has just created.
-async fn create_format(root: &Root, schema: Option<&Schema>, io: &Io) -> Result<Schema, Error> {
-    let Some(schema) = schema else {
-        return Err(Error::new(ErrorKind::Invalid, "a new shard needs a schema").at(root.url()));
-    };
-    let blob = root.blob();
-    check_create(&*blob, io.token()).await?;
-    let created = blob.create(FORMAT_KEY, Bytes::from(schema.encode())).await;
-    if let Ok(Create::Created) = created {
-        return Ok(schema.clone());
-    }
-    // Anything else is settled by what is there now.
-    match blob.get(FORMAT_KEY).await? {
-        Some(bytes) => Schema::decode(&bytes, true).map_err(|e| e.at(blob.place(FORMAT_KEY))),
-        None => Err(created.err().unwrap_or_else(|| {
-            Error::new(ErrorKind::Indeterminate, "the FORMAT file could not be created")
-                .at(blob.place(FORMAT_KEY))
-                .hint("retry")
-        })),
-    }
 }

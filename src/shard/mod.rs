@@ -111,11 +111,17 @@ mod cache;
 
 mod handle;
 
+mod open;
+
 mod append;
 
 mod rows;
 
 mod uploads;
+
+mod window;
+
+mod snapshot;
 
 mod lease;
 
@@ -139,6 +145,8 @@ mod verify;
 
 mod typed;
 
+mod listen;
+
 pub use crate::store::Access;
 pub use append::{Append, Appended};
 pub use config::HandleConfig;
@@ -147,6 +155,7 @@ pub use format::{Fingerprint, Schema};
 pub use handle::Handle;
 pub use keep::Hold;
 pub use lease::{Grant, Lease};
+pub use listen::{Changes, Keyed, Listen};
 pub use part::{PartRef, Update};
 pub use rows::Prepared;
 pub(crate) use rows::Reading;
@@ -157,3 +166,4 @@ pub(crate) use typed::Resumes;
 pub use typed::Shard;
 pub(crate) use verify::remap_behind;
 pub use verify::{Verified, verify};
+pub(crate) use window::{Room, Window};

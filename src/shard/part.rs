@@ -56,6 +56,15 @@ pub struct PartRef {
     pub time_max: u64,
 }
 
+/// The longest part there is: offsets inside it are 32 bits wide.
+const BYTES_MAX: u64 = u32::MAX as u64;
+
+/// Whether a part can hold a row whose key and value have so many bytes.
+pub(super) fn holds(key: u64, value: u64) -> bool {
+    let around = (HEADER + UPDATE_BYTES) as u64;
+    key.saturating_add(value).saturating_add(around) <= BYTES_MAX
+}
+
 /// Encodes updates in the order given. O(bytes).
 ///
 /// # Panics
@@ -125,7 +134,7 @@ impl PartHeader {
     /// `Corrupt` for damage; `Unsupported` for a version, codec or compression that this program
     /// does not know.
     pub fn decode(bytes: &[u8]) -> Result<PartHeader, Error> {
-        if bytes.len() < HEADER || bytes.len() > u32::MAX as usize {
+        if bytes.len() < HEADER || bytes.len() as u64 > BYTES_MAX {
             return Err(damaged(WHAT, format!("{} bytes", bytes.len())));
         }
         if &bytes[..8] != MAGIC {
@@ -236,4 +245,27 @@ fn u32_at(bytes: &[u8], at: usize) -> u32 {
     let mut word = [0; 4];
     word.copy_from_slice(&bytes[at..at + 4]);
     u32::from_le_bytes(word)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_that_no_part_can_hold_is_known_by_its_length() {
+        let row = ((Packed::from_bytes(vec![1; 3]), Packed::from_bytes(vec![2; 5])), 0, 1);
+        let least = encode(&[row]).len() as u64 - 8;
+        let most = u64::from(u32::MAX) - least;
+        for (key, value, fits) in [
+            (3, 5, true),
+            (0, most, true),
+            (most, 0, true),
+            (1, most, false),
+            (most / 2 + 1, most / 2 + 1, false),
+            (u64::from(u32::MAX), u64::from(u32::MAX), false),
+            (u64::MAX, 1, false),
+        ] {
+            assert_eq!(holds(key, value), fits, "{key} + {value}");
+        }
+    }
 }

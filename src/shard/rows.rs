@@ -1,7 +1,6 @@
-//! Owns the way of rows into parts and back: prepare, fetch, snapshot. It does not commit anything;
-//! that is [`append`](super::append).
+//! Owns the way of rows into parts and back: prepare and fetch. It does not commit anything; that is
+//! [`append`](super::append), and adds nothing up; that is [`snapshot`](super::snapshot).
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -14,18 +13,16 @@ use super::frame::damaged;
 use super::handle::{Handle, count, lock};
 use super::lease::part_key;
 use super::part::{self, PartRef, UPDATE_BYTES, Update};
-use super::state::{Part, State};
+use super::state::Part;
 use super::token::Token;
 use super::uploads::Uploading;
+use super::window::Window;
 use crate::error::{Error, ErrorKind};
 use crate::packed::Encoded;
 use crate::store::Access;
 
 /// Parts read or written at the same time by one call.
 pub(super) const CONCURRENT: usize = 8;
-/// How often a snapshot starts again because a collector took a part of it.
-const SNAPSHOT_ATTEMPTS_MAX: u32 = 3;
-
 /// Rows made ready for an append, in nobody's sight yet.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Prepared {
@@ -57,6 +54,11 @@ impl Prepared {
 }
 
 impl Handle {
+    /// Makes the bound of one reader's parts.
+    pub(crate) fn window(&self) -> Window {
+        Window::new(self.inner.config.read_bytes_max)
+    }
+
     /// Consolidates updates, sorts them by key, time, diff and value (so a retraction stands right
     /// before the insertion that replaces it), encodes them, and uploads what is too large for a
     /// log entry. No updates, or only ones that cancel, are no parts.
@@ -66,7 +68,7 @@ impl Handle {
     /// # Errors
     ///
     /// `Unavailable` if a part cannot be stored; nothing is referenced then. `Invalid` on a handle
-    /// opened for reading. `Replaced` if the shard was removed or replaced.
+    /// opened for reading, and for a row of 4 GiB or more. `Replaced` if the shard was removed or replaced.
     pub async fn prepare(&self, updates: Vec<Update>) -> Result<Vec<Prepared>, Error> {
         let inner = &*self.inner;
         if inner.access == Access::Read {
@@ -74,6 +76,7 @@ impl Handle {
                 .at(inner.root.url()));
         }
         let updates = arrange(updates)?;
+        fit(&updates).map_err(|e| e.at(inner.root.url()))?;
         let bytes: usize = updates.iter().map(size).sum();
         if updates.is_empty() {
             return Ok(Vec::new());
@@ -188,61 +191,9 @@ impl Handle {
             Part::Inline { seqno, .. } => self.inner.log.place(*seqno),
         }
     }
-
-    /// Returns the collection as of a time: every `(key, value)` with its count, consolidated, with
-    /// that time, sorted by key and value. The whole collection is in memory at once.
-    ///
-    /// Takes no lease: if a part is gone it starts again from the newest state, three times.
-    ///
-    /// # Errors
-    ///
-    /// `Invalid` unless `since <= as_of < upper`, naming the three; else as [`fetch`](Handle::fetch).
-    pub async fn snapshot(&self, as_of: u64) -> Result<Vec<Update>, Error> {
-        let mut state = self.state();
-        if as_of >= state.upper {
-            state = self.refresh().await?;
-        }
-        let mut attempt = 1;
-        loop {
-            let (since, upper) = (state.since, state.upper);
-            if as_of < since || as_of >= upper {
-                let what = format!("no snapshot as of {as_of}: since is {since}, upper is {upper}");
-                return Err(Error::new(ErrorKind::Invalid, what)
-                    .at(self.inner.root.url())
-                    .hint("ask for a time from since to below upper"));
-            }
-            match self.fold(&state, as_of).await {
-                Err(e) if e.kind() == ErrorKind::Missing && attempt < SNAPSHOT_ATTEMPTS_MAX => {
-                    attempt += 1;
-                    state = self.refresh().await?;
-                }
-                result => return result,
-            }
-        }
-    }
-
-    async fn fold(&self, state: &State, as_of: u64) -> Result<Vec<Update>, Error> {
-        let mut fetches = Vec::new();
-        for batch in state.batches.iter().filter(|batch| batch.lower <= as_of) {
-            for part in &batch.parts {
-                // From as_of + 1 on no row is needed; as_of < upper, so this does not overflow.
-                fetches.push(self.fetch(part, batch.lower, batch.upper.min(as_of + 1)));
-            }
-        }
-        let mut fetched = futures::stream::iter(fetches).buffer_unordered(CONCURRENT);
-        let mut counts: BTreeMap<_, isize> = BTreeMap::new();
-        while let Some(rows) = fetched.try_next().await? {
-            for (data, _, diff) in rows {
-                let count = counts.entry(data).or_default();
-                *count = count.checked_add(diff).ok_or_else(too_many)?;
-            }
-        }
-        let live = counts.into_iter().filter(|(_, count)| *count != 0);
-        Ok(live.map(|(data, count)| (data, as_of, count)).collect())
-    }
 }
 
-fn too_many() -> Error {
+pub(super) fn too_many() -> Error {
     Error::new(ErrorKind::Corrupt, "a row whose count does not fit 64 bits")
 }
 
@@ -267,6 +218,23 @@ pub(super) fn check(part: &Part, bytes: &[u8]) -> Result<(), Error> {
         return Err(damaged("part", format!("{updates} updates, not {}", part.updates())));
     }
     Ok(())
+}
+
+/// Refuses a row that no part can hold: its offsets are 32 bits wide, and what was written would never
+/// be read again.
+fn fit(updates: &[Update]) -> Result<(), Error> {
+    let too_long = |((key, value), _, _): &&Update| {
+        !part::holds(key.as_bytes().len() as u64, value.as_bytes().len() as u64)
+    };
+    match updates.iter().find(too_long) {
+        None => Ok(()),
+        Some(((key, value), time, _)) => {
+            let (key, value) = (key.as_bytes().len(), value.as_bytes().len());
+            let what =
+                format!("a row of {key} + {value} bytes at time {time}, and 4 GiB is the most");
+            Err(Error::new(ErrorKind::Invalid, what).hint("store large values elsewhere"))
+        }
+    }
 }
 
 /// Encodes rows as a part under a key, and describes it.

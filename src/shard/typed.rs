@@ -58,9 +58,58 @@ impl<K, V, C: Codec<K> + Codec<V>> Shard<K, V, C> {
     ///
     /// As [`open`](Shard::open).
     pub async fn open_with(root: Root, io: Io, config: HandleConfig) -> Result<Self, Error> {
+        Shard::open_as(root, Access::Write, io, config).await
+    }
+
+    /// Opens a shard for reading: nothing is ever written to it through what is returned, and so it
+    /// holds no history either. What is read best effort says so, with a typed error, when it comes
+    /// too late: [`LeaseLost`](ErrorKind::LeaseLost).
+    ///
+    /// # Errors
+    ///
+    /// `Missing` if there is no shard; else as [`open`](Shard::open).
+    ///
+    /// # Panics
+    ///
+    /// Panics inside an async runtime: use [`read_with`](Shard::read_with) there.
+    ///
+    /// ```
+    /// use differential_upsert::{ErrorKind, Shard};
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let url = directory.path().to_str().unwrap();
+    /// let missing = Shard::<String, u64>::read("file:./nothing-here").unwrap_err();
+    /// assert_eq!(missing.kind(), ErrorKind::Missing);
+    /// Shard::<String, u64>::open(url)?;
+    /// let shard = Shard::<String, u64>::read(url)?;
+    /// assert_eq!(shard.upper(), 0);
+    /// let refused = shard.io().block_on(shard.seal(0)).unwrap_err();
+    /// assert_eq!(refused.kind(), ErrorKind::Invalid);
+    /// # Ok::<(), differential_upsert::Error>(())
+    /// ```
+    pub fn read(url: &str) -> Result<Self, Error> {
+        let io = Io::process()?;
+        let root = Root::open(url, Access::Read)?;
+        io.block_on(Shard::read_with(root, io.clone(), HandleConfig::default()))
+    }
+
+    /// Opens a shard for reading in a root that the caller has opened, with I/O and limits of the
+    /// caller's.
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](Shard::read).
+    pub async fn read_with(root: Root, io: Io, config: HandleConfig) -> Result<Self, Error> {
+        Shard::open_as(root, Access::Read, io, config).await
+    }
+
+    async fn open_as(
+        root: Root,
+        access: Access,
+        io: Io,
+        config: HandleConfig,
+    ) -> Result<Self, Error> {
         let schema = schema::<K, V, C>();
-        let handle =
-            Handle::open(root, "data", Some(schema), Access::Write, io.clone(), config).await?;
+        let handle = Handle::open(root, "data", Some(schema), access, io.clone(), config).await?;
         Ok(Shard {
             handle,
             io,

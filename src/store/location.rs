@@ -12,6 +12,7 @@ use super::fault::FaultyStore;
 use super::guard::{Guard, Guarded};
 use super::object::sync_directory;
 use super::patience::{Patience, PatientStore};
+use super::read_only::ReadOnly;
 use super::refusal::{Cause, Meaning, Step, meaning};
 use super::{Blob, Consensus, Faults, ObjectBlob};
 use crate::error::{Error, ErrorKind};
@@ -20,7 +21,7 @@ use crate::login::{hint, login};
 /// What a program means to do with a root.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// Look only: nothing is created and nothing is written.
+    /// Look only: nothing is created, and every write is refused.
     Read,
     /// Write too, and create what is not there.
     Write,
@@ -51,6 +52,7 @@ pub struct Root {
     stands_empty: bool,
     /// Which root it is, once something of it is known.
     guard: Arc<Guard>,
+    access: Access,
 }
 
 impl Root {
@@ -72,7 +74,8 @@ impl Root {
             return Err(Error::new(ErrorKind::Invalid, what).hint(hint(scheme)));
         }
         if url == "mem:" {
-            return Ok(Root::from_object_store(Arc::new(InMemory::new()), "mem:"));
+            let root = Root::from_object_store(Arc::new(InMemory::new()), "mem:");
+            return Ok(Root { access, ..root });
         }
         if let Some(path) = url.strip_prefix("file:") {
             return Root::open_directory(
@@ -80,7 +83,7 @@ impl Root {
                 access,
             );
         }
-        match url.split_once("://").map(|(scheme, _)| scheme) {
+        let root = match url.split_once("://").map(|(scheme, _)| scheme) {
             Some("s3" | "s3a") => cloud::s3(url),
             Some("gs") => cloud::gs(url),
             Some("az" | "abfs" | "abfss") => cloud::az(url),
@@ -91,7 +94,8 @@ impl Root {
             .at(url)
             .hint("use file:DIR, mem:, s3://, gs:// or az://")),
             None => Root::open_directory(Path::new(url), access),
-        }
+        };
+        Ok(Root { access, ..root? })
     }
 
     /// Wraps an `object_store` of the caller's; `url` is what errors call it. Conditional puts go
@@ -119,14 +123,25 @@ impl Root {
         &self.url
     }
 
-    /// Returns its keys and bytes.
-    pub fn blob(&self) -> Arc<dyn Blob> {
-        self.store.blob()
+    /// Returns what it was opened for.
+    pub fn access(&self) -> Access {
+        self.access
     }
 
-    /// Returns the log of one of its shards.
+    /// Returns its keys and bytes. If it was opened for reading, every write is refused.
+    pub fn blob(&self) -> Arc<dyn Blob> {
+        match self.access {
+            Access::Write => self.store.blob(),
+            Access::Read => ReadOnly::blob(self.store.blob(), &self.url),
+        }
+    }
+
+    /// Returns the log of one of its shards. If it was opened for reading, every write is refused.
     pub fn log(&self, shard: &str) -> Arc<dyn Consensus> {
-        self.store.log(shard)
+        match self.access {
+            Access::Write => self.store.log(shard),
+            Access::Read => ReadOnly::log(self.store.log(shard), &self.url),
+        }
     }
 
     /// Returns this root, every write to which makes sure first that it is still the same.
@@ -135,7 +150,8 @@ impl Root {
     }
 
     fn of(blob: ObjectBlob, url: String, stands_empty: bool) -> Root {
-        Root { store: Arc::new(blob), url, stands_empty, guard: Arc::new(Guard::new()) }
+        let guard = Arc::new(Guard::new());
+        Root { store: Arc::new(blob), url, stands_empty, guard, access: Access::Write }
     }
 
     /// Whether this root is there even when it holds no key.
@@ -186,7 +202,7 @@ impl Root {
         let store = Arc::new(store.with_fsync(true));
         let shown = format!("{}/", at.trim_end_matches('/'));
         let blob = ObjectBlob::new(Arc::clone(&store) as _, store, shown).in_directory(path);
-        Ok(Root::of(blob, format!("file:{at}"), true))
+        Ok(Root { access, ..Root::of(blob, format!("file:{at}"), true) })
     }
 }
 

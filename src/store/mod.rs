@@ -18,6 +18,7 @@ mod location;
 mod object;
 mod patience;
 mod probe;
+mod read_only;
 mod refusal;
 
 use std::fmt;

@@ -107,6 +107,31 @@ fn a_tail_begins_with_the_collection_and_goes_on_in_order() {
     assert_eq!(shard("tail URL --from 2 --until 1"), Err("exit 2".to_string()));
 }
 
+/// Every file below a directory, with what is in it.
+fn files(directory: &Path) -> Vec<(std::path::PathBuf, Vec<u8>)> {
+    let mut all = Vec::new();
+    for entry in std::fs::read_dir(directory).expect("a directory") {
+        let path = entry.expect("a name").path();
+        match path.is_dir() {
+            true => all.extend(files(&path)),
+            false => all.push((path.clone(), std::fs::read(&path).expect("a file"))),
+        }
+    }
+    all.sort();
+    all
+}
+
+#[test]
+fn who_looks_writes_nothing() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    make(directory.path(), text::JSON_TEXT, History::Keep, true);
+    let before = files(directory.path());
+    for line in ["status URL", "status URL --text", "snapshot URL", "tail URL", "verify URL"] {
+        shard(line, directory.path()).expect(line);
+        assert!(files(directory.path()) == before, "{line}");
+    }
+}
+
 /// Takes a directory away as soon as something is written.
 struct Remover<'a>(&'a Path);
 

@@ -9,6 +9,7 @@ mod cutover;
 mod determinism;
 mod end;
 mod feed;
+mod hydration;
 #[path = "../common/network.rs"]
 mod network;
 mod observer;

@@ -1,0 +1,211 @@
+//! Owns what a program reads of a typed [`Shard`] without a dataflow: a snapshot, and every later
+//! change. Together they are the collection. How parts are read is [`rows`](super::rows)'s.
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::part::Update;
+use super::state::State;
+use super::{Handle, Hold, Shard};
+use crate::codec::{Codec, DataError, Postcard, decode_stored};
+use crate::error::{Error, ErrorKind};
+use crate::io::Io;
+
+/// How often changes are read again because a collector took a part of them.
+const ATTEMPTS_MAX: u32 = 3;
+/// How long another process's commit may go unseen.
+const POLL: Duration = Duration::from_millis(20);
+
+/// A key and what it maps to: a value, or the error that stands in its place.
+pub type Keyed<K, V> = (K, Result<V, DataError>);
+
+/// What changed in an interval of times.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Changes<K, V> {
+    /// The first time.
+    pub lower: u64,
+    /// The first time that is not in it.
+    pub upper: u64,
+    /// The updates, by time; at one time retractions stand before insertions.
+    pub updates: Vec<(Keyed<K, V>, u64, isize)>,
+}
+
+impl<K, V, C: Codec<K> + Codec<V>> Shard<K, V, C> {
+    /// Returns the collection as of a time, sorted by the bytes of the keys. All of it is in memory.
+    /// Nothing is held: if a part is gone it starts again from the newest state, three times.
+    ///
+    /// # Errors
+    ///
+    /// `Invalid` unless `since <= as_of < upper`; `Corrupt` for damage; else those of the store.
+    ///
+    /// ```
+    /// use differential_upsert::codec::{Postcard, encode_stored};
+    /// use differential_upsert::shard::Append;
+    /// use differential_upsert::{Encoded, Packed, Shard};
+    /// let shard = Shard::<String, u64>::open("mem:")?;
+    /// # let mut stored = Vec::new();
+    /// # encode_stored::<u64, Postcard>(&Ok(3), &mut stored)?;
+    /// # let key: Encoded = Packed::pack(&"pear".to_string())?.cast();
+    /// # let row = ((key, Encoded::from_bytes(stored)), 0, 1);
+    /// # let parts = shard.io().block_on(shard.handle().prepare(vec![row]))?;
+    /// # let append = Append { upper: 1, parts, ..Append::default() };
+    /// # let _ = shard.io().block_on(shard.handle().compare_and_append(append))?;
+    /// let rows = shard.io().block_on(shard.snapshot(0))?;
+    /// assert_eq!(rows, [("pear".to_string(), Ok(3))]);
+    /// # Ok::<(), differential_upsert::Error>(())
+    /// ```
+    pub async fn snapshot(&self, as_of: u64) -> Result<Vec<Keyed<K, V>>, Error> {
+        let rows = self.handle().snapshot(as_of).await?;
+        rows.iter()
+            .map(|row| match row.2 {
+                1 => decoded::<K, V, C>(row),
+                count => {
+                    let what = format!("a row with count {count} at time {as_of}");
+                    Err(Error::new(ErrorKind::Corrupt, what).hint("`shard verify` says where"))
+                }
+            })
+            .map(|row| row.map_err(|e| e.at(self.handle().url())))
+            .collect()
+    }
+
+    /// Returns the changes at `from` and after, as they are committed; `snapshot(from - 1)` and these
+    /// are the collection. If the shard was opened for writing, the history from there on is held
+    /// until what is returned is dropped. If for reading, nothing is: whoever does not keep up with
+    /// the collector hears so.
+    ///
+    /// # Errors
+    ///
+    /// Those of taking a hold, as an append.
+    ///
+    /// ```
+    /// use differential_upsert::shard::{Append, Changes};
+    /// use differential_upsert::Shard;
+    /// let shard = Shard::<String, u64>::open("mem:")?;
+    /// let io = shard.io().clone();
+    /// let mut changes = io.block_on(shard.listen(0))?;
+    /// let append = Append { upper: 7, seal: true, ..Append::default() };
+    /// let _ = io.block_on(shard.handle().compare_and_append(append))?;
+    /// let empty = Changes { lower: 0, upper: 7, updates: vec![] };
+    /// assert_eq!(io.block_on(changes.next())?, Some(empty));
+    /// // It is sealed: nothing comes after that.
+    /// assert_eq!(io.block_on(changes.next())?, None);
+    /// # Ok::<(), differential_upsert::Error>(())
+    /// ```
+    pub async fn listen(&self, from: u64) -> Result<Listen<K, V, C>, Error> {
+        // Times up to the one before may be merged; `from` stays apart from them.
+        let hold = self.handle().hold(from.saturating_sub(1)).await?;
+        let (handle, io) = (self.handle().clone(), self.io().clone());
+        Ok(Listen { handle, io, hold: Some(hold), next: from, types: PhantomData })
+    }
+}
+
+/// Reads the changes of a shard: see [`Shard::listen`].
+#[derive(Debug)]
+pub struct Listen<K, V, C = Postcard> {
+    handle: Handle,
+    io: Io,
+    /// Gone once it is dropped.
+    hold: Option<Hold>,
+    next: u64,
+    types: PhantomData<fn(C) -> (K, V)>,
+}
+
+impl<K, V, C: Codec<K> + Codec<V>> Listen<K, V, C> {
+    /// Returns the first time that it has not returned.
+    pub fn upper(&self) -> u64 {
+        self.next
+    }
+
+    /// Waits for the next changes and returns them, of one batch at the most; `None` once the shard is
+    /// sealed and all of it was returned. Dropped half way it has returned nothing, and can be called
+    /// again.
+    ///
+    /// # Errors
+    ///
+    /// `LeaseLost` if since has passed its place, or a part is gone: begin again with a snapshot.
+    /// `Replaced`, `Corrupt`, and those of the store.
+    pub async fn next(&mut self) -> Result<Option<Changes<K, V>>, Error> {
+        let mut state = self.handle.state();
+        let mut attempt = 1;
+        loop {
+            if state.upper > self.next {
+                self.handle.keep_surely().await?;
+                if !state.tells_apart(self.next) {
+                    return Err(lost(self.next).at(self.handle.url()));
+                }
+                match self.read(&state).await {
+                    Err(e) if e.kind() == ErrorKind::Missing => {
+                        if attempt == ATTEMPTS_MAX {
+                            return Err(lost(self.next).at(self.handle.url()).because(e));
+                        }
+                        attempt += 1;
+                        state = self.handle.refresh().await?;
+                        continue;
+                    }
+                    read => return read.map(Some),
+                }
+            }
+            if state.sealed_at.is_some() {
+                return Ok(None);
+            }
+            // Before the look, so that no change falls between the two.
+            let change = self.handle.next_change();
+            state = self.handle.state();
+            if state.upper > self.next || state.sealed_at.is_some() {
+                continue;
+            }
+            tokio::select! {
+                () = change => state = self.handle.state(),
+                () = tokio::time::sleep(POLL) => {
+                    state = self.handle.refresh().await?;
+                    self.handle.keep_surely().await?;
+                }
+            }
+        }
+    }
+
+    /// Reads the first batch that reaches beyond our place, or the times without rows before it.
+    async fn read(&mut self, state: &Arc<State>) -> Result<Changes<K, V>, Error> {
+        let lower = self.next;
+        let next = state.batches.iter().find(|batch| batch.upper > lower);
+        let (mut updates, mut upper) = (Vec::new(), state.upper);
+        if let Some(batch) = next {
+            upper = batch.upper;
+            for part in &batch.parts {
+                let rows = self.handle.fetch(part, batch.lower.max(lower), batch.upper).await?;
+                for row in &rows {
+                    let keyed = decoded::<K, V, C>(row).map_err(|e| e.at(self.handle.url()))?;
+                    updates.push((keyed, row.1, row.2));
+                }
+            }
+        }
+        // Stable, and rows of one time are in order already but for that.
+        updates.sort_by_key(|(_, time, diff)| (*time, *diff));
+        self.next = upper;
+        if let Some(hold) = &self.hold {
+            self.handle.advance(hold, upper.saturating_sub(1));
+        }
+        Ok(Changes { lower, upper, updates })
+    }
+}
+
+impl<K, V, C> Drop for Listen<K, V, C> {
+    fn drop(&mut self) {
+        if let Some(hold) = self.hold.take() {
+            let handle = self.handle.clone();
+            // If nobody runs it, the lease runs out.
+            self.io.spawn(async move { handle.release(hold).await });
+        }
+    }
+}
+
+fn decoded<K, V, C: Codec<K> + Codec<V>>(row: &Update) -> Result<Keyed<K, V>, Error> {
+    let ((key, value), _, _) = row;
+    Ok((C::decode(key.as_bytes())?, decode_stored::<V, C>(value.as_bytes())?))
+}
+
+fn lost(from: u64) -> Error {
+    let what = format!("the history from time {from} on is merged away or gone");
+    Error::new(ErrorKind::LeaseLost, what).hint("begin again with a snapshot")
+}
