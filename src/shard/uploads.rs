@@ -151,6 +151,9 @@ impl Handle {
         let inner = &*self.inner;
         count(&inner.counters.bytes_written, bytes.len() as u64);
         inner.blob.put(&part.key, bytes).await.map_err(|e| {
+            if e.kind() == ErrorKind::Replaced {
+                return e;
+            }
             // What became of it is no matter: nothing refers to it.
             let kind = match e.kind() {
                 ErrorKind::Indeterminate => ErrorKind::Unavailable,

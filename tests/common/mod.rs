@@ -61,7 +61,7 @@ pub fn schema() -> Schema {
 /// A config whose waits are too short to notice.
 pub fn config() -> HandleConfig {
     HandleConfig {
-        outage_max: Duration::from_millis(10),
+        outage_max: Duration::from_secs(5),
         retry_delay_min: Duration::from_micros(1),
         retry_delay_max: Duration::from_micros(1),
         ..HandleConfig::default()

@@ -186,7 +186,7 @@ impl Replica {
             inline_bytes_max: if small { 0 } else { 100 },
             part_bytes_max: if small { 60 } else { 8 << 20 },
             rollup_every: random.pick(&[1, 3, 64]),
-            outage_max: Duration::from_millis(random.pick(&[0, 100, 300_000])),
+            outage_max: Duration::from_millis(random.pick(&[0, 10_000, 300_000])),
             history: Some(self.weather.history),
             entries_kept: random.pick(&[0, 3, 64]),
             maintain_every: random.pick(&[1, 5, 64]),
