@@ -33,13 +33,15 @@
 //!
 //! A codec of your own says what it likes: [`Codec::shape`](crate::codec::Codec::shape).
 
+mod book;
 mod differ;
 mod trace;
 
 use serde::de::DeserializeOwned;
 
+use book::{Book, Kind, Node, Slot, Variant};
 pub use differ::{Difference, difference};
-use trace::{Book, Kind, Node, Slot, Variant};
+use trace::trace;
 
 /// The longest text of a shape, in bytes.
 pub const TEXT_MAX: usize = 64 << 10;
@@ -59,7 +61,7 @@ pub const TEXT_MAX: usize = 64 << 10;
 /// assert_eq!(shape::<Tree>().as_deref(), Some(text));
 /// ```
 pub fn shape<T: DeserializeOwned>() -> Option<String> {
-    let book = Book::of::<T>();
+    let book = trace::<T>();
     let mut text = Text { book: &book, around: Vec::new(), out: String::new() };
     let known = book.root().is_some() && text.slot(book.root()).is_some();
     known.then_some(text.out)

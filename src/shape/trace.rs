@@ -1,5 +1,5 @@
-//! Owns the tracing of a type: a deserializer that makes values up, and writes down what it is asked
-//! for. How that reads is the [shape](super)'s.
+//! Owns the tracing of a type: a deserializer that makes values up, and notes in a
+//! [book](super::book) what it is asked for. How that reads is the [shape](super)'s.
 //!
 //! A type is known by the name of the visitor that it hands in, which has the type's own name and
 //! parameters in it: so a type that contains itself is told from another of the same name, and from
@@ -13,7 +13,6 @@
 //! variant that came to an end, inside which only values occur that had ended before. So every run
 //! ends, and the runs end once nothing new was tried.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::de::value::U32Deserializer;
@@ -21,6 +20,8 @@ use serde::de::{
     DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, Error as _, Expected,
     IntoDeserializer, MapAccess, SeqAccess, VariantAccess, Visitor,
 };
+
+use super::book::{Book, Kind, Node, Place, Slot, Variant};
 
 /// Runs of one type with the same made-up values, at most.
 const RUNS_MAX: usize = 10_000;
@@ -43,168 +44,28 @@ const STRINGS: [&str; 10] = [
 /// Lengths of bytes, likewise.
 const LENGTHS: [usize; 10] = [0, 1, 4, 8, 12, 16, 20, 24, 32, 64];
 
-/// What stands in a place; `None` if it has not been asked for.
-pub(super) type Slot = Option<Kind>;
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    Leaf(String),
-    /// A node, by its name.
-    Node(&'static str),
-}
-
-/// What a type is made of.
-#[derive(Debug)]
-pub(super) enum Node {
-    Option(Slot),
-    Seq(Slot),
-    Map(Slot, Slot),
-    Tuple(Vec<Slot>),
-    Struct(Vec<(&'static str, Slot)>),
-    Enum(Vec<(&'static str, Option<Variant>)>),
-}
-
-/// What a variant holds.
-#[derive(Debug)]
-pub(super) enum Variant {
-    Unit,
-    Newtype(Slot),
-    Tuple(Vec<Slot>),
-    Struct(Vec<(&'static str, Slot)>),
-}
-
-/// All that is known of a type.
-#[derive(Debug, Default)]
-pub(super) struct Book {
-    root: Slot,
-    nodes: BTreeMap<&'static str, Node>,
-    /// Choices that have been taken, by node and variant.
-    tried: BTreeSet<(&'static str, usize)>,
-    /// The first variant of each enum that came to an end.
-    ended: BTreeMap<&'static str, usize>,
-    /// Which of the made-up values are used.
-    plan: usize,
-    /// The nodes around the present place.
-    around: Vec<&'static str>,
-}
-
-/// A place in a book.
-#[derive(Clone, Copy)]
-enum Place {
-    Root,
-    In { id: &'static str, variant: usize, index: usize },
-}
-
-impl Book {
-    pub(super) fn of<T: DeserializeOwned>() -> Book {
-        let mut book = Book::default();
-        for plan in 0..STRINGS.len() {
-            book.plan = plan;
-            book.tried.clear();
-            book.ended.clear();
-            let mut whole = true;
-            for _ in 0..RUNS_MAX {
-                let before = book.tried.len();
-                book.around.clear();
-                whole &= T::deserialize(Tracer { book: &mut book, place: Place::Root }).is_ok();
-                if book.tried.len() == before {
-                    break;
-                }
-            }
-            // Nothing was refused, so nothing is missing.
-            if whole {
+/// Traces a type until nothing new comes of it.
+pub(super) fn trace<T: DeserializeOwned>() -> Book {
+    let mut book = Book::default();
+    for plan in 0..STRINGS.len() {
+        book.plan = plan;
+        book.tried.clear();
+        book.ended.clear();
+        let mut whole = true;
+        for _ in 0..RUNS_MAX {
+            let before = book.tried.len();
+            book.around.clear();
+            whole &= T::deserialize(Tracer { book: &mut book, place: Place::Root }).is_ok();
+            if book.tried.len() == before {
                 break;
             }
         }
-        book
-    }
-
-    pub(super) fn root(&self) -> &Slot {
-        &self.root
-    }
-
-    pub(super) fn node(&self, id: &'static str) -> Option<&Node> {
-        self.nodes.get(id)
-    }
-
-    fn slot(&mut self, place: Place) -> Option<&mut Slot> {
-        let Place::In { id, variant, index } = place else { return Some(&mut self.root) };
-        match (self.nodes.get_mut(id)?, index) {
-            (Node::Option(slot) | Node::Seq(slot) | Node::Map(slot, _), 0) => Some(slot),
-            (Node::Map(_, slot), 1) => Some(slot),
-            (Node::Tuple(slots), index) => slots.get_mut(index),
-            (Node::Struct(fields), index) => fields.get_mut(index).map(|(_, slot)| slot),
-            (Node::Enum(variants), index) => match variants.get_mut(variant)?.1.as_mut()? {
-                Variant::Newtype(slot) if index == 0 => Some(slot),
-                Variant::Tuple(slots) => slots.get_mut(index),
-                Variant::Struct(fields) => fields.get_mut(index).map(|(_, slot)| slot),
-                _ => None,
-            },
-            _ => None,
+        // Nothing was refused, so nothing is missing.
+        if whole {
+            break;
         }
     }
-
-    /// Whether a choice of a node is worth taking: it is new, or leads to one that is, and is not
-    /// inside itself.
-    fn is_worth(&self, id: &'static str, variant: usize) -> bool {
-        if !self.tried.contains(&(id, variant)) {
-            return true;
-        }
-        // The last one is the node itself.
-        let around = &self.around[..self.around.len() - 1];
-        // What is around takes the least in there.
-        let mut seen = self.around.iter().copied().collect();
-        !around.contains(&id) && self.leads_on(id, Some(variant), &mut seen)
-    }
-
-    /// Whether there is an untried choice in a node, or inside one variant of it.
-    fn leads_on(
-        &self,
-        id: &'static str,
-        variant: Option<usize>,
-        seen: &mut BTreeSet<&'static str>,
-    ) -> bool {
-        let mut slots: Vec<&Slot> = Vec::new();
-        match &self.nodes[id] {
-            Node::Option(slot) | Node::Seq(slot) => slots.push(slot),
-            Node::Map(key, value) => slots.extend([key, value]),
-            Node::Tuple(all) => slots.extend(all),
-            Node::Struct(fields) => slots.extend(fields.iter().map(|(_, slot)| slot)),
-            Node::Enum(variants) => {
-                for (number, (_, holds)) in variants.iter().enumerate() {
-                    if variant.is_some_and(|variant| variant != number) {
-                        continue;
-                    }
-                    if !self.tried.contains(&(id, number)) {
-                        return true;
-                    }
-                    match holds {
-                        None | Some(Variant::Unit) => {}
-                        Some(Variant::Newtype(slot)) => slots.push(slot),
-                        Some(Variant::Tuple(all)) => slots.extend(all),
-                        Some(Variant::Struct(fields)) => {
-                            slots.extend(fields.iter().map(|(_, slot)| slot));
-                        }
-                    }
-                }
-            }
-        }
-        let choice = matches!(self.nodes[id], Node::Option(_) | Node::Seq(_) | Node::Map(..));
-        if choice && !self.tried.contains(&(id, 0)) {
-            return true;
-        }
-        slots.into_iter().any(|slot| match slot {
-            Some(Kind::Node(inner)) => seen.insert(inner) && self.leads_on(inner, None, seen),
-            _ => false,
-        })
-    }
-
-    /// Writes down what a place holds; what was found first stays.
-    fn note(&mut self, place: Place, kind: Kind) {
-        if let Some(slot) = self.slot(place) {
-            slot.get_or_insert(kind);
-        }
-    }
+    book
 }
 
 /// Why a run stopped. Nobody sees it.
