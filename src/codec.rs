@@ -21,7 +21,8 @@ pub trait Codec<T>: 'static {
     ///
     /// # Errors
     ///
-    /// `Invalid` if the value cannot be encoded. What was appended is dropped by the caller.
+    /// `Invalid` if the value cannot be encoded. What was appended is dropped by the caller; what
+    /// was there before stays, also then: it is other rows'.
     fn encode(value: &T, into: &mut Vec<u8>) -> Result<(), Error>;
 
     /// Decodes a value from exactly the bytes that `encode` appended.
@@ -48,6 +49,16 @@ pub trait Codec<T>: 'static {
     }
 }
 
+/// A buffer of many rows, lent to postcard: given away, it would be gone with a row that fails.
+struct Appended<'a>(&'a mut Vec<u8>);
+
+impl Extend<u8> for Appended<'_> {
+    #[inline]
+    fn extend<I: IntoIterator<Item = u8>>(&mut self, bytes: I) {
+        self.0.extend(bytes);
+    }
+}
+
 /// The default codec: any serde type, through [`postcard`].
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Postcard;
@@ -56,11 +67,13 @@ impl<T: Serialize + DeserializeOwned> Codec<T> for Postcard {
     const ID: &'static str = "postcard-1";
 
     fn encode(value: &T, into: &mut Vec<u8>) -> Result<(), Error> {
-        let buffer = std::mem::take(into);
-        *into = postcard::to_extend(value, buffer).map_err(|e| {
-            Error::new(ErrorKind::Invalid, "a value that serde cannot serialize").because(e)
-        })?;
-        Ok(())
+        match postcard::to_extend(value, Appended(into)) {
+            Ok(_) => Ok(()),
+            Err(e) => {
+                Err(Error::new(ErrorKind::Invalid, "a value that serde cannot serialize")
+                    .because(e))
+            }
+        }
     }
 
     fn decode(bytes: &[u8]) -> Result<T, Error> {
@@ -176,7 +189,32 @@ pub(crate) fn is_error(stored: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::short_name;
+    use super::*;
+
+    /// Refuses to be serialized, behind a part that is fine.
+    struct Half;
+
+    impl Serialize for Half {
+        fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            use serde::ser::{Error as _, SerializeTuple};
+            let mut two = serializer.serialize_tuple(2)?;
+            two.serialize_element(&7u8)?;
+            Err(S::Error::custom("no"))
+        }
+    }
+
+    impl<'de> serde::Deserialize<'de> for Half {
+        fn deserialize<D: serde::Deserializer<'de>>(_: D) -> Result<Half, D::Error> {
+            Ok(Half)
+        }
+    }
+
+    #[test]
+    fn a_value_that_fails_leaves_what_was_there() {
+        let mut buffer = b"other rows".to_vec();
+        assert!(Postcard::encode(&Half, &mut buffer).is_err());
+        assert!(buffer.starts_with(b"other rows"), "{buffer:?}");
+    }
 
     #[test]
     fn names_have_no_paths() {

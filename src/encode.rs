@@ -32,7 +32,7 @@ where
                 }
             });
             if let Err(error) = pushed {
-                failure = Some(error);
+                failure.get_or_insert(error);
             }
         };
         for (command, _) in commands.iter() {

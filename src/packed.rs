@@ -282,7 +282,8 @@ impl Packer {
     ///
     /// # Errors
     ///
-    /// `Invalid` if the row has 4 GiB or more: it is left out, and the rows before it stay.
+    /// `Invalid` if the row has 4 GiB or more: it is left out, and the rows before it stay. And if
+    /// `write` takes away bytes that were there: then the rows that had them are left out as well.
     pub fn push_with(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> Result<(), Error> {
         self.push_within(ROW_BYTES_MAX, write)
     }
@@ -294,7 +295,13 @@ impl Packer {
     ) -> Result<(), Error> {
         let start = self.open.bytes.len();
         write(&mut self.open.bytes);
-        let length = self.open.bytes.len() - start;
+        let Some(length) = self.open.bytes.len().checked_sub(start) else {
+            self.open = Buffer::default();
+            let what = "the encoder of a row took the bytes of other rows away";
+            return Err(
+                Error::new(ErrorKind::Invalid, what).hint("let it append, and nothing else")
+            );
+        };
         if let Err(error) = check_length(length, row_bytes_max) {
             self.open.bytes.truncate(start);
             return Err(error);
@@ -350,6 +357,18 @@ mod tests {
             assert!(row.place().buffer_bytes <= most + most / 4 + BUFFER_BYTES, "row {at}");
         }
         assert_ne!(rows[0].place().buffer, rows[8].place().buffer);
+    }
+
+    /// An encoder that gives the buffer away, as one may when it fails, is an error, and no panic.
+    #[test]
+    fn a_row_that_takes_others_away_is_an_error() {
+        let mut packer = Packer::default();
+        packer.push_with(|buffer| buffer.extend_from_slice(b"gone")).unwrap();
+        let error = packer.push_with(|buffer| drop(std::mem::take(buffer))).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid);
+        packer.push_with(|buffer| buffer.extend_from_slice(b"here")).unwrap();
+        let rows: Vec<Encoded> = packer.finish().collect();
+        assert_eq!(rows.iter().map(Encoded::as_bytes).collect::<Vec<_>>(), [b"here"]);
     }
 
     /// A row that no offset can name is an error, and takes no other row with it.

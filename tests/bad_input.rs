@@ -9,8 +9,8 @@ use std::path::Path;
 use std::process::Command;
 
 use process::{
-    PATIENCE, Ran, Random, command, example, fold, ingest, ingested, shard, snapshot, start,
-    status, upper, verified,
+    PATIENCE, Ran, Random, command, example, fold, ingest, ingested, last_entry, shard, snapshot,
+    start, start_ingest, status, upper, verified,
 };
 use serde_json::Value;
 
@@ -328,8 +328,13 @@ fn a_flipped_bit_is_never_wrong_rows() {
         let value = if ts % 50 == 7 { "x".repeat(300_000) } else { "small".to_string() };
         feed.push_str(&format!("{{\"key\":{},\"value\":\"{value}\",\"ts\":{ts}}}\n", ts % 7));
     }
+    feed.push_str("{\"closed\":150}\n");
     write(dir, "feed", &feed);
-    ingested(dir, &["feed", "--shard", "s", "--history", "keep"]);
+    // A run that is done would merge what it leaves; one that is told to stop leaves it as it is.
+    let mut run = start_ingest(dir, &["feed", "--shard", "s", "--history", "keep", "--follow"]);
+    run.until("all of it", || last_entry(dir, "s") > 0 && upper(dir, "s") == 150);
+    run.signal("TERM");
+    run.end(PATIENCE).good();
     let all = files(&dir.join("s"));
     let of = |kind: &str| all.iter().filter(|path| path.to_string_lossy().contains(kind)).count();
     assert!(of("/log/") >= 60 && of("/part/") > 0 && of("/rollup/") > 0, "{all:?}");

@@ -39,7 +39,8 @@ pub fn difference(left: &str, right: &str) -> Option<Difference> {
                     "}" | ")" | "]" | ">" => drop(path.pop()),
                     word => {
                         let names = matches!(a.get(i + 1), Some(&(":" | "(" | "{")));
-                        if names && !matches!(word, "struct" | "enum") {
+                        let first = i > 0 && matches!(a[i - 1], "{" | ",");
+                        if names && first && !is_key(&a, i) && !matches!(word, "struct" | "enum") {
                             if let Some(member) = path.last_mut() {
                                 *member = Some(word);
                             }
@@ -64,6 +65,13 @@ pub fn difference(left: &str, right: &str) -> Option<Difference> {
             }
         }
     }
+}
+
+/// Whether a word is the type of a map's keys, and not the name of a member: no name stands before the
+/// bracket that it follows.
+fn is_key(words: &[&str], at: usize) -> bool {
+    let named = |word: &&str| !matches!(*word, "{" | "(" | "[" | "<" | ":" | "," | ";");
+    words[at - 1] == "{" && !(at > 1 && named(&words[at - 2]))
 }
 
 /// Cuts a shape into names, brackets and separators.

@@ -175,10 +175,10 @@ where
         let Some(Merging { merge, out }) = &mut self.merging else { return Ok(merged) };
         let mut bytes = 0;
         while bytes < bytes_max {
-            if out.first().is_none() || merge.group.is_empty() {
-                if let Some(reset) = merge.reset()? {
-                    bytes += out.reset(&merge.time, &reset)?;
-                }
+            if (out.first().is_none() || merge.group.is_empty())
+                && let Some(reset) = merge.reset()?
+            {
+                bytes += out.reset(&merge.time, &reset)?;
             }
             // Nothing of it is in memory, so nothing is counted there.
             if let Some((command, superseded)) = merge.next(&mut Pins::default())? {
