@@ -157,7 +157,7 @@ async fn b24_an_outage_has_a_time() {
         assert!(took < Duration::from_secs(331), "{nothing}: {took:?}");
         assert!((12..60).contains(&connects), "{nothing}: {connects} connects");
         let safe = (nothing == same).then(|| at(1));
-        assert_eq!((run.safe(), run.kept.len() > 0), (safe, nothing == same), "{nothing}");
+        assert_eq!((run.safe(), !run.kept.is_empty()), (safe, nothing == same), "{nothing}");
     }
     // One that is over before, is over. It is longer than the greatest delay.
     let begun = Instant::now();

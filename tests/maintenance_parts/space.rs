@@ -23,7 +23,7 @@ fn value(key: u64, time: u64) -> String {
 
 /// Every eighth key gets a new value at each time.
 fn overwrite(time: u64) -> Vec<Update> {
-    let keys = (0..KEYS).filter(|key| time == 0 || (key + time) % 8 == 0);
+    let keys = (0..KEYS).filter(|key| time == 0 || (key + time).is_multiple_of(8));
     // The last time at which it was this key's turn.
     let before = time.checked_sub(1).map(|_| time.saturating_sub(8));
     keys.flat_map(|key| {
@@ -189,7 +189,7 @@ fn tidying_up_ends_although_the_store_does_not_answer() {
                 let switch = Arc::clone(&on);
                 let faults = Faults::new(move |action| {
                     let now = switch.load(std::sync::atomic::Ordering::Relaxed);
-                    if now && action.operation == operation { fault.clone() } else { Fault::None }
+                    if now && action.operation == operation { fault } else { Fault::None }
                 });
                 let faulty = root.with_faults(faults);
                 let handle = writer(&faulty, 1, &usual(), &clock).await;

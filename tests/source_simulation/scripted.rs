@@ -230,7 +230,7 @@ impl Source for Scripted {
 
     /// Of two lives one can tell.
     fn failed_partition(&self) -> Option<Partition> {
-        let tells = self.life % 2 == 0;
+        let tells = self.life.is_multiple_of(2);
         self.broken.filter(|_| tells).map(|partition| Partition::clone(&self.names[partition]))
     }
 
