@@ -103,7 +103,6 @@ pub mod shard;
 
 pub mod store;
 
-/// Whether a URL has a password in it.
 mod login;
 
 mod feedback;
@@ -120,7 +119,6 @@ pub mod metrics;
 
 pub mod codec;
 
-/// What a type looks like, as text: kept with a shard, so that it is not read as another type.
 pub mod shape;
 
 pub mod packed;

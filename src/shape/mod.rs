@@ -1,6 +1,6 @@
 //! Owns the shape of a type as serde sees it, as text: what stands with a shard instead of a mere
-//! name. It does not compare two of them; that is [`differ`](self::differ), and how a type is made to
-//! show its shape is [`trace`](self::trace)'s.
+//! name. It does not compare two of them; that is `differ`, and how a type is made to
+//! show its shape is `trace`'s.
 //!
 //! ```text
 //! bool i8 .. i128 u8 .. u128 f32 f64 char string bytes unit
