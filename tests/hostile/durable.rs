@@ -14,8 +14,10 @@ const STASH: usize = 8 * MIB;
 const INFLIGHT: usize = 8 * MIB;
 const PART: usize = 2 * MIB;
 const CACHE: usize = 4 * MIB;
-/// Parts that the reader of the shard has in memory.
-const PARTS_AHEAD: usize = 4;
+/// What a merge has in memory.
+const COMPACT: usize = 8 * MIB;
+/// Bytes of parts that the reader of the shard has asked for and not handed on.
+const READ: usize = 8 * MIB;
 /// What is there whatever the bounds say: a piece emitted, pages of runs, the runtime.
 const BESIDE: usize = 8 * MIB;
 const ROUNDS_MAX: usize = 60_000;
@@ -26,8 +28,13 @@ fn open(directory: &tempfile::TempDir) -> Durable {
     let io = Io::process().expect("a runtime");
     let url = format!("file:{}", directory.path().join("shard").display());
     let root = Root::open(&url, Access::Write).expect("a directory");
-    let config =
-        HandleConfig { cache_bytes_max: CACHE, part_bytes_max: PART, ..HandleConfig::default() };
+    let config = HandleConfig {
+        cache_bytes_max: CACHE,
+        part_bytes_max: PART,
+        read_bytes_max: READ,
+        compact_bytes_max: COMPACT,
+        ..HandleConfig::default()
+    };
     io.block_on(Shard::open_with(root, io.clone(), config)).expect("a shard")
 }
 
@@ -87,7 +94,7 @@ fn run(
 }
 
 fn allowed(live: usize, row: usize, spilled: (u64, u64)) -> Allowed {
-    let bounds = STASH + INFLIGHT + CACHE + 2 * PARTS_AHEAD * PART + BESIDE + 8 * row;
+    let bounds = STASH + INFLIGHT + CACHE + COMPACT + 2 * READ + BESIDE + 8 * row;
     Allowed { bounds, live, spilled }
 }
 
@@ -127,10 +134,10 @@ pub fn huge_values() -> Allowed {
     two_versions(6, 16 * MIB)
 }
 
-/// 30 versions of 3,000 keys, kept apart, are read by a restart.
+/// 40 versions of 4,000 keys, kept apart, are read by a restart: twenty times what lives.
 pub fn restart() -> Allowed {
     let directory = tempfile::tempdir().expect("a directory");
-    let (keys, bytes, times) = (3_000, 100, 30);
+    let (keys, bytes, times) = (4_000, 1_000, 40);
     let spilled = run(&open(&directory), 0..times, keys, bytes, Some(History::Keep));
     let again = run(&open(&directory), times..times + 1, keys, bytes, None);
     let live = 2 * keys as usize * (bytes + 100);
