@@ -17,7 +17,7 @@ pub enum ErrorKind {
     Missing,
     /// The store cannot be reached or refuses: mend it and retry. Nothing was decided.
     Unavailable,
-    /// The store refuses for good: there is no room, no permission, no such bucket. Nothing happened:
+    /// The store refuses for good: room, permission or the bucket is lacking. Nothing happened:
     /// change that and start again.
     Refused,
     /// It may or may not have happened: read the shard's upper, then decide.

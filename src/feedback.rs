@@ -219,7 +219,7 @@ struct Follower {
     outlet: Outlet,
     vitals: Arc<Vitals>,
     window: Window,
-    /// From then on there is no time for more than a quick answer.
+    /// From then on there is time for a quick answer only.
     leave: CancellationToken,
     /// Dropped last.
     finished: oneshot::Sender<()>,

@@ -1,5 +1,5 @@
 //! Owns what a time may be: every `u64` but the greatest, because a time is closed by the one after
-//! it. It does not own who makes times.
+//! it. It does not own the making of times.
 //!
 //! An *upper* may be `u64::MAX`: every time there is lies below it, and nothing more can be appended.
 

@@ -31,7 +31,7 @@ pub(crate) struct Counts {
     pub(crate) read: AtomicU64,
     /// Rows of those that the source did not hand over: the shard had them when it connected.
     pub(crate) skipped: AtomicU64,
-    /// Messages that are no row changes, and the greatest line of those counted.
+    /// Messages other than row changes, and the greatest line of those counted.
     pub(crate) messages: AtomicU64,
     messages_to: AtomicU64,
     /// How far the feed is, and how far it goes if that is known, in `unit`s.
@@ -42,7 +42,7 @@ pub(crate) struct Counts {
 }
 
 impl Counts {
-    /// Counts a message that is no row change; once, however often its line is read.
+    /// Counts a message other than a row change; once, however often its line is read.
     pub(crate) fn message(&self, line: u64) {
         if self.messages_to.fetch_max(line, Ordering::Relaxed) < line {
             self.messages.fetch_add(1, Ordering::Relaxed);

@@ -36,7 +36,7 @@ pub(crate) fn is_stream(path: &str) -> bool {
     std::fs::metadata(path).is_ok_and(|m| !m.is_file() && !m.is_dir())
 }
 
-/// Returns standard input if it is a regular file, and the place in it that whoever started this
+/// Returns standard input if it is a regular file, and the place in it where the one that started this
 /// program has left it at.
 #[cfg(unix)]
 fn stdin_file() -> Option<(File, u64)> {

@@ -62,7 +62,7 @@ impl<F: ReadAt> Live<F> {
     /// One that holds an [`Error`] if the file was cut or written over.
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.file.read_at(buffer, self.base + self.position)?;
-        // Behind the read, not before it and not in one with it: who writes over a file comes from
+        // Behind the read, not before it and not in one with it: a program that writes over a file comes from
         // its start, so that new bytes can stand at our place only once those before it are gone.
         self.compare()?;
         self.position += count as u64;

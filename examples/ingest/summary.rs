@@ -9,7 +9,7 @@ use serde::Serialize;
 pub(crate) struct Summary {
     /// Rows read by this run.
     pub(crate) read: u64,
-    /// Messages that are no row changes.
+    /// Messages other than row changes.
     pub(crate) skipped: u64,
     /// Rows dropped because some writer had persisted their time already.
     pub(crate) below: u64,

@@ -64,7 +64,7 @@ pub(crate) enum Command {
         /// The shard
         #[arg(value_name = "URL")]
         url: String,
-        /// End this lease first, whoever holds it: an id as `status` shows it
+        /// End this lease first, also one in use: an id as `status` shows it
         #[arg(long, value_name = "ID")]
         end_lease: Option<String>,
     },

@@ -36,7 +36,7 @@ pub(crate) struct Status {
     leases: Vec<Leased>,
 }
 
-/// A lease as people see it: who holds it keeps times apart and files in place.
+/// A lease as people see it: its holder keeps times apart and files in place.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Leased {
     id: String,
@@ -122,7 +122,7 @@ impl Status {
             updates: parts().map(|part| part.updates()).sum(),
             bytes: parts().map(|part| part.bytes()).sum(),
             readers: state.leases.values().filter(|lease| lease.since.is_some()).count(),
-            // Whoever may write has a lease; those who have written and are gone do not count.
+            // A writer has a lease; past committers do not count.
             writers: state.leases.len(),
             live_bytes: named.map(|part| part.bytes()).sum(),
             // By the files: one that is gone already may be named until an entry says so.

@@ -1,4 +1,4 @@
-//! Owns what is said of rows that a source has handed over and that are no complete unit yet: that they
+//! Owns what is said of rows that a source has handed over and that are not a complete unit yet: that they
 //! are there, and whether their source is stuck. Pure; when they came is measured elsewhere.
 
 use std::time::Duration;

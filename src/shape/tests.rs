@@ -133,7 +133,7 @@ fn shapes_of_types() {
         (of::<Cents>(), "u32"),
         (of::<Marker>(), "unit"),
         (of::<Packed<Vec<Row>>>(), "packed<\"Vec<Row>\">"),
-        // The same type with other parameters contains itself, and is no recursion.
+        // The same type with other parameters contains itself, and that is not recursion.
         (of::<Wrapped<Wrapped<u8>>>(), "struct{value: struct{value: u8}}"),
         (
             of::<Shapes>(),

@@ -130,7 +130,7 @@ impl Handle {
         let uploading = Uploading::new(self);
         let parts = self.merge(&batches, forwarded, &uploading, stats).await?;
         let uploaded: Vec<_> = parts.iter().cloned().map(Prepared::Stored).collect();
-        // From here on an entry may, whoever waits.
+        // From here on an entry may, also if nothing waits.
         let keys = uploading.keep();
         let entered = self.propose(move |_, state| {
             let there = state.run(first, last).is_some_and(|run| state.batches[run] == batches);

@@ -38,7 +38,7 @@ pub struct HandleConfig {
     /// How long the holder of a lease that looks wrong has to renew it, once an entry has asked for it;
     /// who [attends](super::Handle::attend) looks four times as often. At least 1 ms. 10 s.
     pub answer: Duration,
-    /// Entries that a round of maintenance leaves in the log, so that whoever follows it is rarely
+    /// Entries that a round of maintenance leaves in the log, so that a follower is rarely
     /// overtaken. 64.
     pub entries_kept: u64,
     /// Entries between two rounds of [`maintain`](super::Handle::maintain), at least 1. 64.

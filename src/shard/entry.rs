@@ -94,7 +94,7 @@ pub struct Collected {
     /// Leases that are ended.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub expired: Vec<Token>,
-    /// Leases that look wrong to who made this: their holders renew them now. Changes no state.
+    /// Leases that look wrong to the maker of this entry: their holders renew them now. Changes no state.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub asked: Vec<Token>,
 }

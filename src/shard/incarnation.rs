@@ -1,5 +1,5 @@
-//! Owns the incarnation of a root: the object `INCARNATION`, its bytes, and who makes it. Who looks
-//! at it, and when, is [`guard`](crate::store)'s.
+//! Owns the incarnation of a root: the object `INCARNATION`, its bytes, and its making. When it is
+//! looked at is [`guard`](crate::store)'s.
 //!
 //! ```text
 //! {"incarnation":"<32 hex digits>"}
@@ -8,7 +8,7 @@
 //!
 //! It is created if absent, by the first writer that finds a root without one: right after `FORMAT`
 //! in a new root, and at the first opening for writing of a root that is older than incarnations. A
-//! creation that was interrupted in between is such a root, too. Whoever loses the race takes the
+//! creation that was interrupted in between is such a root, too. The loser of the race takes the
 //! winner's; it never changes after that. A reader makes none: until a writer has come it goes by the
 //! log alone.
 
@@ -85,7 +85,7 @@ pub(super) async fn establish(root: &Guarded, io: &Io) -> Result<(), Error> {
 }
 
 /// Says whether a root that had no incarnation is still the same, now that it has one: as far as its
-/// log goes, for a root that was made anew has none of our entries.
+/// log goes, for a root that was made anew lacks our entries.
 pub(super) async fn recognise(
     root: &Guarded,
     log: &dyn Consensus,

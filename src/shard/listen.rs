@@ -71,7 +71,7 @@ impl<K, V, C: Codec<K> + Codec<V>> Shard<K, V, C> {
 
     /// Returns the changes at `from` and after, as they are committed; `snapshot(from - 1)` and these
     /// are the collection. If the shard was opened for writing, the history from there on is held
-    /// until what is returned is dropped. If for reading, nothing is: whoever does not keep up with
+    /// until what is returned is dropped. If for reading, nothing is: a reader that does not keep up with
     /// the collector hears so.
     ///
     /// # Errors

@@ -25,7 +25,7 @@ const TIDY_BYTES_MAX: u64 = 1 << 30;
 const ANSWER_MAX: Duration = Duration::from_secs(3);
 impl Handle {
     /// Does a round of maintenance if it is time: [`maintain_every`](super::HandleConfig::maintain_every)
-    /// entries after the last, whoever did that, or as soon as there is much to merge or to delete.
+    /// entries after the last one of any writer, or as soon as there is much to merge or to delete.
     /// Returns at once otherwise. Ends leases that have run out, merges what is out of proportion, and
     /// deletes what nobody needs. Never fails: what goes wrong is logged, and done by a later round.
     ///
@@ -94,7 +94,7 @@ impl Handle {
         }
         self.merge_tiers(IN_A_ROUND, config.entries_kept, stats).await?;
         self.collect_log(floor(&self.state(), config.entries_kept), stats).await?;
-        // Once, for those who died before this process began, and after every lease that is ended.
+        // Once, for those that died before this process began, and after every lease that is ended.
         lock(&self.inner.uploads).settle(&self.state());
         let garbage = lock(&self.inner.uploads).has_garbage();
         if !claim.expired.is_empty() || garbage || !*swept {

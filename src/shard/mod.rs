@@ -23,7 +23,7 @@
 //!   compact()     merge runs of batches -> entry: these batches are that one now
 //!   collect()     rollup, floor, then delete: entries, merged parts, orphans
 //!   maintain()    both, when it is time; one of many writers claims the round with an entry
-//!   attend()      for who is at rest: renews the lease, answers who asks for it, maintains
+//!   attend()      for a handle at rest: renews the lease, answers those that ask for it, maintains
 //! ```
 //!
 //! ```

@@ -11,7 +11,7 @@
 //!
 //! # Why the floor waits at all
 //!
-//! Nobody needs an entry under the floor for safety: whoever finds it above him reads the newest
+//! Nobody needs an entry under the floor for safety: a reader that finds it above its place reads the newest
 //! rollup, and what a reader under a lease may be reading its lease holds. Readers without a lease
 //! begin again from the newest state when a part is gone, and that costs them. So a round leaves the
 //! last [`entries_kept`](super::HandleConfig::entries_kept) entries, and what was retired by them, but
@@ -132,7 +132,7 @@ mod tests {
         }
     }
 
-    /// What a holder has not read is not merged, so it is no reason for a round either.
+    /// What a holder has not read is not merged, so it does not call for a round either.
     #[test]
     fn what_is_held_is_no_reason_for_a_round() {
         let mut held = state(&[1, 1, 1, 900]);

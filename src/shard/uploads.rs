@@ -99,7 +99,7 @@ impl Uploads {
     }
 }
 
-/// The parts that one call uploads. Dropped before it is told what became of them, none of them will ever
+/// The parts that one call uploads. Dropped before it is told what became of them, they will never
 /// be named.
 pub(super) struct Uploading {
     handle: Handle,

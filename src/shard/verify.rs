@@ -287,7 +287,7 @@ impl Check {
 }
 
 /// Whether a rollup is the state that the log makes. How many bytes merges have replaced is said by
-/// programs that know it, whoever wrote the rollup that this replay began with.
+/// programs that know it, whichever program wrote the rollup that this replay began with.
 fn is_same(rolled: &State, state: &State) -> bool {
     let plain = |state: &State| {
         let mut state = state.clone();
@@ -332,7 +332,7 @@ mod tests {
     use super::*;
     use crate::shard::state::Retired;
 
-    /// Programs of before do not say how many bytes a merge replaced: their rollups are no damage.
+    /// Programs of before do not say how many bytes a merge replaced: their rollups are sound.
     #[test]
     fn a_rollup_may_not_say_what_was_retired_in_bytes() {
         let retired = |seqno, bytes| vec![Retired { seqno, bytes, ..Retired::default() }];

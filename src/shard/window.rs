@@ -1,7 +1,7 @@
 //! Owns how many bytes of parts are on their way at a time: from the moment they are asked for to the
 //! moment their rows are taken. It does not read them.
 //!
-//! Whoever reads ahead enters with the size of each part, one after the other in the order in which it
+//! A reader that reads ahead enters with the size of each part, one after the other in the order in which it
 //! takes them, and leaves when the rows are gone. No part counts for more than half, so that one which
 //! waits always finds room once what lies before it has been taken; a part larger than that is in there
 //! with one other at the most.

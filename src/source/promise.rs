@@ -66,7 +66,7 @@
 //! never asked of the error. The loop asks, in this order: was *I* told to stop? Is *my* deadline over?
 //! Is the error definite? Everything else may work again, after a wait, from the last boundary; and
 //! a partition without a *boundary* for some minutes, or whose unit fails some times at the same place,
-//! ends it with an error, the cursor where it was. (A message is no progress: a unit that fails each
+//! ends it with an error, the cursor where it was. (A message is not progress: a unit that fails each
 //! time in its middle would be read for ever.)
 //!
 //! # A story

@@ -186,7 +186,7 @@ impl Budget {
         self.spent.keys()
     }
 
-    /// Whether a unit of some partition was under way when it failed: being connected is no remedy.
+    /// Whether a unit of some partition was under way when it failed: being connected does not mend it.
     pub(super) fn is_poisoned(&self) -> bool {
         self.spent.values().any(|spent| spent.times > 0)
     }
@@ -204,7 +204,7 @@ impl Budget {
         }
         let long = own.lived > self.config.delay_max;
         let progressed = own.parts.iter().any(|part| part.progressed);
-        // What was replaced by other partitions is no more, and owes nothing.
+        // What was replaced by other partitions is gone, and owes nothing.
         let fails = |name: &Partition| {
             let same = |part: &&Part| part.name == *name;
             own.parts.iter().find(same).is_some_and(|part| !part.succeeded(long))

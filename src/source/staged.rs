@@ -1,7 +1,7 @@
 //! Owns the changes of one unit while they wait for its end: encoded, in memory and beyond a bound in
 //! an unnamed temporary file. It does not own when a unit is complete.
 //!
-//! The file is scratch: it never outlives the process, so its bytes are no format.
+//! The file is scratch: it never outlives the process, so its bytes are not a format.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};

@@ -1,4 +1,4 @@
-//! Owns what a source has handed over and is no complete unit yet: how much of which partition, since
+//! Owns what a source has handed over and is not a complete unit yet: how much of which partition, since
 //! when, and when there was last more of it. Pure: it is told the time. It does not own the rows
 //! ([`stage`](super::stage)), nor what is said of them ([`health`](crate::health)).
 

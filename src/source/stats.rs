@@ -30,7 +30,7 @@ struct Shared {
     ack_trouble: Mutex<Option<(u64, String)>>,
 }
 
-/// What was received and is no complete unit yet.
+/// What was received and is not a complete unit yet.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct StagedNow {
     pub(crate) waiting: Vec<Waiting>,

@@ -1,4 +1,4 @@
-//! Owns the refusal of writes through a root that was opened for reading, whoever asks: what is opened
+//! Owns the refusal of writes through a root that was opened for reading, for every caller: what is opened
 //! for reading writes nothing, ever. It decides nothing else.
 
 use std::fmt;

@@ -103,7 +103,7 @@ where
         more: false,
         capability: None,
         failed: around.invalid.clone().or_else(|| config.validate().err()),
-        // Whoever lends it has said so.
+        // Its lender has said so.
         reported: around.invalid.is_some(),
         stats: stats.clone(),
     };
@@ -225,7 +225,7 @@ where
     T: Timestamp + TotalOrder,
 {
     /// Drops what others have persisted meanwhile, a piece of it. Nothing is lost: a time below the shard's
-    /// upper is durable, with the same rows, whoever wrote it.
+    /// upper is durable, with the same rows, whichever writer wrote it.
     fn shed(&mut self, at: &Frontiers<'_, T>) {
         let Some(known) = at.known.first() else { return };
         match self.stash.shed(known, self.piece.work as u64) {

@@ -1,3 +1,5 @@
+//! Goal: rows of every kind keep what was put in, and say what they take.
+
 use super::*;
 use crate::packed::Encoded;
 

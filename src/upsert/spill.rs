@@ -3,7 +3,7 @@
 //!
 //! Pages have one size, so a page that is given back fits whatever comes next, and the file follows what is in use: the
 //! least free page is taken first, and the file is cut when its end is free. It is scratch: it never outlives the
-//! process, so its bytes are no format.
+//! process, so its bytes are not a format.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;

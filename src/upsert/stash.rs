@@ -212,7 +212,7 @@ where
         };
         let superseded = pile.fold(&mut self.pins);
         self.superseded(superseded);
-        // Who takes the rows counts their bytes and not what they keep.
+        // The receiver of the rows counts their bytes and not what they keep.
         pile.repack(Shared::WithinPile, &mut self.pins);
         self.rows -= pile.commands.len() as u64;
         let heap = pile.heap_bytes::<T>();

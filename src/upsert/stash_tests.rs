@@ -1,3 +1,5 @@
+//! Goal: the stash against a fold: what is latest per key and time, within its bound.
+
 use std::cell::RefCell;
 use std::rc::Rc;
 
@@ -213,7 +215,7 @@ fn packed(rows: &[(u64, usize)]) -> Vec<Pending<Encoded, Encoded, u8>> {
     all.chunks(2).zip(rows).map(command).collect()
 }
 
-/// What a row keeps is counted once, whoever shares it, and at the bound the few that are left of large buffers are copied
+/// What a row keeps is counted once, however many share it, and at the bound the few that are left of large buffers are copied
 /// out of them: nothing is spilled for them.
 #[test]
 fn survivors_are_copied_out_of_their_buffers() {

@@ -1,3 +1,5 @@
+//! Goal: the state against a map: what lives is found, and what dies is given back.
+
 use super::*;
 use proptest::prelude::*;
 

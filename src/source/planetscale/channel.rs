@@ -147,7 +147,7 @@ impl Server {
     }
 }
 
-/// Returns whom to trust, and who we are.
+/// Returns the certificates to trust, and our own.
 fn tls_of(address: &Address) -> Result<ClientTlsConfig, Error> {
     let read = |name: &str, path: &String| {
         std::fs::read(path).map_err(|e| {
@@ -157,7 +157,7 @@ fn tls_of(address: &Address) -> Result<ClientTlsConfig, Error> {
     };
     let mut tls = ClientTlsConfig::new();
     tls = match &address.ca {
-        // It alone, and not whoever else the system trusts.
+        // It alone, and not what else the system trusts.
         Some(path) => tls.ca_certificate(Certificate::from_pem(read("ca", path)?)),
         None => tls.with_native_roots(),
     };

@@ -19,7 +19,7 @@ pub(super) enum Charset {
     Utf32,
 }
 
-/// The collation of what is no text.
+/// The collation of bytes.
 pub(super) const BINARY: u32 = 63;
 
 impl Charset {

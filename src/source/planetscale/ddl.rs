@@ -36,7 +36,7 @@ pub(super) fn effect(statement: &str, table: &str) -> Effect {
 enum Word {
     /// As it is written: a keyword, a name, a number.
     Plain(String),
-    /// A name in quotes, which is no keyword.
+    /// A name in quotes, never a keyword.
     Quoted(String),
     /// A text.
     Text,

@@ -39,7 +39,7 @@ enum State {
         question: Call<VStreamResponse>,
     },
     Asks(Call<VStreamResponse>),
-    /// There is no doubt, or no proof.
+    /// Nothing is in doubt, or nothing is proven.
     Settled,
 }
 

@@ -74,7 +74,7 @@ impl Members {
             return Ok(false);
         }
         if self.names.is_empty() || self.names.iter().any(|name| is_digits(name)) {
-            // Guessing would give one row two values, depending on who sent it.
+            // Guessing would give one row two values, depending on the sender.
             return Err(format!("{text}, which may be a member's name or number"));
         }
         Ok(true)

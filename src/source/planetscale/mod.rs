@@ -13,14 +13,14 @@
 //!   is PlanetScale's `psdbconnect.v1alpha1.Connect/Sync`: one stream per shard, where none of the
 //!   three holds. Default: `vstream`, which both serve.
 //! * `tls`: default `on`. `off` sends everything in the clear, the password too.
-//! * `ca`: a file of PEM with whoever may have signed the server's certificate; default the roots of the
+//! * `ca`: a file of PEM with the authorities that may have signed the server's certificate; default the roots of the
 //!   system. `cert` and `key_file`: files of PEM with the client's certificate and its key.
 //! * `auth`: how user and password are sent. `basic`, the default, is HTTP's; `static` is VTGate's
 //!   static authentication, `username` and `password` in the metadata.
 //! * `tablet`: `primary`, the default, `replica` or `rdonly`; `cells`: where to pick tablets, with commas
 //!   between.
 //! * `attempts`: how often in a row a unit may fail, or the position be lost; `idle_commit`: how many
-//!   seconds a boundary without rows waits to be made durable. Both are for whoever runs the source: see
+//!   seconds a boundary without rows waits to be made durable. Both are for the program that runs the source: see
 //!   [`PlanetScale::attempts_max`] and [`PlanetScale::idle_commit`].
 //!
 //! Names are percent-encoded. A row's key is an object of the key's columns, its value an object of all,
@@ -38,7 +38,7 @@
 //!    such transactions uses `vstream`.
 //! 5. In `sync`, the copy of an empty table is complete with the shard's next transaction, on whatever
 //!    table.
-//! 6. A statement that removes or brings rows is no change of a row. In `vstream`, `TRUNCATE`, `DROP` and a
+//! 6. A statement that removes or brings rows is not the change of a row. In `vstream`, `TRUNCATE`, `DROP` and a
 //!    table renamed away are a reset in their unit, where there is one shard; of many, and for
 //!    partitions and tables that are exchanged, everything is copied anew. `sync` does not say such
 //!    statements.
@@ -144,7 +144,7 @@ pub struct PlanetScale {
     owners: Owners,
     /// Something has come, in this process.
     heard: bool,
-    /// What the server said when it did not have such a place: it is asked who it is.
+    /// What the server said when it did not have such a place: it is asked which it is.
     lost: Option<Error>,
     /// The shard whose stream failed last.
     failed: Option<Partition>,
