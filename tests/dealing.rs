@@ -21,10 +21,10 @@ use timely::dataflow::operators::Input;
 const ROUNDS_MAX: usize = 10_000;
 
 fn config() -> HandleConfig {
-    // Every commit is several parts, and stays in the store.
+    // Every commit is a part of its own, and stays in the store; no round of maintenance merges so
+    // little.
     HandleConfig {
         inline_bytes_max: 0,
-        part_bytes_max: 100,
         cache_bytes_max: 0,
         history: Some(History::Last(1)),
         ..common::config()
@@ -71,12 +71,15 @@ fn workers_that_look_before_and_after_a_compaction_read_each_row_once() {
     let got = Arc::clone(&rows);
     let guards = timely::execute(timely::Config::process(2), move |worker| {
         let first = worker.index() == 0;
-        while !first && !*merged.lock().unwrap() {
+        // Bounded: the other one may fail.
+        let mut rounds = 0;
+        while !first && !*merged.lock().unwrap() && rounds < 2 * ROUNDS_MAX {
             std::thread::park_timeout(Duration::from_millis(1));
+            rounds += 1;
         }
         let shard = open(&root);
         let parts = shard.state().batches.iter().map(|batch| batch.parts.len()).sum::<usize>();
-        assert!(if first { parts > 20 } else { shard.state().batches.len() == 1 });
+        assert!(if first { parts >= 10 } else { shard.state().batches.len() == 1 });
         let before = shard.handle().counters().bytes_read;
         let all: u64 = shard.state().batches.iter().flat_map(|b| &b.parts).map(|p| p.bytes()).sum();
         let (input, token) = worker.dataflow(|scope| {
@@ -97,10 +100,14 @@ fn workers_that_look_before_and_after_a_compaction_read_each_row_once() {
                     break;
                 }
             }
-            // What it holds keeps its history apart, not the batches it has read.
+            // What it holds keeps its history apart, not the batches it has read; that it has read
+            // them, the shard learns a little later.
             let other = open(&root);
-            let done = other.io().block_on(other.handle().compact()).unwrap();
-            assert_eq!(done.compactions, 1);
+            let merges = (0..ROUNDS_MAX).find(|_| {
+                worker.step_or_park(Some(Duration::from_millis(1)));
+                other.io().block_on(other.handle().compact()).unwrap().compactions == 1
+            });
+            assert!(merges.is_some(), "the other handle never merges");
             *merged.lock().unwrap() = true;
         }
         let mut rounds = 0;
