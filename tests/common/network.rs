@@ -1,7 +1,6 @@
 //! Goal: a network between one writer and its store that loses, delays and doubles a request as it is
 //! told to, with somebody else's doings in between. Method: an `object_store` around one in memory that
 //! all others use; only creations of log entries are touched.
-#![allow(dead_code, reason = "each test binary uses its own part of it")]
 
 use std::fmt;
 use std::sync::{Arc, Mutex};

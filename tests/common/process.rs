@@ -1,6 +1,5 @@
 //! Goal: what the tests of the example binaries share: running them as a user does, reading what they
 //! print, and the fold that says what a feed leaves. Method: processes only; nothing of `src/`.
-#![allow(dead_code, reason = "each test binary uses its own part of it")]
 
 use std::collections::BTreeMap;
 use std::io::Read;

@@ -1,0 +1,113 @@
+//! Goal: whenever processes are killed, rerunning the same command ends with the same contents, and
+//! the shard is whole at every moment in between. Method: real processes, 50 kills at seeded points
+//! of one feed's way into the log; the oracle is a fold of the feed.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::process::{
+    PATIENCE, Random, end_cluster, fold, ingested, last_entry, shard, snapshot, start_cluster,
+    start_ingest, upper, verified,
+};
+
+/// More than the runs get to before they are killed, however late the kill comes.
+const TIMES: u64 = 2_000;
+
+/// A feed with several rows per time, keys that collide in a time, deletes, and some times with
+/// enough bytes for parts of their own.
+fn feed(random: &mut Random) -> String {
+    let mut text = String::new();
+    for ts in 0..TIMES {
+        let big = random.below(12) == 0;
+        for _ in 0..1 + random.below(if big { 300 } else { 6 }) {
+            let key = random.below(400);
+            let value = match random.below(5) {
+                0 => "null".to_string(),
+                value => format!("\"{value}{}\"", "x".repeat(if big { 400 } else { 4 })),
+            };
+            let _ = writeln!(text, "{{\"key\":{key},\"value\":{value},\"ts\":{ts}}}");
+        }
+    }
+    text
+}
+
+fn check(dir: &Path, text: &str) {
+    assert_eq!(upper(dir, "s"), TIMES);
+    assert_eq!(snapshot(dir, "s"), fold(text.lines()));
+    verified(dir, "s");
+}
+
+/// Rows below the shard's upper are there, and no others.
+fn check_prefix(dir: &Path, text: &str) {
+    verified(dir, "s");
+    let upper = upper(dir, "s");
+    let below = |line: &&str| {
+        let row: serde_json::Value = serde_json::from_str(line).expect("a row");
+        row["ts"].as_u64().expect("a time") < upper
+    };
+    assert_eq!(snapshot(dir, "s"), fold(text.lines().filter(below)), "below {upper}");
+}
+
+#[test]
+fn fifty_kills_change_nothing() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let dir = dir.path();
+    let mut random = Random::from_environment(50);
+    let text = feed(&mut random);
+    std::fs::write(dir.join("feed"), &text).expect("a feed");
+    let (mut kills, mut early, mut stopped_at) = (0, 0, Vec::new());
+    while kills < 50 {
+        let workers = if random.below(2) == 0 { "1" } else { "2" };
+        let mut run = start_ingest(dir, &["feed", "--shard", "s", "-w", workers]);
+        let before = last_entry(dir, "s");
+        // Some kills come before the first commit, most after a few.
+        let more = if kills % 10 == 0 { 0 } else { 1 + random.below(4) as usize };
+        run.until("its kill", || last_entry(dir, "s") >= before + more);
+        for _ in 0..random.below(300) {
+            std::thread::yield_now();
+        }
+        run.child.kill().expect("it can be killed");
+        early += usize::from(run.end(PATIENCE).code == Some(0));
+        kills += 1;
+        stopped_at.push(last_entry(dir, "s"));
+        if kills % 10 == 5 {
+            check_prefix(dir, &text);
+        }
+    }
+    assert_eq!(early, 0, "every run was killed before its end: {stopped_at:?}");
+    ingested(dir, &["feed", "--shard", "s"]);
+    check(dir, &text);
+    // And once more: there is nothing left to do.
+    let again = ingested(dir, &["feed", "--shard", "s"]);
+    assert_eq!((&again["wins"], &again["below"]), (&0.into(), &again["read"]));
+    check(dir, &text);
+}
+
+#[test]
+fn a_cluster_that_loses_a_process_ends_and_continues() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let dir = dir.path();
+    let mut random = Random::from_environment(7);
+    let text = feed(&mut random);
+    std::fs::write(dir.join("feed"), &text).expect("a feed");
+    for round in 0..6 {
+        let mut cluster = start_cluster(dir, &["feed", "--shard", "s"]);
+        let before = last_entry(dir, "s");
+        let more = 1 + random.below(12) as usize;
+        cluster[0].until("its kill", || last_entry(dir, "s") >= before + more);
+        let victim = round % 2;
+        cluster[victim].child.kill().expect("it can be killed");
+        // The contract's bound.
+        let ran = end_cluster(cluster, Duration::from_secs(10));
+        ran[1 - victim].error();
+        assert_eq!(ran[victim].code, None);
+        check_prefix(dir, &text);
+    }
+    let [first, second] = end_cluster(start_cluster(dir, &["feed", "--shard", "s"]), PATIENCE);
+    first.good();
+    assert_eq!(second.good().stdout, "");
+    check(dir, &text);
+    shard(dir, &["probe", "s"]).good();
+    check(dir, &text);
+}

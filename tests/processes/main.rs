@@ -1,0 +1,20 @@
+//! Goal: the example programs keep the contract of the outside face, whatever they are fed and whenever
+//! they are killed. Method: real processes on real files, as a user runs them. One behaviour a file.
+
+mod bad_input;
+mod client;
+mod cluster;
+mod command_line;
+mod debezium;
+mod definite;
+mod four_writers;
+mod git;
+mod git_oracle;
+mod http;
+mod kill;
+mod lease_lost;
+mod minted;
+#[path = "../common/process.rs"]
+mod process;
+mod soak;
+mod standby;

@@ -1,0 +1,207 @@
+//! Goal: what a shard takes on disk follows what is live in it, whoever stops when. Method: shards in
+//! memory with the limits that programs get, overwritten many times; every file is weighed against the
+//! rows that a reader sees.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{memory, objects, reader, writer};
+use crate::common::{Stopped, append, config, contents, io, row, runtime};
+use differential_upsert::shard::{Handle, HandleConfig, History, Update, verify};
+use differential_upsert::store::{Fault, Faults, Operation, Root};
+
+const KEYS: u64 = 1_600;
+
+/// The limits of a program, but for parts that tests can fill.
+fn usual() -> HandleConfig {
+    HandleConfig { part_bytes_max: 64 << 10, history: Some(History::Last(1)), ..config() }
+}
+
+fn value(key: u64, time: u64) -> String {
+    format!("{key:05}-{time:06}-{}", "x".repeat(200))
+}
+
+/// Every eighth key gets a new value at each time.
+fn overwrite(time: u64) -> Vec<Update> {
+    let keys = (0..KEYS).filter(|key| time == 0 || (key + time).is_multiple_of(8));
+    // The last time at which it was this key's turn.
+    let before = time.checked_sub(1).map(|_| time.saturating_sub(8));
+    keys.flat_map(|key| {
+        let key_text = format!("key{key:05}");
+        let gone = before.map(|at| row(&key_text, &value(key, at), time, -1));
+        gone.into_iter().chain([row(&key_text, &value(key, time), time, 1)])
+    })
+    .collect()
+}
+
+/// What a reader sees, in bytes.
+async fn live(root: &Root) -> u64 {
+    let reader = reader(root).await;
+    let rows = contents(&reader, reader.state().upper - 1).await.unwrap();
+    rows.iter().map(|(key, value, _)| (key.len() + value.len()) as u64).sum()
+}
+
+async fn total(root: &Root) -> u64 {
+    objects(root).await.1
+}
+
+async fn run(handle: &Handle, times: std::ops::Range<u64>) {
+    for time in times {
+        let _ = append(handle, time, time + 1, overwrite(time)).await.unwrap();
+        handle.maintain().await;
+    }
+}
+
+#[test]
+fn with_no_lease_held_a_collection_leaves_what_is_live() {
+    for times in [20, 70, 150] {
+        runtime().block_on(async {
+            let (root, clock) = (memory(), Arc::<Stopped>::default());
+            let handle = writer(&root, 1, &usual(), &clock).await;
+            run(&handle, 0..times).await;
+            handle.close().await.unwrap();
+            let other = writer(&root, 1 << 40, &usual(), &clock).await;
+            let _ = other.compact().await.unwrap();
+            other.close().await.unwrap();
+            let _ = other.collect().await.unwrap();
+            let (live, total) = (live(&root).await, total(&root).await);
+            assert!(total * 10 <= live * 13, "{total} bytes for {live}, after {times} times");
+            verify(root, io(1)).await.unwrap();
+        });
+    }
+}
+
+/// A reader under a lease keeps what it may be reading, and nothing once it is gone.
+#[test]
+fn a_lease_keeps_what_it_holds_and_no_more() {
+    runtime().block_on(async {
+        let (root, clock) = (memory(), Arc::<Stopped>::default());
+        let handle = writer(&root, 1, &usual(), &clock).await;
+        run(&handle, 0..10).await;
+        let holder = writer(&root, 1 << 40, &usual(), &clock).await;
+        let hold = holder.hold(9).await.unwrap();
+        let held = holder.state();
+        run(&handle, 10..40).await;
+        let _ = (handle.compact().await.unwrap(), handle.collect().await.unwrap());
+        for batch in &held.batches {
+            for part in &batch.parts {
+                holder.fetch(part, batch.lower, batch.upper).await.unwrap();
+            }
+        }
+        holder.release(hold).await;
+        handle.close().await.unwrap();
+        let _ = (handle.compact().await.unwrap(), handle.close().await.unwrap());
+        let _ = handle.collect().await.unwrap();
+        let (live, total) = (live(&root).await, total(&root).await);
+        assert!(total * 10 <= live * 13, "{total} bytes for {live}");
+        verify(root, io(1)).await.unwrap();
+    });
+}
+
+/// No commit count is needed: a run of any length leaves a small multiple of what is live.
+#[test]
+fn a_writer_that_is_done_leaves_little() {
+    for times in [1, 3, 20, 63, 64, 65, 100] {
+        runtime().block_on(async {
+            let (root, clock) = (memory(), Arc::<Stopped>::default());
+            let handle = writer(&root, 1, &usual(), &clock).await;
+            let hold = handle.hold(0).await.unwrap();
+            for time in 0..times {
+                let _ = append(&handle, time, time + 1, overwrite(time)).await.unwrap();
+                handle.advance(&hold, time);
+                handle.maintain().await;
+            }
+            handle.release(hold).await;
+            handle.tidy(Duration::from_secs(60)).await;
+            let (live, total) = (live(&root).await, total(&root).await);
+            assert!(total <= live * 3, "{total} bytes for {live}, after {times} times");
+            assert!(handle.state().leases.is_empty(), "{:?}", handle.state().leases);
+            let verified = verify(root, io(1)).await.unwrap();
+            assert_eq!(verified.orphans, Vec::<String>::new());
+        });
+    }
+}
+
+/// Few commits of many rows: what is retired goes as soon as the holders allow it, not after so many
+/// entries.
+#[test]
+fn under_load_space_stays_in_proportion() {
+    runtime().block_on(async {
+        let (root, clock) = (memory(), Arc::<Stopped>::default());
+        let handle = writer(&root, 1, &usual(), &clock).await;
+        let hold = handle.hold(0).await.unwrap();
+        let mut most = 0;
+        for time in 0..60 {
+            let _ = append(&handle, time, time + 1, overwrite(time)).await.unwrap();
+            handle.advance(&hold, time);
+            handle.maintain().await;
+            if time > 0 {
+                most = most.max(total(&root).await);
+            }
+        }
+        let live = live(&root).await;
+        assert!(most <= live * 4, "{most} bytes for {live}");
+        verify(root, io(1)).await.unwrap();
+    });
+}
+
+/// Rows whose history cancelled: a shard that kept everything and need not any more.
+#[test]
+fn what_was_kept_apart_goes_once_it_need_not_be() {
+    runtime().block_on(async {
+        let (root, clock) = (memory(), Arc::<Stopped>::default());
+        let keep = HandleConfig { history: Some(History::Keep), ..usual() };
+        let handle = writer(&root, 1, &keep, &clock).await;
+        run(&handle, 0..40).await;
+        let _ = handle.compact().await.unwrap();
+        let change = differential_upsert::shard::Append {
+            lower: 40,
+            upper: 41,
+            history: Some(History::Last(1)),
+            ..Default::default()
+        };
+        let _ = handle.compare_and_append(change).await.unwrap();
+        // Small commits, far from the size of what was merged.
+        for time in 41..120 {
+            let mut rows = vec![row("small", &value(0, time), time, 1)];
+            if time > 41 {
+                rows.push(row("small", &value(0, time - 1), time, -1));
+            }
+            let _ = append(&handle, time, time + 1, rows).await.unwrap();
+            handle.maintain().await;
+        }
+        let named: u64 =
+            handle.state().batches.iter().flat_map(|b| &b.parts).map(|part| part.bytes()).sum();
+        let live = live(&root).await;
+        assert!(named <= live * 2, "{named} bytes named for {live}");
+        verify(root, io(1)).await.unwrap();
+    });
+}
+
+/// The last work of a writer ends, and fails nobody, whatever the store does.
+#[test]
+fn tidying_up_ends_although_the_store_does_not_answer() {
+    for operation in [Operation::Put, Operation::CreateEntry, Operation::Get, Operation::Delete] {
+        for fault in [Fault::Hang, Fault::Fail { applied: false, report: super::Report::Error }] {
+            runtime().block_on(async {
+                let (root, clock) = (memory(), Arc::<Stopped>::default());
+                let on = Arc::new(std::sync::atomic::AtomicBool::new(false));
+                let switch = Arc::clone(&on);
+                let faults = Faults::new(move |action| {
+                    let now = switch.load(std::sync::atomic::Ordering::Relaxed);
+                    if now && action.operation == operation { fault } else { Fault::None }
+                });
+                let faulty = root.with_faults(faults);
+                let handle = writer(&faulty, 1, &usual(), &clock).await;
+                run(&handle, 0..20).await;
+                let before = live(&root).await;
+                on.store(true, std::sync::atomic::Ordering::Relaxed);
+                let begun = tokio::time::Instant::now();
+                handle.tidy(Duration::from_secs(30)).await;
+                assert!(begun.elapsed() <= Duration::from_secs(31), "{operation:?}");
+                assert_eq!(live(&root).await, before);
+                verify(root, io(1)).await.unwrap();
+            });
+        }
+    }
+}
