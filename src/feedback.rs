@@ -52,13 +52,13 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::codec::is_error;
-use crate::epoch::Epoch;
+use crate::codec::packed::Encoded;
+use crate::control::epoch::Epoch;
+use crate::control::lifecycle::{GRACE, Phase};
 use crate::error::{Error, ErrorKind};
 use crate::health::{Status, Vitals, fenced};
 use crate::io::Io;
-use crate::packed::Encoded;
 use crate::shard::{Batch, Handle, Hold, Reading, Room, State, Token as LeaseName, Update, Window};
-use crate::token::{GRACE, Phase};
 use crate::upsert::Known;
 
 /// Parts that are fetched or wait for the worker at a time.

@@ -85,13 +85,11 @@ pub mod command;
 
 pub mod source;
 
+pub mod connect;
+
 pub mod reclock;
 
-mod time;
-
-mod backoff;
-
-mod hold;
+pub mod input;
 
 pub mod definite;
 
@@ -103,52 +101,34 @@ pub mod shard;
 
 pub mod store;
 
-mod login;
-
 mod feedback;
-
-mod config;
 
 pub mod pipeline;
 
-mod follow;
-
 pub mod health;
 
-pub mod metrics;
+mod control;
 
 pub mod codec;
 
-pub mod shape;
-
-pub mod packed;
-
 pub mod io;
 
-mod convert;
-
-mod encode;
-
-mod role;
-
-mod epoch;
-
-mod token;
+mod login;
 
 pub mod error;
 
-pub use backoff::Restarts;
 pub use codec::DataError;
+pub use codec::packed::{Encoded, Packed, Packer};
 pub use command::Command;
-pub use config::PipelineConfig;
+pub use control::lifecycle::Token;
+pub use control::promotion::Promotion;
 pub use error::{Error, ErrorKind};
-pub use follow::Follow;
-pub use packed::{Encoded, Packed, Packer};
+pub use pipeline::config::PipelineConfig;
+pub use pipeline::follow::Follow;
 pub use pipeline::{Pipeline, UpsertInto};
-pub use role::Promotion;
 pub use shard::Shard;
 pub use sink::Totals;
-pub use token::Token;
+pub use source::backoff::Restarts;
 pub use upsert::{Upsert, UpsertConfig, Upserted};
 
 pub use differential_dataflow;

@@ -322,7 +322,7 @@ fn feed(text: &str) -> Result<FeedName, String> {
     match scheme(text) {
         #[cfg(feature = "planetscale")]
         Some("planetscale") => {
-            use differential_upsert::source::planetscale::PlanetScale;
+            use differential_upsert::connect::planetscale::PlanetScale;
             let opened = PlanetScale::open(text, None, None).map_err(|e| e.to_string())?;
             drop(opened);
             Ok(FeedName::PlanetScale(text.to_string()))

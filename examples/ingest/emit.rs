@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use differential_upsert::source::Outlet;
+use differential_upsert::input::Outlet;
 use differential_upsert::{Command, Error};
 
 use crate::json::{Cell, Json};

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use differential_upsert::source::{Outlet, TimedSource};
+use differential_upsert::input::{Outlet, TimedSource};
 use differential_upsert::{Error, ErrorKind};
 
 use crate::emit::{Blocking, Sink};

@@ -13,7 +13,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use differential_upsert::health::{Health, HealthReport, HealthState, Role};
 use differential_upsert::io::Io;
-use differential_upsert::metrics::{CONTENT_TYPE, Metrics};
+use differential_upsert::pipeline::metrics::{CONTENT_TYPE, Metrics};
 use differential_upsert::{Error, ErrorKind, shard};
 
 /// Nothing that a request has to say is longer.

@@ -6,7 +6,7 @@
 //! ```
 
 mod args;
-#[path = "../../src/source/canonical.rs"]
+#[path = "../../src/connect/canonical.rs"]
 mod canonical;
 mod change;
 mod choose;

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use differential_upsert::connect::planetscale::{PlanetScale, VStreamPosition};
 use differential_upsert::reclock::SourceConfig;
-use differential_upsert::source::planetscale::{PlanetScale, VStreamPosition};
 use differential_upsert::source::{
     Ack, Boundary, Change, Durable, Event, Events, Failure, Partition, Source,
 };

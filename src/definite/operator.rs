@@ -14,12 +14,12 @@ use timely::progress::frontier::MutableAntichain;
 
 use super::Digest;
 use super::book::{Book, Terms};
+use crate::codec::packed::Encoded;
 use crate::command::Command;
+use crate::control::lifecycle::Phase;
 use crate::error::Error;
 use crate::health::Status;
-use crate::packed::Encoded;
 use crate::shard::{Feed, Resumes, State, Sum};
-use crate::token::Phase;
 use crate::upsert::UpsertStats;
 
 /// A command and its time.

@@ -28,6 +28,7 @@
 //!
 //! The watchdog runs beside the workers, so it sees one that hangs; and it ends with the pipeline.
 
+pub(crate) mod convert;
 mod judge;
 mod staged;
 mod status;

@@ -7,11 +7,11 @@ use std::sync::Arc;
 
 use super::watchdog;
 use super::{Health, Interval, Process, Role, Vitals};
-use crate::epoch::Epoch;
+use crate::control::epoch::Epoch;
+use crate::control::lifecycle::{Lifecycle, Phase};
 use crate::error::{Error, ErrorKind};
 use crate::shard::State;
 use crate::source::SourceStats;
-use crate::token::{Lifecycle, Phase};
 
 /// One worker's part of a pipeline, on its own thread; cheap to clone.
 #[derive(Clone, Debug)]

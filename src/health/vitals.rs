@@ -15,11 +15,11 @@ use super::judge::{Signs, WorkerSigns};
 use super::staged::StagedSigns;
 use super::watchdog::Measured;
 use super::{HealthState, Role};
-use crate::epoch::Epoch;
+use crate::control::epoch::Epoch;
+use crate::control::lifecycle::{Phase, PhaseWatch};
 use crate::error::Error;
 use crate::shard::Handle;
 use crate::source::SourceStats;
-use crate::token::{Phase, PhaseWatch};
 use crate::upsert::UpsertStats;
 
 /// Stands for no time.

@@ -187,11 +187,11 @@ fn tell(process: &Process, first: &Vitals) {
 mod tests {
     use super::super::Role;
     use super::*;
-    use crate::epoch::Epoch;
+    use crate::control::epoch::Epoch;
+    use crate::control::lifecycle::Lifecycle;
     use crate::io::RandomTokens;
     use crate::shard::{HandleConfig, Shard};
     use crate::store::{Access, Root};
-    use crate::token::Lifecycle;
     use crate::upsert::UpsertStats;
 
     /// Two workers of a standby that have done all that is theirs, while a closed time waits.

@@ -11,12 +11,13 @@ use tokio::time::Instant;
 
 use super::drive::{Around, drive, sealed};
 use crate::codec::Codec;
+use crate::codec::packed::Encoded;
+use crate::command::time::{after, used_up};
 use crate::error::{Error, ErrorKind};
-use crate::packed::Encoded;
+use crate::input::Outlet;
 use crate::shard::State;
 use crate::source::stage::Unit;
-use crate::source::{Durable, Order, Outlet, Position, Released, Source};
-use crate::time::{after, used_up};
+use crate::source::{Durable, Order, Position, Released, Source};
 
 type Out = Outlet<Encoded, Encoded, Order>;
 

@@ -8,15 +8,15 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::SourceConfig;
 use crate::codec::Codec;
-use crate::epoch::Epoch;
+use crate::command::time::{after, used_up};
+use crate::control::epoch::Epoch;
+use crate::control::promotion::Promotion;
 use crate::error::{Error, ErrorKind};
 use crate::io::Io;
-use crate::role::Promotion;
 use crate::shard::{Feed, Handle, Resumes};
 use crate::source::attempt::{Attempts, Ended, Reason};
 use crate::source::stage::Unit;
 use crate::source::{Durable, Position, Source, SourceStats, is_beyond};
-use crate::time::{after, used_up};
 
 /// Batches of units between the attempt loop and the one that gives them times.
 const UNITS_AHEAD: usize = 4;
@@ -79,7 +79,7 @@ impl<P: Position> Driven<P> {
         match (&mut self.ended).await.map_err(gone)??.reason {
             Reason::Complete => Ok(()),
             Reason::Failed(error) => Err(error),
-            Reason::Cancelled => Err(crate::source::stopped()),
+            Reason::Cancelled => Err(crate::input::stopped()),
         }
     }
 }

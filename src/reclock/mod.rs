@@ -59,11 +59,12 @@ use std::marker::PhantomData;
 use std::time::Duration;
 
 use crate::codec::Codec;
+use crate::codec::packed::Encoded;
 use crate::error::Error;
-use crate::packed::Encoded;
+use crate::input::{Outlet, TimedSource};
 use crate::source::attempt::AttemptConfig;
 use crate::source::stage::StageLimits;
-use crate::source::{Order, Outlet, Source, TimedSource};
+use crate::source::{Order, Source};
 
 pub(crate) use cursors::Cursors;
 pub(crate) use drive::Around;
@@ -164,7 +165,7 @@ where
         tokio::select! {
             biased;
             // Every await in there races this one.
-            () = outlet.stopped() => Err(crate::source::stopped()),
+            () = outlet.stopped() => Err(crate::input::stopped()),
             end = run => end,
         }
     }

@@ -10,11 +10,11 @@
 use std::convert::Infallible;
 
 use super::bindings::{Binding, Bindings};
+use crate::codec::packed::Encoded;
+use crate::command::time::after;
 use crate::error::{Error, ErrorKind};
-use crate::packed::Encoded;
 use crate::shard::{Append, Appended, Handle, History, Hold, remap_behind};
 use crate::source::{Cursor, Durable, Position};
-use crate::time::after;
 
 /// What the shard of the bindings is called in its root.
 pub(crate) const NAME: &str = "remap";

@@ -16,11 +16,12 @@ use super::bindings::lost_rows;
 use super::drive::{Around, Driven, drive, sealed};
 use super::remap::Remap;
 use crate::codec::Codec;
+use crate::codec::packed::Encoded;
+use crate::command::time::{after, used_up};
 use crate::error::{Error, ErrorKind};
-use crate::packed::Encoded;
+use crate::input::Outlet;
 use crate::source::stage::Unit;
-use crate::source::{Boundary, Order, Outlet, Position, Source};
-use crate::time::{after, used_up};
+use crate::source::{Boundary, Order, Position, Source};
 
 type Out = Outlet<Encoded, Encoded, Order>;
 

@@ -11,8 +11,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::frame::damaged;
+use crate::codec::shape::{Difference, difference};
 use crate::error::{Error, ErrorKind};
-use crate::shape::{Difference, difference};
 
 /// The key of the file in a root.
 pub const FORMAT_KEY: &str = "FORMAT";
@@ -35,7 +35,7 @@ pub struct Schema {
 pub struct Fingerprint {
     /// Its name, without paths.
     pub name: String,
-    /// How its values are made up, in the words of [`shape`](crate::shape), if that is known.
+    /// How its values are made up, in the words of [`shape`](crate::codec::shape), if that is known.
     pub shape: Option<String>,
 }
 

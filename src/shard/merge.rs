@@ -17,8 +17,8 @@ use super::part::{PartRef, Update};
 use super::rows::{CONCURRENT, Prepared, Reading, arrange, size};
 use super::state::{Batch, Part};
 use super::uploads::Uploading;
+use crate::codec::packed::Encoded;
 use crate::error::Error;
-use crate::packed::Encoded;
 
 /// What a decoded part takes in memory, in multiples of its bytes.
 const DECODED: u64 = 3;

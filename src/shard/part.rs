@@ -23,8 +23,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::frame::{damaged, unsupported};
+use crate::codec::packed::{Encoded, Packed};
 use crate::error::Error;
-use crate::packed::{Encoded, Packed};
 
 /// One update: `((key, value), time, diff)`.
 pub type Update = ((Encoded, Encoded), u64, isize);

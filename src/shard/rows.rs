@@ -17,8 +17,8 @@ use super::state::Part;
 use super::token::Token;
 use super::uploads::Uploading;
 use super::window::Window;
+use crate::codec::packed::Encoded;
 use crate::error::{Error, ErrorKind};
-use crate::packed::Encoded;
 use crate::store::Access;
 
 /// Parts read or written at the same time by one call.

@@ -9,8 +9,8 @@ use super::handle::Handle;
 use super::part::Update;
 use super::rows::{CONCURRENT, too_many};
 use super::state::State;
+use crate::codec::packed::Encoded;
 use crate::error::{Error, ErrorKind};
-use crate::packed::Encoded;
 
 /// How often a snapshot starts again because a collector took a part of it.
 const ATTEMPTS_MAX: u32 = 3;

@@ -13,9 +13,9 @@ use super::part::{self, Update};
 use super::rollup;
 use super::state::{Part, State};
 use super::token::Token;
+use crate::codec::packed::Encoded;
 use crate::error::{Error, ErrorKind};
 use crate::io::Io;
-use crate::packed::Encoded;
 use crate::reclock::Times;
 use crate::store::{Access, INCARNATION_KEY, Root};
 

@@ -10,12 +10,12 @@ use tokio::sync::mpsc;
 
 use super::race::{Lost, after_loss};
 use super::{Around, Emitted, Pile, Response, SharedTotals, Turn};
+use crate::control::lifecycle::GRACE;
 use crate::definite::Terms;
 use crate::error::{Error, ErrorKind};
 use crate::health::fenced;
 use crate::reclock::Cursors;
 use crate::shard::{Append, Appended, Feed, Handle, History, Prepared};
-use crate::token::GRACE;
 
 /// Commits, on worker 0, what the workers have written. Returns the settled uppers, each addressed
 /// to every worker: a hint to read the log now.

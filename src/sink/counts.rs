@@ -136,7 +136,7 @@ impl SharedTotals {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::packed::Encoded;
+    use crate::codec::packed::Encoded;
 
     #[test]
     fn a_replacement_counts_once() {

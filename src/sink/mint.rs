@@ -10,9 +10,9 @@ use timely::dataflow::operators::generic::OutputBuilder;
 use timely::progress::frontier::MutableAntichain;
 
 use super::{Around, Named, Turn, What};
+use crate::control::lifecycle::Phase;
 use crate::error::Error;
 use crate::health::Role;
-use crate::token::Phase;
 
 /// Names, on worker 0, every interval to be appended, once for each worker.
 pub(super) fn mint<'scope>(

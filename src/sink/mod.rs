@@ -75,15 +75,15 @@ use tokio_util::sync::CancellationToken;
 pub use counts::Totals;
 use counts::{Dropped, Emitted, SharedTotals};
 
+use crate::codec::packed::Encoded;
+use crate::control::lifecycle::Phase;
+use crate::control::promotion::Promotion;
 use crate::definite::Checked;
 use crate::error::Error;
 use crate::health::Status;
 use crate::io::Io;
-use crate::packed::Encoded;
 use crate::reclock::Cursors;
-use crate::role::Promotion;
 use crate::shard::{Feed, Handle, History, Prepared};
-use crate::token::Phase;
 use crate::upsert::{Inflight, UpsertStats};
 
 /// What the sink needs besides the updates.

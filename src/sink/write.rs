@@ -14,10 +14,10 @@ use timely::scheduling::SyncActivator;
 use tokio::sync::mpsc;
 
 use super::{Around, Dropped, Emitted, Named, Pile, Response, What};
+use crate::control::lifecycle::Phase;
 use crate::error::Error;
 use crate::health::Role;
 use crate::shard::{Prepared, Update};
-use crate::token::Phase;
 use crate::upsert::{flight_bytes, row_bytes};
 
 /// What became of rows handed to a task: their time, their bytes in flight, their parts.

@@ -286,6 +286,21 @@ impl<P: Position> Received<P> {
     pub fn all(positions: impl IntoIterator<Item = (Partition, P)>) -> Self {
         Received { moves: positions.into_iter().collect(), all: true }
     }
+
+    /// Returns whether it names all partitions there are from now on.
+    pub fn is_all(&self) -> bool {
+        self.all
+    }
+
+    /// Returns the partitions it names, sorted, with their places.
+    pub fn moves(&self) -> impl Iterator<Item = (&Partition, &P)> {
+        self.moves.iter()
+    }
+
+    /// Returns the place in a partition, or `None` if it does not name it.
+    pub fn get(&self, partition: &str) -> Option<&P> {
+        self.moves.get(partition)
+    }
 }
 
 macro_rules! view {

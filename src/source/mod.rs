@@ -25,22 +25,17 @@
 //! Before you write a connector, read what a cursor [promises](promise).
 
 pub mod attempt;
-#[cfg(feature = "planetscale")]
-mod canonical;
 pub mod cursor;
-#[cfg(feature = "planetscale")]
-pub mod planetscale;
 pub mod promise;
 pub mod stage;
 
 mod acks;
+pub(crate) mod backoff;
 mod by_partition;
-mod operator;
 mod retry;
 mod staged;
 mod staging;
 mod stats;
-mod timed;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -52,11 +47,8 @@ pub use cursor::{Boundary, Cursor, Durable, Partition, Position, Received, Relea
 pub use staged::{Order, Reading, Staged};
 pub use stats::SourceStats;
 pub(crate) use stats::{StagedNow, Trouble};
-pub(crate) use timed::stopped;
-pub use timed::{Outlet, TimedSource};
 
 pub(crate) use cursor::is_beyond;
-pub(crate) use operator::source;
 pub(crate) use retry::named;
 
 /// A keyed change feed that can be resumed.

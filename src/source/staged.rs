@@ -8,10 +8,10 @@ use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
 use std::sync::Arc;
 
 use super::Change;
+use crate::codec::packed::Encoded;
 use crate::codec::{Codec, encode_stored};
 use crate::command::Command;
 use crate::error::{Error, ErrorKind};
-use crate::packed::Encoded;
 
 /// Bytes that are read back at a time.
 const BLOCK: usize = 1 << 18;

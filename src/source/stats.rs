@@ -1,5 +1,5 @@
 //! Owns the counters and gauges of a source, to be read from any thread. It does not own their names
-//! outside; that is [`metrics`](crate::metrics).
+//! outside; that is [`metrics`](crate::pipeline::metrics).
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -11,8 +11,8 @@ use timely::scheduling::Activator;
 use super::classify::Frontiers;
 use super::spill::SharedSpill;
 use super::stats::UpsertStats;
+use crate::control::lifecycle::Lifecycle;
 use crate::error::Error;
-use crate::token::Lifecycle;
 
 /// What the pipeline around an operator lends it. The default is an operator that stands alone.
 pub(crate) struct Surroundings<T> {

@@ -98,7 +98,7 @@ use timely::dataflow::operators::generic::Operator;
 use timely::order::TotalOrder;
 use timely::progress::Timestamp;
 
-pub use crate::packed::Place;
+pub use crate::codec::packed::Place;
 pub(crate) use around::{Inflight, Known, Look, Surroundings};
 pub use classify::{Frontiers, Placement};
 pub(crate) use operator::{flight_bytes, row_bytes, upsert};

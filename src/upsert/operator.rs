@@ -24,9 +24,9 @@ use super::state::{Full, State};
 use super::stats::UpsertStats;
 use super::{UpsertConfig, Upserted};
 use crate::command::Command;
+use crate::command::time::{is_last, refused};
+use crate::control::lifecycle::Phase;
 use crate::error::{Error, ErrorKind};
-use crate::time::{is_last, refused};
-use crate::token::Phase;
 
 /// A command on its way to its worker: hash (or worker, for a reset), key, value, order, time.
 type Routed<K, V, O, T> = (u64, Option<K>, Option<V>, O, T);

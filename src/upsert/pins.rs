@@ -6,7 +6,7 @@
 
 use hashbrown::HashTable;
 
-use crate::packed::Place;
+use crate::codec::packed::Place;
 
 /// The buffers of some rows.
 #[derive(Debug, Default)]

@@ -7,7 +7,7 @@
 
 use columnation::{ColumnStack, Columnation};
 
-use crate::packed::{Packed, Packer, Place};
+use crate::codec::packed::{Packed, Packer, Place};
 
 /// Keys that state can keep next to values of type `V`.
 ///

@@ -1,7 +1,7 @@
 //! Goal: rows of every kind keep what was put in, and say what they take.
 
 use super::*;
-use crate::packed::Encoded;
+use crate::codec::packed::Encoded;
 
 fn bytes(text: &str) -> Encoded {
     Encoded::from_bytes(text.as_bytes().to_vec())

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use super::*;
-use crate::packed::{Encoded, Packer};
+use crate::codec::packed::{Encoded, Packer};
 use crate::upsert::pile::FOLD_MIN;
 
 type Small = Stash<u32, u32, u8, u64>;

@@ -3,7 +3,7 @@
 use super::*;
 use proptest::prelude::*;
 
-use crate::packed::Encoded;
+use crate::codec::packed::Encoded;
 use std::collections::BTreeMap;
 
 fn bytes(text: &str) -> Encoded {

@@ -4,7 +4,7 @@
 
 #[path = "../../examples/ingest/args.rs"]
 mod args;
-#[path = "../../src/source/canonical.rs"]
+#[path = "../../src/connect/canonical.rs"]
 mod canonical;
 #[path = "../../examples/ingest/change.rs"]
 mod change;

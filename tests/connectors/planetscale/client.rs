@@ -6,12 +6,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use differential_upsert::connect::planetscale::PlanetScale;
 use differential_upsert::health::Health;
 use differential_upsert::io::{Io, RandomTokens};
 use differential_upsert::reclock::{SourceConfig, Times};
 use differential_upsert::shard::HandleConfig;
 use differential_upsert::source::attempt::{AttemptConfig, OnPositionLost};
-use differential_upsert::source::planetscale::PlanetScale;
 use differential_upsert::store::Root;
 use differential_upsert::{Encoded, Error, Pipeline, PipelineConfig, Shard, Token};
 use serde_json::Value;

@@ -2,9 +2,10 @@
 //! upper there is a shard that takes no more.
 
 use differential_upsert::health::HealthState;
+use differential_upsert::input::{Outlet, TimedSource};
 use differential_upsert::reclock::Times;
 use differential_upsert::shard::{Append, Appended};
-use differential_upsert::source::{Boundary, Events, Failure, Outlet, Source, TimedSource};
+use differential_upsert::source::{Boundary, Events, Failure, Source};
 use differential_upsert::{
     Command, DataError, Encoded, Error, ErrorKind, Pipeline, PipelineConfig,
 };

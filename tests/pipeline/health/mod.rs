@@ -17,8 +17,8 @@ use std::sync::{Arc, Barrier, Mutex, mpsc};
 use std::time::Duration;
 
 use differential_upsert::health::{Health, HealthState, Role};
-use differential_upsert::metrics::Metrics;
-use differential_upsert::source::{Outlet, TimedSource};
+use differential_upsert::input::{Outlet, TimedSource};
+use differential_upsert::pipeline::metrics::Metrics;
 use differential_upsert::store::{Fault, Operation, Report};
 use differential_upsert::timely;
 use differential_upsert::{

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use differential_upsert::health::{Health, HealthReport, HealthState};
 use differential_upsert::io::{Io, Tokens};
-use differential_upsert::metrics::Metrics;
+use differential_upsert::pipeline::metrics::Metrics;
 use differential_upsert::shard::{Access, HandleConfig, History};
 use differential_upsert::store::{Action, Fault, Faults, Operation, Root};
 use differential_upsert::timely;

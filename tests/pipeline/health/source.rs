@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use differential_upsert::health::{Health, HealthState};
-use differential_upsert::metrics::Metrics;
+use differential_upsert::pipeline::metrics::Metrics;
 use differential_upsert::reclock::{SourceConfig, Times};
 use differential_upsert::source::{
     Ack, Boundary, Change, Durable, Event, Events, Failure, Partition, Position, Received, Source,

@@ -7,8 +7,8 @@ use std::rc::Rc;
 use std::sync::mpsc;
 
 use differential_upsert::health::{Health, HealthReport};
+use differential_upsert::input::{Outlet, TimedSource};
 use differential_upsert::pipeline::Watch;
-use differential_upsert::source::{Outlet, TimedSource};
 use differential_upsert::timely;
 use differential_upsert::upsert::UpsertStats;
 use differential_upsert::{

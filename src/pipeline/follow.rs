@@ -19,16 +19,16 @@ use timely::dataflow::operators::generic::{Operator, OutputBuilder};
 use timely::dataflow::{Scope, StreamVec};
 use tokio::sync::Notify;
 
+use crate::codec::packed::Encoded;
 use crate::codec::{Codec, DataError, Postcard};
-use crate::config::PipelineConfig;
-use crate::epoch::Epoch;
+use crate::control::epoch::Epoch;
+use crate::control::lifecycle::{Lifecycle, Phase, Token};
 use crate::error::Error;
 use crate::feedback::{Poll, feedback};
 use crate::health::{self, Health, Role, Status};
-use crate::packed::Encoded;
+use crate::pipeline::config::PipelineConfig;
 use crate::pipeline::{Pipeline, committed, committed_errors, report};
 use crate::shard::Shard;
-use crate::token::{Lifecycle, Phase, Token};
 use crate::upsert::{Known, UpsertStats};
 
 /// A shard that is followed, on one worker: see [`Pipeline::follow`].

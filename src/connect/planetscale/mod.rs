@@ -43,7 +43,7 @@
 //!    partitions and tables that are exchanged, everything is copied anew. `sync` does not say such
 //!    statements.
 //! 7. A place that the server does not have any more is copied anew, unless
-//!    [`OnPositionLost`](super::attempt::OnPositionLost) says otherwise; not if its shards have never
+//!    [`OnPositionLost`](crate::source::attempt::OnPositionLost) says otherwise; not if its shards have never
 //!    run on any server that the cursor knows: that is another database, and `FeedDiffers`.
 //! 8. What cannot be read of a value is that key's error. A key that cannot be read is kept by its bytes,
 //!    as `{"key_base64": ".."}`. Rows that lack columns are an error of the feed, and name the setting.
@@ -102,8 +102,8 @@ use self::owners::Owners;
 use self::sync::Streams;
 use self::url::{Address, Protocol};
 use self::vstream::VStream;
-use super::{Boundary, Cursor, Events, Failure, Partition, Source};
 use crate::error::{Error, ErrorKind};
+use crate::source::{Boundary, Cursor, Events, Failure, Partition, Source};
 
 /// A table of PlanetScale or Vitess.
 ///
@@ -126,7 +126,7 @@ use crate::error::{Error, ErrorKind};
 ///
 /// ```
 /// use differential_upsert::source::Source;
-/// use differential_upsert::source::planetscale::PlanetScale;
+/// use differential_upsert::connect::planetscale::PlanetScale;
 ///
 /// let url = "planetscale://localhost:15991/commerce/customer?shard=-80,80-&key=id&tls=off";
 /// let table = PlanetScale::open(url, None, None)?;
@@ -266,7 +266,7 @@ impl PlanetScale {
     }
 
     /// Returns how often in a row a unit may fail, if the address says so: it is for
-    /// [`AttemptConfig::attempts_max`](super::attempt::AttemptConfig::attempts_max).
+    /// [`AttemptConfig::attempts_max`](crate::source::attempt::AttemptConfig::attempts_max).
     pub fn attempts_max(&self) -> Option<u32> {
         self.asked.address.attempts
     }

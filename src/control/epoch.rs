@@ -11,8 +11,8 @@ use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::generic::{Operator, OutputBuilder};
 use timely::scheduling::SyncActivator;
 
+use crate::control::lifecycle::Phase;
 use crate::health::Status;
-use crate::token::Phase;
 
 /// The epoch of a pipeline, shared by the workers of a process; cheap to clone.
 #[derive(Clone)]

@@ -7,9 +7,9 @@ use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::progress::Antichain;
 
+use crate::control::lifecycle::Phase;
 use crate::error::Error;
 use crate::health::Status;
-use crate::token::Phase;
 
 /// Applies `logic` to every container, on the worker where it is. After the first error nothing more
 /// comes out, and the output's frontier does not pass the container that failed.

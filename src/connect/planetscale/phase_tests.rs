@@ -144,11 +144,10 @@ pub(in super::super) fn show(event: &Event<String, String, VStreamPosition>) -> 
         Event::End => "end".to_string(),
         Event::Boundary(received) => {
             let moves: Vec<String> = received
-                .moves
-                .iter()
+                .moves()
                 .map(|(name, position)| format!("{name}@{}", at(position)))
                 .collect();
-            format!("[{}{}]", if received.all { "all " } else { "" }, moves.join(" "))
+            format!("[{}{}]", if received.is_all() { "all " } else { "" }, moves.join(" "))
         }
     }
 }
@@ -421,7 +420,7 @@ fn any_events_in_any_order() {
             let Ok(out) = phases.take(vec![event(&script[script.len() - 1])]) else { break };
             for event in out {
                 let Event::Boundary(received) = event else { continue };
-                let copied = received.moves.get(if many { "-80" } else { "-" });
+                let copied = received.get(if many { "-80" } else { "-" });
                 let still = copied.is_none_or(Position::is_snapshot);
                 assert!(still, "PLANETSCALE_SEED={seed}: copied after {script:?}");
             }

@@ -50,7 +50,7 @@ pub const TEXT_MAX: usize = 64 << 10;
 /// small values for each of its variants.
 ///
 /// ```
-/// use differential_upsert::shape::shape;
+/// use differential_upsert::codec::shape::shape;
 /// #[derive(serde::Deserialize)]
 /// #[allow(dead_code)]
 /// enum Tree {

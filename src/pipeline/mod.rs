@@ -7,6 +7,10 @@
 //!                                      '------ feedback <----'-----> collection (decoded)
 //! ```
 
+pub(crate) mod config;
+pub(crate) mod follow;
+pub mod metrics;
+
 use std::sync::Arc;
 
 use differential_dataflow::{AsCollection, ExchangeData, VecCollection};
@@ -16,24 +20,26 @@ use timely::dataflow::operators::generic::{Operator, OutputBuilder};
 use timely::dataflow::{Scope, StreamVec};
 use tokio::sync::Notify;
 
+use crate::codec::packed::Encoded;
 use crate::codec::{Codec, DataError, Postcard, decode_stored};
 use crate::command::Command;
-use crate::config::PipelineConfig;
-use crate::convert::convert;
+use crate::control::epoch::{self, Epoch};
+use crate::control::lifecycle::{Lifecycle, Phase, Token};
 use crate::definite::{Ends, check, tally};
-use crate::encode::encode;
-use crate::epoch::{self, Epoch};
 use crate::error::Error;
 use crate::feedback::{Poll, feedback};
+use crate::health::convert::convert;
 use crate::health::{self, Health, Status};
-use crate::hold::hold;
-use crate::metrics::Metrics;
-use crate::packed::Encoded;
+use crate::input::TimedSource;
+use crate::input::encode::encode;
+use crate::input::end::hold;
+use crate::input::operator::source;
+use crate::pipeline::config::PipelineConfig;
+use crate::pipeline::metrics::Metrics;
 use crate::reclock::{Around as Reclocking, Cursors, Reclocked, Times};
 use crate::shard::{Feed, Shard};
 use crate::sink::{self, Around, Totals};
-use crate::source::{Source, SourceStats, TimedSource, source};
-use crate::token::{Lifecycle, Phase, Token};
+use crate::source::{Source, SourceStats};
 use crate::upsert::{Inflight, Known, Look, Surroundings, UpsertConfig, UpsertStats, upsert};
 
 /// A running pipeline, on one worker.

@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
+use crate::control::promotion::Promotion;
 use crate::error::{Error, ErrorKind, at_least};
 use crate::reclock::SourceConfig;
-use crate::role::Promotion;
 use crate::shard::{Feed, History};
 
 /// Bounds of a pipeline, plain values.

@@ -1,6 +1,9 @@
 //! Owns how a shard's keys and values become bytes: the codec trait, the default codec, and the tag
 //! that tells a stored value from a stored error. It does not own the bytes around them.
 
+pub mod packed;
+pub mod shape;
+
 use std::fmt;
 
 use serde::de::DeserializeOwned;
@@ -39,7 +42,7 @@ pub trait Codec<T>: 'static {
     }
 
     /// Returns how values are made up, stored with the shard, in the words of
-    /// [`shape`](crate::shape): another shape is refused. `None`, the default, leaves it at the
+    /// [`shape`](crate::codec::shape): another shape is refused. `None`, the default, leaves it at the
     /// [`fingerprint`](Codec::fingerprint).
     ///
     /// A codec of your own may say the shape of a type that cannot be traced, or that of the version
@@ -86,7 +89,7 @@ impl<T: Serialize + DeserializeOwned> Codec<T> for Postcard {
     }
 
     fn shape() -> Option<String> {
-        crate::shape::shape::<T>()
+        crate::codec::shape::shape::<T>()
     }
 }
 

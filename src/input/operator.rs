@@ -12,12 +12,12 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::timed::{Event, Outlet, TimedSource, Wake};
 use crate::command::Command;
+use crate::command::time::after;
+use crate::control::lifecycle::Phase;
 use crate::definite::Ends;
 use crate::error::{Error, ErrorKind};
 use crate::health::Status;
 use crate::io::Io;
-use crate::time::after;
-use crate::token::Phase;
 use crate::upsert::UpsertStats;
 
 /// Batches of rows between source and operator.

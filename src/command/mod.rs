@@ -1,5 +1,7 @@
-//! Owns [`Command`]: one instruction of a keyed change feed. It does not own times; a command
-//! travels next to its time, as `(Command<K, V, O>, T)`.
+//! Owns [`Command`]: one instruction of a keyed change feed. A command
+//! travels next to its time, as `(Command<K, V, O>, T)`; [`time`] says which times there are.
+
+pub(crate) mod time;
 
 use serde::{Deserialize, Serialize};
 

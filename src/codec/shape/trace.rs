@@ -188,7 +188,7 @@ impl<'de> Deserializer<'de> for Tracer<'_> {
     fn deserialize_bytes<V: Visitor<'de>>(mut self, visitor: V) -> Result<V::Value, Stopped> {
         // A `Packed` says what it wants.
         let expected = (&visitor as &dyn Expected).to_string();
-        match expected.strip_prefix(crate::packed::EXPECTED) {
+        match expected.strip_prefix(crate::codec::packed::EXPECTED) {
             Some(name) => self.leaf(&format!("packed<{name:?}>")),
             None => self.leaf("bytes"),
         }

@@ -4,12 +4,12 @@
 use differential_dataflow::ExchangeData;
 use timely::dataflow::StreamVec;
 
+use crate::codec::packed::{Encoded, Packer};
 use crate::codec::{Codec, DataError, encode_stored};
 use crate::command::Command;
-use crate::convert::convert;
 use crate::error::{Error, ErrorKind};
 use crate::health::Status;
-use crate::packed::{Encoded, Packer};
+use crate::health::convert::convert;
 
 /// Turns keys and values into bytes, which the rows of a container share.
 pub(crate) fn encode<'scope, K, V, O, C>(

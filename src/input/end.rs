@@ -13,10 +13,10 @@ use timely::dataflow::{Stream, StreamVec};
 use timely::progress::Antichain;
 use timely::progress::frontier::MutableAntichain;
 
+use crate::command::time::after;
+use crate::control::lifecycle::Phase;
 use crate::definite::Ends;
 use crate::health::Status;
-use crate::time::after;
-use crate::token::Phase;
 
 /// Passes rows on unchanged, and ends only when the shard has passed the end.
 ///

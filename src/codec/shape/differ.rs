@@ -18,7 +18,7 @@ const SHOWN_MAX: usize = 80;
 /// Compares two shapes, and returns the first place where they do not agree. `?` agrees with anything.
 ///
 /// ```
-/// use differential_upsert::shape::difference;
+/// use differential_upsert::codec::shape::difference;
 /// let found = difference("struct{at: {u8: [u32]}, n: u8}", "struct{at: {u8: [u64]}, n: u8}").unwrap();
 /// assert_eq!((&*found.path, &*found.left, &*found.right), (".at", "u32", "u64"));
 /// assert_eq!(difference("struct{at: ?, n: u8}", "struct{at: {u8: [u64]}, n: u8}"), None);

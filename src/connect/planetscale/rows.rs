@@ -20,8 +20,8 @@ use super::failure::definite;
 use super::number;
 use super::proto::{Bitmap, Row, RowChange};
 use crate::codec::DataError;
+use crate::connect::canonical::{Reader, Scratch, quote};
 use crate::source::Failure;
-use crate::source::canonical::{Reader, Scratch, quote};
 
 /// What a row says: its key, and its value or what is wrong with it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -46,7 +46,7 @@ impl Owners {
     /// is there, and its own shard says when it goes.
     pub(super) fn sift(&mut self, events: &mut Vec<Event<String, String, VStreamPosition>>) {
         if self.shards.len() > 1
-            || events.iter().any(|event| matches!(event, Event::Boundary(at) if at.all))
+            || events.iter().any(|event| matches!(event, Event::Boundary(at) if at.is_all()))
         {
             events.retain(|event| self.keeps(event));
         }
@@ -57,10 +57,10 @@ impl Owners {
             Event::Change(shard, Change::Put(key, _)) => self.put(shard, key),
             Event::Change(shard, Change::Delete(key)) => return self.delete(shard, key),
             Event::Change(_, Change::Reset) => self.clear(),
-            Event::Boundary(at) if at.all => {
+            Event::Boundary(at) if at.is_all() => {
                 // The rows have new shards, and their old ones say no more.
                 self.clear();
-                self.shards = at.moves.iter().map(|(name, _)| name.clone()).collect();
+                self.shards = at.moves().map(|(name, _)| name.clone()).collect();
             }
             _ => {}
         }

@@ -1,0 +1,8 @@
+//! Owns the connectors: one folder per kind of feed, each an implementation of
+//! [`Source`](crate::source::Source). It does not own retries, units or cursors' way into a shard; those are
+//! every source's.
+
+#[cfg(feature = "planetscale")]
+mod canonical;
+#[cfg(feature = "planetscale")]
+pub mod planetscale;

@@ -1,0 +1,15 @@
+//! Owns the way into the dataflow: what reads a feed hands over rows with times, and commands come out as
+//! bytes. It does not own sources, nor the making of times.
+//!
+//! ```text
+//!   TimedSource --rows@t, closed times--> UpsertSource ---.
+//!   (or a stream of your own) ----------> UpsertHold -----+--> UpsertEncode --> definite
+//! ```
+
+pub(crate) mod encode;
+pub(crate) mod end;
+pub(crate) mod operator;
+mod timed;
+
+pub(crate) use timed::stopped;
+pub use timed::{Outlet, TimedSource};
