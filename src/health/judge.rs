@@ -1,114 +1,11 @@
 //! Owns what the signs of a pipeline add up to: its state, and why. It is one pure function of what
 //! was collected; it reads neither cells nor a clock.
 
-use std::time::Duration;
-
-use super::staged::StagedSigns;
-use super::vitals::Interval;
-use super::watchdog::{Measured, Progress};
-use super::{HealthReport, HealthState, Role, seconds};
-use crate::error::{Error, ErrorKind};
+use super::report::{HealthReport, HealthState, Role, seconds};
+use super::signs::{Interval, Signs, WorkerSigns, ought_to_move};
+use crate::error::ErrorKind;
 use crate::source::Trouble;
 use crate::store;
-
-/// Everything that a report is made of. The worker that reports stands first.
-#[derive(Clone, Debug)]
-pub(super) struct Signs {
-    pub(super) role: Role,
-    pub(super) upper: u64,
-    pub(super) since: u64,
-    pub(super) stall_after: Duration,
-    pub(super) measured: Measured,
-    pub(super) workers: Vec<WorkerSigns>,
-    /// Complete units of the source that wait for a time.
-    pub(super) unbound: u64,
-    /// What it has handed over of incomplete units.
-    pub(super) staged: StagedSigns,
-    /// What is wrong with it, while it is tried again.
-    pub(super) trouble: Option<Trouble>,
-    /// What the store has not answered for longest.
-    pub(super) store: Option<store::Trouble>,
-}
-
-/// One worker's part; the fields are those of [`Vitals`](super::Vitals).
-#[derive(Clone, Debug, Default)]
-pub(super) struct WorkerSigns {
-    pub(super) worker: usize,
-    pub(super) input: u64,
-    pub(super) output: u64,
-    pub(super) least: Option<u64>,
-    pub(super) stash_rows: u64,
-    pub(super) read_to: u64,
-    pub(super) complete: u64,
-    pub(super) parts_found: u64,
-    pub(super) parts_read: u64,
-    pub(super) parts_writing: u64,
-    pub(super) hydrated: bool,
-    pub(super) released: bool,
-    /// The input has ended and all of it is in the shard.
-    pub(super) ended: bool,
-    pub(super) stopping: bool,
-    pub(super) gone: bool,
-    /// It has run since it was last asked to.
-    pub(super) answered: bool,
-    /// For how long it has not.
-    pub(super) silent: Duration,
-    pub(super) interval: Option<Interval>,
-    pub(super) error: Option<Error>,
-}
-
-impl Signs {
-    /// The input frontier: no worker sees further than the truth.
-    fn input(&self) -> u64 {
-        if self.role == Role::Reader {
-            // It has no other than what it reads.
-            return self.workers.iter().map(|worker| worker.read_to).min().unwrap_or(0);
-        }
-        self.workers.iter().map(|worker| worker.input).max().unwrap_or(0)
-    }
-
-    fn output(&self) -> u64 {
-        if self.role == Role::Reader {
-            return self.input();
-        }
-        self.workers.first().map_or(0, |worker| worker.output)
-    }
-
-    fn is_hydrated(&self) -> bool {
-        self.workers.iter().all(|worker| worker.hydrated)
-    }
-
-    /// Returns what moves when the pipeline moves.
-    pub(super) fn progress(&self) -> Progress {
-        // Once hydrated, only the shard's upper counts: reading is no commit.
-        let parts = |worker: &WorkerSigns| if worker.hydrated { 0 } else { worker.parts_read };
-        let parts_read = self.workers.iter().map(parts).sum();
-        Progress { upper: self.upper, parts_read }
-    }
-
-    /// Returns what the sink has in flight, if its worker is here.
-    pub(super) fn interval(&self) -> Option<Interval> {
-        self.workers.iter().find_map(|worker| worker.interval)
-    }
-
-    /// Returns the worker that has not run for longest, if that is long enough to hold the rest.
-    fn silent(&self) -> Option<&WorkerSigns> {
-        let silent = |worker: &&WorkerSigns| worker.silent >= self.stall_after / 2;
-        self.workers.iter().filter(silent).max_by_key(|worker| worker.silent)
-    }
-
-    fn is_stalled(&self) -> bool {
-        // Nothing has moved since the watchdog's last look either.
-        let still = ought_to_move(self) && self.measured.progress == self.progress();
-        (still && self.measured.waits >= self.stall_after)
-            || self.workers.iter().any(|worker| worker.silent >= self.stall_after)
-    }
-}
-
-/// Whether the pipeline waits for something of its own.
-pub(super) fn ought_to_move(signs: &Signs) -> bool {
-    !signs.is_hydrated() || signs.input() > signs.upper || signs.unbound > 0
-}
 
 /// Says what a pipeline is doing, and why.
 pub(super) fn judge(signs: &Signs) -> HealthReport {

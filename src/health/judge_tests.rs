@@ -1,6 +1,11 @@
 //! What a report says, sign by sign.
 
+use std::time::Duration;
+
+use super::super::signs::Measured;
+use super::super::staged::StagedSigns;
 use super::*;
+use crate::error::Error;
 
 const STALL: Duration = Duration::from_secs(60);
 

@@ -30,126 +30,21 @@
 
 pub(crate) mod convert;
 mod judge;
+mod report;
+mod signs;
 mod staged;
 mod status;
 mod vitals;
 mod watchdog;
 
 use std::sync::Arc;
-use std::time::Duration;
-
-use serde::Serialize;
 
 use crate::error::Error;
 
+pub use report::{HealthReport, HealthState, Role};
 pub(crate) use status::{Status, fenced};
-pub(crate) use vitals::{Interval, Pipelines, Process, Vitals};
+pub(crate) use vitals::{Pipelines, Process, Vitals};
 pub(crate) use watchdog::watch;
-
-/// What a pipeline is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-#[non_exhaustive]
-pub enum HealthState {
-    /// It reads the shard to know the prior values.
-    Hydrating,
-    /// A closed time is on its way into the shard, rows wait for their time to be closed, or a unit or a
-    /// copy of the source for its end.
-    Running,
-    /// Everything received from the source is in the shard.
-    Idle,
-    /// The shard is ahead of this pipeline's input.
-    Lagging,
-    /// It ought to move, and has not for too long.
-    Stalled,
-    /// A newer writer has taken over; it holds still.
-    Fenced,
-    /// It has stopped on an error and holds still.
-    Failed,
-    /// It has stopped, at the end of its input or because it was told to.
-    Finished,
-}
-
-impl HealthState {
-    /// All of them.
-    pub const ALL: [HealthState; 8] = [
-        HealthState::Hydrating,
-        HealthState::Running,
-        HealthState::Idle,
-        HealthState::Lagging,
-        HealthState::Stalled,
-        HealthState::Fenced,
-        HealthState::Failed,
-        HealthState::Finished,
-    ];
-
-    /// Returns its name, as in a report.
-    pub fn name(self) -> &'static str {
-        match self {
-            HealthState::Hydrating => "hydrating",
-            HealthState::Running => "running",
-            HealthState::Idle => "idle",
-            HealthState::Lagging => "lagging",
-            HealthState::Stalled => "stalled",
-            HealthState::Fenced => "fenced",
-            HealthState::Failed => "failed",
-            HealthState::Finished => "finished",
-        }
-    }
-
-    /// Whether somebody has to look: stalled, fenced or failed.
-    pub fn is_trouble(self) -> bool {
-        matches!(self, HealthState::Stalled | HealthState::Fenced | HealthState::Failed)
-    }
-}
-
-/// Whether a pipeline writes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Role {
-    /// It appends.
-    #[default]
-    Writer,
-    /// It follows, and appends nothing.
-    Standby,
-    /// It reads, and has nothing to append.
-    Reader,
-}
-
-impl Role {
-    /// All of them.
-    pub const ALL: [Role; 3] = [Role::Writer, Role::Standby, Role::Reader];
-
-    /// Returns its name, as in a report.
-    pub fn name(self) -> &'static str {
-        match self {
-            Role::Writer => "writer",
-            Role::Standby => "standby",
-            Role::Reader => "reader",
-        }
-    }
-}
-
-/// A pipeline's health at one moment. Serialized, its members keep this order.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct HealthReport {
-    /// Whether it writes.
-    pub role: Role,
-    /// What it is doing.
-    pub state: HealthState,
-    /// The input frontier: times below it are closed on the source.
-    pub input: u64,
-    /// The shard's upper, as last read.
-    pub upper: u64,
-    /// The frontier of the updates: times below it have been emitted.
-    pub output: u64,
-    /// How far the shard is behind the input, in units of time.
-    pub behind: u64,
-    /// The shard's since.
-    pub since: u64,
-    /// Why, where that needs words.
-    pub why: Option<String>,
-}
 
 /// Watches a pipeline, from any thread; cheap to clone.
 ///
@@ -217,13 +112,5 @@ impl Health {
     /// Whether the input has ended and all of it is in the shard. False after a stop.
     pub fn has_ended(&self) -> bool {
         self.vitals.has_ended()
-    }
-}
-
-/// Writes a time as a reader of a report wants it.
-fn seconds(time: Duration) -> String {
-    match time.as_secs() {
-        0..10 => format!("{:.1} s", time.as_secs_f64()),
-        whole => format!("{whole} s"),
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::seconds;
+use super::report::seconds;
 use crate::source::{Partition, StagedNow};
 
 /// What waits for the ends of units and of copies.

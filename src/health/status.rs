@@ -5,8 +5,11 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::Health;
+use super::report::Role;
+use super::signs::Interval;
+use super::vitals::{Process, Vitals};
 use super::watchdog;
-use super::{Health, Interval, Process, Role, Vitals};
 use crate::control::epoch::Epoch;
 use crate::control::lifecycle::{Lifecycle, Phase};
 use crate::error::{Error, ErrorKind};

@@ -11,10 +11,9 @@ use std::time::Duration;
 use timely::scheduling::SyncActivator;
 use tokio::sync::Notify;
 
-use super::judge::{Signs, WorkerSigns};
+use super::report::{HealthState, Role};
+use super::signs::{Interval, Measured, Signs, WorkerSigns};
 use super::staged::StagedSigns;
-use super::watchdog::Measured;
-use super::{HealthState, Role};
 use crate::control::epoch::Epoch;
 use crate::control::lifecycle::{Phase, PhaseWatch};
 use crate::error::Error;
@@ -24,15 +23,6 @@ use crate::upsert::UpsertStats;
 
 /// Stands for no time.
 const NONE: u64 = u64::MAX;
-
-/// An interval of times that the sink has named and not yet settled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Interval {
-    pub(crate) lower: u64,
-    pub(crate) upper: u64,
-    /// Every worker's parts are there, and the append is under way.
-    pub(crate) appending: bool,
-}
 
 /// What one worker's part of a pipeline reports.
 #[derive(Debug)]

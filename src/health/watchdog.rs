@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::judge::{Signs, judge, ought_to_move};
-use super::vitals::{Interval, lock};
-use super::{HealthState, Process, Vitals};
+use super::judge::judge;
+use super::report::HealthState;
+use super::signs::{Interval, Measured, Progress, Signs, ought_to_move};
+use super::vitals::{Process, Vitals, lock};
 use crate::io::Io;
-use crate::store::Trouble;
 
 /// The bounds of the pause between two looks.
 const PAUSE_MIN: Duration = Duration::from_millis(10);
@@ -42,33 +42,6 @@ pub(crate) fn watch(process: &Arc<Process>, io: &Io) {
             }
         }
     });
-}
-
-/// What the watchdog has measured at its last look.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Measured {
-    /// What it saw of the pipeline's progress; another value now means that it moves.
-    pub(super) progress: Progress,
-    /// Since the shard's upper moved.
-    pub(super) upper_stands: Duration,
-    /// Since something waits and nothing has moved.
-    pub(super) waits: Duration,
-    /// Since the interval in flight was named, or its append began.
-    pub(super) in_flight: Duration,
-    /// What has had no answer of the store for longest.
-    pub(super) store: Option<Trouble>,
-    /// Since each worker was asked to run and did not; by index, zero where there is none.
-    pub(super) silent: Vec<(usize, Duration)>,
-    /// When that was.
-    pub(super) looked: Option<Instant>,
-}
-
-/// What moves when a pipeline moves.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Progress {
-    pub(super) upper: u64,
-    /// Parts read, while it hydrates.
-    pub(super) parts_read: u64,
 }
 
 /// When what was last seen to move.
@@ -185,7 +158,7 @@ fn tell(process: &Process, first: &Vitals) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Role;
+    use super::super::report::Role;
     use super::*;
     use crate::control::epoch::Epoch;
     use crate::control::lifecycle::Lifecycle;
