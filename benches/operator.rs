@@ -59,8 +59,8 @@ impl Loop {
             let (input, commands) = scope.new_input();
             let upserted = commands.upsert(feedback.to_collection(scope), UpsertConfig::default());
             let into = Rc::clone(&emitted);
-            let take = move |_: &u64, rows: &Vec<Update>| into.borrow_mut().extend_from_slice(rows);
-            let (probe, _) = upserted.updates.inner.inspect_batch(take).probe();
+            let take = move |row: &Update| into.borrow_mut().push(row.clone());
+            let (probe, _) = upserted.updates.inner.inspect(take).probe();
             (input, probe)
         });
         let mut all = Loop { worker, commands, feedback, emitted, probe, time: 0 };

@@ -424,11 +424,9 @@ fn durable(worker: &mut Worker, phases: &[Phase], ahead: u64, url: &str) -> Vec<
         let (probe, _) = pipeline
             .collection()
             .inner
-            .inspect_batch(move |_, rows| {
+            .inspect(move |((key, value), time, diff)| {
                 let mut now = into.get();
-                for ((key, value), time, diff) in rows {
-                    now.add::<Stored>(key, value, *time, *diff);
-                }
+                now.add::<Stored>(key, value, *time, *diff);
                 into.set(now);
             })
             .probe();
@@ -467,11 +465,9 @@ fn differential<R: Rows>(worker: &mut Worker, phases: &[Phase], ahead: u64) -> V
             .clone()
             .as_collection(|key, value| (key.clone(), value.clone()))
             .inner
-            .inspect_batch(move |_, rows| {
+            .inspect(move |((key, value), time, diff)| {
                 let mut now = into.get();
-                for ((key, value), time, diff) in rows {
-                    now.add::<R>(key, value, *time, *diff);
-                }
+                now.add::<R>(key, value, *time, *diff);
                 into.set(now);
             })
             .probe();

@@ -16,6 +16,7 @@ use super::Digest;
 use super::book::{Book, Terms};
 use crate::codec::packed::Encoded;
 use crate::command::Command;
+use crate::command::time::least;
 use crate::control::lifecycle::Phase;
 use crate::error::Error;
 use crate::health::Status;
@@ -56,23 +57,24 @@ pub(crate) fn tally<'scope, O: ExchangeData>(
     let mut counts = OutputBuilder::<_, CapacityContainerBuilder<Vec<Counted>>>::from(counts);
     builder.build(move |mut capabilities| {
         let mut last = capabilities.pop();
-        let (mut digest, mut held) = (Digest::default(), None);
+        let (mut digest, mut failed, mut held) = (Digest::default(), false, None);
         move |frontiers: &[MutableAntichain<u64>]| {
             let upper = status.upper();
-            input.for_each(|time, commands| {
-                if held.is_some() {
+            input.for_each(|message, commands| {
+                if failed {
                     return;
                 }
-                if checked {
-                    match sums(&mut digest, commands) {
-                        Ok(mut sums) => {
-                            counts.activate().session(&time).give_container(&mut sums);
-                        }
-                        Err(error) => {
-                            // The failure holds, so that nobody takes these times for done.
-                            held = Some((time.retain(0), time.retain(1)));
-                            return status.fail(error);
-                        }
+                let summed = least(&message).and_then(|_| match checked {
+                    true => sums(&mut digest, commands),
+                    false => Ok(Vec::new()),
+                });
+                match summed {
+                    Ok(mut sums) => counts.activate().session(&message).give_container(&mut sums),
+                    Err(error) => {
+                        // The failure holds, so that nobody takes these times for done.
+                        held = message.retain_least(0).zip(message.retain_least(1));
+                        failed = true;
+                        return status.fail(error);
                     }
                 }
                 // Nothing is lost: a time below the shard's upper is durable, from the same
@@ -82,7 +84,7 @@ pub(crate) fn tally<'scope, O: ExchangeData>(
                     stats.add_below(u64::from(below && command.key().is_some()));
                     !below
                 });
-                output.activate().session(&time).give_container(commands);
+                output.activate().session(&message).give_container(commands);
             });
             match status.phase() {
                 Phase::Running => {}

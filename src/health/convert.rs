@@ -7,6 +7,7 @@ use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::progress::Antichain;
 
+use crate::command::time::least;
 use crate::control::lifecycle::Phase;
 use crate::error::Error;
 use crate::health::Status;
@@ -29,17 +30,17 @@ where
     let (output, stream) = builder.new_output_connection(by_input);
     let mut output = OutputBuilder::<_, CapacityContainerBuilder<Vec<R>>>::from(output);
     builder.build(move |_| {
-        let mut held = None;
+        let (mut failed, mut held) = (false, None);
         move |_| {
-            input.for_each(|time, rows| {
-                if held.is_some() {
+            input.for_each(|message, rows| {
+                if failed {
                     // What is dropped here is held by the failure, and comes again in the next run.
                     return;
                 }
-                match logic(rows) {
-                    Ok(mut rows) => output.activate().session(&time).give_container(&mut rows),
+                match least(&message).and_then(|_| logic(rows)) {
+                    Ok(mut rows) => output.activate().session(&message).give_container(&mut rows),
                     Err(error) => {
-                        held = Some(time.retain(0));
+                        (failed, held) = (true, message.retain_least(0));
                         status.fail(error);
                     }
                 }

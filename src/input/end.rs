@@ -13,7 +13,7 @@ use timely::dataflow::{Stream, StreamVec};
 use timely::progress::Antichain;
 use timely::progress::frontier::MutableAntichain;
 
-use crate::command::time::after;
+use crate::command::time::{after, least};
 use crate::control::lifecycle::Phase;
 use crate::definite::Ends;
 use crate::health::Status;
@@ -38,18 +38,20 @@ pub(crate) fn hold<'scope, C: Send + 'static + Clone>(
         // The least time of a message that was not passed on, since one had a row without an end.
         let mut fails_at: Option<u64> = None;
         move |frontiers: &[MutableAntichain<u64>]| {
-            input.for_each(|time, rows| {
+            input.for_each(|message, rows| {
                 let greatest = rows.iter().map(|(_, time)| *time).max();
-                match greatest.map_or(Ok(0), after) {
+                match least(&message).and(greatest.map_or(Ok(0), after)) {
                     Ok(after) if fails_at.is_none() => {
                         end = end.max(after);
-                        return output.activate().session(&time).give_container(rows);
+                        return output.activate().session(&message).give_container(rows);
                     }
                     // Held by the failure, like what it stands behind.
                     Ok(_) => {}
                     Err(error) => status.fail_source(error),
                 }
-                fails_at = Some(fails_at.map_or(*time.time(), |held| held.min(*time.time())));
+                // A message without a time is held where this operator stands.
+                let here = message.least().or(capability.as_ref().map(|held| held.time()));
+                fails_at = here.into_iter().chain(&fails_at).min().copied();
             });
             match status.phase() {
                 Phase::Running => {}

@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 
 use super::race::{Lost, after_loss};
 use super::{Around, Emitted, Pile, Response, SharedTotals, Turn};
+use crate::command::time::retain;
 use crate::control::lifecycle::GRACE;
 use crate::definite::Terms;
 use crate::error::{Error, ErrorKind};
@@ -39,7 +40,11 @@ pub(super) fn append<'scope>(
 
     builder.build_reschedule(move |_| {
         move |_| {
-            input.for_each(|time, responses| {
+            input.for_each(|message, responses| {
+                let capability = match retain(&message, 0) {
+                    Ok(capability) => capability,
+                    Err(error) => return around.status.fail(error),
+                };
                 for response in responses.drain(..) {
                     match response {
                         Response::Stopping => turn.stop(),
@@ -58,7 +63,7 @@ pub(super) fn append<'scope>(
                                 continue;
                             }
                             answers = 0;
-                            settling = Some(time.retain(0));
+                            settling = Some(capability.clone());
                             let (piles, around) = (std::mem::take(&mut piles), around.clone());
                             let (totals, sender, wake) =
                                 (totals.clone(), sender.clone(), wake.clone());

@@ -14,6 +14,7 @@ use timely::scheduling::SyncActivator;
 use tokio::sync::mpsc;
 
 use super::{Around, Dropped, Emitted, Named, Pile, Response, What};
+use crate::command::time::retain;
 use crate::control::lifecycle::Phase;
 use crate::error::Error;
 use crate::health::Role;
@@ -62,12 +63,16 @@ pub(super) fn write<'scope>(
             writer.receive();
             updates.for_each(|_, rows| writer.gather(std::mem::take(rows)));
             writer.shed();
-            named.for_each(|time, named| {
+            named.for_each(|message, named| {
+                let capability = match retain(&message, 0) {
+                    Ok(capability) => capability,
+                    Err(error) => return writer.around.status.fail(error),
+                };
                 for Named { what, .. } in named.drain(..) {
                     match what {
                         // One append in flight: the one before has been answered.
                         What::Interval { lower, upper } => {
-                            writer.current = Some((time.retain(0), lower, upper));
+                            writer.current = Some((capability.clone(), lower, upper));
                         }
                         What::Write => writer.writes(),
                         What::End => writer.around.status.set_ended(),

@@ -24,7 +24,7 @@ use super::state::{Full, State};
 use super::stats::UpsertStats;
 use super::{UpsertConfig, Upserted};
 use crate::command::Command;
-use crate::command::time::{is_last, refused};
+use crate::command::time::{is_last, least, refused};
 use crate::control::lifecycle::Phase;
 use crate::error::{Error, ErrorKind};
 
@@ -129,11 +129,18 @@ where
             // Step 1: take in commands; drop those below, stash the others.
             operator.give_up_drain(&at);
             operator.shed(&at);
-            input.for_each(|message, routed| operator.ingest(message.time(), routed, &at));
+            input.for_each(|message, routed| match least(&message) {
+                Ok(time) => operator.ingest(time, routed, &at),
+                Err(error) => operator.fail(error),
+            });
             operator.keep_bound();
 
             // Step 2: apply feedback to the state.
-            feedback.for_each(|_, rows| operator.absorb(std::mem::take(rows)));
+            feedback.for_each(|message, rows| match least(&message) {
+                Ok(_) => operator.absorb(std::mem::take(rows)),
+                // Its rows may be of a time that the frontier has completed.
+                Err(error) => operator.fail(error),
+            });
             operator.apply();
             operator.check_state(&at, phase);
 

@@ -115,8 +115,8 @@ impl Bed {
             let (input, commands) = scope.new_input();
             let upserted = commands.upsert(feedback.to_collection(scope), config);
             let into = Rc::clone(&shard);
-            let write = move |_: &u64, rows: &Vec<(Row, u64, isize)>| into.borrow_mut().write(rows);
-            let (probe, _) = upserted.updates.inner.inspect_batch(write).probe();
+            let write = move |row: &(Row, u64, isize)| into.borrow_mut().write(row);
+            let (probe, _) = upserted.updates.inner.inspect(write).probe();
             let failures: Rc<RefCell<Vec<Error>>> = Rc::clone(&errors);
             upserted.errors.inspect(move |error| failures.borrow_mut().push(error.clone()));
             (input, probe, upserted.stats)
@@ -213,16 +213,14 @@ impl Bed {
 }
 
 impl Shard {
-    fn write(&mut self, rows: &[(Row, u64, isize)]) {
+    fn write(&mut self, ((key, value), time, diff): &(Row, u64, isize)) {
         let file =
             self.file.get_or_insert_with(|| BufWriter::new(tempfile::tempfile().expect("a file")));
-        for ((key, value), time, diff) in rows {
-            let (key, value) = (key.as_bytes(), value.as_bytes());
-            let words = [*time, *diff as u64, key.len() as u64, value.len() as u64];
-            words.iter().for_each(|word| file.write_all(&word.to_le_bytes()).expect("room"));
-            file.write_all(key).and_then(|()| file.write_all(value)).expect("room");
-        }
-        self.rows += rows.len() as u64;
+        let (key, value) = (key.as_bytes(), value.as_bytes());
+        let words = [*time, *diff as u64, key.len() as u64, value.len() as u64];
+        words.iter().for_each(|word| file.write_all(&word.to_le_bytes()).expect("room"));
+        file.write_all(key).and_then(|()| file.write_all(value)).expect("room");
+        self.rows += 1;
     }
 }
 

@@ -12,6 +12,7 @@ mod outage;
 mod rig;
 mod source;
 mod stopping;
+mod untimed;
 
 use std::sync::{Arc, Barrier, Mutex, mpsc};
 use std::time::Duration;
