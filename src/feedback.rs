@@ -56,9 +56,11 @@ use crate::codec::packed::Encoded;
 use crate::control::epoch::Epoch;
 use crate::control::lifecycle::{GRACE, Phase};
 use crate::error::{Error, ErrorKind};
-use crate::health::{Status, Vitals, fenced};
+use crate::health::{Status, Vitals};
 use crate::io::Io;
-use crate::shard::{Batch, Handle, Hold, Reading, Room, State, Token as LeaseName, Update, Window};
+use crate::shard::{
+    Batch, Handle, Hold, Reading, Room, State, Token as LeaseName, Update, Window, fenced,
+};
 use crate::upsert::Known;
 
 /// Parts that are fetched or wait for the worker at a time.

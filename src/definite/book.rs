@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::error::{Error, ErrorKind};
-use crate::shard::{Mark, State, Sum};
+use crate::shard::{FEED_DIFFERS_HINT, Mark, State, Sum, differs, unknown};
 
 /// What this feed has handed over so far, on worker 0, and how it compares.
 ///
@@ -192,18 +192,6 @@ impl Terms {
     }
 }
 
-/// The error of a feed that is not the shard's.
-pub(crate) fn differs(time: u64, ours: Sum, theirs: Sum) -> Error {
-    let (ours, theirs) = match ours.rows == theirs.rows {
-        true => (format!("other {} commands", ours.rows), format!("{}", theirs.rows)),
-        false => (format!("{} commands", ours.rows), format!("{}", theirs.rows)),
-    };
-    let what = format!(
-        "FeedDiffers: below time {time} this feed has {ours}, the shard was made from {theirs}"
-    );
-    Error::new(ErrorKind::FeedDiffers, what).hint(HINT)
-}
-
 fn shorter(end: u64, all: Sum, state: &State) -> Error {
     let theirs = state.rows.unwrap_or_default();
     let what = format!(
@@ -211,17 +199,8 @@ fn shorter(end: u64, all: Sum, state: &State) -> Error {
          {theirs}",
         all.rows, state.upper
     );
-    Error::new(ErrorKind::FeedDiffers, what).hint(HINT)
+    Error::new(ErrorKind::FeedDiffers, what).hint(FEED_DIFFERS_HINT)
 }
-
-/// The error of a shard that was written without sums.
-pub(crate) fn unknown(upper: u64) -> Error {
-    let what = format!("the shard's commands below time {upper} were written unchecked");
-    Error::new(ErrorKind::FeedDiffers, what).hint("go on unchecked, or start a new shard")
-}
-
-const HINT: &str = "give the shard the feed it was made from, or only what is new, or another shard to \
-                    this feed; what was read is repaired by one more command for its key";
 
 #[cfg(test)]
 mod tests {

@@ -49,5 +49,5 @@ mod operator;
 
 pub use digest::Digest;
 
-pub(crate) use book::{Terms, differs, unknown};
+pub(crate) use book::Terms;
 pub(crate) use operator::{Checked, Ends, check, tally};

@@ -159,9 +159,3 @@ impl Status {
         Some(error)
     }
 }
-
-/// The error of a writer that another has shut out.
-pub(crate) fn fenced(epoch: u64) -> Error {
-    let what = format!("Fenced: another writer took the shard over, epoch {epoch}");
-    Error::new(ErrorKind::Fenced, what).hint("stop this writer; nothing of its feed was dropped")
-}

@@ -42,7 +42,7 @@ impl<S: Source, C: Codec<S::Key> + Codec<S::Value>> CoCommitted<S, C> {
         around.epoch.claim(epoch);
         let state = around.handle.state();
         if state.epoch != epoch {
-            return Err(crate::health::fenced(state.epoch));
+            return Err(crate::shard::fenced(state.epoch));
         }
         let from = resume::<S::Position>(&around, &state, &source.identity())?;
         around.resumes.note(&state);

@@ -172,7 +172,7 @@ impl<P: Position> Remap<P> {
                 Ok(true)
             }
             Appended::UpperMismatch(_) => Ok(false),
-            Appended::Fenced(epoch) => Err(crate::health::fenced(epoch)),
+            Appended::Fenced(epoch) => Err(crate::shard::fenced(epoch)),
         }
     }
 

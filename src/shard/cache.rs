@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::state::Part;
+use super::engine::state::Part;
 
 /// What names the bytes of a part.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

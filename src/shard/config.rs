@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::state::History;
+use super::engine::entry::History;
+use super::engine::space::Pace;
 use crate::error::{Error, ErrorKind, at_least, in_order};
 use crate::store::Bounds;
 
@@ -97,6 +98,11 @@ impl HandleConfig {
             ));
         }
         Ok(())
+    }
+
+    /// Returns when a round of maintenance is due.
+    pub(super) fn pace(&self) -> Pace {
+        Pace { entries: self.maintain_every, part_bytes: self.part_bytes_max as u64 }
     }
 
     /// Returns how patient a handle is with its store.

@@ -13,14 +13,14 @@ use tokio::time::Instant;
 use super::cache::{Cache, PartId};
 use super::config::HandleConfig;
 use super::counters::{Counters, CountersCell, MaintenanceCell, MaintenanceStats};
-use super::entry::{Change, Entry, EntryPart};
-use super::expiry::Watched;
-use super::format::{FORMAT_KEY, Schema};
+use super::engine::entry::{Change, Entry, EntryPart};
+use super::engine::expiry::Watched;
+use super::engine::format::{FORMAT_KEY, Schema};
+use super::engine::id::Token;
+use super::engine::state::State;
+use super::holds::Keeper;
 use super::incarnation;
-use super::keep::Keeper;
 use super::open::{create_format, read_format};
-use super::state::State;
-use super::token::Token;
 use super::uploads::Uploads;
 use crate::error::{Error, ErrorKind};
 use crate::io::Io;
@@ -51,6 +51,8 @@ pub(super) struct Inner {
     /// Both write only to the root that was opened.
     pub(super) blob: Arc<dyn Blob>,
     pub(super) log: Arc<dyn Consensus>,
+    /// From here on moments are measured.
+    pub(super) opened: Instant,
     /// Names this handle in the state's table of writers.
     pub(super) writer: Token,
     /// This handle's lease.
@@ -147,6 +149,7 @@ impl Handle {
                 access,
                 blob: guarded.blob(),
                 log: guarded.log(root.log(name)),
+                opened: Instant::now(),
                 writer,
                 keeper: Mutex::new(Keeper::new(writer)),
                 counters: CountersCell::default(),

@@ -12,11 +12,11 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::config::HandleConfig;
-use super::entry::{Change, Commit, Entry, Leased};
+use super::engine::entry::{Change, Commit, Entry, Leased};
+use super::engine::id::Token;
+use super::engine::lease::{Grant, Lease};
+use super::engine::state::State;
 use super::handle::{Handle, lock};
-use super::lease::{Grant, Lease};
-use super::state::State;
-use super::token::Token;
 use crate::error::{Error, ErrorKind};
 use crate::store::Access;
 

@@ -1,10 +1,6 @@
-//! Owns the incarnation of a root: the object `INCARNATION`, its bytes, and its making. When it is
-//! looked at is [`guard`](crate::store)'s.
-//!
-//! ```text
-//! {"incarnation":"<32 hex digits>"}
-//! crc32c <8 hex digits>
-//! ```
+//! Owns the making of a root's incarnation, the object `INCARNATION`. Its bytes are
+//! [`engine::incarnation`](super::engine::incarnation)'s, when it is looked at is
+//! [`guard`](crate::store)'s.
 //!
 //! It is created if absent, by the first writer that finds a root without one: right after `FORMAT`
 //! in a new root, and at the first opening for writing of a root that is older than incarnations. A
@@ -13,48 +9,14 @@
 //! log alone.
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
 
-use super::entry::Entry;
-use super::format::{checked_line, with_checksum};
-use super::state::State;
-use super::token::Token;
+use super::engine::entry::Entry;
+use super::engine::id::Token;
+use super::engine::incarnation::{decode, encode};
+use super::engine::state::State;
 use crate::error::{Error, ErrorKind};
 use crate::io::Io;
 use crate::store::{Blob, Consensus, Create, Guarded, INCARNATION_KEY};
-
-const WHAT: &str = "INCARNATION file";
-
-#[derive(Debug, Serialize, Deserialize)]
-struct Line {
-    incarnation: Token,
-}
-
-/// Encodes the file of an incarnation.
-///
-/// # Panics
-///
-/// Never: a string always is JSON.
-pub fn encode(incarnation: Token) -> Vec<u8> {
-    let line = serde_json::to_string(&Line { incarnation }).expect("a string is JSON");
-    with_checksum(line)
-}
-
-/// Decodes it.
-///
-/// # Errors
-///
-/// `Corrupt` for damage; `Unsupported` for a later kind.
-pub fn decode(bytes: &[u8]) -> Result<Token, Error> {
-    let line = checked_line(WHAT, bytes)?;
-    match serde_json::from_str(line) {
-        Ok(Line { incarnation }) => Ok(incarnation),
-        // Intact, but not of our shape.
-        Err(e) => Err(Error::new(ErrorKind::Unsupported, "an unknown kind of incarnation")
-            .hint("use a newer version of the program")
-            .because(e)),
-    }
-}
 
 /// Finds out which root this is, for a reader: one of a root that has no incarnation makes none.
 pub(super) async fn meet(root: &Guarded) -> Result<(), Error> {

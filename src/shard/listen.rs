@@ -5,8 +5,8 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::part::Update;
-use super::state::State;
+use super::engine::part::Update;
+use super::engine::state::State;
 use super::{Handle, Hold, Shard};
 use crate::codec::{Codec, DataError, Postcard, decode_stored};
 use crate::error::{Error, ErrorKind};

@@ -54,7 +54,7 @@
 //!
 //! # Invariants
 //!
-//! 1. The state after entry n is a function of entries 1..=n alone ([`State::apply`](crate::shard::State::apply)), so every
+//! 1. The state after entry n is a function of entries 1..=n alone ([`State::apply`](State::apply)), so every
 //!    reader has the same state: nobody compares notes.
 //! 2. Each entry names the token of the one before it. An entry created a second time under the
 //!    same number, after a collector took the first, therefore fits no chain.
@@ -81,89 +81,63 @@
 //!
 //! Times are `u64`, diffs `i64`. The state names every batch, in memory and in each rollup, until
 //! batches are merged. The table of writers keeps the last
-//! [`WRITERS_MAX`](crate::shard::state::WRITERS_MAX). A process that dies holds history, and its
+//! [`WRITERS_MAX`](engine::state::WRITERS_MAX). A process that dies holds history, and its
 //! orphans stay, until its lease has run out: until somebody has watched it for so long, or has asked
 //! for it in vain. Rows that were prepared and dropped stay as long as the handle's lease does. A merge
 //! has one part of each run in memory, and all rows of one key. A writer that is paused for longer than its lease may find, with
 //! [`LeaseLost`](crate::ErrorKind::LeaseLost), that what it had uploaded or had yet to read is gone.
 
-pub mod state;
-
-pub mod entry;
-
-pub mod part;
-
-pub mod format;
-
-pub mod incarnation;
-
-pub mod rollup;
-
-mod frame;
-
-mod sum;
-
-mod token;
+pub mod engine;
 
 mod config;
 
+mod counters;
+
+mod window;
+
 mod cache;
+
+mod uploads;
+
+mod incarnation;
 
 mod handle;
 
 mod open;
 
-mod append;
+mod settle;
+
+mod holds;
 
 mod rows;
 
-mod uploads;
-
-mod window;
-
 mod snapshot;
 
-mod lease;
-
-mod expiry;
-
-mod keep;
-
-mod merge;
-
-mod compact;
-
-mod collect;
-
-mod space;
-
-mod maintain;
-
-mod counters;
-
-mod verify;
+mod upkeep;
 
 mod typed;
 
 mod listen;
 
 pub use crate::store::Access;
-pub use append::{Append, Appended};
 pub use config::HandleConfig;
 pub use counters::{Counters, MaintenanceStats};
-pub use format::{Fingerprint, Schema};
+pub use engine::append::{Append, Appended};
+pub use engine::entry::{Feed, History};
+pub use engine::format::{Fingerprint, Schema};
+pub use engine::id::Token;
+pub use engine::lease::{Grant, Lease};
+pub use engine::part::{PartRef, Prepared, Update};
+pub(crate) use engine::state::fenced;
+pub use engine::state::{Batch, Part, Retired, State, Writer};
+pub(crate) use engine::sum::{FEED_DIFFERS_HINT, differs, unknown};
+pub use engine::sum::{Mark, Sum};
 pub use handle::Handle;
-pub use keep::Hold;
-pub use lease::{Grant, Lease};
+pub use holds::Hold;
 pub use listen::{Changes, Keyed, Listen};
-pub use part::{PartRef, Update};
-pub use rows::Prepared;
 pub(crate) use rows::Reading;
-pub use state::{Batch, Feed, History, Part, Retired, State, Writer};
-pub use sum::{Mark, Sum};
-pub use token::Token;
 pub(crate) use typed::Resumes;
 pub use typed::Shard;
-pub(crate) use verify::remap_behind;
-pub use verify::{Verified, verify};
+pub(crate) use upkeep::remap_behind;
+pub use upkeep::{Verified, verify};
 pub(crate) use window::{Room, Window};

@@ -3,10 +3,10 @@
 
 use bytes::Bytes;
 
-use super::format::{FORMAT_KEY, Schema};
+use super::engine::format::{FORMAT_KEY, Schema};
+use super::engine::rollup;
+use super::engine::state::State;
 use super::handle::{Handle, RELOADS_MAX};
-use super::rollup;
-use super::state::State;
 use crate::error::{Error, ErrorKind};
 use crate::io::Io;
 use crate::store::{Access, Create, INCARNATION_KEY, PROBE_PREFIX, Root, check_create};

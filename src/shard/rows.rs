@@ -5,16 +5,15 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
-use serde::{Deserialize, Serialize};
 
 use super::cache::PartId;
-use super::entry::Entry;
-use super::frame::damaged;
+use super::engine::entry::Entry;
+use super::engine::frame::damaged;
+use super::engine::id::Token;
+use super::engine::lease::part_key;
+use super::engine::part::{self, PartRef, Prepared, UPDATE_BYTES, Update};
+use super::engine::state::Part;
 use super::handle::{Handle, count, lock};
-use super::lease::part_key;
-use super::part::{self, PartRef, UPDATE_BYTES, Update};
-use super::state::Part;
-use super::token::Token;
 use super::uploads::Uploading;
 use super::window::Window;
 use crate::codec::packed::Encoded;
@@ -23,14 +22,6 @@ use crate::store::Access;
 
 /// Parts read or written at the same time by one call.
 pub(super) const CONCURRENT: usize = 8;
-/// Rows made ready for an append, in nobody's sight yet.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Prepared {
-    /// Uploaded under a key of its own.
-    Stored(PartRef),
-    /// The bytes of a small part, and how many updates they hold.
-    Inline(Vec<u8>, u64),
-}
 
 /// Who reads a part, and so how long it stays at hand.
 #[derive(Clone, Copy, Debug)]
@@ -41,16 +32,6 @@ pub(crate) enum Reading {
     Aside,
     /// One of the followers, each of which reads it once.
     Following,
-}
-
-impl Prepared {
-    /// Returns how many updates it holds.
-    pub fn updates(&self) -> u64 {
-        match self {
-            Prepared::Stored(part) => part.updates,
-            Prepared::Inline(_, updates) => *updates,
-        }
-    }
 }
 
 impl Handle {

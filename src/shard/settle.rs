@@ -1,110 +1,23 @@
-//! Owns how an append is settled: the one create that commits, and every way of not knowing whether
-//! it did. What an append would do is [`state`](super::state)'s, where rows go is
-//! [`rows`](super::rows)'s.
+//! Owns how an entry is settled: the one create that commits, and every way of not knowing whether
+//! it did. What an append is, and would do, is [`engine::append`](super::engine::append)'s, where rows
+//! go is [`rows`](super::rows)'s.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::entry::{Change, Entry, EntryPart};
+use super::engine::append::{Append, Appended, entry_parts};
+use super::engine::entry::{Change, Entry};
+use super::engine::id::Token;
+use super::engine::rollup;
+use super::engine::state::State;
 use super::handle::{Handle, count, lock};
-use super::part::PartHeader;
-use super::rollup;
-use super::rows::Prepared;
-use super::state::{Feed, History, State};
-use super::sum::{Mark, Sum};
-use super::token::Token;
 use crate::error::{Error, ErrorKind};
 use crate::store::{Access, Create};
 
 /// Lost races for an entry's number after which a call gives up. Each is somebody's progress, so they
 /// are no attempts at a store that does not answer.
 const RACES_MAX: u32 = 1_000;
-
-/// What to append: rows already [prepared](Handle::prepare), and what goes with them.
-#[derive(Clone, Debug, Default)]
-pub struct Append {
-    /// The upper the shard must have.
-    pub lower: u64,
-    /// The upper it shall have.
-    pub upper: u64,
-    /// The rows; those outside `[lower, upper)` do not count.
-    pub parts: Vec<Prepared>,
-    /// The epoch the shard must have; `None` is 0, which it has until somebody takes it over.
-    pub fence: Option<u64>,
-    /// Raises the shard's epoch to this; at or below the present one is [`Appended::Fenced`].
-    pub epoch: Option<u64>,
-    /// Changes how far since lags upper, from this commit on.
-    pub history: Option<History>,
-    /// Closes the shard for good at `upper`.
-    pub seal: bool,
-    /// The source cursor that covers all rows below `upper`.
-    pub cursor: Option<Vec<u8>>,
-    /// What feeds the shard; kept from the first commit that says so.
-    pub feed: Option<Feed>,
-    /// What the caller's feed has below `lower`: the shard must have been made from the same. `None`
-    /// checks nothing.
-    pub base: Option<Sum>,
-    /// What the caller's feed has below `upper`. Without it the shard can never be checked again.
-    pub sum: Option<Sum>,
-    /// Where the caller's feed began, if it continues another.
-    pub mark: Option<Mark>,
-}
-
-/// How an append ended. Losing is normal: somebody else was first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use]
-pub enum Appended {
-    /// It is durable, as this entry.
-    Won {
-        /// The number of the entry.
-        seqno: u64,
-    },
-    /// Nothing was appended: the shard's upper is this.
-    UpperMismatch(u64),
-    /// Nothing was appended: the shard's epoch is this.
-    Fenced(u64),
-}
-
-impl Append {
-    /// Checks what no state could make right.
-    ///
-    /// # Errors
-    ///
-    /// `Invalid`.
-    pub fn validate(&self) -> Result<(), Error> {
-        let (lower, upper) = (self.lower, self.upper);
-        let wrong = |what: String| Err(Error::new(ErrorKind::Invalid, what));
-        if upper < lower {
-            return wrong(format!("an append of [{lower}, {upper})"));
-        }
-        let marks = self.seal
-            || self.epoch.is_some()
-            || self.history.is_some()
-            || self.feed.is_some()
-            || self.cursor.is_some();
-        if upper == lower && (!self.parts.is_empty() || !marks) {
-            return wrong(format!("an append of nothing at {lower}"));
-        }
-        if self.epoch == Some(u64::MAX) {
-            return wrong(format!("an append of epoch {}", u64::MAX));
-        }
-        if self.history == Some(History::Last(0)) {
-            return wrong("a history of 0 times".into());
-        }
-        for part in &self.parts {
-            let last = match part {
-                Prepared::Stored(part) => part.time_max,
-                Prepared::Inline(bytes, _) => PartHeader::decode(bytes)?.time_max,
-            };
-            // Below lower is fine: somebody has committed it. Beyond upper would be lost.
-            if last >= upper {
-                return wrong(format!("a row at time {last} in an append up to {upper}"));
-            }
-        }
-        Ok(())
-    }
-}
 
 /// What became of the entry we tried to create.
 enum Settled {
@@ -391,22 +304,4 @@ impl Handle {
             Err(e) => tracing::warn!(shard = inner.root.url(), error = %e, "rollup not written"),
         }
     }
-}
-
-/// Lays out prepared parts as an entry names them, and the raw bytes of the inline ones.
-fn entry_parts(prepared: &[Prepared]) -> (Vec<EntryPart>, Vec<u8>) {
-    let mut raw = Vec::new();
-    let mut parts = Vec::with_capacity(prepared.len());
-    for part in prepared {
-        parts.push(match part {
-            Prepared::Stored(part) => EntryPart::Stored(part.clone()),
-            Prepared::Inline(bytes, updates) => {
-                let offset = raw.len() as u64;
-                raw.extend_from_slice(bytes);
-                let crc = crc32c::crc32c(bytes);
-                EntryPart::Inline { offset, bytes: bytes.len() as u64, crc, updates: *updates }
-            }
-        });
-    }
-    (parts, raw)
 }

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 
 use futures::{StreamExt, TryStreamExt};
 
+use super::engine::part::Update;
+use super::engine::state::State;
 use super::handle::Handle;
-use super::part::Update;
 use super::rows::{CONCURRENT, too_many};
-use super::state::State;
 use crate::codec::packed::Encoded;
 use crate::error::{Error, ErrorKind};
 

@@ -17,12 +17,12 @@ use std::sync::Mutex;
 use bytes::Bytes;
 
 use super::cache::PartId;
+use super::engine::id::Token;
+use super::engine::lease::part_key;
+use super::engine::part::{PartRef, Prepared, Update};
+use super::engine::state::{Part, State};
 use super::handle::{Handle, count, lock};
-use super::lease::part_key;
-use super::part::{PartRef, Update};
-use super::rows::{Prepared, encode};
-use super::state::{Part, State};
-use super::token::Token;
+use super::rows::encode;
 use crate::error::{Error, ErrorKind};
 
 /// The parts of a handle that are not decided.

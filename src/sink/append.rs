@@ -14,9 +14,8 @@ use crate::command::time::retain;
 use crate::control::lifecycle::GRACE;
 use crate::definite::Terms;
 use crate::error::{Error, ErrorKind};
-use crate::health::fenced;
 use crate::reclock::Cursors;
-use crate::shard::{Append, Appended, Feed, Handle, History, Prepared};
+use crate::shard::{Append, Appended, Feed, Handle, History, Prepared, fenced};
 
 /// Commits, on worker 0, what the workers have written. Returns the settled uppers, each addressed
 /// to every worker: a hint to read the log now.

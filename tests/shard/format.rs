@@ -9,12 +9,13 @@ use std::sync::Arc;
 
 use crate::common::row;
 use differential_upsert::ErrorKind;
-use differential_upsert::shard::entry::{
+use differential_upsert::shard::engine::entry::{
     Change, Collected, Commit, Entry, EntryPart, Leased, Merged,
 };
+use differential_upsert::shard::engine::{incarnation, part, rollup};
 use differential_upsert::shard::{
     Batch, Feed, Fingerprint, Grant, History, Lease, Part, PartRef, Retired, Schema, State, Token,
-    Update, Writer, incarnation, part, rollup,
+    Update, Writer,
 };
 
 fn golden(name: &str, encoded: Vec<u8>) -> Vec<u8> {

@@ -2,8 +2,8 @@
 //! entries made by hand, each wrong in one way.
 
 use differential_upsert::ErrorKind;
-use differential_upsert::shard::entry::{Change, Commit, Entry};
-use differential_upsert::shard::state::WRITERS_MAX;
+use differential_upsert::shard::engine::entry::{Change, Commit, Entry};
+use differential_upsert::shard::engine::state::WRITERS_MAX;
 use differential_upsert::shard::{Append, Appended, History, State, Token};
 
 fn entry(seqno: u64, commit: Commit) -> Entry {

@@ -13,7 +13,7 @@ use crate::common::{Stopped, config, contents, io, io_at, row, runtime, schema};
 use bytes::Bytes;
 use differential_upsert::ErrorKind;
 use differential_upsert::shard::{
-    Access, Append, Appended, Handle, HandleConfig, History, rollup, verify,
+    Access, Append, Appended, Handle, HandleConfig, History, engine::rollup, verify,
 };
 use differential_upsert::store::{Fault, Faults, Operation, Report, Root};
 

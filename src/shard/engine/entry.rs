@@ -1,5 +1,6 @@
 //! Owns the bytes of a log entry: the frame of its kind, a JSON header, and the inline parts raw
-//! after it. What an entry does to a state is [`state`](super::state)'s.
+//! after it; and what entries say of a feed and of history. What an entry does to a state is
+//! [`transition`](super::transition)'s.
 //!
 //! Members that this program does not know are ignored; a kind or a version that it does not know
 //! is refused, since an entry that is skipped changes everything after it.
@@ -7,15 +8,39 @@
 use serde::{Deserialize, Serialize};
 
 use super::frame::{self, damaged};
+use super::id::{Token, hex};
 use super::lease::Grant;
 use super::part::PartRef;
-use super::state::{Feed, History};
 use super::sum::{Mark, digest};
-use super::token::{Token, hex};
 use crate::error::{Error, ErrorKind};
 
 const MAGIC: &[u8; 8] = b"DUPSLOG\n";
 const WHAT: &str = "log entry";
+
+/// How far `since` lags `upper`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum History {
+    /// Every time stays readable.
+    Keep,
+    /// The last so many times stay readable; at least 1.
+    Last(u64),
+}
+
+impl Default for History {
+    fn default() -> Self {
+        History::Last(1)
+    }
+}
+
+/// What feeds a shard: set by the first commit that says so.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Feed {
+    /// How times are made; a shard keeps to one way.
+    pub mode: String,
+    /// Which feed it is, for people.
+    pub identity: String,
+}
 
 /// One entry of a log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

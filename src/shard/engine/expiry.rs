@@ -1,5 +1,7 @@
 //! Owns which leases may be ended, from what was watched of them. Pure; ending one is
-//! [`collect`](super::collect)'s and [`maintain`](super::maintain)'s, keeping one [`keep`](super::keep)'s.
+//! `upkeep`'s, keeping one `holds`'s.
+//!
+//! A moment here is the time since one fixed moment of the caller's, by a clock that only measures.
 //!
 //! Clocks differ, so nobody believes another's. A lease is ended for one of two reasons:
 //!
@@ -7,7 +9,7 @@
 //!   measures: its holder renews it at a quarter of that. When it says that it ends does not matter.
 //! * *Asked.* It looks wrong: it is over by our clock, or claims more than a lease can. Then an entry asks
 //!   for it by name, and its holder, which looks at the log all the time, renews it at once; if it has
-//!   not within [`answer`](super::HandleConfig::answer), it is gone, or sleeps. This is for those who only
+//!   not within [`answer`](crate::shard::HandleConfig::answer), it is gone, or sleeps. This is for those who only
 //!   look in, and cannot watch for so long: a clock that is a day fast asks everybody, and ends nobody.
 //!
 //! A holder that sleeps through that, and wakes up, gets [`LeaseLost`](crate::ErrorKind::LeaseLost).
@@ -15,48 +17,40 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use tokio::time::Instant;
-
-use super::config::HandleConfig;
+use super::id::Token;
 use super::lease::Lease;
 use super::state::State;
-use super::token::Token;
 
 /// A lease cannot last for so many durations from now on, whatever clock made it.
 const PLAUSIBLE: u32 = 2;
 
 /// The leases that a handle has seen.
 #[derive(Debug, Default)]
-pub(super) struct Watched(BTreeMap<Token, Seen>);
+pub(crate) struct Watched(BTreeMap<Token, Seen>);
 
 #[derive(Clone, Copy, Debug)]
 struct Seen {
     lease: Lease,
     /// Since when it says so.
-    since: Instant,
+    since: Duration,
     /// When it was asked for.
-    asked: Option<Instant>,
+    asked: Option<Duration>,
 }
 
 /// By what a lease is judged.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Judge {
+pub(crate) struct Judge {
     /// For how long a lease may be silent.
-    pub(super) duration: Duration,
+    pub(crate) duration: Duration,
     /// For how long one that was asked for may be.
-    pub(super) answer: Duration,
+    pub(crate) answer: Duration,
     /// Milliseconds since 1970, by our clock.
-    pub(super) clock_ms: u64,
+    pub(crate) clock_ms: u64,
     /// The same moment by a clock that only measures.
-    pub(super) now: Instant,
+    pub(crate) now: Duration,
 }
 
 impl Judge {
-    pub(super) fn new(config: &HandleConfig, clock_ms: u64) -> Judge {
-        let (duration, answer) = (config.lease, config.answer);
-        Judge { duration, answer, clock_ms, now: Instant::now() }
-    }
-
     fn looks_wrong(&self, lease: &Lease) -> bool {
         let most = self.duration.saturating_mul(PLAUSIBLE).as_millis();
         let most = self.clock_ms.saturating_add(u64::try_from(most).unwrap_or(u64::MAX));
@@ -66,7 +60,7 @@ impl Judge {
 
 impl Watched {
     /// Looks at the leases of a state.
-    pub(super) fn see(&mut self, state: &State, now: Instant) {
+    pub(crate) fn see(&mut self, state: &State, now: Duration) {
         self.0.retain(|token, _| state.leases.contains_key(token));
         for (token, lease) in &state.leases {
             let fresh = Seen { lease: *lease, since: now, asked: None };
@@ -78,8 +72,8 @@ impl Watched {
     }
 
     /// Returns the leases that may be ended, as they are then.
-    pub(super) fn ended(&self, judge: &Judge) -> BTreeMap<Token, Lease> {
-        let over = |since: Instant, most| judge.now.saturating_duration_since(since) >= most;
+    pub(crate) fn ended(&self, judge: &Judge) -> BTreeMap<Token, Lease> {
+        let over = |since: Duration, most| judge.now.saturating_sub(since) >= most;
         let ended = self.0.iter().filter(|(_, seen)| {
             let unanswered = seen.asked.is_some_and(|asked| over(asked, judge.answer));
             over(seen.since, judge.duration) || unanswered && judge.looks_wrong(&seen.lease)
@@ -88,13 +82,13 @@ impl Watched {
     }
 
     /// Returns the leases to ask for: those that look wrong and were not asked for.
-    pub(super) fn doubtful(&self, judge: &Judge) -> Vec<Token> {
+    pub(crate) fn doubtful(&self, judge: &Judge) -> Vec<Token> {
         let wrong = self.0.iter().filter(|(_, seen)| seen.asked.is_none());
         wrong.filter(|(_, seen)| judge.looks_wrong(&seen.lease)).map(|(token, _)| *token).collect()
     }
 
     /// Notes that an entry has asked for these.
-    pub(super) fn asked(&mut self, tokens: &[Token], now: Instant) {
+    pub(crate) fn asked(&mut self, tokens: &[Token], now: Duration) {
         for token in tokens {
             if let Some(seen) = self.0.get_mut(token) {
                 seen.asked.get_or_insert(now);
@@ -103,9 +97,9 @@ impl Watched {
     }
 
     /// Whether an answer of somebody is still out.
-    pub(super) fn waits(&self, judge: &Judge) -> bool {
+    pub(crate) fn waits(&self, judge: &Judge) -> bool {
         self.0.values().any(|seen| {
-            let out = |asked| judge.now.saturating_duration_since(asked) < judge.answer;
+            let out = |asked: Duration| judge.now.saturating_sub(asked) < judge.answer;
             judge.looks_wrong(&seen.lease) && seen.asked.is_some_and(out)
         })
     }
@@ -120,7 +114,7 @@ mod tests {
     /// What is seen at each minute, from the first on, of a lease that ends then; and whether it may be
     /// ended after the last.
     fn watched(clock_min: u64, seen: &[(u64, u64)], asked_at: Option<u64>) -> bool {
-        let (start, mut watched) = (Instant::now(), Watched::default());
+        let (start, mut watched) = (Duration::from_secs(7), Watched::default());
         let at = |minute: u64| start + Duration::from_millis(minute * MINUTE);
         let mut last = 0;
         for (minute, ends) in seen {
@@ -162,7 +156,7 @@ mod tests {
 
     #[test]
     fn only_what_looks_wrong_is_asked_for_and_once() {
-        let (start, mut watched) = (Instant::now(), Watched::default());
+        let (start, mut watched) = (Duration::from_secs(7), Watched::default());
         let lease = |ends: u64| Lease { expires_ms: ends * MINUTE, ..Lease::default() };
         let leases = [(1, 50), (2, 51), (3, 80), (4, 81)];
         let leases = leases.map(|(token, ends)| (Token(token), lease(ends)));

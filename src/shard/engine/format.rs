@@ -161,7 +161,7 @@ impl Schema {
 }
 
 /// Ends a line of text, and puts a second one after it with its checksum.
-pub(super) fn with_checksum(mut text: String) -> Vec<u8> {
+pub(crate) fn with_checksum(mut text: String) -> Vec<u8> {
     text.push('\n');
     let crc = crc32c::crc32c(text.as_bytes());
     text.push_str(&format!("crc32c {crc:08x}\n"));
@@ -169,7 +169,7 @@ pub(super) fn with_checksum(mut text: String) -> Vec<u8> {
 }
 
 /// Returns the line that [`with_checksum`] was given.
-pub(super) fn checked_line<'a>(what: &str, bytes: &'a [u8]) -> Result<&'a str, Error> {
+pub(crate) fn checked_line<'a>(what: &str, bytes: &'a [u8]) -> Result<&'a str, Error> {
     let text = std::str::from_utf8(bytes).map_err(|e| damaged(what, e))?;
     let (line, crc) = text
         .strip_suffix('\n')

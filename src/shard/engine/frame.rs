@@ -23,7 +23,7 @@ const VERSION: u16 = 1;
 /// # Errors
 ///
 /// `Invalid` if the JSON text has 4 GiB or more.
-pub(super) fn encode(magic: &[u8; 8], json: &[u8], raw: &[u8]) -> Result<Vec<u8>, Error> {
+pub(crate) fn encode(magic: &[u8; 8], json: &[u8], raw: &[u8]) -> Result<Vec<u8>, Error> {
     let length = u32::try_from(json.len())
         .map_err(|_| Error::new(ErrorKind::Invalid, "a header of 4 GiB or more"))?;
     let mut bytes = Vec::with_capacity(HEADER + json.len() + raw.len() + TRAILER);
@@ -43,7 +43,7 @@ pub(super) fn encode(magic: &[u8; 8], json: &[u8], raw: &[u8]) -> Result<Vec<u8>
 /// # Errors
 ///
 /// `Corrupt` for damage, `Unsupported` for another version.
-pub(super) fn decode<'a>(
+pub(crate) fn decode<'a>(
     magic: &[u8; 8],
     what: &str,
     bytes: &'a [u8],
@@ -71,13 +71,13 @@ pub(super) fn decode<'a>(
 }
 
 /// The error for stored bytes that are not what they should be.
-pub(super) fn damaged(what: &str, why: impl std::fmt::Display) -> Error {
+pub(crate) fn damaged(what: &str, why: impl std::fmt::Display) -> Error {
     Error::new(ErrorKind::Corrupt, format!("a damaged {what}: {why}"))
         .hint("restore the file from a copy")
 }
 
 /// The error for a version that this program does not know.
-pub(super) fn unsupported(what: &str, version: impl std::fmt::Display) -> Error {
+pub(crate) fn unsupported(what: &str, version: impl std::fmt::Display) -> Error {
     Error::new(ErrorKind::Unsupported, format!("a {what} of version {version}; this reads 1"))
         .hint("use a newer version of the program")
 }

@@ -39,7 +39,7 @@ impl<'de> Deserialize<'de> for Token {
 }
 
 /// Bytes as a hex string, for `#[serde(with = "hex")]` on an `Option<Vec<u8>>`.
-pub(super) mod hex {
+pub(crate) mod hex {
     use serde::de::Error as _;
     use serde::{Deserialize, Deserializer, Serializer};
 

@@ -1,5 +1,5 @@
-//! Owns the bytes of a part: rows as columns, each with its checksum. It does not know where a part
-//! is kept; that is `rows`.
+//! Owns the bytes of a part: rows as columns, each with its checksum; and rows made ready for an
+//! append. It does not know where a part is kept; that is `rows`'s.
 //!
 //! ```text
 //! offset  bytes
@@ -56,11 +56,30 @@ pub struct PartRef {
     pub time_max: u64,
 }
 
+/// Rows made ready for an append, in nobody's sight yet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Prepared {
+    /// Uploaded under a key of its own.
+    Stored(PartRef),
+    /// The bytes of a small part, and how many updates they hold.
+    Inline(Vec<u8>, u64),
+}
+
+impl Prepared {
+    /// Returns how many updates it holds.
+    pub fn updates(&self) -> u64 {
+        match self {
+            Prepared::Stored(part) => part.updates,
+            Prepared::Inline(_, updates) => *updates,
+        }
+    }
+}
+
 /// The longest part there is: offsets inside it are 32 bits wide.
 const BYTES_MAX: u64 = u32::MAX as u64;
 
 /// Whether a part can hold a row whose key and value have so many bytes.
-pub(super) fn holds(key: u64, value: u64) -> bool {
+pub(crate) fn holds(key: u64, value: u64) -> bool {
     let around = (HEADER + UPDATE_BYTES) as u64;
     key.saturating_add(value).saturating_add(around) <= BYTES_MAX
 }
@@ -190,7 +209,7 @@ pub fn decode(buffer: &Arc<Vec<u8>>, lower: u64, upper: u64) -> Result<Vec<Updat
 }
 
 /// As [`decode`], only the rows of keys that are `wanted`.
-pub(super) fn decode_wanted(
+pub(crate) fn decode_wanted(
     buffer: &Arc<Vec<u8>>,
     lower: u64,
     upper: u64,

@@ -2,8 +2,8 @@
 //! `append`'s.
 
 use super::frame::{self, damaged};
+use super::id::Token;
 use super::state::State;
-use super::token::Token;
 use crate::error::{Error, ErrorKind};
 
 const MAGIC: &[u8; 8] = b"DUPSROL\n";

@@ -1,5 +1,5 @@
 //! Owns what a shard's space goes to, and how far the floor may rise to free it. Pure; what is merged
-//! is [`compact`](super::compact)'s, what is deleted [`collect`](super::collect)'s.
+//! and deleted is `upkeep`'s.
 //!
 //! # Proportion
 //!
@@ -14,28 +14,36 @@
 //! Nobody needs an entry under the floor for safety: a reader that finds it above its place reads the newest
 //! rollup, and what a reader under a lease may be reading its lease holds. Readers without a lease
 //! begin again from the newest state when a part is gone, and that costs them. So a round leaves the
-//! last [`entries_kept`](super::HandleConfig::entries_kept) entries, and what was retired by them, but
+//! last [`entries_kept`](crate::shard::HandleConfig::entries_kept) entries, and what was retired by them, but
 //! only as long as that is small. A collection that somebody asks for leaves nothing.
 
-use super::config::HandleConfig;
 use super::state::{Batch, Part, State};
 
 /// Entries between two rounds, at the least, however much there is to do: of two writers one does it.
 const ENTRIES_BETWEEN: u64 = 2;
 
+/// When a round is due.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pace {
+    /// Entries between two rounds, at the most.
+    pub(crate) entries: u64,
+    /// Bytes of one part.
+    pub(crate) part_bytes: u64,
+}
+
 /// What the parts of a shard take, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Space {
+pub(crate) struct Space {
     /// Written by merges, and named.
-    pub(super) settled: u64,
+    pub(crate) settled: u64,
     /// Written by commits, named, and read by all holders: a merge may take it.
-    pub(super) mergeable: u64,
+    pub(crate) mergeable: u64,
     /// Replaced by merges, and held by nobody.
-    pub(super) freeable: u64,
+    pub(crate) freeable: u64,
 }
 
 impl Space {
-    pub(super) fn of(state: &State) -> Space {
+    pub(crate) fn of(state: &State) -> Space {
         let mut space = Space::default();
         let read = state.read_by_all();
         for batch in &state.batches {
@@ -52,7 +60,7 @@ impl Space {
     }
 
     /// Whether what is retired is too much to wait for its entries to go.
-    pub(super) fn is_much_freeable(&self) -> bool {
+    pub(crate) fn is_much_freeable(&self) -> bool {
         self.freeable > self.settled / 8
     }
 
@@ -63,24 +71,24 @@ impl Space {
 }
 
 /// Returns how many bytes a batch has.
-pub(super) fn bytes(batch: &Batch) -> u64 {
+pub(crate) fn bytes(batch: &Batch) -> u64 {
     batch.parts.iter().map(Part::bytes).sum()
 }
 
 /// Whether it is time for a round: enough entries since the last one, or enough bytes.
-pub(super) fn is_due(state: &State, config: &HandleConfig) -> bool {
+pub(crate) fn is_due(state: &State, pace: Pace) -> bool {
     let since_last = state.seqno.saturating_sub(state.maintained);
-    if since_last >= config.maintain_every || since_last < ENTRIES_BETWEEN {
-        return since_last >= config.maintain_every;
+    if since_last >= pace.entries || since_last < ENTRIES_BETWEEN {
+        return since_last >= pace.entries;
     }
     let space = Space::of(state);
-    let left = space.left(config.part_bytes_max as u64);
+    let left = space.left(pace.part_bytes);
     space.mergeable > left || space.freeable > left
 }
 
 /// Returns how far a round raises the floor: behind the newest `entries_kept` entries, but past what
 /// was retired if that is an eighth of the settled.
-pub(super) fn floor(state: &State, entries_kept: u64) -> u64 {
+pub(crate) fn floor(state: &State, entries_kept: u64) -> u64 {
     let most = state.collectable().min(state.seqno);
     let space = Space::of(state);
     let kept = state.seqno.saturating_sub(entries_kept).min(most);
@@ -96,9 +104,9 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::shard::lease::Lease;
-    use crate::shard::state::Retired;
-    use crate::shard::token::Token;
+    use crate::shard::engine::id::Token;
+    use crate::shard::engine::lease::Lease;
+    use crate::shard::engine::state::Retired;
 
     fn batch(seqno: u64, bytes: u64, merged: bool) -> Arc<Batch> {
         let key = format!("data/part/1/{seqno}");
@@ -107,9 +115,7 @@ mod tests {
         Arc::new(Batch { seqno, lower: seqno - 1, upper: seqno, parts, forwarded })
     }
 
-    fn config() -> HandleConfig {
-        HandleConfig { part_bytes_max: 100, entries_kept: 5, ..HandleConfig::default() }
-    }
+    const PACE: Pace = Pace { entries: 64, part_bytes: 100 };
 
     /// 1,000 bytes settled by entry 10, and then commits.
     fn state(fresh: &[u64]) -> State {
@@ -128,7 +134,7 @@ mod tests {
             (&[1; 63], false),
             (&[1; 64], true),
         ] {
-            assert_eq!(is_due(&state(fresh), &config()), due, "{fresh:?}");
+            assert_eq!(is_due(&state(fresh), PACE), due, "{fresh:?}");
         }
     }
 
@@ -138,11 +144,11 @@ mod tests {
         let mut held = state(&[1, 1, 1, 900]);
         let lease = Lease { since: Some(11), seqno: Some(11), expires_ms: 0 };
         held.leases.insert(Token(9), lease);
-        assert!(!is_due(&held, &config()));
+        assert!(!is_due(&held, PACE));
         held.retired = vec![Retired { seqno: 13, bytes: 2_000, ..Retired::default() }];
-        assert!(!is_due(&held, &config()), "the lease may be reading it");
+        assert!(!is_due(&held, PACE), "the lease may be reading it");
         held.leases.insert(Token(9), Lease { since: Some(11), seqno: Some(13), expires_ms: 0 });
-        assert!(is_due(&held, &config()));
+        assert!(is_due(&held, PACE));
     }
 
     #[test]

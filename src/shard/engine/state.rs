@@ -1,18 +1,16 @@
-//! Owns the state of a shard and how an entry changes it: pure, no I/O. It does not know bytes; that
-//! is [`entry`](super::entry) and [`rollup`](super::rollup).
+//! Owns the state of a shard as a value. How an entry changes it is [`transition`](super::transition)'s,
+//! its bytes are [`rollup`](super::rollup)'s.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::append::{Append, Appended};
-use super::entry::{Change, Commit, Entry, EntryPart};
-use super::lease::{Lease, least_hold};
+use super::entry::{Feed, History};
+use super::id::{Token, hex};
+use super::lease::Lease;
 use super::part::PartRef;
 use super::sum::{Mark, Sum, digest};
-use super::token::{Token, hex};
-use crate::definite;
 use crate::error::{Error, ErrorKind};
 
 /// How many writers the state remembers: the last ones to commit.
@@ -20,31 +18,6 @@ pub const WRITERS_MAX: usize = 64;
 
 /// How many marks the state remembers: the last ones made.
 pub const MARKS_MAX: usize = 64;
-
-/// How far `since` lags `upper`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum History {
-    /// Every time stays readable.
-    Keep,
-    /// The last so many times stay readable; at least 1.
-    Last(u64),
-}
-
-impl Default for History {
-    fn default() -> Self {
-        History::Last(1)
-    }
-}
-
-/// What feeds a shard: set by the first commit that says so.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Feed {
-    /// How times are made; a shard keeps to one way.
-    pub mode: String,
-    /// Which feed it is, for people.
-    pub identity: String,
-}
 
 /// Rows that one commit added, or several that were merged.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -196,45 +169,6 @@ fn is_zero(number: &u64) -> bool {
 }
 
 impl State {
-    /// Judges an append without I/O: `None` if it may go ahead.
-    ///
-    /// # Errors
-    ///
-    /// `Invalid` for an append that no state would take, for one at the end of a sealed shard, and
-    /// for a feed of another mode than the shard's.
-    pub fn judge(&self, append: &Append) -> Result<Option<Appended>, Error> {
-        append.validate()?;
-        // An epoch shuts out those who know none, too.
-        if append.epoch.is_none() && append.fence.unwrap_or(0) != self.epoch {
-            return Ok(Some(Appended::Fenced(self.epoch)));
-        }
-        if append.lower != self.upper {
-            return Ok(Some(Appended::UpperMismatch(self.upper)));
-        }
-        if let Some(end) = self.sealed_at {
-            if append.seal && append.upper == end {
-                // Another replica sealed it first: the same outcome, so a lost race like any other.
-                return Ok(Some(Appended::UpperMismatch(end)));
-            }
-            return Err(Error::new(ErrorKind::Invalid, format!("the shard is sealed at {end}"))
-                .hint("use another shard for more rows"));
-        }
-        if let Some(feed) = &append.feed {
-            self.check_feed(feed)?;
-        }
-        if let Some(ours) = append.base {
-            let theirs = self.sum().ok_or_else(|| definite::unknown(self.upper))?;
-            if ours != theirs {
-                return Err(definite::differs(self.upper, ours, theirs));
-            }
-        }
-        if append.epoch.is_some_and(|epoch| epoch <= self.epoch) {
-            return Ok(Some(Appended::Fenced(self.epoch)));
-        }
-        self.may_name(&append.parts)?;
-        Ok(None)
-    }
-
     /// Returns the sum of all commands below upper, or `None` if an append did not say its.
     pub fn sum(&self) -> Option<Sum> {
         match (self.rows, self.digest) {
@@ -259,135 +193,9 @@ impl State {
         Err(Error::new(ErrorKind::FeedDiffers, what).hint("feed it as before, or another shard"))
     }
 
-    /// Returns the commit that an append makes of this state; `history` is for the first commit.
-    pub(super) fn commit(
-        &self,
-        append: &Append,
-        parts: Vec<EntryPart>,
-        history: Option<History>,
-    ) -> Commit {
-        let first = if self.seqno == 0 { Some(history.unwrap_or_default()) } else { None };
-        let history = append.history.or(first);
-        let since = match history.unwrap_or(self.history) {
-            History::Keep => self.since,
-            History::Last(times) => self.since.max(append.upper.saturating_sub(times)),
-        };
-        let held = least_hold(&self.leases);
-        Commit {
-            lower: append.lower,
-            upper: append.upper,
-            since: self.since.max(since.min(held)),
-            parts,
-            feed: append.feed.clone(),
-            rows: append.sum.map(|sum| sum.rows),
-            digest: append.sum.map(|sum| sum.digest),
-            mark: append.mark,
-            epoch: append.epoch,
-            cursor: append.cursor.clone(),
-            history,
-            sealed_at: append.seal.then_some(append.upper),
-            grant: None,
-        }
-    }
-
-    /// Makes this the state after `entry`. Leaves it as it is on an error.
-    ///
-    /// # Errors
-    ///
-    /// `Corrupt` if the entry cannot follow this state: its number, the token it follows, or its
-    /// interval do not fit.
-    pub fn apply(&mut self, entry: &Entry) -> Result<(), Error> {
-        let wrong = |what: String| {
-            Err(Error::new(ErrorKind::Corrupt, format!("entry {} {what}", entry.seqno))
-                .hint("restore the shard from a copy"))
-        };
-        if self.seqno.checked_add(1) != Some(entry.seqno) {
-            return wrong(format!("does not follow entry {}", self.seqno));
-        }
-        if entry.prev_token != self.token {
-            let (found, ours) = (entry.prev_token, self.token);
-            return wrong(format!("follows an entry with token {found}, not {ours}"));
-        }
-        let commit = match &entry.change {
-            Change::Append(commit) => commit,
-            Change::Lease(leased) => return self.take_lease(entry, leased).or_else(wrong),
-            Change::Compact(merged) => return self.take_merged(entry, merged).or_else(wrong),
-            Change::Collect(done) => return self.take_collected(entry, done).or_else(wrong),
-        };
-        let (lower, upper) = (commit.lower, commit.upper);
-        if lower != self.upper || upper < lower {
-            return wrong(format!("appends [{lower}, {upper}) to a shard at {}", self.upper));
-        }
-        if commit.since < self.since || commit.since > upper {
-            return wrong(format!("has since {} of [{}, {upper}]", commit.since, self.since));
-        }
-        if self.sealed_at.is_some() && upper > lower {
-            return wrong("appends to a sealed shard".into());
-        }
-        if commit.sealed_at.is_some_and(|end| end != upper) {
-            return wrong(format!("seals a shard elsewhere than at its upper {upper}"));
-        }
-        if commit.history == Some(History::Last(0)) {
-            return wrong("sets a history of 0 times".into());
-        }
-        if commit.epoch.is_some_and(|epoch| epoch <= self.epoch) {
-            return wrong(format!("lowers the epoch, which is {}", self.epoch));
-        }
-        if let Err(what) = self.check_leases(entry, commit.since, commit.grant.as_ref(), &[]) {
-            return wrong(what);
-        }
-        self.take(entry, commit);
-        Ok(())
-    }
-
-    fn take(&mut self, entry: &Entry, commit: &Commit) {
-        self.since = commit.since;
-        self.upper = commit.upper;
-        self.sealed_at = self.sealed_at.or(commit.sealed_at);
-        self.epoch = commit.epoch.unwrap_or(self.epoch);
-        self.history = commit.history.unwrap_or(self.history);
-        if commit.upper > commit.lower {
-            (self.rows, self.digest) = (commit.rows, commit.digest);
-        }
-        if let Some(mark) = commit.mark.filter(|mark| !self.marks.contains(mark)) {
-            self.marks.push(mark);
-            let over = self.marks.len().saturating_sub(MARKS_MAX);
-            self.marks.drain(..over);
-        }
-        if self.feed.is_none() {
-            self.feed.clone_from(&commit.feed);
-        }
-        if commit.cursor.is_some() {
-            self.cursor.clone_from(&commit.cursor);
-        }
-        if !commit.parts.is_empty() {
-            let parts = commit.parts.iter().map(|part| part.placed(entry.seqno)).collect();
-            let (seqno, lower, upper) = (entry.seqno, commit.lower, commit.upper);
-            self.batches.push(Arc::new(Batch { seqno, lower, upper, parts, forwarded: None }));
-        }
-        if let Some(grant) = &commit.grant {
-            self.leases.insert(grant.token, grant.lease);
-        }
-        self.sign(entry);
-    }
-
-    /// Makes `entry` the last one.
-    pub(super) fn sign(&mut self, entry: &Entry) {
-        self.seqno = entry.seqno;
-        self.token = entry.token;
-        let writer = Writer { token: entry.token, seqno: entry.seqno, upper: self.upper };
-        self.writers.insert(entry.writer, writer);
-        if self.writers.len() > WRITERS_MAX {
-            let oldest = self.writers.iter().min_by_key(|(_, writer)| writer.seqno);
-            if let Some(oldest) = oldest.map(|(id, _)| *id) {
-                self.writers.remove(&oldest);
-            }
-        }
-    }
-
     /// Says whether a writer's entry `seqno` with this token is part of the log: `None` if the table
     /// has forgotten it. Only for a writer with no later entry than that.
-    pub(super) fn holds(&self, writer: Token, seqno: u64, token: Token) -> Option<bool> {
+    pub(crate) fn holds(&self, writer: Token, seqno: u64, token: Token) -> Option<bool> {
         match self.writers.get(&writer) {
             Some(last) => Some(last.token == token),
             // The table forgets the oldest first: whoever it would still know is not in the log.
@@ -399,18 +207,24 @@ impl State {
             }
         }
     }
+
+    /// Returns the batches from the one of entry `first` to the one of entry `last`.
+    pub(crate) fn run(&self, first: u64, last: u64) -> Option<std::ops::Range<usize>> {
+        let at = |seqno| self.batches.binary_search_by_key(&seqno, |batch| batch.seqno).ok();
+        let (first, last) = (at(first)?, at(last)?);
+        (first <= last).then_some(first..last + 1)
+    }
 }
 
-impl EntryPart {
-    /// Names this part from outside its entry.
-    fn placed(&self, seqno: u64) -> Part {
-        match self.clone() {
-            EntryPart::Stored(PartRef { key, bytes, crc, updates, .. }) => {
-                Part::Stored { key, bytes, crc, updates }
-            }
-            EntryPart::Inline { offset, bytes, crc, updates } => {
-                Part::Inline { seqno, offset, bytes, crc, updates }
-            }
-        }
+impl From<PartRef> for Part {
+    fn from(part: PartRef) -> Part {
+        let PartRef { key, bytes, crc, updates, .. } = part;
+        Part::Stored { key, bytes, crc, updates }
     }
+}
+
+/// The error of a writer that another has shut out.
+pub(crate) fn fenced(epoch: u64) -> Error {
+    let what = format!("Fenced: another writer took the shard over, epoch {epoch}");
+    Error::new(ErrorKind::Fenced, what).hint("stop this writer; nothing of its feed was dropped")
 }

@@ -1,11 +1,13 @@
 //! Owns [`Sum`], what a shard remembers of the commands it was made from, and [`Mark`], a sum at a
-//! time, with their form in JSON. It neither hashes commands nor judges sums.
+//! time, with their form in JSON and the errors
+//! of sums that differ. It does not hash commands.
 
 use std::ops::{Add, AddAssign};
 
 use serde::{Deserialize, Serialize};
 
-use super::token::Token;
+use super::id::Token;
+use crate::error::{Error, ErrorKind};
 
 /// The count of some commands and the sum of their hashes, whatever their order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -57,8 +59,30 @@ impl Mark {
     }
 }
 
+/// What to do about a feed that is not the shard's.
+pub(crate) const FEED_DIFFERS_HINT: &str = "give the shard the feed it was made from, or only what is new, or another shard to \
+                    this feed; what was read is repaired by one more command for its key";
+
+/// The error of a feed that is not the shard's.
+pub(crate) fn differs(time: u64, ours: Sum, theirs: Sum) -> Error {
+    let (ours, theirs) = match ours.rows == theirs.rows {
+        true => (format!("other {} commands", ours.rows), format!("{}", theirs.rows)),
+        false => (format!("{} commands", ours.rows), format!("{}", theirs.rows)),
+    };
+    let what = format!(
+        "FeedDiffers: below time {time} this feed has {ours}, the shard was made from {theirs}"
+    );
+    Error::new(ErrorKind::FeedDiffers, what).hint(FEED_DIFFERS_HINT)
+}
+
+/// The error of a shard that was written without sums.
+pub(crate) fn unknown(upper: u64) -> Error {
+    let what = format!("the shard's commands below time {upper} were written unchecked");
+    Error::new(ErrorKind::FeedDiffers, what).hint("go on unchecked, or start a new shard")
+}
+
 /// A digest as 32 hex digits.
-pub(super) mod digest {
+pub(crate) mod digest {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
     use super::Token;

@@ -1,139 +1,113 @@
-//! Owns leases: what one is, how an entry changes the table of them, and how far they let since and
-//! the floor go. Pure; how a handle keeps its own is [`keep`](super::keep)'s.
-//!
-//! A lease is three promises by everybody else, kept until an entry ends it: since does not pass its
-//! `since`, no part that the state of entry `seqno` names is deleted, and what lies in the folder of
-//! its token is no orphan. Clocks decide only who proposes to end it. So a writer names a part of
-//! its own only while the log shows its lease, and that is judged like any other condition.
+//! Owns how an entry changes a state: what it must fit, and what it does. Pure; what a lease promises is
+//! [`lease`](super::lease)'s, and what an append makes of a state [`append`](super::append)'s.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-
-use super::entry::{Collected, Entry, Leased, Merged};
+use super::entry::{Change, Collected, Commit, Entry, EntryPart, History, Leased, Merged};
+use super::id::Token;
+use super::lease::Grant;
 use super::part::PartRef;
-use super::rows::Prepared;
-use super::state::{Batch, History, Part, Retired, State};
-use super::token::Token;
+use super::state::{Batch, MARKS_MAX, Part, Retired, State, WRITERS_MAX, Writer};
 use crate::error::{Error, ErrorKind};
 
-/// What the holder of a lease may rely on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Lease {
-    /// The shard's since does not pass it; `None` holds no history.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub since: Option<u64>,
-    /// No part that the state of this entry names is deleted; `None` holds none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub seqno: Option<u64>,
-    /// When it may be ended unless it is renewed: milliseconds since 1970, by its holder's clock.
-    pub expires_ms: u64,
-}
-
-/// A lease and its name, which is also the folder of its holder's parts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Grant {
-    /// The name, never granted again once it has been ended.
-    pub token: Token,
-    /// What it says.
-    pub lease: Lease,
-}
-
-/// Returns the since that no lease lets the shard's pass.
-pub(super) fn least_hold(leases: &BTreeMap<Token, Lease>) -> u64 {
-    leases.values().filter_map(|lease| lease.since).min().unwrap_or(u64::MAX)
-}
-
-/// Returns the key of a part.
-pub(super) fn part_key(shard: &str, lease: Token, part: Token) -> String {
-    format!("{shard}/part/{lease}/{part}")
-}
-
-/// Returns the lease under which a part was uploaded.
-pub(super) fn lease_of(key: &str) -> Option<Token> {
-    let (folder, _) = key.rsplit_once('/')?;
-    folder.rsplit('/').next()?.parse().ok()
-}
-
 impl State {
-    /// Refuses parts whose lease is not in the log: they may have been swept.
-    pub(super) fn may_name(&self, parts: &[Prepared]) -> Result<(), Error> {
-        let stored = parts.iter().filter_map(|part| match part {
-            Prepared::Stored(part) => Some(part),
-            Prepared::Inline(..) => None,
-        });
-        match stored.into_iter().find(|part| !self.is_leased(part)) {
-            None => Ok(()),
-            Some(part) => {
-                let what = format!("the lease that kept part {} has run out", part.key);
-                Err(Error::new(ErrorKind::LeaseLost, what)
-                    .hint("prepare the rows again; renew more often than others collect"))
+    /// Makes this the state after `entry`. Leaves it as it is on an error.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt` if the entry cannot follow this state: its number, the token it follows, or its
+    /// interval do not fit.
+    pub fn apply(&mut self, entry: &Entry) -> Result<(), Error> {
+        let wrong = |what: String| {
+            Err(Error::new(ErrorKind::Corrupt, format!("entry {} {what}", entry.seqno))
+                .hint("restore the shard from a copy"))
+        };
+        if self.seqno.checked_add(1) != Some(entry.seqno) {
+            return wrong(format!("does not follow entry {}", self.seqno));
+        }
+        if entry.prev_token != self.token {
+            let (found, ours) = (entry.prev_token, self.token);
+            return wrong(format!("follows an entry with token {found}, not {ours}"));
+        }
+        let commit = match &entry.change {
+            Change::Append(commit) => commit,
+            Change::Lease(leased) => return self.take_lease(entry, leased).or_else(wrong),
+            Change::Compact(merged) => return self.take_merged(entry, merged).or_else(wrong),
+            Change::Collect(done) => return self.take_collected(entry, done).or_else(wrong),
+        };
+        let (lower, upper) = (commit.lower, commit.upper);
+        if lower != self.upper || upper < lower {
+            return wrong(format!("appends [{lower}, {upper}) to a shard at {}", self.upper));
+        }
+        if commit.since < self.since || commit.since > upper {
+            return wrong(format!("has since {} of [{}, {upper}]", commit.since, self.since));
+        }
+        if self.sealed_at.is_some() && upper > lower {
+            return wrong("appends to a sealed shard".into());
+        }
+        if commit.sealed_at.is_some_and(|end| end != upper) {
+            return wrong(format!("seals a shard elsewhere than at its upper {upper}"));
+        }
+        if commit.history == Some(History::Last(0)) {
+            return wrong("sets a history of 0 times".into());
+        }
+        if commit.epoch.is_some_and(|epoch| epoch <= self.epoch) {
+            return wrong(format!("lowers the epoch, which is {}", self.epoch));
+        }
+        if let Err(what) = self.check_leases(entry, commit.since, commit.grant.as_ref(), &[]) {
+            return wrong(what);
+        }
+        self.take(entry, commit);
+        Ok(())
+    }
+
+    fn take(&mut self, entry: &Entry, commit: &Commit) {
+        self.since = commit.since;
+        self.upper = commit.upper;
+        self.sealed_at = self.sealed_at.or(commit.sealed_at);
+        self.epoch = commit.epoch.unwrap_or(self.epoch);
+        self.history = commit.history.unwrap_or(self.history);
+        if commit.upper > commit.lower {
+            (self.rows, self.digest) = (commit.rows, commit.digest);
+        }
+        if let Some(mark) = commit.mark.filter(|mark| !self.marks.contains(mark)) {
+            self.marks.push(mark);
+            let over = self.marks.len().saturating_sub(MARKS_MAX);
+            self.marks.drain(..over);
+        }
+        if self.feed.is_none() {
+            self.feed.clone_from(&commit.feed);
+        }
+        if commit.cursor.is_some() {
+            self.cursor.clone_from(&commit.cursor);
+        }
+        if !commit.parts.is_empty() {
+            let parts = commit.parts.iter().map(|part| part.placed(entry.seqno)).collect();
+            let (seqno, lower, upper) = (entry.seqno, commit.lower, commit.upper);
+            self.batches.push(Arc::new(Batch { seqno, lower, upper, parts, forwarded: None }));
+        }
+        if let Some(grant) = &commit.grant {
+            self.leases.insert(grant.token, grant.lease);
+        }
+        self.sign(entry);
+    }
+
+    /// Makes `entry` the last one.
+    pub(crate) fn sign(&mut self, entry: &Entry) {
+        self.seqno = entry.seqno;
+        self.token = entry.token;
+        let writer = Writer { token: entry.token, seqno: entry.seqno, upper: self.upper };
+        self.writers.insert(entry.writer, writer);
+        if self.writers.len() > WRITERS_MAX {
+            let oldest = self.writers.iter().min_by_key(|(_, writer)| writer.seqno);
+            if let Some(oldest) = oldest.map(|(id, _)| *id) {
+                self.writers.remove(&oldest);
             }
         }
     }
 
-    pub(super) fn is_leased(&self, part: &PartRef) -> bool {
-        lease_of(&part.key).is_some_and(|lease| self.leases.contains_key(&lease))
-    }
-
-    /// Returns the since after an entry that makes the upper `upper`, grants and ends leases.
-    pub(super) fn since_after(
-        &self,
-        upper: u64,
-        history: History,
-        grant: Option<&Grant>,
-        ended: &[Token],
-    ) -> u64 {
-        let allowed = match history {
-            History::Keep => 0,
-            History::Last(times) => upper.saturating_sub(times),
-        };
-        self.since.max(allowed.min(self.hold_after(grant, ended)))
-    }
-
-    fn hold_after(&self, grant: Option<&Grant>, ended: &[Token]) -> u64 {
-        let stays = |token: &Token| {
-            !ended.contains(token) && grant.is_none_or(|grant| grant.token != *token)
-        };
-        let others = self.leases.iter().filter(|(token, _)| stays(token));
-        let others = others.filter_map(|(_, lease)| lease.since);
-        others.chain(grant.and_then(|grant| grant.lease.since)).min().unwrap_or(u64::MAX)
-    }
-
-    /// Returns up to which time all holders have read: batches below it may be merged without
-    /// anybody reading twice what is in them.
-    pub(super) fn read_by_all(&self) -> u64 {
-        least_hold(&self.leases).saturating_add(1)
-    }
-
-    /// Whether the rows at `from` and later are still apart from those before it.
-    pub fn tells_apart(&self, from: u64) -> bool {
-        from == 0
-            || self
-                .batches
-                .iter()
-                .filter(|batch| batch.upper > from)
-                .all(|batch| batch.forwarded.is_none_or(|forwarded| forwarded < from))
-    }
-
-    /// Returns the greatest entry up to which the log may be collected, as far as readers and rows
-    /// inside entries are concerned.
-    pub(super) fn collectable(&self) -> u64 {
-        let inline = self.batches.iter().flat_map(|batch| &batch.parts);
-        let inline = inline.filter_map(|part| match part {
-            Part::Inline { seqno, .. } => Some(seqno.saturating_sub(1)),
-            Part::Stored { .. } => None,
-        });
-        let held = self.leases.values().filter_map(|lease| lease.seqno).min().unwrap_or(u64::MAX);
-        // Who holds a state before a merge may be reading the entries that it emptied.
-        let emptied = self.retired.iter().filter(|retired| held < retired.seqno);
-        let emptied = emptied.filter_map(|retired| retired.inline?.checked_sub(1));
-        inline.chain(emptied).chain([held]).min().unwrap_or(u64::MAX)
-    }
-
     /// Checks the since that an entry makes, and the lease that it grants.
-    pub(super) fn check_leases(
+    pub(crate) fn check_leases(
         &self,
         entry: &Entry,
         since: u64,
@@ -158,7 +132,7 @@ impl State {
     }
 
     /// Takes a `lease` entry, or says why it cannot follow this state.
-    pub(super) fn take_lease(&mut self, entry: &Entry, leased: &Leased) -> Result<(), String> {
+    pub(crate) fn take_lease(&mut self, entry: &Entry, leased: &Leased) -> Result<(), String> {
         let released: &[Token] = leased.release.as_slice();
         self.check_leases(entry, leased.since, leased.grant.as_ref(), released)?;
         if leased.since > self.upper {
@@ -182,15 +156,8 @@ impl State {
         Ok(())
     }
 
-    /// Returns the batches from the one of entry `first` to the one of entry `last`.
-    pub(super) fn run(&self, first: u64, last: u64) -> Option<std::ops::Range<usize>> {
-        let at = |seqno| self.batches.binary_search_by_key(&seqno, |batch| batch.seqno).ok();
-        let (first, last) = (at(first)?, at(last)?);
-        (first <= last).then_some(first..last + 1)
-    }
-
     /// Takes a `compact` entry, or says why it cannot follow this state.
-    pub(super) fn take_merged(&mut self, entry: &Entry, merged: &Merged) -> Result<(), String> {
+    pub(crate) fn take_merged(&mut self, entry: &Entry, merged: &Merged) -> Result<(), String> {
         self.check_leases(entry, merged.since, None, &[])?;
         let (first, last) = (merged.first, merged.last);
         let Some(run) = self.run(first, last) else {
@@ -229,7 +196,7 @@ impl State {
     }
 
     /// Takes a `collect` entry, or says why it cannot follow this state.
-    pub(super) fn take_collected(&mut self, entry: &Entry, done: &Collected) -> Result<(), String> {
+    pub(crate) fn take_collected(&mut self, entry: &Entry, done: &Collected) -> Result<(), String> {
         self.check_leases(entry, done.since, None, &done.expired)?;
         if done.since > self.upper {
             return Err(format!("has since {} beyond upper {}", done.since, self.upper));
@@ -246,9 +213,16 @@ impl State {
     }
 }
 
-impl From<PartRef> for Part {
-    fn from(part: PartRef) -> Part {
-        let PartRef { key, bytes, crc, updates, .. } = part;
-        Part::Stored { key, bytes, crc, updates }
+impl EntryPart {
+    /// Names this part from outside its entry.
+    fn placed(&self, seqno: u64) -> Part {
+        match self.clone() {
+            EntryPart::Stored(PartRef { key, bytes, crc, updates, .. }) => {
+                Part::Stored { key, bytes, crc, updates }
+            }
+            EntryPart::Inline { offset, bytes, crc, updates } => {
+                Part::Inline { seqno, offset, bytes, crc, updates }
+            }
+        }
     }
 }

@@ -19,15 +19,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
-use super::counters::MaintenanceStats;
-use super::entry::{Change, Collected};
-use super::expiry::Judge;
-use super::handle::{Handle, lock};
-use super::lease::{Lease, lease_of};
-use super::rollup;
-use super::state::{Part, State};
-use super::token::Token;
 use crate::error::Error;
+use crate::shard::counters::MaintenanceStats;
+use crate::shard::engine::entry::{Change, Collected};
+use crate::shard::engine::expiry::Judge;
+use crate::shard::engine::id::Token;
+use crate::shard::engine::lease::{Lease, lease_of};
+use crate::shard::engine::rollup;
+use crate::shard::engine::state::{Part, State};
+use crate::shard::handle::{Handle, lock};
 
 /// Rollups that stay: the newest, and the one that an opener may be about to read.
 const ROLLUPS_KEPT: usize = 2;
@@ -45,7 +45,7 @@ impl Handle {
     /// Returns what it did.
     ///
     /// Leases that look wrong by this process's clock it asks for by an entry, waits up to
-    /// [`answer`](super::HandleConfig::answer) for their holders to renew them, and ends those that are
+    /// [`answer`](crate::shard::HandleConfig::answer) for their holders to renew them, and ends those that are
     /// silent.
     ///
     /// With no lease in the log, what is left is what the state names, two rollups and an entry or two.
@@ -79,7 +79,9 @@ impl Handle {
 
     /// Looks at the leases of the state known here, and says by what to judge them now.
     pub(super) fn judge(&self) -> Judge {
-        let judge = Judge::new(&self.inner.config, self.inner.io.now_ms());
+        let (duration, answer) = (self.inner.config.lease, self.inner.config.answer);
+        let (clock_ms, now) = (self.inner.io.now_ms(), self.inner.opened.elapsed());
+        let judge = Judge { duration, answer, clock_ms, now };
         lock(&self.inner.watched).see(&self.state(), judge.now);
         judge
     }

@@ -14,14 +14,14 @@
 
 use std::ops::Range;
 
-use super::counters::MaintenanceStats;
-use super::entry::{Change, Merged};
-use super::handle::{Handle, lock};
-use super::rows::Prepared;
-use super::space::bytes;
-use super::state::{Batch, History, Part, State};
-use super::uploads::Uploading;
 use crate::error::{Error, ErrorKind};
+use crate::shard::counters::MaintenanceStats;
+use crate::shard::engine::entry::{Change, History, Merged};
+use crate::shard::engine::part::Prepared;
+use crate::shard::engine::space::bytes;
+use crate::shard::engine::state::{Batch, Part, State};
+use crate::shard::handle::{Handle, lock};
+use crate::shard::uploads::Uploading;
 use crate::store::Access;
 
 /// The time to which the rows of batches up to `upper` are forwarded: earlier ones cannot be told
@@ -88,7 +88,7 @@ impl Handle {
     /// still be told apart. Beside readers and writers; nothing if there is nothing to gain. Returns
     /// what it did; losing to another compaction is normal.
     ///
-    /// Memory: [`compact_bytes_max`](super::HandleConfig::compact_bytes_max) and all rows of one
+    /// Memory: [`compact_bytes_max`](crate::shard::HandleConfig::compact_bytes_max) and all rows of one
     /// key.
     ///
     /// # Errors

@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use super::collect::still_so;
 use super::compact::{AT_THE_END, IN_A_ROUND, tier};
-use super::counters::MaintenanceStats;
-use super::entry::Collected;
-use super::handle::{Handle, lock};
-use super::space::{Space, floor, is_due};
 use crate::error::Error;
+use crate::shard::counters::MaintenanceStats;
+use crate::shard::engine::entry::Collected;
+use crate::shard::engine::space::{Space, floor, is_due};
+use crate::shard::handle::{Handle, lock};
 use crate::store::Access;
 
 /// Merges in one round; more wait for the next.
@@ -24,7 +24,7 @@ const TIDY_BYTES_MAX: u64 = 1 << 30;
 /// How long a last round waits for the store.
 const ANSWER_MAX: Duration = Duration::from_secs(3);
 impl Handle {
-    /// Does a round of maintenance if it is time: [`maintain_every`](super::HandleConfig::maintain_every)
+    /// Does a round of maintenance if it is time: [`maintain_every`](crate::shard::HandleConfig::maintain_every)
     /// entries after the last one of any writer, or as soon as there is much to merge or to delete.
     /// Returns at once otherwise. Ends leases that have run out, merges what is out of proportion, and
     /// deletes what nobody needs. Never fails: what goes wrong is logged, and done by a later round.
@@ -65,7 +65,7 @@ impl Handle {
             return false;
         }
         let judge = self.judge();
-        is_due(&self.state(), &self.inner.config)
+        is_due(&self.state(), self.inner.config.pace())
             || !lock(&self.inner.watched).ended(&judge).is_empty()
     }
 
@@ -76,13 +76,13 @@ impl Handle {
             let watched = lock(&self.inner.watched);
             (watched.ended(&judge), watched.doubtful(&judge))
         };
-        let limits = config.clone();
+        let pace = config.pace();
         let claimed = self.enter_collected(move |state| {
             // Renewed in the last moment, or ended by somebody else?
             let expired = still_so(&ended, state);
             let asked: Vec<_> =
                 doubtful.iter().copied().filter(|token| state.leases.contains_key(token)).collect();
-            let due = is_due(state, &limits) || !expired.is_empty();
+            let due = is_due(state, pace) || !expired.is_empty();
             due.then_some(Collected { expired, asked, ..Collected::default() })
         });
         let Some(claim) = claimed.await? else { return Ok(()) };

@@ -11,14 +11,14 @@ use std::vec::IntoIter;
 
 use futures::{StreamExt, TryStreamExt};
 
-use super::counters::MaintenanceStats;
-use super::handle::Handle;
-use super::part::{PartRef, Update};
-use super::rows::{CONCURRENT, Prepared, Reading, arrange, size};
-use super::state::{Batch, Part};
-use super::uploads::Uploading;
 use crate::codec::packed::Encoded;
 use crate::error::Error;
+use crate::shard::counters::MaintenanceStats;
+use crate::shard::engine::part::{PartRef, Prepared, Update};
+use crate::shard::engine::state::{Batch, Part};
+use crate::shard::handle::Handle;
+use crate::shard::rows::{CONCURRENT, Reading, arrange, size};
+use crate::shard::uploads::Uploading;
 
 /// What a decoded part takes in memory, in multiples of its bytes.
 const DECODED: u64 = 3;

@@ -3,20 +3,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::config::HandleConfig;
-use super::entry::Entry;
-use super::format::FORMAT_KEY;
-use super::handle::Handle;
-use super::incarnation;
-use super::open::read_format;
-use super::part::{self, Update};
-use super::rollup;
-use super::state::{Part, State};
-use super::token::Token;
 use crate::codec::packed::Encoded;
 use crate::error::{Error, ErrorKind};
 use crate::io::Io;
 use crate::reclock::Times;
+use crate::shard::config::HandleConfig;
+use crate::shard::engine::entry::Entry;
+use crate::shard::engine::format::FORMAT_KEY;
+use crate::shard::engine::id::Token;
+use crate::shard::engine::part::{self, Update};
+use crate::shard::engine::rollup;
+use crate::shard::engine::state::{Part, State};
+use crate::shard::handle::Handle;
+use crate::shard::incarnation;
+use crate::shard::open::read_format;
 use crate::store::{Access, INCARNATION_KEY, Root};
 
 /// The shards a root may hold. In each of them a key has at most one value.
@@ -330,7 +330,7 @@ fn one_live_value(mut updates: Vec<Update>) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::shard::state::Retired;
+    use crate::shard::engine::state::Retired;
 
     /// Programs of before do not say how many bytes a merge replaced: their rollups are sound.
     #[test]

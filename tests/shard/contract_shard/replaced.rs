@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use differential_upsert::shard::{
-    Access, Append, Appended, Handle, HandleConfig, History, incarnation, verify,
+    Access, Append, Appended, Handle, HandleConfig, History, engine::incarnation, verify,
 };
 use differential_upsert::store::{Action, Blob, Fault, Faults, Operation, Root};
 use differential_upsert::{Error, ErrorKind};

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use differential_upsert::Encoded;
 use differential_upsert::reclock::Times;
-use differential_upsert::shard::entry::{Change, Commit, Entry};
+use differential_upsert::shard::engine::entry::{Change, Commit, Entry};
 use differential_upsert::shard::{Access, Handle, HandleConfig, State, Token};
 use differential_upsert::store::Root;
 use tokio::runtime::Runtime;
