@@ -116,11 +116,11 @@ impl Io {
         future: impl Future<Output = Result<T, Error>> + Send + 'static,
         answer: impl FnOnce(Result<T, Error>) + Send + 'static,
     ) {
-        let mut last_word = LastWord { what, answer: Some(answer), says: PhantomData };
+        let mut answering = AnswerOnDrop { what, answer: Some(answer), takes: PhantomData };
         self.spawn(async move {
-            // What the future has broken is its own: nobody but the answer sees it again.
+            // What the future has broken is its own: the answer alone sees it again.
             let outcome = AssertUnwindSafe(future).catch_unwind().await;
-            last_word.say(outcome.unwrap_or_else(|panic| Err(panicked(what, &*panic))));
+            answering.answer(outcome.unwrap_or_else(|panic| Err(panicked(what, &*panic))));
         });
     }
 
@@ -136,23 +136,23 @@ impl Io {
 }
 
 /// Calls an answer once, at the latest when it is dropped.
-struct LastWord<T, F: FnOnce(Result<T, Error>)> {
+struct AnswerOnDrop<T, F: FnOnce(Result<T, Error>)> {
     what: &'static str,
     answer: Option<F>,
-    says: PhantomData<fn(T)>,
+    takes: PhantomData<fn(T)>,
 }
 
-impl<T, F: FnOnce(Result<T, Error>)> LastWord<T, F> {
-    fn say(&mut self, outcome: Result<T, Error>) {
+impl<T, F: FnOnce(Result<T, Error>)> AnswerOnDrop<T, F> {
+    fn answer(&mut self, outcome: Result<T, Error>) {
         if let Some(answer) = self.answer.take() {
             answer(outcome);
         }
     }
 }
 
-impl<T, F: FnOnce(Result<T, Error>)> Drop for LastWord<T, F> {
+impl<T, F: FnOnce(Result<T, Error>)> Drop for AnswerOnDrop<T, F> {
     fn drop(&mut self) {
-        self.say(Err(lost(format!("{} was dropped with its executor", self.what))));
+        self.answer(Err(lost(format!("{} was dropped with its executor", self.what))));
     }
 }
 

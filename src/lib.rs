@@ -113,6 +113,8 @@ pub mod codec;
 
 pub mod io;
 
+mod waking;
+
 mod login;
 
 pub mod error;

@@ -2,17 +2,17 @@
 //! to the others. It does not own how a shard is taken over.
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::Scope;
 use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::generic::{Operator, OutputBuilder};
-use timely::scheduling::SyncActivator;
 
 use crate::control::lifecycle::Phase;
 use crate::health::Status;
+use crate::waking::Sleepers;
 
 /// The epoch of a pipeline, shared by the workers of a process; cheap to clone.
 #[derive(Clone)]
@@ -20,7 +20,7 @@ pub(crate) struct Epoch(Arc<Shared>);
 
 struct Shared {
     epoch: AtomicU64,
-    wake: Mutex<Vec<SyncActivator>>,
+    sleepers: Sleepers,
 }
 
 /// No shard gets there.
@@ -29,7 +29,7 @@ const UNCLAIMED: u64 = u64::MAX;
 impl Epoch {
     /// An epoch that is known.
     pub(crate) fn known(epoch: u64) -> Self {
-        Epoch(Arc::new(Shared { epoch: AtomicU64::new(epoch), wake: Mutex::default() }))
+        Epoch(Arc::new(Shared { epoch: AtomicU64::new(epoch), sleepers: Sleepers::default() }))
     }
 
     /// An epoch that is yet to be claimed. Until then the pipeline follows whoever writes.
@@ -51,10 +51,7 @@ impl Epoch {
     /// Says which it is, once and for all.
     pub(crate) fn claim(&self, epoch: u64) {
         self.0.epoch.store(epoch, Ordering::SeqCst);
-        for operator in &*self.0.wake.lock().unwrap_or_else(PoisonError::into_inner) {
-            // An error means that the worker is gone.
-            let _ = operator.activate();
-        }
+        self.0.sleepers.wake();
     }
 }
 
@@ -71,8 +68,7 @@ impl fmt::Debug for Epoch {
 pub(crate) fn tell(scope: Scope<'_, u64>, epoch: Epoch, status: Status) {
     let mut builder = status.lifecycle().operator("UpsertEpoch", scope);
     let address = builder.operator_info().address;
-    let wake = scope.worker().sync_activator_for(address.to_vec());
-    epoch.0.wake.lock().unwrap_or_else(PoisonError::into_inner).push(wake);
+    epoch.0.sleepers.add(scope.worker().sync_activator_for(address.to_vec()));
     let (output, stream) = builder.new_output();
     let mut output = OutputBuilder::<_, CapacityContainerBuilder<Vec<(u64, u64)>>>::from(output);
     let (leads, peers) = (scope.index() == 0, scope.peers() as u64);

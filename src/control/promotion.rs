@@ -2,11 +2,13 @@
 //! sink's.
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use timely::scheduling::SyncActivator;
 use tokio::sync::Notify;
+
+use crate::waking::Sleepers;
 
 /// Makes a standby a writer, from any thread; cheap to clone.
 ///
@@ -30,7 +32,7 @@ pub struct Promotion(Arc<Shared>);
 #[derive(Default)]
 struct Shared {
     promoted: AtomicBool,
-    wake: Mutex<Vec<SyncActivator>>,
+    sleepers: Sleepers,
     news: Notify,
 }
 
@@ -39,11 +41,7 @@ impl Promotion {
     /// counts in process 0.
     pub fn promote(&self) {
         self.0.promoted.store(true, Ordering::Release);
-        let wake = self.0.wake.lock().unwrap_or_else(PoisonError::into_inner);
-        for operator in &*wake {
-            // An error means that the worker is gone.
-            let _ = operator.activate();
-        }
+        self.0.sleepers.wake();
         self.0.news.notify_waiters();
     }
 
@@ -67,7 +65,7 @@ impl Promotion {
 
     /// Names an operator to wake at the promotion.
     pub(crate) fn wake(&self, operator: SyncActivator) {
-        self.0.wake.lock().unwrap_or_else(PoisonError::into_inner).push(operator);
+        self.0.sleepers.add(operator);
     }
 }
 

@@ -10,7 +10,7 @@ use timely::dataflow::{Scope, StreamVec};
 use tokio::sync::oneshot::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot};
 
-use super::timed::{Event, Outlet, TimedSource, Wake};
+use super::timed::{Event, Outlet, TimedSource};
 use crate::command::Command;
 use crate::command::time::after;
 use crate::control::lifecycle::Phase;
@@ -19,6 +19,7 @@ use crate::error::{Error, ErrorKind};
 use crate::health::Status;
 use crate::io::Io;
 use crate::upsert::UpsertStats;
+use crate::waking::Waking;
 
 /// Batches of rows between source and operator.
 const EVENTS_AHEAD: usize = 4;
@@ -47,13 +48,11 @@ where
     let (sender, mut receiver) = mpsc::channel(EVENTS_AHEAD);
     let (ended, mut end) = oneshot::channel();
     if let Some(source) = leads.then(source).flatten() {
-        let wake = scope.worker().sync_activator_for(address.to_vec());
-        let outlet = Outlet { sender, wake: wake.clone() };
-        let ending = Ending { ended: Some(ended), wake };
-        io.spawn(async move {
-            let result = source.run(outlet).await;
-            ending.say(result);
-        });
+        let operator = scope.worker().sync_activator_for(address.to_vec());
+        let outlet = Outlet(Waking::new(sender, operator.clone()));
+        // Tells that the source is over, also when it panics or its task is dropped.
+        let ended = Waking::new(ended, operator);
+        io.spawn(async move { ended.send(source.run(outlet).await) });
     }
 
     builder.build(move |mut capabilities| {
@@ -118,29 +117,6 @@ where
         }
     });
     stream
-}
-
-/// How a source's task tells the operator that it is over, also when it panics or is dropped.
-struct Ending {
-    ended: Option<oneshot::Sender<Result<u64, Error>>>,
-    wake: Wake,
-}
-
-impl Ending {
-    fn say(mut self, result: Result<u64, Error>) {
-        if let Some(ended) = self.ended.take() {
-            // An error means that the operator is gone.
-            let _ = ended.send(result);
-        }
-    }
-}
-
-impl Drop for Ending {
-    fn drop(&mut self) {
-        // First the channel, so that who is woken finds it closed.
-        self.ended = None;
-        let _ = self.wake.activate();
-    }
 }
 
 /// The error of a source that is over and has said neither `Ok` nor `Err`.

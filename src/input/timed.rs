@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 
 use crate::command::Command;
 use crate::error::{Error, ErrorKind};
+use crate::waking::Waking;
 
 /// A feed with times of its own, the same on every run and in every writer.
 ///
@@ -40,13 +41,7 @@ pub(crate) enum Event<K, V, O> {
 
 /// Where a source puts what it reads. Bounded: a send waits while the pipeline is behind.
 #[derive(Debug)]
-pub struct Outlet<K, V, O> {
-    pub(crate) sender: mpsc::Sender<Event<K, V, O>>,
-    pub(crate) wake: Wake,
-}
-
-/// Wakes the operator that receives.
-pub(crate) type Wake = timely::scheduling::SyncActivator;
+pub struct Outlet<K, V, O>(pub(crate) Waking<mpsc::Sender<Event<K, V, O>>>);
 
 impl<K, V, O> Outlet<K, V, O> {
     /// Hands over rows, each at or past every time closed so far.
@@ -69,14 +64,11 @@ impl<K, V, O> Outlet<K, V, O> {
 
     /// Waits until the pipeline was told to stop.
     pub async fn stopped(&self) {
-        self.sender.closed().await;
+        self.0.closed().await;
     }
 
     async fn event(&self, event: Event<K, V, O>) -> Result<(), Error> {
-        self.sender.send(event).await.map_err(|_| stopped())?;
-        // An error here means that the worker is gone, which the next send reports.
-        let _ = self.wake.activate();
-        Ok(())
+        if self.0.send(event).await { Ok(()) } else { Err(stopped()) }
     }
 }
 

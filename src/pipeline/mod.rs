@@ -38,7 +38,7 @@ use crate::pipeline::config::PipelineConfig;
 use crate::pipeline::metrics::Metrics;
 use crate::reclock::{Around as Reclocking, Cursors, Reclocked, Times};
 use crate::shard::{Feed, Shard};
-use crate::sink::{self, Around, Totals};
+use crate::sink::{self, SinkContext, Totals};
 use crate::source::{Source, SourceStats};
 use crate::upsert::{Inflight, Known, Look, Surroundings, UpsertConfig, UpsertStats, upsert};
 
@@ -313,7 +313,7 @@ impl Parts {
         let (limit, checked) = check(counted, checks, feed, stops, resumes, status.clone());
         let upserted = upsert(commands, rows.clone(), upsert_config, around);
         let errors = report(upserted.errors.clone(), status.clone());
-        let around = Around {
+        let context = SinkContext {
             handle,
             io: shard.io().clone(),
             status: status.clone(),
@@ -328,7 +328,7 @@ impl Parts {
             news,
         };
         // The operator's errors have the frontier of its updates.
-        let sink = sink::sink(upserted.updates, upserted.errors, limit, &around);
+        let sink = sink::sink(upserted.updates, upserted.errors, limit, &context);
         let health = status.health();
         Pipeline {
             errors,

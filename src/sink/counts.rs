@@ -2,8 +2,9 @@
 //! does not own the summary line that shows them.
 
 use std::ops::AddAssign;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use crate::codec::is_error;
@@ -98,11 +99,11 @@ pub(crate) struct SharedTotals(Arc<Mutex<Totals>>);
 
 impl SharedTotals {
     pub(crate) fn get(&self) -> Totals {
-        *self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        *self.0.lock()
     }
 
     fn with(&self, change: impl FnOnce(&mut Totals)) {
-        change(&mut self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+        change(&mut self.0.lock());
     }
 
     pub(crate) fn dropped(&self, more: Dropped) {

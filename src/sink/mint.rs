@@ -9,7 +9,7 @@ use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::progress::frontier::MutableAntichain;
 
-use super::{Around, Named, Turn, What};
+use super::{Announcement, Named, SinkContext, Turn};
 use crate::control::lifecycle::Phase;
 use crate::error::Error;
 use crate::health::Role;
@@ -19,10 +19,10 @@ pub(super) fn mint<'scope>(
     frontier: StreamVec<'scope, u64, Error>,
     checked: StreamVec<'scope, u64, ()>,
     turn: &Turn,
-    around: &Around,
+    context: &SinkContext,
 ) -> StreamVec<'scope, u64, Named> {
-    let (scope, turn, around) = (frontier.scope(), turn.clone(), around.clone());
-    let mut builder = around.status.lifecycle().operator("UpsertMint", scope);
+    let (scope, turn, context) = (frontier.scope(), turn.clone(), context.clone());
+    let mut builder = context.status.lifecycle().operator("UpsertMint", scope);
     let address = builder.operator_info().address;
     let activator = scope.activator_for(Rc::clone(&address));
     *turn.0.mint.borrow_mut() = Some(activator);
@@ -31,9 +31,9 @@ pub(super) fn mint<'scope>(
     let (output, stream) = builder.new_output_connection([]);
     let mut output = OutputBuilder::<_, CapacityContainerBuilder<Vec<Named>>>::from(output);
     let (leads, peers) = (scope.index() == 0, scope.peers() as u64);
-    let mut standby = around.standby.clone();
+    let mut standby = context.standby.clone();
     if let Some(promotion) = &standby {
-        around.status.set_role(Role::Standby);
+        context.status.set_role(Role::Standby);
         promotion.wake(scope.worker().sync_activator_for(address.to_vec()));
     }
 
@@ -43,41 +43,42 @@ pub(super) fn mint<'scope>(
             input.for_each(|_, _| {});
             let first = |input: &MutableAntichain<u64>| input.frontier().first().copied();
             if let Some(frontier) = first(&frontiers[0]) {
-                around.status.set_output(frontier);
+                context.status.set_output(frontier);
             }
             let frontier = frontiers.iter().filter_map(first).min();
             let Some(held) = &mut capability else { return };
-            if turn.0.in_flight.get() {
+            if turn.is_in_flight() {
                 return;
             }
             let Some(upper) = frontier else {
                 // Nobody stopped, or it would still hold the frontier: the end.
-                let end = |worker| Named { worker, what: What::End };
+                let end = |worker| Named { worker, what: Announcement::End };
                 output.activate().session(held).give_iterator((0..peers).map(end));
                 capability = None;
                 return;
             };
-            if turn.is_stopping() || around.status.phase() != Phase::Running {
+            if turn.is_stopping() || context.status.phase() != Phase::Running {
                 // Letting go tells every worker that nobody will append.
                 capability = None;
                 return;
             }
             if let Some(promotion) = &standby {
-                if !promotion.is_promoted() || !around.status.is_hydrated() {
+                if !promotion.is_promoted() || !context.status.is_hydrated() {
                     return;
                 }
                 // Every worker must know before the first interval: one whose updates wait for room
                 // gets it only by writing, and no frontier passes them until then.
-                let write = |worker| Named { worker, what: What::Write };
+                let write = |worker| Named { worker, what: Announcement::Write };
                 output.activate().session(held).give_iterator((0..peers).map(write));
                 standby = None;
             }
-            let lower = around.status.upper();
+            let lower = context.status.upper();
             if lower < upper && !turn.0.failed.get() {
                 turn.take();
-                around.status.set_interval(lower, upper);
+                context.status.set_interval(lower, upper);
                 held.downgrade(&lower.max(*held.time()));
-                let interval = |worker| Named { worker, what: What::Interval { lower, upper } };
+                let interval =
+                    |worker| Named { worker, what: Announcement::Interval { lower, upper } };
                 output.activate().session(held).give_iterator((0..peers).map(interval));
             }
         }

@@ -55,6 +55,7 @@
 //!   enough for the log entry (16 KiB) are there whole.
 
 mod append;
+mod commit;
 mod counts;
 mod mint;
 mod race;
@@ -88,7 +89,7 @@ use crate::upsert::{Inflight, UpsertStats};
 
 /// What the sink needs besides the updates.
 #[derive(Clone)]
-pub(crate) struct Around {
+pub(crate) struct SinkContext {
     pub(crate) handle: Handle,
     pub(crate) io: Io,
     pub(crate) status: Status,
@@ -113,21 +114,21 @@ pub(crate) fn sink<'scope>(
     updates: VecCollection<'scope, u64, (Encoded, Encoded), isize>,
     frontier: StreamVec<'scope, u64, Error>,
     checked: StreamVec<'scope, u64, ()>,
-    around: &Around,
+    context: &SinkContext,
 ) -> Sink {
     let turn = Turn::default();
     let totals = SharedTotals::default();
-    let intervals = mint::mint(frontier, checked, &turn, around);
-    let responses = write::write(intervals, updates.inner, around);
-    let settled = append::append(responses, &turn, &totals, around);
-    hint(settled, around);
+    let intervals = mint::mint(frontier, checked, &turn, context);
+    let responses = write::write(intervals, updates.inner, context);
+    let settled = append::append(responses, &turn, &totals, context);
+    hint(settled, context);
     Sink { totals }
 }
 
 /// Has each worker read the log when an append is settled: in another process it would otherwise be
 /// seen only at the next poll. When there is no append to come, lets the worker go.
-fn hint(settled: StreamVec<'_, u64, (u64, u64)>, around: &Around) {
-    let (news, status) = (Arc::clone(&around.news), around.status.clone());
+fn hint(settled: StreamVec<'_, u64, (u64, u64)>, context: &SinkContext) {
+    let (news, status) = (Arc::clone(&context.news), context.status.clone());
     let to_all = Exchange::new(|(worker, _): &(u64, u64)| *worker);
     settled.sink(to_all, "UpsertHint", move |(input, frontier)| {
         input.for_each(|_, uppers| {
@@ -159,11 +160,11 @@ impl Sink {
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Named {
     worker: u64,
-    what: What,
+    what: Announcement,
 }
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-enum What {
+enum Announcement {
     /// Updates may be written: the standby is a writer now.
     Write,
     /// An interval to append.
@@ -176,7 +177,7 @@ enum What {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 enum Response {
     /// Its durable parts of an interval, time by time.
-    Written { lower: u64, upper: u64, piles: Vec<Pile>, dropped: Dropped },
+    Written { lower: u64, upper: u64, times: Vec<TimeParts>, dropped: Dropped },
     /// Counts that go with no interval.
     Counted(Dropped),
     /// It cannot write its parts, so the interval must not be appended, nor any later one.
@@ -187,7 +188,7 @@ enum Response {
 
 /// One worker's durable parts of one time.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct Pile {
+struct TimeParts {
     time: u64,
     parts: Vec<Prepared>,
     emitted: Emitted,
@@ -229,6 +230,10 @@ impl Turn {
     fn stop(&self) {
         self.0.stopping.cancel();
         self.wake_mint();
+    }
+
+    fn is_in_flight(&self) -> bool {
+        self.0.in_flight.get()
     }
 
     fn is_stopping(&self) -> bool {

@@ -10,16 +10,16 @@ use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::progress::Antichain;
 use timely::progress::frontier::MutableAntichain;
-use timely::scheduling::SyncActivator;
 use tokio::sync::mpsc;
 
-use super::{Around, Dropped, Emitted, Named, Pile, Response, What};
+use super::{Announcement, Dropped, Emitted, Named, Response, SinkContext, TimeParts};
 use crate::command::time::retain;
 use crate::control::lifecycle::Phase;
 use crate::error::Error;
 use crate::health::Role;
 use crate::shard::{Prepared, Update};
 use crate::upsert::{flight_bytes, row_bytes};
+use crate::waking::Waking;
 
 /// What became of rows handed to a task: their time, their bytes in flight, their parts.
 type Written = (u64, usize, Result<Vec<Prepared>, Error>);
@@ -28,10 +28,10 @@ type Written = (u64, usize, Result<Vec<Prepared>, Error>);
 pub(super) fn write<'scope>(
     named: StreamVec<'scope, u64, Named>,
     updates: StreamVec<'scope, u64, Update>,
-    around: &Around,
+    context: &SinkContext,
 ) -> StreamVec<'scope, u64, Response> {
-    let (scope, around) = (updates.scope(), around.clone());
-    let mut builder = around.status.lifecycle().operator("UpsertWrite", scope);
+    let (scope, context) = (updates.scope(), context.clone());
+    let mut builder = context.status.lifecycle().operator("UpsertWrite", scope);
     let address = builder.operator_info().address;
     let exchange = Exchange::new(|named: &Named| named.worker);
     let mut named = builder.new_input_connection(named, exchange, []);
@@ -41,18 +41,17 @@ pub(super) fn write<'scope>(
     let mut output = OutputBuilder::<_, CapacityContainerBuilder<Vec<Response>>>::from(output);
 
     let (sender, receiver) = mpsc::unbounded_channel();
-    let wake = scope.worker().sync_activator_for(address.to_vec());
+    let sender = Waking::new(sender, scope.worker().sync_activator_for(address.to_vec()));
     let mut writer = Writer {
-        may_write: around.standby.is_none(),
-        around,
-        piles: BTreeMap::new(),
+        may_write: context.standby.is_none(),
+        context,
+        times: BTreeMap::new(),
         current: None,
         told: Dropped::default(),
         lost: 0,
         failed: false,
         sender,
         receiver,
-        wake,
     };
 
     builder.build(move |mut capabilities| {
@@ -71,17 +70,17 @@ pub(super) fn write<'scope>(
                 for Named { what, .. } in named.drain(..) {
                     match what {
                         // One append in flight: the one before has been answered.
-                        What::Interval { lower, upper } => {
+                        Announcement::Interval { lower, upper } => {
                             writer.current = Some((capability.clone(), lower, upper));
                         }
-                        What::Write => writer.writes(),
-                        What::End => writer.around.status.set_ended(),
+                        Announcement::Write => writer.writes(),
+                        Announcement::End => writer.context.status.set_ended(),
                     }
                 }
             });
 
             let mut output = output.activate();
-            let phase = writer.around.status.phase();
+            let phase = writer.context.status.phase();
             // What a stop finds unanswered is not appended: its rows come again in the next run.
             if phase == Phase::Running
                 && let Some((capability, response)) = writer.respond(&frontiers[1])
@@ -102,7 +101,7 @@ pub(super) fn write<'scope>(
                     writer.current = None;
                     output.session(held).give(Response::Counted(writer.news()));
                     last = None;
-                    writer.around.status.lifecycle().advance(Phase::Silent);
+                    writer.context.status.lifecycle().advance(Phase::Silent);
                 }
             }
         }
@@ -112,7 +111,7 @@ pub(super) fn write<'scope>(
 
 /// One time's rows on their way.
 #[derive(Default)]
-struct Rows {
+struct TimeRows {
     rows: Vec<Update>,
     bytes: usize,
     /// What they take until they are in a part.
@@ -126,16 +125,15 @@ struct Rows {
 struct Writer {
     /// A standby leaves nothing in the store, not even a part.
     may_write: bool,
-    around: Around,
-    piles: BTreeMap<u64, Rows>,
+    context: SinkContext,
+    times: BTreeMap<u64, TimeRows>,
     current: Option<(Capability<u64>, u64, u64)>,
     /// The counts told so far.
     told: Dropped,
     lost: u64,
     failed: bool,
-    sender: mpsc::UnboundedSender<Written>,
+    sender: Waking<mpsc::UnboundedSender<Written>>,
     receiver: mpsc::UnboundedReceiver<Written>,
-    wake: SyncActivator,
 }
 
 impl Writer {
@@ -144,15 +142,15 @@ impl Writer {
         let Some((_, time, _)) = rows.first() else { return };
         let time = *time;
         debug_assert!(rows.iter().all(|row| row.1 == time), "one container, one time");
-        let pile = self.piles.entry(time).or_default();
-        pile.emitted += Emitted::count(&rows);
-        pile.bytes += rows.iter().map(|((k, v), _, _)| row_bytes(k, v)).sum::<usize>();
-        pile.flight += rows.iter().map(|((k, v), _, _)| flight_bytes(k, v)).sum::<usize>();
-        match pile.rows.is_empty() {
-            true => pile.rows = rows,
-            false => pile.rows.extend(rows),
+        let time_rows = self.times.entry(time).or_default();
+        time_rows.emitted += Emitted::count(&rows);
+        time_rows.bytes += rows.iter().map(|((k, v), _, _)| row_bytes(k, v)).sum::<usize>();
+        time_rows.flight += rows.iter().map(|((k, v), _, _)| flight_bytes(k, v)).sum::<usize>();
+        match time_rows.rows.is_empty() {
+            true => time_rows.rows = rows,
+            false => time_rows.rows.extend(rows),
         }
-        let bytes = pile.bytes;
+        let bytes = time_rows.bytes;
         if self.may_write && self.is_large(bytes) {
             self.start(time);
         }
@@ -162,8 +160,8 @@ impl Writer {
     fn writes(&mut self) {
         self.may_write = true;
         // Here and not where it is decided: each process of a cluster shows its role.
-        self.around.status.set_role(Role::Writer);
-        let large = self.piles.iter().filter(|(_, pile)| self.is_large(pile.bytes));
+        self.context.status.set_role(Role::Writer);
+        let large = self.times.iter().filter(|(_, time_rows)| self.is_large(time_rows.bytes));
         let large: Vec<u64> = large.map(|(time, _)| *time).collect();
         large.into_iter().for_each(|time| self.start(time));
     }
@@ -171,71 +169,68 @@ impl Writer {
     /// Whether rows are written before their time is whole. If there is no room for more, they must be:
     /// the rest of their time waits for it.
     fn is_large(&self, bytes: usize) -> bool {
-        bytes >= self.around.part_bytes_max || self.around.inflight.is_full()
+        bytes >= self.context.part_bytes_max || self.context.inflight.is_full()
     }
 
     /// Hands a time's rows to a task, which writes them.
     fn start(&mut self, time: u64) {
-        let Some(pile) = self.piles.get_mut(&time) else { return };
-        if pile.rows.is_empty() {
+        let Some(time_rows) = self.times.get_mut(&time) else { return };
+        if time_rows.rows.is_empty() {
             return;
         }
-        pile.writing += 1;
-        pile.bytes = 0;
-        let (rows, flight) = (std::mem::take(&mut pile.rows), std::mem::take(&mut pile.flight));
-        let (handle, sender) = (self.around.handle.clone(), self.sender.clone());
-        let wake = self.wake.clone();
-        self.around.status.vitals().start_part();
-        self.around.io.spawn_answered(
+        time_rows.writing += 1;
+        time_rows.bytes = 0;
+        let (rows, flight) =
+            (std::mem::take(&mut time_rows.rows), std::mem::take(&mut time_rows.flight));
+        let (handle, sender) = (self.context.handle.clone(), self.sender.clone());
+        self.context.status.vitals().start_part();
+        self.context.io.spawn_answered(
             "the writing of a part",
             async move { handle.prepare(rows).await },
-            move |prepared| {
-                // An error of either means that the operator is gone, and the parts are orphans.
-                let _ = sender.send((time, flight, prepared));
-                let _ = wake.activate();
-            },
+            // If the operator is gone, the parts are orphans.
+            move |prepared| sender.send((time, flight, prepared)),
         );
     }
 
     /// Takes in what tasks have written.
     fn receive(&mut self) {
         while let Ok((time, flight, prepared)) = self.receiver.try_recv() {
-            self.around.inflight.release(flight);
-            self.around.status.vitals().end_part();
-            match (prepared, self.piles.get_mut(&time)) {
-                (Ok(prepared), Some(pile)) => {
-                    pile.writing -= 1;
-                    pile.prepared.extend(prepared);
+            self.context.inflight.release(flight);
+            self.context.status.vitals().end_part();
+            match (prepared, self.times.get_mut(&time)) {
+                (Ok(prepared), Some(time_rows)) => {
+                    time_rows.writing -= 1;
+                    time_rows.prepared.extend(prepared);
                 }
                 (Ok(prepared), None) => self.discard(prepared),
                 (Err(error), _) => {
                     self.failed = true;
-                    self.around.status.fail(error);
+                    self.context.status.fail(error);
                 }
             }
         }
     }
 
     /// Drops the times that the shard has passed. Nothing is lost: what we append is taken out of
-    /// the piles first, so another writer committed these, and an interval of ours that covers one
+    /// here first, so another writer committed these, and an interval of ours that covers one
     /// can only lose.
     fn shed(&mut self) {
-        let upper = self.around.status.upper();
-        while let Some(entry) = self.piles.first_entry() {
+        let upper = self.context.status.upper();
+        while let Some(entry) = self.times.first_entry() {
             if *entry.key() >= upper {
                 break;
             }
-            let pile = entry.remove();
-            self.lost += pile.emitted.total();
-            self.around.inflight.release(pile.flight);
-            self.discard(pile.prepared);
+            let time_rows = entry.remove();
+            self.lost += time_rows.emitted.total();
+            self.context.inflight.release(time_rows.flight);
+            self.discard(time_rows.prepared);
         }
     }
 
     fn discard(&self, prepared: Vec<Prepared>) {
         if !prepared.is_empty() {
-            let handle = self.around.handle.clone();
-            self.around.io.spawn(async move { handle.discard(prepared).await });
+            let handle = self.context.handle.clone();
+            self.context.io.spawn(async move { handle.discard(prepared).await });
         }
     }
 
@@ -250,24 +245,24 @@ impl Writer {
         if frontier.less_than(&upper) {
             return None;
         }
-        let times: Vec<u64> = self.piles.range(lower..upper).map(|(time, _)| *time).collect();
-        times.iter().for_each(|time| self.start(*time));
-        if times.iter().any(|time| self.piles[time].writing > 0) {
+        let closed: Vec<u64> = self.times.range(lower..upper).map(|(time, _)| *time).collect();
+        closed.iter().for_each(|time| self.start(*time));
+        if closed.iter().any(|time| self.times[time].writing > 0) {
             return None;
         }
         let take = |time: u64| {
-            let pile = self.piles.remove(&time)?;
-            Some(Pile { time, parts: pile.prepared, emitted: pile.emitted })
+            let time_rows = self.times.remove(&time)?;
+            Some(TimeParts { time, parts: time_rows.prepared, emitted: time_rows.emitted })
         };
-        let piles = times.into_iter().filter_map(take).collect();
+        let times = closed.into_iter().filter_map(take).collect();
         let dropped = self.news();
         let (capability, lower, upper) = self.current.take()?;
-        Some((capability, Response::Written { lower, upper, piles, dropped }))
+        Some((capability, Response::Written { lower, upper, times, dropped }))
     }
 
     /// Returns the counts that worker 0 has not been told.
     fn news(&mut self) -> Dropped {
-        let stats = &self.around.stats;
+        let stats = &self.context.stats;
         let now = Dropped {
             below: stats.below(),
             superseded: stats.superseded(),

@@ -1,0 +1,115 @@
+//! Owns how an append is carried through: tried until the shard is at or past its upper, whoever took
+//! it there. It runs as a task; what a lost race does is [`race`](super::race)'s.
+
+use tokio_util::sync::CancellationToken;
+
+use super::race::{Lost, after_loss};
+use super::{Emitted, SharedTotals, TimeParts};
+use crate::control::lifecycle::GRACE;
+use crate::definite::Terms;
+use crate::error::{Error, ErrorKind};
+use crate::reclock::Cursors;
+use crate::shard::{Append, Appended, Feed, Handle, History, Prepared, fenced};
+
+/// What became of an append.
+pub(super) enum Settled {
+    /// The shard is at its upper; the upper, if this append took it there.
+    Known(Option<u64>),
+    /// A stop came first.
+    Unknown,
+}
+
+/// An interval on its way into the shard.
+pub(super) struct Commit {
+    pub(super) lower: u64,
+    pub(super) upper: u64,
+    pub(super) times: Vec<TimeParts>,
+    pub(super) terms: Terms,
+    pub(super) epoch: u64,
+    pub(super) feed: Feed,
+    pub(super) history: Option<History>,
+    pub(super) cursors: Cursors,
+    pub(super) totals: SharedTotals,
+    pub(super) handle: Handle,
+}
+
+impl Commit {
+    /// Appends, and after a stop waits for it no longer than [`GRACE`].
+    pub(super) async fn run_until(self, stopping: CancellationToken) -> Result<Settled, Error> {
+        let over = async {
+            stopping.cancelled().await;
+            tokio::time::sleep(GRACE).await;
+        };
+        tokio::select! {
+            biased;
+            settled = self.run() => settled.map(Settled::Known),
+            () = over => Ok(Settled::Unknown),
+        }
+    }
+
+    /// Appends until the shard is at or past the upper, by whichever writer. Returns the upper if
+    /// this append took it there.
+    async fn run(mut self) -> Result<Option<u64>, Error> {
+        loop {
+            let shard_upper = match self.handle.compare_and_append(self.append()).await? {
+                Appended::Won { .. } => {
+                    let mut emitted = Emitted::default();
+                    self.times.iter().for_each(|time| emitted += time.emitted);
+                    self.totals.won(emitted);
+                    return Ok(Some(self.upper));
+                }
+                Appended::Fenced(epoch) => return Err(fenced(epoch)),
+                Appended::UpperMismatch(shard_upper) => shard_upper,
+            };
+            self.totals.lost_race();
+            match after_loss(self.lower, self.upper, shard_upper) {
+                Lost::All => {
+                    self.drop_below(self.upper).await;
+                    return Ok(None);
+                }
+                Lost::Below(raised) => {
+                    self.drop_below(raised).await;
+                    self.lower = raised;
+                }
+                Lost::Replaced => return Err(replaced(self.lower, shard_upper)),
+            }
+        }
+    }
+
+    /// Returns what is left to append, by the newest state.
+    fn append(&self) -> Append {
+        let state = self.handle.state();
+        Append {
+            cursor: self.cursors.covering(self.upper),
+            lower: self.lower,
+            upper: self.upper,
+            parts: self.times.iter().flat_map(|time| time.parts.clone()).collect(),
+            history: self.history.filter(|history| state.history != *history),
+            feed: state.feed.is_none().then(|| self.feed.clone()),
+            fence: Some(self.epoch),
+            base: self.terms.below(self.lower),
+            sum: self.terms.below(self.upper),
+            mark: self.terms.mark,
+            ..Append::default()
+        }
+    }
+
+    /// Drops the times below `bound`, which another writer has committed. The loss is settled, so
+    /// our parts of them were never committed and may go.
+    async fn drop_below(&mut self, bound: u64) {
+        let times = std::mem::take(&mut self.times);
+        let (below, kept): (Vec<_>, Vec<_>) = times.into_iter().partition(|time| time.time < bound);
+        self.times = kept;
+        self.totals.lost(below.iter().map(|time| time.emitted.total()).sum());
+        let parts: Vec<Prepared> = below.into_iter().flat_map(|time| time.parts).collect();
+        if !parts.is_empty() {
+            self.handle.discard(parts).await;
+        }
+    }
+}
+
+fn replaced(lower: u64, shard_upper: u64) -> Error {
+    let what = format!("the shard's upper went back from {lower} to {shard_upper}");
+    Error::new(ErrorKind::Corrupt, what)
+        .hint("the shard was replaced under a running writer; start again")
+}
