@@ -1,0 +1,70 @@
+//! Owns which rows of a part are a worker's, and what is gathered of several parts before it is sent. It
+//! does not own which parts are read, nor when.
+//!
+//! The hash that deals keys to workers is nowhere in the shard: any function of the key alone would do,
+//! if all workers of a run use the same.
+
+use std::sync::Arc;
+
+use differential_dataflow::Hashable;
+
+use crate::codec::packed::Encoded;
+use crate::error::{Error, ErrorKind};
+use crate::shard::{Batch, Handle, Reading, Room, Token as LeaseName, Update, Window};
+
+/// One worker's share of a shard.
+pub(super) struct Share {
+    pub(super) handle: Handle,
+    pub(super) worker: u64,
+    pub(super) peers: u64,
+    /// Bounds what is read ahead.
+    pub(super) window: Window,
+}
+
+impl Share {
+    /// Reads this worker's rows of one part.
+    pub(super) async fn fetch(
+        &self,
+        batch: &Arc<Batch>,
+        number: usize,
+        from: u64,
+        lease: Option<LeaseName>,
+    ) -> Result<Vec<Update>, Error> {
+        let (worker, peers) = (self.worker, self.peers);
+        let ours = |key: &Encoded| peers == 1 || key.hashed() % peers == worker;
+        let (part, lower) = (&batch.parts[number], batch.lower.max(from));
+        let rows = self.handle.read(part, lower, batch.upper, Reading::Following, ours).await;
+        match rows {
+            Err(e) if e.kind() == ErrorKind::Missing => {
+                Err(self.handle.gone(lease, e, || lost(from)).await)
+            }
+            rows => rows,
+        }
+    }
+}
+
+/// Rows of several parts that are consolidated together.
+#[derive(Default)]
+pub(super) struct Gathered {
+    pub(super) rows: Vec<Update>,
+    pub(super) rooms: Vec<Room>,
+    /// What their parts have.
+    pub(super) bytes: u64,
+}
+
+impl Gathered {
+    pub(super) fn add(&mut self, mut rows: Vec<Update>, room: Room) {
+        // A part without rows for us is let go at once.
+        if !rows.is_empty() {
+            self.rows.append(&mut rows);
+            self.bytes = self.bytes.saturating_add(room.bytes());
+            self.rooms.push(room);
+        }
+    }
+}
+
+pub(super) fn lost(from: u64) -> Error {
+    let what =
+        format!("the shard's history from time {from} on is merged away, and no lease has held it");
+    Error::new(ErrorKind::LeaseLost, what).hint("start again; it reads the contents anew")
+}
