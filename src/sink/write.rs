@@ -65,7 +65,7 @@ pub(super) fn write<'scope>(
             named.for_each(|message, named| {
                 let capability = match retain(&message, 0) {
                     Ok(capability) => capability,
-                    Err(error) => return writer.around.status.fail(error),
+                    Err(error) => return writer.context.status.fail(error),
                 };
                 for Named { what, .. } in named.drain(..) {
                     match what {
