@@ -39,7 +39,7 @@ pub struct Network {
     store: Arc<InMemory>,
     next: Mutex<Option<(Fate, Meanwhile)>>,
     late: Mutex<Vec<(Path, PutPayload)>>,
-    sent: Mutex<Vec<(Path, PutPayload)>>,
+    pub sent: Mutex<Vec<(Path, PutPayload)>>,
 }
 
 impl Network {
@@ -64,20 +64,8 @@ impl Network {
         *self.next.lock().unwrap() = Some((fate, meanwhile));
     }
 
-    /// How many creates of entries were sent.
-    pub fn sent(&self) -> usize {
-        self.sent.lock().unwrap().len()
-    }
-
-    /// Everything that was ever sent arrives once more.
-    pub async fn replay(&self) {
-        let sent = self.sent.lock().unwrap().clone();
-        for (path, payload) in sent {
-            let _ = self.create(&path, payload).await;
-        }
-    }
-
-    async fn create(&self, path: &Path, payload: PutPayload) -> Result<PutResult> {
+    /// Creates an entry, whatever the fate of the next is.
+    pub async fn create(&self, path: &Path, payload: PutPayload) -> Result<PutResult> {
         self.store.put_opts(path, payload, PutOptions::from(PutMode::Create)).await
     }
 

@@ -2,9 +2,7 @@
 //! nothing with the connectors, over real sockets. One folder a connector.
 
 mod planetscale;
-#[allow(dead_code, reason = "the processes use all of it")]
-#[path = "../common/process.rs"]
-mod process;
-#[allow(dead_code, reason = "the simulation uses all of it")]
-#[path = "../simulation/random.rs"]
+#[path = "../common/random.rs"]
 mod random;
+#[path = "../common/running.rs"]
+mod running;

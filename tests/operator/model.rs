@@ -10,8 +10,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::rig::{Bytes, Columns, Counts, Layout, Random, Rig, Timed, Updates, consolidated};
+use crate::rig::{Bytes, Columns, Counts, Layout, Rig, Timed, Updates, consolidated};
 use differential_upsert::{Command, UpsertConfig};
+use fastrand::Rng;
 use proptest::prelude::*;
 
 const KEYS: u8 = 5;
@@ -162,26 +163,26 @@ impl<L: Layout> Shard<L> {
     }
 
     /// Puts pairs that cancel among what is on the way.
-    fn add_noise(&mut self, random: &mut Random) {
+    fn add_noise(&mut self, random: &mut Rng) {
         if self.fed_below == self.upper {
             return;
         }
-        let time = self.fed_below + random.below((self.upper - self.fed_below) as usize) as u64;
-        let data = (L::key(random.below(7) as u8), L::value(random.below(7) as u8));
+        let time = self.fed_below + random.u64(..self.upper - self.fed_below);
+        let data = (L::key(random.u8(..7)), L::value(random.u8(..7)));
         self.on_the_way.push((data.clone(), time, 1));
         self.on_the_way.push((data, time, -1));
     }
 
     /// Feeds some of what is on the way, and perhaps tells how far that is complete.
-    fn feed(&mut self, rig: &mut Rig<L>, random: &mut Random) {
+    fn feed(&mut self, rig: &mut Rig<L>, random: &mut Rng) {
         let feedback = rig.feedback.as_mut().unwrap();
         random.shuffle(&mut self.on_the_way);
-        let all = random.one_in(3);
-        let keep = if all { 0 } else { random.below(self.on_the_way.len() + 1) };
+        let all = random.u32(..3) == 0;
+        let keep = if all { 0 } else { random.usize(..self.on_the_way.len() + 1) };
         for (data, time, diff) in self.on_the_way.drain(keep..) {
             feedback.update_at(data, time, diff);
         }
-        if random.one_in(2) {
+        if random.u32(..2) == 0 {
             let times = self.on_the_way.iter().map(|(_, time, _)| *time);
             self.fed_below = times.min().unwrap_or(self.upper).max(self.fed_below);
             feedback.advance_to(self.fed_below);
@@ -190,7 +191,7 @@ impl<L: Layout> Shard<L> {
 }
 
 fn drive<L: Layout>(rig: &mut Rig<L>, case: &Case) -> Outcome<L> {
-    let mut random = Random(case.schedule);
+    let mut random = Rng::with_seed(case.schedule);
     let mut unsent = case.lines.clone();
     random.shuffle(&mut unsent);
     let mut shard = Shard::<L> {
@@ -205,10 +206,10 @@ fn drive<L: Layout>(rig: &mut Rig<L>, case: &Case) -> Outcome<L> {
     let mut closed = 0;
     // Each round makes one of few moves; this many suffice for the slowest schedule, by far.
     for _ in 0..3_000 {
-        match random.below(9) {
+        match random.usize(..9) {
             0 if rig.commands.is_some() => {
                 // The rest of a time has to go out before the time is closed.
-                let to = closed + 1 + random.below(3) as u64;
+                let to = closed + 1 + random.u64(..3);
                 for line in unsent.extract_if(.., |line| line.time < to) {
                     let (command, time) = command::<L>(&line);
                     rig.send(command, time);
@@ -220,24 +221,24 @@ fn drive<L: Layout>(rig: &mut Rig<L>, case: &Case) -> Outcome<L> {
                 }
             }
             1 if rig.commands.is_some() => {
-                for line in unsent.split_off(unsent.len() - random.below(unsent.len() + 1)) {
+                for line in unsent.split_off(unsent.len() - random.usize(..unsent.len() + 1)) {
                     let (command, time) = command::<L>(&line);
                     rig.send(command, time);
-                    if random.one_in(4) {
+                    if random.u32(..4) == 0 {
                         rig.commands.as_mut().unwrap().flush();
                     }
                 }
             }
             2 | 3 => shard.commit(rig),
-            4 if case.rival && random.one_in(3) => {
-                let upper = (shard.upper + 1 + random.below(3) as u64).min(TIMES);
+            4 if case.rival && random.u32(..3) == 0 => {
+                let upper = (shard.upper + 1 + random.u64(..3)).min(TIMES);
                 shard.commit_by_rival(upper);
             }
-            5 if random.one_in(4) => shard.add_noise(&mut random),
+            5 if random.u32(..4) == 0 => shard.add_noise(&mut random),
             5 | 6 => shard.feed(rig, &mut random),
             _ => {
                 rig.flush();
-                (0..1 + random.below(3 * case.workers)).for_each(|_| rig.step());
+                (0..1 + random.usize(..3 * case.workers)).for_each(|_| rig.step());
             }
         }
         if rig.frontier().is_none() && shard.fed_below == TIMES {

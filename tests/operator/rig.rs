@@ -12,6 +12,7 @@ use differential_dataflow::input::InputSession;
 use differential_dataflow::{ExchangeData, Hashable};
 use differential_upsert::upsert::{Kept, UpsertStats};
 use differential_upsert::{Command, Error, Packed, Upsert, UpsertConfig};
+use fastrand::Rng;
 use timely::dataflow::InputHandleVec;
 use timely::dataflow::operators::{Exchange, Inspect, Probe};
 use timely::dataflow::{ProbeHandle, operators::Input};
@@ -62,34 +63,6 @@ impl Layout for Columns {
     }
 }
 
-/// Random numbers from a seed (splitmix64).
-#[derive(Clone, Debug)]
-pub struct Random(pub u64);
-
-impl Random {
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    pub fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound.max(1) as u64) as usize
-    }
-
-    pub fn one_in(&mut self, n: usize) -> bool {
-        self.below(n) == 0
-    }
-
-    pub fn shuffle<X>(&mut self, all: &mut [X]) {
-        for i in (1..all.len()).rev() {
-            all.swap(i, self.below(i + 1));
-        }
-    }
-}
-
 /// What an operator has counted, summed over workers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
@@ -111,7 +84,7 @@ impl Counts {
 pub struct Rig<L: Layout> {
     worker: Worker,
     others: Vec<(Sender<()>, Receiver<()>)>,
-    random: Random,
+    random: Rng,
     pub commands: Option<Commands<L>>,
     pub feedback: Option<Feedback<L>>,
     pub probe: ProbeHandle<u64>,
@@ -132,7 +105,7 @@ impl<L: Layout> Rig<L> {
             let commands = commands.inspect(|_| ());
             let fed_back = feedback.to_collection(scope).inspect(|_| ());
             let spread = commands.exchange(|(command, time): &Timed<L::K, L::V>| {
-                Random(time * 256 + u64::from(*command.order())).next()
+                Rng::with_seed(time * 256 + u64::from(*command.order())).u64(..)
             });
             let upserted = spread.upsert(fed_back, config);
             let into: Rc<RefCell<Updates<L>>> = Rc::clone(&emitted);
@@ -148,7 +121,7 @@ impl<L: Layout> Rig<L> {
         Rig {
             worker: worker.clone(),
             others: Vec::new(),
-            random: Random(0),
+            random: Rng::with_seed(0),
             commands: Some(commands),
             feedback: Some(feedback),
             probe,
@@ -188,7 +161,7 @@ impl<L: Layout> Rig<L> {
             let mut rig = Self::new(worker, config.clone(), Arc::clone(&errors));
             if worker.index() == 0 {
                 rig.others = drivers.lock().unwrap().take().unwrap();
-                rig.random = Random(seed);
+                rig.random = Rng::with_seed(seed);
                 let result = drive(&mut rig);
                 counts.lock().unwrap().add(&rig.stats);
                 drop((rig.commands.take(), rig.feedback.take(), std::mem::take(&mut rig.others)));
@@ -217,7 +190,7 @@ impl<L: Layout> Rig<L> {
 
     /// Lets one worker take a few steps.
     pub fn step(&mut self) {
-        match self.random.below(1 + self.others.len()) {
+        match self.random.usize(..1 + self.others.len()) {
             0 => few_steps(&mut self.worker),
             other => {
                 let (step, done) = &self.others[other - 1];

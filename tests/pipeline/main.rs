@@ -5,6 +5,8 @@ mod behaviours;
 mod continuation;
 mod dealing;
 mod health;
+#[path = "../common/random.rs"]
+mod random;
 mod source_bindings;
 mod source_pipeline;
 mod tight_bounds;

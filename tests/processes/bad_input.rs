@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::process::{
-    PATIENCE, Ran, Random, command, example, fold, ingest, ingested, last_entry, shard, snapshot,
+    PATIENCE, Ran, command, example, fold, ingest, ingested, last_entry, random, shard, snapshot,
     start, start_ingest, status, upper, verified,
 };
 use serde_json::Value;
@@ -318,7 +318,7 @@ fn files(dir: &Path) -> Vec<std::path::PathBuf> {
 fn a_flipped_bit_is_never_wrong_rows() {
     let dir = tempfile::tempdir().expect("a directory");
     let dir = dir.path();
-    let mut random = Random::from_environment(3);
+    let mut random = random(3);
     // Entries with rows inside, parts of their own, and enough entries for a rollup.
     let mut feed = String::new();
     for ts in 0..150 {
@@ -347,8 +347,8 @@ fn a_flipped_bit_is_never_wrong_rows() {
         assert!(copied.is_ok_and(|copied| copied.success()));
         let path = dir.join("t").join(path.strip_prefix(dir.join("s")).expect("a file of it"));
         let mut flipped = std::fs::read(&path).expect("a file");
-        let at = random.below(flipped.len() as u64) as usize;
-        flipped[at] ^= 1 << random.below(8);
+        let at = random.usize(..flipped.len());
+        flipped[at] ^= 1 << random.u64(..8);
         std::fs::write(&path, &flipped).expect("a file");
         // Verify reads everything; the others fail too, or have not needed that file.
         let verify = shard(dir, &["verify", "t"]);

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::process::{
-    PATIENCE, Random, end_cluster, entries, fold, ingested, snapshot, start_cluster, upper,
+    PATIENCE, end_cluster, entries, fold, ingested, random, snapshot, start_cluster, upper,
     verified,
 };
 use serde_json::Value;
@@ -16,11 +16,11 @@ const TIMES: u64 = 60;
 const TOGETHER: Duration = Duration::from_secs(10);
 
 fn feed(dir: &Path) -> String {
-    let mut random = Random::from_environment(11);
+    let mut random = random(11);
     let mut text = String::new();
     for ts in 0..TIMES {
-        for _ in 0..random.below(120) {
-            let (key, value) = (random.below(500), random.below(3));
+        for _ in 0..random.u64(..120) {
+            let (key, value) = (random.u64(..500), random.u64(..3));
             let value = if value == 0 { "null".to_string() } else { value.to_string() };
             let _ = writeln!(text, "{{\"key\":{key},\"value\":{value},\"ts\":{}}}", ts * 3);
         }

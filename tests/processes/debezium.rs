@@ -8,9 +8,10 @@ use std::io::Write as _;
 use std::path::Path;
 
 use crate::process::{
-    PATIENCE, Random, ingest, ingested, last_entry, shard, snapshot, start_ingest, status, upper,
+    PATIENCE, ingest, ingested, last_entry, random, shard, snapshot, start_ingest, status, upper,
     verified,
 };
+use fastrand::Rng;
 
 fn write(dir: &Path, name: &str, text: impl AsRef<[u8]>) {
     std::fs::write(dir.join(name), text).expect("a file");
@@ -27,11 +28,11 @@ fn line(text: &mut String, wrap: bool, key: &str, value: &str) {
 }
 
 /// Changes of a table, and the table.
-fn changes(random: &mut Random, count: u64) -> (String, BTreeMap<String, String>) {
+fn changes(random: &mut Rng, count: u64) -> (String, BTreeMap<String, String>) {
     let (mut text, mut table) = (String::new(), BTreeMap::<String, String>::new());
     for n in 0..count {
-        let wrap = random.below(2) == 0;
-        let key = format!("{{\"id\":{}}}", random.below(60));
+        let wrap = random.u64(..2) == 0;
+        let key = format!("{{\"id\":{}}}", random.u64(..60));
         let before = table.get(&key).cloned();
         let old = before.clone().unwrap_or("null".to_string());
         if n % 500 == 499 {
@@ -39,7 +40,7 @@ fn changes(random: &mut Random, count: u64) -> (String, BTreeMap<String, String>
             table.clear();
             continue;
         }
-        match random.below(6) {
+        match random.u64(..6) {
             0 => {
                 let value = format!("{{\"before\":{old},\"after\":null,\"op\":\"d\"}}");
                 line(&mut text, wrap, &key, &value);
@@ -53,7 +54,7 @@ fn changes(random: &mut Random, count: u64) -> (String, BTreeMap<String, String>
             }
             _ => {
                 let after = format!("{{\"n\":{n},\"id\":[7]}}");
-                let op = if before.is_some() { "u" } else { ["c", "r"][random.below(2) as usize] };
+                let op = if before.is_some() { "u" } else { ["c", "r"][random.usize(..2)] };
                 let value = format!(
                     "{{\"before\":{old}, \"after\":{after},\"op\":\"{op}\",\"source\":{{\"op\":\"d\"}}}}"
                 );
@@ -69,7 +70,7 @@ fn changes(random: &mut Random, count: u64) -> (String, BTreeMap<String, String>
 fn the_table_comes_out() {
     let dir = tempfile::tempdir().expect("a directory");
     let dir = dir.path();
-    let (text, table) = changes(&mut Random::from_environment(3), 4_300);
+    let (text, table) = changes(&mut random(3), 4_300);
     write(dir, "feed", &text);
     let args = ["feed", "--shard", "s", "--format", "debezium", "-w", "2"];
     let summary = ingested(dir, &args);

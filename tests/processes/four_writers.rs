@@ -15,7 +15,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::git::{repository, snapshot, tree};
-use crate::process::{PATIENCE, Random, Running, shard, start_ingest, upper, verified};
+use crate::process::{PATIENCE, Running, shard, start_ingest, upper, verified};
+use fastrand::Rng;
 use serde_json::Value;
 
 const WRITERS: usize = 4;
@@ -88,10 +89,10 @@ fn four_writers_killed_and_stopped_make_what_git_says() {
     let dir = dir.path();
     let seed = std::env::var("FOUR_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(4);
     println!("FOUR_SEED={seed}");
-    let mut random = Random(seed);
+    let mut random = Rng::with_seed(seed);
     std::fs::create_dir(dir.join("repo")).expect("a directory");
     let repo = dir.join("repo");
-    let commits = repository(&repo, COMMITS, Random(seed));
+    let commits = repository(&repo, COMMITS, Rng::with_seed(seed));
 
     let begun = || Writer { running: start(dir, "s"), stopped: None };
     let mut writers: Vec<Writer> = (0..WRITERS).map(|_| begun()).collect();
@@ -100,7 +101,7 @@ fn four_writers_killed_and_stopped_make_what_git_says() {
     for round in 0..ROUNDS {
         // Somewhere in this round's share of the feed; the last share is left to finish.
         let share = COMMITS / (ROUNDS + 1);
-        let target = round * share + random.below(share);
+        let target = round * share + random.u64(..share);
         while look(dir, &mut writers) < target {
             assert!(
                 start.elapsed() < PATIENCE,
@@ -109,16 +110,16 @@ fn four_writers_killed_and_stopped_make_what_git_says() {
         }
         // One at least goes on, or nothing moves.
         let moving: Vec<usize> = (0..WRITERS).filter(|at| writers[*at].stopped.is_none()).collect();
-        let kind = random.below(3);
+        let kind = random.u64(..3);
         if kind > 0 && moving.len() > 1 {
             stops += 1;
-            let writer = &mut writers[moving[random.below(moving.len() as u64) as usize]];
+            let writer = &mut writers[moving[random.usize(..moving.len())]];
             writer.running.signal("STOP");
             let most = if kind == 1 { PAUSE_MS_MAX } else { PAUSE_MS_MAX / 20 };
-            writer.stopped = Some(Instant::now() + Duration::from_millis(1 + random.below(most)));
+            writer.stopped = Some(Instant::now() + Duration::from_millis(1 + random.u64(..most)));
         } else {
             kills += 1;
-            let at = random.below(WRITERS as u64) as usize;
+            let at = random.usize(..WRITERS);
             // A stopped process dies too.
             writers[at].running.child.kill().expect("it can be killed");
             let killed = std::mem::replace(&mut writers[at], begun()).running.end(PATIENCE);
@@ -214,11 +215,11 @@ fn median(mut of: Vec<f64>) -> f64 {
 }
 
 /// A feed of few large times, whose rows are parts of their own.
-fn large_times(random: &mut Random) -> String {
+fn large_times(random: &mut Rng) -> String {
     let mut text = String::new();
     for ts in 0..100 {
         for _ in 0..3_000 {
-            let (key, value) = (random.below(20_000), random.below(1 << 40));
+            let (key, value) = (random.u64(..20_000), random.u64(..1 << 40));
             let padding = "x".repeat(60);
             let _ = writeln!(text, "{{\"key\":{key},\"value\":\"{value}{padding}\",\"ts\":{ts}}}");
         }
@@ -231,9 +232,9 @@ fn large_times(random: &mut Random) -> String {
 fn what_racing_and_losing_cost() {
     let dir = tempfile::tempdir().expect("a directory");
     let dir = dir.path();
-    let mut random = Random(4);
+    let mut random = Rng::with_seed(4);
     std::fs::create_dir(dir.join("repo")).expect("a directory");
-    repository(&dir.join("repo"), COMMITS, Random(4));
+    repository(&dir.join("repo"), COMMITS, Rng::with_seed(4));
     std::fs::write(dir.join("lines"), large_times(&mut random)).expect("a feed");
     for (what, feed) in
         [("2,420 small times (git)", "git:repo"), ("100 times of 3,000 rows", "lines")]

@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use fastrand::Rng;
 use serde_json::Value;
 
-use crate::process::{Random, shard};
+use crate::process::shard;
 
 /// Paths in each other's way, so that files become directories and back, and names that quoting,
 /// sorting or decoding could trip over. No two of them read the same in Latin-1 and UTF-8.
@@ -59,7 +60,7 @@ pub fn git_output(dir: &Path, args: &[&str]) -> Vec<u8> {
 /// Writes the stream that makes the repository.
 struct Stream {
     out: Vec<u8>,
-    random: Random,
+    random: Rng,
     mark: u64,
     live: BTreeSet<usize>,
 }
@@ -110,11 +111,11 @@ impl Stream {
     }
 
     fn change(&mut self) {
-        let index = self.random.below(PATHS.len() as u64) as usize;
+        let index = self.random.usize(..PATHS.len());
         let live: Vec<usize> = self.live.iter().copied().collect();
-        let some = live.get(self.random.below(live.len().max(1) as u64) as usize).copied();
-        let content = format!("content {}", self.random.below(40));
-        match (self.random.below(12), some) {
+        let some = live.get(self.random.usize(..live.len().max(1))).copied();
+        let content = format!("content {}", self.random.u64(..40));
+        match (self.random.u64(..12), some) {
             (0..=1, Some(gone)) => {
                 self.live.remove(&gone);
                 self.text("D ");
@@ -134,7 +135,7 @@ impl Stream {
                 self.quoted(PATHS[index]);
             }
             (3, _) => {
-                let object = format!("{:040x}", 1 + self.random.below(1 << 60));
+                let object = format!("{:040x}", 1 + self.random.u64(..1 << 60));
                 self.clear(index);
                 self.live.insert(index);
                 self.text(&format!("M 160000 {object} "));
@@ -155,21 +156,21 @@ impl Stream {
     }
 
     fn changes(&mut self) {
-        for _ in 0..self.random.below(4) {
+        for _ in 0..self.random.u64(..4) {
             self.change();
         }
     }
 }
 
 /// Makes the repository, and returns its first-parent commits, oldest first.
-pub fn repository(dir: &Path, commits: u64, random: Random) -> Vec<String> {
+pub fn repository(dir: &Path, commits: u64, random: Rng) -> Vec<String> {
     let mut stream = Stream { out: Vec::new(), random, mark: 0, live: BTreeSet::new() };
     let mut main = None;
     for _ in 0..commits {
         let mut side = None;
-        if main.is_some() && stream.random.below(8) == 0 {
+        if main.is_some() && stream.random.u64(..8) == 0 {
             let live = stream.live.clone();
-            for _ in 0..=stream.random.below(3) {
+            for _ in 0..=stream.random.u64(..3) {
                 side = Some(stream.commit("side", side.or(main), None));
                 stream.changes();
             }

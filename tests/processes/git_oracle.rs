@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use crate::git::{Tree, put, repository, snapshot, tree};
-use crate::process::{PATIENCE, Random, end_cluster, ingested, shard, start_cluster, verified};
+use crate::process::{PATIENCE, end_cluster, ingested, random, shard, start_cluster, verified};
 use serde_json::Value;
 
 const COMMITS: u64 = 1_210;
@@ -16,7 +16,7 @@ fn a_shard_is_at_every_commit_what_git_says() {
     let dir = dir.path();
     std::fs::create_dir(dir.join("repo")).expect("a directory");
     let repo = dir.join("repo");
-    let commits = repository(&repo, COMMITS, Random::from_environment(20_261));
+    let commits = repository(&repo, COMMITS, random(20_261));
     let last = commits.len() - 1;
     assert_eq!(commits.len() as u64, COMMITS);
 

@@ -7,22 +7,23 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::process::{
-    PATIENCE, Random, end_cluster, fold, ingested, last_entry, shard, snapshot, start_cluster,
+    PATIENCE, end_cluster, fold, ingested, last_entry, random, shard, snapshot, start_cluster,
     start_ingest, upper, verified,
 };
+use fastrand::Rng;
 
 /// More than the runs get to before they are killed, however late the kill comes.
 const TIMES: u64 = 2_000;
 
 /// A feed with several rows per time, keys that collide in a time, deletes, and some times with
 /// enough bytes for parts of their own.
-fn feed(random: &mut Random) -> String {
+fn feed(random: &mut Rng) -> String {
     let mut text = String::new();
     for ts in 0..TIMES {
-        let big = random.below(12) == 0;
-        for _ in 0..1 + random.below(if big { 300 } else { 6 }) {
-            let key = random.below(400);
-            let value = match random.below(5) {
+        let big = random.u64(..12) == 0;
+        for _ in 0..1 + random.u64(..if big { 300 } else { 6 }) {
+            let key = random.u64(..400);
+            let value = match random.u64(..5) {
                 0 => "null".to_string(),
                 value => format!("\"{value}{}\"", "x".repeat(if big { 400 } else { 4 })),
             };
@@ -53,18 +54,18 @@ fn check_prefix(dir: &Path, text: &str) {
 fn fifty_kills_change_nothing() {
     let dir = tempfile::tempdir().expect("a directory");
     let dir = dir.path();
-    let mut random = Random::from_environment(50);
+    let mut random = random(50);
     let text = feed(&mut random);
     std::fs::write(dir.join("feed"), &text).expect("a feed");
     let (mut kills, mut early, mut stopped_at) = (0, 0, Vec::new());
     while kills < 50 {
-        let workers = if random.below(2) == 0 { "1" } else { "2" };
+        let workers = if random.u64(..2) == 0 { "1" } else { "2" };
         let mut run = start_ingest(dir, &["feed", "--shard", "s", "-w", workers]);
         let before = last_entry(dir, "s");
         // Some kills come before the first commit, most after a few.
-        let more = if kills % 10 == 0 { 0 } else { 1 + random.below(4) as usize };
+        let more = if kills % 10 == 0 { 0 } else { 1 + random.usize(..4) };
         run.until("its kill", || last_entry(dir, "s") >= before + more);
-        for _ in 0..random.below(300) {
+        for _ in 0..random.u64(..300) {
             std::thread::yield_now();
         }
         run.child.kill().expect("it can be killed");
@@ -88,13 +89,13 @@ fn fifty_kills_change_nothing() {
 fn a_cluster_that_loses_a_process_ends_and_continues() {
     let dir = tempfile::tempdir().expect("a directory");
     let dir = dir.path();
-    let mut random = Random::from_environment(7);
+    let mut random = random(7);
     let text = feed(&mut random);
     std::fs::write(dir.join("feed"), &text).expect("a feed");
     for round in 0..6 {
         let mut cluster = start_cluster(dir, &["feed", "--shard", "s"]);
         let before = last_entry(dir, "s");
-        let more = 1 + random.below(12) as usize;
+        let more = 1 + random.usize(..12);
         cluster[0].until("its kill", || last_entry(dir, "s") >= before + more);
         let victim = round % 2;
         cluster[victim].child.kill().expect("it can be killed");

@@ -14,7 +14,8 @@ mod http;
 mod kill;
 mod lease_lost;
 mod minted;
-#[path = "../common/process.rs"]
 mod process;
+#[path = "../common/running.rs"]
+mod running;
 mod soak;
 mod standby;

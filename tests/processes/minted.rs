@@ -12,12 +12,13 @@ use std::process::Stdio;
 
 use crate::client::Server;
 use crate::process::{
-    PATIENCE, Ran, Random, Running, command, end_cluster, fold, ingest, ingested, last_entry,
+    PATIENCE, Ran, Running, command, end_cluster, fold, ingest, ingested, last_entry, random,
     snapshot, start_cluster, start_ingest, status, upper, verified,
 };
 use differential_upsert::io::Io;
 use differential_upsert::shard::{Access, Handle, HandleConfig};
 use differential_upsert::store::Root;
+use fastrand::Rng;
 use serde_json::Value;
 
 const FEED: &str = r#"{"key":"a","value":1}
@@ -49,13 +50,13 @@ fn went_somewhere(summary: &Value) -> u64 {
 }
 
 /// Lines with keys that come again, deletes, and some long values.
-fn lines(random: &mut Random, count: u64) -> String {
+fn lines(random: &mut Rng, count: u64) -> String {
     let mut text = String::new();
     for line in 0..count {
-        let key = random.below(300);
-        let value = match random.below(5) {
+        let key = random.u64(..300);
+        let value = match random.u64(..5) {
             0 => "null".to_string(),
-            value if value == 1 && random.below(20) == 0 => format!("\"{}\"", "x".repeat(20_000)),
+            value if value == 1 && random.u64(..20) == 0 => format!("\"{}\"", "x".repeat(20_000)),
             value => format!("\"{value} {line}\""),
         };
         let _ = writeln!(text, "{{\"key\":{key},\"value\":{value}}}");
@@ -276,23 +277,23 @@ fn check_prefix(dir: &Path, text: &str) {
 fn killed_at_any_point_a_rerun_goes_on() {
     let dir = tempfile::tempdir().expect("a directory");
     let dir = dir.path();
-    let mut random = Random::from_environment(31);
+    let mut random = random(31);
     let text = lines(&mut random, 60_000);
     write(dir, "feed", &text);
     let entries = |dir: &Path| last_entry(dir, "s");
     let (mut kills, mut early) = (0, 0);
     while kills < 25 && early == 0 {
-        let workers = if random.below(2) == 0 { "1" } else { "2" };
+        let workers = if random.u64(..2) == 0 { "1" } else { "2" };
         let args =
             ["feed", "--shard", "s", "-w", workers, "--times", "mint", "--throttle", "20000"];
         let mut run = start_ingest(dir, &args);
         let before = entries(dir);
-        let more = if kills % 5 == 0 { 0 } else { 1 + random.below(4) as usize };
+        let more = if kills % 5 == 0 { 0 } else { 1 + random.usize(..4) };
         let reached = || entries(dir) >= before + more;
         while run.runs() && !reached() {
             std::thread::yield_now();
         }
-        for _ in 0..random.below(300) {
+        for _ in 0..random.u64(..300) {
             std::thread::yield_now();
         }
         run.child.kill().expect("it can be killed");
@@ -315,7 +316,7 @@ fn killed_at_any_point_a_rerun_goes_on() {
 fn two_writers_follow_a_growing_file_and_one_of_them_is_killed() {
     let dir = tempfile::tempdir().expect("a directory");
     let dir = dir.path();
-    let mut random = Random::from_environment(77);
+    let mut random = random(77);
     let text = lines(&mut random, 6_000);
     let all: Vec<&str> = text.split_inclusive('\n').collect();
     write(dir, "feed", "");
@@ -329,7 +330,7 @@ fn two_writers_follow_a_growing_file_and_one_of_them_is_killed() {
             let more = 100;
             // Some lines come in two pieces.
             let piece = all[grown..grown + more].concat();
-            let (start, end) = piece.split_at(random.below(piece.len() as u64) as usize);
+            let (start, end) = piece.split_at(random.usize(..piece.len()));
             append(dir, "feed", start);
             append(dir, "feed", end);
             grown += more;
@@ -427,7 +428,7 @@ fn piped(dir: &Path, text: &str, args: &[&str]) -> Ran {
 
 #[test]
 fn a_pipe_is_taken_by_an_empty_shard_alone() {
-    let mut random = Random::from_environment(5);
+    let mut random = random(5);
     let text = lines(&mut random, 20_000);
     for args in [&[][..], &["--times", "mint"]] {
         let dir = tempfile::tempdir().expect("a directory");
@@ -499,7 +500,7 @@ fn the_shard_says_how_times_are_made_and_else_the_first_row() {
 fn a_cluster_reads_it_once() {
     let dir = tempfile::tempdir().expect("a directory");
     let dir = dir.path();
-    let mut random = Random::from_environment(8);
+    let mut random = random(8);
     let text = lines(&mut random, 5_000);
     write(dir, "feed", &text);
     for below in [0, 5_000] {
@@ -532,7 +533,7 @@ fn a_standby_ends_with_the_writer_or_takes_over() {
     for dies in [false, true] {
         let dir = tempfile::tempdir().expect("a directory");
         let dir = dir.path();
-        let text = lines(&mut Random::from_environment(19), 2_000);
+        let text = lines(&mut random(19), 2_000);
         write(dir, "feed", &text);
         let args = ["feed", "--shard", "s", "--times", "mint", "--throttle", "2000"];
         let mut writer = start_ingest(dir, &args);

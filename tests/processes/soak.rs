@@ -16,8 +16,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::process::{
-    PATIENCE, Random, Running, entries, fold, snapshot, start_ingest, upper, verified,
+    PATIENCE, Running, entries, fold, random, snapshot, start_ingest, upper, verified,
 };
+use fastrand::Rng;
 
 /// Whether writers compact and collect by themselves: without that, the disk and the log grow.
 const MAINTAINED: bool = true;
@@ -94,14 +95,14 @@ fn two_writers_for_a_long_time() {
     let seconds: u64 = seconds.unwrap_or(20);
     let dir = tempfile::tempdir().expect("a directory");
     let dir = dir.path();
-    let mut random = Random::from_environment(9);
+    let mut random = random(9);
     let mut feed = std::fs::File::create(dir.join("feed")).expect("a feed");
     let mut times = 0;
-    let mut grow = |random: &mut Random| {
+    let mut grow = |random: &mut Rng| {
         let mut text = String::new();
         for _ in 0..ROWS_PER_TIME {
             // All of one size, so that only what is kept for nothing grows.
-            let (key, value) = (random.below(KEYS), random.below(1 << 60));
+            let (key, value) = (random.u64(..KEYS), random.u64(..1 << 60));
             let _ = writeln!(text, "{{\"key\":{key},\"value\":\"{value:080}\",\"ts\":{times}}}");
         }
         times += 1;

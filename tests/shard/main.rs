@@ -14,5 +14,7 @@ mod maintenance;
 #[path = "../common/network.rs"]
 mod network;
 mod overtaken_reader;
+#[path = "../common/random.rs"]
+mod random;
 mod state;
 mod writers;

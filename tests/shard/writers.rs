@@ -10,25 +10,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::common::{Stopped, config, contents, io, io_at, row, runtime, schema};
+use crate::random::{Random, for_seeds};
 use bytes::Bytes;
 use differential_upsert::ErrorKind;
 use differential_upsert::shard::{
     Access, Append, Appended, Handle, HandleConfig, History, engine::rollup, verify,
 };
 use differential_upsert::store::{Fault, Faults, Operation, Report, Root};
-
-/// A small generator of our own: the same numbers everywhere, for ever.
-struct Random(AtomicU64);
-
-impl Random {
-    fn below(&self, bound: u64) -> u64 {
-        let state = self.0.load(Ordering::Relaxed).wrapping_add(0x9e37_79b9_7f4a_7c15);
-        self.0.store(state, Ordering::Relaxed);
-        let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % bound
-    }
-}
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Answer {
@@ -41,7 +29,7 @@ const WRITERS: u64 = 3;
 const STEPS: u64 = 60;
 
 async fn one_run(seed: u64) {
-    let random = std::sync::Arc::new(Random(AtomicU64::new(seed)));
+    let random = Random::new(seed);
     let root = Root::open("mem:", Access::Write).unwrap();
     let mut all_faults = Vec::new();
     let (mut writers, mut clocks, mut holds) = (Vec::new(), Vec::new(), Vec::new());
@@ -63,7 +51,7 @@ async fn one_run(seed: u64) {
             }
         });
         let config = HandleConfig {
-            inline_bytes_max: [0, 1_000][random.below(2) as usize],
+            inline_bytes_max: random.pick(&[0, 1_000]),
             part_bytes_max: 1_000,
             rollup_every: 3,
             outage_max: Duration::from_millis(3),
@@ -86,7 +74,7 @@ async fn one_run(seed: u64) {
     }
     let mut answers: BTreeMap<String, Answer> = BTreeMap::new();
     for step in 0..STEPS {
-        let writer = &writers[random.below(WRITERS) as usize];
+        let writer = &writers[random.index(writers.len())];
         // Sometimes from what it knows, however old; sometimes from the newest.
         let lower = match random.below(3) {
             0 => writer.refresh().await.unwrap_or_else(|_| writer.state()).upper,
@@ -107,7 +95,7 @@ async fn one_run(seed: u64) {
             Err(e) => panic!("seed {seed}, step {step}: {e}"),
         };
         answers.insert(key, answer);
-        let other = random.below(WRITERS) as usize;
+        let other = random.index(writers.len());
         // They fail as they like; what they leave is looked at below.
         match random.below(12) {
             0 => drop(writers[other].compact().await),
@@ -119,14 +107,14 @@ async fn one_run(seed: u64) {
                 holds.extend(writers[other].hold(since).await.map(|hold| (other, hold)));
             }
             6 if !holds.is_empty() => {
-                let (holder, hold) = holds.swap_remove(random.below(holds.len() as u64) as usize);
+                let (holder, hold) = holds.swap_remove(random.index(holds.len()));
                 writers[holder].release(hold).await;
             }
             7 => clocks[other].advance(Duration::from_secs(random.below(200))),
             _ => {}
         }
-        if random.below(4) == 0 {
-            all_faults[random.below(WRITERS) as usize].land().await;
+        if random.one_in(4) {
+            all_faults[random.index(writers.len())].land().await;
         }
     }
     for faults in all_faults {
@@ -160,16 +148,7 @@ async fn one_run(seed: u64) {
 
 #[test]
 fn random_writers_and_faults() {
-    let seeds = match std::env::var("WRITERS_SEED") {
-        Ok(seed) => {
-            let seed = seed.parse().unwrap();
-            seed..seed + 1
-        }
-        Err(_) => 0..1_000,
-    };
-    for seed in seeds {
-        runtime().block_on(one_run(seed));
-    }
+    for_seeds("WRITERS", 1_000, |seed| runtime().block_on(one_run(seed)));
 }
 
 #[test]

@@ -5,10 +5,10 @@
 mod crew;
 mod feed;
 mod floor_model;
-#[allow(dead_code, reason = "the shard's tests use all of it")]
 #[path = "../common/network.rs"]
 mod network;
 mod pipeline_model;
+#[path = "../common/random.rs"]
 mod random;
 mod replicas;
 mod sources;

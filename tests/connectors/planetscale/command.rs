@@ -3,13 +3,11 @@
 //! Method: the example binaries as processes, against the server of the random runs; what `shard
 //! snapshot` prints is the table.
 
-use std::process::Stdio;
-
 use crate::planetscale::client::Protocol;
 use crate::planetscale::model::Row;
 use crate::planetscale::world::{KEYSPACE, TABLE, Weather, World};
-use crate::process::{Running, command, snapshot};
 use crate::random::Random;
+use crate::running::{PATIENCE, command, start};
 
 /// Runs `ingest` to its end against a server on another thread.
 fn ingest(world: &std::sync::Arc<World>, dir: &std::path::Path, protocol: Protocol, shards: &str) {
@@ -25,8 +23,7 @@ fn ingest(world: &std::sync::Arc<World>, dir: &std::path::Path, protocol: Protoc
     let args = [&feed, "--shard", "accounts", "--stop-at-current"];
     let mut command = command("ingest", dir, &args);
     command.env("PLANETSCALE_USER", "user").env("PLANETSCALE_PASSWORD", "secret");
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    Running::of(command).end(crate::process::PATIENCE).good();
+    start(command).end(PATIENCE).good();
 }
 
 fn lines(world: &World) -> Vec<String> {
@@ -56,7 +53,9 @@ fn ingest_reads_a_table_and_goes_on_with_it() {
         for _ in 0..3 {
             world.with(|state| (0..20).for_each(|_| state.model.write_anywhere()));
             ingest(&world, dir.path(), protocol, &names);
-            assert_eq!(snapshot(dir.path(), "accounts"), lines(&world), "{protocol:?}, {shards}");
+            let snapshot = start(command("shard", dir.path(), &["snapshot", "accounts"]));
+            let snapshot = snapshot.end(PATIENCE).good().lines();
+            assert_eq!(snapshot, lines(&world), "{protocol:?}, {shards}");
         }
         world.look(|state| {
             assert_eq!(state.ledger.faults, [""; 0]);

@@ -5,7 +5,6 @@
 //! ends of the client's process. Each seed is run by both protocols, with one shard and with two.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,7 +14,7 @@ use crate::planetscale::client::{Client, Protocol, SILENCE, Setting, Table, cont
 use crate::planetscale::ledger::Place;
 use crate::planetscale::model::{Key, Row, regions_of};
 use crate::planetscale::world::{Weather, World};
-use crate::random::Random;
+use crate::random::{Random, for_seeds};
 
 /// A guard against hanging, not a measurement.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -168,26 +167,13 @@ fn disturb(world: &World, setting: &Setting, random: &Random) {
     });
 }
 
-fn number(name: &str) -> Option<u64> {
-    let text = std::env::var(name).ok()?;
-    Some(text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")))
-}
-
 fn all(protocol: Protocol, shards: usize) {
-    let from = number("PLANETSCALE_SEED");
-    let count = number("PLANETSCALE_SEEDS").unwrap_or(if from.is_some() { 1 } else { 200 });
-    let from = from.unwrap_or(0);
-    let (begun, mut seen) = (Instant::now(), BTreeMap::<String, u64>::new());
-    for seed in from..from + count {
-        match catch_unwind(AssertUnwindSafe(|| run(seed, protocol, shards))) {
-            Ok(some) => some.into_iter().for_each(|(what, n)| *seen.entry(what).or_default() += n),
-            Err(panic) => {
-                eprintln!("{protocol:?}, {shards} shards: PLANETSCALE_SEED={seed} runs it alone");
-                std::panic::resume_unwind(panic);
-            }
-        }
-    }
-    println!("{protocol:?}, {shards} shards: {count} seeds in {:?}: {seen:?}", begun.elapsed());
+    let mut seen = BTreeMap::<String, u64>::new();
+    for_seeds("PLANETSCALE", 200, |seed| {
+        let some = run(seed, protocol, shards);
+        some.into_iter().for_each(|(what, n)| *seen.entry(what).or_default() += n);
+    });
+    println!("{protocol:?}, {shards} shards: {seen:?}");
 }
 
 #[test]

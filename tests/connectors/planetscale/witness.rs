@@ -14,7 +14,7 @@ use crate::planetscale::proto::{
     TableCursor, VGtid, VStreamRequest, VStreamResponse,
 };
 use crate::planetscale::world::{KEYSPACE, SYNC, TABLE, VSTREAM, Weather, World};
-use crate::random::Random;
+use crate::random::{Random, for_seeds};
 
 type Table = BTreeMap<String, Value>;
 
@@ -123,7 +123,7 @@ fn runtime() -> tokio::runtime::Runtime {
 
 #[test]
 fn a_client_that_is_never_cut_off_ends_with_the_table_by_vstream() {
-    for seed in 0..100 {
+    for_seeds("PLANETSCALE", 100, |seed| {
         let random = Random::new(seed);
         let shards = 1 + seed as usize % 2;
         let world = World::new(&random, shards, quiet());
@@ -169,12 +169,12 @@ fn a_client_that_is_never_cut_off_ends_with_the_table_by_vstream() {
             assert_eq!(table, expected(&world), "seed {seed}, {responses} responses");
         });
         world.look(|state| assert_eq!(state.ledger.faults, [""; 0], "seed {seed}"));
-    }
+    });
 }
 
 #[test]
 fn a_client_that_is_never_cut_off_ends_with_the_table_by_sync() {
-    for seed in 0..100 {
+    for_seeds("PLANETSCALE", 100, |seed| {
         let random = Random::new(seed);
         let world = World::new(&random, 1 + seed as usize % 2, quiet());
         (0..20).for_each(|_| world.with(|state| state.model.transact()));
@@ -229,5 +229,5 @@ fn a_client_that_is_never_cut_off_ends_with_the_table_by_sync() {
             assert_eq!(table, expected(&world), "seed {seed}");
         });
         world.look(|state| assert_eq!(state.ledger.faults, [""; 0], "seed {seed}"));
-    }
+    });
 }

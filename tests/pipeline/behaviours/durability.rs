@@ -10,13 +10,13 @@ use differential_upsert::{ErrorKind, Promotion};
 
 use crate::behaviours::feed::Server;
 use crate::behaviours::place::Place;
-use crate::behaviours::random::{Random, for_seeds};
 use crate::behaviours::script::At;
 use crate::behaviours::world::{Observer, Replica, Start, memory, no_faults};
+use crate::random::{Random, for_seeds};
 
 /// Faults of one writer, until it is calm.
 fn faults(random: &Random, one_in: u64, calm: &Arc<AtomicBool>) -> Arc<Faults> {
-    let (random, calm) = (Random::new(random.next()), Arc::clone(calm));
+    let (random, calm) = (Random::new(random.below(u64::MAX)), Arc::clone(calm));
     Faults::new(move |action| {
         let commits = action.operation == Operation::CreateEntry;
         let one_in = one_in / if commits { 4 } else { 1 };
@@ -53,7 +53,7 @@ fn run<P: Place>(seed: u64, copies: bool, seen: &Seen) {
     let server = Server::new(seed, copies);
     let mut observer = Observer::<P>::new(&root, &server);
     let calm = Arc::new(AtomicBool::new(false));
-    let one_in = [0, 60, 20][random.index(3)];
+    let one_in = random.pick(&[0, 60, 20]);
     let mut replicas: Vec<Replica> = Vec::new();
     for number in 0..100 + random.below(1500) {
         let upper = observer.upper;
@@ -128,14 +128,14 @@ fn step<P: Place>(
 #[test]
 fn b29_b31_random_runs_with_the_cursor_in_the_same_commit() {
     let seen = Seen::default();
-    for_seeds(60, |seed| run::<At>(seed, seed % 2 == 0, &seen));
+    for_seeds("BEHAVIOUR", 60, |seed| run::<At>(seed, seed % 2 == 0, &seen));
     println!("{seen:?}");
 }
 
 #[test]
 fn b29_b31_b33_random_runs_with_the_cursor_bound_before() {
     let seen = Seen::default();
-    for_seeds(60, |seed| run::<u64>(seed, false, &seen));
+    for_seeds("BEHAVIOUR", 60, |seed| run::<u64>(seed, false, &seen));
     println!("{seen:?}");
 }
 
@@ -227,7 +227,7 @@ fn b30_a_commit_whose_answer_is_lost() {
 /// Two writers of one feed, in turns: one of them loses each race, and both come to the end.
 #[test]
 fn b33_two_writers_of_one_feed() {
-    for_seeds(20, |seed| {
+    for_seeds("BEHAVIOUR", 20, |seed| {
         let (random, root) = (Random::new(seed), memory());
         let server = Server::new(seed, false);
         (server.state().fails, server.state().left) = (0, 30);
@@ -257,7 +257,7 @@ fn b33_two_writers_of_one_feed() {
 
 /// Stopped cleanly, wherever it is, and started again.
 fn stops<P: Place>() {
-    for_seeds(30, |seed| {
+    for_seeds("BEHAVIOUR", 30, |seed| {
         let (random, root) = (Random::new(seed), memory());
         let server = Server::new(seed, P::SETS);
         server.state().fails = 0;
@@ -293,7 +293,7 @@ fn b35_a_clean_stop_loses_nothing_and_seals_nothing() {
 /// A writer that was shut out while it slept moves nothing when it wakes, nor acks anything.
 #[test]
 fn b36_a_zombie_moves_neither_rows_nor_cursor() {
-    for_seeds(60, |seed| {
+    for_seeds("BEHAVIOUR", 60, |seed| {
         let (random, root) = (Random::new(seed), memory());
         let server = Server::new(seed, seed % 2 == 0);
         (server.state().fails, server.state().ends) = (0, false);

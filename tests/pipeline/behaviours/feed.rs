@@ -14,8 +14,8 @@ use differential_upsert::{DataError, Error, ErrorKind};
 
 use crate::behaviours::oracle::{KEYS, Log, Transaction, name};
 use crate::behaviours::place::Place;
-use crate::behaviours::random::Random;
 use crate::behaviours::script::failure;
+use crate::random::Random;
 
 /// What is behind the source, and outlives it.
 #[derive(Clone)]
@@ -52,7 +52,7 @@ impl Server {
             copies,
             filters: random.one_in(2),
             ends: random.one_in(2),
-            fails: [0, 40, 12, 6][random.index(4)],
+            fails: random.pick(&[0, 40, 12, 6]),
             left: 20 + random.below(80),
             epoch: 0,
             value: 0,

@@ -42,7 +42,6 @@ mod feed;
 mod offsets;
 mod oracle;
 mod place;
-mod random;
 mod retries;
 mod rig;
 mod runs;

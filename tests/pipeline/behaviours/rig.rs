@@ -12,8 +12,8 @@ use differential_upsert::{Command, DataError};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::behaviours::random::Random;
 use crate::behaviours::script::{Asked, At, Scripted, Step, parse, rechunk};
+use crate::random::Random;
 
 /// Values by key; an error stands for one that could not be read.
 pub type Contents = BTreeMap<u64, Result<u64, DataError>>;

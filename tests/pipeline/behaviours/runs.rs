@@ -16,9 +16,9 @@ use tokio_util::sync::CancellationToken;
 use crate::behaviours::feed::Server;
 use crate::behaviours::oracle::Covered;
 use crate::behaviours::place::Place;
-use crate::behaviours::random::{Random, for_seeds};
 use crate::behaviours::rig::{Contents, Kept, Setup, apply};
 use crate::behaviours::script::At;
+use crate::random::{Random, for_seeds};
 
 /// What runs have come to, to see that they are of use.
 #[derive(Debug, Default)]
@@ -67,7 +67,7 @@ impl<P: Place> Held<P> {
 async fn once<P: Place>(server: &Server, random: &Random, held: &mut Held<P>, seen: &Seen) -> bool {
     let calm = server.state().fails == 0 && server.state().left == 0;
     let limits = StageLimits {
-        memory_bytes_max: [64, 1000, 1 << 20][random.index(3)],
+        memory_bytes_max: random.pick(&[64, 1000, 1 << 20]),
         ..StageLimits::default()
     };
     let config = AttemptConfig {
@@ -81,15 +81,15 @@ async fn once<P: Place>(server: &Server, random: &Random, held: &mut Held<P>, se
         config,
         limits,
         stop_at_current: (calm && !ends) || random.one_in(4),
-        seed: random.next(),
+        seed: random.below(u64::MAX),
         room: 1 + random.index(3),
         ..Setup::default()
     };
     let (cancel, stats) = (setup.cancel.clone(), setup.stats.clone());
     let (attempts, mut units) = setup.attempts();
-    let source = server.source::<P>(random.next());
+    let source = server.source::<P>(random.below(u64::MAX));
     let running = attempts.run_postcard(source);
-    let polls = if calm { u64::MAX } else { 1 + random.below([8, 40, 200][random.index(3)]) };
+    let polls = if calm { u64::MAX } else { 1 + random.below(random.pick(&[8, 40, 200])) };
     let by_cancel = random.one_in(2);
     let taking = async {
         while let Some(some) = units.recv().await {
@@ -176,20 +176,20 @@ fn run<P: Place>(seed: u64, copies: bool, seen: &Seen) {
 #[test]
 fn b32_random_feeds_of_offsets() {
     let seen = Seen::default();
-    for_seeds(300, |seed| run::<u64>(seed, false, &seen));
+    for_seeds("BEHAVIOUR", 300, |seed| run::<u64>(seed, false, &seen));
     println!("{seen:?}");
 }
 
 #[test]
 fn b32_random_feeds_of_sets() {
     let seen = Seen::default();
-    for_seeds(300, |seed| run::<At>(seed, false, &seen));
+    for_seeds("BEHAVIOUR", 300, |seed| run::<At>(seed, false, &seen));
     println!("{seen:?}");
 }
 
 #[test]
 fn b37_b38_random_feeds_with_copies() {
     let seen = Seen::default();
-    for_seeds(600, |seed| run::<At>(seed, true, &seen));
+    for_seeds("BEHAVIOUR", 600, |seed| run::<At>(seed, true, &seen));
     println!("{seen:?}");
 }

@@ -25,7 +25,7 @@ use differential_upsert::{DataError, Error, ErrorKind};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use crate::behaviours::random::Random;
+use crate::random::Random;
 
 /// A place as Vitess has it: a set of transactions of one history, and the last key of a copy that is
 /// under way. Sets are ordered by inclusion alone, and two ways to the same set differ in between.

@@ -4,9 +4,9 @@
 use differential_upsert::source::attempt::Reason;
 use differential_upsert::source::{Boundary, Change};
 
-use crate::behaviours::random::{Random, for_seeds};
 use crate::behaviours::rig::{Contents, Kept, Setup, apply, boundary, run_as, run_with};
 use crate::behaviours::script::{At, Scripted, at, copied};
+use crate::random::{Random, for_seeds};
 
 fn contents(kept: &[Kept<At>]) -> Contents {
     let mut contents = Contents::new();
@@ -173,7 +173,7 @@ async fn b41_a_run_stops_where_the_feed_was_after_it_was_resharded() {
 /// The last one of a key in a unit counts, however a unit is put together.
 #[test]
 fn b40_random_units_of_one_key() {
-    for_seeds(50, |seed| {
+    for_seeds("BEHAVIOUR", 50, |seed| {
         let random = Random::new(seed);
         let words: Vec<String> = (0..1 + random.below(9))
             .map(|n| if random.one_in(3) { "D1".to_string() } else { format!("R1={n}") })

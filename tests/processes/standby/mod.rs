@@ -9,17 +9,17 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use crate::client::Server;
-use crate::process::{PATIENCE, Random, fold, snapshot, start_ingest, upper, verified};
+use crate::process::{PATIENCE, fold, random, snapshot, start_ingest, upper, verified};
 use serde_json::Value;
 
 const TIMES: u64 = 150;
 
 fn feed(dir: &Path) -> String {
-    let mut random = Random::from_environment(12);
+    let mut random = random(12);
     let mut text = String::new();
     for ts in 0..TIMES {
-        for _ in 0..1 + random.below(8) {
-            let (key, value) = (random.below(40), random.below(1_000));
+        for _ in 0..1 + random.u64(..8) {
+            let (key, value) = (random.u64(..40), random.u64(..1_000));
             let value = if value < 200 { "null".to_string() } else { value.to_string() };
             let _ = writeln!(text, "{{\"key\":{key},\"value\":{value},\"ts\":{ts}}}");
         }

@@ -10,7 +10,7 @@ use differential_upsert::ErrorKind;
 use differential_upsert::store::{Action, Fault, Faults, Operation, Report as Reply};
 
 use crate::feed::{Feed, Row};
-use crate::random::Random;
+use crate::random::{Random, for_seeds};
 use crate::replicas::stage::{Stage, memory, put};
 
 /// Longer than a few attempts, and than the shorter patience.
@@ -35,7 +35,7 @@ fn feed() -> Arc<Feed> {
 fn an_outage_loses_nothing_and_only_the_impatient_fail() {
     let feed = feed();
     let (mut failed, mut ended) = (0, 0);
-    for seed in 0..40 {
+    for_seeds("SIM", 40, |seed| {
         let random = Random::new(seed);
         let kind = seed % 3;
         let patience = Duration::from_secs(random.pick(&[2, 300]));
@@ -83,6 +83,8 @@ fn an_outage_loses_nothing_and_only_the_impatient_fail() {
             }
         }
         stage.rerun(&feed);
-    }
-    assert!(failed > 5 && ended > 5, "{failed} failed, {ended} ended");
+    });
+    // A run of few seeds may have but one kind.
+    let few = failed + ended < 40;
+    assert!(few || (failed > 5 && ended > 5), "{failed} failed, {ended} ended");
 }

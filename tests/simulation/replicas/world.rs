@@ -71,7 +71,7 @@ impl World {
             self.settle(false);
         }
         self.settle(true);
-        Outcome { objects: self.observer.objects(&self.root), next: self.random.next() }
+        Outcome { objects: self.observer.objects(&self.root), next: self.random.below(u64::MAX) }
     }
 
     /// Prints where a run is, if `SIM_TRACE` is set: two runs of a seed differ from there.
@@ -79,7 +79,7 @@ impl World {
         if std::env::var_os("SIM_TRACE").is_none() {
             return;
         }
-        let mut text = format!("{what} {:016x}", self.random.peek());
+        let mut text = format!("{what} {:?}", self.random);
         for replica in &mut self.replicas {
             let Some(alive) = &mut replica.alive else {
                 text += " | down";

@@ -2,7 +2,6 @@
 //! nobody answers for a while. Time is virtual, the configuration the default. The first must end, and
 //! must not be asked without end meanwhile; the second must be survived.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -13,12 +12,11 @@ use differential_upsert::shard::{Access, History};
 use differential_upsert::source::attempt::AttemptConfig;
 use differential_upsert::store::Root;
 
-use crate::random::Random;
+use crate::random::{Random, for_seeds};
 use crate::sources::clockwork::Time;
 use crate::sources::observer::Observer;
 use crate::sources::place::Kind;
 use crate::sources::replica::{Replica, Weather};
-use crate::sources::seeds;
 use crate::sources::upstream::{Shared, Upstream};
 
 /// A replica that nothing else befalls.
@@ -111,18 +109,9 @@ impl Drop for Run {
     }
 }
 
-fn for_seeds(run: impl Fn(u64)) {
-    for seed in seeds(12) {
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| run(seed))) {
-            eprintln!("seed {seed} failed; SIM_SEED={seed} runs it alone");
-            std::panic::resume_unwind(panic);
-        }
-    }
-}
-
 #[test]
 fn a_partition_that_fails_alone_ends_the_run_and_is_not_asked_without_end() {
-    for_seeds(|seed| {
+    for_seeds("SIM", 12, |seed| {
         let Some(mut run) = Run::new(seed) else { return };
         run.upstream.lock().unwrap().sick = Some(1);
         let (mut report, mut seconds, mut stalled) = (run.live(100, 1), 0, 0);
@@ -144,7 +133,7 @@ fn a_partition_that_fails_alone_ends_the_run_and_is_not_asked_without_end() {
 
 #[test]
 fn an_outage_longer_than_the_greatest_delay_is_survived() {
-    for_seeds(|seed| {
+    for_seeds("SIM", 12, |seed| {
         let Some(mut run) = Run::new(seed) else { return };
         run.live(2000, 2);
         assert_eq!(run.live(2000, 0).state, HealthState::Idle);

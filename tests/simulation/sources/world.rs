@@ -102,7 +102,7 @@ impl World {
     }
 
     fn outcome(&self) -> Outcome {
-        Outcome { objects: self.observer.objects(), next: self.random.next() }
+        Outcome { objects: self.observer.objects(), next: self.random.below(u64::MAX) }
     }
 
     /// Checks that all refuse to go on, and change nothing.
@@ -137,8 +137,7 @@ impl World {
             return;
         }
         let reached = self.observer.reached();
-        let mut text =
-            format!("{what} {:016x} {} {reached:?}", self.random.peek(), self.observer.upper());
+        let mut text = format!("{what} {:?} {} {reached:?}", self.random, self.observer.upper());
         for replica in &mut self.replicas {
             let Some(alive) = &mut replica.alive else {
                 text += " | down";

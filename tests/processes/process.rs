@@ -1,56 +1,18 @@
-//! Goal: what the tests of the example binaries share: running them as a user does, reading what they
-//! print, and the fold that says what a feed leaves. Method: processes only; nothing of `src/`.
+//! Goal: what the tests of the example binaries share: running them as a user does, and the fold that says
+//! what a feed leaves. Method: processes only; nothing of `src/`. A process itself is [`running`]'s.
+//!
+//! [`running`]: crate::running
 
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::channel;
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
 
-/// A guard against hanging, not a measurement: nothing here takes this long.
-pub const PATIENCE: Duration = Duration::from_secs(300);
-
-/// Returns the path of an example binary, which cargo builds beside the tests.
-pub fn example(name: &str) -> PathBuf {
-    let test = std::env::current_exe().expect("a test knows its own path");
-    let profile = test.ancestors().nth(2).expect("target/PROFILE/deps/TEST");
-    let path = profile.join("examples").join(format!("{name}{}", std::env::consts::EXE_SUFFIX));
-    let shown = path.display();
-    assert!(path.is_file(), "no {shown}: run `cargo build --examples` with this profile first");
-    path
-}
-
-/// A process that is killed when the test is done with it.
-pub struct Running {
-    pub child: Child,
-    what: String,
-}
-
-/// A process that has ended.
-#[derive(Debug)]
-pub struct Ran {
-    /// The exit code; `None` after a signal.
-    pub code: Option<i32>,
-    pub stdout: String,
-    pub stderr: String,
-    what: String,
-}
-
-pub fn command(name: &str, dir: &Path, args: &[&str]) -> Command {
-    let mut command = Command::new(example(name));
-    command.args(args).current_dir(dir);
-    command
-}
-
-/// Starts a process with nothing on its input.
-pub fn start(mut command: Command) -> Running {
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    Running::of(command)
-}
+pub use crate::running::{PATIENCE, Ran, Running, command, example, start};
 
 /// Starts `ingest` in a directory.
 pub fn start_ingest(dir: &Path, args: &[&str]) -> Running {
@@ -93,41 +55,6 @@ pub fn verified(dir: &Path, url: &str) {
 }
 
 impl Running {
-    /// Starts a command as it is.
-    pub fn of(mut command: Command) -> Running {
-        let what = format!("{command:?}");
-        let child = command.spawn().unwrap_or_else(|e| panic!("{what}: {e}"));
-        Running { child, what }
-    }
-
-    /// Waits for the end, by blocking; panics past the bound.
-    pub fn end(mut self, bound: Duration) -> Ran {
-        fn drain(pipe: Option<impl Read + Send + 'static>) -> std::sync::mpsc::Receiver<String> {
-            let (sender, receiver) = channel();
-            std::thread::spawn(move || {
-                let mut bytes = Vec::new();
-                if let Some(mut pipe) = pipe {
-                    pipe.read_to_end(&mut bytes).expect("a pipe can be read");
-                }
-                let _ = sender.send(String::from_utf8_lossy(&bytes).into_owned());
-            });
-            receiver
-        }
-        // The pipes close when the process ends.
-        let stdout = drain(self.child.stdout.take());
-        let stderr = drain(self.child.stderr.take());
-        let what = std::mem::take(&mut self.what);
-        let mut read = |pipe: std::sync::mpsc::Receiver<String>| {
-            pipe.recv_timeout(bound).unwrap_or_else(|_| {
-                let _ = self.child.kill();
-                panic!("{what}: still running after {bound:?}");
-            })
-        };
-        let (stderr, stdout) = (read(stderr), read(stdout));
-        let code = self.child.wait().expect("a child can be waited for").code();
-        Ran { code, stdout, stderr, what }
-    }
-
     /// Sends a signal by name, such as `INT`.
     pub fn signal(&self, name: &str) {
         let kill = format!("kill -{name} {}", self.child.id());
@@ -155,22 +82,7 @@ impl Running {
     }
 }
 
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 impl Ran {
-    /// Checks that it ended with exit 0 and complained of nothing.
-    #[track_caller]
-    pub fn good(self) -> Ran {
-        assert_eq!(self.code, Some(0), "{}: {}", self.what, self.stderr);
-        assert!(!self.stderr.contains("error:"), "{}: {}", self.what, self.stderr);
-        self
-    }
-
     /// Checks that it failed as the contract says and returns its last words: exit 1, and one line
     /// `error: WHAT at WHERE; DO` that is the last on stderr.
     #[track_caller]
@@ -193,10 +105,6 @@ impl Ran {
         let last = self.stdout.lines().last();
         let last = last.unwrap_or_else(|| panic!("{}: no summary: {}", self.what, self.stderr));
         serde_json::from_str(last).unwrap_or_else(|e| panic!("{}: {last}: {e}", self.what))
-    }
-
-    pub fn lines(&self) -> Vec<String> {
-        self.stdout.lines().map(str::to_string).collect()
     }
 }
 
@@ -251,22 +159,9 @@ pub fn fold<'a>(rows: impl IntoIterator<Item = &'a str>) -> Vec<String> {
     live.into_iter().map(line).collect()
 }
 
-/// A small generator of numbers (splitmix64).
-pub struct Random(pub u64);
-
-impl Random {
-    /// Takes the seed from the environment, and says what it is.
-    pub fn from_environment(default: u64) -> Random {
-        let seed = std::env::var("SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(default);
-        println!("SEED={seed}");
-        Random(seed)
-    }
-
-    pub fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % bound
-    }
+/// A generator, whose seed the environment may give, and says what it is.
+pub fn random(default: u64) -> fastrand::Rng {
+    let seed = std::env::var("SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(default);
+    println!("SEED={seed}");
+    fastrand::Rng::with_seed(seed)
 }
