@@ -10,7 +10,6 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind};
-use crate::shard::{Fingerprint, Schema};
 
 /// How values of type `T` become bytes and come back.
 ///
@@ -90,18 +89,6 @@ impl<T: Serialize + DeserializeOwned> Codec<T> for Postcard {
 
     fn shape() -> Option<String> {
         crate::codec::shape::shape::<T>()
-    }
-}
-
-/// Returns what a shard of these types and codec stores about them.
-pub(crate) fn schema<K, V, C: Codec<K> + Codec<V>>() -> Schema {
-    Schema {
-        codec: <C as Codec<K>>::ID.to_string(),
-        key: Fingerprint { name: <C as Codec<K>>::fingerprint(), shape: <C as Codec<K>>::shape() },
-        value: Fingerprint {
-            name: <C as Codec<V>>::fingerprint(),
-            shape: <C as Codec<V>>::shape(),
-        },
     }
 }
 

@@ -49,7 +49,7 @@ pub(crate) use watchdog::watch;
 /// Watches a pipeline, from any thread; cheap to clone.
 ///
 /// It sees all workers of this process that were built on clones of one
-/// [`Shard`](crate::shard::Shard). What it says of frontiers is what one of them sees, which for
+/// [`Shard`](crate::Shard). What it says of frontiers is what one of them sees, which for
 /// frontiers is the same on all.
 ///
 /// # Examples

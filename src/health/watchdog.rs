@@ -163,7 +163,7 @@ mod tests {
     use crate::control::epoch::Epoch;
     use crate::control::lifecycle::Lifecycle;
     use crate::io::RandomTokens;
-    use crate::shard::{HandleConfig, Shard};
+    use crate::shard::HandleConfig;
     use crate::store::{Access, Root};
     use crate::upsert::UpsertStats;
 
@@ -172,7 +172,7 @@ mod tests {
     async fn a_standby_without_a_writer_is_stalled_until_one_writes() {
         let io = Io::new(tokio::runtime::Handle::current(), Arc::new(RandomTokens));
         let root = Root::open("mem:", Access::Write).unwrap();
-        let shard = Shard::<u64, u64>::open_with(root, io.clone(), HandleConfig::default());
+        let shard = crate::Shard::<u64, u64>::open_with(root, io.clone(), HandleConfig::default());
         let shard = shard.await.unwrap();
         let stall_after = Duration::from_secs(5);
         let join = |worker| {

@@ -27,8 +27,8 @@ use crate::error::Error;
 use crate::feedback::{Poll, feedback};
 use crate::health::{self, Health, Role, Status};
 use crate::pipeline::config::PipelineConfig;
+use crate::pipeline::shard::Shard;
 use crate::pipeline::{Pipeline, committed, committed_errors, report};
-use crate::shard::Shard;
 use crate::upsert::{Known, UpsertStats};
 
 /// A shard that is followed, on one worker: see [`Pipeline::follow`].

@@ -1,16 +1,15 @@
 //! Owns what a program reads of a typed [`Shard`] without a dataflow: a snapshot, and every later
-//! change. Together they are the collection. How parts are read is [`rows`](super::rows)'s.
+//! change. Together they are the collection. How parts are read is [`shard`](crate::shard)'s.
 
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::engine::part::Update;
-use super::engine::state::State;
-use super::{Handle, Hold, Shard};
 use crate::codec::{Codec, DataError, Postcard, decode_stored};
 use crate::error::{Error, ErrorKind};
 use crate::io::Io;
+use crate::pipeline::shard::Shard;
+use crate::shard::{Handle, Hold, State, Update};
 
 /// How often changes are read again because a collector took a part of them.
 const ATTEMPTS_MAX: u32 = 3;
@@ -79,8 +78,9 @@ impl<K, V, C: Codec<K> + Codec<V>> Shard<K, V, C> {
     /// Those of taking a hold, as an append.
     ///
     /// ```
-    /// use differential_upsert::shard::{Append, Changes};
     /// use differential_upsert::Shard;
+    /// use differential_upsert::pipeline::Changes;
+    /// use differential_upsert::shard::Append;
     /// let shard = Shard::<String, u64>::open("mem:")?;
     /// let io = shard.io().clone();
     /// let mut changes = io.block_on(shard.listen(0))?;

@@ -9,7 +9,9 @@
 
 pub(crate) mod config;
 pub(crate) mod follow;
+mod listen;
 pub mod metrics;
+pub(crate) mod shard;
 
 use std::sync::Arc;
 
@@ -36,11 +38,14 @@ use crate::input::end::hold;
 use crate::input::operator::source;
 use crate::pipeline::config::PipelineConfig;
 use crate::pipeline::metrics::Metrics;
+use crate::pipeline::shard::Shard;
 use crate::reclock::{Around as Reclocking, Cursors, Reclocked, Times};
-use crate::shard::{Feed, Shard};
+use crate::shard::Feed;
 use crate::sink::{self, SinkContext, Totals};
 use crate::source::{Source, SourceStats};
 use crate::upsert::{Inflight, Known, Look, Surroundings, UpsertConfig, UpsertStats, upsert};
+
+pub use listen::{Changes, Keyed, Listen};
 
 /// A running pipeline, on one worker.
 pub struct Pipeline<'scope, K, V, C = Postcard> {
@@ -391,7 +396,7 @@ pub trait UpsertInto<'scope, K, V, C> {
     /// The stream must carry every command at the same time on every run and in every writer; time
     /// `t` closes when the stream's frontier passes it. Commands below the shard's upper are
     /// dropped: they are there. A program resumes by continuing its times at
-    /// [`Shard::upper`](crate::shard::Shard::upper). When the stream ends, the pipeline goes on
+    /// [`Shard::upper`](crate::Shard::upper). When the stream ends, the pipeline goes on
     /// until its last time is committed, and only then does the collection end.
     ///
     /// # Errors

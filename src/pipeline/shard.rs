@@ -1,18 +1,19 @@
-//! Owns [`Shard`]: a shard whose keys and values have types. It adds the codec, and nothing else,
-//! to a [`Handle`].
+//! Owns [`Shard`]: a shard whose keys and values have types, and the schema that these give it. It adds
+//! the codec, and nothing else, to a [`Handle`].
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::handle::lock;
-use super::{Append, Appended, Handle, HandleConfig, Mark, State};
-use crate::codec::{Codec, Postcard, schema};
+use crate::codec::{Codec, Postcard};
 use crate::error::{Error, ErrorKind};
 use crate::health::Pipelines;
 use crate::io::Io;
-use crate::store::{Access, Root};
-use std::sync::{Arc, Mutex};
+use crate::shard::{
+    Access, Append, Appended, Fingerprint, Handle, HandleConfig, REMAP, Resumes, Schema, State,
+};
+use crate::store::Root;
 
 /// An open shard of keys `K` and values `V`, encoded by `C`; clones share everything.
 ///
@@ -189,7 +190,7 @@ impl<K, V, C: Codec<K> + Codec<V>> Shard<K, V, C> {
         let begun = tokio::time::Instant::now();
         self.handle.tidy(within).await;
         // The bindings of minted times, if there are any.
-        if let Ok(remap) = self.handle.sibling(crate::reclock::REMAP).await
+        if let Ok(remap) = self.handle.sibling(REMAP).await
             && remap.state().seqno > 0
         {
             remap.tidy(within.saturating_sub(begun.elapsed())).await;
@@ -233,31 +234,6 @@ impl<K, V, C: Codec<K> + Codec<V>> Shard<K, V, C> {
     }
 }
 
-/// The uppers that the program was told to continue at, and the sums there.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Resumes(Arc<Mutex<Vec<Mark>>>);
-
-impl Resumes {
-    /// So many are kept: the first ones, which a program that only watches must not push out, and the
-    /// last ones, for a program that builds one pipeline after the other.
-    const MAX: usize = 1 << 10;
-
-    pub(crate) fn get(&self) -> Vec<Mark> {
-        lock(&self.0).clone()
-    }
-
-    pub(crate) fn note(&self, state: &State) {
-        let Some(mark) = state.sum().map(|sum| Mark::new(state.upper, sum)) else { return };
-        let mut marks = lock(&self.0);
-        if marks.last() != Some(&mark) {
-            if marks.len() == Resumes::MAX {
-                marks.remove(Resumes::MAX / 2);
-            }
-            marks.push(mark);
-        }
-    }
-}
-
 impl<K, V, C> Clone for Shard<K, V, C> {
     fn clone(&self) -> Self {
         Shard {
@@ -274,5 +250,17 @@ impl<K, V, C> Clone for Shard<K, V, C> {
 impl<K, V, C> fmt::Debug for Shard<K, V, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Shard").field("upper", &self.handle.state().upper).finish_non_exhaustive()
+    }
+}
+
+/// Returns what a shard of these types and codec stores about them.
+fn schema<K, V, C: Codec<K> + Codec<V>>() -> Schema {
+    Schema {
+        codec: <C as Codec<K>>::ID.to_string(),
+        key: Fingerprint { name: <C as Codec<K>>::fingerprint(), shape: <C as Codec<K>>::shape() },
+        value: Fingerprint {
+            name: <C as Codec<V>>::fingerprint(),
+            shape: <C as Codec<V>>::shape(),
+        },
     }
 }

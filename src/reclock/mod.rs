@@ -62,13 +62,13 @@ use crate::codec::Codec;
 use crate::codec::packed::Encoded;
 use crate::error::Error;
 use crate::input::{Outlet, TimedSource};
+use crate::shard::Feed;
 use crate::source::attempt::AttemptConfig;
 use crate::source::stage::StageLimits;
 use crate::source::{Order, Source};
 
 pub(crate) use cursors::Cursors;
 pub(crate) use drive::Around;
-pub(crate) use remap::NAME as REMAP;
 
 use co_committed::CoCommitted;
 use write_ahead::WriteAhead;
@@ -89,7 +89,7 @@ impl Times {
     /// Returns how the shard's feed names it.
     pub fn mode(self) -> &'static str {
         match self {
-            Times::WriteAhead => "minted",
+            Times::WriteAhead => Feed::MINTED,
             Times::CoCommitted => "co-committed",
         }
     }

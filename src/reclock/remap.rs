@@ -13,11 +13,10 @@ use super::bindings::{Binding, Bindings};
 use crate::codec::packed::Encoded;
 use crate::command::time::after;
 use crate::error::{Error, ErrorKind};
-use crate::shard::{Append, Appended, Handle, History, Hold, remap_behind};
+use crate::shard::{Append, Appended, Handle, History, Hold, REMAP, remap_behind};
 use crate::source::{Cursor, Durable, Position};
 
 /// What the shard of the bindings is called in its root.
-pub(crate) const NAME: &str = "remap";
 const KEY: &[u8] = b"cursor";
 /// The tag of a stored value.
 const VALUE: u8 = 0;
@@ -38,7 +37,7 @@ impl<P: Position> Remap<P> {
     ///
     /// Those of the store; `Corrupt` for damage.
     pub(super) async fn open(data: &Handle) -> Result<Self, Error> {
-        let handle = data.sibling(NAME).await?;
+        let handle = data.sibling(REMAP).await?;
         // Before the data upper is read: what is held then is not after that.
         let hold = handle.hold(0).await?;
         let bindings = Bindings::default();

@@ -93,6 +93,8 @@ mod config;
 
 mod counters;
 
+mod resumes;
+
 mod window;
 
 mod cache;
@@ -115,15 +117,12 @@ mod snapshot;
 
 mod upkeep;
 
-mod typed;
-
-mod listen;
-
 pub use crate::store::Access;
 pub use config::HandleConfig;
 pub use counters::{Counters, MaintenanceStats};
 pub use engine::append::{Append, Appended};
 pub use engine::entry::{Feed, History};
+pub(crate) use engine::format::REMAP;
 pub use engine::format::{Fingerprint, Schema};
 pub use engine::id::Token;
 pub use engine::lease::{Grant, Lease};
@@ -134,10 +133,8 @@ pub(crate) use engine::sum::{FEED_DIFFERS_HINT, differs, unknown};
 pub use engine::sum::{Mark, Sum};
 pub use handle::Handle;
 pub use holds::Hold;
-pub use listen::{Changes, Keyed, Listen};
+pub(crate) use resumes::Resumes;
 pub(crate) use rows::Reading;
-pub(crate) use typed::Resumes;
-pub use typed::Shard;
 pub(crate) use upkeep::remap_behind;
 pub use upkeep::{Verified, verify};
 pub(crate) use window::{Room, Window};

@@ -42,6 +42,11 @@ pub struct Feed {
     pub identity: String,
 }
 
+impl Feed {
+    /// The mode of times that are bound in `remap/` before a row has them.
+    pub(crate) const MINTED: &str = "minted";
+}
+
 /// One entry of a log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {

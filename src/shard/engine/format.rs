@@ -1,4 +1,5 @@
-//! Owns the `FORMAT` file: which version of the layout a root has, and what its bytes encode; and the
+//! Owns the `FORMAT` file: which version of the layout a root has, and what its bytes encode; the
+//! names of the shards in a root; and the
 //! checksum on a line of text. It does not create the file; that is `handle`'s.
 //!
 //! # Types
@@ -13,6 +14,11 @@ use serde::{Deserialize, Serialize};
 use super::frame::damaged;
 use crate::codec::shape::{Difference, difference};
 use crate::error::{Error, ErrorKind};
+
+/// The shards that a root may hold: rows, and the times that the positions of a feed are bound to.
+pub(crate) const DATA: &str = "data";
+/// See [`DATA`].
+pub(crate) const REMAP: &str = "remap";
 
 /// The key of the file in a root.
 pub const FORMAT_KEY: &str = "FORMAT";

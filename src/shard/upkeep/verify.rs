@@ -6,10 +6,9 @@ use std::sync::Arc;
 use crate::codec::packed::Encoded;
 use crate::error::{Error, ErrorKind};
 use crate::io::Io;
-use crate::reclock::Times;
 use crate::shard::config::HandleConfig;
-use crate::shard::engine::entry::Entry;
-use crate::shard::engine::format::FORMAT_KEY;
+use crate::shard::engine::entry::{Entry, Feed};
+use crate::shard::engine::format::{DATA, FORMAT_KEY, REMAP};
 use crate::shard::engine::id::Token;
 use crate::shard::engine::part::{self, Update};
 use crate::shard::engine::rollup;
@@ -20,7 +19,7 @@ use crate::shard::open::read_format;
 use crate::store::{Access, INCARNATION_KEY, Root};
 
 /// The shards a root may hold. In each of them a key has at most one value.
-const SHARDS: [&str; 2] = ["data", "remap"];
+const SHARDS: [&str; 2] = [DATA, REMAP];
 /// How often it starts again because a collector went by.
 const ATTEMPTS_MAX: u32 = 5;
 
@@ -110,7 +109,7 @@ async fn verify_once(root: &Root, io: &Io) -> Result<Verified, Error> {
             }
         }
     }
-    if data.feed.as_ref().is_some_and(|feed| feed.mode == Times::WriteAhead.mode()) {
+    if data.feed.as_ref().is_some_and(|feed| feed.mode == Feed::MINTED) {
         // Read after `data/`, and it only moves forward: no writer at work makes it look behind.
         let bound = open(SHARDS[1]).await?.refresh().await?.upper;
         if data.upper > bound {

@@ -11,9 +11,8 @@ use std::time::SystemTime;
 use differential_upsert::codec::{DataError, Postcard, encode_stored};
 use differential_upsert::health::{HealthState, Role};
 use differential_upsert::io::Io;
-use differential_upsert::shard::{
-    Access, Append, Appended, Changes, HandleConfig, History, Update,
-};
+use differential_upsert::pipeline::Changes;
+use differential_upsert::shard::{Access, Append, Appended, HandleConfig, History, Update};
 use differential_upsert::store::{Fault, Faults, Root};
 use differential_upsert::timely;
 use differential_upsert::{Encoded, Error, ErrorKind, Packed, Pipeline, Shard};
