@@ -117,6 +117,8 @@ mod waking;
 
 mod login;
 
+mod mutant;
+
 pub mod error;
 
 pub use codec::DataError;

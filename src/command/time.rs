@@ -17,12 +17,13 @@ use crate::error::{Error, ErrorKind};
 ///
 /// `Invalid` for `u64::MAX`, which has none, so that a command there would never be whole.
 pub(crate) fn after(time: u64) -> Result<u64, Error> {
-    time.checked_add(1).ok_or_else(refused)
+    let last = crate::mutant::on("end_saturates").then_some(u64::MAX);
+    time.checked_add(1).or(last).ok_or_else(refused)
 }
 
 /// Whether a time is one that no command may have. Only `u64` is known to have such.
 pub(crate) fn is_last<T: 'static>(time: &T) -> bool {
-    (time as &dyn Any).downcast_ref() == Some(&u64::MAX)
+    (time as &dyn Any).downcast_ref() == Some(&u64::MAX) && !crate::mutant::on("end_saturates")
 }
 
 /// The error of a command at the last time.

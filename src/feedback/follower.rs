@@ -199,9 +199,11 @@ impl Follower {
             // History at one time mostly cancels. What is gathered pins whole parts in memory.
             rows.iter_mut().for_each(|(_, time, _)| *time = (*time).max(as_of));
             gathered.add(rows, room);
-            if gathered.bytes >= self.share.window.half()
-                && !self.send_gathered(&mut gathered).await
-            {
+            let full = match crate::mutant::on("hydrate_by_rows") {
+                true => gathered.rows.len() >= 1 << 17,
+                false => gathered.bytes >= self.share.window.half(),
+            };
+            if full && !self.send_gathered(&mut gathered).await {
                 return Ok(false);
             }
         }

@@ -31,7 +31,9 @@ impl Share {
         lease: Option<LeaseName>,
     ) -> Result<Vec<Update>, Error> {
         let (worker, peers) = (self.worker, self.peers);
-        let ours = |key: &Encoded| peers == 1 || key.hashed() % peers == worker;
+        let by_part = crate::mutant::on("deal_by_part").then(|| batch.seqno + number as u64);
+        let ours =
+            |key: &Encoded| peers == 1 || by_part.unwrap_or_else(|| key.hashed()) % peers == worker;
         let (part, lower) = (&batch.parts[number], batch.lower.max(from));
         let rows = self.handle.read(part, lower, batch.upper, Reading::Following, ours).await;
         match rows {
@@ -58,7 +60,9 @@ impl Gathered {
         if !rows.is_empty() {
             self.rows.append(&mut rows);
             self.bytes = self.bytes.saturating_add(room.bytes());
-            self.rooms.push(room);
+            if !crate::mutant::on("hydrate_by_rows") {
+                self.rooms.push(room);
+            }
         }
     }
 }

@@ -42,7 +42,7 @@ impl Stage {
         };
         match end {
             None => Stage::Stopped,
-            Some(_) if seen.dropped => Stage::Stopped,
+            Some(_) if seen.dropped || crate::mutant::on("end_before_read") => Stage::Stopped,
             Some(end) if seen.complete.is_some_and(|complete| end <= complete) => Stage::Whole,
             Some(end) => Stage::ReadingTo(end),
         }

@@ -26,6 +26,9 @@ where
 {
     let mut builder = status.lifecycle().operator(name, rows.scope());
     let mut input = builder.new_input_connection(rows, Pipeline, []);
+    if crate::mutant::on("encode_unwoken") {
+        builder.set_notify_for(0, timely::progress::operate::FrontierInterest::Never);
+    }
     let by_input = [(0, Antichain::from_elem(0))];
     let (output, stream) = builder.new_output_connection(by_input);
     let mut output = OutputBuilder::<_, CapacityContainerBuilder<Vec<R>>>::from(output);

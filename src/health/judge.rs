@@ -76,7 +76,9 @@ fn state(signs: &Signs) -> (HealthState, Option<String>) {
         (std::cmp::Ordering::Equal, None) if signs.unbound > 0 => {
             (HealthState::Running, Some("rows wait for their time to be bound".into()))
         }
-        (std::cmp::Ordering::Equal, None) if !signs.staged.is_empty() => {
+        (std::cmp::Ordering::Equal, None)
+            if !signs.staged.is_empty() && !crate::mutant::on("staged_unseen") =>
+        {
             (HealthState::Running, None)
         }
         (std::cmp::Ordering::Equal, None) => (HealthState::Idle, None),

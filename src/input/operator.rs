@@ -67,6 +67,9 @@ where
             if status.phase() != Phase::Running || status.has_failed() {
                 // It is told to stop, or something else has failed: read nothing more, hold.
                 receiver.close();
+                if crate::mutant::on("release_on_failure") {
+                    capability = None;
+                }
                 return;
             }
             for _ in 0..EVENTS_AHEAD {
@@ -95,7 +98,9 @@ where
                         match end.try_recv() {
                             Ok(Ok(time)) => ends_at = Some(time),
                             Ok(Err(error)) => status.fail_source(error),
-                            Err(TryRecvError::Closed) if ends_at.is_none() => {
+                            Err(TryRecvError::Closed)
+                                if ends_at.is_none() && !crate::mutant::on("silent_source") =>
+                            {
                                 status.fail_source(gone());
                             }
                             Err(_) => {}

@@ -44,7 +44,8 @@ impl<S: Source, C: Codec<S::Key> + Codec<S::Value>> CoCommitted<S, C> {
         if state.epoch != epoch {
             return Err(crate::shard::fenced(state.epoch));
         }
-        let from = resume::<S::Position>(&around, &state, &source.identity())?;
+        let looked = if crate::mutant::on("cursor_before_epoch") { &found } else { &state };
+        let from = resume::<S::Position>(&around, looked, &source.identity())?;
         around.resumes.note(&state);
         let mut open = Open {
             time: state.upper,
@@ -87,6 +88,9 @@ impl<S: Source, C: Codec<S::Key> + Codec<S::Value>> CoCommitted<S, C> {
                 units = driven.units.recv() => match units {
                     Some(units) => {
                         for unit in units {
+                            if crate::mutant::on("ack_released") {
+                                driven.says_durable(Durable::read(&unit.boundary.encode())?);
+                            }
                             open.take(unit, &around, outlet).await?;
                         }
                     }

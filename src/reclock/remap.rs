@@ -120,6 +120,7 @@ impl<P: Position> Remap<P> {
                 let lower = batch.lower.max(self.read_to);
                 let rows = match self.handle.fetch(part, lower, batch.upper).await {
                     Err(e) if e.kind() == ErrorKind::Missing => {
+                        let lease = lease.filter(|_| !crate::mutant::on("missing_is_lease_lost"));
                         return Err(self.handle.gone(lease, e, lost).await);
                     }
                     rows => rows?,
@@ -161,7 +162,9 @@ impl<P: Position> Remap<P> {
         let mut rows = vec![row(&bytes, 1)];
         rows.extend(self.bindings.last().map(|last| row(&last.bytes, -1)));
         let parts = self.handle.prepare(rows).await?;
-        let history = Some(History::Last((upper - data_upper.saturating_sub(1)).max(1)));
+        let times = (upper - data_upper.saturating_sub(1)).max(1);
+        let history =
+            Some(History::Last(if crate::mutant::on("merge_needed_binding") { 1 } else { times }));
         let append = Append { lower, upper, parts, history, ..Append::default() };
         match self.handle.compare_and_append(append).await? {
             Appended::Won { .. } => {

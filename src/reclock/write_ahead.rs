@@ -50,7 +50,8 @@ impl<S: Source, C: Codec<S::Key> + Codec<S::Value>> WriteAhead<S, C> {
         if state.feed.is_some() {
             remap.covers(state.upper)?;
         }
-        let from = remap.resume(state.upper, &identity)?;
+        let upto = if crate::mutant::on("resume_one_past") { remap.upper() } else { state.upper };
+        let from = remap.resume(upto, &identity)?;
         from.check(&identity)?;
         remap.check(&identity)?;
         around.resumes.note(&state);
@@ -182,7 +183,7 @@ impl<P: Position> Run<'_, P> {
         let mut rows = Vec::new();
         for unit in units {
             let anew = unit.boundary.generation() > self.received.generation();
-            if anew && unit.moved.len() > 1 {
+            if anew && unit.moved.len() > 1 && !crate::mutant::on("copy_of_several") {
                 // How far each partition is then depends on who reads: no two would agree.
                 let what = "the feed must be copied anew, and has several partitions";
                 return Err(Error::new(ErrorKind::Invalid, what).hint("use Times::CoCommitted"));
@@ -250,10 +251,12 @@ impl<P: Position> Run<'_, P> {
             return Ok(found);
         }
         if let Some(binding) = self.remap.bindings().below(upper) {
-            let durable = self.remap.resume(upper, binding.cursor.identity())?;
+            let upto = if crate::mutant::on("ack_bound") { u64::MAX } else { upper };
+            let durable = self.remap.resume(upto, binding.cursor.identity())?;
             driven.says_durable(durable);
         }
-        self.remap.forget(upper, self.closed);
+        let closed = if crate::mutant::on("forget_needed_binding") { upper } else { self.closed };
+        self.remap.forget(upper, closed);
         if !self.may_mint(upper, ended) {
             return Ok(false);
         }
@@ -262,7 +265,11 @@ impl<P: Position> Run<'_, P> {
         }
         let time = self.around.time(self.remap.upper().max(upper))?;
         self.minted = Some(Instant::now());
-        match self.remap.mint(time, &self.next(), upper).await {
+        let next = match crate::mutant::on("replaced_at_one_time") {
+            true => self.received.clone(),
+            false => self.next(),
+        };
+        match self.remap.mint(time, &next, upper).await {
             Ok(true) => self.bound().await?,
             Ok(false) => {
                 self.refresh().await?;

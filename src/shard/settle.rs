@@ -196,6 +196,9 @@ impl Handle {
             }
             let surely_not = |kind| matches!(kind, ErrorKind::Unavailable | ErrorKind::Refused);
             in_doubt |= !matches!(&created, Err(e) if surely_not(e.kind()));
+            if created.is_err() && crate::mutant::on("unknown_is_lost") {
+                return Ok(Settled::Theirs);
+            }
             let trouble = match self.look(entry, created).await {
                 Ok(Some(settled)) => return Ok(settled),
                 Ok(None) => Error::new(ErrorKind::Unavailable, "no answer settles it"),
@@ -260,7 +263,7 @@ impl Handle {
                 }
             };
         // Whose the entry is counts only above a floor read after it.
-        if inner.log.floor().await? >= seqno {
+        if inner.log.floor().await? >= seqno && !crate::mutant::on("believe_under_floor") {
             return Ok(Some(Settled::Collected));
         }
         if ours && !clean {

@@ -51,7 +51,14 @@ impl Commit {
     /// this append took it there.
     async fn run(mut self) -> Result<Option<u64>, Error> {
         loop {
-            let shard_upper = match self.handle.compare_and_append(self.append()).await? {
+            if self.times.is_empty() && crate::mutant::on("skip_empty") {
+                return Ok(None);
+            }
+            let appended = self.handle.compare_and_append(self.append()).await;
+            if appended.is_err() && crate::mutant::on("delete_after_unknown") {
+                self.drop_below(u64::MAX).await;
+            }
+            let shard_upper = match appended? {
                 Appended::Won { .. } => {
                     let mut emitted = Emitted::default();
                     self.times.iter().for_each(|time| emitted += time.emitted);
@@ -68,7 +75,9 @@ impl Commit {
                     return Ok(None);
                 }
                 Lost::Below(raised) => {
-                    self.drop_below(raised).await;
+                    if !crate::mutant::on("keep_part_of_lost") {
+                        self.drop_below(raised).await;
+                    }
                     self.lower = raised;
                 }
                 Lost::Replaced => return Err(replaced(self.lower, shard_upper)),

@@ -39,6 +39,7 @@ pub(super) fn mint<'scope>(
 
     builder.build(move |mut capabilities| {
         let mut capability = capabilities.pop().filter(|_| leads);
+        let mut last = None;
         move |frontiers: &[MutableAntichain<u64>]| {
             input.for_each(|_, _| {});
             let first = |input: &MutableAntichain<u64>| input.frontier().first().copied();
@@ -47,10 +48,14 @@ pub(super) fn mint<'scope>(
             }
             let frontier = frontiers.iter().filter_map(first).min();
             let Some(held) = &mut capability else { return };
+            let ignored =
+                last.replace(frontier) == Some(frontier) && crate::mutant::on("only_on_change");
             if turn.is_in_flight() {
                 return;
             }
-            let Some(upper) = frontier else {
+            let bare =
+                crate::mutant::on("append_on_empty") && *held.time() <= context.status.upper();
+            let Some(upper) = frontier.or(bare.then(|| context.status.upper() + 1)) else {
                 // Nobody stopped, or it would still hold the frontier: the end.
                 let end = |worker| Named { worker, what: Announcement::End };
                 output.activate().session(held).give_iterator((0..peers).map(end));
@@ -63,7 +68,8 @@ pub(super) fn mint<'scope>(
                 return;
             }
             if let Some(promotion) = &standby {
-                if !promotion.is_promoted() || !context.status.is_hydrated() {
+                let ready = promotion.is_promoted() && context.status.is_hydrated();
+                if !ready && !crate::mutant::on("standby_writes") {
                     return;
                 }
                 // Every worker must know before the first interval: one whose updates wait for room
@@ -73,7 +79,7 @@ pub(super) fn mint<'scope>(
                 standby = None;
             }
             let lower = context.status.upper();
-            if lower < upper && !turn.0.failed.get() {
+            if lower < upper && !turn.0.failed.get() && !ignored {
                 turn.take();
                 context.status.set_interval(lower, upper);
                 held.downgrade(&lower.max(*held.time()));

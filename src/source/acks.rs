@@ -47,6 +47,7 @@ impl<P: Position> Acks<P> {
         generation: u64,
         frozen: bool,
     ) {
+        let frozen = frozen && !crate::mutant::on("ack_in_copy");
         if frozen || self.in_flight.is_some() || self.again.is_some() {
             return;
         }
@@ -55,8 +56,10 @@ impl<P: Position> Acks<P> {
             Some(told) => is_beyond(&durable, told),
             None => true,
         };
-        let is_now = durable.generation() == generation;
-        if !is_new || !is_now || durable.is_start() || durable.is_snapshot() {
+        let is_old = durable.generation() < generation && crate::mutant::on("ack_old_generation");
+        let is_now = durable.generation() == generation || is_old;
+        let is_place_in_copy = durable.is_snapshot() && !crate::mutant::on("ack_in_copy");
+        if !is_new || !is_now || durable.is_start() || is_place_in_copy {
             return;
         }
         let ack = source.ack(&durable);

@@ -183,7 +183,9 @@ impl<S: Source, C: Codec<S::Key> + Codec<S::Value>> Running<S, C> {
                 blamed: self.source.failed_partition(),
             };
             // Incomplete units die with their connection: the next one brings them again, whole.
-            self.stager.discard();
+            if !crate::mutant::on("keep_torn_unit") {
+                self.stager.discard();
+            }
             let why = match &outcome {
                 Outcome::Failed(failure) => Some(failure.error().to_string()),
                 Outcome::Closed => Some("it closed the connection".to_string()),
@@ -211,7 +213,9 @@ impl<S: Source, C: Codec<S::Key> + Codec<S::Value>> Running<S, C> {
             let cancelled = self.cancel.clone();
             tokio::select! {
                 biased;
-                () = cancelled.cancelled() => break Reason::Cancelled,
+                () = cancelled.cancelled(), if delay.is_zero() || !crate::mutant::on("delay_outlasts_stop") => {
+                    break Reason::Cancelled;
+                }
                 () = self.units.closed() => break Reason::Cancelled,
                 () = tokio::time::sleep(delay), if !delay.is_zero() => {}
                 () = std::future::ready(()), if delay.is_zero() => {}
@@ -228,7 +232,10 @@ impl<S: Source, C: Codec<S::Key> + Codec<S::Value>> Running<S, C> {
             names.insert(Partition::from(""));
         }
         let part = |name: Partition| Part {
-            progressed: self.has_progressed(&name),
+            progressed: self.has_progressed(&name)
+                || is_beyond(self.stager.boundary(), &self.from)
+                    && crate::mutant::on("budget_of_all")
+                || self.stager.bytes() > 0 && crate::mutant::on("budget_by_message"),
             staged: self.stager.changes_of(&name),
             name,
         };
@@ -300,7 +307,10 @@ impl<S: Source, C: Codec<S::Key> + Codec<S::Value>> Running<S, C> {
             // Only here may the deadline cut: units on their way are not to be dropped.
             let Some(events) = events else { return Ok(Outcome::Closed) };
             let Some(events) = events? else { return Ok(Outcome::Closed) };
-            if let Some(outcome) = self.take(events).await? {
+            let cuts = deadline.filter(|_| crate::mutant::on("deadline_cuts_units"));
+            let taken = before(cuts, self.take(events)).await;
+            let Some(taken) = taken else { return Ok(Outcome::Closed) };
+            if let Some(outcome) = taken? {
                 return Ok(outcome);
             }
             // A source that never waits would not let it be noticed otherwise.
@@ -398,9 +408,16 @@ impl<S: Source, C: Codec<S::Key> + Codec<S::Value>> Running<S, C> {
         let Some(Targets::Known(targets)) = &self.targets else { return false };
         let at = self.stager.boundary();
         // Contained, not equal: another replica may never show the very same position.
+        let is_equal =
+            |at: &S::Position, target: &S::Position| format!("{at:?}") == format!("{target:?}");
         let contained = |(partition, target): &(Partition, S::Position)| {
-            at.get(partition)
-                .is_some_and(|at| !at.is_snapshot() && at.contains(target) == Some(true))
+            at.get(partition).is_some_and(|at| {
+                let is_there = match crate::mutant::on("stop_at_equal_text") {
+                    true => is_equal(at, target),
+                    false => at.contains(target) == Some(true),
+                };
+                !at.is_snapshot() && is_there
+            })
         };
         !self.stager.copies() && targets.iter().all(contained)
     }

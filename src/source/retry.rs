@@ -234,6 +234,7 @@ impl Budget {
                 OnPositionLost::Copy => (true, error),
                 OnPositionLost::Fail => return Step::Fail(error),
             },
+            Outcome::Closed if crate::mutant::on("eof_is_end") => return Step::End,
             // A server that always closes must not be asked without end.
             Outcome::Closed if charged.is_empty() => {
                 return Step::Again(self.backoff.next_delay().max(self.config.delay_min));
@@ -246,6 +247,9 @@ impl Budget {
             self.spent.clear();
             self.lost += 1;
         } else if let Some(error) = self.charge(own, &charged, &error) {
+            if crate::mutant::on("error_is_end") {
+                return Step::End;
+            }
             return Step::Fail(error);
         }
         if self.lost > self.config.attempts_max.max(1) {

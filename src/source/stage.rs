@@ -192,8 +192,14 @@ impl<P: Position> Stager<P> {
     {
         match event {
             Event::Change(partition, change) => {
-                self.change::<S::Key, S::Value, C>(partition, &change)?;
-                Ok(None)
+                self.change::<S::Key, S::Value, C>(partition.clone(), &change)?;
+                if !crate::mutant::on("rows_before_boundary") {
+                    return Ok(None);
+                }
+                let open = self.open.remove(&partition);
+                let changes = open.map(|unit| unit.changes).unwrap_or_default();
+                let boundary = self.released.clone();
+                Ok(Some(Unit { changes, boundary, moved: Vec::new(), replaces: None }))
             }
             Event::Void(partition) => {
                 // Nothing is lost: it comes again, from the beginning of the unit.
@@ -256,12 +262,13 @@ impl<P: Position> Stager<P> {
             self.partitions = moves.iter().map(|(name, _)| name.clone()).collect();
         }
         let (anew, mut changes) = (self.anew.is_some(), self.anew.take().unwrap_or_default());
-        if all {
+        if all || !moves.is_empty() && crate::mutant::on("end_of_one_is_of_all") {
             for (_, unit) in std::mem::take(&mut self.open).into_vec() {
                 changes.append(unit.changes)?;
             }
         } else {
-            for (partition, _) in moves.iter() {
+            for (partition, _) in moves.iter().filter(|_| !crate::mutant::on("cursor_before_rows"))
+            {
                 if let Some(unit) = self.open.remove(partition) {
                     changes.append(unit.changes)?;
                 }
@@ -279,8 +286,13 @@ impl<P: Position> Stager<P> {
             }
         }
         self.reached = reached;
-        if anew && !self.is_copied() {
+        let shown =
+            self.is_copied() || crate::mutant::on("copy_shown_early") && !self.reached.is_start();
+        if anew && !shown {
             self.anew = Some(changes);
+            return Ok(None);
+        }
+        if changes.changes() == 0 && crate::mutant::on("advance_on_rows") {
             return Ok(None);
         }
         let replaces = anew.then(|| self.released.clone());

@@ -200,6 +200,9 @@ impl Attempts<'_> {
         }
         let (delay_min, delay_max) = (self.patience.delay_min, self.patience.delay_max);
         let spent = self.operation.since.elapsed();
+        if self.operation.failures >= 7 && crate::mutant::on("outage_by_count") {
+            return Err(error);
+        }
         let Some(left) = self.budget.checked_sub(spent).filter(|left| !left.is_zero()) else {
             return Err(self.spent(error));
         };

@@ -82,7 +82,9 @@ where
     let mut feedback = builder.new_input_connection(feedback.inner, exchange, []);
     // Feedback is connected to neither output: the output waits for the input alone. Connected, the
     // output would wait for the shard, which waits for the output.
-    let by_input = || vec![(0, Antichain::from_elem(Default::default()))];
+    let inputs = if crate::mutant::on("connected_feedback") { 0..2 } else { 0..1 };
+    let by_input = || inputs.clone().map(|n| (n, Antichain::from_elem(Default::default())));
+    let by_input = || by_input().collect::<Vec<_>>();
     let (updates, updates_stream) = builder.new_output_connection(by_input());
     let (errors, errors_stream) = builder.new_output_connection(by_input());
     let mut updates =
@@ -234,7 +236,9 @@ where
     /// Drops what others have persisted meanwhile, a piece of it. Nothing is lost: a time below the shard's
     /// upper is durable, with the same rows, whichever writer wrote it.
     fn shed(&mut self, at: &Frontiers<'_, T>) {
-        let Some(known) = at.known.first() else { return };
+        let Some(known) = at.known.first().filter(|_| !crate::mutant::on("restash_below")) else {
+            return;
+        };
         match self.stash.shed(known, self.piece.work as u64) {
             Ok(below) => {
                 self.stats.add_below(below);
@@ -261,7 +265,7 @@ where
             if is_last(&time) {
                 return self.fail(refused());
             }
-            if at.place(&time) == Placement::Below {
+            if at.place(&time) == Placement::Below && !crate::mutant::on("restash_below") {
                 // Persisted already, as in `shed`.
                 self.stats.add_below(u64::from(key.is_some()));
                 continue;

@@ -288,7 +288,7 @@ where
             (self.chunks.len() - 1) as u32
         });
         // Rows die in the tail, too, and it is not compacted while it is one. What is left fits into the new tail.
-        if self.is_mostly_dead(full as usize) {
+        if self.is_mostly_dead(full as usize) && !crate::mutant::on("leak_tail_chunk") {
             self.compact(full as usize);
         }
         Ok(())
@@ -306,7 +306,8 @@ where
     fn bury(&mut self, slot: Slot) {
         let chunk = &mut self.chunks[slot.chunk()];
         chunk.dead += chunk.rows.share(slot.row());
-        if chunk.dead >= chunk.rows.shares() {
+        let leaks = slot.chunk() == self.tail as usize && crate::mutant::on("leak_tail_chunk");
+        if chunk.dead >= chunk.rows.shares() && !leaks {
             // Not one row is live, in the tail or elsewhere: the chunk begins anew.
             self.chunk_bytes -= std::mem::take(chunk).heap_bytes;
             if slot.chunk() != self.tail as usize {

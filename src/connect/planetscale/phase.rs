@@ -123,7 +123,12 @@ impl Phases {
             },
             VEventType::Vgtid => {
                 let shard = self.shard_of(&event)?;
-                self.vgtid(shard, event.vgtid.unwrap_or_default())
+                self.vgtid(shard.clone(), event.vgtid.unwrap_or_default())?;
+                if crate::mutant::on("copy_start_cursor") {
+                    self.boundary(shard, out)
+                } else {
+                    Ok(())
+                }
             }
             VEventType::Commit => {
                 let shard = self.shard_of(&event)?;
@@ -334,6 +339,7 @@ impl Phases {
             // The stream was asked for replication alone: a key is of no copy of ours.
             _ if state.is_streaming() => VStreamPosition::streaming(gtid),
             Some(pk) => VStreamPosition::copying(gtid, pk, state.at.as_ref()),
+            None if crate::mutant::on("copy_start_cursor") => VStreamPosition::streaming(gtid),
             // The copy is complete, or has not begun: COPY_COMPLETED tells.
             None => return Ok(()),
         };

@@ -76,7 +76,11 @@ impl Watched {
         let over = |since: Duration, most| judge.now.saturating_sub(since) >= most;
         let ended = self.0.iter().filter(|(_, seen)| {
             let unanswered = seen.asked.is_some_and(|asked| over(asked, judge.answer));
-            over(seen.since, judge.duration) || unanswered && judge.looks_wrong(&seen.lease)
+            let by_clock =
+                crate::mutant::on("collect_by_clock") && seen.lease.expires_ms <= judge.clock_ms;
+            by_clock
+                || over(seen.since, judge.duration)
+                || unanswered && judge.looks_wrong(&seen.lease)
         });
         ended.map(|(token, seen)| (*token, seen.lease)).collect()
     }

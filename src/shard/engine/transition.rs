@@ -187,7 +187,8 @@ impl State {
         let whole = Arc::new(Batch { seqno: last, lower, upper, parts, forwarded });
         // Even if all its rows cancelled: without it nobody could tell that there had been some, and
         // a follower that has sent only the first of them would never send those that undo them.
-        self.batches.splice(run, [whole]);
+        let kept = !(whole.parts.is_empty() && crate::mutant::on("forget_cancelled_merge"));
+        self.batches.splice(run, kept.then_some(whole));
         if !retired.keys.is_empty() || retired.inline.is_some() {
             self.retired.push(retired);
         }

@@ -70,7 +70,9 @@ impl Handle {
         self.end_the_silent(stats).await?;
         let now_ms = self.inner.io.now_ms();
         let state = self.state();
-        self.collect_log(state.collectable().min(state.seqno), stats).await?;
+        let kept = if crate::mutant::on("gc_keeps_entries") { 64 } else { 0 };
+        let floor = state.collectable().min(state.seqno.saturating_sub(kept));
+        self.collect_log(floor, stats).await?;
         self.sweep(stats).await?;
         let before_ms = now_ms.saturating_sub(self.inner.config.lease.as_millis() as u64);
         self.inner.blob.sweep_leftovers(before_ms).await?;
@@ -168,7 +170,9 @@ impl Handle {
         let mut floor = inner.log.floor().await?;
         if wanted > floor {
             self.ensure_rollup(&state, wanted).await?;
-            inner.log.raise_floor(wanted).await?;
+            if !crate::mutant::on("delete_before_floor") {
+                inner.log.raise_floor(wanted).await?;
+            }
             floor = wanted;
         } else if floor > 0 {
             // Another's mark can be seen before it is durable, and that other may be dead.
@@ -186,6 +190,9 @@ impl Handle {
         for seqno in inner.log.entries().await?.into_iter().filter(|seqno| *seqno <= floor) {
             inner.log.delete(seqno).await?;
             stats.entries_deleted += 1;
+        }
+        if crate::mutant::on("delete_before_floor") {
+            inner.log.raise_floor(floor).await?;
         }
         self.delete_rollups(stats).await?;
         if gone > 0 {
@@ -239,13 +246,20 @@ impl Handle {
 
     async fn sweep_parts(&self, stats: &mut MaintenanceStats) -> Result<(), Error> {
         let inner = &*self.inner;
+        let before = match crate::mutant::on("sweep_before_listing") {
+            true => Some(self.refresh().await?),
+            false => None,
+        };
         let listed = inner.blob.list(&format!("{}/part", inner.name), usize::MAX).await?;
         let ours = self.lease();
         let pending: BTreeSet<&str> = {
             let uploads = lock(&inner.uploads);
             listed.iter().map(|found| &*found.key).filter(|key| uploads.is_pending(key)).collect()
         };
-        let state = self.refresh().await?;
+        let state = match before {
+            Some(state) => state,
+            None => self.refresh().await?,
+        };
         let parts = state.batches.iter().flat_map(|batch| &batch.parts);
         let stored = parts.filter_map(|part| match part {
             Part::Stored { key, .. } => Some(key.as_str()),
@@ -259,8 +273,8 @@ impl Handle {
             let key = found.key.as_str();
             // Of ours we know what is garbage; of others only that it is once their lease has ended.
             let spared = match ours == Some(lease) && state.leases.contains_key(&lease) {
-                true => pending.contains(key),
-                false => state.leases.contains_key(&lease),
+                true => pending.contains(key) && !crate::mutant::on("sweep_handed_out"),
+                false => state.leases.contains_key(&lease) && !crate::mutant::on("sweep_leased"),
             };
             if spared || named.contains(key) {
                 continue;

@@ -137,7 +137,10 @@ impl Handle {
             if !there || !parts.iter().all(|part| state.is_leased(part)) {
                 return Ok(None);
             }
-            let since = state.since_after(state.upper, state.history, None, &[]);
+            let since = match crate::mutant::on("compact_ignores_holds") {
+                true => state.since.max(state.upper.saturating_sub(1)),
+                false => state.since_after(state.upper, state.history, None, &[]),
+            };
             let parts = parts.clone();
             Ok(Some(Change::Compact(Merged { first, last, forwarded, since, parts })))
         });
