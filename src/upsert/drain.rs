@@ -6,7 +6,7 @@ use std::cmp::Ordering;
 use std::collections::VecDeque;
 
 use super::merge::Merge;
-use super::pile::Pending;
+use super::pending::Pending;
 use super::pins::Pins;
 use super::rows::{Kept, Rows};
 use super::slot::{Slot, Slots};

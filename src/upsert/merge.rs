@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 
 use serde::de::DeserializeOwned;
 
-use super::pile::Pending;
+use super::pending::Pending;
 use super::pins::Pins;
 use super::rows::Kept;
 use super::run::{Record, Run};

@@ -80,6 +80,7 @@ mod drain;
 mod inbox;
 mod merge;
 mod operator;
+mod pending;
 mod pile;
 mod pins;
 mod rows;

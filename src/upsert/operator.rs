@@ -16,7 +16,7 @@ use super::around::Surroundings;
 use super::classify::{Frontiers, Placement};
 use super::drain::{Drain, Piece};
 use super::inbox::Inbox;
-use super::pile::Pending;
+use super::pending::Pending;
 use super::rows::Kept;
 use super::spill::{SharedSpill, SpillError};
 use super::stash::Stash;

@@ -14,7 +14,7 @@ use std::rc::Rc;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::pile::Pending;
+use super::pending::Pending;
 use super::spill::{PAGE, Page, SharedSpill, SpillError};
 
 const HEADER: usize = 21;

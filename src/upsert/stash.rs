@@ -16,7 +16,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::merge::Merge;
-use super::pile::{Pending, Pile, Shared};
+use super::pending::Pending;
+use super::pile::{Pile, Shared};
 use super::pins::Pins;
 use super::rows::Kept;
 use super::run::{Run, RunWriter};
