@@ -229,7 +229,7 @@ impl<'de, T> Deserialize<'de> for Packed<T> {
         impl<T> serde::de::Visitor<'_> for Bytes<T> {
             type Value = Packed<T>;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                let name = crate::codec::short_name(std::any::type_name::<T>());
+                let name = super::name::short_name(std::any::type_name::<T>());
                 write!(f, "{EXPECTED}{name}")
             }
             fn visit_bytes<E: serde::de::Error>(self, bytes: &[u8]) -> Result<Packed<T>, E> {
