@@ -103,6 +103,8 @@ pub mod store;
 
 mod feedback;
 
+mod output;
+
 pub mod pipeline;
 
 pub mod health;
@@ -129,10 +131,10 @@ pub use control::promotion::Promotion;
 pub use error::{Error, ErrorKind};
 pub use pipeline::config::PipelineConfig;
 pub use pipeline::follow::Follow;
+pub use pipeline::restarts::Restarts;
 pub use pipeline::shard::Shard;
 pub use pipeline::{Pipeline, UpsertInto};
 pub use sink::Totals;
-pub use source::backoff::Restarts;
 pub use upsert::{Upsert, UpsertConfig, Upserted};
 
 pub use differential_dataflow;

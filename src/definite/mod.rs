@@ -50,4 +50,4 @@ mod operator;
 pub use digest::Digest;
 
 pub(crate) use book::Terms;
-pub(crate) use operator::{Checked, Ends, check, tally};
+pub(crate) use operator::{Checked, check, tally};

@@ -1,7 +1,7 @@
 //! Owns the two operators of the check: what is counted where, and whose frontier holds. The
 //! comparison itself is [`book`](super::book)'s.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::rc::Rc;
 
 use differential_dataflow::ExchangeData;
@@ -20,6 +20,7 @@ use crate::command::time::least;
 use crate::control::lifecycle::Phase;
 use crate::error::Error;
 use crate::health::Status;
+use crate::input::end::Ends;
 use crate::shard::{Feed, Resumes, State, Sum};
 use crate::upsert::UpsertStats;
 
@@ -29,16 +30,6 @@ type Timed<O> = (Command<Encoded, Encoded, O>, u64);
 /// What one worker has counted: a time, and how many commands of which sum. No sum: its part ends
 /// there.
 type Counted = (u64, Option<(u64, u128)>);
-
-/// Where one worker's input ends, once it has ended cleanly.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Ends(Rc<Cell<Option<u64>>>);
-
-impl Ends {
-    pub(crate) fn at(&self, end: u64) {
-        self.0.set(Some(end));
-    }
-}
 
 /// Counts and hashes commands, and passes on those that the shard does not have.
 pub(crate) fn tally<'scope, O: ExchangeData>(
@@ -95,7 +86,7 @@ pub(crate) fn tally<'scope, O: ExchangeData>(
             match (frontiers[0].frontier().first(), &mut last) {
                 (Some(time), Some(last)) => last.downgrade(time),
                 (None, Some(capability)) => {
-                    if let (true, Some(end)) = (checked, ends.0.get()) {
+                    if let (true, Some(end)) = (checked, ends.get()) {
                         counts.activate().session(capability).give((end, None));
                     }
                     last = None;

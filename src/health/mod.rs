@@ -29,6 +29,7 @@
 //! The watchdog runs beside the workers, so it sees one that hangs; and it ends with the pipeline.
 
 pub(crate) mod convert;
+pub(crate) mod errors;
 mod judge;
 mod report;
 mod signs;

@@ -6,6 +6,9 @@
 //! Held like this it never needs interpreting: the frontier goes from 5 to 6, time 5 is committed,
 //! and only then does the frontier become empty.
 
+use std::cell::Cell;
+use std::rc::Rc;
+
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::OutputBuilder;
@@ -15,8 +18,21 @@ use timely::progress::frontier::MutableAntichain;
 
 use crate::command::time::{after, least};
 use crate::control::lifecycle::Phase;
-use crate::definite::Ends;
 use crate::health::Status;
+
+/// Where one worker's input ends, once it has ended cleanly.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Ends(Rc<Cell<Option<u64>>>);
+
+impl Ends {
+    pub(crate) fn at(&self, end: u64) {
+        self.0.set(Some(end));
+    }
+
+    pub(crate) fn get(&self) -> Option<u64> {
+        self.0.get()
+    }
+}
 
 /// Passes rows on unchanged, and ends only when the shard has passed the end.
 ///

@@ -2,14 +2,15 @@
 //! bytes. It does not own sources, nor the making of times.
 //!
 //! ```text
-//!   TimedSource --rows@t, closed times--> UpsertSource ---.
-//!   (or a stream of your own) ----------> UpsertHold -----+--> UpsertEncode --> definite
+//!   a TimedSource --rows@t, closed times--> UpsertSource ----------.
+//!   a stream of your own --> UpsertValues --> UpsertHold ----------+--> UpsertEncode --> definite
 //! ```
 
 pub(crate) mod encode;
 pub(crate) mod end;
 pub(crate) mod operator;
 mod timed;
+pub(crate) mod values;
 
 pub(crate) use timed::stopped;
 pub use timed::{Outlet, TimedSource};

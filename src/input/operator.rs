@@ -10,11 +10,11 @@ use timely::dataflow::{Scope, StreamVec};
 use tokio::sync::oneshot::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot};
 
+use super::end::Ends;
 use super::timed::{Event, Outlet, TimedSource};
 use crate::command::Command;
 use crate::command::time::after;
 use crate::control::lifecycle::Phase;
-use crate::definite::Ends;
 use crate::error::{Error, ErrorKind};
 use crate::health::Status;
 use crate::io::Io;

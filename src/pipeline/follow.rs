@@ -1,35 +1,25 @@
 //! Owns following a shard in a dataflow without feeding it: the committed collection and its health.
 //! Nothing is appended; what reads the shard is the [`feedback`](crate::feedback)'s.
-//!
-//! # Stopping
-//!
-//! A worker reads its own keys' rows only. So if one stops, all must, before any lets its frontier go:
-//! each tells all others when it stops, or has read a sealed shard to its end, and lets go once it has
-//! heard of every one.
 
 use std::fmt;
 use std::marker::PhantomData;
-use std::sync::Arc;
 
 use differential_dataflow::{ExchangeData, VecCollection};
-use timely::container::CapacityContainerBuilder;
-use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::generic::operator::empty;
-use timely::dataflow::operators::generic::{Operator, OutputBuilder};
 use timely::dataflow::{Scope, StreamVec};
-use tokio::sync::Notify;
 
-use crate::codec::packed::Encoded;
+use super::Pipeline;
+use super::config::PipelineConfig;
+use super::shard::Shard;
+use super::worker::{ReadBack, join, read_back};
 use crate::codec::{Codec, DataError, Postcard};
 use crate::control::epoch::Epoch;
-use crate::control::lifecycle::{Lifecycle, Phase, Token};
+use crate::control::lifecycle::Token;
 use crate::error::Error;
-use crate::feedback::{Poll, feedback};
-use crate::health::{self, Health, Role, Status};
-use crate::pipeline::config::PipelineConfig;
-use crate::pipeline::shard::Shard;
-use crate::pipeline::{Pipeline, committed, committed_errors, report};
-use crate::upsert::{Known, UpsertStats};
+use crate::health::errors::report;
+use crate::health::{Health, Role, Status};
+use crate::output::decode::{Rows, committed, committed_errors};
+use crate::output::together::stop_together;
 
 /// A shard that is followed, on one worker: see [`Pipeline::follow`].
 pub struct Follow<'scope, K, V, C = Postcard> {
@@ -39,7 +29,7 @@ pub struct Follow<'scope, K, V, C = Postcard> {
     pub health: Health,
     /// Drop it to stop, on every worker.
     pub token: Token,
-    rows: VecCollection<'scope, u64, (Encoded, Encoded), isize>,
+    rows: Rows<'scope>,
     status: Status,
     types: PhantomData<fn(C) -> (K, V)>,
 }
@@ -103,26 +93,10 @@ where
     /// ```
     pub fn follow(scope: Scope<'scope, u64>, shard: &Shard<K, V, C>) -> Follow<'scope, K, V, C> {
         let config = PipelineConfig::default();
-        let lifecycle = Lifecycle::default();
-        let place = (scope.addr().first().copied().unwrap_or(0), scope.peers());
-        let shared = (UpsertStats::default(), lifecycle.watch());
-        let (process, vitals, begun) = shard.pipelines().join(
-            place,
-            scope.index(),
-            shared,
-            shard.handle(),
-            config.stall_after,
-            // Whoever writes.
-            (Role::Reader, Epoch::unclaimed()),
-        );
-        if begun {
-            health::watch(&process, shard.io());
-        }
-        let status = Status::new(process, vitals, lifecycle);
-        let poll = Poll { interval: config.poll, news: Arc::new(Notify::new()) };
-        let known = Known::new(shard.state().upper);
-        let handle = shard.handle().clone();
-        let rows = feedback(scope, handle, shard.io(), poll, known, status.clone());
+        // Its epoch is that of any writer.
+        let epoch = Epoch::unclaimed();
+        let (status, _) = join(scope, shard, config.stall_after, Role::Reader, epoch);
+        let ReadBack { rows, .. } = read_back(scope, shard, config.poll, &status);
         stop_together(scope, status.clone());
         let errors = report(empty(scope), status.clone());
         Follow {
@@ -152,46 +126,4 @@ where
     pub fn data_errors(&self) -> VecCollection<'scope, u64, (K, DataError), isize> {
         committed_errors::<K, V, C>(&self.rows, &self.status)
     }
-}
-
-/// Lets every worker go once all have stopped, or have read a sealed shard to its end.
-fn stop_together(scope: Scope<'_, u64>, status: Status) {
-    let mut builder = status.lifecycle().operator("UpsertFollow", scope);
-    let (output, stream) = builder.new_output();
-    let mut output = OutputBuilder::<_, CapacityContainerBuilder<Vec<(u64, bool)>>>::from(output);
-    let peers = scope.peers() as u64;
-    let own = status.clone();
-    builder.build(move |mut capabilities| {
-        let mut capability = capabilities.pop();
-        move |_| {
-            let Some(held) = &capability else { return };
-            let sealed = own.state().and_then(|state| state.sealed_at);
-            let whole =
-                own.is_hydrated() && sealed.is_some_and(|end| end <= own.vitals().read_to());
-            if whole {
-                own.set_ended();
-            } else if own.phase() < Phase::Stopping {
-                return;
-            }
-            let told = (0..peers).map(|worker| (worker, whole));
-            output.activate().session(held).give_iterator(told);
-            capability = None;
-        }
-    });
-    let to_all = Exchange::new(|(worker, _): &(u64, bool)| *worker);
-    let mut heard = 0;
-    stream.sink(to_all, "UpsertFollowTold", move |(input, _)| {
-        let before = heard;
-        input.for_each(|_, told| {
-            for (_, whole) in told.drain(..) {
-                heard += 1;
-                if !whole {
-                    status.lifecycle().advance(Phase::Stopping);
-                }
-            }
-        });
-        if heard > before && heard == peers {
-            status.lifecycle().advance(Phase::Released);
-        }
-    });
 }

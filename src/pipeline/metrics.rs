@@ -9,9 +9,8 @@
 use std::fmt::{Display, Write};
 
 use crate::health::{Health, HealthState, Role, Vitals};
-use crate::pipeline::Watch;
 use crate::shard::{Counters, MaintenanceStats};
-use crate::sink::Totals;
+use crate::sink::{Totals, Watch};
 use crate::source::SourceStats;
 
 /// The content type of [`Metrics::text`].

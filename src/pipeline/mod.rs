@@ -11,40 +11,42 @@ pub(crate) mod config;
 pub(crate) mod follow;
 mod listen;
 pub mod metrics;
+pub(crate) mod restarts;
 pub(crate) mod shard;
+mod worker;
 
 use std::sync::Arc;
 
-use differential_dataflow::{AsCollection, ExchangeData, VecCollection};
-use timely::container::CapacityContainerBuilder;
-use timely::dataflow::channels::pact::Pipeline as InPlace;
-use timely::dataflow::operators::generic::{Operator, OutputBuilder};
+use differential_dataflow::{ExchangeData, VecCollection};
 use timely::dataflow::{Scope, StreamVec};
-use tokio::sync::Notify;
 
+use self::config::PipelineConfig;
+use self::metrics::Metrics;
+use self::shard::Shard;
+use self::worker::{ReadBack, join, read_back};
 use crate::codec::packed::Encoded;
-use crate::codec::{Codec, DataError, Postcard, decode_stored};
+use crate::codec::{Codec, DataError, Postcard};
 use crate::command::Command;
-use crate::control::epoch::{self, Epoch};
-use crate::control::lifecycle::{Lifecycle, Phase, Token};
-use crate::definite::{Ends, check, tally};
+use crate::control::epoch::Epoch;
+use crate::control::lifecycle::Token;
+use crate::definite::{check, tally};
 use crate::error::Error;
-use crate::feedback::{Poll, feedback};
-use crate::health::convert::convert;
-use crate::health::{self, Health, Status};
+use crate::health::errors::report;
+use crate::health::{Health, Role, Status};
 use crate::input::TimedSource;
 use crate::input::encode::encode;
-use crate::input::end::hold;
+use crate::input::end::{Ends, hold};
 use crate::input::operator::source;
-use crate::pipeline::config::PipelineConfig;
-use crate::pipeline::metrics::Metrics;
-use crate::pipeline::shard::Shard;
+use crate::input::values::values;
+use crate::output::decode::{Rows, committed, committed_errors};
+use crate::reclock::claim;
 use crate::reclock::{Around as Reclocking, Cursors, Reclocked, Times};
 use crate::shard::Feed;
-use crate::sink::{self, SinkContext, Totals};
+use crate::sink::{self, SinkContext};
 use crate::source::{Source, SourceStats};
-use crate::upsert::{Inflight, Known, Look, Surroundings, UpsertConfig, UpsertStats, upsert};
+use crate::upsert::{Inflight, Look, Surroundings, UpsertConfig, UpsertStats, upsert};
 
+pub use crate::sink::Watch;
 pub use listen::{Changes, Keyed, Listen};
 
 /// A running pipeline, on one worker.
@@ -61,20 +63,9 @@ pub struct Pipeline<'scope, K, V, C = Postcard> {
     pub stats: UpsertStats,
     /// What became of the commands.
     pub watch: Watch,
-    rows: VecCollection<'scope, u64, (Encoded, Encoded), isize>,
+    rows: Rows<'scope>,
     status: Status,
     types: std::marker::PhantomData<fn(C) -> (K, V)>,
-}
-
-/// Tells what became of a pipeline's commands; cheap to clone.
-#[derive(Clone, Debug)]
-pub struct Watch(sink::Sink);
-
-impl Watch {
-    /// Returns the counts of all workers, as far as reported. Only worker 0's are complete.
-    pub fn totals(&self) -> Totals {
-        self.0.totals()
-    }
 }
 
 impl<K, V, C> std::fmt::Debug for Pipeline<'_, K, V, C> {
@@ -128,7 +119,7 @@ where
         let parts = Parts::new(scope, shard, &config, invalid, epoch);
         let status = parts.status.clone();
         if exclusive {
-            epoch::tell(scope, status.epoch().clone(), status.clone());
+            claim::tell(scope, status.epoch().clone(), status.clone());
         }
         let feed = (scope.index() == 0 && works).then(feed).flatten();
         let mode = config.source.times.mode().to_string();
@@ -187,46 +178,6 @@ where
     }
 }
 
-/// A committed collection, as it is stored.
-type Rows<'scope> = VecCollection<'scope, u64, (Encoded, Encoded), isize>;
-
-/// Returns the keys that have a value, decoded.
-pub(crate) fn committed<'scope, K: ExchangeData, V: ExchangeData, C: Codec<K> + Codec<V>>(
-    rows: &Rows<'scope>,
-    status: &Status,
-) -> VecCollection<'scope, u64, (K, V), isize> {
-    decoded(rows, status, |(key, value): &(Encoded, Encoded)| {
-        let Ok(value) = decode_stored::<V, C>(value.as_bytes())? else { return Ok(None) };
-        Ok(Some((C::decode(key.as_bytes())?, value)))
-    })
-}
-
-/// Returns the keys that have an error, decoded.
-pub(crate) fn committed_errors<'scope, K: ExchangeData, V: ExchangeData, C: Codec<K> + Codec<V>>(
-    rows: &Rows<'scope>,
-    status: &Status,
-) -> VecCollection<'scope, u64, (K, DataError), isize> {
-    decoded(rows, status, |(key, value): &(Encoded, Encoded)| {
-        let Err(error) = decode_stored::<V, C>(value.as_bytes())? else { return Ok(None) };
-        Ok(Some((C::decode(key.as_bytes())?, error)))
-    })
-}
-
-fn decoded<'scope, D: Clone + 'static>(
-    rows: &Rows<'scope>,
-    status: &Status,
-    decode: impl Fn(&(Encoded, Encoded)) -> Result<Option<D>, Error> + 'static,
-) -> VecCollection<'scope, u64, D, isize> {
-    // A row that does not decode is reported and holds, so it is never taken for an absent one.
-    let decoded = convert(rows.inner.clone(), "UpsertDecode", status.clone(), move |rows| {
-        let decoded = rows.drain(..).filter_map(|(row, at, diff)| {
-            decode(&row).map(|data| Some((data?, at, diff))).transpose()
-        });
-        decoded.collect()
-    });
-    decoded.as_collection()
-}
-
 /// What the operators of one worker's pipeline share, before they exist.
 struct Parts {
     ends: Ends,
@@ -257,24 +208,8 @@ impl Parts {
         invalid: Option<Error>,
         epoch: Epoch,
     ) -> Parts {
-        let (lifecycle, stats) = (Lifecycle::default(), UpsertStats::default());
-        // The workers of a pipeline build it in the same place.
-        let place = (scope.addr().first().copied().unwrap_or(0), scope.peers());
-        let shared = (stats.clone(), lifecycle.watch());
-        // Known before anything is said of it.
-        let role = config.standby.as_ref().map_or(health::Role::Writer, |_| health::Role::Standby);
-        let (process, vitals, begun) = shard.pipelines().join(
-            place,
-            scope.index(),
-            shared,
-            shard.handle(),
-            config.stall_after,
-            (role, epoch),
-        );
-        if begun {
-            health::watch(&process, shard.io());
-        }
-        let status = Status::new(process, vitals, lifecycle);
+        let role = config.standby.as_ref().map_or(Role::Writer, |_| Role::Standby);
+        let (status, stats) = join(scope, shard, config.stall_after, role, epoch);
         if let Some(error) = &invalid {
             status.fail(error.clone());
         }
@@ -293,11 +228,8 @@ impl Parts {
     {
         let Parts { ends, status, stats, cursors, invalid } = self;
         let (scope, handle) = (commands.scope(), shard.handle().clone());
-        let known = Known::new(shard.state().upper);
         let inflight = Inflight::bounded(config.inflight_bytes_max, stats.clone());
-        let news = Arc::new(Notify::new());
-        let poll = Poll { interval: config.poll, news: Arc::clone(&news) };
-        let rows = feedback(scope, handle.clone(), shard.io(), poll, known.clone(), status.clone());
+        let ReadBack { rows, known, news } = read_back(scope, shard, config.poll, &status);
         let around = Surroundings {
             known,
             spill: Default::default(),
@@ -337,11 +269,11 @@ impl Parts {
         let health = status.health();
         Pipeline {
             errors,
-            metrics: Metrics::new(health.clone(), Watch(sink.clone())),
+            metrics: Metrics::new(health.clone(), sink.clone()),
             health,
             token: Token(status.lifecycle().clone()),
             stats,
-            watch: Watch(sink),
+            watch: sink,
             rows,
             status,
             types: std::marker::PhantomData,
@@ -355,38 +287,6 @@ fn look(status: &Status) -> Look<u64> {
     Box::new(move |least, at| {
         vitals.see(least.copied(), at.input.first().copied(), at.complete.first().copied());
     })
-}
-
-/// Shows every error of this worker's part as a stream, and tells the operator's to the health.
-pub(crate) fn report<'scope>(
-    errors: StreamVec<'scope, u64, Error>,
-    status: Status,
-) -> StreamVec<'scope, u64, Error> {
-    let mut builder = status.lifecycle().operator("UpsertErrors", errors.scope());
-    let address = builder.operator_info().address;
-    status.vitals().set_wake(errors.scope().worker().sync_activator_for(address.to_vec()));
-    let mut input = builder.new_input_connection(errors, InPlace, []);
-    let (output, stream) = builder.new_output_connection([]);
-    let mut output = OutputBuilder::<_, CapacityContainerBuilder<Vec<Error>>>::from(output);
-    builder.build(move |mut capabilities| {
-        let mut capability = capabilities.pop();
-        move |_| {
-            // The watchdog asks whether the worker runs.
-            status.vitals().answer();
-            input.for_each(|_, errors| errors.drain(..).for_each(|error| status.fail(error)));
-            if let Some(held) = &capability {
-                let mut output = output.activate();
-                let mut session = output.session(held);
-                while let Some(error) = status.next_error() {
-                    session.give(error);
-                }
-            }
-            if status.phase() == Phase::Released {
-                capability = None;
-            }
-        }
-    });
-    stream
 }
 
 /// Makes a stream of commands a durable collection.
@@ -457,25 +357,7 @@ where
         shard: &Shard<K, V, C>,
         config: PipelineConfig,
     ) -> Pipeline<'scope, K, V, C> {
-        #[allow(clippy::disallowed_methods, reason = "it passes rows on and holds nothing")]
-        let commands = self.unary(InPlace, "UpsertValues", |_, _| {
-            |input, output| {
-                input.for_each(|time, commands| {
-                    let rows = commands.drain(..).map(|(command, at)| {
-                        let command = match command {
-                            Command::Put { key, value, order } => {
-                                Command::put(key, Ok(value), order)
-                            }
-                            Command::Delete { key, order } => Command::delete(key, order),
-                            Command::Reset { order } => Command::reset(order),
-                        };
-                        (command, at)
-                    });
-                    let mut rows: Vec<_> = rows.collect();
-                    output.session(&time).give_container(&mut rows);
-                });
-            }
-        });
+        let commands = values(self);
         Pipeline::from_stream(commands, shard, config)
     }
 }

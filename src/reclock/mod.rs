@@ -49,6 +49,7 @@
 //! every writer: the reset goes with it.
 
 mod bindings;
+pub(crate) mod claim;
 mod co_committed;
 mod cursors;
 mod drive;

@@ -134,6 +134,17 @@ impl SharedTotals {
     }
 }
 
+/// Tells what became of a pipeline's commands; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Watch(pub(super) SharedTotals);
+
+impl Watch {
+    /// Returns the counts of all workers, as far as reported. Only worker 0's are complete.
+    pub fn totals(&self) -> Totals {
+        self.0.get()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -73,8 +73,8 @@ use timely::dataflow::operators::generic::Operator;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-pub use counts::Totals;
 use counts::{Dropped, Emitted, SharedTotals};
+pub use counts::{Totals, Watch};
 
 use crate::codec::packed::Encoded;
 use crate::control::lifecycle::Phase;
@@ -115,14 +115,14 @@ pub(crate) fn sink<'scope>(
     frontier: StreamVec<'scope, u64, Error>,
     checked: StreamVec<'scope, u64, ()>,
     context: &SinkContext,
-) -> Sink {
+) -> Watch {
     let turn = Turn::default();
     let totals = SharedTotals::default();
     let intervals = mint::mint(frontier, checked, &turn, context);
     let responses = write::write(intervals, updates.inner, context);
     let settled = append::append(responses, &turn, &totals, context);
     hint(settled, context);
-    Sink { totals }
+    Watch(totals)
 }
 
 /// Has each worker read the log when an append is settled: in another process it would otherwise be
@@ -142,18 +142,6 @@ fn hint(settled: StreamVec<'_, u64, (u64, u64)>, context: &SinkContext) {
             status.lifecycle().advance(Phase::Released);
         }
     });
-}
-
-/// What a sink can be asked.
-#[derive(Clone, Debug)]
-pub(crate) struct Sink {
-    totals: SharedTotals,
-}
-
-impl Sink {
-    pub(crate) fn totals(&self) -> Totals {
-        self.totals.get()
-    }
 }
 
 /// What mint names, addressed to a worker.

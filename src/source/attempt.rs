@@ -29,7 +29,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::acks::Acks;
-use super::cursor::{Boundary, Durable, Partition, Position, is_beyond};
+use super::by_partition::Partition;
+use super::cursor::{Boundary, Durable, Position, is_beyond};
 use super::retry::{Budget, Outcome, Own, Part, Step};
 use super::stage::{StageLimits, Stager, Unit};
 use super::staging::Staging;

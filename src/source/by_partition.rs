@@ -1,7 +1,21 @@
-//! Owns a map from partitions. A feed has a few of them, most often one, and a map is made for each
+//! Owns the name of a partition, and a map from partitions. A feed has a few of them, most often one, and a map is made for each
 //! unit: so it is a sorted list, one small allocation. It does not own what is in it.
 
-use super::cursor::Partition;
+use std::sync::Arc;
+
+/// The name of a partition of a feed: a shard, a topic's partition. A feed that has but one may call
+/// it "".
+pub type Partition = Arc<str>;
+
+/// Returns the names of partitions in brackets; nothing for one without a name.
+pub(crate) fn named<'a>(partitions: impl Iterator<Item = &'a Partition>) -> String {
+    let names: Vec<&str> = partitions.map(|name| &**name).filter(|name| !name.is_empty()).collect();
+    match names.len() {
+        0 => String::new(),
+        1 => format!(" (partition {})", names[0]),
+        _ => format!(" (partitions {})", names.join(", ")),
+    }
+}
 
 /// Values by partition, in the order of the names.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -25,12 +25,8 @@ use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 
-use super::by_partition::ByPartition;
+use super::by_partition::{ByPartition, Partition};
 use crate::error::{Error, ErrorKind};
-
-/// The name of a partition of a feed: a shard, a topic's partition. A feed that has but one may call
-/// it "".
-pub type Partition = Arc<str>;
 
 /// A place in one partition of a feed: all changes up to it have been handed over.
 pub trait Position: Clone + fmt::Debug + Send + Sync + 'static {

@@ -43,13 +43,14 @@ use std::pin::Pin;
 use crate::codec::DataError;
 use crate::error::{Error, ErrorKind};
 
-pub use cursor::{Boundary, Cursor, Durable, Partition, Position, Received, Released};
+pub use by_partition::Partition;
+pub use cursor::{Boundary, Cursor, Durable, Position, Received, Released};
 pub use staged::{Order, Reading, Staged};
 pub use stats::SourceStats;
 pub(crate) use stats::{StagedNow, Trouble};
 
+pub(crate) use by_partition::named;
 pub(crate) use cursor::is_beyond;
-pub(crate) use retry::named;
 
 /// A keyed change feed that can be resumed.
 ///

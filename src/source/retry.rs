@@ -23,7 +23,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::Failure;
-use super::cursor::Partition;
+use super::by_partition::{Partition, named};
 use crate::error::{Error, ErrorKind, at_least, in_order};
 use crate::source::backoff::Backoff;
 
@@ -306,16 +306,6 @@ fn exhausted(after: &str, partition: Option<&Partition>, last: &Error) -> Error 
         None => error,
     };
     error.hint("see that the source works, and start again; the cursor has not moved")
-}
-
-/// Returns the names of partitions in brackets; nothing for one without a name.
-pub(crate) fn named<'a>(partitions: impl Iterator<Item = &'a Partition>) -> String {
-    let names: Vec<&str> = partitions.map(|name| &**name).filter(|name| !name.is_empty()).collect();
-    match names.len() {
-        0 => String::new(),
-        1 => format!(" (partition {})", names[0]),
-        _ => format!(" (partitions {})", names.join(", ")),
-    }
 }
 
 /// The error of a connection that ended well, and too early.

@@ -3,8 +3,8 @@
 
 use std::collections::BTreeSet;
 
-use super::by_partition::ByPartition;
-use super::cursor::{Boundary, Partition, Position, Received, Released};
+use super::by_partition::{ByPartition, Partition};
+use super::cursor::{Boundary, Position, Received, Released};
 use super::staged::{MEMORY_BYTES_MAX, Staged};
 use super::{Change, Event, Source};
 use crate::codec::Codec;

@@ -4,7 +4,8 @@
 
 use tokio::time::Instant;
 
-use super::cursor::{Partition, Position};
+use super::by_partition::Partition;
+use super::cursor::Position;
 use super::stage::{Open, Stager};
 
 /// What waits in one partition, and for what.

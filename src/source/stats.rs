@@ -5,8 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::Partition;
-use super::retry::named;
+use super::by_partition::{Partition, named};
 use super::staging::Waiting;
 use crate::error::Error;
 
