@@ -19,3 +19,4 @@ mod process;
 mod running;
 mod soak;
 mod standby;
+mod written_before;

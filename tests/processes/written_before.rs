@@ -1,0 +1,119 @@
+//! Goal: shards that commit 9184c02 wrote are read, continued, compacted and verified by this one, to the
+//! row. Method: copies of what its `ingest` and `shard` left in `tests/fixtures/shards/`, beside the feeds
+//! that they were fed; the example programs on them. What they hold is written out by hand, and folded.
+
+use std::path::Path;
+
+use crate::process::{fold, ingest, ingested, shard, snapshot, status, verified};
+
+/// Copies the shards and their feeds.
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("a directory");
+    for entry in from.read_dir().expect("a directory") {
+        let (from, name) = { entry.map(|e| (e.path(), e.file_name())) }.expect("an entry");
+        match from.is_dir() {
+            true => copy(&from, &to.join(name)),
+            false => drop(std::fs::copy(&from, to.join(name)).expect("a copy")),
+        }
+    }
+}
+
+fn copied() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().expect("a directory");
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/shards");
+    copy(&fixtures, dir.path());
+    dir
+}
+
+/// Adds lines to a feed and returns all of it.
+fn extend(dir: &Path, feed: &str, more: &str) -> String {
+    let text = std::fs::read_to_string(dir.join(feed)).expect("a feed") + more;
+    std::fs::write(dir.join(feed), &text).expect("a file");
+    text
+}
+
+/// What must stay as it is when nothing but cost changes.
+fn maintained(dir: &Path, url: &str) {
+    let before = snapshot(dir, url);
+    shard(dir, &["compact", url]).good();
+    shard(dir, &["gc", url]).good();
+    verified(dir, url);
+    assert_eq!(snapshot(dir, url), before);
+}
+
+#[test]
+fn a_minted_shard_with_a_cursor_and_errors_goes_on() {
+    let dir = copied();
+    let dir = dir.path();
+    verified(dir, "minted");
+    let apples = r#"{"key":"apples","value":5}"#;
+    let dates = r#"{"key":"dates","value":7}"#;
+    let figs = r#"{"key":"figs","value":"many"}"#;
+    let plums = r#"{"key":"plums","error":"missing \"value\" at line 8"}"#;
+    let bad = r#"{"key":{"key_base64":"dGhpcyBpcyBub3QgSlNPTg=="},"error":"not JSON: expected a value (byte 1 of the line) at line 5"}"#;
+    assert_eq!(snapshot(dir, "minted"), [apples, dates, figs, plums, bad]);
+    assert_eq!(status(dir, "minted")["upper"], 1_795_788_402_893u64);
+
+    let args = ["minted.jsonl", "--shard", "minted", "--on-error", "keep"];
+    let again = ingested(dir, &args);
+    assert_eq!(
+        (&again["read"], &again["below"]),
+        (&9.into(), &9.into()),
+        "the cursor is at the end"
+    );
+    extend(
+        dir,
+        "minted.jsonl",
+        "{\"key\":\"plums\",\"value\":0}\n{\"key\":\"apples\",\"value\":null}\n\
+         {\"key\":\"figs\",\"value\":\"few\"}\n",
+    );
+    let on = ingested(dir, &args);
+    let counts = ["read", "below", "inserted", "updated", "deleted"].map(|name| on[name].as_u64());
+    assert_eq!(counts, [12, 9, 0, 2, 1].map(Some), "{on}");
+    let (figs, plums) = (r#"{"key":"figs","value":"few"}"#, r#"{"key":"plums","value":0}"#);
+    assert_eq!(snapshot(dir, "minted"), [dates, figs, plums, bad]);
+    verified(dir, "minted");
+    maintained(dir, "minted");
+}
+
+#[test]
+fn a_shard_of_given_times_keeps_its_history_and_takes_its_feed_alone() {
+    let dir = copied();
+    let dir = dir.path();
+    verified(dir, "given");
+    let more = "{\"key\":\"k0\",\"value\":null,\"ts\":5}\n{\"key\":\"k3\",\"value\":9,\"ts\":6}\n\
+                {\"key\":\"k1\",\"value\":1,\"ts\":6}\n";
+    let text = extend(dir, "given.jsonl", more);
+    // The digest of all commands below the upper is the one that it was.
+    let on = ingested(dir, &["given.jsonl", "--shard", "given", "-w", "2"]);
+    assert_eq!((&on["below"], &on["upper"]), (&5.into(), &7.into()), "{on}");
+    for time in 0..7 {
+        let rows = text.lines().filter(|row| {
+            let ts = row.split("\"ts\":").nth(1).and_then(|rest| rest.strip_suffix('}'));
+            ts.and_then(|ts| ts.parse::<u64>().ok()).expect("a time") <= time
+        });
+        let looked = shard(dir, &["snapshot", "given", "--as-of", &time.to_string()]).good();
+        assert_eq!(looked.lines(), fold(rows), "as of {time}");
+    }
+    let changes = shard(dir, &["tail", "given", "--until", "6"]).good().lines();
+    assert_eq!(changes.len(), 11, "{changes:?}");
+    verified(dir, "given");
+    maintained(dir, "given");
+    std::fs::write(dir.join("other"), text.replace("\"value\":1,\"ts\":1", "\"value\":2,\"ts\":1"))
+        .expect("a feed");
+    let refused = ingest(dir, &["other", "--shard", "given"]);
+    assert!(refused.error().starts_with("FeedDiffers"), "{}", refused.stderr);
+}
+
+#[test]
+fn a_sealed_shard_is_whole_and_takes_nothing() {
+    let dir = copied();
+    let dir = dir.path();
+    verified(dir, "sealed");
+    let text = extend(dir, "sealed.jsonl", "");
+    assert_eq!(status(dir, "sealed")["sealed_at"], 6);
+    assert_eq!(snapshot(dir, "sealed"), fold(text.lines()));
+    let again = ingested(dir, &["sealed.jsonl", "--shard", "sealed", "--seal"]);
+    assert_eq!((&again["below"], &again["wins"]), (&6.into(), &0.into()), "{again}");
+    maintained(dir, "sealed");
+}
