@@ -27,15 +27,14 @@ fn contents(state: &State<Encoded, Encoded>) -> BTreeMap<Encoded, Encoded> {
 fn matches_a_map_under_churn() {
     let mut state = State::<Encoded, Encoded>::default();
     let mut model = BTreeMap::<Encoded, Encoded>::new();
-    let mut random = 7u64;
+    let mut random = fastrand::Rng::with_seed(7);
     for step in 0..200_000u64 {
-        random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        let number = (random >> 33) % 3000;
+        let number = random.u64(..3000);
         let (key, hash) = (bytes(&format!("key {number}")), number);
         let prior = model.get(&key).cloned();
-        let length = 20 + ((random >> 50) % 3) as usize * 300;
+        let length = 20 + random.usize(..3) * 300;
         let value = bytes(&format!("{step:0length$}"));
-        match (prior, (random >> 40) % 4) {
+        match (prior, random.u32(..4)) {
             (Some(prior), 0) => {
                 state.apply(hash, &key, &prior, -1).unwrap();
                 model.remove(&key);

@@ -394,14 +394,8 @@ fn any_events_in_any_order() {
     let words: Vec<&str> = words.split(' ').collect();
     let shards = ["a:", "b:", "c:", "d:"];
     for seed in seeds {
-        // xorshift: plenty for a choice of words.
-        let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-        let mut random = |below: usize| {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            (state >> 33) as usize % below
-        };
+        let mut generator = fastrand::Rng::with_seed(seed);
+        let mut random = |below: usize| generator.usize(..below);
         let many = random(2) == 1;
         let at: &[(&str, &str)] = if many { &[("a", ""), ("b", "3")] } else { START };
         let mut phases = phases(at);
