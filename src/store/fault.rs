@@ -4,14 +4,14 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::location::Store;
-use super::{Blob, Consensus, Create, Listed};
+use super::{Blob, Consensus, Create, Listed, Root, Store};
 use crate::error::{Error, ErrorKind};
 
 /// What is about to be done to the store.
@@ -139,7 +139,7 @@ impl Faults {
 
     /// Returns how many operations were asked for.
     pub fn operations(&self) -> u64 {
-        self.progress().operations
+        self.progress.lock().operations
     }
 
     /// Lets every operation go on that hangs now.
@@ -149,15 +149,10 @@ impl Faults {
 
     /// Lets all late writes land now.
     pub async fn land(&self) {
-        let late = std::mem::take(&mut self.progress().late);
+        let late = std::mem::take(&mut self.progress.lock().late);
         for write in late {
             write.await;
         }
-    }
-
-    fn progress(&self) -> std::sync::MutexGuard<'_, Progress> {
-        // A panic of a plan leaves counters, which are still good.
-        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn run<T: Send + 'static>(
@@ -167,7 +162,7 @@ impl Faults {
         work: impl Future<Output = Result<T, Error>> + Send + 'static,
     ) -> Result<T, Error> {
         let (fault, late) = {
-            let mut progress = self.progress();
+            let mut progress = self.progress.lock();
             progress.operations += 1;
             let action = Action { number: progress.operations, operation, key };
             let fault = if progress.crashed { Fault::Crash } else { (self.plan)(&action) };
@@ -197,7 +192,7 @@ impl Faults {
                 let land: Pending = Box::pin(async move {
                     let _ = work.await;
                 });
-                self.progress().late.push(land);
+                self.progress.lock().late.push(land);
                 Err(Error::new(ErrorKind::Indeterminate, "an injected timeout"))
             }
             // Final, or a process that is dead would go on asking.
@@ -216,16 +211,18 @@ impl fmt::Debug for Faults {
     }
 }
 
-/// A store seen through a plan.
-pub(super) struct FaultyStore {
-    inner: Arc<dyn Store>,
-    faults: Arc<Faults>,
+impl Root {
+    /// Returns this root seen through a fault plan, for tests: see [`Faults`]. What
+    /// is opened through it is another process's: it has yet to find out which root this is.
+    pub fn with_faults(&self, faults: Arc<Faults>) -> Root {
+        self.elsewhere(|inner| Arc::new(FaultyStore { inner, faults }))
+    }
 }
 
-impl FaultyStore {
-    pub(super) fn new(inner: Arc<dyn Store>, faults: Arc<Faults>) -> FaultyStore {
-        FaultyStore { inner, faults }
-    }
+/// A store seen through a plan.
+struct FaultyStore {
+    inner: Arc<dyn Store>,
+    faults: Arc<Faults>,
 }
 
 impl Store for FaultyStore {

@@ -14,11 +14,12 @@
 //! that was under way; the look that follows each commit says so, and nothing is told to be durable.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::future::join;
+use parking_lot::Mutex;
 
 use super::{Blob, Consensus, Create, Listed};
 use crate::error::{Error, ErrorKind};
@@ -46,11 +47,6 @@ pub(crate) struct Guard(Mutex<Known>);
 impl Guard {
     pub(super) fn new() -> Guard {
         Guard(Mutex::new(Known::Unseen))
-    }
-
-    fn known(&self) -> MutexGuard<'_, Known> {
-        // One assignment, which no panic leaves half done.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -90,7 +86,7 @@ impl Guarded {
     ///
     /// `Replaced` if it is another than the one known.
     pub(crate) fn name(&self, found: Option<Bytes>) -> Result<(), Error> {
-        let mut known = self.guard.known();
+        let mut known = self.guard.0.lock();
         *known = match (&*known, found) {
             (Known::Named(name), Some(found)) if *name == found => return Ok(()),
             (Known::Named(_), _) => return Err(self.replaced()),
@@ -104,12 +100,12 @@ impl Guarded {
     /// Whether a root without an incarnation has one by now: it is for the caller to say whether it
     /// is the same root, see [`recognise`](Guarded::recognise).
     pub(crate) fn is_stranger(&self) -> bool {
-        matches!(*self.guard.known(), Known::Nameless(Some(_)))
+        matches!(*self.guard.0.lock(), Known::Nameless(Some(_)))
     }
 
     /// Takes the incarnation that has come as that of the root which had none.
     pub(crate) fn recognise(&self) {
-        let mut known = self.guard.known();
+        let mut known = self.guard.0.lock();
         if let Known::Nameless(Some(found)) = &*known {
             *known = Known::Named(found.clone());
         }
@@ -122,7 +118,7 @@ impl Guarded {
     ///
     /// `Replaced` if it is gone or another; `Unavailable` if it cannot be read.
     pub(crate) async fn check(&self) -> Result<(), Error> {
-        let known = self.guard.known().clone();
+        let known = self.guard.0.lock().clone();
         if known == Known::Unseen
             || crate::mutant::on("ignore_incarnation") && known != Known::Nameless(None)
         {
@@ -135,7 +131,7 @@ impl Guarded {
             (_, None) if self.blob.list("", 1).await?.is_empty() => Err(self.replaced()),
             (_, None) => Ok(()),
             (_, Some(found)) => {
-                let mut known = self.guard.known();
+                let mut known = self.guard.0.lock();
                 if *known == Known::Nameless(None) {
                     *known = Known::Nameless(Some(found));
                 }

@@ -8,13 +8,12 @@ use std::sync::Arc;
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 
-use super::fault::FaultyStore;
 use super::guard::{Guard, Guarded};
 use super::object::sync_directory;
 use super::patience::{Patience, PatientStore};
 use super::read_only::ReadOnly;
 use super::refusal::{Cause, Meaning, Step, meaning};
-use super::{Blob, Consensus, Faults, ObjectBlob};
+use super::{Blob, Consensus, ObjectBlob, Store};
 use crate::error::{Error, ErrorKind};
 use crate::login::{hint, login};
 
@@ -25,22 +24,6 @@ pub enum Access {
     Read,
     /// Write too, and create what is not there.
     Write,
-}
-
-/// Where the logs of a root come from.
-pub(super) trait Store: Send + Sync {
-    fn blob(&self) -> Arc<dyn Blob>;
-    fn log(&self, shard: &str) -> Arc<dyn Consensus>;
-}
-
-impl Store for ObjectBlob {
-    fn blob(&self) -> Arc<dyn Blob> {
-        Arc::new(self.clone())
-    }
-
-    fn log(&self, shard: &str) -> Arc<dyn Consensus> {
-        Arc::new(ObjectBlob::log(self, shard))
-    }
 }
 
 /// A place that holds shards; cheap to clone, and clones share it.
@@ -105,17 +88,17 @@ impl Root {
         Root::of(blob, url.to_string(), true)
     }
 
-    /// Returns this root seen through a fault plan, for tests: see [`Faults`]. What
-    /// is opened through it is another process's: it has yet to find out which root this is.
-    pub fn with_faults(&self, faults: Arc<Faults>) -> Root {
-        let store = Arc::new(FaultyStore::new(Arc::clone(&self.store), faults));
-        Root { store, guard: Arc::new(Guard::new()), ..self.clone() }
-    }
-
     /// Returns this root seen through a patience: what may be repeated is.
     pub(crate) fn patient(&self, patience: Patience) -> Root {
         let store = Arc::new(PatientStore::new(Arc::clone(&self.store), patience));
         Root { store, ..self.clone() }
+    }
+
+    /// Returns another process's view of this root, through a store that `wraps` its own: it has yet to
+    /// find out which root this is.
+    pub(super) fn elsewhere(&self, wraps: impl FnOnce(Arc<dyn Store>) -> Arc<dyn Store>) -> Root {
+        let store = wraps(Arc::clone(&self.store));
+        Root { store, guard: Arc::new(Guard::new()), ..self.clone() }
     }
 
     /// Returns the address it was opened with.

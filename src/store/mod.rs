@@ -22,6 +22,7 @@ mod read_only;
 mod refusal;
 
 use std::fmt;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -110,6 +111,12 @@ pub trait Blob: fmt::Debug + Send + Sync {
 
     /// Names a key for people: a path or an address.
     fn place(&self, key: &str) -> String;
+}
+
+/// Bytes, and the logs beside them.
+trait Store: Send + Sync {
+    fn blob(&self) -> Arc<dyn Blob>;
+    fn log(&self, shard: &str) -> Arc<dyn Consensus>;
 }
 
 /// The entries of one log, numbered from 1, each created at most once.

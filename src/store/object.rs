@@ -22,7 +22,7 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 
 use super::refusal::{Cause, Meaning, Step, meaning, step_of};
-use super::{Blob, Consensus, Create, Listed, PROBE_PREFIX};
+use super::{Blob, Consensus, Create, Listed, PROBE_PREFIX, Store};
 use crate::error::{Error, ErrorKind};
 
 /// A [`Blob`] over an `object_store`.
@@ -202,6 +202,16 @@ impl Blob for ObjectBlob {
 
     fn place(&self, key: &str) -> String {
         format!("{}{key}", self.place)
+    }
+}
+
+impl Store for ObjectBlob {
+    fn blob(&self) -> Arc<dyn Blob> {
+        Arc::new(self.clone())
+    }
+
+    fn log(&self, shard: &str) -> Arc<dyn Consensus> {
+        Arc::new(ObjectBlob::log(self, shard))
     }
 }
 

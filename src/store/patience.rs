@@ -13,17 +13,17 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use bytes::Bytes;
 use fastrand::Rng;
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::location::Store;
-use super::{Blob, Consensus, Create, Listed};
+use super::{Blob, Consensus, Create, Listed, Store};
 use crate::error::{Error, ErrorKind};
 use crate::io::Io;
 
@@ -93,7 +93,7 @@ impl Patience {
 
     /// Gives the operations that begin from now on another budget.
     pub(crate) fn set_outage_max(&self, outage_max: Duration) {
-        self.waiting().outage_max = outage_max;
+        self.waiting.lock().outage_max = outage_max;
     }
 
     /// Begins an operation: `what` is done at `place`.
@@ -107,7 +107,7 @@ impl Patience {
     pub(crate) fn begin_quietly(&self, what: &'static str, place: String) -> Attempts<'_> {
         let since = Instant::now();
         let operation = Operation { what, place, since, failures: 0, last: None };
-        let budget = self.waiting().outage_max;
+        let budget = self.waiting.lock().outage_max;
         Attempts { patience: self, operation, id: None, budget, pauses: None }
     }
 
@@ -129,7 +129,7 @@ impl Patience {
 
     /// Returns what has had no answer for longest; one that has failed goes before one that hangs.
     pub(crate) fn trouble(&self, now: Instant) -> Option<Trouble> {
-        let waiting = self.waiting();
+        let waiting = self.waiting.lock();
         let worst = waiting.operations.iter().max_by_key(|(id, operation)| {
             (operation.failures > 0, std::cmp::Reverse(operation.since), std::cmp::Reverse(**id))
         });
@@ -146,18 +146,13 @@ impl Patience {
 
     /// Whether a trouble is still one.
     pub(crate) fn is_in(&self, trouble: &Trouble) -> bool {
-        self.waiting().operations.contains_key(&trouble.id)
-    }
-
-    fn waiting(&self) -> MutexGuard<'_, Waiting> {
-        // Whole after every assignment, so a panic leaves it good.
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+        self.waiting.lock().operations.contains_key(&trouble.id)
     }
 }
 
 impl fmt::Debug for Patience {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Patience").field("waiting", &self.waiting()).finish_non_exhaustive()
+        f.debug_struct("Patience").field("waiting", &self.waiting.lock()).finish_non_exhaustive()
     }
 }
 
@@ -225,7 +220,7 @@ impl Attempts<'_> {
 
     /// Shows it among those that wait, as it is now.
     fn enlist(&mut self) {
-        let mut waiting = self.patience.waiting();
+        let mut waiting = self.patience.waiting.lock();
         let id = *self.id.get_or_insert_with(|| {
             waiting.next += 1;
             waiting.next
@@ -249,7 +244,7 @@ impl Attempts<'_> {
 impl Drop for Attempts<'_> {
     fn drop(&mut self) {
         if let Some(id) = self.id {
-            self.patience.waiting().operations.remove(&id);
+            self.patience.waiting.lock().operations.remove(&id);
         }
     }
 }
