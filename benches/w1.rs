@@ -32,7 +32,7 @@ use differential_upsert::{
 };
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::InputHandleVec;
-use timely::dataflow::channels::pact::Pipeline;
+use timely::dataflow::channels::pact;
 use timely::dataflow::operators::generic::Operator;
 use timely::dataflow::operators::{Input, Inspect, Probe};
 use timely::worker::Worker;
@@ -379,18 +379,22 @@ where
         let (probe, _) = upserted
             .updates
             .inner
-            .unary::<CapacityContainerBuilder<Vec<()>>, _, _, _>(Pipeline, "Commit", |_, _| {
-                move |input, _| {
-                    input.for_each(|_, rows| {
-                        let mut now = sums.get();
-                        for ((key, value), time, diff) in rows.iter() {
-                            now.add::<R>(key, value, *time, *diff);
-                        }
-                        sums.set(now);
-                        back.borrow_mut().push(std::mem::take(rows));
-                    });
-                }
-            })
+            .unary::<CapacityContainerBuilder<Vec<()>>, _, _, _>(
+                pact::Pipeline,
+                "Commit",
+                |_, _| {
+                    move |input, _| {
+                        input.for_each(|_, rows| {
+                            let mut now = sums.get();
+                            for ((key, value), time, diff) in rows.iter() {
+                                now.add::<R>(key, value, *time, *diff);
+                            }
+                            sums.set(now);
+                            back.borrow_mut().push(std::mem::take(rows));
+                        });
+                    }
+                },
+            )
             .probe();
         (input, probe, upserted.stats)
     });

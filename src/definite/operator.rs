@@ -7,7 +7,7 @@ use std::rc::Rc;
 use differential_dataflow::ExchangeData;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::StreamVec;
-use timely::dataflow::channels::pact::{Exchange, Pipeline};
+use timely::dataflow::channels::pact;
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::progress::Antichain;
 use timely::progress::frontier::MutableAntichain;
@@ -40,7 +40,7 @@ pub(crate) fn tally<'scope, O: ExchangeData>(
     stats: UpsertStats,
 ) -> (StreamVec<'scope, u64, Timed<O>>, StreamVec<'scope, u64, Counted>) {
     let mut builder = status.lifecycle().operator("UpsertTally", commands.scope());
-    let mut input = builder.new_input_connection(commands, Pipeline, []);
+    let mut input = builder.new_input_connection(commands, pact::Pipeline, []);
     let by_input = || [(0, Antichain::from_elem(0))];
     let (output, passed) = builder.new_output_connection(by_input());
     let mut output = OutputBuilder::<_, CapacityContainerBuilder<Vec<Timed<O>>>>::from(output);
@@ -148,7 +148,7 @@ pub(crate) fn check<'scope>(
 ) -> (StreamVec<'scope, u64, ()>, Checked) {
     let scope = counted.scope();
     let mut builder = status.lifecycle().operator("UpsertCheck", scope);
-    let to_first = Exchange::new(|_: &Counted| 0);
+    let to_first = pact::Exchange::new(|_: &Counted| 0);
     let mut input = builder.new_input_connection(counted, to_first, []);
     let (output, stream) = builder.new_output_connection([(0, Antichain::from_elem(0))]);
     // Never written: the stream is its frontier.

@@ -3,7 +3,7 @@
 
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::StreamVec;
-use timely::dataflow::channels::pact::Pipeline;
+use timely::dataflow::channels::pact;
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::progress::Antichain;
 
@@ -25,7 +25,7 @@ where
     R: Clone + 'static,
 {
     let mut builder = status.lifecycle().operator(name, rows.scope());
-    let mut input = builder.new_input_connection(rows, Pipeline, []);
+    let mut input = builder.new_input_connection(rows, pact::Pipeline, []);
     if crate::mutant::on("encode_unwoken") {
         builder.set_notify_for(0, timely::progress::operate::FrontierInterest::Never);
     }

@@ -10,7 +10,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use timely::container::CapacityContainerBuilder;
-use timely::dataflow::channels::pact::Pipeline;
+use timely::dataflow::channels::pact;
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::{Stream, StreamVec};
 use timely::progress::Antichain;
@@ -44,7 +44,7 @@ pub(crate) fn hold<'scope, C: Send + 'static + Clone>(
     status: Status,
 ) -> StreamVec<'scope, u64, (C, u64)> {
     let mut builder = status.lifecycle().operator("UpsertHold", rows.scope());
-    let mut input = builder.new_input_connection(rows, Pipeline, []);
+    let mut input = builder.new_input_connection(rows, pact::Pipeline, []);
     let (output, stream): (_, Stream<'scope, u64, Vec<(C, u64)>>) =
         builder.new_output_connection([(0, Antichain::from_elem(0))]);
     let mut output = OutputBuilder::<_, CapacityContainerBuilder<Vec<(C, u64)>>>::from(output);

@@ -8,7 +8,7 @@
 
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::Scope;
-use timely::dataflow::channels::pact::Exchange;
+use timely::dataflow::channels::pact;
 use timely::dataflow::operators::generic::{Operator, OutputBuilder};
 
 use crate::control::lifecycle::Phase;
@@ -38,7 +38,7 @@ pub(crate) fn stop_together(scope: Scope<'_, u64>, status: Status) {
             capability = None;
         }
     });
-    let to_all = Exchange::new(|(worker, _): &(u64, bool)| *worker);
+    let to_all = pact::Exchange::new(|(worker, _): &(u64, bool)| *worker);
     let mut heard = 0;
     stream.sink(to_all, "UpsertFollowTold", move |(input, _)| {
         let before = heard;

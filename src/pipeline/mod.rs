@@ -40,11 +40,11 @@ use crate::input::operator::source;
 use crate::input::values::values;
 use crate::output::decode::{Rows, committed, committed_errors};
 use crate::reclock::claim;
-use crate::reclock::{Around as Reclocking, Cursors, Reclocked, Times};
+use crate::reclock::{Cursors, ReclockContext, Reclocked, Times};
 use crate::shard::Feed;
 use crate::sink::{self, SinkContext};
 use crate::source::{Source, SourceStats};
-use crate::upsert::{Inflight, Look, Surroundings, UpsertConfig, UpsertStats, upsert};
+use crate::upsert::{Inflight, Look, UpsertConfig, UpsertContext, UpsertStats, upsert};
 
 pub use crate::sink::Watch;
 pub use listen::{Changes, Keyed, Listen};
@@ -125,7 +125,7 @@ where
         let mode = config.source.times.mode().to_string();
         let identity = feed.as_ref().map(Source::identity).unwrap_or_default();
         config.feed = Feed { mode, identity };
-        let around = Reclocking {
+        let context = ReclockContext {
             handle: shard.handle().clone(),
             io: shard.io().clone(),
             epoch: status.epoch().clone(),
@@ -139,7 +139,7 @@ where
             poll: config.poll,
         };
         let codec = std::marker::PhantomData::<fn(C)>;
-        let feed = feed.map(|source| Reclocked { source, around, codec });
+        let feed = feed.map(|source| Reclocked { source, context, codec });
         let (stats, ends, ahead) =
             (parts.stats.clone(), parts.ends.clone(), config.ahead_bytes_max);
         let commands = source(scope, || feed, shard.io(), ends, status, stats, ahead);
@@ -230,7 +230,7 @@ impl Parts {
         let (scope, handle) = (commands.scope(), shard.handle().clone());
         let inflight = Inflight::bounded(config.inflight_bytes_max, stats.clone());
         let ReadBack { rows, known, news } = read_back(scope, shard, config.poll, &status);
-        let around = Surroundings {
+        let lent = UpsertContext {
             known,
             spill: Default::default(),
             inflight: inflight.clone(),
@@ -248,7 +248,7 @@ impl Parts {
         let stops = config.feed.mode == Times::WriteAhead.mode();
         let feed = config.feed.clone();
         let (limit, checked) = check(counted, checks, feed, stops, resumes, status.clone());
-        let upserted = upsert(commands, rows.clone(), upsert_config, around);
+        let upserted = upsert(commands, rows.clone(), upsert_config, lent);
         let errors = report(upserted.errors.clone(), status.clone());
         let context = SinkContext {
             handle,

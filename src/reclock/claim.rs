@@ -3,7 +3,7 @@
 
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::Scope;
-use timely::dataflow::channels::pact::Exchange;
+use timely::dataflow::channels::pact;
 use timely::dataflow::operators::generic::{Operator, OutputBuilder};
 
 use crate::control::epoch::Epoch;
@@ -36,7 +36,7 @@ pub(crate) fn tell(scope: Scope<'_, u64>, epoch: Epoch, status: Status) {
             }
         }
     });
-    let to_all = Exchange::new(|(worker, _): &(u64, u64)| *worker);
+    let to_all = pact::Exchange::new(|(worker, _): &(u64, u64)| *worker);
     stream.sink(to_all, "UpsertEpochTold", move |(input, _)| {
         input.for_each(|_, told| {
             for (_, told) in told.drain(..) {

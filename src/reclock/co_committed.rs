@@ -9,7 +9,7 @@ use std::marker::PhantomData;
 
 use tokio::time::Instant;
 
-use super::drive::{Around, drive, sealed};
+use super::drive::{ReclockContext, drive, sealed};
 use crate::codec::Codec;
 use crate::codec::packed::Encoded;
 use crate::command::time::{after, used_up};
@@ -24,29 +24,29 @@ type Out = Outlet<Encoded, Encoded, Order>;
 /// Gives the units of one source times, as they come.
 pub(super) struct CoCommitted<S, C> {
     pub(super) source: S,
-    pub(super) around: Around,
+    pub(super) context: ReclockContext,
     pub(super) codec: PhantomData<fn(C)>,
 }
 
 impl<S: Source, C: Codec<S::Key> + Codec<S::Value>> CoCommitted<S, C> {
     /// Returns the end: the first time that it will never write.
     pub(super) async fn run(self, outlet: &Out) -> Result<u64, Error> {
-        let CoCommitted { source, around, .. } = self;
-        if let Some(promotion) = &around.standby {
+        let CoCommitted { source, context, .. } = self;
+        if let Some(promotion) = &context.standby {
             promotion.promoted().await;
         }
         // Whose shard it is comes first: a feed that is not its own must not shut out another.
-        let found = around.handle.refresh().await?;
-        resume::<S::Position>(&around, &found, &source.identity())?;
-        let epoch = around.handle.take_over().await?;
-        around.epoch.claim(epoch);
-        let state = around.handle.state();
+        let found = context.handle.refresh().await?;
+        resume::<S::Position>(&context, &found, &source.identity())?;
+        let epoch = context.handle.take_over().await?;
+        context.epoch.claim(epoch);
+        let state = context.handle.state();
         if state.epoch != epoch {
             return Err(crate::shard::fenced(state.epoch));
         }
         let looked = if crate::mutant::on("cursor_before_epoch") { &found } else { &state };
-        let from = resume::<S::Position>(&around, looked, &source.identity())?;
-        around.resumes.note(&state);
+        let from = resume::<S::Position>(&context, looked, &source.identity())?;
+        context.resumes.note(&state);
         let mut open = Open {
             time: state.upper,
             closed: state.upper,
@@ -56,24 +56,24 @@ impl<S: Source, C: Codec<S::Key> + Codec<S::Value>> CoCommitted<S, C> {
             since: None,
         };
         outlet.closed(open.closed).await?;
-        let mut driven = drive::<S, C>(source, from, &around);
+        let mut driven = drive::<S, C>(source, from, &context);
 
         loop {
             // Before the look, so that no change falls between the two.
-            let change = around.handle.next_change();
-            let state = around.handle.state();
+            let change = context.handle.next_change();
+            let state = context.handle.state();
             if state.epoch == epoch
                 && let Some(bytes) = &state.cursor
             {
-                driven.says_durable(Durable::read(bytes)?);
+                driven.set_durable(Durable::read(bytes)?);
             }
             // One time is on its way at once; what comes meanwhile is the next: group commit by itself.
             let free = state.upper >= open.closed;
             drop(state);
-            let idle = open.since.and_then(|since| since.checked_add(around.config.idle_commit));
+            let idle = open.since.and_then(|since| since.checked_add(context.config.idle_commit));
             let due = open.rows || idle.is_some_and(|due| due <= Instant::now());
             if free && due {
-                open.close(&around, outlet).await?;
+                open.close(&context, outlet).await?;
                 continue;
             }
             let waits = async {
@@ -89,15 +89,15 @@ impl<S: Source, C: Codec<S::Key> + Codec<S::Value>> CoCommitted<S, C> {
                     Some(units) => {
                         for unit in units {
                             if crate::mutant::on("ack_released") {
-                                driven.says_durable(Durable::read(&unit.boundary.encode())?);
+                                driven.set_durable(Durable::read(&unit.boundary.encode())?);
                             }
-                            open.take(unit, &around, outlet).await?;
+                            open.take(unit, &context, outlet).await?;
                         }
                     }
                     None => {
                         let end = driven.end().await;
                         // Whole units only, so they count also before a failure.
-                        open.close(&around, outlet).await?;
+                        open.close(&context, outlet).await?;
                         return end.map(|()| open.closed);
                     }
                 },
@@ -122,9 +122,14 @@ struct Open<P> {
 
 impl<P: Position> Open<P> {
     /// Takes a unit into the open time, whole.
-    async fn take(&mut self, unit: Unit<P>, around: &Around, outlet: &Out) -> Result<(), Error> {
+    async fn take(
+        &mut self,
+        unit: Unit<P>,
+        context: &ReclockContext,
+        outlet: &Out,
+    ) -> Result<(), Error> {
         if self.newest.is_none() {
-            self.time = around.time(self.closed)?;
+            self.time = context.time(self.closed)?;
             self.since = Some(Instant::now());
         }
         let (changes, released) = unit.release();
@@ -143,9 +148,9 @@ impl<P: Position> Open<P> {
     }
 
     /// Closes the open time, if there is anything in it: its cursor first.
-    async fn close(&mut self, around: &Around, outlet: &Out) -> Result<(), Error> {
+    async fn close(&mut self, context: &ReclockContext, outlet: &Out) -> Result<(), Error> {
         let Some(released) = self.newest.take() else { return Ok(()) };
-        around.cursors.note(self.time, released.to_commit());
+        context.cursors.note(self.time, released.to_commit());
         self.closed = after(self.time)?;
         (self.rows, self.since) = (false, None);
         outlet.closed(self.closed).await
@@ -154,11 +159,11 @@ impl<P: Position> Open<P> {
 
 /// Returns the cursor that a shard's state holds.
 fn resume<P: Position>(
-    around: &Around,
+    context: &ReclockContext,
     state: &State,
     identity: &str,
 ) -> Result<Durable<P>, Error> {
-    state.check_feed(&around.feed)?;
+    state.check_feed(&context.feed)?;
     if let Some(end) = state.sealed_at {
         return Err(sealed(end));
     }

@@ -23,7 +23,7 @@ const UNITS_AHEAD: usize = 4;
 
 /// What giving times needs besides the source.
 #[derive(Debug)]
-pub(crate) struct Around {
+pub(crate) struct ReclockContext {
     pub(crate) handle: Handle,
     pub(crate) io: Io,
     pub(crate) epoch: Epoch,
@@ -39,7 +39,7 @@ pub(crate) struct Around {
     pub(crate) poll: Duration,
 }
 
-impl Around {
+impl ReclockContext {
     /// Returns the next time: after `least`, and not before the clock.
     pub(super) fn time(&self, least: u64) -> Result<u64, Error> {
         let time = least.max(self.io.now_ms());
@@ -63,7 +63,7 @@ pub(super) struct Driven<P> {
 
 impl<P: Position> Driven<P> {
     /// Says that a cursor is durable, for the source to be told.
-    pub(super) fn says_durable(&self, durable: Durable<P>) {
+    pub(super) fn set_durable(&self, durable: Durable<P>) {
         self.durable.send_if_modified(|known| {
             let moved = known.as_ref().is_none_or(|known| is_beyond(&durable, known));
             if moved {
@@ -88,7 +88,7 @@ impl<P: Position> Driven<P> {
 pub(super) fn drive<S, C>(
     source: S,
     from: Durable<S::Position>,
-    around: &Around,
+    context: &ReclockContext,
 ) -> Driven<S::Position>
 where
     S: Source,
@@ -100,17 +100,17 @@ where
     let (durable, watched) = watch::channel(Some(from));
     let attempts = Attempts {
         from: boundary,
-        config: around.config.attempts.clone(),
-        limits: around.config.stage,
-        stop_at_current: around.config.stop_at_current,
-        seed: around.io.token() as u64,
+        config: context.config.attempts.clone(),
+        limits: context.config.stage,
+        stop_at_current: context.config.stop_at_current,
+        seed: context.io.token() as u64,
         cancel: cancel.clone(),
         units: sender,
         durable: watched,
-        stats: around.stats.clone(),
+        stats: context.stats.clone(),
     };
     let (says, ended) = oneshot::channel();
-    around.io.spawn_answered(
+    context.io.spawn_answered(
         "the source",
         async move { Ok(attempts.run::<S, C>(source).await) },
         move |outcome| {

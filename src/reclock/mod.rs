@@ -69,7 +69,7 @@ use crate::source::stage::StageLimits;
 use crate::source::{Order, Source};
 
 pub(crate) use cursors::Cursors;
-pub(crate) use drive::Around;
+pub(crate) use drive::ReclockContext;
 
 use co_committed::CoCommitted;
 use write_ahead::WriteAhead;
@@ -142,7 +142,7 @@ impl SourceConfig {
 /// A source with cursors, as a feed with times.
 pub(crate) struct Reclocked<S, C> {
     pub(crate) source: S,
-    pub(crate) around: Around,
+    pub(crate) context: ReclockContext,
     pub(crate) codec: PhantomData<fn(C)>,
 }
 
@@ -156,11 +156,11 @@ where
     type Order = Order;
 
     async fn run(self, outlet: Outlet<Encoded, Encoded, Order>) -> Result<u64, Error> {
-        let Reclocked { source, around, codec } = self;
+        let Reclocked { source, context, codec } = self;
         let run = async {
-            match around.config.times {
-                Times::WriteAhead => WriteAhead { source, around, codec }.run(&outlet).await,
-                Times::CoCommitted => CoCommitted { source, around, codec }.run(&outlet).await,
+            match context.config.times {
+                Times::WriteAhead => WriteAhead { source, context, codec }.run(&outlet).await,
+                Times::CoCommitted => CoCommitted { source, context, codec }.run(&outlet).await,
             }
         };
         tokio::select! {

@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::bindings::lost_rows;
-use super::drive::{Around, Driven, drive, sealed};
+use super::drive::{Driven, ReclockContext, drive, sealed};
 use super::remap::Remap;
 use crate::codec::Codec;
 use crate::codec::packed::Encoded;
@@ -28,16 +28,16 @@ type Out = Outlet<Encoded, Encoded, Order>;
 /// Gives the units of one source the times that all writers give them.
 pub(super) struct WriteAhead<S, C> {
     pub(super) source: S,
-    pub(super) around: Around,
+    pub(super) context: ReclockContext,
     pub(super) codec: PhantomData<fn(C)>,
 }
 
 impl<S: Source, C: Codec<S::Key> + Codec<S::Value>> WriteAhead<S, C> {
     /// Returns the end: the first time that it will never write.
     pub(super) async fn run(self, outlet: &Out) -> Result<u64, Error> {
-        let WriteAhead { source, around, .. } = self;
-        let (handle, identity) = (&around.handle, source.identity());
-        handle.refresh().await?.check_feed(&around.feed)?;
+        let WriteAhead { source, context, .. } = self;
+        let (handle, identity) = (&context.handle, source.identity());
+        handle.refresh().await?.check_feed(&context.feed)?;
         let mut remap = Remap::<S::Position>::open(handle).await?;
         let state = handle.refresh().await?;
         if remap.upper() < state.upper {
@@ -54,14 +54,14 @@ impl<S: Source, C: Codec<S::Key> + Codec<S::Value>> WriteAhead<S, C> {
         let from = remap.resume(upto, &identity)?;
         from.check(&identity)?;
         remap.check(&identity)?;
-        around.resumes.note(&state);
+        context.resumes.note(&state);
         let closed = state.upper;
         drop(state);
         outlet.closed(closed).await?;
         let received = from.boundary();
-        let mut driven = drive::<S, C>(source, from, &around);
+        let mut driven = drive::<S, C>(source, from, &context);
         let mut run = Run {
-            around: &around,
+            context: &context,
             outlet,
             remap,
             waiting: VecDeque::new(),
@@ -82,7 +82,7 @@ impl<S: Source, C: Codec<S::Key> + Codec<S::Value>> WriteAhead<S, C> {
 }
 
 struct Run<'a, P> {
-    around: &'a Around,
+    context: &'a ReclockContext,
     outlet: &'a Out,
     remap: Remap<P>,
     /// Units that no binding covers.
@@ -105,9 +105,9 @@ impl<P: Position> Run<'_, P> {
         let mut end: Option<Result<(), Error>> = None;
         loop {
             // Before the look, so that no change falls between the two.
-            let change = self.around.handle.next_change();
+            let change = self.context.handle.next_change();
             while self.settle(driven, end.is_some()).await? {}
-            self.around.stats.set_unbound(self.waiting.len() as u64);
+            self.context.stats.set_unbound(self.waiting.len() as u64);
             if let Some(end) = &end
                 && (self.since.is_none() || self.is_stuck(end.is_err()))
             {
@@ -117,7 +117,7 @@ impl<P: Position> Run<'_, P> {
             }
             // What is bound must come, whatever waits: only then may it be held back.
             let bound = self.covers_all();
-            let room = self.bytes < self.around.ahead_bytes_max as u64 || !bound;
+            let room = self.bytes < self.context.ahead_bytes_max as u64 || !bound;
             tokio::select! {
                 biased;
                 () = change => {}
@@ -127,7 +127,7 @@ impl<P: Position> Run<'_, P> {
                 },
                 // So that what an idle one holds goes on with the log.
                 () = tokio::time::sleep(REST), if self.since.is_none() => {}
-                () = tokio::time::sleep(self.around.poll), if self.since.is_some() => {
+                () = tokio::time::sleep(self.context.poll), if self.since.is_some() => {
                     // A writer learns of others' bindings by the races that it loses, and by their rows.
                     if !self.is_writer() {
                         self.refresh().await?;
@@ -191,7 +191,7 @@ impl<P: Position> Run<'_, P> {
             if anew && !self.covers_older(&unit) {
                 let older = self.remap.bindings().last_before(unit.boundary.generation());
                 let bound = older.map_or(u64::MAX, |binding| binding.time);
-                return Err(lost_rows(bound, self.around.handle.state().upper));
+                return Err(lost_rows(bound, self.context.handle.state().upper));
             }
             if unit.boundary.contains(&self.received) != Some(true) {
                 let what = "partitions of this feed were replaced, which no binding can say";
@@ -210,7 +210,7 @@ impl<P: Position> Run<'_, P> {
     fn time_of(&self, unit: &Unit<P>) -> Result<Option<u64>, Error> {
         let (bindings, generation) = (self.remap.bindings(), unit.boundary.generation());
         if let Some(replaced) = &unit.replaces {
-            let upper = self.around.handle.state().upper;
+            let upper = self.context.handle.state().upper;
             bindings.check_copy(replaced, generation, &unit.moved, upper)?;
         }
         bindings.time_of(generation, &unit.moved)
@@ -243,7 +243,7 @@ impl<P: Position> Run<'_, P> {
             self.closed = after(time)?;
             self.outlet.closed(self.closed).await?;
         }
-        let upper = self.around.handle.state().upper;
+        let upper = self.context.handle.state().upper;
         if upper > self.remap.upper() {
             let found = self.refresh().await?;
             // Everything that is in the shard was bound before: this one was restored under us.
@@ -253,17 +253,17 @@ impl<P: Position> Run<'_, P> {
         if let Some(binding) = self.remap.bindings().below(upper) {
             let upto = if crate::mutant::on("ack_bound") { u64::MAX } else { upper };
             let durable = self.remap.resume(upto, binding.cursor.identity())?;
-            driven.says_durable(durable);
+            driven.set_durable(durable);
         }
         let closed = if crate::mutant::on("forget_needed_binding") { upper } else { self.closed };
         self.remap.forget(upper, closed);
         if !self.may_mint(upper, ended) {
             return Ok(false);
         }
-        if let Some(end) = self.around.handle.state().sealed_at {
+        if let Some(end) = self.context.handle.state().sealed_at {
             return Err(sealed(end));
         }
-        let time = self.around.time(self.remap.upper().max(upper))?;
+        let time = self.context.time(self.remap.upper().max(upper))?;
         self.minted = Some(Instant::now());
         let next = match crate::mutant::on("replaced_at_one_time") {
             true => self.received.clone(),
@@ -286,13 +286,13 @@ impl<P: Position> Run<'_, P> {
     }
 
     fn is_writer(&self) -> bool {
-        self.around.standby.as_ref().is_none_or(|promotion| promotion.is_promoted())
+        self.context.standby.as_ref().is_none_or(|promotion| promotion.is_promoted())
     }
 
     /// Whether to bind a time now: something waits, and nothing that is bound is pending.
     fn may_mint(&self, upper: u64, ended: bool) -> bool {
         let Some(since) = self.since else { return false };
-        let config = &self.around.config;
+        let config = &self.context.config;
         let idle = since.elapsed() >= config.idle_commit;
         let rested = self.minted.is_none_or(|minted| minted.elapsed() >= config.mint_min);
         self.is_writer()

@@ -4,7 +4,7 @@
 
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::StreamVec;
-use timely::dataflow::channels::pact::Exchange;
+use timely::dataflow::channels::pact;
 use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::OutputBuilder;
 use tokio::sync::mpsc;
@@ -26,7 +26,7 @@ pub(super) fn append<'scope>(
     let scope = responses.scope();
     let mut builder = context.status.lifecycle().operator("UpsertAppend", scope);
     let address = builder.operator_info().address;
-    let mut input = builder.new_input(responses, Exchange::new(|_: &Response| 0));
+    let mut input = builder.new_input(responses, pact::Exchange::new(|_: &Response| 0));
     let (output, stream) = builder.new_output();
     let mut output = OutputBuilder::<_, CapacityContainerBuilder<Vec<(u64, u64)>>>::from(output);
     let (sender, mut receiver) = mpsc::unbounded_channel();

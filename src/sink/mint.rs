@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::StreamVec;
-use timely::dataflow::channels::pact::Pipeline;
+use timely::dataflow::channels::pact;
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::progress::frontier::MutableAntichain;
 
@@ -26,8 +26,8 @@ pub(super) fn mint<'scope>(
     let address = builder.operator_info().address;
     let activator = scope.activator_for(Rc::clone(&address));
     *turn.0.mint.borrow_mut() = Some(activator);
-    let mut input = builder.new_input_connection(frontier, Pipeline, []);
-    let _checked = builder.new_input_connection(checked, Pipeline, []);
+    let mut input = builder.new_input_connection(frontier, pact::Pipeline, []);
+    let _checked = builder.new_input_connection(checked, pact::Pipeline, []);
     let (output, stream) = builder.new_output_connection([]);
     let mut output = OutputBuilder::<_, CapacityContainerBuilder<Vec<Named>>>::from(output);
     let (leads, peers) = (scope.index() == 0, scope.peers() as u64);

@@ -68,7 +68,7 @@ use std::sync::Arc;
 use differential_dataflow::VecCollection;
 use serde::{Deserialize, Serialize};
 use timely::dataflow::StreamVec;
-use timely::dataflow::channels::pact::Exchange;
+use timely::dataflow::channels::pact;
 use timely::dataflow::operators::generic::Operator;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -129,7 +129,7 @@ pub(crate) fn sink<'scope>(
 /// seen only at the next poll. When there is no append to come, lets the worker go.
 fn hint(settled: StreamVec<'_, u64, (u64, u64)>, context: &SinkContext) {
     let (news, status) = (Arc::clone(&context.news), context.status.clone());
-    let to_all = Exchange::new(|(worker, _): &(u64, u64)| *worker);
+    let to_all = pact::Exchange::new(|(worker, _): &(u64, u64)| *worker);
     settled.sink(to_all, "UpsertHint", move |(input, frontier)| {
         input.for_each(|_, uppers| {
             if uppers.iter().any(|(_, upper)| status.upper() < *upper) {

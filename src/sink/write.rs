@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::StreamVec;
-use timely::dataflow::channels::pact::{Exchange, Pipeline};
+use timely::dataflow::channels::pact;
 use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::progress::Antichain;
@@ -33,9 +33,9 @@ pub(super) fn write<'scope>(
     let (scope, context) = (updates.scope(), context.clone());
     let mut builder = context.status.lifecycle().operator("UpsertWrite", scope);
     let address = builder.operator_info().address;
-    let exchange = Exchange::new(|named: &Named| named.worker);
+    let exchange = pact::Exchange::new(|named: &Named| named.worker);
     let mut named = builder.new_input_connection(named, exchange, []);
-    let mut updates = builder.new_input_connection(updates, Pipeline, []);
+    let mut updates = builder.new_input_connection(updates, pact::Pipeline, []);
     let by_interval = [(0, Antichain::from_elem(0))];
     let (output, stream) = builder.new_output_connection(by_interval);
     let mut output = OutputBuilder::<_, CapacityContainerBuilder<Vec<Response>>>::from(output);

@@ -15,7 +15,7 @@ use crate::control::lifecycle::Lifecycle;
 use crate::error::Error;
 
 /// What the pipeline around an operator lends it. The default is an operator that stands alone.
-pub(crate) struct Surroundings<T> {
+pub(crate) struct UpsertContext<T> {
     /// The shard's upper as its log has it.
     pub(crate) known: Known<T>,
     /// Where the stash spills.
@@ -34,9 +34,9 @@ pub(crate) struct Surroundings<T> {
 
 pub(crate) type Look<T> = Box<dyn Fn(Option<&T>, &Frontiers<'_, T>)>;
 
-impl<T: Timestamp> Surroundings<T> {
+impl<T: Timestamp> UpsertContext<T> {
     pub(crate) fn alone() -> Self {
-        Surroundings {
+        UpsertContext {
             known: Known::new(T::minimum()),
             spill: SharedSpill::default(),
             inflight: Inflight::default(),

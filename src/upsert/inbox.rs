@@ -5,9 +5,11 @@ use std::collections::VecDeque;
 
 use differential_dataflow::Hashable;
 
-use super::operator::Update;
 use super::rows::Kept;
 use super::state::{Full, State};
+
+/// An update of the collection.
+pub(super) type Update<K, V, T> = ((K, V), T, isize);
 
 /// Updates looked up together.
 const APPLY_WINDOW: usize = 256;

@@ -74,8 +74,8 @@
 //! * One time per feedback round trip: what limits the rate of distinct times is the latency of the
 //!   loop, not the operator.
 
-mod around;
 mod classify;
+mod context;
 mod drain;
 mod inbox;
 mod merge;
@@ -94,14 +94,14 @@ mod stats;
 
 use differential_dataflow::{AsCollection, ExchangeData, Hashable, VecCollection};
 use timely::dataflow::StreamVec;
-use timely::dataflow::channels::pact::Pipeline;
+use timely::dataflow::channels::pact;
 use timely::dataflow::operators::generic::Operator;
 use timely::order::TotalOrder;
 use timely::progress::Timestamp;
 
 pub use crate::codec::packed::Place;
-pub(crate) use around::{Inflight, Known, Look, Surroundings};
 pub use classify::{Frontiers, Placement};
+pub(crate) use context::{Inflight, Known, Look, UpsertContext};
 pub(crate) use operator::{flight_bytes, row_bytes, upsert};
 pub use rows::{ByteRows, Kept, Rows, StackRows};
 pub use stats::UpsertStats;
@@ -239,16 +239,16 @@ where
         feedback: VecCollection<'scope, T, (K, V), isize>,
         config: UpsertConfig<T>,
     ) -> Upserted<'scope, K, V, T> {
-        let mut around = Surroundings::alone();
-        around.known = Known::new(config.resume_upper.clone());
+        let mut context = UpsertContext::alone();
+        context.known = Known::new(config.resume_upper.clone());
         // An input handle right in front of an exchange can keep rows back when it is closed after a
         // flush (timely 0.31): its flush does nothing where nothing is new. A stage in between sends.
         #[allow(clippy::disallowed_methods, reason = "it passes rows on and holds nothing")]
-        let feedback = feedback.inner.unary(Pipeline, "UpsertFeedback", |_, _| {
+        let feedback = feedback.inner.unary(pact::Pipeline, "UpsertFeedback", |_, _| {
             |input, output| {
                 input.for_each(|time, rows| output.session(&time).give_container(rows));
             }
         });
-        upsert(self, feedback.as_collection(), config, around)
+        upsert(self, feedback.as_collection(), config, context)
     }
 }

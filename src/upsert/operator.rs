@@ -5,17 +5,17 @@
 use differential_dataflow::{AsCollection, ExchangeData, Hashable, VecCollection};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::StreamVec;
-use timely::dataflow::channels::pact::{Exchange, Pipeline};
+use timely::dataflow::channels::pact;
 use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::{Operator, OutputBuilder};
 use timely::order::TotalOrder;
 use timely::progress::Timestamp;
 use timely::progress::frontier::{Antichain, MutableAntichain};
 
-use super::around::Surroundings;
 use super::classify::{Frontiers, Placement};
+use super::context::UpsertContext;
 use super::drain::{Drain, Piece};
-use super::inbox::Inbox;
+use super::inbox::{Inbox, Update};
 use super::pending::Pending;
 use super::rows::Kept;
 use super::spill::{SharedSpill, SpillError};
@@ -30,9 +30,6 @@ use crate::error::{Error, ErrorKind};
 
 /// A command on its way to its worker: hash (or worker, for a reset), key, value, order, time.
 type Routed<K, V, O, T> = (u64, Option<K>, Option<V>, O, T);
-
-/// An update of the collection.
-pub(super) type Update<K, V, T> = ((K, V), T, isize);
 
 /// Commands and rows that a wake-up looks at, for each update that it may emit.
 const WORK_PER_UPDATE: usize = 4;
@@ -61,7 +58,7 @@ pub(crate) fn upsert<'scope, K, V, O, T>(
     commands: StreamVec<'scope, T, (Command<K, V, O>, T)>,
     feedback: VecCollection<'scope, T, (K, V), isize>,
     config: UpsertConfig<T>,
-    around: Surroundings<T>,
+    context: UpsertContext<T>,
 ) -> Upserted<'scope, K, V, T>
 where
     K: ExchangeData + Hashable + Kept<V>,
@@ -71,14 +68,14 @@ where
 {
     let routed = route(commands);
     let mut builder =
-        around.lifecycle.operator(&format!("Upsert: {}", config.name), routed.scope());
+        context.lifecycle.operator(&format!("Upsert: {}", config.name), routed.scope());
     let address = builder.operator_info().address;
     let activator = routed.scope().activator_for(address);
-    around.inflight.wake(activator.clone());
+    context.inflight.wake(activator.clone());
 
-    let exchange = Exchange::new(|routed: &Routed<K, V, O, T>| routed.0);
+    let exchange = pact::Exchange::new(|routed: &Routed<K, V, O, T>| routed.0);
     let mut input = builder.new_input_connection(routed, exchange, []);
-    let exchange = Exchange::new(|((key, _), _, _): &Update<K, V, T>| key.hashed().into());
+    let exchange = pact::Exchange::new(|((key, _), _, _): &Update<K, V, T>| key.hashed().into());
     let mut feedback = builder.new_input_connection(feedback.inner, exchange, []);
     // Feedback is connected to neither output: the output waits for the input alone. Connected, the
     // output would wait for the shard, which waits for the output.
@@ -91,9 +88,9 @@ where
         OutputBuilder::<_, CapacityContainerBuilder<Vec<Update<K, V, T>>>>::from(updates);
     let mut errors = OutputBuilder::<_, CapacityContainerBuilder<Vec<Error>>>::from(errors);
 
-    let stats = around.stats.clone();
+    let stats = context.stats.clone();
     let mut operator = UpsertOperator {
-        stash: Stash::new(config.stash_bytes_max, SharedSpill::clone(&around.spill)),
+        stash: Stash::new(config.stash_bytes_max, SharedSpill::clone(&context.spill)),
         state: State::default(),
         drain: None,
         inbox: Inbox::default(),
@@ -104,9 +101,9 @@ where
         },
         more: false,
         capability: None,
-        failed: around.invalid.clone().or_else(|| config.validate().err()),
+        failed: context.invalid.clone().or_else(|| config.validate().err()),
         // Its lender has said so.
-        reported: around.invalid.is_some(),
+        reported: context.invalid.is_some(),
         stats: stats.clone(),
     };
 
@@ -115,7 +112,7 @@ where
             capabilities.pop().and_then(|errors| Some((capabilities.pop()?, errors)));
         let mut out = Vec::new();
         move |frontiers: &[MutableAntichain<T>]| {
-            let mut known = around.known.get();
+            let mut known = context.known.get();
             if let Some(complete) = frontiers[1].frontier().first()
                 && known.less_than(complete)
             {
@@ -126,7 +123,7 @@ where
                 known: known.borrow(),
                 complete: frontiers[1].frontier(),
             };
-            let phase = around.lifecycle.phase();
+            let phase = context.lifecycle.phase();
 
             // Step 1: take in commands; drop those below, stash the others.
             operator.give_up_drain(&at);
@@ -147,12 +144,12 @@ where
             operator.check_state(&at, phase);
 
             // Step 3: drain the time that is equal, a bounded piece of it.
-            if operator.failed.is_none() && phase == Phase::Running && !around.inflight.is_full() {
+            if operator.failed.is_none() && phase == Phase::Running && !context.inflight.is_full() {
                 operator.start_drain(&at);
                 operator.drain(&mut out);
                 if let (false, Some((capability, _))) = (out.is_empty(), &operator.capability) {
                     let bytes = |((k, v), _, _): &Update<K, V, T>| flight_bytes(k, v);
-                    around.inflight.add(out.iter().map(bytes).sum());
+                    context.inflight.add(out.iter().map(bytes).sum());
                     let time = out[0].1.clone();
                     let capability = capability.delayed(&time);
                     updates.activate().session(&capability).give_container(&mut out);
@@ -165,7 +162,7 @@ where
 
             // Step 4: keep a capability for the least time not drained, or the input frontier.
             operator.settle(&at, phase);
-            if let Some(watch) = &around.watch {
+            if let Some(watch) = &context.watch {
                 watch(operator.least(), &at);
             }
             if let (Some(error), false, Some((_, capability))) =
@@ -203,7 +200,7 @@ where
 {
     let peers = commands.scope().peers() as u64;
     #[allow(clippy::disallowed_methods, reason = "it passes rows on and holds nothing")]
-    commands.unary(Pipeline, "UpsertRoute", move |_, _| {
+    commands.unary(pact::Pipeline, "UpsertRoute", move |_, _| {
         move |input, output| {
             input.for_each(|capability, commands| {
                 let mut routed = Vec::with_capacity(commands.len());

@@ -17,7 +17,7 @@ use differential_upsert::store::Root;
 use differential_upsert::timely;
 use differential_upsert::{Command, PipelineConfig, Shard, UpsertInto};
 use proptest::prelude::*;
-use timely::dataflow::channels::pact::Pipeline;
+use timely::dataflow::channels::pact;
 use timely::dataflow::operators::Input;
 use timely::dataflow::operators::generic::Operator;
 
@@ -79,7 +79,7 @@ fn pipeline(root: &Root, rows: Vec<Row>, run: &Run, io: &Io) -> BTreeMap<(u64, u
         let (mut input, token, health) = worker.dataflow::<u64, _, _>(|scope| {
             let (input, commands) = scope.new_input::<Vec<Row>>();
             let pipeline = commands.upsert_into(&shard, PipelineConfig::default());
-            pipeline.collection().inner.sink(Pipeline, "Sum", move |(input, _)| {
+            pipeline.collection().inner.sink(pact::Pipeline, "Sum", move |(input, _)| {
                 input.for_each(|_, rows| {
                     for (row, _, diff) in rows.drain(..) {
                         *sums.lock().unwrap().entry(row).or_insert(0) += diff;

@@ -1,7 +1,6 @@
 //! Owns the connection to a server and one call on it, whose responses are a stream. It does not own
 //! what is said.
 
-use std::error::Error as StdError;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -20,7 +19,7 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity
 use tonic::{Request, Status, Streaming};
 use tonic_prost::ProstCodec;
 
-use super::failure::{of_connect, of_status, transient};
+use super::failure::{chain, of_connect, of_status, transient};
 use super::url::{Address, Auth};
 use crate::error::{Error, ErrorKind};
 use crate::source::Failure;
@@ -165,17 +164,6 @@ fn tls_of(address: &Address) -> Result<ClientTlsConfig, Error> {
         tls = tls.identity(Identity::from_pem(read("cert", cert)?, read("key_file", key)?));
     }
     Ok(tls)
-}
-
-/// Returns an error and what caused it, as one text: tonic's own says "transport error" alone.
-pub(super) fn chain(error: &dyn StdError) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(&format!(": {error}"));
-        cause = error.source();
-    }
-    text
 }
 
 type Opening<Res> = Pin<Box<dyn Future<Output = Result<Streaming<Res>, Status>> + Send>>;

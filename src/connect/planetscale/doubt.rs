@@ -12,12 +12,12 @@ use tokio::time::{Instant, sleep_until};
 use tonic::transport::Channel;
 
 use super::Asked;
+use super::asking::ask_current;
 use super::channel::Call;
 use super::failure::missing;
 use super::position::VStreamPosition;
 use super::proto::VStreamResponse;
 use super::ranges::overlaps;
-use super::vstream::ask_current;
 use crate::source::{Failure, Partition};
 
 const PATIENCE: Duration = Duration::from_secs(1);

@@ -5,9 +5,10 @@
 //! Texts are looked at only to tell kinds of errors apart. They may name a position, also one that
 //! was never delivered, so that nothing is ever read out of them.
 
+use std::error::Error as StdError;
+
 use tonic::{Code, Status};
 
-use super::channel::chain;
 use super::proto::RpcError;
 use crate::error::{Error, ErrorKind};
 use crate::source::Failure;
@@ -177,6 +178,17 @@ pub(super) fn missing(what: impl Into<String>, place: &str, hint: &str) -> Failu
 pub(super) fn transient(what: impl Into<String>, place: &str) -> Failure {
     let error = Error::new(ErrorKind::Unavailable, what).at(place);
     Failure::Transient(error.hint("it is tried again from the last boundary"))
+}
+
+/// Returns an error and what caused it, as one text: tonic's own says "transport error" alone.
+pub(super) fn chain(error: &dyn StdError) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    text
 }
 
 #[cfg(test)]

@@ -67,6 +67,7 @@
 //! * A statement that names the table second, or is sent from another database, is not sent as one.
 //! * A reshard is followed while streaming, by `vstream`. During a copy, and in `sync`, it is an error.
 
+mod asking;
 mod channel;
 mod charset;
 mod columns;

@@ -6,21 +6,17 @@ use std::future::poll_fn;
 use tonic::transport::Channel;
 
 use super::Asked;
+use super::asking::{ask, ask_current};
 use super::channel::{Call, Silence};
 use super::doubt::Doubt;
 use super::failure::{definite, transient};
 use super::gtid::Gtid;
 use super::phase::Phases;
 use super::position::VStreamPosition;
-use super::proto::{
-    CallerId, Filter, Rule, ShardGtid, TableLastPk, VEventType, VGtid, VStreamFlags,
-    VStreamRequest, VStreamResponse,
-};
+use super::proto::{ShardGtid, TableLastPk, VEventType, VStreamResponse};
 use super::ranges::overlaps;
 use super::url::Address;
 use crate::source::{Event, Failure, Partition};
-
-const PATH: &str = "/vtgateservice.Vitess/VStream";
 
 /// A stream, and what has come of it.
 #[derive(Debug)]
@@ -54,14 +50,13 @@ impl VStream {
                 table_pks: pk.into_iter().collect(),
             }
         });
-        let request = request(asked, entries.collect());
         let mut doubt = Doubt::new(asked, channel, places);
         if heard {
             doubt.settle();
         }
         VStream {
             doubt,
-            call: asked.server.call(channel, PATH, request),
+            call: ask(asked, channel, entries.collect()),
             phases: Phases::new(&address.keyspace, &address.table, address.key.clone(), places),
             silence: Silence::new(asked.silence_max()),
             place: asked.place(),
@@ -117,39 +112,4 @@ pub(super) async fn current(
         }
     }
     Err(transient("the shards did not say where they are", &place))
-}
-
-/// Asks for what happens from now on in all shards that serve: it begins with where they are.
-pub(super) fn ask_current(asked: &Asked, channel: &Channel) -> Call<VStreamResponse> {
-    // Without a name it stands for all that serve. An old shard, asked by its name, would say where it
-    // came to its end, and the stream goes on past that.
-    let entry = ShardGtid {
-        keyspace: asked.address.keyspace.clone(),
-        shard: String::new(),
-        gtid: "current".to_string(),
-        table_pks: Vec::new(),
-    };
-    asked.server.call(channel, PATH, request(asked, vec![entry]))
-}
-
-fn request(asked: &Asked, shard_gtids: Vec<ShardGtid>) -> VStreamRequest {
-    let table = &asked.address.table;
-    let select = format!("select * from `{}`", table.replace('`', "``"));
-    VStreamRequest {
-        caller_id: Some(CallerId {
-            principal: asked.user.clone().unwrap_or_default(),
-            component: "differential-upsert".to_string(),
-        }),
-        tablet_type: asked.tablet.topodata(),
-        vgtid: Some(VGtid { shard_gtids }),
-        filter: Some(Filter { rules: vec![Rule { r#match: table.clone(), filter: select }] }),
-        flags: Some(VStreamFlags {
-            // Shards are independent of each other here, and to align them ends streams with errors.
-            minimize_skew: false,
-            heartbeat_interval: asked.heartbeat_seconds(),
-            // VTGate goes on with the new shards by itself.
-            stop_on_reshard: false,
-            cells: asked.cells.join(","),
-        }),
-    }
 }
