@@ -81,7 +81,7 @@ fn a_bounded_input_never_loses_its_tail() {
     }
 }
 
-/// An end of the feedback is no frontier past all times: what waits for it cannot go on, and says so.
+/// An end of the feedback does not pass all times: what waits for it cannot go on, and says so.
 #[test]
 fn feedback_that_ends_early_is_an_error() {
     let mut rig = rig();

@@ -15,7 +15,7 @@ async fn blob_contract(root: &Root) {
     blob.put("a/c/d", Bytes::new()).await.unwrap();
     blob.put("ab", Bytes::from_static(b"x")).await.unwrap();
     assert_eq!(blob.get("a/b").await.unwrap().as_deref(), Some(&b"one"[..]));
-    assert_eq!(blob.get("a").await.unwrap(), None, "a folder is no key");
+    assert_eq!(blob.get("a").await.unwrap(), None, "a folder is not a key");
     let keys = |listed: Vec<differential_upsert::store::Listed>| {
         listed.into_iter().map(|found| (found.key, found.bytes)).collect::<Vec<_>>()
     };

@@ -94,7 +94,7 @@ async fn everywhere(make: impl Fn() -> Root) {
     let none = Faults::new(|_| Fault::None);
     run(&make().with_faults(none.clone()), 1, &mut 0).await.unwrap();
     let operations = none.operations();
-    assert!(operations > 30, "{operations} operations are no test");
+    assert!(operations > 30, "{operations} operations are too few to test");
     for at in 1..=operations + 1 {
         crash_and_go_on(&make(), &format!("instead of {at}"), Faults::crash_at(at)).await;
         for last in [Fault::Fail { applied: true, report: Report::Timeout }, Fault::Late] {
@@ -184,7 +184,7 @@ async fn everywhere_in_maintenance(make: impl Fn() -> Root) {
     run(&root, 1, &mut acked).await.unwrap();
     maintain(&root.with_faults(none.clone()), 5_000, &mut acked).await.unwrap();
     let operations = none.operations();
-    assert!(operations > 100, "{operations} operations are no test");
+    assert!(operations > 100, "{operations} operations are too few to test");
     for at in 1..=operations + 1 {
         let crash = Faults::crash_at(at);
         die_and_let_another_go_on(&make(), &format!("instead of {at}"), crash).await;

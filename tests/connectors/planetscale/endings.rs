@@ -218,7 +218,7 @@ fn a_sync_goes_on_at_the_last_boundary_however_it_ended() {
     }
 }
 
-/// What stands beside an error does not count, and an error is none of the rows' business.
+/// What stands beside an error does not count, and an error changes nothing about the rows.
 #[test]
 fn an_error_inside_a_response_voids_what_is_beside_it() {
     for (at, before, place, after) in syncs() {

@@ -100,7 +100,7 @@ impl Sync {
         let columns = model.shards[&shard].columns_at(self.leg.at);
         let pk = self.leg.pk;
         let mut outs = match unit {
-            // The place of a first copy comes before its rows, and is no cursor.
+            // The place of a first copy comes before its rows, so it is not a cursor.
             Unit::Begin => {
                 ledger.count(if pk.is_some() { "copy goes on" } else { "copy begins" });
                 let out = self.at(SyncResponse::default(), pk, model, pk.is_some());

@@ -1,6 +1,6 @@
 //! Owns what was said between server and client: every place that the server has sent as one to
-//! resume from, with the table's part there, and every cursor that it was given. A cursor that is
-//! none of those places is a fault.
+//! resume from, with the table's part there, and every cursor that it was given. A cursor that
+//! is not one of those places is a fault.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -41,7 +41,7 @@ pub struct Ledger {
     sent: BTreeMap<Place, Rows>,
     pub given: Vec<Given>,
     pub faults: Vec<String>,
-    /// How often each kind of thing was done: a test that never does what it is for is no test.
+    /// How often each kind of thing was done: a test that never does what it is for proves nothing.
     pub seen: BTreeMap<String, u64>,
 }
 

@@ -246,7 +246,7 @@ fn a_first_copy_of_some_shards_does_not_go_on_under_other_names() {
             error = client.error();
             assert!(begun.elapsed() < Duration::from_secs(60), "{names:?}");
         }
-        // Its own name, or some of those there are, is no other.
+        // Its own name, or some of those there are, names the same database.
         if let Some(error) = error {
             assert!(error.to_string().contains("name the shards as before"), "{names:?}: {error}");
         } else {

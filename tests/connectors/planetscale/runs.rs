@@ -85,7 +85,7 @@ fn run(seed: u64, protocol: Protocol, shards: usize) -> BTreeMap<String, u64> {
     }
     world.with(|state| state.weather.calm = true);
     setting.stop_at_current = true;
-    // Nothing is silent any more; who is only slow, on a loaded machine, gets the time.
+    // Nothing is silent any more; one that is only slow, on a loaded machine, gets the time.
     setting.silence_max = PATIENCE;
     // Perhaps somebody has heard of the reshard.
     let serving = world.look(|state| state.model.serving());

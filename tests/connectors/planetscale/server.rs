@@ -1,5 +1,5 @@
 //! Owns the wire: HTTP/2 on loopback with gRPC's frames on it, and every way in which a response can
-//! end. What is answered is up to whoever takes the [`Call`]s.
+//! end. What is answered is up to the taker of the [`Call`]s.
 
 use std::future::poll_fn;
 use std::net::SocketAddr;
@@ -126,7 +126,7 @@ impl Server {
 
 /// Serves one connection until it closes.
 async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin, calls: UnboundedSender<Call>) {
-    // A client that goes away in the handshake is none of ours.
+    // A client that goes away in the handshake concerns no test.
     let Ok(mut connection) = h2::server::handshake(stream).await else { return };
     let (control, mut told) = unbounded_channel();
     loop {

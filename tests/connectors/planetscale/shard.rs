@@ -18,7 +18,7 @@ pub fn read_set(text: &str) -> Option<Set> {
         for interval in intervals.split(':') {
             let (from, to) = interval.split_once('-').unwrap_or((interval, interval));
             let (from, to) = (from.parse::<usize>().ok()?, to.parse::<usize>().ok()?);
-            // The logs here have no gaps; whoever makes one up is wrong.
+            // The logs here have no gaps; a client that makes one up is wrong.
             (from == next && to >= from).then_some(())?;
             next = to + 1;
         }

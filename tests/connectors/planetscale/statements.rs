@@ -187,7 +187,7 @@ fn another_database_does_not_take_the_place_of_the_one_that_was_copied() {
         assert!(words.iter().all(|word| error.contains(word)), "{error}");
         assert_eq!(seen, [2], "nothing is replaced");
         assert_eq!(requests.lock().unwrap().len(), 2);
-        // It is what somebody wants, who says so.
+        // The option says that it is wanted.
         let (server, requests) = vstream(vec![Scene::last(vec![copy(&new, 9)])]);
         let setting = Setting { copy_anew: true, ..setting() };
         assert_eq!(run(&root, &setting, &server, &new), (None, vec![2, 1]), "in one step");

@@ -1,4 +1,4 @@
-//! Goal: a value has one text, whoever sends it: a row that was copied is deleted by the key that the
+//! Goal: a value has one text, whichever message brings it: a row that was copied is deleted by the key that the
 //! binary log has for it, and is what was promised. Method: a row of a key of each kind, in MySQL's bytes
 //! for a query, then in those of Vitess for the binary log.
 //!

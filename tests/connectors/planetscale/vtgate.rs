@@ -179,7 +179,7 @@ impl VStream {
             }
             return Ok(Some(outs));
         }
-        // Who has come to the journal last lets all go on.
+        // The leg that comes to the journal last lets all go on.
         match self.legs.iter().all(Leg::at_journal) {
             true => self.next(model, ledger),
             false => Ok(None),

@@ -29,7 +29,7 @@ fn blocked<P: Place>(root: &Root, server: &Server) -> Replica {
     replica
 }
 
-/// Nothing is acked before it is durable; and what is durable is acked, by whoever comes next.
+/// Nothing is acked before it is durable; and what is durable is acked, by the next run if not by this one.
 fn acks<P: Place>() {
     let (root, server) = (memory(), Server::new(5, P::SETS));
     (server.state().fails, server.state().left) = (0, 0);

@@ -80,7 +80,7 @@ impl Source for Idle {
         let boundary = |n| Event::Boundary(Received::at(Partition::from(""), n));
         let events = (self.next..=to).map(boundary).collect();
         self.next = to + 1;
-        // A connection that is lost in between is no matter.
+        // A connection that is lost in between changes nothing.
         let fails = to.is_multiple_of(100_000) && self.failed < to;
         self.failed = self.failed.max(to);
         if fails { Err(failure("unavailable")) } else { Ok(Some(events)) }
@@ -191,7 +191,7 @@ async fn b10_an_error_inside_a_response_keeps_its_cursor_out() {
     assert_eq!(run.safe(), Some(at(2)));
 }
 
-/// There is no way to change one; that those handed out stay what they were, can be seen.
+/// A cursor cannot be changed; that those handed out stay what they were, can be seen.
 #[tokio::test(start_paused = true)]
 async fn b11_a_cursor_that_was_handed_out_does_not_change() {
     let run = run(&["B R1 V(1) C | !unavailable", "B R2 V(2) C | B V(3) C | !unavailable"]).await;

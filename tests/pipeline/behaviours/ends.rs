@@ -44,14 +44,14 @@ async fn b16_no_end_inside_a_copy() {
     let run1 = run_as(&[vec![cut], vec!["$"; 100]].concat(), Scripted::copied).await;
     assert!(run1.error().contains("gave up after"), "{:?}", run1.ended);
     assert_eq!(run1.safe(), Some(copied(5, 1)));
-    // Also not if the feed says that it has ended: half of a table is no table.
+    // Also not if the feed says that it has ended: half of a table must not pass for one.
     let run2 = run_as(&["B F | V(5) | R1 V(5,1) C | E"], Scripted::copied).await;
     assert!(matches!(run2.ended.reason, Reason::Failed(_)), "{:?}", run2.ended);
     assert_eq!(run2.safe(), Some(copied(5, 1)));
 }
 
 /// What a transport makes of a body without trailers is its own matter; what it says is an error
-/// comes again, and is no end.
+/// comes again, and ends nothing.
 #[tokio::test(start_paused = true)]
 async fn b17_a_truncated_stream_is_a_transient_error() {
     let run = run(&["B R1 V(1) C | B R2 | !unavailable", "B R2 V(2) C | E"]).await;

@@ -16,9 +16,9 @@
 //! | B3 | transactions without rows move the cursor | `boundaries` |
 //! | B4, B5 | the start and the end of a copy | `boundaries` |
 //! | B6, B7, B8 | a position in a transaction; no position; groups that are split | `boundaries` |
-//! | B9 | every failure leaves the last boundary; there is no cursor without a value, says the type [`Ended`] | `boundaries` |
+//! | B9 | every failure leaves the last boundary; a cursor always has a value, says the type [`Ended`] | `boundaries` |
 //! | B10 | an error in a response keeps its cursor out | `boundaries` |
-//! | B11 | cursors do not change; there is no way to, say the types | `boundaries` |
+//! | B11 | cursors do not change: their types offer no way to | `boundaries` |
 //! | B12 | cursors never go back | `boundaries`, `runs`, `durability` |
 //! | B13, B14 | errors beside rows; rows that cannot be made out | `boundaries` |
 //! | B15, B16, B17 | ends of streams, of feeds, of copies | `ends` |

@@ -45,7 +45,7 @@ impl Source for Replacing {
     }
 }
 
-/// What replaces everything comes after what it replaces, also if none of it has a time yet.
+/// What replaces everything comes after what it replaces, also while all of that still waits for a time.
 #[test]
 fn b38_a_feed_of_offsets_that_is_replaced_while_it_is_read() {
     for times in [Times::WriteAhead, Times::CoCommitted] {

@@ -209,7 +209,7 @@ async fn b24_a_position_that_is_lost_again_and_again_is_given_up() {
     let copy = "B F | V(5) | R1 V(5,1) C | R2 V(5,2) C | !lost";
     let source = Scripted::new(&[copy; 50]).copied();
     let run = run_with(Setup { config: config(5), ..Setup::default() }, source).await;
-    assert!(run.asked.connects().len() < 10, "a copy that never ends is no progress");
+    assert!(run.asked.connects().len() < 10, "a copy that never ends does not count as progress");
     assert!(run.error().contains("the log is purged"), "{}", run.error());
 }
 

@@ -171,7 +171,7 @@ impl Run {
     pub fn error(&self) -> String {
         match &self.ended.reason {
             Reason::Failed(error) => error.to_string(),
-            other => panic!("{other:?} is no failure"),
+            other => panic!("{other:?} is not a failure"),
         }
     }
 }

@@ -1,5 +1,5 @@
 //! Goal: a pipeline says what it does, from any thread: a freeze becomes `stalled` within its bound,
-//! with the frontier that stands and who holds it; what lets go again returns by itself; a task that
+//! with the frontier that stands and what holds it; what lets go again returns by itself; a task that
 //! panics is a failure; and each change is one line in the log.
 //! Method: whole pipelines on one thread over a store that hangs where it is told to, with a paused
 //! clock, looked at every second of it.
@@ -192,7 +192,7 @@ fn a_failure_shows_and_the_report_is_the_contract() {
         rig.live();
     }
     assert!(!rig.worker.has_dataflows());
-    assert_eq!(rig.state(), HealthState::Failed, "an end is no excuse");
+    assert_eq!(rig.state(), HealthState::Failed, "an end excuses nothing");
     assert_eq!(rig.tasks(), 0);
 }
 

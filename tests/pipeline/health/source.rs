@@ -188,14 +188,14 @@ fn rows_whose_unit_does_not_end_are_seen() {
     assert_eq!(staged, [3.0, 1.0]);
     assert!(run.value("source_staged_bytes") > 30.0);
     assert!((39.0..42.0).contains(&run.value("source_staged_oldest_seconds")));
-    // Another partition goes on: it is none of its business.
+    // Another partition goes on; that does not help this one.
     says.send([rows("q", 2), end("q", 1, false)].concat()).unwrap();
     let (state, why) = run.seconds(22);
     assert_eq!(state, HealthState::Stalled, "{why}");
     let said =
         ["wait for a boundary of the source (partition p)", "nothing more of it has come for 6"];
     assert!(said.iter().all(|said| why.contains(said)), "{why}");
-    // As long as more comes, it is no stall, however long it takes.
+    // As long as more comes, nothing is stalled, however long it takes.
     for _ in 0..5 {
         says.send(rows("p", 1)).unwrap();
         let (state, why) = run.seconds(50);

@@ -1,4 +1,4 @@
-//! Goal: who uses a shard can be seen, and what a dead one holds can be given back, whatever the clocks say.
+//! Goal: the users of a shard can be seen, and what a dead one holds can be given back, whatever the clocks say.
 //! Method: the example binaries; leases that are written by hand, as processes that died leave them.
 
 use std::path::Path;
@@ -78,7 +78,7 @@ fn a_lease_of_the_far_future_is_shown_and_ended_by_name() {
     verified(dir, "s");
 }
 
-/// Without a word of ours: who holds a lease that looks wrong is asked, and does not answer.
+/// Without a word of ours: the holder of a lease that looks wrong is asked, and does not answer.
 #[test]
 fn gc_ends_the_leases_of_the_dead_whatever_their_clocks_said() {
     let dir = tempfile::tempdir().expect("a directory");

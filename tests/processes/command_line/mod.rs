@@ -202,7 +202,7 @@ fn history_is_the_shards_until_it_is_changed() {
         assert_eq!((&said["since"], &said["history"]), (&since.into(), &history));
     };
     said(0, "keep".into());
-    // Without the flag nothing changes, whoever comes.
+    // Without the flag nothing changes, whatever feed comes.
     ingested(dir, &["feed", "--shard", "s"]);
     said(0, "keep".into());
     // With it, even when there is nothing to append.

@@ -135,7 +135,7 @@ fn every_way_to_read_leaves_a_directory_as_it_is() {
         io.block_on(shard.handle().prepare(vec![row("k", Ok(1), 4, 1)])).map(drop),
         io.block_on(shard.handle().compact()).map(drop),
         io.block_on(shard.handle().collect()).map(drop),
-        // Through the root, too, whoever holds it.
+        // Through the root, too, in any hands.
         io.block_on(async {
             let root = Root::open(url, Access::Read)?;
             root.blob().put("data/notes", "mine".into()).await

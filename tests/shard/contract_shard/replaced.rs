@@ -153,7 +153,7 @@ fn a_writer_writes_nothing_to_a_root_that_is_gone_or_another() {
     runtime().block_on(async {
         let (first, operations) =
             count(|root| async { write(root, 1, &AtomicU64::new(0)).await }).await;
-        assert!(operations > 150 && first > 0, "{operations} operations are no test");
+        assert!(operations > 150 && first > 0, "{operations} operations are too few to test");
         for commits in [None, Some(0), Some(2), Some(9)] {
             let with = match commits {
                 None => Objects::new(),

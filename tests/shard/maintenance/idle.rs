@@ -85,7 +85,7 @@ fn an_idle_week_leaves_no_more_than_an_idle_day() {
     });
 }
 
-/// A collector whose clock is a day ahead, or behind, takes nothing from who is there.
+/// A collector whose clock is a day ahead, or behind, takes nothing from those that are there.
 #[test]
 fn a_collection_by_a_wrong_clock_ends_no_lease_that_is_attended() {
     for (holder_ms, collector_ms) in [(0, 86_400_000), (86_400_000, 0), (10 * 365 * 86_400_000, 0)]

@@ -1,5 +1,5 @@
-//! Goal: compaction and collection change what a shard costs, never what it holds, whoever reads or
-//! writes beside them. Method: shards in memory, written by hand; contents before and after are
+//! Goal: compaction and collection change what a shard costs, never what it holds, with readers and
+//! writers beside them. Method: shards in memory, written by hand; contents before and after are
 //! compared, with each other and with rows known beforehand. The clock stands still until it is set.
 
 mod failed;
@@ -184,7 +184,7 @@ fn what_is_dead_costs_nothing() {
     });
 }
 
-/// Insertions and their retractions merge to nothing; whoever has sent only the first must learn it.
+/// Insertions and their retractions merge to nothing; a reader that has sent only the first must learn it.
 #[test]
 fn a_merge_in_which_all_cancels_is_not_forgotten() {
     runtime().block_on(async {
@@ -207,7 +207,7 @@ fn a_merge_in_which_all_cancels_is_not_forgotten() {
 }
 
 /// A listing that is slow, as of a large shard: whatever a writer begins and ends meanwhile, its
-/// parts are no orphans. Every moment of a collection is tried.
+/// parts are not orphans. Every moment of a collection is tried.
 #[test]
 fn a_writer_may_begin_at_any_moment_of_a_sweep() {
     for start in 0..60 {
@@ -239,7 +239,7 @@ fn a_writer_may_begin_at_any_moment_of_a_sweep() {
     }
 }
 
-/// A round happens once in so many entries, whoever does it; and rounds alone keep the log short and
+/// A round happens once in so many entries, in one handle or another; and rounds alone keep the log short and
 /// the batches few.
 #[test]
 fn maintenance_is_shared_and_enough() {
@@ -558,7 +558,7 @@ fn passes_do_not_show() {
 }
 
 /// What interrupted writes leave in a directory goes once it is old; a staged entry once its number is
-/// collected, and not before, whatever a clock says: whoever staged it may be about to link that name, and
+/// collected, and not before, whatever a clock says: its writer may be about to link that name, and
 /// if another entry had been staged under it by then, both would take theirs for the one that is there.
 #[test]
 fn leftovers_of_a_directory_go() {

@@ -1,4 +1,4 @@
-//! Goal: what a shard takes on disk follows what is live in it, whoever stops when. Method: shards in
+//! Goal: what a shard takes on disk follows what is live in it, whichever process stops when. Method: shards in
 //! memory with the limits that programs get, overwritten many times; every file is weighed against the
 //! rows that a reader sees.
 

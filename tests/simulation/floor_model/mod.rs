@@ -22,16 +22,16 @@
 //! | the reader reads entry n | `handle::read_entries`: `log.get`, `Entry::decode`, `State::apply`: the entry must name the token of the one before. What follows an entry that is not the first of its number names another, so that `apply` fails; whether that is damage the floor says, as it does for the entry before. The model's reader may stop anywhere, the code's only where there is none or one that does not fit |
 //! | the reader reads the floor | `handle::catch_up`: `log.floor()` after the last entry; above `start` what was read counts for nothing and the newest rollup is read, else it is believed |
 //! | the reader lists, then gets a rollup, which may be gone | `handle::newest_rollup`, which then lists again; then the loop of `catch_up` |
-//! | the collector writes a rollup, raises the floor, deletes | the invariants of the module `shard`: a state that it believes, as a rollup, is there before the floor rises to it or below; an entry is deleted under a floor that surely is there, in any order, at any time later; a rollup once there is a newer one. Any height up to the rollup is tried, so also the head, with no entry left at all: `entries_kept` and `space::floor` choose among them, and are no rule |
+//! | the collector writes a rollup, raises the floor, deletes | the invariants of the module `shard`: a state that it believes, as a rollup, is there before the floor rises to it or below; an entry is deleted under a floor that surely is there, in any order, at any time later; a rollup once there is a newer one. Any height up to the rollup is tried, so also the head, with no entry left at all: `entries_kept` and `space::floor` choose among them, and are not rules |
 //!
 //! # What is left out, and why it may be
 //!
 //! * Uppers and rows: they are functions of the entries. A race for a number stands for one for an
-//!   interval; who has lost a number for good judges again by the state.
+//!   interval; a writer that has lost a number for good judges again by the state.
 //! * The steps inside a writer's refresh: `catch_up` is the reader's, which is taken apart here. A
 //!   refresh ends with a state up to some entry; any entry up to the head is tried.
 //! * The collector's own reading, for the same reason: it may know the head at any time. Its crash:
-//!   none of its steps relies on one before it that the store does not show.
+//!   each of its steps relies only on earlier ones that the store shows.
 //! * More readers: a reader changes nothing, so one that may be anywhere stands for all. More
 //!   writers: those that have given up, in any number, with creates that still land.
 //! * A bound on the table of writers: `holds` says `None` when it has forgotten, and then the append

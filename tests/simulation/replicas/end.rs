@@ -197,7 +197,7 @@ fn a_worker_that_panics_commits_no_more() {
         stage.give(1, &from(&feed, 4));
         stage.close(0, 9);
         (0..ticks).for_each(|n| stage.tick(n));
-        // Its input is dropped on the way out, which is no clean end.
+        // Its input is dropped on the way out, which must not pass for a clean end.
         stage.crew().panic(1);
         stage.end(0);
         stage.run_only(&[0]);

@@ -106,7 +106,7 @@ fn hydration_asks_for_no_more_bytes_than_its_worker_has_taken_and_the_bound() {
     let listed = runtime.block_on(root.blob().list("data/part", usize::MAX)).unwrap();
     let sizes: BTreeMap<String, u64> = listed.into_iter().map(|l| (l.key, l.bytes)).collect();
     let total: u64 = sizes.values().sum();
-    assert!(total > 10 * BOUND && sizes.len() > 50, "{total} bytes are no test");
+    assert!(total > 10 * BOUND && sizes.len() > 50, "{total} bytes are too few to test");
     let asked = Arc::new(AtomicU64::new(0));
     let faults = Faults::new({
         let asked = Arc::clone(&asked);

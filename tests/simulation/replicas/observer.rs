@@ -233,7 +233,7 @@ impl Rival {
     }
 }
 
-/// What the feed has below a time. A rival is no oracle of hashes: it uses the library's.
+/// What the feed has below a time. A rival does not check hashes: it uses the library's.
 pub fn sum_below(feed: &Feed, upper: u64) -> Sum {
     let mut digest = Digest::default();
     let below = feed.rows.iter().filter(|(_, time)| *time < upper);

@@ -296,7 +296,7 @@ fn an_outcome_that_stays_unknown_stops_and_deletes_nothing() {
             true => assert!(kind.is_some()),
         }
         assert!(!report.done && !report.ended);
-        assert_eq!(report.totals.wins, 1, "an unknown outcome is no win");
+        assert_eq!(report.totals.wins, 1, "an unknown outcome is not a win");
         assert_eq!(report.totals.losses, 0, "nor a loss");
         // The observer reads every part: if it was applied, they are all there.
         assert_eq!(stage.upper(), if applied { 5 } else { 2 });

@@ -22,7 +22,7 @@ use crate::replicas::seat::{Inlet, Plan, Report, Seat, Told};
 pub struct Weather {
     /// One store operation in so many goes wrong; 0 for none.
     pub fault_one_in: u64,
-    /// Each start takes the shard over, and shuts out whoever runs.
+    /// Each start takes the shard over, and shuts out the one that runs.
     pub exclusive: bool,
     /// One start in so many is a standby; 0 for none.
     pub standby_one_in: u64,

@@ -104,8 +104,8 @@ fn a_stop_on_one_worker_stops_all_and_tears_nothing() {
             for (worker, report) in stage.reports().iter().enumerate() {
                 let scene = format!("{ticks} ticks, {stopper} stops, worker {worker}: {report:?}");
                 assert!(report.done, "not released: {scene}");
-                assert!(!report.ended, "a stop is no end: {scene}");
-                assert!(report.error.is_none(), "a stop is no error: {scene}");
+                assert!(!report.ended, "a stop is not an end: {scene}");
+                assert!(report.error.is_none(), "a stop is not an error: {scene}");
             }
             stage.rerun(&feed);
         }

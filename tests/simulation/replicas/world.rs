@@ -141,7 +141,7 @@ impl World {
         if alive.stopping && alive.is_done() {
             if !alive.has_ended() {
                 let reports = alive.crew.reports();
-                assert!(reports.iter().all(|r| !r.ended), "a stop is no end: {reports:?}");
+                assert!(reports.iter().all(|r| !r.ended), "a stop is not an end: {reports:?}");
             }
             self.faults.extend(replica.crash());
         } else if alive.stopping {
@@ -211,7 +211,7 @@ impl World {
         let failed = replica.has_failed();
         let Some(alive) = &mut replica.alive else {
             if self.weather.exclusive && others > 0 {
-                // It would shut out who is there, who would come back, and so on.
+                // It would shut out the one that is there, which would come back, and so on.
                 return true;
             }
             replica.start();

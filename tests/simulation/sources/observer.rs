@@ -33,7 +33,7 @@ pub struct Observer {
     /// The last entry looked at.
     seqno: u64,
     epoch: u64,
-    /// Who raised it.
+    /// The writer that raised it.
     owner: Option<Token>,
     upper: u64,
     contents: Contents,

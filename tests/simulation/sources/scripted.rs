@@ -45,7 +45,7 @@ pub struct Scripted {
     names: Vec<Partition>,
     connection: Option<Connection>,
     hangs: bool,
-    /// Whose stream broke, for those who ask.
+    /// The partition whose stream broke.
     broken: Option<usize>,
 }
 

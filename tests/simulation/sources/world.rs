@@ -216,7 +216,7 @@ impl World {
         }
     }
 
-    /// What was received and is not durable shows: nobody is idle who has rows of a unit without an end.
+    /// What was received and is not durable shows: a reader that has rows of a unit without an end is not idle.
     fn check_staged(&mut self) {
         let upstream = self.upstream.lock().unwrap();
         for replica in &mut self.replicas {
@@ -310,7 +310,7 @@ impl World {
         let failed = replica.has_failed();
         let Some(alive) = &mut replica.alive else {
             if exclusive && others > 0 {
-                // It would shut out who is there, who would come back, and so on.
+                // It would shut out the one that is there, which would come back, and so on.
                 return true;
             }
             replica.start();
