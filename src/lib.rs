@@ -115,6 +115,8 @@ pub mod codec;
 
 pub mod io;
 
+pub mod logging;
+
 mod waking;
 
 mod login;

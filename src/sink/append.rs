@@ -13,6 +13,7 @@ use super::commit::{Commit, Settled};
 use super::{Response, SharedTotals, SinkContext, TimeParts, Turn};
 use crate::command::time::retain;
 use crate::error::Error;
+use crate::logging::{AppendEvent, AppendOutcome, UpsertLogger, logger};
 use crate::waking::Waking;
 
 /// Commits, on worker 0, what the workers have written. Returns the settled uppers, each addressed
@@ -25,12 +26,13 @@ pub(super) fn append<'scope>(
 ) -> StreamVec<'scope, u64, (u64, u64)> {
     let scope = responses.scope();
     let mut builder = context.status.lifecycle().operator("UpsertAppend", scope);
-    let address = builder.operator_info().address;
+    let operator_info = builder.operator_info();
     let mut input = builder.new_input(responses, pact::Exchange::new(|_: &Response| 0));
     let (output, stream) = builder.new_output();
     let mut output = OutputBuilder::<_, CapacityContainerBuilder<Vec<(u64, u64)>>>::from(output);
     let (sender, mut receiver) = mpsc::unbounded_channel();
-    let sender = Waking::new(sender, scope.worker().sync_activator_for(address.to_vec()));
+    let sender =
+        Waking::new(sender, scope.worker().sync_activator_for(operator_info.address.to_vec()));
     let peers = scope.peers();
     let mut appender = Appender {
         context: context.clone(),
@@ -41,6 +43,7 @@ pub(super) fn append<'scope>(
         times: Vec::new(),
         settling: None,
         sender,
+        log: logger(scope.worker()).map(|logger| (logger, operator_info.global_id)),
     };
 
     builder.build_reschedule(move |_| {
@@ -88,9 +91,18 @@ struct Appender {
     answers: usize,
     /// What they have written of it.
     times: Vec<TimeParts>,
-    /// Held while an append is under way.
-    settling: Option<Capability<u64>>,
+    settling: Option<Settling>,
     sender: Waking<mpsc::UnboundedSender<Result<Settled, Error>>>,
+    /// Where the worker has a logger for it; with the operator's identifier.
+    log: Option<(UpsertLogger, usize)>,
+}
+
+/// An append under way.
+struct Settling {
+    lower: u64,
+    upper: u64,
+    /// At which the workers are told.
+    time: Capability<u64>,
 }
 
 impl Appender {
@@ -142,7 +154,8 @@ impl Appender {
         context.io.spawn_answered("the commit", commit.run_until(stopping), move |settled| {
             sender.send(settled);
         });
-        self.settling = Some(time);
+        self.settling = Some(Settling { lower, upper, time });
+        self.log(None);
     }
 
     /// Gives up an interval that is named and not yet being appended, if a worker is stopping.
@@ -157,6 +170,7 @@ impl Appender {
 
     /// Takes in what became of an append. Returns the capability at which the workers are told.
     fn settled(&mut self, settled: Result<Settled, Error>) -> Option<Capability<u64>> {
+        self.log(Some(outcome(&settled)));
         let context = &self.context;
         context.status.vitals().set_interval(None);
         match settled {
@@ -178,6 +192,23 @@ impl Appender {
             }
         }
         context.status.wake_all();
-        self.settling.take()
+        self.settling.take().map(|settling| settling.time)
+    }
+
+    /// Writes the begin or the end of an append to timely's logger.
+    fn log(&self, outcome: Option<AppendOutcome>) {
+        if let (Some((logger, operator)), Some(append)) = (&self.log, &self.settling) {
+            let (lower, upper, operator) = (append.lower, append.upper, *operator);
+            logger.log(AppendEvent { operator, lower, upper, outcome });
+        }
+    }
+}
+
+fn outcome(settled: &Result<Settled, Error>) -> AppendOutcome {
+    match settled {
+        Ok(Settled::Known(Some(_))) => AppendOutcome::Won,
+        Ok(Settled::Known(None)) => AppendOutcome::Lost,
+        Ok(Settled::Unknown) => AppendOutcome::Unknown,
+        Err(_) => AppendOutcome::Failed,
     }
 }

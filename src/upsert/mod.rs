@@ -77,6 +77,7 @@
 mod classify;
 mod context;
 mod drain;
+mod events;
 mod inbox;
 mod merge;
 mod operator;

@@ -15,6 +15,7 @@ use timely::progress::frontier::{Antichain, MutableAntichain};
 use super::classify::{Frontiers, Placement};
 use super::context::UpsertContext;
 use super::drain::{Drain, Piece};
+use super::events::Events;
 use super::inbox::{Inbox, Update};
 use super::pending::Pending;
 use super::rows::Kept;
@@ -52,6 +53,8 @@ struct UpsertOperator<K: Kept<V>, V, O, T: Timestamp> {
     failed: Option<Error>,
     reported: bool,
     stats: UpsertStats,
+    /// Where the worker has a logger for it.
+    events: Option<Events>,
 }
 
 pub(crate) fn upsert<'scope, K, V, O, T>(
@@ -66,11 +69,11 @@ where
     O: ExchangeData,
     T: Timestamp + TotalOrder,
 {
+    let scope = commands.scope();
     let routed = route(commands);
-    let mut builder =
-        context.lifecycle.operator(&format!("Upsert: {}", config.name), routed.scope());
-    let address = builder.operator_info().address;
-    let activator = routed.scope().activator_for(address);
+    let mut builder = context.lifecycle.operator(&format!("Upsert: {}", config.name), scope);
+    let operator_info = builder.operator_info();
+    let activator = scope.activator_for(operator_info.address);
     context.inflight.wake(activator.clone());
 
     let exchange = pact::Exchange::new(|routed: &Routed<K, V, O, T>| routed.0);
@@ -105,6 +108,7 @@ where
         // Its lender has said so.
         reported: context.invalid.is_some(),
         stats: stats.clone(),
+        events: Events::of(scope, operator_info.global_id),
     };
 
     builder.build(move |mut capabilities| {
@@ -248,6 +252,10 @@ where
 
     fn ingest(&mut self, message: &T, routed: &mut Vec<Routed<K, V, O, T>>, at: &Frontiers<'_, T>) {
         self.stats.add_work(routed.len() as u64);
+        if let (Some(events), None) = (&self.events, &self.failed) {
+            let keyed = routed.iter().filter(|(_, key, ..)| key.is_some());
+            events.placed(keyed.map(|(.., time)| time), at);
+        }
         for (hash, key, value, order, time) in routed.drain(..) {
             if self.failed.is_some() {
                 // It holds its frontier, so that nobody takes these times for done.
@@ -353,6 +361,9 @@ where
         let Some(drain) = &mut self.drain else { return };
         match drain.step(&self.state, self.stash.pins(), self.piece, out) {
             Ok(drained) => {
+                if let Some(events) = &self.events {
+                    events.drained(&drained);
+                }
                 self.stats.add_emitted(drained.emitted);
                 self.stats.add_superseded(drained.superseded);
                 self.stats.add_unchanged(drained.unchanged);
