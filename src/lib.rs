@@ -71,8 +71,9 @@
 //!
 //! # Features
 //!
-//! None by default. `aws`, `gcp` and `azure` let a shard live in object storage. `planetscale` reads
-//! tables of PlanetScale and Vitess.
+//! None by default. `json` reads JSON lines and Debezium's messages ([`connect`]), `planetscale` tables of
+//! PlanetScale and Vitess. `http` shows a pipeline over HTTP (`face`). `aws`, `gcp` and `azure` let a shard live
+//! in object storage.
 
 #![forbid(unsafe_code)]
 #![forbid(missing_docs)]
@@ -119,7 +120,10 @@ pub mod logging;
 
 mod waking;
 
-mod login;
+pub mod login;
+
+#[cfg(feature = "http")]
+pub mod face;
 
 mod mutant;
 

@@ -1,20 +1,35 @@
-//! Owns the types of a key and of a value in a feed, and the bytes a shard keeps for them. It does
-//! not own how text becomes canonical; that is `canonical`.
+//! Owns JSON text as a key or a value, and the bytes a shard keeps for it. It does not own how text
+//! becomes canonical; that is `canonical`.
 
-use differential_upsert::codec::Codec;
-use differential_upsert::{DataError, Error, ErrorKind};
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
-use crate::canonical;
+use super::{Codec, canonical};
+use crate::error::{Error, ErrorKind};
 
-/// Canonical JSON text. Equal iff the bytes are equal; ordered by bytes.
+/// Canonical JSON text: a key or a value that is any JSON. Equal iff the bytes are equal; ordered by
+/// bytes.
+///
+/// Canonical is: members sorted by the bytes of their names, the last of equal names kept, no white space,
+/// strings with the fewest escapes, numbers exactly as written. So `1` and `1.0` differ, and a number of
+/// forty digits stays what it is. Arrays and objects are at most 127 deep.
+///
+/// # Examples
+///
+/// ```
+/// use differential_upsert::codec::Json;
+///
+/// let fruit = Json::parse(r#" {"pears": 1.0, "apples": "\u0033"} "#)?;
+/// assert_eq!(fruit.as_str(), r#"{"apples":"3","pears":1.0}"#);
+/// assert_eq!(Json::string("a \"b\"").as_str(), r#""a \"b\"""#);
+/// assert!(Json::parse("{'apples': 3}").is_err());
+/// # Ok::<(), differential_upsert::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub(crate) struct Json(Box<str>);
+pub struct Json(Box<str>);
 
-/// What a key maps to: a value, or the error that stands in its place (`--on-error keep`).
-pub type Cell = Result<Json, DataError>;
-
-/// A key or a value is stored as its text.
+/// Stores a [`Json`] as its text: the codec of `Shard<Json, Json, JsonText>`.
 #[derive(Clone, Copy, Debug)]
 pub struct JsonText;
 
@@ -39,26 +54,45 @@ impl Codec<Json> for JsonText {
 }
 
 impl Json {
-    /// Wraps a text that is canonical already.
-    pub(crate) fn canonical(text: &str) -> Json {
+    /// Reads a JSON text and makes it canonical. O(bytes), and O(members log members) for objects that are
+    /// not in order.
+    ///
+    /// # Errors
+    ///
+    /// `Invalid` if it is not one JSON text, with the byte that is wrong, from 1.
+    pub fn parse(text: &str) -> Result<Json, Error> {
+        let (mut scratch, mut out) = (canonical::Scratch::default(), String::new());
+        let mut reader = canonical::Reader::new(text, &mut scratch);
+        let read = reader.value(&mut out, 0).and_then(|()| reader.finish());
+        read.map_err(|canonical::Syntax { what, byte }| {
+            Error::new(ErrorKind::Invalid, format!("not JSON: {what}"))
+                .at(format!("byte {byte}"))
+                .hint("correct the text")
+        })?;
+        Ok(Json(out.into_boxed_str()))
+    }
+
+    /// Wraps a text that is canonical already, which is not checked: of another one, equal keys would be
+    /// two. Use [`parse`](Json::parse) where that is not certain.
+    pub fn from_canonical(text: &str) -> Json {
         Json(Box::from(text))
     }
 
-    /// Returns the JSON string of a text.
-    pub(crate) fn string(text: &str) -> Json {
+    /// Returns the JSON string of a text: in quotes, with escapes.
+    pub fn string(text: &str) -> Json {
         let mut out = String::with_capacity(text.len() + 2);
         canonical::quote(text, &mut out);
         Json(out.into_boxed_str())
     }
 
-    /// Returns `{"key_base64": ..}`, the key of a line whose own key cannot be read.
-    pub(crate) fn key_base64(line: &[u8]) -> Json {
-        use base64::Engine as _;
-        let line = base64::engine::general_purpose::STANDARD.encode(line);
-        Json(format!("{{\"key_base64\":\"{line}\"}}").into_boxed_str())
-    }
-
-    pub(crate) fn as_str(&self) -> &str {
+    /// Returns the text.
+    pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl fmt::Display for Json {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
     }
 }

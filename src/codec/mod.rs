@@ -1,6 +1,10 @@
 //! Owns how a shard's keys and values become bytes: the codec trait and the default codec here, each other
 //! matter in a file of its own. It does not own the bytes around them.
 
+#[cfg(any(feature = "json", feature = "planetscale"))]
+pub(crate) mod canonical;
+#[cfg(feature = "json")]
+mod json;
 pub(crate) mod name;
 pub mod packed;
 pub mod shape;
@@ -9,6 +13,8 @@ mod stored;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+#[cfg(feature = "json")]
+pub use json::{Json, JsonText};
 pub(crate) use stored::is_error;
 pub use stored::{DataError, decode_stored, encode_stored};
 

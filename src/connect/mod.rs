@@ -2,7 +2,7 @@
 //! [`Source`](crate::source::Source). It does not own retries, units or cursors' way into a shard; those are
 //! every source's.
 
-#[cfg(feature = "planetscale")]
-mod canonical;
+#[cfg(feature = "json")]
+pub mod lines;
 #[cfg(feature = "planetscale")]
 pub mod planetscale;

@@ -6,9 +6,11 @@
 //!   a stream of your own --> UpsertValues --> UpsertHold ----------+--> UpsertEncode --> definite
 //! ```
 
+pub mod blocking;
 pub(crate) mod encode;
 pub(crate) mod end;
 pub(crate) mod operator;
+mod throttle;
 mod timed;
 pub(crate) mod values;
 

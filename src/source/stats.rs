@@ -20,6 +20,13 @@ struct Shared {
     units: AtomicU64,
     generations: AtomicU64,
     unbound: AtomicU64,
+    rows_read: AtomicU64,
+    rows_skipped: AtomicU64,
+    messages: AtomicU64,
+    /// The greatest place of the messages counted.
+    messages_to: AtomicU64,
+    position: AtomicU64,
+    length: AtomicU64,
     acks: AtomicU64,
     acks_failed: AtomicU64,
     staged: Mutex<StagedNow>,
@@ -90,6 +97,70 @@ impl SourceStats {
         let staged = lock(&self.0.staged);
         let names = staged.waiting.iter().map(|waiting| &waiting.partition);
         names.collect::<BTreeSet<_>>().len() as u64
+    }
+
+    /// Rows of the feed that were read, [skipped](SourceStats::rows_skipped) ones among them. This, and
+    /// what follows down to [`length`](SourceStats::length), is 0 where the feed does not count it: the
+    /// pipeline cannot. A feed that comes with the crate counts into stats of its own, as in
+    /// [`Lines::stats`](crate::connect::lines::Lines::stats).
+    pub fn rows_read(&self) -> u64 {
+        self.0.rows_read.load(Ordering::Relaxed)
+    }
+
+    /// Rows of those that the feed did not hand over, since the shard had them when it connected.
+    pub fn rows_skipped(&self) -> u64 {
+        self.0.rows_skipped.load(Ordering::Relaxed)
+    }
+
+    /// Messages of the feed that were read and change no row.
+    pub fn messages(&self) -> u64 {
+        self.0.messages.load(Ordering::Relaxed)
+    }
+
+    /// How far the feed is, in a unit of its own: bytes, commits.
+    pub fn position(&self) -> u64 {
+        self.0.position.load(Ordering::Relaxed)
+    }
+
+    /// How far the feed goes as far as is known, in the same unit; 0 if it is not.
+    pub fn length(&self) -> u64 {
+        self.0.length.load(Ordering::Relaxed)
+    }
+
+    /// For a feed: counts rows that were read.
+    pub fn add_rows_read(&self, rows: u64) {
+        self.0.rows_read.fetch_add(rows, Ordering::Relaxed);
+    }
+
+    /// For a feed: says how many rows were read, of all of it.
+    pub fn set_rows_read(&self, rows: u64) {
+        self.0.rows_read.store(rows, Ordering::Relaxed);
+    }
+
+    /// For a feed: says how many rows were not handed over, for the shard has them.
+    pub fn set_rows_skipped(&self, rows: u64) {
+        self.0.rows_skipped.store(rows, Ordering::Relaxed);
+    }
+
+    /// For a feed: counts a message that changes no row; once, however often it is read, if `place`, from
+    /// 1, increases from message to message.
+    pub fn add_message(&self, place: u64) {
+        if self.0.messages_to.fetch_max(place, Ordering::Relaxed) < place {
+            self.0.messages.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// For a feed: says how far it is, and how far it goes if that is known.
+    pub fn set_position(&self, position: u64, length: Option<u64>) {
+        self.0.position.store(position, Ordering::Relaxed);
+        self.0.length.store(length.unwrap_or(0), Ordering::Relaxed);
+    }
+
+    /// Counts rows from 0 again, for another run over the same feed; messages stay counted.
+    pub fn start_again(&self) {
+        self.set_rows_read(0);
+        self.set_rows_skipped(0);
+        self.0.position.store(0, Ordering::Relaxed);
     }
 
     /// Returns what is incomplete.

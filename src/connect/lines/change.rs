@@ -4,29 +4,18 @@
 //! `ts` says nothing here, and `{"closed": N}` neither: the order is the file's. An `offset` may not
 //! decrease, so that a feed whose lines were mixed up is noticed.
 
-use differential_upsert::DataError;
-use differential_upsert::source::Change;
-
-use crate::debezium::{Envelopes, named};
-use crate::json::Json;
-use crate::jsonl::{Bad, Line, LineParser};
-use crate::lines::Piece;
-use crate::position::Offsets;
-use crate::resnapshot::{Resnapshot, Snapshots};
-
-/// What the value of a row is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Format {
-    /// The key's value, or null for a delete.
-    #[default]
-    Json,
-    /// A Debezium envelope, or null for a delete; times are minted.
-    Debezium,
-}
+use super::config::{Format, Resnapshot};
+use super::cut::Piece;
+use super::debezium::{Envelopes, named};
+use super::line::{Bad, Line, LineParser, key_base64};
+use super::position::Offsets;
+use super::resnapshot::Snapshots;
+use crate::codec::{DataError, Json};
+use crate::source::Change;
 
 /// Reads lines, one after the other.
 #[derive(Debug, Default)]
-pub(crate) struct Changes {
+pub(super) struct Changes {
     parser: LineParser,
     envelopes: Option<Envelopes>,
     snapshots: Snapshots,
@@ -37,7 +26,7 @@ pub(crate) struct Changes {
 
 /// What a good line does.
 #[derive(Debug)]
-pub(crate) enum Does {
+pub(super) enum Does {
     /// Nothing; it has no row.
     Nothing,
     /// Nothing; it is a message, and none that changes a row.
@@ -47,7 +36,7 @@ pub(crate) enum Does {
 
 impl Changes {
     /// Goes on behind so many rows, which say this about their `offset`s.
-    pub(crate) fn after(
+    pub(super) fn after(
         format: Format,
         resnapshot: Resnapshot,
         rows: u64,
@@ -59,18 +48,18 @@ impl Changes {
     }
 
     /// Returns what the rows so far say about their `offset`s.
-    pub(crate) fn offsets(&self) -> Offsets {
+    pub(super) fn offsets(&self) -> Offsets {
         self.offsets
     }
 
     /// Returns the snapshots so far: a bad line may begin or end one, too.
-    pub(crate) fn snapshots(&mut self) -> &mut Snapshots {
+    pub(super) fn snapshots(&mut self) -> &mut Snapshots {
         &mut self.snapshots
     }
 
     /// Learns from a line, before the place to go on from, which table the feed is of. Returns whether
     /// no more is to be learned.
-    pub(crate) fn learn(&mut self, piece: &Piece<'_>) -> bool {
+    pub(super) fn learn(&mut self, piece: &Piece<'_>) -> bool {
         let Some(envelopes) = &mut self.envelopes else { return true };
         let row = match self.parser.parse(piece.bytes) {
             Ok(Line::Row(row)) if !piece.too_long => row,
@@ -82,7 +71,7 @@ impl Changes {
     }
 
     /// Returns what a line does.
-    pub(crate) fn line(&mut self, piece: &Piece<'_>) -> Result<Does, Bad> {
+    pub(super) fn line(&mut self, piece: &Piece<'_>) -> Result<Does, Bad> {
         let does = self.read(piece);
         self.rows += u64::from(!matches!(does, Ok(Does::Nothing | Does::Message)));
         does
@@ -134,8 +123,8 @@ impl Changes {
 }
 
 /// Returns the error value that a bad line is kept as, under its key if it has one.
-pub(crate) fn kept(bad: Bad, piece: &Piece<'_>) -> Change<Json, Json> {
-    let key = bad.key.unwrap_or_else(|| Json::key_base64(piece.bytes));
+pub(super) fn kept(bad: Bad, piece: &Piece<'_>) -> Change<Json, Json> {
+    let key = bad.key.unwrap_or_else(|| key_base64(piece.bytes));
     // Without the feed's name: every replica must store the same bytes, whatever it calls the feed.
     Change::Put(key, Err(DataError(format!("{} at line {}", bad.what, piece.number))))
 }

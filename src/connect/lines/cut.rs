@@ -4,9 +4,9 @@
 
 use std::io::{self, Read};
 
-use crate::jsonl::LINE_BYTES_MAX;
-use crate::position::Prefix;
-use crate::strange::BOM;
+use super::line::LINE_BYTES_MAX;
+use super::position::Prefix;
+use super::strange::BOM;
 
 /// Bytes asked of the input at once.
 const READ_BYTES: usize = 256 << 10;
@@ -16,21 +16,21 @@ const PREFIX_BYTES: usize = 1 << 10;
 
 /// A line, without its line break.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Piece<'a> {
+pub(super) struct Piece<'a> {
     /// Its number, from 1; blank lines count.
-    pub(crate) number: u64,
+    pub(super) number: u64,
     /// Its bytes; of a line that is too long, the first 1 KiB.
-    pub(crate) bytes: &'a [u8],
+    pub(super) bytes: &'a [u8],
     /// Whether it is longer than a line may be.
-    pub(crate) too_long: bool,
+    pub(super) too_long: bool,
 }
 
-/// A byte stream and the part of it that is read but not yet cut.
+/// Cuts a byte stream: the part of it that is read but not yet cut.
 ///
 /// The buffer never holds more than a line that is not too long and one read: the rest of a line
 /// that is too long is skipped as it comes.
 #[derive(Debug)]
-pub(crate) struct Lines<R> {
+pub(super) struct Cutter<R> {
     input: R,
     buffer: Vec<u8>,
     /// Where the next line starts in `buffer`.
@@ -39,7 +39,7 @@ pub(crate) struct Lines<R> {
     searched: usize,
     /// Up to where `buffer` holds bytes that were read.
     filled: usize,
-    /// Lines cut so far.
+    /// Cutter cut so far.
     number: u64,
     /// Whether what comes belongs to a line that was too long and has been returned.
     skipping: bool,
@@ -51,9 +51,9 @@ pub(crate) struct Lines<R> {
     begin: bool,
 }
 
-impl<R: Read> Lines<R> {
-    pub(crate) fn new(input: R) -> Lines<R> {
-        Lines {
+impl<R: Read> Cutter<R> {
+    pub(super) fn new(input: R) -> Cutter<R> {
+        Cutter {
             input,
             buffer: vec![0; READ_BYTES],
             start: 0,
@@ -69,39 +69,39 @@ impl<R: Read> Lines<R> {
 
     /// Goes on behind `number` lines and `position` bytes, which `prefix` has seen: the input's next
     /// byte comes after them.
-    pub(crate) fn after(input: R, number: u64, position: u64, prefix: Prefix) -> Lines<R> {
+    pub(super) fn after(input: R, number: u64, position: u64, prefix: Prefix) -> Cutter<R> {
         let begin = position == 0;
-        Lines { number, position, begin, prefix: Some(prefix), ..Lines::new(input) }
+        Cutter { number, position, begin, prefix: Some(prefix), ..Cutter::new(input) }
     }
 
     /// Returns how many bytes of the feed have been read.
-    pub(crate) fn position(&self) -> u64 {
+    pub(super) fn position(&self) -> u64 {
         self.position
     }
 
     /// Returns where the lines cut so far end, and what the bytes up to there hash to (0 if it was
-    /// not asked for). A line that is too long ends here only once it is [skipped](Lines::skip).
-    pub(crate) fn end(&self) -> (u64, u128) {
+    /// not asked for). A line that is too long ends here only once it is [skipped](Cutter::skip).
+    pub(super) fn end(&self) -> (u64, u128) {
         let offset = self.position - (self.filled - self.start) as u64;
         (offset, self.prefix.as_ref().map_or(0, Prefix::hash))
     }
 
-    pub(crate) fn input(&self) -> &R {
+    pub(super) fn input(&self) -> &R {
         &self.input
     }
 
-    pub(crate) fn into_input(self) -> R {
+    pub(super) fn into_input(self) -> R {
         self.input
     }
 
     /// Returns the number of the line that would come next.
-    pub(crate) fn number(&self) -> u64 {
+    pub(super) fn number(&self) -> u64 {
         self.number + 1
     }
 
     /// Returns the next line whose end has been read, or one that is too long as soon as that is
     /// known. `None` means that more must be read first.
-    pub(crate) fn next(&mut self) -> Option<Piece<'_>> {
+    pub(super) fn next(&mut self) -> Option<Piece<'_>> {
         if !self.skip() {
             return None;
         }
@@ -114,7 +114,7 @@ impl<R: Read> Lines<R> {
 
     /// Skips what is left of a line that was returned as too long, and returns whether all of it is
     /// read; true if there is no such line.
-    pub(crate) fn skip(&mut self) -> bool {
+    pub(super) fn skip(&mut self) -> bool {
         if self.skipping {
             let end = self.line_break();
             self.skipping = end.is_none();
@@ -124,14 +124,14 @@ impl<R: Read> Lines<R> {
     }
 
     /// Returns the line at the end of the input that no line break follows, if there is one.
-    pub(crate) fn rest(&mut self) -> Option<Piece<'_>> {
+    pub(super) fn rest(&mut self) -> Option<Piece<'_>> {
         let (start, end) = (self.start, self.filled);
         self.advance(end);
         (start < end && !self.skipping).then(|| self.piece(start, end))
     }
 
     /// Reads once and returns the number of bytes, 0 at the end of the input. May block.
-    pub(crate) fn fill(&mut self) -> io::Result<usize> {
+    pub(super) fn fill(&mut self) -> io::Result<usize> {
         if self.start > 0 {
             self.buffer.copy_within(self.start..self.filled, 0);
             self.filled -= self.start;

@@ -6,14 +6,13 @@
 //! consumer prints it has `after` in a union, `{"NAME.Value": {..}}`, and so are columns that can be null.
 //! Partial rows are not put together: `after` is the whole value, or the message is its key's error.
 
-use differential_upsert::source::Change;
-
-use crate::canonical::Scratch;
-use crate::json::Json;
-use crate::jsonl::Bad;
-use crate::object::Object;
-use crate::resnapshot::Mark;
-use crate::{unavailable, unions};
+use super::line::Bad;
+use super::object::Object;
+use super::resnapshot::Mark;
+use super::{unavailable, unions};
+use crate::codec::Json;
+use crate::codec::canonical::Scratch;
+use crate::source::Change;
 
 const HINT: &str =
     r#"write {"op": "c", "r" or "u", "after": V}, {"op": "d"}, {"op": "t"}, or null for a delete"#;
@@ -23,7 +22,7 @@ const OP_BYTES_MAX: usize = 40;
 
 /// Reads messages, one after the other, with the same buffers.
 #[derive(Debug, Default)]
-pub(crate) struct Envelopes {
+pub(super) struct Envelopes {
     object: Object,
     inner: Object,
     scratch: Scratch,
@@ -31,13 +30,13 @@ pub(crate) struct Envelopes {
 
 /// What a message is.
 #[derive(Debug)]
-pub(crate) struct Message {
+pub(super) struct Message {
     /// The change that it stands for: `None` for a logical message, a heartbeat, the beginning or end of
     /// a transaction, or a change of a schema.
-    pub(crate) change: Result<Option<Change<Json, Json>>, Bad>,
-    pub(crate) mark: Mark,
+    pub(super) change: Result<Option<Change<Json, Json>>, Bad>,
+    pub(super) mark: Mark,
     /// The table it names, as `SCHEMA.TABLE`.
-    pub(crate) table: Option<String>,
+    pub(super) table: Option<String>,
 }
 
 /// What a row's value is, once it is unwrapped.
@@ -50,7 +49,7 @@ enum Body {
 
 impl Envelopes {
     /// Returns what a row whose value is a message, or null, stands for.
-    pub(crate) fn message(&mut self, key: Json, value: Option<Json>) -> Message {
+    pub(super) fn message(&mut self, key: Json, value: Option<Json>) -> Message {
         let key = self.key(key);
         let body = self.body(value);
         let (mark, table) = self.source();
@@ -59,9 +58,9 @@ impl Envelopes {
     }
 
     /// Returns a row's key: what is inside, if it is wrapped.
-    pub(crate) fn key(&mut self, key: Json) -> Json {
+    pub(super) fn key(&mut self, key: Json) -> Json {
         self.object.read(key.as_str(), &mut self.scratch);
-        self.payload().map(|payload| Json::canonical(&payload)).unwrap_or(key)
+        self.payload().map(|payload| Json::from_canonical(&payload)).unwrap_or(key)
     }
 
     /// Returns what is wrapped, if what was read is an object of a schema and a payload.
@@ -145,7 +144,7 @@ impl Envelopes {
             None => bad(format!("\"op\" is {op}, and there is no \"after\"")),
             Some(after) if after == "null" => bad(format!("\"op\" is {op}, and \"after\" is null")),
             Some(after) => match unavailable::column(&after, &mut self.scratch) {
-                None => Ok(Some(Change::Put(key.clone(), Ok(Json::canonical(&after))))),
+                None => Ok(Some(Change::Put(key.clone(), Ok(Json::from_canonical(&after))))),
                 Some(column) => {
                     let column = Json::string(&column);
                     let what = format!(
@@ -204,6 +203,6 @@ fn is_no_row(message: &Object, key: &Json, scratch: &mut Scratch) -> bool {
 }
 
 /// Returns the key that an error goes under: null names no row.
-pub(crate) fn named(key: Json) -> Option<Json> {
+pub(super) fn named(key: Json) -> Option<Json> {
     Some(key).filter(|key| key.as_str() != "null")
 }

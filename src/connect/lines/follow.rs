@@ -6,27 +6,19 @@
 //! with other bytes was replaced, and any other has grown. Nothing less tells them apart for certain.
 
 use std::io::{self, Read};
-use std::sync::atomic::Ordering;
-use std::time::Duration;
 
-use differential_upsert::source::{Change, Event, Failure, Partition, Received};
-use differential_upsert::{Error, ErrorKind};
 use tokio::sync::mpsc::Sender;
 
-use crate::change::{Changes, Does, kept};
-use crate::input::{Input, is_stream, unreadable};
-use crate::json::Json;
-use crate::jsonl::Bad;
-use crate::lines::{Lines, Piece};
-use crate::minted::{Handed, LineEvent, MintedConfig};
-use crate::position::{FilePosition, Offsets, Prefix};
-use crate::reader::OnError;
-use crate::resnapshot::Resnapshot;
-use crate::stop::stopped;
-use crate::throttle::{self, Throttle};
-
-/// How long a followed feed is left alone after its end was reached.
-const POLL: Duration = Duration::from_millis(50);
+use super::change::{Changes, Does, kept};
+use super::config::{Config, OnError, POLL, Resnapshot};
+use super::cut::{Cutter, Piece};
+use super::input::{Input, unreadable};
+use super::line::Bad;
+use super::position::{FilePosition, Offsets, Prefix};
+use crate::codec::Json;
+use crate::error::{Error, ErrorKind};
+use crate::input::blocking::{Throttle, check, sleep, stopped};
+use crate::source::{Change, Event, Failure, Partition, Received};
 
 /// A batch is handed over when it holds this many units, and before every read.
 const UNITS_MAX: usize = 1024;
@@ -34,9 +26,14 @@ const UNITS_MAX: usize = 1024;
 /// Bytes read at once on the way to the place.
 const READ_BYTES: usize = 256 << 10;
 
+pub(super) type LineEvent = Event<Json, Json, FilePosition>;
+
+/// What the reading thread hands over: the last is an end or a failure, unless nothing listens.
+pub(super) type Handed = Result<Vec<LineEvent>, Failure>;
+
 /// One reading of a feed, on a thread that may block.
-pub(crate) struct Reading {
-    lines: MintedConfig,
+pub(super) struct Reading {
+    config: Config,
     sender: Sender<Handed>,
     changes: Changes,
     throttle: Option<Throttle>,
@@ -50,29 +47,29 @@ pub(crate) struct Reading {
 }
 
 impl Reading {
-    pub(crate) fn new(lines: MintedConfig, sender: Sender<Handed>) -> Reading {
+    pub(super) fn new(config: Config, sender: Sender<Handed>) -> Reading {
         Reading {
             changes: Changes::default(),
-            throttle: lines.throttle.map(Throttle::new),
+            throttle: config.throttle.map(Throttle::new),
             partition: Partition::from(""),
             batch: Vec::new(),
             open: None,
             torn: false,
             rows: 0,
-            lines,
+            config,
             sender,
         }
     }
 
     /// Hands over everything behind a place, then the end, or why there is none.
-    pub(crate) fn run(mut self, from: Option<FilePosition>, looked: Option<Input>) {
+    pub(super) fn run(mut self, from: Option<FilePosition>, looked: Option<Input>) {
         let read = self.read(from, looked);
         // The units before a failure are good: they go first.
         let read = self.flush().and(read);
         let last = match read {
             Ok(()) => Ok(vec![Event::End]),
             // What a pipe has given is gone: another connection would skip it.
-            Err(e) if is_stream(&self.lines.path) => Err(Failure::Definite(e)),
+            Err(e) if self.config.is_stream() => Err(Failure::Definite(e)),
             Err(e) => Err(Failure::from(e)),
         };
         // An error means that nobody listens any more.
@@ -86,15 +83,15 @@ impl Reading {
             // Reading may block: nothing that could be handed over waits for it.
             self.flush()?;
             self.check()?;
-            let place = format!("{}:{}", self.lines.path, lines.number());
+            let place = format!("{}:{}", self.config.path, lines.number());
             let read = lines.fill().map_err(|e| unreadable(&place, e))?;
             self.show(lines.position(), lines.input());
-            match (read, self.lines.follow) {
+            match (read, self.config.follow) {
                 (1.., _) => {}
                 (0, false) => break,
                 (0, true) => {
                     lines.input().unchanged()?;
-                    throttle::sleep(POLL, &self.lines.stop)?;
+                    sleep(POLL, &self.config.stop)?;
                 }
             }
         }
@@ -103,14 +100,14 @@ impl Reading {
         }
         self.unit(&lines)?;
         let Some(began) = self.changes.snapshots().began() else { return Ok(()) };
-        let place = format!("{}:{}", self.lines.path, lines.number() - 1);
+        let place = format!("{}:{}", self.config.path, lines.number() - 1);
         let what = format!("the feed ends inside the snapshot that began at line {began}");
         let hint = "append the rest of it and rerun, or go on with --resnapshot keep";
         Err(Error::new(ErrorKind::Invalid, what).at(place).hint(hint))
     }
 
     /// Adds the units of all lines that are read whole.
-    fn units(&mut self, lines: &mut Lines<Input>) -> Result<(), Error> {
+    fn units(&mut self, lines: &mut Cutter<Input>) -> Result<(), Error> {
         // The place of a line that is too long is its end, too, which may be still to come.
         while lines.skip() {
             self.unit(lines)?;
@@ -121,9 +118,9 @@ impl Reading {
     }
 
     fn line(&mut self, piece: &Piece<'_>) -> Result<(), Error> {
-        if let Some(wait) = self.throttle.as_mut().and_then(Throttle::next) {
+        if let Some(wait) = self.throttle.as_mut().and_then(Throttle::next_wait) {
             self.flush()?;
-            throttle::sleep(wait, &self.lines.stop)?;
+            sleep(wait, &self.config.stop)?;
         }
         let mut change = self.changes.line(piece);
         if std::mem::take(&mut self.torn) && !matches!(change, Ok(Does::Nothing)) {
@@ -135,12 +132,12 @@ impl Reading {
             Ok(Does::Nothing) => return Ok(()),
             Ok(Does::Message) => {
                 // Nothing is lost: it says nothing of any row.
-                self.lines.counts.message(piece.number);
+                self.config.stats.add_message(piece.number);
                 return Ok(());
             }
-            Err(bad) if self.lines.on_error == OnError::Keep => kept(bad, piece),
+            Err(bad) if self.config.on_error == OnError::Keep => kept(bad, piece),
             Err(bad) => {
-                let place = format!("{}:{}", self.lines.path, piece.number);
+                let place = format!("{}:{}", self.config.path, piece.number);
                 return Err(Error::new(ErrorKind::Invalid, bad.what).at(place).hint(bad.hint));
             }
         };
@@ -149,7 +146,7 @@ impl Reading {
     }
 
     /// Ends the open unit, if there is one, where the lines so far end.
-    fn unit(&mut self, lines: &Lines<Input>) -> Result<(), Error> {
+    fn unit(&mut self, lines: &Cutter<Input>) -> Result<(), Error> {
         let Some((change, line)) = self.open.take() else { return Ok(()) };
         self.rows += 1;
         let snapshots = self.changes.snapshots();
@@ -175,7 +172,7 @@ impl Reading {
     }
 
     fn flush(&mut self) -> Result<(), Error> {
-        self.lines.counts.read.store(self.rows, Ordering::Relaxed);
+        self.config.stats.set_rows_read(self.rows);
         if self.batch.is_empty() {
             return Ok(());
         }
@@ -188,43 +185,43 @@ impl Reading {
         &mut self,
         from: Option<FilePosition>,
         looked: Option<Input>,
-    ) -> Result<Lines<Input>, Error> {
-        let path = self.lines.path.clone();
+    ) -> Result<Cutter<Input>, Error> {
+        let path = self.config.path.clone();
         let Some(at) = from else {
             self.changes = self.changes_after(0, Default::default());
-            let input = looked.map_or_else(|| Input::open(&path), Ok)?;
-            return Ok(Lines::after(input, 0, 0, Prefix::default()));
+            let input = self.config.open(looked)?;
+            return Ok(Cutter::after(input, 0, 0, Prefix::default()));
         };
-        if is_stream(&path) {
+        if self.config.is_stream() {
             let what = "the shard has rows of this feed, and a pipe cannot be read from its start";
             let hint = "name a file, or give every row a \"ts\" and use --times given";
             return Err(Error::new(ErrorKind::Invalid, what).at(path).hint(hint));
         }
         let mut input = Input::open(&path)?;
         let prefix = self.find(&mut input, &at)?;
-        let counts = &self.lines.counts;
-        if counts.read.load(Ordering::Relaxed) == 0 {
+        let stats = &self.config.stats;
+        if stats.rows_read() == 0 {
             // Another writer, or a run before this one, has brought these into the shard.
-            counts.skipped.store(at.rows, Ordering::Relaxed);
+            stats.set_rows_skipped(at.rows);
         }
         self.rows = at.rows;
         self.changes = self.changes_after(at.rows, at.offsets);
-        if self.lines.resnapshot == Resnapshot::Replace {
+        if self.config.resnapshot == Resnapshot::Replace {
             self.learn(at.offset)?;
         }
         let line = at.line - u64::from(self.torn && at.line > 0);
-        Ok(Lines::after(input, line, at.offset, prefix))
+        Ok(Cutter::after(input, line, at.offset, prefix))
     }
 
     fn changes_after(&self, rows: u64, offsets: Offsets) -> Changes {
-        Changes::after(self.lines.format, self.lines.resnapshot, rows, offsets)
+        Changes::after(self.config.format, self.config.resnapshot, rows, offsets)
     }
 
     /// Reads what lies before a place until it is known which table the feed is of: a snapshot of another
     /// one must not replace its rows.
     fn learn(&mut self, offset: u64) -> Result<(), Error> {
-        let path = self.lines.path.clone();
-        let mut lines = Lines::new(Input::open(&path)?.take(offset));
+        let path = self.config.path.clone();
+        let mut lines = Cutter::new(Input::open(&path)?.take(offset));
         loop {
             while let Some(piece) = lines.next() {
                 if self.changes.learn(&piece) {
@@ -243,7 +240,7 @@ impl Reading {
 
     /// Reads up to a place and checks that what lies before it is what it was.
     fn find(&mut self, input: &mut Input, at: &FilePosition) -> Result<Prefix, Error> {
-        let path = self.lines.path.clone();
+        let path = self.config.path.clone();
         let differs = |what: String| {
             let hint = "put the feed back as it was and rerun, or feed it to another shard; a line \
                         that was read is repaired by one more line at the end: a row for its key, \
@@ -283,12 +280,10 @@ impl Reading {
 
     /// Stops when told to, or when nobody listens any more.
     fn check(&self) -> Result<(), Error> {
-        if self.sender.is_closed() { Err(stopped()) } else { self.lines.stop.check() }
+        if self.sender.is_closed() { Err(stopped()) } else { check(&self.config.stop) }
     }
 
     fn show(&self, position: u64, input: &Input) {
-        let counts = &self.lines.counts;
-        counts.position.store(position, Ordering::Relaxed);
-        counts.length.store(input.length().unwrap_or(0), Ordering::Relaxed);
+        self.config.stats.set_position(position, input.length());
     }
 }

@@ -1,100 +1,84 @@
 //! Owns reading a feed of JSON lines from its start to its end: when to read, when to send, and
-//! what to do with a bad line. It does not own the rules: `jsonl` has a line's, `times` has time's.
+//! what to do with a bad line. It does not own the rules: `line` has a line's, `times` has time's.
 
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::Duration;
+use tokio_util::sync::CancellationToken;
 
-use differential_upsert::{Command, DataError, Error, ErrorKind};
-
-use crate::emit::{Batch, Counts, Sink};
-use crate::input::{Input, unreadable};
-use crate::json::Json;
-use crate::jsonl::{Bad, Line, LineParser, Row};
-use crate::lines::{Lines, Piece};
-use crate::stop::Stop;
-use crate::throttle::{self, Throttle};
-use crate::times::{Place, Times};
-
-/// How long a followed feed is left alone after its end was reached.
-const POLL: Duration = Duration::from_millis(50);
+use super::config::{Config, OnError, POLL};
+use super::cut::{Cutter, Piece};
+use super::input::{Input, unreadable};
+use super::line::{Bad, Line, LineParser, Row, key_base64};
+use super::times::{Place, Times};
+use crate::codec::{DataError, Json};
+use crate::command::Command;
+use crate::error::{Error, ErrorKind};
+use crate::input::blocking::{Batch, RowSink, Throttle, check, sleep};
+use crate::source::SourceStats;
 
 /// Bad lines that may wait for the feed to say its first time, in number and in bytes. Any more
 /// and all are kept at time 0: memory has a bound, whatever the feed.
 const LEADING_MAX: usize = 1000;
 const LEADING_BYTES_MAX: usize = 32 << 20;
 
-/// What happens at a bad line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum OnError {
-    /// The run ends with exit 1.
-    Stop,
-    /// The line becomes an error value in the shard.
-    Keep,
-}
+/// A row of a feed with given times.
+pub(super) type Cell = Result<Json, DataError>;
 
-/// A feed of JSON lines, not yet opened.
-#[derive(Debug)]
-pub(crate) struct JsonLines {
-    /// A path, or `-`.
-    pub(crate) path: String,
-    /// The feed, if it was opened already and cannot be opened again.
-    pub(crate) looked: Option<Input>,
-    pub(crate) follow: bool,
-    pub(crate) on_error: OnError,
-    pub(crate) throttle: Option<Throttle>,
-    pub(crate) counts: Arc<Counts>,
-    pub(crate) stop: Stop,
-}
+/// Where rows of such a feed go.
+pub(super) trait CellSink: RowSink<Key = Json, Value = Cell, Order = u64> {}
 
-impl JsonLines {
-    /// Reads the feed and returns its end E. Blocks, and on a followed feed returns only with an
-    /// error.
-    pub(crate) fn read<S: Sink>(self, sink: S) -> Result<u64, Error> {
-        let mut lines = Lines::new(self.looked.map_or_else(|| Input::open(&self.path), Ok)?);
-        let mut rows = Rows {
-            batch: Batch::new(sink, Arc::clone(&self.counts)),
-            times: Times::default(),
-            parser: LineParser::default(),
-            leading: Vec::new(),
-            leading_bytes: 0,
-            throttle: self.throttle,
-            on_error: self.on_error,
-            stop: self.stop.clone(),
-            path: self.path.clone(),
-        };
-        let end = loop {
-            while let Some(piece) = lines.next() {
-                rows.line(piece)?;
-            }
-            // Reading may block: nothing that could be sent waits for it.
-            rows.batch.flush()?;
-            self.stop.check()?;
-            let place = format!("{}:{}", self.path, lines.number());
-            let read = lines.fill().map_err(|e| unreadable(&place, e))?;
-            self.counts.position.store(lines.position(), Ordering::Relaxed);
-            self.counts.length.store(lines.input().length().unwrap_or(0), Ordering::Relaxed);
-            match (read, self.follow) {
-                (1.., _) => {}
-                (0, false) => break lines.rest(),
-                (0, true) => {
-                    lines.input().unchanged()?;
-                    throttle::sleep(POLL, &self.stop)?;
-                }
-            }
-        };
-        if let Some(piece) = end {
+impl<S: RowSink<Key = Json, Value = Cell, Order = u64>> CellSink for S {}
+
+/// Reads a feed, which was perhaps opened already, into a sink until `stop`, and returns its end E. Blocks,
+/// and of a followed feed returns only with an error.
+pub(super) fn read<S: CellSink>(
+    config: &Config,
+    opened: Option<Input>,
+    sink: S,
+    stop: &CancellationToken,
+) -> Result<u64, Error> {
+    let mut lines = Cutter::new(config.open(opened)?);
+    let mut rows = Rows {
+        batch: Batch::new(sink),
+        times: Times::default(),
+        parser: LineParser::default(),
+        leading: Vec::new(),
+        leading_bytes: 0,
+        throttle: config.throttle.map(Throttle::new),
+        on_error: config.on_error,
+        stop: stop.clone(),
+        path: config.path.clone(),
+        stats: config.stats.clone(),
+    };
+    let end = loop {
+        while let Some(piece) = lines.next() {
             rows.line(piece)?;
         }
-        rows.release()?;
+        // Reading may block: nothing that could be sent waits for it.
         rows.batch.flush()?;
-        Ok(rows.times.end())
+        check(stop)?;
+        let place = format!("{}:{}", config.path, lines.number());
+        let read = lines.fill().map_err(|e| unreadable(&place, e))?;
+        config.stats.set_position(lines.position(), lines.input().length());
+        match (read, config.follow) {
+            (1.., _) => {}
+            (0, false) => break lines.rest(),
+            (0, true) => {
+                lines.input().unchanged()?;
+                sleep(POLL, stop)?;
+            }
+        }
+    };
+    if let Some(piece) = end {
+        rows.line(piece)?;
     }
+    rows.release()?;
+    rows.batch.flush()?;
+    Ok(rows.times.end())
 }
 
 /// What turns lines into rows.
-struct Rows<S> {
+struct Rows<S: RowSink> {
     batch: Batch<S>,
+    stats: SourceStats,
     times: Times,
     parser: LineParser,
     /// Bad lines, with their numbers, from before the feed said any time. They are kept at the
@@ -104,15 +88,15 @@ struct Rows<S> {
     leading_bytes: usize,
     throttle: Option<Throttle>,
     on_error: OnError,
-    stop: Stop,
+    stop: CancellationToken,
     path: String,
 }
 
-impl<S: Sink> Rows<S> {
+impl<S: CellSink> Rows<S> {
     fn line(&mut self, piece: Piece<'_>) -> Result<(), Error> {
-        if let Some(wait) = self.throttle.as_mut().and_then(Throttle::next) {
+        if let Some(wait) = self.throttle.as_mut().and_then(Throttle::next_wait) {
             self.batch.flush()?;
-            throttle::sleep(wait, &self.stop)?;
+            sleep(wait, &self.stop)?;
         }
         let parsed = match piece.too_long {
             true => Err(Bad::too_long(piece.bytes)),
@@ -138,7 +122,7 @@ impl<S: Sink> Rows<S> {
             Some(value) => Command::put(row.key, Ok(value), place.order),
             None => Command::delete(row.key, place.order),
         };
-        self.batch.row(command, place.time)
+        self.send(command, place.time)
     }
 
     fn bad(&mut self, bad: Bad, piece: &Piece<'_>) -> Result<(), Error> {
@@ -146,7 +130,7 @@ impl<S: Sink> Rows<S> {
             return Err(self.fail(bad, piece.number));
         }
         let key = bad.key.clone();
-        let key = key.unwrap_or_else(|| Json::key_base64(piece.bytes));
+        let key = key.unwrap_or_else(|| key_base64(piece.bytes));
         self.leading_bytes += key.as_str().len();
         let key = Some(key);
         self.leading.push((Bad { key, ..bad }, piece.number));
@@ -169,10 +153,21 @@ impl<S: Sink> Rows<S> {
             // Without the feed's name: every replica must store the same bytes, whatever it
             // calls the feed.
             let error = Err(DataError(format!("{} at line {line}", bad.what)));
-            let key = bad.key.unwrap_or_else(|| Json::key_base64(&[]));
-            self.batch.row(Command::put(key, error, place.order), place.time)?;
+            let key = bad.key.unwrap_or_else(|| key_base64(&[]));
+            self.send(Command::put(key, error, place.order), place.time)?;
         }
         Ok(())
+    }
+
+    fn send(&mut self, command: Command<Json, Cell, u64>, time: u64) -> Result<(), Error> {
+        self.stats.add_rows_read(1);
+        let bytes = match &command {
+            Command::Put { key, value: Ok(value), .. } => key.as_str().len() + value.as_str().len(),
+            Command::Put { key, value: Err(error), .. } => key.as_str().len() + error.0.len(),
+            Command::Delete { key, .. } => key.as_str().len(),
+            Command::Reset { .. } => 0,
+        };
+        self.batch.row(command, time, bytes)
     }
 
     /// Returns the error for a bad line, with everything before it sent: the times that are

@@ -4,13 +4,12 @@
 use std::fs::File;
 use std::io::{self, Read};
 
-use differential_upsert::{Error, ErrorKind};
-
-use crate::live::Live;
+use super::live::Live;
+use crate::error::{Error, ErrorKind};
 
 /// An open feed of bytes.
 #[derive(Debug)]
-pub(crate) enum Input {
+pub(super) enum Input {
     /// A regular file, and its name if it has one.
     File { file: Live<File>, path: Option<String> },
     /// What is gone once it is read.
@@ -19,20 +18,20 @@ pub(crate) enum Input {
     Behind { bytes: io::Cursor<Vec<u8>>, input: Box<Input> },
 }
 
-/// A pipe, a terminal, a device.
-#[derive(Debug)]
-pub(crate) enum Stream {
+/// A pipe, a terminal, a device, a reader of the caller's.
+pub(super) enum Stream {
     Stdin(io::Stdin),
     Named(File, String),
+    Reader(Box<dyn Read + Send>),
 }
 
 /// Returns whether what is read from a path is gone then: a pipe, a terminal. `-` is standard input,
 /// which is a file if it comes from one.
-pub(crate) fn is_stream(path: &str) -> bool {
+pub(super) fn is_stream(path: &str) -> bool {
     if path == "-" {
         return stdin_file().is_none();
     }
-    // A path that is not there, and a directory, is for whoever opens it to complain about.
+    // A path that is not there, and a directory, is for the call that opens it to complain about.
     std::fs::metadata(path).is_ok_and(|m| !m.is_file() && !m.is_dir())
 }
 
@@ -54,7 +53,7 @@ fn stdin_file() -> Option<(File, u64)> {
 
 impl Input {
     /// Opens a path, or standard input for `-`.
-    pub(crate) fn open(path: &str) -> Result<Input, Error> {
+    pub(super) fn open(path: &str) -> Result<Input, Error> {
         if path == "-" {
             return Ok(match stdin_file() {
                 Some((file, base)) => Input::File { file: Live::new(file, base), path: None },
@@ -76,12 +75,12 @@ impl Input {
     }
 
     /// Puts back bytes that were read from it.
-    pub(crate) fn behind(self, bytes: Vec<u8>) -> Input {
+    pub(super) fn behind(self, bytes: Vec<u8>) -> Input {
         Input::Behind { bytes: io::Cursor::new(bytes), input: Box::new(self) }
     }
 
     /// Returns how long the feed is, if that is known.
-    pub(crate) fn length(&self) -> Option<u64> {
+    pub(super) fn length(&self) -> Option<u64> {
         match self {
             Input::File { file, .. } => {
                 let length = file.file().metadata().ok()?.len();
@@ -94,11 +93,13 @@ impl Input {
 
     /// Checks that the name of a followed file still means it: lines that come under that name from
     /// now on would never be read.
-    pub(crate) fn unchanged(&self) -> Result<(), Error> {
+    pub(super) fn unchanged(&self) -> Result<(), Error> {
         let (file, path) = match self {
             Input::File { file, path: Some(path) } => (file.file(), path),
             Input::Stream(Stream::Named(file, path)) => (file, path),
-            Input::File { path: None, .. } | Input::Stream(Stream::Stdin(_)) => return Ok(()),
+            Input::File { path: None, .. } | Input::Stream(Stream::Stdin(_) | Stream::Reader(_)) => {
+                return Ok(());
+            }
             Input::Behind { input, .. } => return input.unchanged(),
         };
         let opened = file.metadata().map_err(|e| unreadable(path, e))?;
@@ -108,6 +109,16 @@ impl Input {
             return Err(error.at(path).hint("put the whole feed back and rerun"));
         }
         Ok(())
+    }
+}
+
+impl std::fmt::Debug for Stream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Stream::Stdin(_) => f.write_str("Stdin"),
+            Stream::Named(_, path) => f.debug_tuple("Named").field(path).finish(),
+            Stream::Reader(_) => f.write_str("Reader"),
+        }
     }
 }
 
@@ -128,6 +139,7 @@ impl Read for Input {
             Input::File { file, .. } => file.read(buffer),
             Input::Stream(Stream::Stdin(stdin)) => stdin.read(buffer),
             Input::Stream(Stream::Named(file, _)) => file.read(buffer),
+            Input::Stream(Stream::Reader(reader)) => reader.read(buffer),
             Input::Behind { bytes, input } => match bytes.read(buffer)? {
                 0 => input.read(buffer),
                 count => Ok(count),
@@ -137,7 +149,7 @@ impl Read for Input {
 }
 
 /// Returns the error for a feed that cannot be read, or that is not what it was.
-pub(crate) fn unreadable(path: &str, e: io::Error) -> Error {
+pub(super) fn unreadable(path: &str, e: io::Error) -> Error {
     let e = match e.downcast::<Error>() {
         Ok(changed) => return changed.at(path),
         Err(e) => e,

@@ -4,19 +4,19 @@
 
 use std::ops::Range;
 
-use crate::canonical::{MORE, Reader, Scratch, Syntax};
-use crate::json::Json;
-use crate::{salvage, strange};
+use super::{salvage, strange};
+use crate::codec::Json;
+use crate::codec::canonical::{MORE, Reader, Scratch, Syntax};
 
 /// A line may be this long, its line break, a CR before that and the feed's BOM not counted.
-pub(crate) const LINE_BYTES_MAX: usize = 16 << 20;
+pub(super) const LINE_BYTES_MAX: usize = 16 << 20;
 
 /// The greatest `ts`: the time after it must still be a time.
-pub(crate) const TS_MAX: u64 = u64::MAX - 1;
+pub(super) const TS_MAX: u64 = u64::MAX - 1;
 
 /// What a good line says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Line {
+pub(super) enum Line {
     /// Nothing; it only has a number.
     Blank,
     /// A change of one key.
@@ -27,37 +27,37 @@ pub(crate) enum Line {
 
 /// A change of one key: its new value, or `None` for a delete.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Row {
-    pub(crate) key: Json,
-    pub(crate) value: Option<Json>,
-    pub(crate) ts: Option<u64>,
-    pub(crate) offset: Option<u64>,
+pub(super) struct Row {
+    pub(super) key: Json,
+    pub(super) value: Option<Json>,
+    pub(super) ts: Option<u64>,
+    pub(super) offset: Option<u64>,
 }
 
 /// What is bad about a line, what to do, and what could be read of it all the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Bad {
-    pub(crate) what: String,
-    pub(crate) hint: &'static str,
+pub(super) struct Bad {
+    pub(super) what: String,
+    pub(super) hint: &'static str,
     /// The line's key, if it has exactly one that can be read, whatever else is wrong with it.
-    pub(crate) key: Option<Json>,
+    pub(super) key: Option<Json>,
     /// The line's `offset`, on the same terms.
-    pub(crate) offset: Option<u64>,
+    pub(super) offset: Option<u64>,
 }
 
 impl Bad {
-    pub(crate) fn new(what: impl Into<String>, hint: &'static str) -> Bad {
+    pub(super) fn new(what: impl Into<String>, hint: &'static str) -> Bad {
         let what = what.into();
         Bad { what, hint, key: None, offset: None }
     }
 
     /// Adds what is known of the row, which has a key and perhaps an offset.
-    pub(crate) fn of(self, row: &Row) -> Bad {
+    pub(super) fn of(self, row: &Row) -> Bad {
         Bad { key: Some(row.key.clone()), offset: row.offset, ..self }
     }
 
     /// A line over [`LINE_BYTES_MAX`], by its first bytes.
-    pub(crate) fn too_long(start: &[u8]) -> Bad {
+    pub(super) fn too_long(start: &[u8]) -> Bad {
         let what = "a line longer than 16 MiB";
         Bad::new(what, "split the value or store a reference to it").looks(start)
     }
@@ -71,7 +71,7 @@ impl Bad {
     }
 
     /// A row with an `offset` behind ones without, or without behind ones that `had` one.
-    pub(crate) fn offset_on_some(had: bool) -> Bad {
+    pub(super) fn offset_on_some(had: bool) -> Bad {
         let has = if had { "has one" } else { "has none" };
         let what = format!("\"offset\" is on some rows only: the first row {has}");
         Bad::new(what, "write it on every row or on none")
@@ -80,7 +80,7 @@ impl Bad {
 
 /// Reads lines, one after the other, with the same buffers.
 #[derive(Debug, Default)]
-pub(crate) struct LineParser {
+pub(super) struct LineParser {
     scratch: Scratch,
     members: Members,
 }
@@ -104,7 +104,7 @@ const CLOSED: usize = 4;
 
 impl LineParser {
     /// Reads a line without its line break.
-    pub(crate) fn parse(&mut self, line: &[u8]) -> Result<Line, Bad> {
+    pub(super) fn parse(&mut self, line: &[u8]) -> Result<Line, Bad> {
         self.read(line).map_err(|bad| match bad.key {
             Some(_) => bad,
             None => self.salvaged(bad.looks(line), line),
@@ -128,7 +128,7 @@ impl LineParser {
             }
         }
         self.members.line().map_err(|bad| Bad {
-            key: self.members.once(KEY).map(Json::canonical),
+            key: self.members.once(KEY).map(Json::from_canonical),
             offset: self.members.once(OFFSET).and_then(whole),
             ..bad
         })
@@ -138,7 +138,7 @@ impl LineParser {
     /// another key it would leave the row with a value that is not its own any more.
     fn salvaged(&mut self, bad: Bad, line: &[u8]) -> Bad {
         let mut once = |slot: usize| salvage::once(line, NAMES[slot], &mut self.scratch);
-        let key = once(KEY).map(|text| Json::canonical(&text));
+        let key = once(KEY).map(|text| Json::from_canonical(&text));
         let offset = key.is_some().then(|| once(OFFSET)).flatten();
         Bad { key, offset: bad.offset.or_else(|| whole(&offset?)), ..bad }
     }
@@ -209,8 +209,8 @@ impl Members {
         let offset = self.number(OFFSET, u64::MAX, what)?;
         let value = &self.texts[VALUE];
         Ok(Line::Row(Row {
-            key: Json::canonical(&self.texts[KEY]),
-            value: (value != "null").then(|| Json::canonical(value)),
+            key: Json::from_canonical(&self.texts[KEY]),
+            value: (value != "null").then(|| Json::from_canonical(value)),
             ts,
             offset,
         }))
@@ -241,6 +241,13 @@ impl Members {
             _ => Err(Bad::new(what, "write it as digits, without sign, point or quotes")),
         }
     }
+}
+
+/// Returns `{"key_base64": ..}`, the key of a line whose own key cannot be read.
+pub(super) fn key_base64(line: &[u8]) -> Json {
+    use base64::Engine as _;
+    let line = base64::engine::general_purpose::STANDARD.encode(line);
+    Json::from_canonical(&format!("{{\"key_base64\":\"{line}\"}}"))
 }
 
 /// Returns the number that a canonical text is, if it is a whole one in range and written plainly.

@@ -12,23 +12,23 @@
 use std::fs::File;
 use std::io;
 
-use differential_upsert::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind};
 
 /// Bytes that are compared: more than the longest run that lines of a feed repeat by accident.
-pub(crate) const SEEN_BYTES: usize = 4 << 10;
+pub(super) const SEEN_BYTES: usize = 4 << 10;
 
 const CHANGED: &str = "a feed may only grow: put it back as it was and rerun, or feed the new one to \
                        another shard";
 
 /// What can be read at any place.
-pub(crate) trait ReadAt {
+pub(super) trait ReadAt {
     /// Reads once, from this byte on; 0 at the end and behind it.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
 }
 
 /// A file that is read from one end to the other.
 #[derive(Debug)]
-pub(crate) struct Live<F> {
+pub(super) struct Live<F> {
     file: F,
     /// Where in the file its first byte is.
     base: u64,
@@ -41,16 +41,16 @@ pub(crate) struct Live<F> {
 
 impl<F: ReadAt> Live<F> {
     /// Reads a file from a place in it on.
-    pub(crate) fn new(file: F, base: u64) -> Live<F> {
+    pub(super) fn new(file: F, base: u64) -> Live<F> {
         Live { file, base, position: 0, seen: Vec::new(), found: vec![0; SEEN_BYTES] }
     }
 
-    pub(crate) fn file(&self) -> &F {
+    pub(super) fn file(&self) -> &F {
         &self.file
     }
 
     /// Returns where in the file its first byte is.
-    pub(crate) fn base(&self) -> u64 {
+    pub(super) fn base(&self) -> u64 {
         self.base
     }
 
@@ -60,7 +60,7 @@ impl<F: ReadAt> Live<F> {
     /// # Errors
     ///
     /// One that holds an [`Error`] if the file was cut or written over.
-    pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+    pub(super) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.file.read_at(buffer, self.base + self.position)?;
         // Behind the read, not before it and not in one with it: a program that writes over a file comes from
         // its start, so that new bytes can stand at our place only once those before it are gone.

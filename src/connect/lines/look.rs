@@ -1,64 +1,43 @@
-//! Owns the default of `--times`: a look at a feed's first row, without taking anything from whoever
-//! reads the feed afterwards. It does not own what the shard knows about its feed.
+//! Owns the look at a feed's first row, which says whether rows have times of their own, without taking
+//! anything from what reads the feed afterwards. It does not own what is done about it.
 
 use std::io::{self, Read};
-use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::time::Duration;
 
-use differential_upsert::{Error, ErrorKind};
+use tokio_util::sync::CancellationToken;
 
-use crate::input::{Input, is_stream, unreadable};
-use crate::jsonl::{Line, LineParser};
-use crate::lines::{Lines, Piece};
-use crate::reader::OnError;
-use crate::stop::Stop;
-use crate::throttle;
-
-/// How long a followed feed without a row is left alone.
-const POLL: Duration = Duration::from_millis(50);
+use super::config::{Config, OnError, POLL};
+use super::cut::{Cutter, Piece};
+use super::input::{Input, unreadable};
+use super::line::{Line, LineParser};
+use crate::error::Error;
+use crate::input::blocking::{check, sleep};
 
 /// Bytes of a pipe that are kept while there is no row in them.
 const SEEN_BYTES_MAX: usize = 64 << 20;
 
 /// What the beginning of a feed says.
 #[derive(Debug)]
-pub(crate) struct Look {
+pub(super) struct Look {
     /// Whether its rows have times of their own.
-    pub(crate) given: bool,
+    pub(super) given: bool,
     /// The whole feed, if it cannot be opened again.
-    pub(crate) input: Option<Input>,
+    pub(super) input: Option<Input>,
 }
 
-/// Looks at a feed until its first row, or its end. A followed feed has one some day.
+/// Looks at a feed, which was perhaps opened already, until its first row, its end or `stop`. A followed
+/// feed has a row some day. Blocks.
 ///
 /// # Errors
 ///
 /// `Stopped` if it was told to stop meanwhile; else what keeps the feed from being read.
-pub(crate) fn look(
-    path: &str,
-    follow: bool,
-    on_error: OnError,
-    stop: &Stop,
+pub(super) fn look(
+    config: &Config,
+    opened: Option<Input>,
+    stop: &CancellationToken,
 ) -> Result<Look, Error> {
-    let (sender, receiver) = channel();
-    let (path, looks) = (path.to_string(), stop.clone());
-    // A read of a silent pipe ends only with the pipe: it must not be waited for.
-    std::thread::spawn(move || sender.send(first_row(&path, follow, on_error, &looks)));
-    loop {
-        match receiver.recv_timeout(POLL) {
-            Ok(looked) => return looked,
-            Err(RecvTimeoutError::Timeout) => stop.check()?,
-            Err(RecvTimeoutError::Disconnected) => {
-                return Err(Error::new(ErrorKind::Unavailable, "the feed could not be looked at"));
-            }
-        }
-    }
-}
-
-fn first_row(path: &str, follow: bool, on_error: OnError, stop: &Stop) -> Result<Look, Error> {
-    let stream = is_stream(path);
-    let seen = stream.then(Vec::new);
-    let mut lines = Lines::new(Seeing { input: Input::open(path)?, seen });
+    let (path, on_error) = (&config.path, config.on_error);
+    let seen = config.is_stream().then(Vec::new);
+    let mut lines = Cutter::new(Seeing { input: config.open(opened)?, seen });
     let (mut parser, mut signs) = (LineParser::default(), Signs::default());
     let given = loop {
         let decided = loop {
@@ -70,16 +49,16 @@ fn first_row(path: &str, follow: bool, on_error: OnError, stop: &Stop) -> Result
         if let Some(given) = decided {
             break given;
         }
-        stop.check()?;
+        check(stop)?;
         let place = format!("{path}:{}", lines.number());
         let read = lines.fill().map_err(|e| unreadable(&place, e))?;
         let full = lines.input().seen.as_ref().is_some_and(|seen| seen.len() > SEEN_BYTES_MAX);
-        match (read, follow) {
+        match (read, config.follow) {
             _ if full => break signs.given(),
             (1.., _) => {}
             (0, true) => {
                 lines.input().input.unchanged()?;
-                throttle::sleep(POLL, stop)?;
+                sleep(POLL, stop)?;
             }
             (0, false) => {
                 let rest = lines.rest();

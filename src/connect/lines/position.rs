@@ -4,40 +4,58 @@
 //! A file is told apart by what is in it, not by its name: it has grown if the bytes up to the place
 //! still hash to what they did.
 
-use differential_upsert::source::Position;
-use differential_upsert::{Error, ErrorKind};
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::jsonl::{Bad, Row};
+use super::line::{Bad, Row};
+use crate::error::{Error, ErrorKind};
+use crate::source::Position;
 
-/// The end of a line, whose change and all before it have been handed over.
+/// The end of a line, whose change and all before it have been handed over: a place in a feed of lines
+/// whose times are minted. Ordered by bytes; a place in a file of other contents is not comparable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct FilePosition {
+pub struct FilePosition {
     /// Bytes up to here.
-    pub(crate) offset: u64,
+    pub(super) offset: u64,
     /// Lines up to here.
-    pub(crate) line: u64,
+    pub(super) line: u64,
     /// Rows up to here, kept bad lines among them.
-    pub(crate) rows: u64,
+    pub(super) rows: u64,
     /// What the bytes up to here hash to.
-    pub(crate) prefix: u128,
+    pub(super) prefix: u128,
     /// What the rows up to here say about `offset` members.
-    pub(crate) offsets: Offsets,
+    pub(super) offsets: Offsets,
 }
 
 /// The xxh3-128 of all bytes added.
 #[derive(Clone, Default)]
-pub(crate) struct Prefix(Box<Xxh3>);
+pub(super) struct Prefix(Box<Xxh3>);
 
 /// What the rows so far say about their `offset`s: all have one or none has, the first decides, and
 /// they do not decrease.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Offsets {
+pub(super) enum Offsets {
     /// There is no row yet.
     #[default]
     Undecided,
     Absent,
     Last(u64),
+}
+
+impl FilePosition {
+    /// Returns how many bytes of the feed lie before this place.
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// Returns how many lines end at or before this place, blank ones too.
+    pub fn line(&self) -> u64 {
+        self.line
+    }
+
+    /// Returns how many of these are rows, bad lines that were kept among them.
+    pub fn rows(&self) -> u64 {
+        self.rows
+    }
 }
 
 /// Format of a position's bytes.
@@ -105,11 +123,11 @@ fn damaged(how: &str) -> Error {
 }
 
 impl Prefix {
-    pub(crate) fn add(&mut self, bytes: &[u8]) {
+    pub(super) fn add(&mut self, bytes: &[u8]) {
         self.0.update(bytes);
     }
 
-    pub(crate) fn hash(&self) -> u128 {
+    pub(super) fn hash(&self) -> u128 {
         self.0.digest128()
     }
 }
@@ -122,7 +140,7 @@ impl std::fmt::Debug for Prefix {
 
 impl Offsets {
     /// Takes a row's `offset`, or says why the row is bad; then nothing has changed.
-    pub(crate) fn row(&mut self, row: &Row) -> Result<(), Bad> {
+    pub(super) fn row(&mut self, row: &Row) -> Result<(), Bad> {
         *self = match (*self, row.offset) {
             (Offsets::Undecided | Offsets::Absent, None) => Offsets::Absent,
             (Offsets::Undecided, Some(offset)) => Offsets::Last(offset),

@@ -10,21 +10,12 @@
 //! come before its mark `first` or behind `last`, too. An incremental snapshot has none, and stands among
 //! the changes.
 
-use crate::jsonl::Bad;
-
-/// What a second snapshot does to rows that it does not have.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Resnapshot {
-    /// They stay, with a warning.
-    #[default]
-    Keep,
-    /// They go.
-    Replace,
-}
+use super::config::Resnapshot;
+use super::line::Bad;
 
 /// Where a message stands in a snapshot: its `source.snapshot`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Mark {
+pub(super) enum Mark {
     /// In none.
     #[default]
     Outside,
@@ -35,7 +26,7 @@ pub(crate) enum Mark {
 
 impl Mark {
     /// Reads the text of the member.
-    pub(crate) fn of(snapshot: Option<&str>) -> Mark {
+    pub(super) fn of(snapshot: Option<&str>) -> Mark {
         match snapshot {
             Some(r#""first""# | r#""first_in_data_collection""#) => Mark::First,
             Some(r#""true""# | "true") => Mark::Within,
@@ -47,7 +38,7 @@ impl Mark {
 
 /// The snapshots of a feed so far.
 #[derive(Debug, Default)]
-pub(crate) struct Snapshots {
+pub(super) struct Snapshots {
     mode: Resnapshot,
     /// A second one that has not ended.
     open: Option<Open>,
@@ -64,12 +55,12 @@ struct Open {
 }
 
 impl Snapshots {
-    pub(crate) fn new(mode: Resnapshot) -> Snapshots {
+    pub(super) fn new(mode: Resnapshot) -> Snapshots {
         Snapshots { mode, ..Snapshots::default() }
     }
 
     /// Takes a message at a line, with so many rows before it.
-    pub(crate) fn message(&mut self, mark: Mark, line: u64, before: u64) {
+    pub(super) fn message(&mut self, mark: Mark, line: u64, before: u64) {
         match mark {
             Mark::First if before > 0 => {
                 self.open = Some(Open { line, rows: 1 });
@@ -96,23 +87,23 @@ impl Snapshots {
     }
 
     /// Returns whether a snapshot is to be replaced as a whole and has not ended.
-    pub(crate) fn is_open(&self) -> bool {
+    pub(super) fn is_open(&self) -> bool {
         self.open.is_some() && self.mode == Resnapshot::Replace
     }
 
     /// Returns whether a reset goes before the change of this line, once.
-    pub(crate) fn take_reset(&mut self) -> bool {
+    pub(super) fn take_reset(&mut self) -> bool {
         std::mem::take(&mut self.reset)
     }
 
     /// Returns the line that the open snapshot began at.
-    pub(crate) fn began(&self) -> Option<u64> {
+    pub(super) fn began(&self) -> Option<u64> {
         self.open.filter(|_| self.is_open()).map(|open| open.line)
     }
 
     /// Checks that all rows are of the table that the first one names, if a snapshot of it takes the
     /// place of all.
-    pub(crate) fn table(&mut self, table: &str) -> Result<(), Bad> {
+    pub(super) fn table(&mut self, table: &str) -> Result<(), Bad> {
         if self.mode == Resnapshot::Keep {
             return Ok(());
         }

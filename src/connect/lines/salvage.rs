@@ -1,16 +1,16 @@
 //! Owns what can still be read of a line that is not JSON: which text is the value of which member. It
-//! does not own what is wrong with the line; that is `jsonl`.
+//! does not own what is wrong with the line; that is `line`.
 //!
 //! A line whose brackets and quotes say where each member ends has members, whatever is inside of them:
 //! half of a surrogate pair, a byte that is not UTF-8, `tru`, a nesting of a thousand. If exactly one of
 //! them is the key, and good, the row is known, and the error is that row's. A line that is torn, or has
 //! more behind its object, is known by its bytes alone.
 
-use crate::canonical::{Reader, Scratch};
-use crate::strange::BOM;
+use super::strange::BOM;
+use crate::codec::canonical::{Reader, Scratch};
 
 /// Returns the canonical text of a member that a line has exactly once, if that is good itself. O(bytes).
-pub(crate) fn once(line: &[u8], name: &str, scratch: &mut Scratch) -> Option<String> {
+pub(super) fn once(line: &[u8], name: &str, scratch: &mut Scratch) -> Option<String> {
     let line = line.strip_prefix(BOM).unwrap_or(line);
     let mut found = None;
     let mut cut = Cut { line, at: 0 };

@@ -1,5 +1,5 @@
 //! Owns telling what a line that is not a JSON object is, by how it looks, and what to do about it. It
-//! does not own what is wrong with a line that is one; that is `jsonl`.
+//! does not own what is wrong with a line that is one; that is `line`.
 //!
 //! It changes words alone: what a bad line does is decided without it.
 
@@ -19,13 +19,13 @@ const STARTS: [(&[u8], &str, &str); 8] = [
     ),
 ];
 
-pub(crate) const BOM: &[u8] = b"\xEF\xBB\xBF";
+pub(super) const BOM: &[u8] = b"\xEF\xBB\xBF";
 
 const UTF_16: &str = "UTF-16 where UTF-8 was expected";
 const ICONV: &str = "iconv -f UTF-16 -t UTF-8 FILE | ingest - ..";
 
 /// Returns what a line that cannot be read is, and what to do, if it looks like something known.
-pub(crate) fn look(line: &[u8]) -> Option<(&'static str, &'static str)> {
+pub(super) fn look(line: &[u8]) -> Option<(&'static str, &'static str)> {
     if let Some((_, what, hint)) = STARTS.iter().find(|(start, ..)| line.starts_with(start)) {
         return Some((what, hint));
     }

@@ -5,18 +5,18 @@
 //! end of a finite feed, and by nothing else. So whoever reads the lines again, from any copy of
 //! the feed that is longer or repaired at its end, closes the same times over the same rows.
 
-use crate::jsonl::{Bad, Row};
+use super::line::{Bad, Row};
 
 /// Where a row stands: its time, and its order among the rows of its key and time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Place {
-    pub(crate) time: u64,
-    pub(crate) order: u64,
+pub(super) struct Place {
+    pub(super) time: u64,
+    pub(super) order: u64,
 }
 
 /// What the lines so far say about time.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Times {
+pub(super) struct Times {
     /// The greatest `ts`.
     last: Option<u64>,
     /// The greatest N of a closing, or 0.
@@ -29,7 +29,7 @@ pub(crate) struct Times {
 
 impl Times {
     /// Places a row, or says why it is not taken; then nothing has changed.
-    pub(crate) fn row(&mut self, row: &Row, line: u64) -> Result<Place, Bad> {
+    pub(super) fn row(&mut self, row: &Row, line: u64) -> Result<Place, Bad> {
         let time = self.time(row).map_err(|bad| bad.of(row))?;
         let offsets = *self.offsets.get_or_insert(row.offset.is_some());
         let order = match (offsets, row.offset) {
@@ -63,20 +63,20 @@ impl Times {
     }
 
     /// Takes `{"closed": N}`. One that says less than is known already changes nothing.
-    pub(crate) fn close(&mut self, time: u64) {
+    pub(super) fn close(&mut self, time: u64) {
         self.closed = self.closed.max(time);
     }
 
     /// Returns the time that bad lines are kept at: the least that is still open. `None` before
     /// the feed has said any time.
-    pub(crate) fn current(&self) -> Option<u64> {
+    pub(super) fn current(&self) -> Option<u64> {
         let said = self.last.is_some() || self.closed > 0;
         said.then(|| self.boundary())
     }
 
     /// Places a bad line at the current time, or at 0 if there is none. Its order is its `offset`
     /// if it has one, else that of a row at its place in the feed.
-    pub(crate) fn keep(&mut self, bad: &Bad, line: u64) -> Place {
+    pub(super) fn keep(&mut self, bad: &Bad, line: u64) -> Place {
         // `{"closed": 2^64 - 1}` leaves no time at which E would still be a time.
         let time = self.boundary().min(u64::MAX - 1);
         let order = match self.offsets {
@@ -88,12 +88,12 @@ impl Times {
     }
 
     /// Returns the time below which everything is closed.
-    pub(crate) fn boundary(&self) -> u64 {
+    pub(super) fn boundary(&self) -> u64 {
         self.last.unwrap_or(0).max(self.closed)
     }
 
     /// Returns E, the first time that a feed that ends here will never write.
-    pub(crate) fn end(&self) -> u64 {
+    pub(super) fn end(&self) -> u64 {
         // `ts` is at most 2^64 - 2, so this cannot overflow.
         self.last.map_or(0, |last| last + 1).max(self.closed)
     }

@@ -8,8 +8,8 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::canonical::Scratch;
-use crate::object::{Object, elements};
+use super::object::{Object, elements};
+use crate::codec::canonical::Scratch;
 
 const TEXT: &str = "__debezium_unavailable_value";
 
@@ -40,7 +40,7 @@ const SIGNS: [&str; 9] = [
 
 /// Returns the name of a column of a row that holds the placeholder, at whatever depth; "" if the value
 /// is not an object and holds it itself. O(bytes).
-pub(crate) fn column(row: &str, scratch: &mut Scratch) -> Option<String> {
+pub(super) fn column(row: &str, scratch: &mut Scratch) -> Option<String> {
     if !SIGNS.iter().any(|sign| row.contains(sign)) {
         return None;
     }

@@ -6,11 +6,11 @@
 //! (not null, else it is a union itself) of one entry, named `string`, `long` or `a.b`, whose value fits,
 //! would be taken for one; a struct of Debezium has two fields at least.
 
-use crate::canonical::{Scratch, quote};
-use crate::object::{Object, elements};
+use super::object::{Object, elements};
+use crate::codec::canonical::{Scratch, quote};
 
 /// Appends a canonical text to `out` with the value of each union in place of the union.
-pub(crate) fn plain(text: &str, scratch: &mut Scratch, out: &mut String) {
+pub(super) fn plain(text: &str, scratch: &mut Scratch, out: &mut String) {
     match text.as_bytes().first() {
         Some(b'{') => {
             let mut object = Object::default();

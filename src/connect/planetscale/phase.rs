@@ -33,7 +33,7 @@ use super::proto::{FieldEvent, RowEvent, ShardGtid, VEvent, VEventType, VGtid};
 use super::ranges::cover_the_same;
 use super::rows;
 use super::unique::Unique;
-use crate::connect::canonical::Scratch;
+use crate::codec::canonical::Scratch;
 use crate::source::{Change, Event, Failure, Partition, Position, Received};
 
 type Out = Vec<Event<String, String, VStreamPosition>>;

@@ -20,7 +20,7 @@ use super::failure::definite;
 use super::number;
 use super::proto::{Bitmap, Row, RowChange};
 use crate::codec::DataError;
-use crate::connect::canonical::{Reader, Scratch, quote};
+use crate::codec::canonical::{Reader, Scratch, quote};
 use crate::source::Failure;
 
 /// What a row says: its key, and its value or what is wrong with it.

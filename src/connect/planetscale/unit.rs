@@ -28,7 +28,7 @@ use super::position::{LastPk, VStreamPosition};
 use super::proto::{Field, QueryResult, Row, SyncResponse, TableCursor};
 use super::rows::{self, Read};
 use super::unique::Unique;
-use crate::connect::canonical::Scratch;
+use crate::codec::canonical::Scratch;
 use crate::source::{Change, Event, Failure, Partition, Position, Received};
 
 type Out = Vec<Event<String, String, VStreamPosition>>;

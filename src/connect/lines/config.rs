@@ -1,0 +1,97 @@
+//! Owns what a reading of lines is told: which feed, what its lines are, and what happens at a bad one.
+//! It does not own reading.
+
+use std::num::NonZeroU64;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::input::{Input, is_stream};
+use crate::error::{Error, ErrorKind};
+use crate::source::SourceStats;
+
+/// How long a followed feed is left alone after its end was reached.
+pub(super) const POLL: Duration = Duration::from_millis(50);
+
+/// What the value of a row is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Format {
+    /// The key's value, or null for a delete.
+    #[default]
+    Json,
+    /// A Debezium envelope, or null for a delete; times are minted.
+    Debezium,
+}
+
+/// What happens at a bad line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnError {
+    /// The feed fails, with what, where and what to do. What came before it is handed over; with given
+    /// times, the times that it has closed are committed.
+    #[default]
+    Stop,
+    /// The line becomes an error value, under its key or, where that cannot be read, under
+    /// `{"key_base64": LINE}`; of a line that is too long, LINE is its first 1 KiB.
+    Keep,
+}
+
+/// What a second snapshot in a Debezium feed does to rows that it does not have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Resnapshot {
+    /// They stay, with a warning.
+    #[default]
+    Keep,
+    /// They go, in one step with the rows that the snapshot has. The feed must be of one table.
+    Replace,
+}
+
+/// What to read, and how.
+#[derive(Clone, Debug)]
+pub(super) struct Config {
+    /// A path, or `-`; of a reader, the name in messages.
+    pub(super) path: String,
+    /// Whether it is a reader, which is given away once.
+    pub(super) is_reader: bool,
+    pub(super) format: Format,
+    pub(super) resnapshot: Resnapshot,
+    pub(super) follow: bool,
+    pub(super) on_error: OnError,
+    /// Lines per second at most.
+    pub(super) throttle: Option<NonZeroU64>,
+    pub(super) stats: SourceStats,
+    pub(super) stop: CancellationToken,
+}
+
+impl Config {
+    pub(super) fn new(path: String, is_reader: bool) -> Config {
+        Config {
+            path,
+            is_reader,
+            format: Format::default(),
+            resnapshot: Resnapshot::default(),
+            follow: false,
+            on_error: OnError::default(),
+            throttle: None,
+            stats: SourceStats::default(),
+            stop: CancellationToken::new(),
+        }
+    }
+
+    /// Returns whether what is read is gone then.
+    pub(super) fn is_stream(&self) -> bool {
+        self.is_reader || is_stream(&self.path)
+    }
+
+    /// Opens the feed at its start, unless it was opened already.
+    pub(super) fn open(&self, opened: Option<Input>) -> Result<Input, Error> {
+        match opened {
+            Some(input) => Ok(input),
+            None if self.is_reader => {
+                let error = Error::new(ErrorKind::Invalid, "a reader can be read only once");
+                Err(error.at(&self.path).hint("name a file, or make another feed of a new reader"))
+            }
+            None => Input::open(&self.path),
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! Owns the feed of lines as a program sees it: [`Lines`], which is built, looked at, and given to a
+//! pipeline. It does not own reading, which blocks and so has a thread of its own; that is `given` and
+//! `follow`.
+
+use std::io::Read;
+use std::num::NonZeroU64;
+
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::config::{Config, Format, OnError, Resnapshot};
+use super::follow::{Handed, LineEvent, Reading};
+use super::given;
+use super::input::{Input, Stream};
+use super::look::look;
+use super::position::FilePosition;
+use crate::codec::{DataError, Json};
+use crate::error::{Error, ErrorKind};
+use crate::input::blocking::{self, stopped};
+use crate::input::{Outlet, TimedSource};
+use crate::source::{Boundary, Failure, Source, SourceStats};
+
+/// Batches of units between the reading thread and the pipeline.
+const BATCHES_AHEAD: usize = 4;
+
+/// A feed of JSON lines, not yet opened.
+///
+/// As a [`TimedSource`] (`Pipeline::from_timed`) it has times of its own: every row has a `"ts"`. As a
+/// [`Source`] (`Pipeline::from_source`) its times are minted: the order of the lines is the order of the
+/// changes. [`has_times`](Lines::has_times) looks which it is.
+///
+/// Memory: one line of at most 16 MiB and 256 KiB of what comes after it, and what is on its way to the
+/// pipeline, at most some thousand rows. A feed that resumes reads, and hashes, all that lies before its
+/// place.
+#[derive(Debug)]
+pub struct Lines {
+    config: Config,
+    /// The feed, if it was opened already and cannot be opened again.
+    opened: Option<Input>,
+    thread: Option<Thread>,
+}
+
+/// A thread that reads, and what it has read.
+#[derive(Debug)]
+struct Thread {
+    handed: mpsc::Receiver<Handed>,
+    thread: JoinHandle<()>,
+}
+
+impl Lines {
+    /// Returns the feed of the lines of a file, of a named pipe, or, for `-`, of standard input. Nothing is
+    /// opened yet.
+    pub fn from_path(path: impl Into<String>) -> Lines {
+        Lines { config: Config::new(path.into(), false), opened: None, thread: None }
+    }
+
+    /// Returns the feed of the lines that a reader gives, to its end. `name` stands for it in messages. What
+    /// is read of it is gone then: with minted times it can only begin a shard, not resume one.
+    pub fn from_reader(name: impl Into<String>, reader: impl Read + Send + 'static) -> Lines {
+        let opened = Input::Stream(Stream::Reader(Box::new(reader)));
+        Lines { config: Config::new(name.into(), true), opened: Some(opened), thread: None }
+    }
+
+    /// Says what the value of a row is; [`Format::Json`] by default. Debezium's messages have no times of
+    /// their own.
+    pub fn format(mut self, format: Format) -> Lines {
+        self.config.format = format;
+        self
+    }
+
+    /// Says what a second snapshot in a Debezium feed does; [`Resnapshot::Keep`] by default.
+    pub fn resnapshot(mut self, resnapshot: Resnapshot) -> Lines {
+        self.config.resnapshot = resnapshot;
+        self
+    }
+
+    /// Says what happens at a bad line; [`OnError::Stop`] by default.
+    pub fn on_error(mut self, on_error: OnError) -> Lines {
+        self.config.on_error = on_error;
+        self
+    }
+
+    /// Keeps reading what is appended to the feed after its end, which is looked at every 50 ms: the feed
+    /// then ends only with an error, [stopped](Lines::stop_at) or replaced. Without it, which is the
+    /// default, the end of the file is the end of the feed.
+    pub fn follow(mut self, follow: bool) -> Lines {
+        self.config.follow = follow;
+        self
+    }
+
+    /// Reads at most so many lines per second; as fast as the pipeline takes them by default.
+    pub fn throttle(mut self, lines_per_second: Option<NonZeroU64>) -> Lines {
+        self.config.throttle = lines_per_second;
+        self
+    }
+
+    /// Stops reading once this token is cancelled: the feed fails with `Stopped`, within 200 ms. A read of
+    /// a silent pipe goes on, on a thread that is left behind, until something is written to the pipe.
+    pub fn stop_at(mut self, token: CancellationToken) -> Lines {
+        self.config.stop = token;
+        self
+    }
+
+    /// Counts into these, so that runs over the same feed share them.
+    pub fn count_into(mut self, stats: SourceStats) -> Lines {
+        self.config.stats = stats;
+        self
+    }
+
+    /// Returns what is counted of reading: rows, messages, and how far the feed is, in bytes.
+    pub fn stats(&self) -> SourceStats {
+        self.config.stats.clone()
+    }
+
+    /// Returns whether what is read of the feed is gone then: a reader, a pipe, a terminal, and standard
+    /// input unless it is a file. Asks the file system.
+    pub fn is_stream(&self) -> bool {
+        self.config.is_stream()
+    }
+
+    /// Returns whether the rows have times of their own: whether the first row has a `"ts"`. Reads up to that
+    /// row, and of a stream keeps what was read for the run, 64 MiB at most; then, and for a feed without
+    /// rows, what closings and bad lines say decides. A followed feed is waited for.
+    ///
+    /// # Errors
+    ///
+    /// `Stopped` if told to stop meanwhile, else what keeps the feed from being read. A reader is used up
+    /// then, and when the future is dropped.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
+    pub async fn has_times(&mut self) -> Result<bool, Error> {
+        let (config, opened) = (self.config.clone(), self.opened.take());
+        let looks = config.stop.child_token();
+        let _abandon = looks.clone().drop_guard();
+        // A read of a silent pipe ends only with the pipe: it must not be waited for.
+        let looking = tokio::task::spawn_blocking(move || look(&config, opened, &looks));
+        let looked = tokio::select! {
+            biased;
+            () = self.config.stop.cancelled() => return Err(stopped()),
+            looked = looking => looked,
+        };
+        let looked = looked.map_err(|e| {
+            Error::new(ErrorKind::Unavailable, "the feed could not be looked at").because(e)
+        })??;
+        self.opened = looked.input;
+        Ok(looked.given)
+    }
+
+    /// Starts to read behind a place, once the thread that read before has ended.
+    async fn start(&mut self, from: Option<FilePosition>) {
+        if let Some(before) = &mut self.thread {
+            // It ends at the next thing it hands over. A panic is reported by its hook.
+            before.handed.close();
+            let _ = (&mut before.thread).await;
+        }
+        let (sender, handed) = mpsc::channel(BATCHES_AHEAD);
+        let (config, opened) = (self.config.clone(), self.opened.take());
+        let thread =
+            tokio::task::spawn_blocking(move || Reading::new(config, sender).run(from, opened));
+        self.thread = Some(Thread { handed, thread });
+    }
+}
+
+/// Rows with times of their own. It ends at E, the time after the last one.
+impl TimedSource for Lines {
+    type Key = Json;
+    type Value = Result<Json, DataError>;
+    type Order = u64;
+
+    async fn run(self, outlet: Outlet<Json, Self::Value, u64>) -> Result<u64, Error> {
+        let Lines { config, opened, .. } = self;
+        if config.format != Format::Json {
+            let error = Error::new(ErrorKind::Invalid, "Debezium's messages have no times");
+            return Err(error.at(config.path).hint("have times minted, with Pipeline::from_source"));
+        }
+        let stop = config.stop.clone();
+        let read = move |sink, stop: &CancellationToken| given::read(&config, opened, sink, stop);
+        blocking::read(outlet, &stop, read).await
+    }
+}
+
+/// Rows whose times are minted: each line is a unit, its place the end of the line.
+impl Source for Lines {
+    type Key = Json;
+    type Value = Json;
+    type Position = FilePosition;
+
+    /// What is in a file says which it is: the name may change, and each place has a hash.
+    fn identity(&self) -> String {
+        match self.config.format {
+            Format::Json => "lines".to_string(),
+            Format::Debezium => "debezium lines".to_string(),
+        }
+    }
+
+    async fn connect(&mut self, from: &Boundary<FilePosition>) -> Result<(), Failure> {
+        self.start(from.get("").copied()).await;
+        Ok(())
+    }
+
+    async fn next(&mut self) -> Result<Option<Vec<LineEvent>>, Failure> {
+        let Some(thread) = &mut self.thread else { return Ok(None) };
+        match thread.handed.recv().await {
+            Some(handed) => handed.map(Some),
+            None => {
+                let what = "the thread that reads the feed is gone";
+                Err(Failure::Definite(Error::new(ErrorKind::Unavailable, what)))
+            }
+        }
+    }
+}

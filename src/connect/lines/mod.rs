@@ -1,0 +1,109 @@
+//! Owns feeds of JSON lines: a file, a pipe or a reader as a source. It does not own when rows are
+//! committed; that is the pipeline's.
+//!
+//! # Lines
+//!
+//! ```text
+//! {"key": K, "value": V, "ts": u64, "offset": u64}     a change of one key; a null value deletes
+//! {"closed": N}                                        no row with a ts below N will come
+//! ```
+//!
+//! UTF-8, one object a line, at most 16 MiB (longer: a bad line, found without buffering it). A byte order
+//! mark, a CR before the line break and blank lines are ignored. `key` and `value` are any JSON, and must be
+//! there; both are kept as [canonical text](crate::codec::Json). Other members are ignored. `ts` and `offset`
+//! are on every row or on none.
+//!
+//! # Times
+//!
+//! * **Given** ([`TimedSource`](crate::input::TimedSource)): every row has a `ts`, which never decreases and is
+//!   at most 2^64 - 2. Time t is closed by a later row with `ts` > t, by `{"closed": N}` with N > t, or by the
+//!   clean end of a feed that is not followed, and by nothing else. The order within a key and time is
+//!   `offset`, else the line number.
+//! * **Minted** ([`Source`](crate::source::Source)): the order of the lines is the order of the changes; `ts`
+//!   and closings say nothing. Each line is a unit and its end a [place](FilePosition) that holds the hash of
+//!   all before it, so a file that has grown is told from one that was cut or written over.
+//!
+//! A followed file may only grow. Cut, written over or replaced, it is an error.
+//!
+//! [`Format::Debezium`] reads Debezium's messages in `value`, wrapped with a schema or not, and those that a
+//! console consumer prints of Avro.
+//!
+//! Hints of errors use the words of `ingest`, the example that this module makes a program of: its options
+//! are the methods of [`Lines`].
+//!
+//! # Examples
+//!
+//! ```
+//! use differential_upsert::codec::{Json, JsonText};
+//! use differential_upsert::connect::lines::Lines;
+//! use differential_upsert::{Pipeline, PipelineConfig, Shard};
+//!
+//! let text = r#"{"key": "apples", "value": 3, "ts": 0}
+//! {"key": "pears", "value": {"n": 1}, "ts": 0}
+//! {"key": "apples", "value": null, "ts": 1}
+//! "#;
+//! let shard = Shard::<Json, Json, JsonText>::open("mem:")?;
+//! timely::execute_directly({
+//!     let shard = shard.clone();
+//!     move |worker| {
+//!         let token = worker.dataflow(|scope| {
+//!             let lines = || Some(Lines::from_reader("text", text.as_bytes()));
+//!             Pipeline::from_timed(scope, lines, &shard, PipelineConfig::default()).token
+//!         });
+//!         while worker.has_dataflows() {
+//!             worker.step_or_park(None);
+//!         }
+//!         drop(token);
+//!     }
+//! });
+//! // The end of the feed has closed time 1.
+//! assert_eq!(shard.upper(), 2);
+//! let rows = shard.io().block_on(shard.handle().snapshot(1))?;
+//! assert_eq!(rows.len(), 1);
+//! # Ok::<(), differential_upsert::Error>(())
+//! ```
+
+mod config;
+
+mod feed;
+
+mod look;
+
+mod given;
+
+mod times;
+
+mod follow;
+
+mod position;
+
+mod change;
+
+mod resnapshot;
+
+mod debezium;
+
+mod unavailable;
+
+mod unions;
+
+mod object;
+
+mod line;
+
+mod salvage;
+
+mod strange;
+
+mod cut;
+
+mod input;
+
+mod live;
+
+#[cfg(test)]
+// mod tests;
+
+pub use config::{Format, OnError, Resnapshot};
+pub use feed::Lines;
+pub use position::FilePosition;
