@@ -12,7 +12,17 @@ const REMOTE: [&str; 9] =
 const SECRET: [&str; 6] = ["pass", "pwd", "secret", "token", "credential", "signature"];
 
 /// Returns the scheme of a URL in a text, an argument say, that carries a login. O(bytes).
-pub(crate) fn login(text: &str) -> Option<&str> {
+///
+/// A program asks this of its arguments before a parser can repeat them.
+///
+/// ```
+/// use differential_upsert::login::login;
+///
+/// assert_eq!(login("--shard=s3://id:secret@bucket/x"), Some("s3"));
+/// assert_eq!(login("planetscale://h:443/k/t?password=p"), Some("planetscale"));
+/// assert_eq!(login("file:/home/me/a:b@c"), None);
+/// ```
+pub fn login(text: &str) -> Option<&str> {
     let word = |char: char| char.is_ascii_alphanumeric() || "+-.".contains(char);
     text.match_indices(':').find_map(|(at, _)| {
         let before = &text[..at];
@@ -50,8 +60,8 @@ fn is_port(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_digit()) || text.ends_with(']')
 }
 
-/// Returns what to do with the login that a URL of this scheme has.
-pub(crate) fn hint(scheme: &str) -> &'static str {
+/// Returns what to do with the login that a URL of this scheme has, as the hint of an error.
+pub fn hint(scheme: &str) -> &'static str {
     match scheme.to_ascii_lowercase().as_str() {
         "planetscale" => "take it out, and set PLANETSCALE_USER and PLANETSCALE_PASSWORD",
         "s3" | "s3a" | "gs" | "az" | "abfs" | "abfss" => {

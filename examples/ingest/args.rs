@@ -7,14 +7,12 @@ use std::ffi::OsString;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::num::{NonZeroU64, NonZeroUsize};
 
-use clap::{ArgAction, Parser, ValueEnum};
+use clap::{ArgAction, Parser};
+use differential_upsert::connect::lines::Lines;
+use differential_upsert::login::{hint, login};
 use differential_upsert::shard::History;
 
-use crate::change::Format;
-use crate::input::is_stream;
-use crate::login::{hint, login};
-use crate::reader::OnError;
-use crate::resnapshot::Resnapshot;
+use crate::values::{Format, OnError, PositionLost, Resnapshot, TimesFrom};
 
 /// What `--help` says of tables.
 #[cfg(feature = "planetscale")]
@@ -150,7 +148,7 @@ pub(crate) enum FeedName {
 impl FeedName {
     /// Returns whether what is read of it is gone then.
     pub(crate) fn is_stream(&self) -> bool {
-        matches!(self, FeedName::Lines(path) if is_stream(path))
+        matches!(self, FeedName::Lines(path) if Lines::from_path(path).is_stream())
     }
 
     fn is_lines(&self) -> bool {
@@ -172,24 +170,6 @@ impl std::fmt::Display for FeedName {
             FeedName::PlanetScale(url) => f.write_str(url),
         }
     }
-}
-
-/// Where times come from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum TimesFrom {
-    /// Every row has a `ts`.
-    Given,
-    /// The order of the lines is the order of the changes; writers agree on times.
-    Mint,
-}
-
-/// What happens when a feed does not have the shard's place any more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum PositionLost {
-    /// Exit 1.
-    Fail,
-    /// Copy everything anew.
-    Copy,
 }
 
 impl Args {

@@ -2,32 +2,32 @@
 //! has them, else as the feed's first row does. It does not own reading it.
 
 use std::fs::File;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use differential_upsert::Error;
+use differential_upsert::connect::lines::Lines;
+use differential_upsert::input::blocking::Throttle;
+use differential_upsert::io::Io;
 use differential_upsert::shard::State;
+use differential_upsert::source::SourceStats;
+use tokio_util::sync::CancellationToken;
 
-use crate::args::{Args, FeedName, TimesFrom};
-use crate::change::Format;
-use crate::emit::Counts;
-use crate::feed::Feed;
+use crate::args::{Args, FeedName};
 use crate::git::GitHistory;
-use crate::input::is_stream;
-use crate::look::{Look, look};
-use crate::minted::{MintedConfig, MintedLines};
 #[cfg(feature = "planetscale")]
 use crate::planetscale::Table;
-use crate::reader::JsonLines;
-use crate::stop::Stop;
-use crate::throttle::Throttle;
+use crate::stop::or;
+use crate::values::{Format, TimesFrom};
 
 /// A feed, not yet opened, by how its times are made.
 #[derive(Debug)]
 pub(crate) enum Chosen {
-    /// It has times of its own.
-    Given(Once<Feed>),
-    /// Its writers agree on them.
-    Minted(Once<MintedLines>),
+    /// Lines that have times of their own.
+    Given(Once<Lines>),
+    /// A repository, whose commits are its times.
+    Git(Once<GitHistory>),
+    /// Lines whose writers agree on times.
+    Minted(Once<Lines>),
     /// They are made by the one writer there is.
     #[cfg(feature = "planetscale")]
     PlanetScale(Once<Box<Table>>),
@@ -55,45 +55,46 @@ impl<T> Once<T> {
 pub(crate) fn choose(
     args: &Args,
     state: &State,
-    counts: &Arc<Counts>,
-    stop: &Stop,
+    io: &Io,
+    stats: &SourceStats,
+    stop: &CancellationToken,
     waits: impl FnOnce(),
 ) -> Result<Chosen, Error> {
-    let counts = Arc::clone(counts);
-    let throttle = args.throttle.map(Throttle::new);
+    let (stats, token) = (stats.clone(), stop.clone());
     let path = match &args.feed {
         FeedName::Git(path) => {
-            let (path, stop) = (path.clone(), stop.clone());
-            let history = Feed::Git(GitHistory { path, throttle, counts, stop });
-            return Ok(Chosen::Given(Once::new(history)));
+            let (path, throttle) = (path.clone(), args.throttle.map(Throttle::new));
+            let history = GitHistory { path, throttle, stats, stop: token };
+            return Ok(Chosen::Git(Once::new(history)));
         }
         #[cfg(feature = "planetscale")]
         FeedName::PlanetScale(url) => {
-            let table = Table::open(url, args.on_error, counts)?;
+            let table = Table::open(url, args.on_error, stats)?;
             return Ok(Chosen::PlanetScale(Once::new(Box::new(table))));
         }
-        FeedName::Lines(path) => path.clone(),
+        FeedName::Lines(path) => path,
     };
-    let Look { given, input } = match times(args, state, &path) {
-        Some(times) => Look { given: times == TimesFrom::Given, input: None },
+    let mut lines = Lines::from_path(path)
+        .format(args.format.into())
+        .resnapshot(args.resnapshot.into())
+        .on_error(args.on_error.into())
+        .follow(args.follow)
+        .throttle(args.throttle)
+        .count_into(stats)
+        .stop_at(token);
+    let given = match times(args, state, path, &lines) {
+        Some(times) => times == TimesFrom::Given,
         None => {
             waits();
-            look(&path, args.follow, args.on_error, stop)?
+            io.block_on(or(stop, lines.has_times()))?
         }
     };
-    let (follow, on_error, stop) = (args.follow, args.on_error, stop.clone());
-    if given {
-        let looked = input;
-        let lines = JsonLines { path, looked, follow, on_error, throttle, counts, stop };
-        return Ok(Chosen::Given(Once::new(Feed::Lines(lines))));
-    }
-    let (format, resnapshot, throttle) = (args.format, args.resnapshot, args.throttle);
-    let lines = MintedConfig { path, format, resnapshot, follow, on_error, throttle, counts, stop };
-    Ok(Chosen::Minted(Once::new(MintedLines::new(lines, input))))
+    let lines = Once::new(lines);
+    Ok(if given { Chosen::Given(lines) } else { Chosen::Minted(lines) })
 }
 
 /// Returns where times come from, unless the feed's first row has to say it.
-fn times(args: &Args, state: &State, path: &str) -> Option<TimesFrom> {
+fn times(args: &Args, state: &State, path: &str, lines: &Lines) -> Option<TimesFrom> {
     if args.times.is_some() {
         return args.times;
     }
@@ -107,6 +108,6 @@ fn times(args: &Args, state: &State, path: &str) -> Option<TimesFrom> {
     }
     // Process 0 alone reads the feed, and may be the only one that can. Of a pipe, nobody else may
     // take a byte.
-    let elsewhere = args.process > 0 && (is_stream(path) || File::open(path).is_err());
+    let elsewhere = args.process > 0 && (lines.is_stream() || File::open(path).is_err());
     elsewhere.then_some(TimesFrom::Given)
 }

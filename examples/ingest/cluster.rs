@@ -11,9 +11,9 @@ use differential_upsert::pipeline::Watch;
 use differential_upsert::{Error, ErrorKind};
 use timely::worker::Worker;
 use timely::{CommunicationConfig, Config, WorkerConfig};
+use tokio_util::sync::CancellationToken;
 
 use crate::args::Args;
-use crate::stop::Stop;
 
 /// The port of process 0 when there is no host file; process i has the i-th after it.
 const PORT: usize = 2101;
@@ -127,7 +127,7 @@ enum End {
 pub fn execute(
     config: Config,
     work: impl Fn(&mut Worker, &Report) + Send + Sync + 'static,
-    stop: &Stop,
+    stop: &CancellationToken,
 ) -> Outcome {
     let report = Report { result: Arc::new(Mutex::new(Ok(()))), watch: Arc::default() };
     let (ends, end) = channel();
@@ -151,7 +151,7 @@ pub fn execute(
         (_, Err(e)) | (Err(End::Failed(e)), _) if failed(&e) => Err(e),
         (Ok(()), Ok(())) => Ok(()),
         // All processes of a cluster are told to stop at once: one that is gone has obeyed.
-        _ if stop.interrupted() => Err(crate::stop::stopped()),
+        _ if stop.is_cancelled() => Err(crate::stop::stopped()),
         (Err(End::Lost(e)), _) => Err(e),
         // Nobody here wanted it, and no worker here failed.
         _ => Err(Error::new(ErrorKind::Unavailable, "another process of the cluster has stopped")
@@ -164,7 +164,7 @@ pub fn execute(
 /// Waits for the end of the workers, or of their time: some wait where nothing tells them to stop,
 /// for a process that has not come or for a store that does not answer. To leave them there is what
 /// a kill does, which is safe at any moment.
-fn wait(end: &Receiver<Result<(), End>>, stop: &Stop) -> Result<(), End> {
+fn wait(end: &Receiver<Result<(), End>>, stop: &CancellationToken) -> Result<(), End> {
     let mut told = None;
     loop {
         match end.recv_timeout(LOOK) {
@@ -173,7 +173,7 @@ fn wait(end: &Receiver<Result<(), End>>, stop: &Stop) -> Result<(), End> {
                 let error = Error::new(ErrorKind::Unavailable, "no worker answers");
                 return Err(End::Failed(error));
             }
-            Err(RecvTimeoutError::Timeout) if stop.interrupted() => {
+            Err(RecvTimeoutError::Timeout) if stop.is_cancelled() => {
                 if told.get_or_insert_with(Instant::now).elapsed() >= GRACE {
                     return Err(End::Stopped);
                 }

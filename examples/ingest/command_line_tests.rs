@@ -7,11 +7,10 @@ use timely::CommunicationConfig;
 
 use differential_upsert::shard::History;
 
-use crate::args::{Args, FeedName, PositionLost, TimesFrom};
-use crate::change::Format;
+use crate::args::{Args, FeedName};
 use crate::cluster;
-use crate::reader::OnError;
 use crate::summary::Summary;
+use crate::values::{Format, OnError, PositionLost, TimesFrom};
 
 fn parse(line: &str) -> Result<Args, clap::Error> {
     Args::of(std::iter::once("ingest").chain(line.split_whitespace()))
@@ -186,8 +185,8 @@ fn a_failure_is_one_also_when_the_user_wants_it_to_stop() {
         (Err(crate::stop::stopped()), Some(Err(failure())), ErrorKind::Corrupt),
         (Err(crate::stop::stopped()), None, ErrorKind::Stopped),
     ] {
-        let stop = crate::stop::Stop::default();
-        stop.interrupt();
+        let stop = tokio_util::sync::CancellationToken::new();
+        stop.cancel();
         let said = std::sync::Mutex::new(vec![Some(first), second]);
         let work = move |_: &mut timely::worker::Worker, report: &cluster::Report| {
             let said = std::mem::take(&mut *said.lock().expect("no panic"));
@@ -197,8 +196,8 @@ fn a_failure_is_one_also_when_the_user_wants_it_to_stop() {
         assert_eq!(outcome.result.map_err(|e| e.kind()), Err(kind));
     }
     // It is said before the worker has ended, for it may have no time left to.
-    let stop = crate::stop::Stop::default();
-    stop.interrupt();
+    let stop = tokio_util::sync::CancellationToken::new();
+    stop.cancel();
     let work = move |_: &mut timely::worker::Worker, report: &cluster::Report| {
         report.ended(Err(failure()));
         std::thread::park();

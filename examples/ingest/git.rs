@@ -8,18 +8,17 @@
 //! `git ls-tree -r` of commit N is what the rows up to `ts` N add up to.
 
 use std::io::{BufRead, BufReader, BufWriter, Write};
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use differential_upsert::{Command, Error, ErrorKind};
+use differential_upsert::codec::Json;
+use differential_upsert::input::blocking::{self, Batch, RowSink, Throttle};
+use differential_upsert::input::{Outlet, TimedSource};
+use differential_upsert::source::SourceStats;
+use differential_upsert::{Command, DataError, Error, ErrorKind};
+use tokio_util::sync::CancellationToken;
 
-use crate::emit::{Batch, Counts, Sink};
 use crate::git_command::{Repository, Running};
-use crate::json::Json;
-use crate::stop::Stop;
-use crate::throttle::{self, Throttle};
 
 /// Rows wait no longer than this for more of them.
 const LINGER: Duration = Duration::from_millis(20);
@@ -29,9 +28,12 @@ const LINGER: Duration = Duration::from_millis(20);
 pub(crate) struct GitHistory {
     pub(crate) path: String,
     pub(crate) throttle: Option<Throttle>,
-    pub(crate) counts: Arc<Counts>,
-    pub(crate) stop: Stop,
+    pub(crate) stats: SourceStats,
+    pub(crate) stop: CancellationToken,
 }
+
+/// What a path maps to: its mode and object. No row here has an error.
+pub(crate) type Cell = Result<Json, DataError>;
 
 /// One record of `git diff-tree --stdin -r -z`.
 #[derive(Debug, PartialEq, Eq)]
@@ -50,17 +52,20 @@ pub(crate) struct Change {
 
 impl GitHistory {
     /// Reads the history and returns its end E, the number of commits. Blocks.
-    pub(crate) fn read<S: Sink>(mut self, sink: S) -> Result<u64, Error> {
+    pub(crate) fn read<S>(mut self, sink: S, stop: &CancellationToken) -> Result<u64, Error>
+    where
+        S: RowSink<Key = Json, Value = Cell, Order = u64>,
+    {
         let repository = Repository::open(&self.path)?;
         let commits = repository.count()?;
-        self.counts.length.store(commits, Ordering::Relaxed);
-        let mut batch = Batch::new(sink, Arc::clone(&self.counts));
+        self.stats.set_position(0, Some(commits));
+        let mut batch = Batch::new(sink);
 
         let mut list = repository.list()?;
         let mut diff = repository.diff()?;
         let named = name_commits(&mut list, &mut diff);
         let mut output = BufReader::with_capacity(256 << 10, diff.stdout());
-        let read = self.rows(&repository, &mut output, &mut batch);
+        let read = self.rows(&repository, &mut output, &mut batch, commits, stop);
         // A reader that gave up must not leave git writing into a pipe that nobody empties.
         drop(output);
         let seen = read?;
@@ -77,12 +82,17 @@ impl GitHistory {
     }
 
     /// Sends every row and returns the number of commits seen.
-    fn rows<S: Sink>(
+    fn rows<S>(
         &mut self,
         repository: &Repository,
         output: &mut impl BufRead,
         batch: &mut Batch<S>,
-    ) -> Result<u64, Error> {
+        commits: u64,
+        stop: &CancellationToken,
+    ) -> Result<u64, Error>
+    where
+        S: RowSink<Key = Json, Value = Cell, Order = u64>,
+    {
         let (mut seen, mut order, mut sent) = (0u64, 0, Instant::now());
         while let Some(record) = next_record(output).map_err(|what| {
             let kind = ErrorKind::Unavailable;
@@ -90,27 +100,30 @@ impl GitHistory {
         })? {
             match record {
                 Record::Commit => {
-                    self.stop.check()?;
+                    blocking::check(stop)?;
                     // All rows of the commits before this one have been added.
                     batch.boundary(seen);
                     (seen, order) = (seen + 1, 0);
-                    self.counts.position.store(seen, Ordering::Relaxed);
+                    self.stats.set_position(seen, Some(commits));
                 }
                 Record::Change(change) => {
                     let Some(time) = seen.checked_sub(1) else {
                         let what = "git told a change before its commit";
                         return Err(repository.wrong(ErrorKind::Unavailable, what));
                     };
-                    if let Some(wait) = self.throttle.as_mut().and_then(Throttle::next) {
+                    if let Some(wait) = self.throttle.as_mut().and_then(Throttle::next_wait) {
                         batch.flush()?;
-                        throttle::sleep(wait, &self.stop)?;
+                        blocking::sleep(wait, stop)?;
                     }
+                    let value_bytes = change.value.as_ref().map_or(0, |value| value.as_str().len());
+                    let bytes = change.key.as_str().len() + value_bytes;
                     let command = match change.value {
                         Some(value) => Command::put(change.key, Ok(value), order),
                         None => Command::delete(change.key, order),
                     };
                     order += 1;
-                    batch.row(command, time)?;
+                    self.stats.add_rows_read(1);
+                    batch.row(command, time, bytes)?;
                 }
             }
             if sent.elapsed() > LINGER {
@@ -119,6 +132,17 @@ impl GitHistory {
             }
         }
         Ok(seen)
+    }
+}
+
+impl TimedSource for GitHistory {
+    type Key = Json;
+    type Value = Cell;
+    type Order = u64;
+
+    async fn run(self, outlet: Outlet<Json, Cell, u64>) -> Result<u64, Error> {
+        let stop = self.stop.clone();
+        blocking::read(outlet, &stop, |sink, stop| self.read(sink, stop)).await
     }
 }
 
@@ -160,7 +184,7 @@ pub(crate) fn next_record(output: &mut impl BufRead) -> Result<Option<Record>, S
     let value = format!("{{\"blob\":\"{blob}\",\"mode\":\"{mode}\"}}");
     Ok(Some(Record::Change(Change {
         key: path_key(&path),
-        value: present.then(|| Json::canonical(&value)),
+        value: present.then(|| Json::from_canonical(&value)),
     })))
 }
 

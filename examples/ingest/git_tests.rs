@@ -5,13 +5,59 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
-use crate::emit::Counts;
-use crate::git::GitHistory;
-use crate::json::Json;
-use crate::recorder::Recorder;
-use crate::stop::Stop;
+use differential_upsert::Error;
+use differential_upsert::codec::Json;
+use differential_upsert::input::blocking::{Row, RowSink};
+use differential_upsert::source::SourceStats;
+use tokio_util::sync::CancellationToken;
+
+use crate::git::{Cell, GitHistory};
+
+/// What a history handed over: each row as `key=value@time#order`, or `key-@time#order` for a delete, and
+/// the greatest closed time.
+#[derive(Clone, Debug, Default)]
+struct Recorder(Arc<Mutex<(Vec<String>, u64)>>);
+
+impl Recorder {
+    fn rows(&self) -> Vec<String> {
+        self.0.lock().expect("no panic while recording").0.clone()
+    }
+
+    fn closed(&self) -> u64 {
+        self.0.lock().expect("no panic while recording").1
+    }
+}
+
+impl RowSink for Recorder {
+    type Key = Json;
+    type Value = Cell;
+    type Order = u64;
+
+    fn rows(&mut self, rows: Vec<Row<Self>>) -> Result<(), Error> {
+        use differential_upsert::Command;
+        let (events, closed) = &mut *self.0.lock().expect("no panic while recording");
+        for (command, time) in rows {
+            assert!(time >= *closed, "a row at {time}, which was closed by {closed}");
+            events.push(match command {
+                Command::Put { key, value: Ok(value), order } => {
+                    format!("{key}={value}@{time}#{order}")
+                }
+                Command::Delete { key, order } => format!("{key}-@{time}#{order}"),
+                other => panic!("no history makes {other:?}"),
+            });
+        }
+        Ok(())
+    }
+
+    fn closed(&mut self, time: u64) -> Result<(), Error> {
+        let (_, closed) = &mut *self.0.lock().expect("no panic while recording");
+        assert!(time > *closed, "closed {time} after {closed}");
+        *closed = time;
+        Ok(())
+    }
+}
 
 fn git(path: &Path, args: &[&str]) -> Vec<u8> {
     let output = Command::new("git")
@@ -37,10 +83,10 @@ fn read(path: &Path) -> (Recorder, Result<u64, String>) {
     let history = GitHistory {
         path: path.to_str().expect("UTF-8").to_string(),
         throttle: None,
-        counts: Arc::new(Counts::default()),
-        stop: Stop::default(),
+        stats: SourceStats::default(),
+        stop: CancellationToken::new(),
     };
-    let end = history.read(seen.clone()).map_err(|e| e.to_string());
+    let end = history.read(seen.clone(), &CancellationToken::new()).map_err(|e| e.to_string());
     (seen, end)
 }
 
@@ -206,7 +252,7 @@ fn what_is_no_complete_repository_says_so() {
         let (seen, end) = read(&path(name));
         let error = end.expect_err(name);
         assert!(error.starts_with(what) && error.contains("; "), "{error}");
-        assert!(seen.events().is_empty());
+        assert!(seen.rows().is_empty() && seen.closed() == 0);
     }
     assert_eq!(check(&path("full")), 3);
 }
@@ -227,7 +273,7 @@ fn a_missing_object_is_an_error_and_not_an_end() {
     let (seen, end) = read(path);
     let error = end.expect_err("damage");
     assert!(error.contains("git diff-tree failed"), "{error}");
-    assert!(seen.closed() <= 1, "{:?}", seen.events());
+    assert!(seen.closed() <= 1, "{:?}", seen.rows());
 }
 
 #[test]

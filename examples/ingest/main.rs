@@ -6,53 +6,27 @@
 //! ```
 
 mod args;
-#[path = "../../src/connect/canonical.rs"]
-mod canonical;
-mod change;
 mod choose;
 mod cluster;
-mod debezium;
-mod emit;
-mod feed;
-mod follow;
 mod git;
 mod git_command;
-mod http;
-mod input;
-mod json;
-mod jsonl;
-mod lines;
-mod live;
-#[path = "../../src/login.rs"]
-mod login;
-mod look;
-mod minted;
-mod object;
 #[cfg(feature = "planetscale")]
 mod planetscale;
-mod position;
 mod progress;
-mod reader;
-mod resnapshot;
 mod run;
-mod salvage;
 mod stop;
-mod strange;
 mod summary;
-mod throttle;
-mod times;
-mod unavailable;
-mod unions;
+mod values;
 
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use differential_upsert::ErrorKind;
 use differential_upsert::io::Io;
+use tokio_util::sync::CancellationToken;
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::args::Args;
-use crate::stop::Stop;
 
 fn main() -> ExitCode {
     let args = Args::of(std::env::args_os()).unwrap_or_else(|e| e.exit());
@@ -67,13 +41,13 @@ fn main() -> ExitCode {
         return code;
     }
     log();
-    let stop = Stop::default();
+    let stop = CancellationToken::new();
     let first = args.process == 0;
     let (summary, result) = match Io::process() {
         Ok(io) => {
             let signals = stop.clone();
             // Caught before anything is begun that a signal could interrupt.
-            match io.block_on(async { signals.on_signals() }) {
+            match io.block_on(async { stop::on_signals(signals) }) {
                 Ok(caught) => drop(io.spawn(caught)),
                 Err(e) => eprintln!("warning: signals end the process at once: {e}"),
             }
@@ -93,7 +67,7 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::from(code),
         // Stopping is how a followed feed ends, and a standby. Any other error is one, whenever it came.
-        Err(e) if args.is_endless() && stop.interrupted() && e.kind() == ErrorKind::Stopped => {
+        Err(e) if args.is_endless() && stop.is_cancelled() && e.kind() == ErrorKind::Stopped => {
             ExitCode::from(code)
         }
         Err(e) => {

@@ -1,19 +1,15 @@
 //! Owns a table of PlanetScale or Vitess as a feed of this program: its keys and values, what happens at
 //! a value that cannot be read, and what is counted. It does not own the table's protocol.
 
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
-
+use differential_upsert::codec::Json;
 use differential_upsert::connect::planetscale::{PlanetScale, VStreamPosition};
 use differential_upsert::reclock::SourceConfig;
 use differential_upsert::source::{
-    Ack, Boundary, Change, Durable, Event, Events, Failure, Partition, Source,
+    Ack, Boundary, Change, Durable, Event, Events, Failure, Partition, Source, SourceStats,
 };
 use differential_upsert::{Error, ErrorKind};
 
-use crate::emit::Counts;
-use crate::json::Json;
-use crate::reader::OnError;
+use crate::values::OnError;
 
 /// Sets what the address says of how the table is read.
 pub(crate) fn configure(url: &str, mut config: SourceConfig) -> SourceConfig {
@@ -30,7 +26,7 @@ pub(crate) fn configure(url: &str, mut config: SourceConfig) -> SourceConfig {
 pub(crate) struct Table {
     table: PlanetScale,
     on_error: OnError,
-    counts: Arc<Counts>,
+    stats: SourceStats,
     /// Set once a value could not be read, and was not to be kept.
     failed: Option<Error>,
 }
@@ -41,11 +37,11 @@ impl Table {
     /// # Errors
     ///
     /// `Invalid` for a user without a password, and for the other way about.
-    pub(crate) fn open(url: &str, on_error: OnError, counts: Arc<Counts>) -> Result<Table, Error> {
+    pub(crate) fn open(url: &str, on_error: OnError, stats: SourceStats) -> Result<Table, Error> {
         let set = |name| std::env::var(name).ok();
         let (user, password) = (set("PLANETSCALE_USER"), set("PLANETSCALE_PASSWORD"));
         let table = PlanetScale::open(url, user, password).map_err(|e| e.at(url))?;
-        Ok(Table { table, on_error, counts, failed: None })
+        Ok(Table { table, on_error, stats, failed: None })
     }
 
     /// Takes an event over, or returns `None` if it ends the run.
@@ -53,7 +49,7 @@ impl Table {
         &mut self,
         event: Event<String, String, VStreamPosition>,
     ) -> Option<Event<Json, Json, VStreamPosition>> {
-        let json = |text: String| Json::canonical(&text);
+        let json = |text: String| Json::from_canonical(&text);
         let (partition, change) = match event {
             Event::Change(partition, change) => (partition, change),
             Event::Boundary(received) => return Some(Event::Boundary(received)),
@@ -71,7 +67,7 @@ impl Table {
             Change::Delete(key) => Change::Delete(json(key)),
             Change::Reset => Change::Reset,
         };
-        self.counts.read.fetch_add(1, Ordering::Relaxed);
+        self.stats.add_rows_read(1);
         Some(Event::Change(partition, change))
     }
 }

@@ -6,9 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use differential_upsert::source::SourceStats;
 use indicatif::{ProgressBar, ProgressStyle};
-
-use crate::emit::Counts;
 
 const REDRAW: Duration = Duration::from_millis(100);
 
@@ -21,11 +20,11 @@ pub(crate) struct Progress {
 
 impl Progress {
     /// Starts the bar, and returns it with the counts it shows.
-    pub(crate) fn start(counts: Arc<Counts>) -> Progress {
+    pub(crate) fn start(stats: SourceStats) -> Progress {
         let done = Arc::new(AtomicBool::new(false));
         let drawing = std::io::stderr().is_terminal().then(|| {
             let done = Arc::clone(&done);
-            std::thread::spawn(move || draw(&counts, &done))
+            std::thread::spawn(move || draw(&stats, &done))
         });
         Progress { done, drawing }
     }
@@ -41,7 +40,7 @@ impl Drop for Progress {
     }
 }
 
-fn draw(counts: &Counts, done: &AtomicBool) {
+fn draw(stats: &SourceStats, done: &AtomicBool) {
     let style = |template| {
         ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
     };
@@ -49,11 +48,11 @@ fn draw(counts: &Counts, done: &AtomicBool) {
     let unknown = style("{elapsed_precise} {spinner} {msg}");
     let bar = ProgressBar::new(0);
     while !done.load(Ordering::Relaxed) {
-        let length = counts.length.load(Ordering::Relaxed);
+        let length = stats.length();
         bar.set_style(if length > 0 { known.clone() } else { unknown.clone() });
         bar.set_length(length.max(1));
-        bar.set_position(counts.position.load(Ordering::Relaxed));
-        bar.set_message(format!("{} rows", counts.read.load(Ordering::Relaxed)));
+        bar.set_position(stats.position());
+        bar.set_message(format!("{} rows", stats.rows_read()));
         bar.tick();
         std::thread::park_timeout(REDRAW);
     }

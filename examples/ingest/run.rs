@@ -2,30 +2,33 @@
 //! signals or exit codes.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use differential_upsert::codec::{Json, JsonText};
+use differential_upsert::face::{self, Face};
+use differential_upsert::health::{HealthReport, HealthState, Role};
 use differential_upsert::io::Io;
 use differential_upsert::reclock::{SourceConfig, Times};
 use differential_upsert::shard::{self, Append, Appended, HandleConfig};
+use differential_upsert::source::SourceStats;
 use differential_upsert::source::attempt::{AttemptConfig, OnPositionLost};
 use differential_upsert::store::{Access, Root};
 use differential_upsert::{
     Error, ErrorKind, Pipeline, PipelineConfig, Promotion, Restarts, Shard, Totals,
 };
 use timely::worker::Worker;
+use tokio_util::sync::CancellationToken;
 
+use crate::args::Args;
 #[cfg(feature = "planetscale")]
 use crate::args::FeedName;
-use crate::args::{Args, PositionLost};
 use crate::choose::{Chosen, choose};
 use crate::cluster;
-use crate::emit::Counts;
-use crate::http::{self, Face};
-use crate::json::{Json, JsonText};
 use crate::progress::Progress;
-use crate::stop::{Stop, stopped};
+use crate::stop::{or, stopped};
 use crate::summary::Summary;
+use crate::values::PositionLost;
 
 type JsonShard = Shard<Json, Json, JsonText>;
 
@@ -43,17 +46,17 @@ pub(crate) fn run(
     args: &Args,
     config: timely::Config,
     io: &Io,
-    stop: &Stop,
+    stop: &CancellationToken,
 ) -> (Summary, Result<(), Error>) {
     let started = Instant::now();
-    let counts = Arc::new(Counts::default());
-    let progress = Progress::start(Arc::clone(&counts));
+    let stats = SourceStats::default();
+    let progress = Progress::start(stats.clone());
     let mut summary = Summary::default();
-    let result = drive(args, config, io, stop, &counts, &mut summary);
+    let result = drive(args, config, io, stop, &stats, &mut summary);
     drop(progress);
-    summary.read = counts.read.load(Ordering::Relaxed);
-    summary.skipped = counts.messages.load(Ordering::Relaxed);
-    summary.below += counts.skipped.load(Ordering::Relaxed);
+    summary.read = stats.rows_read();
+    summary.skipped = stats.messages();
+    summary.below += stats.rows_skipped();
     summary.seconds = started.elapsed().as_secs_f64();
     summary.unchecked = args.unchecked;
     // Every error says where and what to do, if only roughly.
@@ -70,18 +73,18 @@ fn drive(
     args: &Args,
     mut config: timely::Config,
     io: &Io,
-    stop: &Stop,
-    counts: &Arc<Counts>,
+    stop: &CancellationToken,
+    stats: &SourceStats,
     summary: &mut Summary,
 ) -> Result<(), Error> {
     let standby = args.standby.then(Promotion::default);
-    let promotion = standby.clone().unwrap_or_default();
-    let face = Face::new(Box::new(move || promotion.promote()));
+    let face = Face::new(standby.clone().unwrap_or_default());
     if let Some(mut address) = args.http {
         if address.port() != 0 {
             address.set_port(address.port().saturating_add(args.process as u16));
         }
-        http::serve(address, face.clone(), io)?;
+        let server = io.block_on(face::serve(address, face.clone()))?;
+        eprintln!("http://{}/", server.address());
     }
     // A cluster would have to start again as one, and what came from a pipe is gone.
     let can_start_again = args.processes.get() == 1 && !args.feed.is_stream();
@@ -90,9 +93,13 @@ fn drive(
     let mut restarts = Restarts::new(u64::from(std::process::id()));
     loop {
         let began = Instant::now();
-        let result = once(args, &root, config, io, stop, &standby, &face, counts, summary);
+        let result = once(args, &root, config, io, stop, &standby, &face, stats, summary);
         let lost = match result {
-            Err(e) if e.kind() == ErrorKind::LeaseLost && can_start_again && !stop.is_set() => e,
+            Err(e)
+                if e.kind() == ErrorKind::LeaseLost && can_start_again && !stop.is_cancelled() =>
+            {
+                e
+            }
             // It would have started again, and has been told to stop.
             Err(e) if e.kind() == ErrorKind::LeaseLost && can_start_again => return Err(stopped()),
             result => return result,
@@ -102,11 +109,11 @@ fn drive(
         eprintln!("warning: {lost}");
         io.block_on(async {
             tokio::select! {
-                () = stop.wait() => {}
+                () = stop.cancelled() => {}
                 () = tokio::time::sleep(delay) => {}
             }
         });
-        counts.start_again();
+        stats.start_again();
         config = timely::Config::process(args.workers.get());
     }
 }
@@ -118,24 +125,25 @@ fn once(
     root: &Root,
     config: timely::Config,
     io: &Io,
-    stop: &Stop,
+    stop: &CancellationToken,
     standby: &Option<Promotion>,
     face: &Face,
-    counts: &Arc<Counts>,
+    stats: &SourceStats,
     summary: &mut Summary,
 ) -> Result<(), Error> {
     let limits = HandleConfig { history: args.history, ..HandleConfig::default() };
     let opened = JsonShard::open_with(root.clone(), io.clone(), limits);
-    let shard = io.block_on(stop.or(opened))?;
+    let shard = io.block_on(or(stop, opened))?;
     if args.process == 0 && standby.is_none() {
-        io.block_on(stop.or(change_history(args, &shard)))?;
+        io.block_on(or(stop, change_history(args, &shard)))?;
     }
     let state = shard.state();
     summary.upper = upper(&state);
-    let waits = || face.wait_for_feed(args.standby, &state);
-    let chosen = choose(args, &state, counts, stop, waits)?;
+    let waits = || face.show_before(no_row_yet(args, &state));
+    let chosen = choose(args, &state, io, stats, stop, waits)?;
     drop(state);
-    let workers = workers(args, chosen, &shard, standby, stop, face.clone(), Arc::clone(counts));
+    let end = Arc::new(AtomicU64::new(0));
+    let workers = workers(args, chosen, &shard, standby, stop, face.clone(), Arc::clone(&end));
     let outcome = cluster::execute(config, workers, stop);
     if let Some(watch) = &outcome.watch {
         *summary = counted(&watch.totals());
@@ -143,10 +151,10 @@ fn once(
     let mut result = outcome.result;
     let writes = standby.as_ref().is_none_or(Promotion::is_promoted);
     if let (Ok(()), true, 0) = (&result, args.seal && writes, args.process) {
-        let end = counts.end.load(Ordering::Relaxed);
+        let end = end.load(Ordering::Relaxed);
         // "Exactly E": another writer that has gone on keeps the shard open.
         if shard.state().upper == end {
-            result = io.block_on(stop.or(shard.seal(end)));
+            result = io.block_on(or(stop, shard.seal(end)));
         }
     }
     // What others have done meanwhile is worth a look, and no wait.
@@ -157,12 +165,26 @@ fn once(
         // All is committed; a signal still ends it at once.
         io.block_on(async {
             tokio::select! {
-                () = stop.wait() => {}
+                () = stop.cancelled() => {}
                 () = shard.tidy(TIDY_MAX) => {}
             }
         });
     }
     result
+}
+
+/// Returns what is so until the feed's first row says how times are made.
+fn no_row_yet(args: &Args, state: &shard::State) -> HealthReport {
+    HealthReport {
+        role: if args.standby { Role::Standby } else { Role::Writer },
+        state: HealthState::Idle,
+        input: state.upper,
+        upper: state.upper,
+        output: state.upper,
+        behind: 0,
+        since: state.since,
+        why: Some("the feed has no row yet".to_string()),
+    }
 }
 
 /// Returns the upper as the summary says it: a sealed shard has none.
@@ -205,9 +227,9 @@ fn workers(
     chosen: Chosen,
     shard: &JsonShard,
     standby: &Option<Promotion>,
-    stop: &Stop,
+    stop: &CancellationToken,
     face: Face,
-    counts: Arc<Counts>,
+    end: Arc<AtomicU64>,
 ) -> impl Fn(&mut Worker, &cluster::Report) + Send + Sync + 'static {
     let (shard, stop, history) = (shard.clone(), stop.clone(), args.history);
     let feed = shard::Feed { mode: "given".into(), identity: args.feed.to_string() };
@@ -238,7 +260,10 @@ fn workers(
         };
         let (health, token) = worker.dataflow(|scope| {
             let pipeline = match &chosen {
-                Chosen::Given(feed) => Pipeline::from_timed(scope, || feed.take(), &shard, config),
+                Chosen::Given(lines) => {
+                    Pipeline::from_timed(scope, || lines.take(), &shard, config)
+                }
+                Chosen::Git(git) => Pipeline::from_timed(scope, || git.take(), &shard, config),
                 Chosen::Minted(lines) => {
                     Pipeline::from_source(scope, || lines.take(), &shard, config)
                 }
@@ -268,13 +293,13 @@ fn workers(
                 report.ended(Err(error));
                 failed = true;
             }
-            if (failed && health.is_settled()) || stop.is_set() {
+            if (failed && health.is_settled()) || stop.is_cancelled() {
                 drop(token.take());
             }
         }
         if worker.index() == 0 {
             // After a clean end, its input is closed up to the end E.
-            counts.end.store(health.report().input, Ordering::Relaxed);
+            end.store(health.report().input, Ordering::Relaxed);
         }
         report.ended(match health.error() {
             Some(error) => Err(error),

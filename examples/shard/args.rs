@@ -3,8 +3,7 @@
 use std::ffi::OsString;
 
 use clap::{Parser, Subcommand};
-
-use crate::login::{hint, login};
+use differential_upsert::login::{hint, login};
 
 /// Looks inside a shard. Nothing but `compact`, `gc` and `probe` ever writes.
 #[derive(Clone, Debug, Parser)]

@@ -5,8 +5,6 @@
 //! ```
 
 mod args;
-#[path = "../../src/login.rs"]
-mod login;
 mod look;
 mod status;
 mod text;

@@ -2,15 +2,9 @@
 //! example's own modules on shards made here through the library.
 #![allow(dead_code)]
 
-#[path = "../../examples/shard/args.rs"]
 mod args;
-#[path = "../../src/login.rs"]
-mod login;
-#[path = "../../examples/shard/look.rs"]
 mod look;
-#[path = "../../examples/shard/status.rs"]
 mod status;
-#[path = "../../examples/shard/text.rs"]
 mod text;
 
 use std::path::Path;

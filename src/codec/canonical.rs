@@ -368,3 +368,7 @@ fn quote_char(char: char, out: &mut String) {
         other => out.push(other),
     }
 }
+
+#[cfg(test)]
+#[path = "canonical_tests.rs"]
+mod tests;

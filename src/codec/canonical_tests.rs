@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
-use crate::canonical::{Reader, Scratch};
+use super::{Reader, Scratch};
 
 fn canonical(text: &str) -> Result<String, String> {
     let (mut scratch, mut out) = (Scratch::default(), String::new());

@@ -71,8 +71,7 @@ const BYTES_MAX: usize = 256 << 10;
 const PARTING: Duration = Duration::from_millis(200);
 
 /// A row on its way: what it does, and its time.
-pub type Row<S> =
-    (Command<<S as RowSink>::Key, <S as RowSink>::Value, <S as RowSink>::Order>, u64);
+pub type Row<S> = (Command<<S as RowSink>::Key, <S as RowSink>::Value, <S as RowSink>::Order>, u64);
 
 /// Where batches go. Calls may block while the other side is behind.
 pub trait RowSink: Send + 'static {

@@ -4,6 +4,7 @@
 
 use std::io::Read;
 use std::num::NonZeroU64;
+use std::sync::Mutex;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -58,7 +59,7 @@ impl Lines {
     /// Returns the feed of the lines that a reader gives, to its end. `name` stands for it in messages. What
     /// is read of it is gone then: with minted times it can only begin a shard, not resume one.
     pub fn from_reader(name: impl Into<String>, reader: impl Read + Send + 'static) -> Lines {
-        let opened = Input::Stream(Stream::Reader(Box::new(reader)));
+        let opened = Input::Stream(Stream::Reader(Mutex::new(Box::new(reader))));
         Lines { config: Config::new(name.into(), true), opened: Some(opened), thread: None }
     }
 
@@ -174,7 +175,9 @@ impl TimedSource for Lines {
         let Lines { config, opened, .. } = self;
         if config.format != Format::Json {
             let error = Error::new(ErrorKind::Invalid, "Debezium's messages have no times");
-            return Err(error.at(config.path).hint("have times minted, with Pipeline::from_source"));
+            return Err(error
+                .at(config.path)
+                .hint("have times minted, with Pipeline::from_source"));
         }
         let stop = config.stop.clone();
         let read = move |sink, stop: &CancellationToken| given::read(&config, opened, sink, stop);

@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::sync::{Mutex, PoisonError};
 
 use super::live::Live;
 use crate::error::{Error, ErrorKind};
@@ -22,7 +23,8 @@ pub(super) enum Input {
 pub(super) enum Stream {
     Stdin(io::Stdin),
     Named(File, String),
-    Reader(Box<dyn Read + Send>),
+    /// Never locked: the mutex lets workers share what is not read yet.
+    Reader(Mutex<Box<dyn Read + Send>>),
 }
 
 /// Returns whether what is read from a path is gone then: a pipe, a terminal. `-` is standard input,
@@ -97,7 +99,8 @@ impl Input {
         let (file, path) = match self {
             Input::File { file, path: Some(path) } => (file.file(), path),
             Input::Stream(Stream::Named(file, path)) => (file, path),
-            Input::File { path: None, .. } | Input::Stream(Stream::Stdin(_) | Stream::Reader(_)) => {
+            Input::File { path: None, .. }
+            | Input::Stream(Stream::Stdin(_) | Stream::Reader(_)) => {
                 return Ok(());
             }
             Input::Behind { input, .. } => return input.unchanged(),
@@ -139,7 +142,9 @@ impl Read for Input {
             Input::File { file, .. } => file.read(buffer),
             Input::Stream(Stream::Stdin(stdin)) => stdin.read(buffer),
             Input::Stream(Stream::Named(file, _)) => file.read(buffer),
-            Input::Stream(Stream::Reader(reader)) => reader.read(buffer),
+            Input::Stream(Stream::Reader(reader)) => {
+                reader.get_mut().unwrap_or_else(PoisonError::into_inner).read(buffer)
+            }
             Input::Behind { bytes, input } => match bytes.read(buffer)? {
                 0 => input.read(buffer),
                 count => Ok(count),

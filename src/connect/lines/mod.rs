@@ -102,7 +102,7 @@ mod input;
 mod live;
 
 #[cfg(test)]
-// mod tests;
+mod tests;
 
 pub use config::{Format, OnError, Resnapshot};
 pub use feed::Lines;

@@ -1,9 +1,9 @@
 //! Goal: a bad line stops the feed with what, where and what to do, and closes nothing; or it is
 //! kept as an error at the current time. Method: small feeds, each with every event it hands over.
 
-use crate::jsonl::LINE_BYTES_MAX;
-use crate::reader::OnError::{self, Keep, Stop};
-use crate::recorder::read;
+use super::recorder::{Recorder, config, read, run};
+use crate::connect::lines::OnError::{self, Keep, Stop};
+use crate::connect::lines::line::LINE_BYTES_MAX;
 
 fn row(key: u32, ts: u64) -> String {
     format!("{{\"key\":{key},\"value\":{key},\"ts\":{ts}}}\n")
@@ -153,7 +153,7 @@ fn what_cannot_be_read_says_so() {
         (directory.path(), "a directory where a feed was expected at "),
         (missing.as_path(), "cannot read the feed: "),
     ] {
-        let end = crate::recorder::json_lines(path).read(crate::recorder::Recorder::default());
+        let end = run(&config(path), Recorder::default());
         let error = end.expect_err(what).to_string();
         assert!(error.starts_with(what) && error.contains("; "), "{error}");
         assert!(error.contains(path.to_str().expect("UTF-8")), "{error}");

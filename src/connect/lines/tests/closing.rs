@@ -1,9 +1,9 @@
 //! Goal: a time closes by a later row, by a closing or by the clean end, and by nothing else; lines
 //! are numbered, ordered and cut as DESIGN says. Method: small feeds with every event.
 
-use crate::reader::JsonLines;
-use crate::reader::OnError::{Keep, Stop};
-use crate::recorder::{Recorder, json_lines, read};
+use super::recorder::{Recorder, config, read, run};
+use crate::connect::lines::OnError::{Keep, Stop};
+use crate::connect::lines::config::Config;
 
 fn row(key: u32, ts: u64) -> String {
     format!("{{\"key\":{key},\"value\":{key},\"ts\":{ts}}}\n")
@@ -71,10 +71,10 @@ fn the_order_is_the_offset_if_the_first_row_has_one() {
 fn every_row_has_a_time() {
     let file = tempfile::NamedTempFile::new().expect("a temporary file");
     std::fs::write(file.path(), "{\"key\":1,\"value\":2}\n").expect("room for it");
-    let demanding = || json_lines(file.path());
-    let error = demanding().read(Recorder::default()).expect_err("no times").to_string();
+    let demanding = config(file.path());
+    let error = run(&demanding, Recorder::default()).expect_err("no times").to_string();
     assert!(error.starts_with("missing \"ts\" at "), "{error}");
     let kept = Recorder::default();
-    assert_eq!(JsonLines { on_error: Keep, ..demanding() }.read(kept.clone()).ok(), Some(1));
+    assert_eq!(run(&Config { on_error: Keep, ..demanding }, kept.clone()).ok(), Some(1));
     assert_eq!(kept.rows(), ["1!missing \"ts\" at line 1@0#1"]);
 }

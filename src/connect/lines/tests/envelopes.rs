@@ -1,12 +1,12 @@
 //! Goal: a Debezium line does what its envelope says, wrapped or not, and a bad envelope says what is
 //! wrong with it under its key. Method: tables.
 
-use differential_upsert::source::Change;
-
-use crate::change::{Changes, Does, Format, kept};
-use crate::lines::Piece;
-use crate::position::Offsets;
-use crate::resnapshot::Resnapshot;
+use crate::connect::lines::change::{Changes, Does, kept};
+use crate::connect::lines::cut::Piece;
+use crate::connect::lines::line::key_base64;
+use crate::connect::lines::position::Offsets;
+use crate::connect::lines::{Format, Resnapshot};
+use crate::source::Change;
 
 fn line(text: &str) -> String {
     let piece = Piece { number: 5, bytes: text.as_bytes(), too_long: false };
@@ -116,7 +116,7 @@ fn a_row_change_needs_a_key_and_a_truncate_has_none() {
             // Under its own bytes, not under null: such lines are not one row.
             let text = format!(r#"{{"key":{key},"value":{value}}}"#);
             let found = line(&text);
-            let under = crate::json::Json::key_base64(text.as_bytes());
+            let under = key_base64(text.as_bytes());
             assert_eq!(found, format!("{}!{what}", under.as_str()), "{value}");
         }
         assert_eq!(line(&format!(r#"{{"key":{key},"value":{{"op":"t","after":null}}}}"#)), "reset");

@@ -8,23 +8,23 @@ use std::path::Path;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use differential_upsert::Error;
+use tokio_util::sync::CancellationToken;
 
-use crate::reader::JsonLines;
-use crate::recorder::{Recorder, json_lines};
-use crate::stop::Stop;
+use super::recorder::{Recorder, config, on_thread, run};
+use crate::connect::lines::config::Config;
+use crate::error::Error;
 
 struct Following {
     seen: Recorder,
-    stop: Stop,
+    stop: CancellationToken,
     thread: JoinHandle<Result<u64, Error>>,
 }
 
 fn follow(path: &Path) -> Following {
-    let feed = JsonLines { follow: true, ..json_lines(path) };
+    let feed = Config { follow: true, ..config(path) };
     let (seen, stop) = (Recorder::default(), feed.stop.clone());
     let sink = seen.clone();
-    Following { seen, stop, thread: std::thread::spawn(move || feed.read(sink)) }
+    Following { seen, stop, thread: on_thread(move || run(&feed, sink)) }
 }
 
 impl Following {
@@ -50,7 +50,8 @@ fn append(file: &mut File, text: &str) {
     file.write_all(text.as_bytes()).expect("room for it");
 }
 
-const INTERRUPTED: &str = "interrupted, rerun to continue; what is committed stays, and the same command goes on from there";
+const INTERRUPTED: &str =
+    "the feed was told to stop; run it again to go on; what is committed stays";
 
 #[test]
 fn lines_come_when_they_are_whole_and_the_end_closes_nothing() {
@@ -65,7 +66,7 @@ fn lines_come_when_they_are_whole_and_the_end_closes_nothing() {
     following.expect(&["1=1@1#1", "<1", "2=2@50#2", "<50"]);
     append(&mut file, "{\"closed\":60}\n");
     following.expect(&["1=1@1#1", "<1", "2=2@50#2", "<50", "<60"]);
-    following.stop.interrupt();
+    following.stop.cancel();
     assert_eq!(following.end(), INTERRUPTED);
 }
 
@@ -101,18 +102,17 @@ fn a_throttled_feed_can_be_stopped_between_lines() {
     let file = tempfile::NamedTempFile::new().expect("a temporary file");
     std::fs::write(file.path(), "{\"key\":1,\"value\":1,\"ts\":1}\n".repeat(1000)).expect("room");
     let one = std::num::NonZeroU64::MIN;
-    let throttle = Some(crate::throttle::Throttle::new(one));
-    let feed = JsonLines { throttle, ..json_lines(file.path()) };
+    let feed = Config { throttle: Some(one), ..config(file.path()) };
     let (seen, stop) = (Recorder::default(), feed.stop.clone());
     let sink = seen.clone();
-    let reading = std::thread::spawn(move || feed.read(sink));
+    let reading = on_thread(move || run(&feed, sink));
     let give_up = Instant::now() + Duration::from_secs(20);
     // A row does not wait for the batch that it would be in at full speed.
     while seen.rows().is_empty() {
         assert!(Instant::now() < give_up, "nothing came");
         std::thread::yield_now();
     }
-    stop.interrupt();
+    stop.cancel();
     let end = reading.join().expect("no panic");
     assert_eq!(end.expect_err("stopped").to_string(), INTERRUPTED);
 }

@@ -3,15 +3,18 @@
 
 use std::io::{Read as _, Write as _};
 
-use crate::look::look;
-use crate::reader::OnError::{self, Keep, Stop};
-use crate::stop;
+use tokio_util::sync::CancellationToken;
+
+use super::recorder::{config, on_thread};
+use crate::connect::lines::OnError::{self, Keep, Stop};
+use crate::connect::lines::config::Config;
+use crate::connect::lines::look::look;
 
 fn given(text: &str, on_error: OnError) -> bool {
     let file = tempfile::NamedTempFile::new().expect("a temporary file");
     std::fs::write(file.path(), text).expect("room");
-    let path = file.path().to_str().expect("UTF-8");
-    let look = look(path, false, on_error, &stop::Stop::default()).expect("it can be read");
+    let config = Config { on_error, ..config(file.path()) };
+    let look = look(&config, None, &CancellationToken::new()).expect("it can be read");
     assert!(look.input.is_none(), "a file is opened again");
     look.given
 }
@@ -47,9 +50,8 @@ fn the_first_row_decides() {
 #[test]
 fn a_followed_feed_is_waited_for() {
     let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
-    let path = file.path().to_str().expect("UTF-8").to_string();
-    let stop = stop::Stop::default();
-    let looking = std::thread::spawn(move || look(&path, true, Stop, &stop));
+    let config = Config { follow: true, ..config(file.path()) };
+    let looking = on_thread(move || look(&config, None, &CancellationToken::new()));
     // Half a row is none.
     write!(file, "\n{}", &BARE[..9]).expect("room");
     assert!(!looking.is_finished());
@@ -60,11 +62,10 @@ fn a_followed_feed_is_waited_for() {
 #[test]
 fn one_that_is_told_to_stop_does() {
     let file = tempfile::NamedTempFile::new().expect("a temporary file");
-    let path = file.path().to_str().expect("UTF-8").to_string();
-    let stop = stop::Stop::default();
-    stop.interrupt();
-    let error = look(&path, true, Stop, &stop).expect_err("told to").to_string();
-    assert!(error.starts_with("interrupted"), "{error}");
+    let config = Config { follow: true, ..config(file.path()) };
+    config.stop.cancel();
+    let error = look(&config, None, &config.stop).expect_err("told to").to_string();
+    assert!(error.starts_with("the feed was told to stop"), "{error}");
 }
 
 #[cfg(unix)]
@@ -77,8 +78,7 @@ fn a_pipe_gives_its_bytes_to_the_reader_all_the_same() {
     let text = format!("\n{BARE}\n").repeat(30_000);
     let (into, all) = (path.clone(), text.clone());
     let writing = std::thread::spawn(move || std::fs::write(into, all).expect("a reader"));
-    let path = path.to_str().expect("UTF-8");
-    let look = look(path, false, Stop, &stop::Stop::default()).expect("it can be read");
+    let look = look(&config(&path), None, &CancellationToken::new()).expect("it can be read");
     assert!(!look.given);
     let mut found = String::new();
     look.input.expect("it is open").read_to_string(&mut found).expect("text");

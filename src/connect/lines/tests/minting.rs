@@ -6,38 +6,21 @@
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use differential_upsert::ErrorKind;
-use differential_upsert::source::{Change, Event, Failure, Position};
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TryRecvError;
+use tokio_util::sync::CancellationToken;
 
-use crate::change::Format;
-use crate::emit::Counts;
-use crate::follow::Reading;
-use crate::jsonl::LINE_BYTES_MAX;
-use crate::minted::{Handed, MintedConfig};
-use crate::position::{FilePosition, Offsets, Prefix};
-use crate::reader::OnError;
-use crate::resnapshot::Resnapshot;
-use crate::stop::Stop;
-
-pub(crate) fn config(path: &Path) -> MintedConfig {
-    MintedConfig {
-        path: path.to_str().expect("a temporary path is UTF-8").to_string(),
-        format: Format::Json,
-        resnapshot: Resnapshot::Keep,
-        follow: false,
-        on_error: OnError::Stop,
-        throttle: None,
-        counts: Arc::new(Counts::default()),
-        stop: Stop::default(),
-    }
-}
+use super::recorder::{config, on_thread};
+use crate::connect::lines::OnError;
+use crate::connect::lines::config::Config;
+use crate::connect::lines::follow::{Handed, Reading};
+use crate::connect::lines::line::LINE_BYTES_MAX;
+use crate::connect::lines::position::{FilePosition, Offsets, Prefix};
+use crate::error::ErrorKind;
+use crate::source::{Change, Event, Failure, Position};
 
 /// A reading on its thread, and what it has handed over.
 struct Driven {
@@ -47,10 +30,10 @@ struct Driven {
     end: Option<Result<(), Failure>>,
 }
 
-fn drive(config: &MintedConfig, from: Option<FilePosition>) -> Driven {
+fn drive(config: &Config, from: Option<FilePosition>) -> Driven {
     let (sender, handed) = mpsc::channel(4);
     let reading = Reading::new(config.clone(), sender);
-    let thread = std::thread::spawn(move || reading.run(from, None));
+    let thread = on_thread(move || reading.run(from, None));
     Driven { handed, thread, units: Vec::new(), end: None }
 }
 
@@ -144,7 +127,7 @@ type Units = Vec<(String, FilePosition)>;
 fn read_with(
     text: impl AsRef<[u8]>,
     from: Option<FilePosition>,
-    change: impl FnOnce(&mut MintedConfig),
+    change: impl FnOnce(&mut Config),
 ) -> (Units, Result<(), String>) {
     let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
     file.write_all(text.as_ref()).expect("room for it");
@@ -213,10 +196,7 @@ fn what_is_skipped_is_counted_as_read_once() {
     let file = tempfile::NamedTempFile::new().expect("a temporary file");
     std::fs::write(file.path(), FEED).expect("room");
     let config = config(file.path());
-    let count = |config: &MintedConfig| {
-        let Counts { read, skipped, .. } = &*config.counts;
-        (read.load(Ordering::Relaxed), skipped.load(Ordering::Relaxed))
-    };
+    let count = |config: &Config| (config.stats.rows_read(), config.stats.rows_skipped());
     drive(&config, Some(units[0].1)).ended().1.expect("a good end");
     assert_eq!(count(&config), (4, 1));
     // The same run connects again, from where it had got to.
@@ -362,7 +342,7 @@ fn a_followed_file_hands_over_whole_lines_as_they_come() {
     let path = directory.path().join("feed");
     let mut file = File::create(&path).expect("a new file");
     let mut append = |text: &str| file.write_all(text.as_bytes()).expect("room for it");
-    let config = MintedConfig { follow: true, ..config(&path) };
+    let config = Config { follow: true, ..config(&path) };
     let mut following = drive(&config, None);
     append("{\"key\":1,\"value\":1}\n{\"key\":2,\"value\":2");
     following.expect(&["1=1"]);
@@ -377,12 +357,12 @@ fn a_followed_file_hands_over_whole_lines_as_they_come() {
 #[test]
 fn a_followed_file_is_let_go_when_told_and_when_nobody_listens() {
     let file = tempfile::NamedTempFile::new().expect("a temporary file");
-    let config = MintedConfig { follow: true, ..config(file.path()) };
+    let config = Config { follow: true, ..config(file.path()) };
     let following = drive(&config, None);
-    config.stop.interrupt();
+    config.stop.cancel();
     let (_, end) = following.ended();
     assert_eq!(end.expect_err("told to").error().kind(), ErrorKind::Stopped);
-    let config = MintedConfig { stop: Stop::default(), ..config };
+    let config = Config { stop: CancellationToken::new(), ..config };
     let Driven { handed, thread, .. } = drive(&config, None);
     drop(handed);
     thread.join().expect("it ends");

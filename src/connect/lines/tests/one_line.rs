@@ -1,7 +1,7 @@
 //! Goal: each sentence about a single line holds. Method: tables.
 
-use crate::json::Json;
-use crate::jsonl::{Bad, Line, LineParser, Row};
+use crate::codec::Json;
+use crate::connect::lines::line::{Bad, Line, LineParser, Row};
 
 fn parse(line: impl AsRef<[u8]>) -> Result<Line, Bad> {
     LineParser::default().parse(line.as_ref())
@@ -27,8 +27,8 @@ fn keys_and_values_are_any_json() {
     ] {
         let line = format!("{{\"key\":{key},\"value\":{key},\"ts\":0}}");
         let row = row(&line);
-        assert_eq!(row.key, Json::canonical(canonical));
-        let value = (canonical != "null").then(|| Json::canonical(canonical));
+        assert_eq!(row.key, Json::from_canonical(canonical));
+        let value = (canonical != "null").then(|| Json::from_canonical(canonical));
         assert_eq!(row.value, value, "only an explicit null deletes");
     }
     assert_ne!(row(r#"{"key":1,"value":1}"#).key, row(r#"{"key":1.0,"value":1}"#).key);
@@ -38,14 +38,14 @@ fn keys_and_values_are_any_json() {
 fn other_members_are_ignored_but_must_be_json() {
     let line = r#"{"x":[1,{"ts":9}],"key":1,"value":2,"closed":true,"ts":3,"offset":4,"":0}"#;
     let expected = Row {
-        key: Json::canonical("1"),
-        value: Some(Json::canonical("2")),
+        key: Json::from_canonical("1"),
+        value: Some(Json::from_canonical("2")),
         ts: Some(3),
         offset: Some(4),
     };
     assert_eq!(row(line), expected);
     assert!(parse(r#"{"key":1,"value":2,"ts":3,"x":tru}"#).is_err());
-    assert_eq!(row(r#"{"\u006bey":1,"value":2}"#).key, Json::canonical("1"));
+    assert_eq!(row(r#"{"\u006bey":1,"value":2}"#).key, Json::from_canonical("1"));
 }
 
 #[test]
@@ -71,7 +71,7 @@ fn times_are_u64_below_the_last() {
     for bad in ["18446744073709551615", "-1", "1.0", "1e3", "\"1\"", "null", "true", "[1]", "-0"] {
         let bad = parse(format!("{{\"key\":1,\"value\":1,\"ts\":{bad}}}")).expect_err(bad);
         assert!(bad.what.starts_with("\"ts\" is not a whole number"), "{}", bad.what);
-        assert_eq!(bad.key, Some(Json::canonical("1")));
+        assert_eq!(bad.key, Some(Json::from_canonical("1")));
     }
     let bad = parse(r#"{"key":1,"value":1,"ts":0,"offset":-1}"#).expect_err("offset");
     assert!(bad.what.starts_with("\"offset\" is not a whole number"), "{}", bad.what);
@@ -98,7 +98,7 @@ fn a_bad_line_says_what_is_wrong_and_keeps_its_key_if_it_has_one() {
     for (line, what, key) in table {
         let bad = parse(line).expect_err(what);
         assert!(bad.what.starts_with(what), "{} is not {what}", bad.what);
-        assert_eq!(bad.key, key.map(Json::canonical), "{what}");
+        assert_eq!(bad.key, key.map(Json::from_canonical), "{what}");
         assert!(!bad.hint.is_empty());
     }
 }
@@ -133,7 +133,7 @@ fn an_error_belongs_to_the_key_that_can_be_read_whatever_else_is_wrong() {
             let shown = String::from_utf8_lossy(&line).to_string();
             let bad = parse(&line).expect_err(&shown);
             assert!(bad.what.starts_with("not "), "{shown}: {}", bad.what);
-            assert_eq!(bad.key, Some(Json::canonical("[1,2]")), "{shown}");
+            assert_eq!(bad.key, Some(Json::from_canonical("[1,2]")), "{shown}");
             assert_eq!(bad.offset, Some(7), "{shown}");
         }
     }
@@ -232,7 +232,7 @@ fn what_is_no_line_of_json_is_called_by_its_name() {
     }
     // The row behind a mark is known all the same; and a line may be all of an array.
     let marked = parse(format!("\u{feff}{row}")).expect_err("a mark");
-    assert_eq!(marked.key, Some(Json::canonical("1")));
+    assert_eq!(marked.key, Some(Json::from_canonical("1")));
     assert_eq!(Bad::too_long(b"[{\"key\":1,").hint, array);
 }
 

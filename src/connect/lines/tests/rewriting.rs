@@ -6,8 +6,8 @@ use std::cell::{Cell, RefCell};
 use std::io::{self, Read as _, Write as _};
 use std::ops::Range;
 
-use crate::input::{Input, unreadable};
-use crate::live::{Live, ReadAt, SEEN_BYTES};
+use crate::connect::lines::input::{Input, unreadable};
+use crate::connect::lines::live::{Live, ReadAt, SEEN_BYTES};
 
 /// Lines of a feed, none like another.
 fn lines(range: Range<u32>) -> String {

@@ -1,0 +1,96 @@
+//! Goal: a feed of lines is a source as a program uses it, with given times and with minted ones, from a
+//! file and from a reader. Method: pipelines into shards in memory.
+
+use crate::codec::{Json, JsonText};
+use crate::connect::lines::{Format, Lines};
+use crate::error::ErrorKind;
+use crate::health::Health;
+use crate::pipeline::Pipeline;
+use crate::pipeline::config::PipelineConfig;
+use crate::shard::Shard;
+
+type JsonShard = Shard<Json, Json, JsonText>;
+
+const FEED: &str = "{\"key\":\"a\",\"value\":1,\"ts\":3}\n{\"key\":\"b\",\"value\":2,\"ts\":3}\n\
+                    {\"key\":\"a\",\"value\":null,\"ts\":5}\n";
+
+fn shard() -> JsonShard {
+    JsonShard::open("mem:").expect("memory")
+}
+
+/// Runs a feed to its end, or until it fails.
+fn run(lines: Lines, given: bool, shard: &JsonShard) -> Health {
+    let shard = shard.clone();
+    timely::execute_directly(move |worker| {
+        let (health, token) = worker.dataflow(|scope| {
+            let config = PipelineConfig::default();
+            let pipeline = match given {
+                true => Pipeline::from_timed(scope, || Some(lines), &shard, config),
+                false => Pipeline::from_source(scope, || Some(lines), &shard, config),
+            };
+            (pipeline.health, pipeline.token)
+        });
+        let mut token = Some(token);
+        while worker.has_dataflows() {
+            worker.step_or_park(None);
+            if health.error().is_some() && health.is_settled() {
+                drop(token.take());
+            }
+        }
+        health
+    })
+}
+
+fn has_times(lines: &mut Lines, shard: &JsonShard) -> bool {
+    shard.io().block_on(lines.has_times()).expect("it can be read")
+}
+
+fn rows(shard: &JsonShard) -> usize {
+    let last = shard.upper() - 1;
+    shard.io().block_on(shard.handle().snapshot(last)).expect("a snapshot").len()
+}
+
+#[test]
+fn a_reader_is_read_once_and_what_was_looked_at_is_read_too() {
+    for given in [true, false] {
+        let shard = shard();
+        let text = if given { FEED.to_string() } else { FEED.replace("\"ts\"", "\"t\"") };
+        let mut lines = Lines::from_reader("text", std::io::Cursor::new(text));
+        assert!(lines.is_stream());
+        assert_eq!(has_times(&mut lines, &shard), given);
+        assert_eq!(has_times(&mut lines, &shard), given);
+        let stats = lines.stats();
+        let health = run(lines, given, &shard);
+        assert!(health.error().is_none(), "{:?}", health.error());
+        assert_eq!((stats.rows_read(), rows(&shard)), (3, 1));
+        assert_eq!(stats.position(), if given { 91 } else { 88 });
+    }
+}
+
+#[test]
+fn with_minted_times_a_file_goes_on_where_the_shard_is_and_a_reader_cannot() {
+    let shard = shard();
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), FEED).expect("room");
+    let feed = || Lines::from_path(file.path().to_str().expect("UTF-8"));
+    assert!(run(feed(), false, &shard).error().is_none());
+    std::fs::write(file.path(), format!("{FEED}{{\"key\":\"c\",\"value\":3}}\n")).expect("room");
+    let more = feed();
+    let stats = more.stats();
+    assert!(run(more, false, &shard).error().is_none());
+    assert_eq!((stats.rows_read(), stats.rows_skipped(), rows(&shard)), (4, 3, 2));
+    let reader = Lines::from_reader("text", FEED.as_bytes());
+    let error = run(reader, false, &shard).error().expect("it cannot be read again");
+    assert_eq!(error.kind(), ErrorKind::Invalid);
+    assert!(error.what().contains("a pipe cannot be read from its start"), "{error}");
+}
+
+#[test]
+fn debezium_has_no_times_of_its_own() {
+    let shard = shard();
+    let lines = Lines::from_reader("text", FEED.as_bytes()).format(Format::Debezium);
+    let error = run(lines, true, &shard).error().expect("refused");
+    assert_eq!(error.kind(), ErrorKind::Invalid);
+    assert!(error.to_string().contains("Debezium's messages have no times at text; "), "{error}");
+    assert_eq!(shard.upper(), 0);
+}
