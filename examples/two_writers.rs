@@ -1,4 +1,4 @@
-//! Two writers run the same feed into one shard and race for every append. Whoever wins, both go on;
+//! Two writers run the same feed into one shard and race for every append. Whichever wins, both go on;
 //! one of them pauses, falls behind, and catches up by dropping what the other has written.
 //!
 //! ```text
@@ -16,7 +16,7 @@ use timely::dataflow::operators::Input;
 const TIMES: u64 = 10;
 const NAP: std::ops::Range<u64> = 3..6;
 
-/// A definite feed: whoever asks, the commands of a time are the same.
+/// A definite feed: the commands of a time are the same for every writer.
 fn commands(time: u64) -> Vec<Command<String, u64, u64>> {
     let set = |key: &str, value| Command::put(key.to_string(), value, 0);
     let mut commands = vec![set("clock", time), set("half", time / 2)];
@@ -46,7 +46,7 @@ fn writer(name: &'static str, url: &str, rounds: Arc<Barrier>) -> Result<(), Err
                 println!("  {name} sleeps; the commands of time {time} wait in its input");
                 continue;
             }
-            // It sees the commit, whoever made it.
+            // It sees the commit, whichever writer made it.
             while shard.state().upper <= time && health.error().is_none() {
                 worker.step_or_park(Some(Duration::from_millis(10)));
             }

@@ -112,6 +112,9 @@ pub mod health;
 
 mod control;
 
+#[cfg(feature = "http")]
+pub mod face;
+
 pub mod codec;
 
 pub mod io;
@@ -121,9 +124,6 @@ pub mod logging;
 mod waking;
 
 pub mod login;
-
-#[cfg(feature = "http")]
-pub mod face;
 
 mod mutant;
 

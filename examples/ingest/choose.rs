@@ -106,7 +106,7 @@ fn times(args: &Args, state: &State, path: &str, lines: &Lines) -> Option<TimesF
         Some("minted") => return Some(TimesFrom::Mint),
         _ => {}
     }
-    // Process 0 alone reads the feed, and may be the only one that can. Of a pipe, nobody else may
+    // Process 0 alone reads the feed, and may be the only one that can. Of a pipe, no other may
     // take a byte.
     let elsewhere = args.process > 0 && (lines.is_stream() || File::open(path).is_err());
     elsewhere.then_some(TimesFrom::Given)

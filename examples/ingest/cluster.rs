@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::args::Args;
 
-/// The port of process 0 when there is no host file; process i has the i-th after it.
+/// The port of process 0 without a host file; process i has the i-th after it.
 const PORT: usize = 2101;
 
 /// How often to look whether the run is to stop, and how long the workers then have.

@@ -66,7 +66,7 @@ impl GitHistory {
         let named = name_commits(&mut list, &mut diff);
         let mut output = BufReader::with_capacity(256 << 10, diff.stdout());
         let read = self.rows(&repository, &mut output, &mut batch, commits, stop);
-        // A reader that gave up must not leave git writing into a pipe that nobody empties.
+        // A reader that gave up must not leave git writing into a pipe that is not emptied.
         drop(output);
         let seen = read?;
         list.finish()?;

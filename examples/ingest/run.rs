@@ -206,7 +206,7 @@ async fn change_history(args: &Args, shard: &JsonShard) -> Result<(), Error> {
             return Ok(());
         }
         let (lower, upper) = (state.upper, state.upper);
-        // The feeds of tables raise it: whoever writes it from now on.
+        // The feeds of tables raise it, and so shut out the writers before.
         let fence = args.feed.is_table().then_some(state.epoch);
         let append = Append { lower, upper, history: Some(history), fence, ..Append::default() };
         match shard.handle().compare_and_append(append).await? {

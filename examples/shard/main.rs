@@ -26,7 +26,7 @@ fn main() -> ExitCode {
     let (_, _) = out.into_parts();
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        // Whoever reads our output has seen enough.
+        // The reader of our output has seen enough.
         Err(e) if is_broken_pipe(&e) => ExitCode::SUCCESS,
         Err(e) => {
             // Every error says where and what to do, if only roughly.

@@ -29,7 +29,7 @@ pub(crate) struct Status {
     writers: usize,
     /// Of parts that the newest state names.
     live_bytes: u64,
-    /// Of parts that merges replaced and nobody has deleted yet.
+    /// Of parts that merges replaced and that are not deleted yet.
     retired_bytes: u64,
     /// Of every file.
     total_bytes: u64,

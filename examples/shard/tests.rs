@@ -164,7 +164,7 @@ fn status_has_its_members_in_order() {
     let start = "{\"since\":3,\"upper\":null,\"sealed_at\":5,\"seqno\":3,\"epoch\":0,\
                  \"feed\":null,\"history\":2,\"batches\":2,\"parts\":2,\"updates\":5,\"bytes\":";
     assert!(status.starts_with(start), "{status}");
-    // Whoever wrote it is gone.
+    // Its writer is gone.
     assert!(status.contains(",\"readers\":0,\"writers\":0,\"live_bytes\":"), "{status}");
     assert!(status.ends_with(",\"leases\":[]}\n"), "{status}");
     let text = shard("status URL --text", directory.path()).expect("a shard");

@@ -34,7 +34,7 @@ impl Form {
     ///
     /// # Errors
     ///
-    /// `Corrupt` if a row is not there exactly once, or its bytes are none of a shard's.
+    /// `Corrupt` if a row is not there exactly once, or its bytes are not a shard's.
     pub(crate) fn snapshot(
         self,
         mut rows: Vec<Update>,
@@ -67,7 +67,7 @@ impl Form {
     ///
     /// # Errors
     ///
-    /// `Corrupt` if its bytes are none of a shard's.
+    /// `Corrupt` if its bytes are not a shard's.
     pub(crate) fn update(self, ((key, value), time, diff): &Update) -> Result<String, Error> {
         let mut line = String::from("{");
         self.row(key.as_bytes(), value.as_bytes(), &mut line)?;

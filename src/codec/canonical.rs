@@ -154,7 +154,7 @@ impl<'a> Reader<'a> {
             self.at += usize::from(matches!(self.next(), Some(b'+' | b'-')));
             self.digits()?;
         }
-        // `01` and `1x` need no check here: what follows a value is checked by who asked for it.
+        // `01` and `1x` need no check here: what follows a value is checked where the value was asked for.
         out.push_str(&self.text[start..self.at]);
         Ok(())
     }

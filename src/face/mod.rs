@@ -10,8 +10,8 @@
 //! ```
 //!
 //! It runs on an I/O runtime, beside the workers: a request reads cells and never waits for a worker.
-//! There is no login: what reaches the address can read it, and can promote. Listen on a loopback address,
-//! or behind something that asks.
+//! It asks for no login: what reaches the address can read all of it, and can promote. Listen on a loopback
+//! address, or behind something that asks.
 //!
 //! # Examples
 //!

@@ -99,10 +99,10 @@ impl SourceStats {
         names.collect::<BTreeSet<_>>().len() as u64
     }
 
-    /// Rows of the feed that were read, [skipped](SourceStats::rows_skipped) ones among them. This, and
-    /// what follows down to [`length`](SourceStats::length), is 0 where the feed does not count it: the
-    /// pipeline cannot. A feed that comes with the crate counts into stats of its own, as in
-    /// [`Lines::stats`](crate::connect::lines::Lines::stats).
+    /// Rows of the feed that were read, [skipped](SourceStats::rows_skipped) ones among them.
+    ///
+    /// This, and what follows down to [`length`](SourceStats::length), only the feed itself can count, into
+    /// stats that it was made with (`Lines::stats`); in a pipeline's own stats it is 0.
     pub fn rows_read(&self) -> u64 {
         self.0.rows_read.load(Ordering::Relaxed)
     }

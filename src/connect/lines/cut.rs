@@ -113,7 +113,7 @@ impl<R: Read> Cutter<R> {
     }
 
     /// Skips what is left of a line that was returned as too long, and returns whether all of it is
-    /// read; true if there is no such line.
+    /// read; true without such a line.
     pub(super) fn skip(&mut self) -> bool {
         if self.skipping {
             let end = self.line_break();

@@ -72,7 +72,7 @@ impl Reading {
             Err(e) if self.config.is_stream() => Err(Failure::Definite(e)),
             Err(e) => Err(Failure::from(e)),
         };
-        // An error means that nobody listens any more.
+        // An error means that the other end is gone.
         let _ = self.sender.blocking_send(last);
     }
 
@@ -278,7 +278,7 @@ impl Reading {
         Ok(prefix)
     }
 
-    /// Stops when told to, or when nobody listens any more.
+    /// Stops when told to, or when the other end is gone.
     fn check(&self) -> Result<(), Error> {
         if self.sender.is_closed() { Err(stopped()) } else { check(&self.config.stop) }
     }

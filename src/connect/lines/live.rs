@@ -64,7 +64,9 @@ impl<F: ReadAt> Live<F> {
         let count = self.file.read_at(buffer, self.base + self.position)?;
         // Behind the read, not before it and not in one with it: a program that writes over a file comes from
         // its start, so that new bytes can stand at our place only once those before it are gone.
-        self.compare()?;
+        if !crate::mutant::on("rewritten_is_grown") {
+            self.compare()?;
+        }
         self.position += count as u64;
         self.keep(&buffer[..count]);
         Ok(count)

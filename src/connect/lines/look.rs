@@ -12,7 +12,7 @@ use super::line::{Line, LineParser};
 use crate::error::Error;
 use crate::input::blocking::{check, sleep};
 
-/// Bytes of a pipe that are kept while there is no row in them.
+/// Bytes of a pipe that are kept until a row comes.
 const SEEN_BYTES_MAX: usize = 64 << 20;
 
 /// What the beginning of a feed says.

@@ -14,7 +14,7 @@ pub(super) struct Object {
 }
 
 impl Object {
-    /// Reads a canonical text, and returns whether it is an object's; if not, there are no members.
+    /// Reads a canonical text, and returns whether it is an object's; another one has zero members.
     pub(super) fn read(&mut self, text: &str, scratch: &mut Scratch) -> bool {
         self.names.clear();
         self.texts.clear();

@@ -34,7 +34,7 @@ pub(super) struct Prefix(Box<Xxh3>);
 /// they do not decrease.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Offsets {
-    /// There is no row yet.
+    /// The first row is yet to come.
     #[default]
     Undecided,
     Absent,

@@ -2,7 +2,7 @@
 //! closed, and where the feed ends. It does not own reading or sending. Pure.
 //!
 //! Time t is closed by a later row with `ts` > t, by `{"closed": N}` with N > t, or by the clean
-//! end of a finite feed, and by nothing else. So whoever reads the lines again, from any copy of
+//! end of a finite feed, and by nothing else. So every reading of the lines, from any copy of
 //! the feed that is longer or repaired at its end, closes the same times over the same rows.
 
 use super::line::{Bad, Row};

@@ -25,7 +25,7 @@ const STRINGS: [&str; 7] = [
     r#""AQEAACDmEAAADCHn/f9/ZkAYQs77/39WQA==""#,
 ];
 
-/// How these begin, and arrays of other types: what holds none of them is looked at no further.
+/// How these begin, and arrays of other types: a row without any of them is looked at no further.
 const SIGNS: [&str; 9] = [
     TEXT,
     "X19kZWJleml1",

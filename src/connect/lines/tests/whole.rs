@@ -6,8 +6,8 @@ use crate::connect::lines::{Format, Lines};
 use crate::error::ErrorKind;
 use crate::health::Health;
 use crate::pipeline::Pipeline;
+use crate::Shard;
 use crate::pipeline::config::PipelineConfig;
-use crate::shard::Shard;
 
 type JsonShard = Shard<Json, Json, JsonText>;
 
