@@ -8,8 +8,8 @@ use futures::StreamExt;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use super::message::{Message, PARTS_AHEAD, Poll};
 use super::share::{Gathered, Share, lost};
-use super::{Message, PARTS_AHEAD, Poll};
 use crate::control::epoch::Epoch;
 use crate::control::lifecycle::GRACE;
 use crate::error::Error;

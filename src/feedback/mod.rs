@@ -38,63 +38,35 @@
 //! times; until the latest of these the collection is not whole.
 
 mod follower;
+mod message;
 mod share;
 mod stage;
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use differential_dataflow::{AsCollection, VecCollection};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::Scope;
 use timely::dataflow::operators::generic::OutputBuilder;
 use tokio::sync::oneshot::error::TryRecvError;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use self::follower::Follower;
+use self::message::{Message, PARTS_AHEAD};
 use self::share::Share;
 use self::stage::{Seen, Stage};
 use crate::codec::is_error;
 use crate::codec::packed::Encoded;
 use crate::control::lifecycle::Phase;
-use crate::error::Error;
 use crate::health::Status;
 use crate::io::Io;
-use crate::shard::{Handle, Room, Update};
+use crate::shard::{Handle, Update};
 use crate::upsert::Known;
 use crate::waking::Waking;
 
-/// Parts that are fetched or wait for the worker at a time.
-const PARTS_AHEAD: usize = 4;
-
-/// When a follower looks for another process's commits.
-pub(crate) struct Poll {
-    /// At the latest.
-    pub(crate) interval: Duration,
-    /// At once.
-    pub(crate) news: Arc<Notify>,
-}
-
-enum Message {
-    /// The log's upper.
-    Known(u64),
-    /// Rows of the shard, and the room of their parts.
-    Rows(Vec<Update>, Vec<Room>),
-    /// The shard is sealed, and all of it was sent.
-    Sealed,
-    /// All rows below this time have been sent.
-    Complete(u64),
-    /// The shard cannot be read any further.
-    Failed(Error),
-}
-
-impl Message {
-    fn is_empty(&self) -> bool {
-        matches!(self, Message::Rows(rows, _) if rows.is_empty())
-    }
-}
+pub(crate) use message::Poll;
 
 /// Reads a shard as a collection, from its contents as of `upper - 1` on.
 pub(crate) fn feedback<'scope>(

@@ -6,7 +6,8 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::SourceConfig;
+use super::config::SourceConfig;
+use super::cursors::Cursors;
 use crate::codec::Codec;
 use crate::command::time::{after, used_up};
 use crate::control::epoch::Epoch;
@@ -30,7 +31,7 @@ pub(crate) struct ReclockContext {
     pub(crate) feed: Feed,
     pub(crate) standby: Option<Promotion>,
     pub(crate) resumes: Resumes,
-    pub(crate) cursors: super::Cursors,
+    pub(crate) cursors: Cursors,
     pub(crate) stats: SourceStats,
     pub(crate) config: SourceConfig,
     /// Bytes of units that may wait for a time.

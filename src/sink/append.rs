@@ -10,7 +10,10 @@ use timely::dataflow::operators::generic::OutputBuilder;
 use tokio::sync::mpsc;
 
 use super::commit::{Commit, Settled};
-use super::{Response, SharedTotals, SinkContext, TimeParts, Turn};
+use super::context::SinkContext;
+use super::counts::SharedTotals;
+use super::messages::{Response, TimeParts};
+use super::turn::Turn;
 use crate::command::time::retain;
 use crate::error::Error;
 use crate::logging::{AppendEvent, AppendOutcome, UpsertLogger, logger};

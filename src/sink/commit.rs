@@ -3,8 +3,9 @@
 
 use tokio_util::sync::CancellationToken;
 
+use super::counts::{Emitted, SharedTotals};
+use super::messages::TimeParts;
 use super::race::{Lost, after_loss};
-use super::{Emitted, SharedTotals, TimeParts};
 use crate::control::lifecycle::GRACE;
 use crate::definite::Terms;
 use crate::error::{Error, ErrorKind};

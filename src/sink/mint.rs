@@ -9,7 +9,9 @@ use timely::dataflow::channels::pact;
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::progress::frontier::MutableAntichain;
 
-use super::{Announcement, Named, SinkContext, Turn};
+use super::context::SinkContext;
+use super::messages::{Announcement, Named};
+use super::turn::Turn;
 use crate::control::lifecycle::Phase;
 use crate::error::Error;
 use crate::health::Role;

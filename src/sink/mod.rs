@@ -56,57 +56,29 @@
 
 mod append;
 mod commit;
+mod context;
 mod counts;
+mod messages;
 mod mint;
 mod race;
+mod turn;
 mod write;
 
-use std::cell::{Cell, RefCell};
-use std::rc::Rc;
 use std::sync::Arc;
 
 use differential_dataflow::VecCollection;
-use serde::{Deserialize, Serialize};
 use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact;
 use timely::dataflow::operators::generic::Operator;
-use tokio::sync::Notify;
-use tokio_util::sync::CancellationToken;
 
-use counts::{Dropped, Emitted, SharedTotals};
-pub use counts::{Totals, Watch};
-
+use self::counts::SharedTotals;
+use self::turn::Turn;
 use crate::codec::packed::Encoded;
 use crate::control::lifecycle::Phase;
-use crate::control::promotion::Promotion;
-use crate::definite::Checked;
 use crate::error::Error;
-use crate::health::Status;
-use crate::io::Io;
-use crate::reclock::Cursors;
-use crate::shard::{Feed, Handle, History, Prepared};
-use crate::upsert::{Inflight, UpsertStats};
 
-/// What the sink needs besides the updates.
-#[derive(Clone)]
-pub(crate) struct SinkContext {
-    pub(crate) handle: Handle,
-    pub(crate) io: Io,
-    pub(crate) status: Status,
-    pub(crate) stats: UpsertStats,
-    pub(crate) inflight: Inflight,
-    pub(crate) part_bytes_max: usize,
-    pub(crate) history: Option<History>,
-    pub(crate) feed: Feed,
-    /// The cursors to be committed with the rows that they cover.
-    pub(crate) cursors: Cursors,
-    /// What the feed has below a time, to go with an append.
-    pub(crate) checked: Checked,
-    /// Set while it may not write.
-    pub(crate) standby: Option<Promotion>,
-    /// Tells the worker's reader that the log has news.
-    pub(crate) news: Arc<Notify>,
-}
+pub(crate) use context::SinkContext;
+pub use counts::{Totals, Watch};
 
 /// Commits a collection to a shard. `frontier` is any stream with the updates' frontier, `checked`
 /// one beyond which nothing may be appended.
@@ -142,95 +114,4 @@ fn hint(settled: StreamVec<'_, u64, (u64, u64)>, context: &SinkContext) {
             status.lifecycle().advance(Phase::Released);
         }
     });
-}
-
-/// What mint names, addressed to a worker.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-struct Named {
-    worker: u64,
-    what: Announcement,
-}
-
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-enum Announcement {
-    /// Updates may be written: the standby is a writer now.
-    Write,
-    /// An interval to append.
-    Interval { lower: u64, upper: u64 },
-    /// The end: every update of every worker has been committed.
-    End,
-}
-
-/// What a worker answers.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-enum Response {
-    /// Its durable parts of an interval, time by time.
-    Written { lower: u64, upper: u64, times: Vec<TimeParts>, dropped: Dropped },
-    /// Counts that go with no interval.
-    Counted(Dropped),
-    /// It cannot write its parts, so the interval must not be appended, nor any later one.
-    Failed,
-    /// It was told to stop, so nobody may append any more.
-    Stopping,
-}
-
-/// One worker's durable parts of one time.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct TimeParts {
-    time: u64,
-    parts: Vec<Prepared>,
-    emitted: Emitted,
-}
-
-/// Whose turn it is on worker 0: mint's, or an append's in flight.
-#[derive(Clone, Default)]
-struct Turn(Rc<TurnCells>);
-
-#[derive(Default)]
-struct TurnCells {
-    in_flight: Cell<bool>,
-    failed: Cell<bool>,
-    /// Cancelled when a worker is stopping.
-    stopping: CancellationToken,
-    mint: RefCell<Option<timely::scheduling::Activator>>,
-}
-
-impl Turn {
-    /// Starts an append.
-    fn take(&self) {
-        self.0.in_flight.set(true);
-    }
-
-    /// Says that the append is settled, and wakes mint.
-    fn give_back(&self) {
-        self.0.in_flight.set(false);
-        self.wake_mint();
-    }
-
-    /// Says that the interval is given up, and that there is to be no other: a worker's rows are
-    /// missing. Mint holds, until it is told to stop.
-    fn fail(&self) {
-        self.0.failed.set(true);
-        self.give_back();
-    }
-
-    /// Says that a worker is stopping, and wakes mint.
-    fn stop(&self) {
-        self.0.stopping.cancel();
-        self.wake_mint();
-    }
-
-    fn is_in_flight(&self) -> bool {
-        self.0.in_flight.get()
-    }
-
-    fn is_stopping(&self) -> bool {
-        self.0.stopping.is_cancelled()
-    }
-
-    fn wake_mint(&self) {
-        if let Some(mint) = &*self.0.mint.borrow() {
-            mint.activate();
-        }
-    }
 }

@@ -12,7 +12,9 @@ use timely::progress::Antichain;
 use timely::progress::frontier::MutableAntichain;
 use tokio::sync::mpsc;
 
-use super::{Announcement, Dropped, Emitted, Named, Response, SinkContext, TimeParts};
+use super::context::SinkContext;
+use super::counts::{Dropped, Emitted};
+use super::messages::{Announcement, Named, Response, TimeParts};
 use crate::command::time::retain;
 use crate::control::lifecycle::Phase;
 use crate::error::Error;

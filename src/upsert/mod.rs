@@ -75,6 +75,7 @@
 //!   loop, not the operator.
 
 mod classify;
+mod config;
 mod context;
 mod drain;
 mod events;
@@ -102,72 +103,13 @@ use timely::progress::Timestamp;
 
 pub use crate::codec::packed::Place;
 pub use classify::{Frontiers, Placement};
+pub use config::{UpsertConfig, Upserted};
 pub(crate) use context::{Inflight, Known, Look, UpsertContext};
 pub(crate) use operator::{flight_bytes, row_bytes, upsert};
 pub use rows::{ByteRows, Kept, Rows, StackRows};
 pub use stats::UpsertStats;
 
 use crate::command::Command;
-use crate::error::{Error, at_least};
-
-/// Bounds of an upsert operator, plain values.
-#[derive(Clone, Debug)]
-pub struct UpsertConfig<T> {
-    /// The name that shows up in timely's logs. Default: empty.
-    pub name: String,
-    /// The upper that the feedback will have once it is whole; commands below it are dropped, and
-    /// none is drained before. Default: the least time, for a feedback that starts empty.
-    pub resume_upper: T,
-    /// Bytes of stashed commands in memory, per worker; at the bound the greatest times spill.
-    /// Default: 256 MiB.
-    pub stash_bytes_max: usize,
-    /// Updates emitted per wake-up, and a quarter of the commands and rows looked at, emitted or not; at the bound the
-    /// operator yields and goes on. Default: 16,384.
-    pub drain_rows_max: usize,
-    /// Bytes emitted per wake-up, up to the row that reaches it; then the operator yields and goes on. Default: 2 MiB.
-    pub drain_bytes_max: usize,
-}
-
-impl<T: Timestamp> Default for UpsertConfig<T> {
-    fn default() -> Self {
-        UpsertConfig {
-            name: String::new(),
-            resume_upper: T::minimum(),
-            stash_bytes_max: 256 << 20,
-            drain_rows_max: 1 << 14,
-            drain_bytes_max: 2 << 20,
-        }
-    }
-}
-
-impl<T> UpsertConfig<T> {
-    /// Checks the values. The operator does so itself, and fails.
-    ///
-    /// # Errors
-    ///
-    /// `Invalid`, naming the field and its range.
-    pub fn validate(&self) -> Result<(), Error> {
-        // Of nothing, a drain would yield for ever.
-        at_least("drain_rows_max", self.drain_rows_max, 1)?;
-        at_least("drain_bytes_max", self.drain_bytes_max, 1)
-    }
-}
-
-/// What an upsert operator gives.
-pub struct Upserted<'scope, K: 'static, V: 'static, T: Timestamp> {
-    /// The updates, to be made durable and fed back.
-    pub updates: VecCollection<'scope, T, (K, V), isize>,
-    /// At most one error per worker, after which that worker's part holds still.
-    pub errors: StreamVec<'scope, T, Error>,
-    /// Counters and gauges of this worker.
-    pub stats: UpsertStats,
-}
-
-impl<K, V, T: Timestamp> std::fmt::Debug for Upserted<'_, K, V, T> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Upserted").field("stats", &self.stats).finish_non_exhaustive()
-    }
-}
 
 /// Turns a stream of commands into a collection.
 pub trait Upsert<'scope, K: 'static, V: 'static, T: Timestamp> {

@@ -13,6 +13,7 @@ use timely::progress::Timestamp;
 use timely::progress::frontier::{Antichain, MutableAntichain};
 
 use super::classify::{Frontiers, Placement};
+use super::config::{UpsertConfig, Upserted};
 use super::context::UpsertContext;
 use super::drain::{Drain, Piece};
 use super::events::Events;
@@ -23,7 +24,6 @@ use super::spill::{SharedSpill, SpillError};
 use super::stash::Stash;
 use super::state::{Full, State};
 use super::stats::UpsertStats;
-use super::{UpsertConfig, Upserted};
 use crate::command::Command;
 use crate::command::time::{is_last, least, refused};
 use crate::control::lifecycle::Phase;

@@ -3,7 +3,7 @@
 
 use tonic::transport::Channel;
 
-use super::Asked;
+use super::asked::Asked;
 use super::channel::Call;
 use super::proto::{
     CallerId, Filter, Rule, ShardGtid, VGtid, VStreamFlags, VStreamRequest, VStreamResponse,

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 use tonic::transport::Channel;
 
-use super::Asked;
+use super::asked::Asked;
 use super::asking::ask_current;
 use super::channel::Call;
 use super::failure::missing;

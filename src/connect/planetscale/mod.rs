@@ -67,6 +67,7 @@
 //! * A statement that names the table second, or is sent from another database, is not sent as one.
 //! * A reshard is followed while streaming, by `vstream`. During a copy, and in `sync`, it is an error.
 
+mod asked;
 mod asking;
 mod channel;
 mod charset;
@@ -85,6 +86,7 @@ mod proto;
 mod ranges;
 mod rows;
 mod sync;
+mod tablet;
 mod unique;
 mod unit;
 mod url;
@@ -95,7 +97,9 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 pub use position::VStreamPosition;
+pub use tablet::Tablet;
 
+use self::asked::Asked;
 use self::channel::Server;
 use self::failure::transient;
 use self::gtid::Gtid;
@@ -150,74 +154,6 @@ pub struct PlanetScale {
     /// The shard whose stream failed last.
     failed: Option<Partition>,
 }
-
-/// The tablets that a table is read from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Tablet {
-    /// Always there, and never behind.
-    #[default]
-    Primary,
-    /// Spares the primary. While all of them are behind the position, it counts as lost.
-    Replica,
-    /// For work that takes long; not every cluster has them.
-    Batch,
-}
-
-impl Tablet {
-    /// Its number in `topodata.TabletType`.
-    fn topodata(self) -> i32 {
-        match self {
-            Tablet::Primary => 1,
-            Tablet::Replica => 2,
-            Tablet::Batch => 3,
-        }
-    }
-
-    /// Its number in `psdbconnect.v1alpha1.TabletType`.
-    fn psdbconnect(self) -> i32 {
-        match self {
-            Tablet::Primary => 1,
-            Tablet::Replica => 0,
-            Tablet::Batch => 2,
-        }
-    }
-}
-
-/// What is asked, of whom.
-#[derive(Debug)]
-struct Asked {
-    address: Address,
-    server: Server,
-    user: Option<String>,
-    tablet: Tablet,
-    cells: Vec<String>,
-    silence: Option<Duration>,
-}
-
-impl Asked {
-    fn place(&self) -> String {
-        format!("{}/{}", self.address.keyspace, self.address.table)
-    }
-
-    /// How long nothing may come; `None` for ever. `Sync` has no heartbeats: there, an idle shard is
-    /// silent, and only the connection is asked whether it is alive.
-    fn silence_max(&self) -> Option<Duration> {
-        self.silence.or_else(|| self.heartbeats().then_some(SILENCE))
-    }
-
-    fn heartbeats(&self) -> bool {
-        self.address.protocol == Protocol::VStream
-    }
-
-    /// Several heartbeats fit into the longest silence.
-    fn heartbeat_seconds(&self) -> u32 {
-        let silence = self.silence_max().unwrap_or(SILENCE).as_secs();
-        u32::try_from(silence / 6).unwrap_or(u32::MAX).clamp(1, 5)
-    }
-}
-
-/// Six heartbeats.
-const SILENCE: Duration = Duration::from_secs(30);
 
 /// To learn where a shard is may take this long: it says so at once, or not at all.
 const CURRENT_MAX: Duration = Duration::from_secs(45);

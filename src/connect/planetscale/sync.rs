@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 
 use tonic::transport::Channel;
 
-use super::Asked;
+use super::asked::Asked;
 use super::channel::{Call, Silence};
 use super::failure::{definite, of_response, transient};
 use super::gtid::Gtid;

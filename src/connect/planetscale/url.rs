@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::Tablet;
+use super::tablet::Tablet;
 use crate::error::{Error, ErrorKind};
 use crate::login::{hint, login};
 

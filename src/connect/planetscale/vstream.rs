@@ -5,7 +5,7 @@ use std::future::poll_fn;
 
 use tonic::transport::Channel;
 
-use super::Asked;
+use super::asked::Asked;
 use super::asking::{ask, ask_current};
 use super::channel::{Call, Silence};
 use super::doubt::Doubt;
