@@ -69,6 +69,29 @@
 //! Level 1 is [`Upsert::upsert`], the bare operator with feedback of your own; level 3 is
 //! [`Pipeline::from_source`], for a [`Source`](source::Source).
 //!
+//! # The rooms
+//!
+//! The modules below stand in the order in which data flows through them, then what serves them all; imports
+//! go one way only (`tests/house.rs` has the directions). What a **command** goes through, each room once:
+//!
+//! 1. A feed's rows become [`Command`]s with a time: in your own stream, or in a [`TimedSource`](input::TimedSource).
+//! 2. [`input`] brings them into the dataflow and makes their keys and values bytes.
+//! 3. [`definite`] counts and hashes them, and drops those whose time the shard has.
+//! 4. [`upsert`] stashes them until the feedback says that their time is equal, and drains them against the
+//!    prior values: updates, with retractions.
+//! 5. `sink` writes the updates as parts, and appends them when every worker has emitted its own.
+//! 6. [`shard`] settles the append in its log, whatever other writers do, on the blobs and entries of [`store`].
+//! 7. `feedback` reads the log, and brings the rows to [`upsert`] as prior values, and to
+//! 8. `output`, which makes typed rows of them: [`Pipeline::collection`].
+//!
+//! What a **cursor** goes through:
+//!
+//! 1. [`connect`] reads a unit of a feed and says its place: a [`Received`](source::Received).
+//! 2. [`source`] keeps the unit back until it is whole: the [`Boundary`](source::Boundary) after it.
+//! 3. [`reclock`] gives the unit its time, and binds the place to that, or sends it along with the rows.
+//! 4. The rows walk as above. When `sink` appends them, the cursor is covered.
+//! 5. [`shard`] holds it: read back it is [`Durable`](source::Durable), and [`source`] tells the feed of it.
+//!
 //! # Features
 //!
 //! None by default. `json` reads JSON lines and Debezium's messages ([`connect`]), `planetscale` tables of
@@ -82,51 +105,71 @@
     warn(clippy::unwrap_used, clippy::disallowed_methods, clippy::disallowed_types)
 )]
 
+/// One instruction of a feed, and the times it may have.
 pub mod command;
 
+/// The contract of a feed that can be resumed: cursors, units, attempts.
 pub mod source;
 
+/// The feeds that can be read: one folder each.
 pub mod connect;
 
+/// Which time a unit of a source gets, and how its cursor becomes durable with it.
 pub mod reclock;
 
+/// The way into the dataflow: feeds with times, commands as bytes, the end of an input.
 pub mod input;
 
+/// Whether this feed is the one that the shard was made from.
 pub mod definite;
 
+/// The operator: commands and prior values in, updates out.
 pub mod upsert;
 
+/// Updates become parts, and parts an append.
 mod sink;
 
+/// The durable collection: one log, many writers.
 pub mod shard;
 
+/// What a shard stands on: blobs and numbered entries.
 pub mod store;
 
+/// The committed rows, read back.
 mod feedback;
 
+/// The way out of the dataflow: committed rows, typed again.
 mod output;
 
+/// The wiring of all of these, its configuration and its counters.
 pub mod pipeline;
 
+/// What a pipeline says of itself.
 pub mod health;
 
-mod control;
-
+/// A pipeline's health and metrics over HTTP.
 #[cfg(feature = "http")]
 pub mod face;
 
+/// How a pipeline is told what to do: to stop, to begin writing, under which epoch.
+mod control;
+
+/// How keys and values become bytes.
 pub mod codec;
 
+/// Where everything that waits runs.
 pub mod io;
 
+/// Typed events in timely's own log.
 pub mod logging;
 
-mod waking;
-
+/// A login in a URL is noticed before anything repeats it.
 pub mod login;
 
+/// Faults that tests switch on.
 mod mutant;
 
+/// What went wrong, where, and what to do.
 pub mod error;
 
 pub use codec::DataError;

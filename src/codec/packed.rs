@@ -10,10 +10,8 @@ use std::sync::Arc;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::shape::EXPECTED;
 use crate::error::{Error, ErrorKind};
-
-/// How the visitor of a [`Packed`] says what it expects: the name of the type follows.
-pub(crate) const EXPECTED: &str = "packed ";
 
 /// Encoded bytes whose type is known elsewhere: the keys and values of a shard.
 pub type Encoded = Packed<()>;

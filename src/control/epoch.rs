@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use timely::scheduling::SyncActivator;
 
-use crate::waking::Sleepers;
+use crate::control::waking::Sleepers;
 
 /// The epoch of a pipeline, shared by the workers of a process; cheap to clone.
 #[derive(Clone)]

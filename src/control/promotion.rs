@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use timely::scheduling::SyncActivator;
 use tokio::sync::Notify;
 
-use crate::waking::Sleepers;
+use crate::control::waking::Sleepers;
 
 /// Makes a standby a writer, from any thread; cheap to clone.
 ///

@@ -12,10 +12,10 @@ use super::message::{Message, PARTS_AHEAD, Poll};
 use super::share::{Gathered, Share, lost};
 use crate::control::epoch::Epoch;
 use crate::control::lifecycle::GRACE;
+use crate::control::waking::Waking;
 use crate::error::Error;
 use crate::health::Vitals;
 use crate::shard::{Batch, Hold, State, Token as LeaseName, fenced};
-use crate::waking::Waking;
 
 /// A state that may be read, and the lease that keeps it so.
 type Readable = (Arc<State>, Option<LeaseName>);

@@ -60,11 +60,11 @@ use self::stage::{Seen, Stage};
 use crate::codec::is_error;
 use crate::codec::packed::Encoded;
 use crate::control::lifecycle::Phase;
+use crate::control::waking::Waking;
 use crate::health::Status;
 use crate::io::Io;
 use crate::shard::{Handle, Update};
 use crate::upsert::Known;
-use crate::waking::Waking;
 
 pub(crate) use message::Poll;
 

@@ -15,11 +15,11 @@ use super::timed::{Event, Outlet, TimedSource};
 use crate::command::Command;
 use crate::command::time::after;
 use crate::control::lifecycle::Phase;
+use crate::control::waking::Waking;
 use crate::error::{Error, ErrorKind};
 use crate::health::Status;
 use crate::io::Io;
 use crate::upsert::UpsertStats;
-use crate::waking::Waking;
 
 /// Batches of rows between source and operator.
 const EVENTS_AHEAD: usize = 4;

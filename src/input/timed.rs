@@ -6,8 +6,8 @@ use std::future::Future;
 use tokio::sync::mpsc;
 
 use crate::command::Command;
+use crate::control::waking::Waking;
 use crate::error::{Error, ErrorKind};
-use crate::waking::Waking;
 
 /// A feed with times of its own, the same on every run and in every writer.
 ///

@@ -15,9 +15,9 @@ use super::counts::SharedTotals;
 use super::messages::{Response, TimeParts};
 use super::turn::Turn;
 use crate::command::time::retain;
+use crate::control::waking::Waking;
 use crate::error::Error;
 use crate::logging::{AppendEvent, AppendOutcome, UpsertLogger, logger};
-use crate::waking::Waking;
 
 /// Commits, on worker 0, what the workers have written. Returns the settled uppers, each addressed
 /// to every worker: a hint to read the log now.

@@ -17,11 +17,11 @@ use super::counts::{Dropped, Emitted};
 use super::messages::{Announcement, Named, Response, TimeParts};
 use crate::command::time::retain;
 use crate::control::lifecycle::Phase;
+use crate::control::waking::Waking;
 use crate::error::Error;
 use crate::health::Role;
 use crate::shard::{Prepared, Update};
 use crate::upsert::{flight_bytes, row_bytes};
-use crate::waking::Waking;
 
 /// What became of rows handed to a task: their time, their bytes in flight, their parts.
 type Written = (u64, usize, Result<Vec<Prepared>, Error>);

@@ -41,6 +41,7 @@ use serde::de::DeserializeOwned;
 
 use book::{Book, Kind, Node, Slot, Variant};
 pub use differ::{Difference, difference};
+pub(crate) use trace::EXPECTED;
 use trace::trace;
 
 /// The longest text of a shape, in bytes.

@@ -23,6 +23,10 @@ use serde::de::{
 
 use super::book::{Book, Kind, Node, Place, Slot, Variant};
 
+/// How the visitor of a [`Packed`](super::super::packed::Packed) says what it expects: the name of the type
+/// follows.
+pub(crate) const EXPECTED: &str = "packed ";
+
 /// Runs of one type with the same made-up values, at most.
 const RUNS_MAX: usize = 10_000;
 /// How deep values nest, at most.
@@ -188,7 +192,7 @@ impl<'de> Deserializer<'de> for Tracer<'_> {
     fn deserialize_bytes<V: Visitor<'de>>(mut self, visitor: V) -> Result<V::Value, Stopped> {
         // A `Packed` says what it wants.
         let expected = (&visitor as &dyn Expected).to_string();
-        match expected.strip_prefix(crate::codec::packed::EXPECTED) {
+        match expected.strip_prefix(EXPECTED) {
             Some(name) => self.leaf(&format!("packed<{name:?}>")),
             None => self.leaf("bytes"),
         }
