@@ -20,6 +20,8 @@ impl fmt::Display for DataError {
     }
 }
 
+impl std::error::Error for DataError {}
+
 /// Tag of a stored value.
 const VALUE: u8 = 0;
 /// Tag of a stored error, whose bytes are its text.

@@ -89,7 +89,7 @@ impl<S: Source, C: Codec<S::Key> + Codec<S::Value>> CoCommitted<S, C> {
                     Some(units) => {
                         for unit in units {
                             if crate::mutant::on("ack_released") {
-                                driven.set_durable(Durable::read(&unit.boundary.encode())?);
+                                driven.set_durable(Durable::read(&unit.boundary.cursor().encode())?);
                             }
                             open.take(unit, &context, outlet).await?;
                         }
@@ -182,6 +182,6 @@ fn resume<P: Position>(
                 .hint("feed it as before, or another shard"));
         }
     };
-    durable.check(identity)?;
+    durable.cursor().check(identity)?;
     Ok(durable)
 }

@@ -66,7 +66,8 @@ impl<P: Position> Driven<P> {
     /// Says that a cursor is durable, for the source to be told.
     pub(super) fn set_durable(&self, durable: Durable<P>) {
         self.durable.send_if_modified(|known| {
-            let moved = known.as_ref().is_none_or(|known| is_beyond(&durable, known));
+            let moved =
+                known.as_ref().is_none_or(|known| is_beyond(durable.cursor(), known.cursor()));
             if moved {
                 *known = Some(durable);
             }

@@ -55,6 +55,7 @@ mod config;
 mod cursors;
 mod drive;
 mod remap;
+mod waiting;
 mod write_ahead;
 
 use std::marker::PhantomData;

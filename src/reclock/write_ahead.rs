@@ -6,7 +6,6 @@
 //! there, and gives its own units the same times. A time closes when all rows that its binding covers
 //! have been handed over.
 
-use std::collections::VecDeque;
 use std::marker::PhantomData;
 use std::time::Duration;
 
@@ -15,13 +14,14 @@ use tokio::time::Instant;
 use super::bindings::lost_rows;
 use super::drive::{Driven, ReclockContext, drive, sealed};
 use super::remap::Remap;
+use super::waiting::Waiting;
 use crate::codec::Codec;
 use crate::codec::packed::Encoded;
 use crate::command::time::{after, used_up};
 use crate::error::{Error, ErrorKind};
 use crate::input::Outlet;
 use crate::source::stage::Unit;
-use crate::source::{Boundary, Order, Position, Source};
+use crate::source::{Order, Position, Source};
 
 type Out = Outlet<Encoded, Encoded, Order>;
 
@@ -52,7 +52,7 @@ impl<S: Source, C: Codec<S::Key> + Codec<S::Value>> WriteAhead<S, C> {
         }
         let upto = if crate::mutant::on("resume_one_past") { remap.upper() } else { state.upper };
         let from = remap.resume(upto, &identity)?;
-        from.check(&identity)?;
+        from.cursor().check(&identity)?;
         remap.check(&identity)?;
         context.resumes.note(&state);
         let closed = state.upper;
@@ -64,13 +64,9 @@ impl<S: Source, C: Codec<S::Key> + Codec<S::Value>> WriteAhead<S, C> {
             context: &context,
             outlet,
             remap,
-            waiting: VecDeque::new(),
-            bytes: 0,
-            with_rows: 0,
-            received,
+            waiting: Waiting::new(received),
             closed,
             minted: None,
-            since: None,
         };
         let attending = run.remap.attend();
         tokio::select! {
@@ -85,19 +81,11 @@ struct Run<'a, P> {
     context: &'a ReclockContext,
     outlet: &'a Out,
     remap: Remap<P>,
-    /// Units that no binding covers.
-    waiting: VecDeque<Unit<P>>,
-    bytes: u64,
-    /// How many of them have rows.
-    with_rows: u64,
-    /// Of the last unit received.
-    received: Boundary<P>,
+    waiting: Waiting<P>,
     /// Times below it are closed.
     closed: u64,
     /// When we last bound a time.
     minted: Option<Instant>,
-    /// Since when something waits to be bound, with rows or without.
-    since: Option<Instant>,
 }
 
 impl<P: Position> Run<'_, P> {
@@ -109,7 +97,7 @@ impl<P: Position> Run<'_, P> {
             while self.settle(driven, end.is_some()).await? {}
             self.context.stats.set_unbound(self.waiting.len() as u64);
             if let Some(end) = &end
-                && (self.since.is_none() || self.is_stuck(end.is_err()))
+                && (self.waiting.is_empty() || self.is_stuck(end.is_err()))
             {
                 let end = self.end(Result::clone(end));
                 self.remap.close().await;
@@ -117,7 +105,7 @@ impl<P: Position> Run<'_, P> {
             }
             // What is bound must come, whatever waits: only then may it be held back.
             let bound = self.covers_all();
-            let room = self.bytes < self.context.ahead_bytes_max as u64 || !bound;
+            let room = self.waiting.bytes() < self.context.ahead_bytes_max as u64 || !bound;
             tokio::select! {
                 biased;
                 () = change => {}
@@ -126,8 +114,8 @@ impl<P: Position> Run<'_, P> {
                     None => end = Some(driven.end().await),
                 },
                 // So that what an idle one holds goes on with the log.
-                () = tokio::time::sleep(REST), if self.since.is_none() => {}
-                () = tokio::time::sleep(self.context.poll), if self.since.is_some() => {
+                () = tokio::time::sleep(REST), if self.waiting.is_empty() => {}
+                () = tokio::time::sleep(self.context.poll), if !self.waiting.is_empty() => {
                     // A writer learns of others' bindings by the races that it loses, and by their rows.
                     if !self.is_writer() {
                         self.refresh().await?;
@@ -154,35 +142,23 @@ impl<P: Position> Run<'_, P> {
             .hint("see that both read the same feed, and start again"))
     }
 
-    /// Returns what the next time is bound to: all that was received, but for a feed that is copied
-    /// anew. That replaces everything, so it needs a time after those of the units before it.
-    fn next(&self) -> Boundary<P> {
-        let mut waiting = self.waiting.iter().map(|unit| &unit.boundary).peekable();
-        let generation = waiting.peek().map(|first| first.generation());
-        let same = |boundary: &&Boundary<P>| Some(boundary.generation()) == generation;
-        match waiting.take_while(same).last() {
-            Some(last) if last.generation() < self.received.generation() => last.clone(),
-            _ => self.received.clone(),
-        }
-    }
-
     /// Whether everything that is bound was received.
     fn covers_all(&self) -> bool {
         let last = self.remap.bindings().last();
-        last.is_none_or(|last| self.received.contains(&last.cursor) == Some(true))
+        last.is_none_or(|last| self.waiting.has_received(&last.cursor))
     }
 
     /// Whether everything that is bound of the generations before a unit's was received. What is bound
     /// of its own, by a writer that was faster, is yet to come.
     fn covers_older(&self, unit: &Unit<P>) -> bool {
         let last = self.remap.bindings().last_before(unit.boundary.generation());
-        last.is_none_or(|last| self.received.contains(&last.cursor) == Some(true))
+        last.is_none_or(|last| self.waiting.has_received(&last.cursor))
     }
 
     async fn take(&mut self, units: Vec<Unit<P>>) -> Result<(), Error> {
         let mut rows = Vec::new();
         for unit in units {
-            let anew = unit.boundary.generation() > self.received.generation();
+            let anew = unit.boundary.generation() > self.waiting.received().generation();
             if anew && unit.moved.len() > 1 && !crate::mutant::on("copy_of_several") {
                 // How far each partition is then depends on who reads: no two would agree.
                 let what = "the feed must be copied anew, and has several partitions";
@@ -193,51 +169,22 @@ impl<P: Position> Run<'_, P> {
                 let bound = older.map_or(u64::MAX, |binding| binding.time);
                 return Err(lost_rows(bound, self.context.handle.state().upper));
             }
-            if unit.boundary.contains(&self.received) != Some(true) {
+            if unit.boundary.cursor().contains(self.waiting.received().cursor()) != Some(true) {
                 let what = "partitions of this feed were replaced, which no binding can say";
                 return Err(Error::new(ErrorKind::Invalid, what).hint("use Times::CoCommitted"));
             }
-            self.received = unit.boundary.clone();
-            match self.time_of(&unit)? {
+            self.waiting.receive(&unit.boundary);
+            match time_of(&self.remap, &unit, self.context.handle.state().upper)? {
                 Some(time) => self.read(unit, time, &mut rows).await?,
-                None => self.wait(unit),
+                None => self.waiting.push(unit, Instant::now()),
             }
         }
         self.send(rows).await
     }
 
-    /// Returns the time that a unit is bound to, if it is.
-    fn time_of(&self, unit: &Unit<P>) -> Result<Option<u64>, Error> {
-        let (bindings, generation) = (self.remap.bindings(), unit.boundary.generation());
-        if let Some(replaced) = &unit.replaces {
-            let upper = self.context.handle.state().upper;
-            bindings.check_copy(replaced, generation, &unit.moved, upper)?;
-        }
-        bindings.time_of(generation, &unit.moved)
-    }
-
-    /// Keeps a unit until it is bound. Neighbours without rows are one: that is all they say.
-    fn wait(&mut self, unit: Unit<P>) {
-        self.since.get_or_insert_with(Instant::now);
-        self.bytes += unit.changes.bytes();
-        self.with_rows += u64::from(unit.changes.changes() > 0);
-        match self.waiting.back_mut() {
-            Some(last) if last.changes.changes() == 0 && unit.changes.changes() == 0 => {
-                for (partition, place) in unit.moved {
-                    match last.moved.iter_mut().find(|(name, _)| *name == partition) {
-                        Some((_, known)) => *known = place,
-                        None => last.moved.push((partition, place)),
-                    }
-                }
-                last.boundary = unit.boundary;
-            }
-            _ => self.waiting.push_back(unit),
-        }
-    }
-
     /// Does one thing that can be done. Returns whether there may be another.
     async fn settle(&mut self, driven: &Driven<P>, ended: bool) -> Result<bool, Error> {
-        if let Some(time) = self.remap.bindings().complete(&self.received)
+        if let Some(time) = self.remap.bindings().complete(self.waiting.received().cursor())
             && time >= self.closed
         {
             self.closed = after(time)?;
@@ -266,10 +213,10 @@ impl<P: Position> Run<'_, P> {
         let time = self.context.time(self.remap.upper().max(upper))?;
         self.minted = Some(Instant::now());
         let next = match crate::mutant::on("replaced_at_one_time") {
-            true => self.received.clone(),
-            false => self.next(),
+            true => self.waiting.received(),
+            false => self.waiting.next(),
         };
-        match self.remap.mint(time, &next, upper).await {
+        match self.remap.mint(time, next.cursor(), upper).await {
             Ok(true) => self.bound().await?,
             Ok(false) => {
                 self.refresh().await?;
@@ -291,21 +238,19 @@ impl<P: Position> Run<'_, P> {
 
     /// Whether to bind a time now: something waits, and nothing that is bound is pending.
     fn may_mint(&self, upper: u64, ended: bool) -> bool {
-        let Some(since) = self.since else { return false };
-        let config = &self.context.config;
-        let idle = since.elapsed() >= config.idle_commit;
-        let rested = self.minted.is_none_or(|minted| minted.elapsed() >= config.mint_min);
-        self.is_writer()
-            && self.remap.upper() <= upper
-            && self.covers_all()
-            && (ended || (rested && (self.with_rows > 0 || idle)))
+        let (now, config) = (Instant::now(), &self.context.config);
+        let has_rested =
+            self.minted.is_none_or(|minted| now.duration_since(minted) >= config.mint_min);
+        let is_due = ended || (has_rested && self.waiting.is_due(now, config.idle_commit));
+        let is_pending = self.remap.upper() > upper || !self.covers_all();
+        !self.waiting.is_empty() && is_due && !is_pending && self.is_writer()
     }
 
     /// Reads what others have bound.
     async fn refresh(&mut self) -> Result<bool, Error> {
         let found = self.remap.refresh().await?;
         if found {
-            self.remap.check(self.received.identity())?;
+            self.remap.check(self.waiting.received().identity())?;
             self.bound().await?;
         }
         Ok(found)
@@ -313,28 +258,11 @@ impl<P: Position> Run<'_, P> {
 
     /// Hands over the waiting units that are bound now.
     async fn bound(&mut self) -> Result<(), Error> {
-        let (mut rows, mut later) = (Vec::new(), VecDeque::new());
-        while let Some(unit) = self.waiting.pop_front() {
-            match self.time_of(&unit)? {
-                Some(time) => {
-                    self.bytes -= unit.changes.bytes();
-                    self.with_rows -= u64::from(unit.changes.changes() > 0);
-                    self.read(unit, time, &mut rows).await?;
-                }
-                None if self.received.len() > 1 => later.push_back(unit),
-                // What comes after it in its partition is not bound either. A writer that is ahead of
-                // the one that binds would look at all of it again and again.
-                None => {
-                    self.waiting.push_front(unit);
-                    break;
-                }
-            }
-        }
-        if !later.is_empty() {
-            self.waiting = later;
-        }
-        if self.waiting.is_empty() {
-            self.since = None;
+        let (remap, upper) = (&self.remap, self.context.handle.state().upper);
+        let bound = self.waiting.take_bound(|unit| time_of(remap, unit, upper))?;
+        let mut rows = Vec::new();
+        for (unit, time) in bound {
+            self.read(unit, time, &mut rows).await?;
         }
         self.send(rows).await
     }
@@ -380,6 +308,19 @@ impl<P: Position> Run<'_, P> {
     ) -> Result<(), Error> {
         if rows.is_empty() { Ok(()) } else { self.outlet.rows(rows).await }
     }
+}
+
+/// Returns the time that a unit is bound to, if it is; `upper` is the data shard's.
+fn time_of<P: Position>(
+    remap: &Remap<P>,
+    unit: &Unit<P>,
+    upper: u64,
+) -> Result<Option<u64>, Error> {
+    let (bindings, generation) = (remap.bindings(), unit.boundary.generation());
+    if let Some(replaced) = &unit.replaces {
+        bindings.check_copy(replaced.cursor(), generation, &unit.moved, upper)?;
+    }
+    bindings.time_of(generation, &unit.moved)
 }
 
 /// How often an idle one looks how far it is.

@@ -53,12 +53,12 @@ impl<P: Position> Acks<P> {
         }
         let Some(durable) = self.durable.borrow_and_update().clone() else { return };
         let is_new = match &self.told {
-            Some(told) => is_beyond(&durable, told),
+            Some(told) => is_beyond(durable.cursor(), told.cursor()),
             None => true,
         };
         let is_old = durable.generation() < generation && crate::mutant::on("ack_old_generation");
         let is_now = durable.generation() == generation || is_old;
-        let is_place_in_copy = durable.is_snapshot() && !crate::mutant::on("ack_in_copy");
+        let is_place_in_copy = durable.cursor().is_snapshot() && !crate::mutant::on("ack_in_copy");
         if !is_new || !is_now || durable.is_start() || is_place_in_copy {
             return;
         }

@@ -177,7 +177,7 @@ impl<S: Source, C: Codec<S::Key> + Codec<S::Value>> Running<S, C> {
                 cancelled: self.cancel.is_cancelled() || self.units.is_closed(),
                 // What the stager says is no matter of whose time was over.
                 late: !self.refused && is_over(deadline),
-                released: is_beyond(self.stager.released(), &released),
+                released: is_beyond(self.stager.released().cursor(), released.cursor()),
                 waited: connected.unwrap_or(now) - began,
                 lived: connected.map_or(Duration::ZERO, |connected| now - connected),
                 parts: self.parts(),
@@ -234,7 +234,7 @@ impl<S: Source, C: Codec<S::Key> + Codec<S::Value>> Running<S, C> {
         }
         let part = |name: Partition| Part {
             progressed: self.has_progressed(&name)
-                || is_beyond(self.stager.boundary(), &self.from)
+                || is_beyond(self.stager.boundary().cursor(), self.from.cursor())
                     && crate::mutant::on("budget_of_all")
                 || self.stager.bytes() > 0 && crate::mutant::on("budget_by_message"),
             staged: self.stager.changes_of(&name),
@@ -344,7 +344,7 @@ impl<S: Source, C: Codec<S::Key> + Codec<S::Value>> Running<S, C> {
             }
             if let Some(before) = before {
                 self.drop_replaced_targets(&before);
-                progressed |= is_beyond(self.stager.boundary(), &before);
+                progressed |= is_beyond(self.stager.boundary().cursor(), before.cursor());
             }
             if ends || (moves && self.is_there()) {
                 outcome = Some(Outcome::End);

@@ -22,7 +22,6 @@
 //! ```
 
 use std::fmt;
-use std::ops::Deref;
 use std::sync::Arc;
 
 use super::by_partition::{ByPartition, Partition};
@@ -299,13 +298,39 @@ impl<P: Position> Received<P> {
     }
 }
 
+/// The cursor inside, and what a connector asks of it most.
 macro_rules! view {
     ($name:ident) => {
-        impl<P> Deref for $name<P> {
-            type Target = Cursor<P>;
-
-            fn deref(&self) -> &Cursor<P> {
+        impl<P> $name<P> {
+            /// Returns the cursor.
+            pub fn cursor(&self) -> &Cursor<P> {
                 &self.0
+            }
+
+            /// Returns which feed it is of.
+            pub fn identity(&self) -> &str {
+                self.0.identity()
+            }
+
+            /// Returns how often the feed had to be copied anew from its start; 0 before the first time.
+            pub fn generation(&self) -> u64 {
+                self.0.generation()
+            }
+
+            /// Returns the place in a partition, or `None` if nothing of it has been handed over.
+            pub fn get(&self, partition: &str) -> Option<&P> {
+                self.0.get(partition)
+            }
+
+            /// Returns the partitions of which something has been handed over, in the order of their
+            /// names.
+            pub fn partitions(&self) -> impl Iterator<Item = (&Partition, &P)> {
+                self.0.partitions()
+            }
+
+            /// Returns whether nothing has been handed over yet.
+            pub fn is_start(&self) -> bool {
+                self.0.is_start()
             }
         }
     };
@@ -340,21 +365,21 @@ impl<P: Position> Boundary<P> {
                 return Err(Error::new(ErrorKind::FeedDiffers, what).hint(hint));
             }
         }
-        let mut partitions = if *all { ByPartition::default() } else { self.partitions.clone() };
+        let mut partitions = if *all { ByPartition::default() } else { self.0.partitions.clone() };
         moves.iter().for_each(|(name, to)| partitions.set(name.clone(), to.clone()));
-        if partitions.is_empty() && !self.is_empty() {
+        if partitions.is_empty() && !self.is_start() {
             // That would be the start again, and all would be copied.
             let what = "the feed says that it has no partitions any more";
             return Err(Error::new(ErrorKind::FeedDiffers, what)
                 .hint("report this to who maintains the source"));
         }
-        let (identity, generation) = (Arc::clone(&self.identity), self.generation);
+        let (identity, generation) = (Arc::clone(&self.0.identity), self.generation());
         Ok(Boundary(Arc::new(Cursor { identity, generation, partitions })))
     }
 
     /// Returns the start of the next generation.
     pub(super) fn anew(&self) -> Self {
-        let start = Cursor::start(Arc::clone(&self.identity), self.generation + 1);
+        let start = Cursor::start(Arc::clone(&self.0.identity), self.generation() + 1);
         Boundary(Arc::new(start))
     }
 }

@@ -37,6 +37,7 @@ mod staged;
 mod staging;
 mod stats;
 
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 
@@ -226,6 +227,25 @@ impl Failure {
         let (Failure::Transient(error) | Failure::PositionLost(error) | Failure::Definite(error)) =
             self;
         error
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Failure::Transient(_) => "the source may work again",
+            Failure::PositionLost(_) => {
+                "the feed does not have what comes after the cursor any more"
+            }
+            Failure::Definite(_) => "the source will not work however often it is tried",
+        })
+    }
+}
+
+/// Its source is the error.
+impl std::error::Error for Failure {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(self.error())
     }
 }
 

@@ -133,7 +133,7 @@ impl<P: Position> Stager<P> {
 
     /// Returns whether a copy is under way: a first one or one made anew.
     pub fn copies(&self) -> bool {
-        self.anew.is_some() || self.reached.is_snapshot()
+        self.anew.is_some() || self.reached.cursor().is_snapshot()
     }
 
     /// Returns the bytes kept back.

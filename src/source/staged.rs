@@ -39,6 +39,14 @@ pub struct Staged {
 }
 
 impl Staged {
+    /// Stages changes for a test.
+    #[cfg(test)]
+    pub(crate) fn of<K, V, C: Codec<K> + Codec<V>>(changes: &[Change<K, V>]) -> Self {
+        let mut staged = Staged::default();
+        changes.iter().for_each(|change| staged.push::<K, V, C>(change).unwrap());
+        staged
+    }
+
     /// Returns one change: a reset.
     pub(super) fn reset() -> Self {
         let mut memory = vec![0; HEAD];

@@ -310,7 +310,7 @@ impl Source for PlanetScale {
         self.wire = None;
         self.lost = None;
         self.failed = None;
-        let places = self.places(from)?;
+        let places = self.places(from.cursor())?;
         self.places.clone_from(&places);
         self.owners.begin(places.iter().map(|(name, _)| name.clone()), from.is_start());
         let channel = self.asked.server.connect(&self.asked.place()).await?;

@@ -55,8 +55,8 @@ struct Held<P> {
 
 impl<P: Place> Held<P> {
     fn keep(&mut self, server: &Server, unit: Kept<P>) {
-        let covered = Covered::by(&unit.boundary);
-        covered.check_after(&Covered::by(&self.boundary));
+        let covered = Covered::by(unit.boundary.cursor());
+        covered.check_after(&Covered::by(self.boundary.cursor()));
         apply(&mut self.contents, &unit.changes);
         covered.check(&server.state().logs, &self.contents);
         self.boundary = unit.boundary;
@@ -169,7 +169,7 @@ fn run<P: Place>(seed: u64, copies: bool, seen: &Seen) {
         let done = once(&server, &random, &mut held, seen);
         let done = tokio::time::timeout(Duration::from_secs(1 << 20), done).await;
         assert_eq!(done, Ok(true), "it does not get there: {:?}", held.boundary);
-        Covered::by(&held.boundary).check_whole(&server.state().logs);
+        Covered::by(held.boundary.cursor()).check_whole(&server.state().logs);
     });
 }
 

@@ -129,9 +129,13 @@ async fn b41_partitions_are_replaced_at_one_boundary() {
     let run = run_as(&[&first, "-:B -:R3 -:V(3) -:C"], old).await;
     assert_eq!(run.keys(), [vec![1], vec![9], vec![], vec![2], vec![3]]);
     let after = &run.kept[2].boundary;
-    assert_eq!((after.len(), after.get("-")), (1, Some(&at(1))), "the old ones are gone, at once");
+    assert_eq!(
+        (after.cursor().len(), after.get("-")),
+        (1, Some(&at(1))),
+        "the old ones are gone, at once"
+    );
     let second = &run.asked.connects()[1];
-    assert_eq!((second.len(), second.get("-")), (1, Some(&at(2))));
+    assert_eq!((second.cursor().len(), second.get("-")), (1, Some(&at(2))));
     // Cut before the boundary, the old ones are what is resumed.
     let cut = format!("{before} | -:R5 !unavailable");
     let run = run_as(&[&cut, "ALL(-=1)"], old).await;

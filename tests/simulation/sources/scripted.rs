@@ -190,7 +190,7 @@ impl Source for Scripted {
             life.connects += 1;
         }
         let slow = self.random.one_in(3);
-        self.check_connect(&Reached::of(from));
+        self.check_connect(&Reached::of(from.cursor()));
         if slow {
             tokio::time::sleep(Duration::from_millis(self.random.below(40))).await;
         }
@@ -253,7 +253,7 @@ impl Source for Scripted {
     fn ack(&mut self, durable: &Durable<Place>) -> Ack {
         let (shared, random) = (Arc::clone(&self.upstream), self.random.clone());
         let mut upstream = shared.lock().unwrap();
-        let durable = Reached::of(durable);
+        let durable = Reached::of(durable.cursor());
         let said = upstream.lives[self.life].said.clone().unwrap_or_default();
         if said.copies() || said.generation != durable.generation {
             upstream.wrong.push(format!("{durable:?} is acked while a copy is made: {said:?}"));
