@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use differential_upsert::io::Io;
 use differential_upsert::shard::{
-    Access, Handle, HandleConfig, MaintenanceStats, State, Update, verify,
+    Access, Handle, HandleConfig, HandleOptions, MaintenanceStats, State, Update, verify,
 };
 use differential_upsert::store::{Root, probe};
 use differential_upsert::{Error, ErrorKind};
@@ -74,7 +74,7 @@ fn limits() -> HandleConfig {
 
 async fn open(url: &str, name: &str, io: &Io) -> Result<Handle, Error> {
     let root = Root::open(url, Access::Read)?;
-    Handle::open(root, name, None, Access::Read, io.clone(), limits()).await
+    Handle::open(root, io.clone(), HandleOptions::read(name).with_config(limits())).await
 }
 
 async fn seen(url: &str, io: &Io) -> Result<Seen, Error> {
@@ -108,7 +108,7 @@ async fn writable(url: &str, name: &str, io: &Io) -> Result<Handle, Error> {
     // Opened for reading first, so that nothing is created.
     Root::open(url, Access::Read)?;
     let root = Root::open(url, Access::Write)?;
-    Handle::open(root, name, None, Access::Write, io.clone(), limits()).await
+    Handle::open(root, io.clone(), HandleOptions::write(name, None).with_config(limits())).await
 }
 
 /// Compacts or collects the shards of a root, and returns what was done as one JSON object.

@@ -10,7 +10,9 @@ mod text;
 use std::path::Path;
 
 use differential_upsert::io::Io;
-use differential_upsert::shard::{Access, Append, Appended, Handle, HandleConfig, History, Schema};
+use differential_upsert::shard::{
+    Access, Append, Appended, Handle, HandleConfig, HandleOptions, History, Schema,
+};
 use differential_upsert::store::Root;
 use differential_upsert::{Encoded, Error};
 
@@ -23,8 +25,12 @@ fn make(path: &Path, codec: &str, history: History, seal: bool) {
         let root = Root::open(path.to_str().expect("UTF-8"), Access::Write)?;
         let schema = Schema { codec: codec.to_string(), key: "k".into(), value: "v".into() };
         let config = HandleConfig::default();
-        let shard =
-            Handle::open(root, "data", Some(schema), Access::Write, io.clone(), config).await?;
+        let shard = Handle::open(
+            root,
+            io.clone(),
+            HandleOptions::write("data", schema).with_config(config),
+        )
+        .await?;
         let bytes = |text: &str| Encoded::from_bytes(text.as_bytes().to_vec());
         let row = |key, value: &str, time, diff| ((bytes(key), bytes(value)), time, diff);
         for (lower, upper, rows) in [

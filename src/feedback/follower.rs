@@ -72,7 +72,7 @@ impl Follower {
         let mut sealed = false;
         if upper == 0 {
             // No history, and nothing to hold: our own first append will say it by the way.
-            *held = Some(self.share.handle.enlist(as_of));
+            *held = Some(self.share.handle.holds().enlist(as_of));
         } else {
             let hold = self.share.handle.hold(as_of).await?;
             as_of = held.insert(hold).since();
@@ -141,10 +141,10 @@ impl Follower {
         let state = self.share.handle.state();
         if state.upper > from {
             drop(state);
-            self.share.handle.keep_surely().await?;
+            self.share.handle.holds().keep_surely().await?;
         }
         // Not older than the lease, or a collection before the lease may have taken its parts.
-        let lease = self.share.handle.lease();
+        let lease = self.share.handle.holds().lease();
         let state = self.ours()?;
         if !state.tells_apart(from) {
             return Err(lost(from));

@@ -90,7 +90,7 @@ pub(crate) fn feedback<'scope>(
     let operator = scope.worker().sync_activator_for(address.to_vec());
     let follower = Follower {
         share: Share {
-            window: handle.window(),
+            window: handle.rows().window(),
             handle,
             worker: scope.index() as u64,
             peers: scope.peers() as u64,

@@ -10,7 +10,7 @@ use differential_dataflow::Hashable;
 
 use crate::codec::packed::Encoded;
 use crate::error::{Error, ErrorKind};
-use crate::shard::{Batch, Handle, Reading, Room, Token as LeaseName, Update, Window};
+use crate::shard::{Batch, CacheUse, Handle, Room, Token as LeaseName, Update, Window};
 
 /// One worker's share of a shard.
 pub(super) struct Share {
@@ -35,10 +35,11 @@ impl Share {
         let ours =
             |key: &Encoded| peers == 1 || by_part.unwrap_or_else(|| key.hashed()) % peers == worker;
         let (part, lower) = (&batch.parts[number], batch.lower.max(from));
-        let rows = self.handle.read(part, lower, batch.upper, Reading::Following, ours).await;
+        let rows =
+            self.handle.rows().read(part, lower, batch.upper, CacheUse::Following, ours).await;
         match rows {
             Err(e) if e.kind() == ErrorKind::Missing => {
-                Err(self.handle.gone(lease, e, || lost(from)).await)
+                Err(self.handle.holds().gone(lease, e, || lost(from)).await)
             }
             rows => rows,
         }

@@ -130,7 +130,7 @@ impl<K, V, C: Codec<K> + Codec<V>> Listen<K, V, C> {
         let mut attempt = 1;
         loop {
             if state.upper > self.next {
-                self.handle.keep_surely().await?;
+                self.handle.holds().keep_surely().await?;
                 if !state.tells_apart(self.next) {
                     return Err(lost(self.next).at(self.handle.url()));
                 }
@@ -159,7 +159,7 @@ impl<K, V, C: Codec<K> + Codec<V>> Listen<K, V, C> {
                 () = change => state = self.handle.state(),
                 () = tokio::time::sleep(POLL) => {
                     state = self.handle.refresh().await?;
-                    self.handle.keep_surely().await?;
+                    self.handle.holds().keep_surely().await?;
                 }
             }
         }

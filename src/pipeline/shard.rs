@@ -11,7 +11,8 @@ use crate::error::{Error, ErrorKind};
 use crate::health::Pipelines;
 use crate::io::Io;
 use crate::shard::{
-    Access, Append, Appended, Fingerprint, Handle, HandleConfig, REMAP, Resumes, Schema, State,
+    Access, Append, Appended, DATA, Fingerprint, Handle, HandleConfig, HandleOptions, REMAP,
+    Resumes, Schema, State,
 };
 use crate::store::Root;
 
@@ -59,7 +60,8 @@ impl<K, V, C: Codec<K> + Codec<V>> Shard<K, V, C> {
     ///
     /// As [`open`](Shard::open).
     pub async fn open_with(root: Root, io: Io, config: HandleConfig) -> Result<Self, Error> {
-        Shard::open_as(root, Access::Write, io, config).await
+        let options = HandleOptions::write(DATA, schema::<K, V, C>());
+        Shard::open_as(root, io, options.with_config(config)).await
     }
 
     /// Opens a shard for reading: nothing is ever written to it through what is returned, and so it
@@ -100,17 +102,12 @@ impl<K, V, C: Codec<K> + Codec<V>> Shard<K, V, C> {
     ///
     /// As [`read`](Shard::read).
     pub async fn read_with(root: Root, io: Io, config: HandleConfig) -> Result<Self, Error> {
-        Shard::open_as(root, Access::Read, io, config).await
+        let options = HandleOptions::read(DATA).with_schema(schema::<K, V, C>());
+        Shard::open_as(root, io, options.with_config(config)).await
     }
 
-    async fn open_as(
-        root: Root,
-        access: Access,
-        io: Io,
-        config: HandleConfig,
-    ) -> Result<Self, Error> {
-        let schema = schema::<K, V, C>();
-        let handle = Handle::open(root, "data", Some(schema), access, io.clone(), config).await?;
+    async fn open_as(root: Root, io: Io, options: HandleOptions) -> Result<Self, Error> {
+        let handle = Handle::open(root, io.clone(), options).await?;
         Ok(Shard {
             handle,
             io,

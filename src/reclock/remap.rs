@@ -104,9 +104,9 @@ impl<P: Position> Remap<P> {
     /// `LeaseLost` if some have been merged away; `Corrupt` if a part is lost although its lease is
     /// there; else those of the store.
     pub(super) async fn refresh(&mut self) -> Result<bool, Error> {
-        self.handle.keep_surely().await?;
+        self.handle.holds().keep_surely().await?;
         // Not older than the lease, or a collection before the lease may have taken its parts.
-        let lease = self.handle.lease();
+        let lease = self.handle.holds().lease();
         let state = self.handle.refresh().await?;
         if state.upper <= self.read_to {
             return Ok(false);
@@ -121,7 +121,7 @@ impl<P: Position> Remap<P> {
                 let rows = match self.handle.fetch(part, lower, batch.upper).await {
                     Err(e) if e.kind() == ErrorKind::Missing => {
                         let lease = lease.filter(|_| !crate::mutant::on("missing_is_lease_lost"));
-                        return Err(self.handle.gone(lease, e, lost).await);
+                        return Err(self.handle.holds().gone(lease, e, lost).await);
                     }
                     rows => rows?,
                 };

@@ -1,11 +1,51 @@
-//! Owns the limits of a [`Handle`](super::Handle). It does not act on them.
+//! Owns what a [`Handle`](super::Handle) is opened with: which shard, and the limits. It does not act on
+//! them.
 
 use std::time::Duration;
 
 use super::engine::entry::History;
+use super::engine::format::Schema;
 use super::engine::space::Pace;
 use crate::error::{Error, ErrorKind, at_least, in_order};
-use crate::store::Bounds;
+use crate::store::{Access, Bounds};
+
+/// Which shard of a root is opened, and for what.
+#[derive(Clone, Debug)]
+pub struct HandleOptions {
+    /// Its name in the root: `data` has rows.
+    pub name: String,
+    /// What its keys and values are: a new shard needs it, another stored one is refused. `None` takes
+    /// what is stored.
+    pub schema: Option<Schema>,
+    /// For what.
+    pub access: Access,
+    /// Its limits.
+    pub config: HandleConfig,
+}
+
+impl HandleOptions {
+    /// Opens a shard for reading, whatever its keys and values are.
+    pub fn read(name: &str) -> HandleOptions {
+        let (access, config) = (Access::Read, HandleConfig::default());
+        HandleOptions { name: name.to_string(), schema: None, access, config }
+    }
+
+    /// Opens a shard for writing; `None` takes the schema that is stored.
+    pub fn write(name: &str, schema: impl Into<Option<Schema>>) -> HandleOptions {
+        let (schema, access, config) = (schema.into(), Access::Write, HandleConfig::default());
+        HandleOptions { name: name.to_string(), schema, access, config }
+    }
+
+    /// Returns the same with keys and values that the stored ones must be.
+    pub fn with_schema(self, schema: Schema) -> HandleOptions {
+        HandleOptions { schema: Some(schema), ..self }
+    }
+
+    /// Returns the same with other limits.
+    pub fn with_config(self, config: HandleConfig) -> HandleOptions {
+        HandleOptions { config, ..self }
+    }
+}
 
 /// Limits of a [`Handle`](super::Handle); plain values.
 #[derive(Clone, Debug)]
@@ -103,6 +143,11 @@ impl HandleConfig {
     /// Returns when a round of maintenance is due.
     pub(super) fn pace(&self) -> Pace {
         Pace { entries: self.maintain_every, part_bytes: self.part_bytes_max as u64 }
+    }
+
+    /// Returns how long a lease lasts, in milliseconds.
+    pub(super) fn lease_ms(&self) -> u64 {
+        u64::try_from(self.lease.as_millis()).unwrap_or(u64::MAX)
     }
 
     /// Returns how patient a handle is with its store.

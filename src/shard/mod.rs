@@ -28,7 +28,7 @@
 //!
 //! ```
 //! use differential_upsert::io::Io;
-//! use differential_upsert::shard::{Access, Append, Appended, Handle, HandleConfig, Schema};
+//! use differential_upsert::shard::{Access, Append, Appended, Handle, HandleOptions, Schema};
 //! use differential_upsert::store::Root;
 //! use differential_upsert::{Encoded, Error};
 //!
@@ -36,9 +36,7 @@
 //! io.block_on(async {
 //!     let root = Root::open("mem:", Access::Write)?;
 //!     let schema = Schema { codec: "text".into(), key: "text".into(), value: "text".into() };
-//!     let config = HandleConfig::default();
-//!     let shard =
-//!         Handle::open(root, "data", Some(schema), Access::Write, io.clone(), config).await?;
+//!     let shard = Handle::open(root, io.clone(), HandleOptions::write("data", schema)).await?;
 //!
 //!     let text = |text: &str| Encoded::from_bytes(text.as_bytes().to_vec());
 //!     let parts = shard.prepare(vec![((text("pear"), text("green")), 3, 1)]).await?;
@@ -101,11 +99,13 @@ mod cache;
 
 mod uploads;
 
+mod keeper;
+
 mod incarnation;
 
-mod handle;
-
 mod open;
+
+mod view;
 
 mod settle;
 
@@ -117,12 +117,14 @@ mod snapshot;
 
 mod upkeep;
 
+mod handle;
+
 pub use crate::store::Access;
-pub use config::HandleConfig;
+pub use config::{HandleConfig, HandleOptions};
 pub use counters::{Counters, MaintenanceStats};
 pub use engine::append::{Append, Appended};
 pub use engine::entry::{Feed, History};
-pub(crate) use engine::format::REMAP;
+pub(crate) use engine::format::{DATA, REMAP};
 pub use engine::format::{Fingerprint, Schema};
 pub use engine::id::Token;
 pub use engine::lease::{Grant, Lease};
@@ -134,7 +136,7 @@ pub use engine::sum::{Mark, Sum};
 pub use handle::Handle;
 pub use holds::Hold;
 pub(crate) use resumes::Resumes;
-pub(crate) use rows::Reading;
+pub(crate) use rows::CacheUse;
 pub(crate) use upkeep::remap_behind;
 pub use upkeep::{Verified, verify};
 pub(crate) use window::{Room, Window};

@@ -6,44 +6,49 @@ use bytes::Bytes;
 use super::engine::format::{FORMAT_KEY, Schema};
 use super::engine::rollup;
 use super::engine::state::State;
-use super::handle::{Handle, RELOADS_MAX};
 use crate::error::{Error, ErrorKind};
 use crate::io::Io;
-use crate::store::{Access, Create, INCARNATION_KEY, PROBE_PREFIX, Root, check_create};
+use crate::store::{Access, Create, INCARNATION_KEY, PROBE_PREFIX, Patience, Root, check_create};
 
-impl Handle {
-    /// Reads the newest rollup, which must not lie below `floor`; `None` if there is none.
-    pub(super) async fn newest_rollup(&self, floor: u64) -> Result<Option<State>, Error> {
-        let inner = &*self.inner;
-        let folder = format!("{}/rollup", inner.name);
-        let mut attempts = inner.patience.begin_quietly("reading a rollup of", self.url().into());
-        let (mut gone, mut looks) = (false, 0);
-        loop {
-            looks += 1;
-            if looks % RELOADS_MAX == 0 {
-                let what = "rollups are replaced faster than they can be read";
-                let faster = Error::new(ErrorKind::Unavailable, what)
-                    .at(inner.blob.place(&folder))
-                    .hint("retry, or collect less often");
-                attempts.pause(faster).await?;
-            }
-            let listed = inner.blob.list(&folder, usize::MAX).await?;
-            let newest = listed.iter().filter_map(|found| rollup::parse_key(&found.key)).max();
-            let Some((seqno, token)) = newest.filter(|(seqno, _)| *seqno >= floor) else {
-                // Once more: a listing may miss both the old one and the newer.
-                if gone || looks == 1 {
-                    continue;
-                }
-                return Ok(None);
-            };
-            let key = rollup::key(&inner.name, seqno, token);
-            if let Some(bytes) = inner.blob.get(&key).await? {
-                let state = rollup::decode(seqno, token, &bytes);
-                return state.map(Some).map_err(|e| e.at(inner.blob.place(&key)));
-            }
-            // No damage: a collector deletes what we have just listed once it has made a newer one.
-            gone = true;
+/// How often a reader starts again because a collector overtook it, before it waits.
+pub(super) const RELOADS_MAX: u32 = 5;
+
+/// Reads the newest rollup, which must not lie below `floor`; `None` if there is none.
+pub(super) async fn newest_rollup(
+    root: &Root,
+    shard: &str,
+    patience: &Patience,
+    floor: u64,
+) -> Result<Option<State>, Error> {
+    let blob = root.blob();
+    let folder = format!("{shard}/rollup");
+    let mut attempts = patience.begin_quietly("reading a rollup of", root.url().into());
+    let (mut gone, mut looks) = (false, 0);
+    loop {
+        looks += 1;
+        if looks % RELOADS_MAX == 0 {
+            let what = "rollups are replaced faster than they can be read";
+            let faster = Error::new(ErrorKind::Unavailable, what)
+                .at(blob.place(&folder))
+                .hint("retry, or collect less often");
+            attempts.pause(faster).await?;
         }
+        let listed = blob.list(&folder, usize::MAX).await?;
+        let newest = listed.iter().filter_map(|found| rollup::parse_key(&found.key)).max();
+        let Some((seqno, token)) = newest.filter(|(seqno, _)| *seqno >= floor) else {
+            // Once more: a listing may miss both the old one and the newer.
+            if gone || looks == 1 {
+                continue;
+            }
+            return Ok(None);
+        };
+        let key = rollup::key(shard, seqno, token);
+        if let Some(bytes) = blob.get(&key).await? {
+            let state = rollup::decode(seqno, token, &bytes);
+            return state.map(Some).map_err(|e| e.at(blob.place(&key)));
+        }
+        // It is not damaged: a collector deletes what we have just listed once it has made a newer one.
+        gone = true;
     }
 }
 

@@ -5,84 +5,72 @@ use std::collections::BTreeMap;
 
 use futures::{StreamExt, TryStreamExt};
 
+use super::engine::arrange::too_many;
 use super::engine::part::Update;
 use super::engine::state::State;
-use super::handle::Handle;
-use super::rows::{CONCURRENT, too_many};
+use super::rows::{CONCURRENT, Rows};
 use crate::codec::packed::Encoded;
 use crate::error::{Error, ErrorKind};
 
 /// How often a snapshot starts again because a collector took a part of it.
 const ATTEMPTS_MAX: u32 = 3;
 
-impl Handle {
-    /// Returns the collection as of a time: every `(key, value)` with its count, consolidated, with
-    /// that time, sorted by key and value. The whole collection is in memory at once, and besides it
-    /// parts of [`read_bytes_max`](super::HandleConfig::read_bytes_max).
-    ///
-    /// Takes no lease: if a part is gone it starts again from the newest state, three times.
-    ///
-    /// # Errors
-    ///
-    /// `Invalid` unless `since <= as_of < upper`, naming the three; else as [`fetch`](Handle::fetch).
-    pub async fn snapshot(&self, as_of: u64) -> Result<Vec<Update>, Error> {
-        let mut state = self.state();
-        if as_of >= state.upper {
-            state = self.refresh().await?;
+/// See [`Handle::snapshot`](super::Handle::snapshot).
+pub(super) async fn snapshot(rows: &Rows, as_of: u64) -> Result<Vec<Update>, Error> {
+    let mut state = rows.view.state();
+    if as_of >= state.upper {
+        state = rows.view.refresh().await?;
+    }
+    let mut attempt = 1;
+    loop {
+        let (since, upper) = (state.since, state.upper);
+        if as_of < since || as_of >= upper {
+            let what = format!("no snapshot as of {as_of}: since is {since}, upper is {upper}");
+            return Err(Error::new(ErrorKind::Invalid, what)
+                .at(rows.view.url())
+                .hint("ask for a time from since to below upper"));
         }
-        let mut attempt = 1;
-        loop {
-            let (since, upper) = (state.since, state.upper);
-            if as_of < since || as_of >= upper {
-                let what = format!("no snapshot as of {as_of}: since is {since}, upper is {upper}");
-                return Err(Error::new(ErrorKind::Invalid, what)
-                    .at(self.inner.root.url())
-                    .hint("ask for a time from since to below upper"));
+        match fold(rows, &state, as_of).await {
+            Err(e) if e.kind() == ErrorKind::Missing && attempt < ATTEMPTS_MAX => {
+                attempt += 1;
+                state = rows.view.refresh().await?;
             }
-            match self.fold(&state, as_of).await {
-                Err(e) if e.kind() == ErrorKind::Missing && attempt < ATTEMPTS_MAX => {
-                    attempt += 1;
-                    state = self.refresh().await?;
-                }
-                result => return result,
-            }
+            result => return result,
         }
     }
+}
 
-    async fn fold(&self, state: &State, as_of: u64) -> Result<Vec<Update>, Error> {
-        let batches = state.batches.iter().filter(|batch| batch.lower <= as_of);
-        let parts: Vec<_> = batches
-            .flat_map(|batch| {
-                batch.parts.iter().map(|part| (part.clone(), batch.lower, batch.upper))
-            })
-            .collect();
-        let window = self.window();
-        let fetches = futures::stream::iter(parts)
-            .then(|(part, lower, upper)| {
-                let room = window.enter(part.bytes());
-                async move { (room.await, part, lower, upper) }
-            })
-            .map(|(room, part, lower, upper)| async move {
-                // From as_of + 1 on no row is needed; as_of < upper, so this does not overflow.
-                let rows = self.fetch(&part, lower, upper.min(as_of + 1)).await?;
-                Ok::<_, Error>((rows, room))
-            });
-        let mut fetched = std::pin::pin!(fetches.buffer_unordered(CONCURRENT));
-        let mut counts: BTreeMap<(Encoded, Encoded), isize> = BTreeMap::new();
-        // A row that stays would keep its whole part in memory.
-        let own = |row: &Encoded| Encoded::from_bytes(row.as_bytes().to_vec());
-        while let Some((rows, _room)) = fetched.try_next().await? {
-            for (data, _, diff) in rows {
-                if let Some(count) = counts.get_mut(&data) {
-                    *count = count.checked_add(diff).ok_or_else(too_many)?;
-                    if *count == 0 {
-                        counts.remove(&data);
-                    }
-                } else if diff != 0 {
-                    counts.insert((own(&data.0), own(&data.1)), diff);
+async fn fold(rows: &Rows, state: &State, as_of: u64) -> Result<Vec<Update>, Error> {
+    let batches = state.batches.iter().filter(|batch| batch.lower <= as_of);
+    let parts: Vec<_> = batches
+        .flat_map(|batch| batch.parts.iter().map(|part| (part.clone(), batch.lower, batch.upper)))
+        .collect();
+    let window = rows.window();
+    let fetches = futures::stream::iter(parts)
+        .then(|(part, lower, upper)| {
+            let room = window.enter(part.bytes());
+            async move { (room.await, part, lower, upper) }
+        })
+        .map(|(room, part, lower, upper)| async move {
+            // From as_of + 1 on no row is needed; as_of < upper, so this does not overflow.
+            let fetched = rows.fetch(&part, lower, upper.min(as_of + 1)).await?;
+            Ok::<_, Error>((fetched, room))
+        });
+    let mut fetched = std::pin::pin!(fetches.buffer_unordered(CONCURRENT));
+    let mut counts: BTreeMap<(Encoded, Encoded), isize> = BTreeMap::new();
+    // A row that stays would keep its whole part in memory.
+    let own = |row: &Encoded| Encoded::from_bytes(row.as_bytes().to_vec());
+    while let Some((updates, _room)) = fetched.try_next().await? {
+        for (data, _, diff) in updates {
+            if let Some(count) = counts.get_mut(&data) {
+                *count = count.checked_add(diff).ok_or_else(too_many)?;
+                if *count == 0 {
+                    counts.remove(&data);
                 }
+            } else if diff != 0 {
+                counts.insert((own(&data.0), own(&data.1)), diff);
             }
         }
-        Ok(counts.into_iter().map(|(data, count)| (data, as_of, count)).collect())
     }
+    Ok(counts.into_iter().map(|(data, count)| (data, as_of, count)).collect())
 }

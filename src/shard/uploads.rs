@@ -4,7 +4,7 @@
 //!
 //! A part is *pending* from before its upload until it is decided: it was named by an entry, discarded, or
 //! given up by the call that uploaded it. What lies in our folder and is neither pending nor named is
-//! garbage for ever: a merge or a [`prepare`](Handle::prepare) that failed half way, a delete that failed,
+//! garbage for ever: a merge or a `prepare` that failed half way, a delete that failed,
 //! an upload that was reported failed and landed later. A merge whose entry has an unknown outcome stays
 //! pending until the log has passed the number that the entry would have: it is named then, or never.
 //!
@@ -12,18 +12,13 @@
 //! them. They go when the lease ends.
 
 use std::collections::BTreeSet;
-use std::sync::Mutex;
+use std::sync::Arc;
 
-use bytes::Bytes;
+use parking_lot::Mutex;
 
-use super::cache::PartId;
-use super::engine::id::Token;
-use super::engine::lease::part_key;
-use super::engine::part::{PartRef, Prepared, Update};
+use super::engine::part::Prepared;
 use super::engine::state::{Part, State};
-use super::handle::{Handle, count, lock};
-use super::rows::encode;
-use crate::error::{Error, ErrorKind};
+use super::view::View;
 
 /// The parts of a handle that are not decided.
 #[derive(Debug, Default)]
@@ -102,82 +97,32 @@ impl Uploads {
 /// The parts that one call uploads. Dropped before it is told what became of them, they will never
 /// be named.
 pub(super) struct Uploading {
-    handle: Handle,
+    view: Arc<View>,
     keys: Mutex<Vec<String>>,
 }
 
 impl Uploading {
-    pub(super) fn new(handle: &Handle) -> Uploading {
-        Uploading { handle: handle.clone(), keys: Mutex::default() }
+    pub(super) fn new(view: &Arc<View>) -> Uploading {
+        Uploading { view: Arc::clone(view), keys: Mutex::default() }
     }
 
     /// Takes a part, before it is uploaded.
     pub(super) fn add(&self, key: &str) {
-        lock(&self.handle.inner.uploads).pending.insert(key.to_string());
-        lock(&self.keys).push(key.to_string());
+        self.view.uploads.lock().pending.insert(key.to_string());
+        self.keys.lock().push(key.to_string());
     }
 
     /// Leaves the parts pending, and returns their keys: somebody else decides.
     pub(super) fn keep(self) -> Vec<String> {
-        std::mem::take(&mut *lock(&self.keys))
+        std::mem::take(&mut *self.keys.lock())
     }
 }
 
 impl Drop for Uploading {
     fn drop(&mut self) {
-        let mut uploads = lock(&self.handle.inner.uploads);
-        for key in lock(&self.keys).iter() {
+        let mut uploads = self.view.uploads.lock();
+        for key in self.keys.lock().iter() {
             uploads.decided(key, true);
-        }
-    }
-}
-
-impl Handle {
-    /// Uploads sorted rows as one part, which nobody here is about to read.
-    pub(super) async fn store(
-        &self,
-        rows: &[Update],
-        uploading: &Uploading,
-    ) -> Result<PartRef, Error> {
-        let lease = self.permit().await?;
-        let token = Token(self.inner.io.token());
-        let (part, bytes) = encode(part_key(&self.inner.name, lease, token), rows);
-        uploading.add(&part.key);
-        self.upload(&part, bytes).await?;
-        Ok(part)
-    }
-
-    pub(super) async fn upload(&self, part: &PartRef, bytes: Bytes) -> Result<(), Error> {
-        let inner = &*self.inner;
-        count(&inner.counters.bytes_written, bytes.len() as u64);
-        inner.blob.put(&part.key, bytes).await.map_err(|e| {
-            if e.kind() == ErrorKind::Replaced {
-                return e;
-            }
-            // What became of it is no matter: nothing refers to it.
-            let kind = match e.kind() {
-                ErrorKind::Indeterminate => ErrorKind::Unavailable,
-                kind => kind,
-            };
-            Error::new(kind, format!("a part cannot be stored: {}", e.what()))
-                .at(e.place().map_or_else(|| inner.blob.place(&part.key), str::to_string))
-                .hint(e.advice().unwrap_or("check the store and rerun"))
-                .because(e)
-        })
-    }
-
-    /// Deletes the parts of an append that surely lost. Never call it after an unknown outcome: a
-    /// committed entry may name them. What cannot be deleted now a later sweep finds.
-    pub async fn discard(&self, prepared: Vec<Prepared>) {
-        for part in prepared {
-            if let Prepared::Stored(PartRef { key, .. }) = part {
-                let deleted = self.inner.blob.delete(&key).await;
-                if let Err(e) = &deleted {
-                    tracing::debug!(shard = self.inner.root.url(), error = %e, "orphan left");
-                }
-                lock(&self.inner.uploads).decided(&key, deleted.is_err());
-                lock(&self.inner.cache).take(&PartId::Stored(key));
-            }
         }
     }
 }

@@ -1,26 +1,27 @@
-//! Owns a [`Handle`]: opening a shard and following its log to the head. Appending is
-//! [`append`](super::append), rows are [`rows`](super::rows).
+//! Owns a [`View`], which all parts of a [`Handle`](super::Handle) share: opening a shard, and following
+//! its log to the head. What is entered into the log is [`settle`](super::settle)'s, rows are
+//! [`rows`](super::rows)', leases are [`holds`](super::holds)'.
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::futures::Notified;
 use tokio::sync::{Mutex as AsyncMutex, Notify, watch};
 use tokio::time::Instant;
 
 use super::cache::{Cache, PartId};
-use super::config::HandleConfig;
-use super::counters::{Counters, CountersCell, MaintenanceCell, MaintenanceStats};
+use super::config::{HandleConfig, HandleOptions};
+use super::counters::{Counters, CountersCell};
 use super::engine::entry::{Change, Entry, EntryPart};
-use super::engine::expiry::Watched;
 use super::engine::format::{FORMAT_KEY, Schema};
 use super::engine::id::Token;
-use super::engine::state::State;
-use super::holds::Keeper;
+use super::engine::state::{Part, State};
 use super::incarnation;
-use super::open::{create_format, read_format};
+use super::keeper::Keeper;
+use super::open::{RELOADS_MAX, create_format, newest_rollup, read_format};
 use super::uploads::Uploads;
 use crate::error::{Error, ErrorKind};
 use crate::io::Io;
@@ -29,16 +30,9 @@ use crate::store::{Access, Blob, Consensus, Guarded, Patience, Root, Trouble};
 /// How long an opening waits for a store that does not answer.
 const OPENING_MAX: Duration = Duration::from_secs(10);
 
-/// How often a reader starts again from the newest rollup because a collector overtook it.
-pub(super) const RELOADS_MAX: u32 = 5;
-
-/// An open shard. Clones share everything: one state, one cache, one append in flight.
-#[derive(Clone)]
-pub struct Handle {
-    pub(super) inner: Arc<Inner>,
-}
-
-pub(super) struct Inner {
+/// What one process knows of a shard: the state, as far as its log was read, and what is its own. It
+/// opens and reads on; it writes nothing but what makes a shard out of an empty root.
+pub(crate) struct View {
     /// Every operation of which is patient.
     pub(super) root: Root,
     pub(super) patience: Patience,
@@ -51,23 +45,17 @@ pub(super) struct Inner {
     /// Both write only to the root that was opened.
     pub(super) blob: Arc<dyn Blob>,
     pub(super) log: Arc<dyn Consensus>,
-    /// From here on moments are measured.
-    pub(super) opened: Instant,
+    opened: Instant,
     /// Names this handle in the state's table of writers.
     pub(super) writer: Token,
     /// This handle's lease.
     pub(super) keeper: Mutex<Keeper>,
     pub(super) counters: CountersCell,
-    pub(super) maintenance: MaintenanceCell,
-    /// Held by the one round of maintenance of this handle; whether one has swept.
-    pub(super) maintaining: AsyncMutex<bool>,
-    /// The leases in the log, as this handle has watched them.
-    pub(super) watched: Mutex<Watched>,
     /// The parts of this handle that are not decided.
     pub(super) uploads: Mutex<Uploads>,
     pub(super) cache: Mutex<Cache>,
-    /// Held by the one append in flight; the number of the last rollup known.
-    pub(super) appending: AsyncMutex<u64>,
+    /// The number of the last rollup known.
+    pub(super) last_rollup: AtomicU64,
     reading: AsyncMutex<()>,
     /// What the caller asked for.
     wanted: Option<Schema>,
@@ -79,52 +67,37 @@ pub(super) struct Inner {
     news: Notify,
 }
 
-impl Handle {
-    /// Opens the shard `name` of a root and reads its log to the head.
-    ///
-    /// A writer makes a shard out of an empty root, for which it needs the schema. A reader changes
-    /// nothing; an empty root is an empty shard to it. `None` takes the schema that is stored.
-    ///
-    /// # Errors
-    ///
-    /// `Missing` if a reader finds nothing at all; `Invalid` if the root holds something else, or a
-    /// new shard has no schema; `Unsupported` for another format, another schema, or a store
-    /// without create-if-absent; `Corrupt` for damage; `Replaced` if something was opened through
-    /// this root before, and it is gone or another by now; else those of the store.
-    pub async fn open(
+impl View {
+    /// Opens the shard that `options` name and reads its log to the head.
+    pub(super) async fn open(
         root: Root,
-        name: &str,
-        schema: Option<Schema>,
-        access: Access,
         io: Io,
-        config: HandleConfig,
-    ) -> Result<Handle, Error> {
-        config.validate()?;
-        if access == Access::Write && root.access() == Access::Read {
+        options: HandleOptions,
+    ) -> Result<Arc<View>, Error> {
+        options.config.validate()?;
+        if options.access == Access::Write && root.access() == Access::Read {
             return Err(Error::new(ErrorKind::Invalid, "a root that was opened for reading")
                 .at(root.url())
                 .hint("open it for writing, or the shard for reading"));
         }
-        let mut bounds = config.patience();
-        bounds.outage_max = bounds.outage_max.min(OPENING_MAX);
-        let (patience, outage_max) = (Patience::new(io.clone(), bounds), config.outage_max);
+        let mut bounds = options.config.patience();
+        let outage_max = bounds.outage_max;
+        bounds.outage_max = outage_max.min(OPENING_MAX);
+        let patience = Patience::new(io.clone(), bounds);
         let root = root.patient(patience.clone());
-        let opened =
-            Handle::open_patiently(root, name, schema, access, io, config, patience.clone());
-        let handle = opened.await?;
+        let view = View::open_patient(root, io, options, patience.clone()).await?;
         patience.set_outage_max(outage_max);
-        Ok(handle)
+        Ok(view)
     }
 
-    async fn open_patiently(
+    /// As [`open`](View::open), in a root that is seen through a patience.
+    async fn open_patient(
         root: Root,
-        name: &str,
-        schema: Option<Schema>,
-        access: Access,
         io: Io,
-        config: HandleConfig,
+        options: HandleOptions,
         patience: Patience,
-    ) -> Result<Handle, Error> {
+    ) -> Result<Arc<View>, Error> {
+        let HandleOptions { name, schema, access, config } = options;
         let guarded = root.guarded();
         // Before anything is created: what was removed under us must not come back by our hand.
         guarded.check().await?;
@@ -143,110 +116,134 @@ impl Handle {
             Access::Read => {}
         }
         let writer = Token(io.token());
-        let handle = Handle {
-            inner: Arc::new(Inner {
-                name: name.to_string(),
-                access,
-                blob: guarded.blob(),
-                log: guarded.log(root.log(name)),
-                opened: Instant::now(),
-                writer,
-                keeper: Mutex::new(Keeper::new(writer)),
-                counters: CountersCell::default(),
-                maintenance: MaintenanceCell::default(),
-                maintaining: AsyncMutex::default(),
-                watched: Mutex::default(),
-                uploads: Mutex::default(),
-                cache: Mutex::new(Cache::new(config.cache_bytes_max)),
-                appending: AsyncMutex::new(0),
-                reading: AsyncMutex::new(()),
-                wanted: schema,
-                stored: Mutex::new(stored),
-                state: Mutex::default(),
-                changed: watch::Sender::new(0),
-                news: Notify::new(),
-                root,
-                patience,
-                guarded,
-                io,
-                config,
-            }),
-        };
-        if let Some(state) = handle.same_root(handle.newest_rollup(0).await).await? {
-            *handle.inner.appending.lock().await = state.seqno;
-            handle.catch_up(Arc::new(state), true).await?;
+        let view = Arc::new(View {
+            access,
+            blob: guarded.blob(),
+            log: guarded.log(root.log(&name)),
+            opened: Instant::now(),
+            writer,
+            keeper: Mutex::new(Keeper::new(writer)),
+            counters: CountersCell::default(),
+            uploads: Mutex::default(),
+            cache: Mutex::new(Cache::new(config.cache_bytes_max)),
+            last_rollup: AtomicU64::new(0),
+            reading: AsyncMutex::new(()),
+            wanted: schema,
+            stored: Mutex::new(stored),
+            state: Mutex::default(),
+            changed: watch::Sender::new(0),
+            news: Notify::new(),
+            name,
+            root,
+            patience,
+            guarded,
+            io,
+            config,
+        });
+        if let Some(state) = view.same_root(view.newest_rollup(0).await).await? {
+            view.last_rollup.store(state.seqno, Ordering::Relaxed);
+            view.catch_up(Arc::new(state), true).await?;
         } else {
-            handle.refresh().await?;
+            view.refresh().await?;
         }
-        let state = handle.state();
-        tracing::debug!(
-            shard = handle.inner.root.url(),
-            seqno = state.seqno,
-            upper = state.upper,
-            "opened"
-        );
-        Ok(handle)
+        let state = view.state();
+        let (shard, State { seqno, upper, .. }) = (view.root.url(), &*state);
+        tracing::debug!(shard, seqno, upper, "opened");
+        Ok(view)
     }
 
     /// Opens another shard of the same root, for the same kind of access.
-    ///
-    /// # Errors
-    ///
-    /// As [`open`](Handle::open).
-    pub(crate) async fn sibling(&self, name: &str) -> Result<Handle, Error> {
-        let inner = &*self.inner;
-        let config = HandleConfig { history: None, ..inner.config.clone() };
-        let (root, io, patience) = (inner.root.clone(), inner.io.clone(), inner.patience.clone());
-        Handle::open_patiently(root, name, None, inner.access, io, config, patience).await
+    pub(super) async fn sibling(&self, name: &str) -> Result<Arc<View>, Error> {
+        let config = HandleConfig { history: None, ..self.config.clone() };
+        let (name, access) = (name.to_string(), self.access);
+        let options = HandleOptions { name, schema: None, access, config };
+        let (root, io) = (self.root.clone(), self.io.clone());
+        View::open_patient(root, io, options, self.patience.clone()).await
+    }
+
+    /// Refuses to write through what was opened for reading.
+    pub(super) fn must_write(&self, what: &str) -> Result<(), Error> {
+        if self.access == Access::Write {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::Invalid, format!("{what} a shard opened for reading"))
+            .at(self.root.url()))
+    }
+
+    /// Returns a name that nothing else has.
+    pub(super) fn fresh(&self) -> Token {
+        Token(self.io.token())
+    }
+
+    /// Returns the time since this was opened, by a clock that only measures.
+    pub(super) fn now(&self) -> Duration {
+        self.opened.elapsed()
+    }
+
+    /// Returns when a lease ends that is granted now.
+    pub(super) fn expires_ms(&self) -> u64 {
+        self.io.now_ms().saturating_add(self.config.lease_ms())
+    }
+
+    /// Returns how many followers read through this.
+    pub(super) fn followers(&self) -> usize {
+        self.keeper.lock().followers()
+    }
+
+    /// Names a part for people.
+    pub(super) fn place(&self, part: &Part) -> String {
+        match part {
+            Part::Stored { key, .. } => self.blob.place(key),
+            Part::Inline { seqno, .. } => self.log.place(*seqno),
+        }
+    }
+
+    async fn newest_rollup(&self, floor: u64) -> Result<Option<State>, Error> {
+        newest_rollup(&self.root, &self.name, &self.patience, floor).await
     }
 
     /// Returns what the shard's keys and values are; for a reader of an empty shard what it asked
     /// for, or empty names.
-    pub fn schema(&self) -> Schema {
-        let stored = lock(&self.inner.stored).clone();
-        stored.or_else(|| self.inner.wanted.clone()).unwrap_or_default()
+    pub(super) fn schema(&self) -> Schema {
+        let stored = self.stored.lock().clone();
+        stored.or_else(|| self.wanted.clone()).unwrap_or_default()
     }
 
     /// Returns the address of the root.
-    pub fn url(&self) -> &str {
-        self.inner.root.url()
+    pub(super) fn url(&self) -> &str {
+        self.root.url()
     }
 
     /// Returns what has had no answer of the store for longest, here or in a sibling.
-    pub(crate) fn trouble(&self, now: Instant) -> Option<Trouble> {
-        self.inner.patience.trouble(now)
+    pub(super) fn trouble(&self, now: Instant) -> Option<Trouble> {
+        self.patience.trouble(now)
     }
 
     /// Whether a trouble is still one.
-    pub(crate) fn is_in(&self, trouble: &Trouble) -> bool {
-        self.inner.patience.is_in(trouble)
+    pub(super) fn is_in(&self, trouble: &Trouble) -> bool {
+        self.patience.is_in(trouble)
     }
 
     /// Returns the last settled state known here. No I/O.
-    pub fn state(&self) -> Arc<State> {
-        Arc::clone(&lock(&self.inner.state))
+    pub(super) fn state(&self) -> Arc<State> {
+        Arc::clone(&self.state.lock())
     }
 
     /// Returns what this handle has done since it was opened. No I/O.
-    pub fn counters(&self) -> Counters {
-        self.inner.counters.read()
-    }
-
-    /// Returns what its compactions and collections have done. No I/O.
-    pub fn maintenance(&self) -> MaintenanceStats {
-        self.inner.maintenance.read()
+    pub(super) fn counters(&self) -> Counters {
+        self.counters.read()
     }
 
     /// Returns the number of the last settled entry as it changes; it is sent before the call that
     /// changed it returns.
-    pub fn changed(&self) -> watch::Receiver<u64> {
-        self.inner.changed.subscribe()
+    pub(super) fn changed(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
     }
 
     /// Waits for the next change of the state after this call. Waiters are woken in the order in
     /// which they came, so that a simulation replays.
-    pub(crate) fn next_change(&self) -> Notified<'_> {
-        self.inner.news.notified()
+    pub(super) fn next_change(&self) -> Notified<'_> {
+        self.news.notified()
     }
 
     /// Reads the log to its head and returns the state there. One get and one list when there is
@@ -256,7 +253,7 @@ impl Handle {
     ///
     /// `Corrupt` for damage, `Unsupported` for entries of a later version, `Replaced` if the shard was
     /// removed or replaced, else those of the store. The state stays what it was.
-    pub async fn refresh(&self) -> Result<Arc<State>, Error> {
+    pub(super) async fn refresh(&self) -> Result<Arc<State>, Error> {
         self.catch_up(self.state(), false).await
     }
 
@@ -273,11 +270,10 @@ impl Handle {
     }
 
     async fn check_root(&self) -> Result<(), Error> {
-        let inner = &*self.inner;
-        inner.guarded.check().await?;
-        if inner.guarded.is_stranger() {
-            let floor = inner.log.floor().await?;
-            incarnation::recognise(&inner.guarded, &*inner.log, &self.state(), floor).await?;
+        self.guarded.check().await?;
+        if self.guarded.is_stranger() {
+            let floor = self.log.floor().await?;
+            incarnation::recognise(&self.guarded, &*self.log, &self.state(), floor).await?;
         }
         Ok(())
     }
@@ -288,22 +284,21 @@ impl Handle {
     }
 
     async fn read_on(&self, mut state: Arc<State>, from_rollup: bool) -> Result<Arc<State>, Error> {
-        let inner = &*self.inner;
-        let _reading = inner.reading.lock().await;
+        let _reading = self.reading.lock().await;
         // Somebody else may have read on while we waited.
         let known = self.state();
         if known.seqno > state.seqno {
             state = Arc::clone(&known);
         }
         let mut seen_new = from_rollup;
-        let mut attempts = inner.patience.begin_quietly("reading the log of", self.url().into());
+        let mut attempts = self.patience.begin_quietly("reading the log of", self.url().into());
         let mut reloads = 0;
         loop {
             reloads += 1;
             if reloads % RELOADS_MAX == 0 {
                 let what = "the log is collected faster than it can be read";
                 let faster = Error::new(ErrorKind::Unavailable, what)
-                    .at(inner.root.url())
+                    .at(self.root.url())
                     .hint("retry, or collect less often");
                 attempts.pause(faster).await?;
             }
@@ -312,9 +307,9 @@ impl Handle {
             seen_new |= state.seqno > start;
             // After the last entry read: whatever lies above this floor was never deleted, so what
             // we saw there is what was first created there.
-            let floor = inner.log.floor().await?;
-            if inner.guarded.is_stranger() {
-                incarnation::recognise(&inner.guarded, &*inner.log, &known, floor).await?;
+            let floor = self.log.floor().await?;
+            if self.guarded.is_stranger() {
+                incarnation::recognise(&self.guarded, &*self.log, &known, floor).await?;
             }
             if floor > start {
                 let Some(newest) = self.newest_rollup(floor).await? else {
@@ -322,7 +317,7 @@ impl Handle {
                         ErrorKind::Corrupt,
                         format!("no rollup at or above the floor {floor}"),
                     )
-                    .at(inner.blob.place(&format!("{}/rollup", inner.name)))
+                    .at(self.blob.place(&format!("{}/rollup", self.name)))
                     .hint("restore the shard from a copy"));
                 };
                 state = Arc::new(newest);
@@ -334,7 +329,7 @@ impl Handle {
             }
             if seen_new && state.seqno > 0 {
                 self.check_format().await?;
-                inner.log.sync_head().await?;
+                self.log.sync_head().await?;
             }
             self.publish(Arc::clone(&state));
             return Ok(state);
@@ -343,31 +338,30 @@ impl Handle {
 
     /// Checks a `FORMAT` that was not there yet when this handle was opened.
     async fn check_format(&self) -> Result<(), Error> {
-        let inner = &*self.inner;
-        if lock(&inner.stored).is_some() {
+        if self.stored.lock().is_some() {
             return Ok(());
         }
-        let stored = read_format(&inner.root, inner.access).await?;
-        if let (Some(stored), Some(wanted)) = (&stored, &inner.wanted) {
-            stored.check(wanted).map_err(|e| e.at(inner.blob.place(FORMAT_KEY)))?;
+        let stored = read_format(&self.root, self.access).await?;
+        if let (Some(stored), Some(wanted)) = (&stored, &self.wanted) {
+            stored.check(wanted).map_err(|e| e.at(self.blob.place(FORMAT_KEY)))?;
         }
-        incarnation::meet(&inner.guarded).await?;
-        *lock(&inner.stored) = stored;
+        incarnation::meet(&self.guarded).await?;
+        *self.stored.lock() = stored;
         Ok(())
     }
 
     /// Applies entries until there is none; returns what stopped it otherwise. Whether that is
     /// damage is for the floor to say: under it, entries may be anything.
     async fn read_entries(&self, state: &mut Arc<State>) -> Result<Option<Error>, Error> {
-        let log = &self.inner.log;
+        let log = &self.log;
         loop {
             let Some(seqno) = state.seqno.checked_add(1) else { return Ok(None) };
             let Some(bytes) = log.get(seqno).await? else { return Ok(None) };
-            count(&self.inner.counters.bytes_read, bytes.len() as u64);
+            count(&self.counters.bytes_read, bytes.len() as u64);
             let applied = Entry::decode(seqno, &bytes).and_then(|(entry, raw)| {
                 Arc::make_mut(state).apply(&entry)?;
                 self.cache_inline(&entry, raw);
-                self.hear(&entry, state);
+                self.keeper.lock().hear(&entry, state);
                 Ok(())
             });
             if let Err(e) = applied {
@@ -380,7 +374,7 @@ impl Handle {
     fn publish(&self, state: Arc<State>) {
         let seqno = state.seqno;
         {
-            let mut known = lock(&self.inner.state);
+            let mut known = self.state.lock();
             if known.seqno >= seqno {
                 return;
             }
@@ -393,7 +387,7 @@ impl Handle {
     pub(super) fn publish_entry(&self, entry: &Entry, raw: &[u8]) -> Result<(), Error> {
         self.cache_inline(entry, raw);
         {
-            let mut known = lock(&self.inner.state);
+            let mut known = self.state.lock();
             // A refresh on this handle may have seen it first.
             if known.seqno < entry.seqno {
                 // In place, unless somebody holds the old state: no copy per commit.
@@ -405,12 +399,12 @@ impl Handle {
     }
 
     fn notify(&self, seqno: u64) {
-        self.inner.changed.send_if_modified(|known| {
+        self.changed.send_if_modified(|known| {
             let newer = seqno > *known;
             *known = seqno.max(*known);
             newer
         });
-        self.inner.news.notify_waiters();
+        self.news.notify_waiters();
     }
 
     /// Keeps the inline parts of an entry: their readers need not fetch it again.
@@ -421,18 +415,18 @@ impl Handle {
                 // Inside, since the entry was decoded or made here.
                 let range = *offset as usize..(*offset + *bytes) as usize;
                 let id = PartId::Inline { seqno: entry.seqno, offset: *offset };
-                lock(&self.inner.cache).put(id, Arc::new(raw[range].to_vec()));
+                self.cache.lock().put(id, Arc::new(raw[range].to_vec()));
             }
         }
     }
 }
 
-impl fmt::Debug for Handle {
+impl fmt::Debug for View {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = self.state();
-        f.debug_struct("Handle")
-            .field("root", &self.inner.root)
-            .field("name", &self.inner.name)
+        f.debug_struct("View")
+            .field("root", &self.root)
+            .field("name", &self.name)
             .field("seqno", &state.seqno)
             .field("upper", &state.upper)
             .finish_non_exhaustive()
@@ -442,9 +436,4 @@ impl fmt::Debug for Handle {
 /// Adds to a counter.
 pub(super) fn count(counter: &AtomicU64, more: u64) {
     counter.fetch_add(more, Ordering::Relaxed);
-}
-
-/// Locks what no panic can leave half done: every critical section here is one assignment.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use differential_upsert::reclock::{SourceConfig, Times};
-use differential_upsert::shard::{Handle, HandleConfig, Verified, verify};
+use differential_upsert::shard::{Handle, HandleConfig, HandleOptions, Verified, verify};
 use differential_upsert::source::attempt::AttemptConfig;
 use differential_upsert::source::{
     Boundary, Change, Event, Events, Failure, Partition, Received, Source,
@@ -143,7 +143,8 @@ fn bind_only(root: &Root, script: Script) {
         });
         let io = shard.io().clone();
         let config = HandleConfig::default();
-        let opened = Handle::open(watched, "remap", None, Access::Read, io.clone(), config);
+        let opened =
+            Handle::open(watched, io.clone(), HandleOptions::read("remap").with_config(config));
         let remap = io.block_on(opened).unwrap();
         while io.block_on(remap.refresh()).unwrap().upper == 0 {
             std::thread::yield_now();
@@ -313,7 +314,7 @@ fn uppers(root: &Root) -> (u64, u64) {
     let io = differential_upsert::io::Io::process().unwrap();
     let upper = |name| {
         let (root, config) = (root.clone(), HandleConfig::default());
-        let opened = Handle::open(root, name, None, Access::Read, io.clone(), config);
+        let opened = Handle::open(root, io.clone(), HandleOptions::read(name).with_config(config));
         io.block_on(opened).unwrap().state().upper
     };
     (upper("data"), upper("remap"))

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use crate::process::{PATIENCE, fold, snapshot, start_ingest, verified};
 use differential_upsert::io::{Clock, Io, RandomTokens};
-use differential_upsert::shard::{Access, Handle, HandleConfig};
+use differential_upsert::shard::{Access, Handle, HandleConfig, HandleOptions};
 use differential_upsert::store::Root;
 
 struct Tomorrow;
@@ -33,7 +33,9 @@ fn collect_tomorrow(dir: &Path) {
         // The sleeper is asked for its lease, and does not answer.
         let answer = std::time::Duration::from_millis(500);
         let config = HandleConfig { answer, ..HandleConfig::default() };
-        let handle = Handle::open(root, "data", None, Access::Write, io, config).await.unwrap();
+        let handle = Handle::open(root, io, HandleOptions::write("data", None).with_config(config))
+            .await
+            .unwrap();
         let expired = handle.collect().await.unwrap().leases_expired;
         assert!(expired >= 1, "somebody holds one");
         handle.compact().await.unwrap();

@@ -16,7 +16,7 @@ use crate::process::{
     snapshot, start_cluster, start_ingest, status, upper, verified,
 };
 use differential_upsert::io::Io;
-use differential_upsert::shard::{Access, Handle, HandleConfig};
+use differential_upsert::shard::{Access, Handle, HandleOptions};
 use differential_upsert::store::Root;
 use fastrand::Rng;
 use serde_json::Value;
@@ -265,8 +265,7 @@ fn check_prefix(dir: &Path, text: &str) {
     verified(dir, "s");
     let root = Root::open(dir.join("s").to_str().expect("UTF-8"), Access::Read).expect("a shard");
     let io = Io::process().expect("a runtime");
-    let config = HandleConfig::default();
-    let handle = Handle::open(root, "data", None, Access::Read, io.clone(), config);
+    let handle = Handle::open(root, io.clone(), HandleOptions::read("data"));
     // A lease may be all that it has yet.
     let sum = io.block_on(handle).expect("it can be read").state().sum();
     let rows = sum.expect("it is checked").rows;

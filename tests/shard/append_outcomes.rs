@@ -8,7 +8,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::common::{append, config, contents, io, open, row, runtime, schema, strings};
 use crate::network::{Fate, Network};
 use differential_upsert::ErrorKind;
-use differential_upsert::shard::{Access, Append, Appended, Handle, HandleConfig, History, verify};
+use differential_upsert::shard::{
+    Access, Append, Appended, Handle, HandleConfig, HandleOptions, History, verify,
+};
 use differential_upsert::store::{Fault, Faults, Operation, Report, Root};
 use object_store::memory::InMemory;
 
@@ -278,11 +280,9 @@ fn a_create_under_the_floor_is_not_believed() {
         let stale = open(&root, 1).await.unwrap();
         let other = Handle::open(
             root.clone(),
-            "data",
-            Some(schema()),
-            Access::Write,
             io(1_000),
-            HandleConfig { rollup_every: 1, ..config() },
+            HandleOptions::write("data", schema())
+                .with_config(HandleConfig { rollup_every: 1, ..config() }),
         )
         .await
         .unwrap();
@@ -327,7 +327,11 @@ fn an_append_whose_entry_was_collected_is_told_rightly() {
             let root = memory();
             let config = HandleConfig { rollup_every: 1, inline_bytes_max: 0, ..config() };
             let open = |root: Root, base| {
-                Handle::open(root, "data", Some(schema()), Access::Write, io(base), config.clone())
+                Handle::open(
+                    root,
+                    io(base),
+                    HandleOptions::write("data", schema()).with_config(config.clone()),
+                )
             };
             let rival = open(root.clone(), 1_000).await.unwrap();
             let tried = Arc::new(tokio::sync::Notify::new());

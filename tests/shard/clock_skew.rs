@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::common::{append, config, contents, io, row, runtime, schema};
 use differential_upsert::io::Clock;
-use differential_upsert::shard::{Access, Appended, Handle, HandleConfig, History, verify};
+use differential_upsert::shard::{
+    Access, Appended, Handle, HandleConfig, HandleOptions, History, verify,
+};
 use differential_upsert::store::Root;
 
 const HOUR_MS: u64 = 3_600_000;
@@ -49,7 +51,9 @@ async fn run(clocks: [u64; 2]) -> Seen {
     for (base, now_ms) in [1_000_000, 2_000_000].into_iter().zip(clocks) {
         let io = io(base).with_clock(Arc::new(Ticking(AtomicU64::new(now_ms))));
         let (root, config) = (root.clone(), config.clone());
-        let handle = Handle::open(root, "data", Some(schema()), Access::Write, io, config).await;
+        let handle =
+            Handle::open(root, io, HandleOptions::write("data", schema()).with_config(config))
+                .await;
         writers.push(handle.unwrap());
     }
     let mut lost_to = Vec::new();
@@ -70,7 +74,9 @@ async fn run(clocks: [u64; 2]) -> Seen {
     }
     let reader = io(3_000_000).with_clock(Arc::new(Ticking(AtomicU64::new(NOON_MS))));
     let reader =
-        Handle::open(root.clone(), "data", None, Access::Read, reader, config).await.unwrap();
+        Handle::open(root.clone(), reader, HandleOptions::read("data").with_config(config))
+            .await
+            .unwrap();
     let mut seen = Vec::new();
     for time in 0..TIMES {
         seen.push(contents(&reader, time).await.unwrap());

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use differential_upsert::io::{Clock, Io, Tokens};
 use differential_upsert::shard::{
-    Access, Append, Appended, Handle, HandleConfig, Prepared, Schema, Update,
+    Append, Appended, Handle, HandleConfig, HandleOptions, Prepared, Schema, Update,
 };
 use differential_upsert::store::Root;
 use differential_upsert::{Encoded, Error};
@@ -68,7 +68,12 @@ pub fn config() -> HandleConfig {
 }
 
 pub async fn open(root: &Root, base: u64) -> Result<Handle, Error> {
-    Handle::open(root.clone(), "data", Some(schema()), Access::Write, io(base), config()).await
+    Handle::open(
+        root.clone(),
+        io(base),
+        HandleOptions::write("data", schema()).with_config(config()),
+    )
+    .await
 }
 
 pub fn row(key: &str, value: &str, time: u64, diff: isize) -> Update {

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use crate::common::{config, contents, io, row, runtime, schema};
 use differential_upsert::Error;
 use differential_upsert::shard::{
-    Access, Append, Appended, Handle, HandleConfig, History, Update, verify,
+    Access, Append, Appended, Handle, HandleConfig, HandleOptions, History, Update, verify,
 };
 use differential_upsert::store::{Fault, Faults, Report, Root};
 
@@ -48,7 +48,8 @@ async fn open(root: &Root, base: u64) -> Result<Handle, Error> {
         history: Some(History::Last(3)),
         ..config()
     };
-    Handle::open(root.clone(), "data", Some(schema()), Access::Write, io(base), config).await
+    Handle::open(root.clone(), io(base), HandleOptions::write("data", schema()).with_config(config))
+        .await
 }
 
 /// Appends all times that are still owed; `acked` is the upper told to the caller so far.
@@ -121,7 +122,8 @@ async fn maintain(root: &Root, base: u64, upper: &mut u64) -> Result<(), Error> 
         ..config()
     };
     let root = root.clone();
-    let handle = Handle::open(root, "data", Some(schema()), Access::Write, io(base), config);
+    let handle =
+        Handle::open(root, io(base), HandleOptions::write("data", schema()).with_config(config));
     let handle = handle.await?;
     *upper = handle.state().upper;
     handle.compact().await?;
@@ -162,7 +164,8 @@ async fn die_and_let_another_go_on(root: &Root, case: &str, faults: std::sync::A
     clock.advance(std::time::Duration::from_secs(86_400));
     let io = crate::common::io_at(3_000_000, clock);
     let config = HandleConfig { entries_kept: 0, ..config() };
-    let last = Handle::open(root.clone(), "data", Some(schema()), Access::Write, io, config);
+    let last =
+        Handle::open(root.clone(), io, HandleOptions::write("data", schema()).with_config(config));
     let last = last.await.unwrap();
     // The first ends leases, which then hold nothing back.
     last.collect().await.unwrap();

@@ -10,7 +10,7 @@ use crate::common::{append, config, io, row, runtime, schema};
 use bytes::Bytes;
 use differential_upsert::ErrorKind;
 use differential_upsert::shard::{
-    Access, Append, Appended, Handle, HandleConfig, Sum, Update, verify,
+    Access, Append, Appended, Handle, HandleConfig, HandleOptions, Sum, Update, verify,
 };
 use differential_upsert::store::Root;
 
@@ -21,7 +21,8 @@ async fn build(directory: &Path) -> (Files, Vec<Update>) {
     let root = Root::open(&directory.display().to_string(), Access::Write).unwrap();
     let config =
         HandleConfig { inline_bytes_max: 80, part_bytes_max: 120, rollup_every: 4, ..config() };
-    let handle = Handle::open(root, "data", Some(schema()), Access::Write, io(1), config);
+    let handle =
+        Handle::open(root, io(1), HandleOptions::write("data", schema()).with_config(config));
     let handle = handle.await.unwrap();
     let batches = [
         vec![row("a", "1", 0, 1)],
@@ -77,9 +78,8 @@ async fn load(files: &Files) -> Root {
 async fn judge(case: &str, files: &Files, expected: &[Update], verify_must_see: bool) {
     let root = load(files).await;
     let read = async {
-        let reader =
-            Handle::open(root.clone(), "data", Some(schema()), Access::Read, io(1), config());
-        reader.await?.snapshot(4).await
+        let options = HandleOptions::read("data").with_schema(schema()).with_config(config());
+        Handle::open(root.clone(), io(1), options).await?.snapshot(4).await
     };
     let typed = |kind| {
         use ErrorKind::*;

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::common::{Stopped, append, config, contents, io_at, row, runtime, schema};
 use differential_upsert::shard::{
-    Access, Append, Appended, Handle, HandleConfig, History, Prepared, Update,
+    Access, Append, Appended, Handle, HandleConfig, HandleOptions, History, Prepared, Update,
 };
 use differential_upsert::store::{Fault, Faults, Operation, Root};
 
@@ -27,7 +27,8 @@ fn small() -> HandleConfig {
 
 async fn writer(root: &Root, base: u64, clock: &Arc<Stopped>) -> Handle {
     let io = io_at(base, clock.clone());
-    let opened = Handle::open(root.clone(), "data", Some(schema()), Access::Write, io, small());
+    let opened =
+        Handle::open(root.clone(), io, HandleOptions::write("data", schema()).with_config(small()));
     opened.await.unwrap()
 }
 

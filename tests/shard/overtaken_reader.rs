@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::common::{append, config, io, open, row, runtime, schema};
 use bytes::Bytes;
 use differential_upsert::ErrorKind;
-use differential_upsert::shard::{Access, Handle, HandleConfig};
+use differential_upsert::shard::{Access, Handle, HandleConfig, HandleOptions};
 use differential_upsert::store::{Fault, Faults, Operation, Root};
 use futures::FutureExt;
 
@@ -39,11 +39,16 @@ async fn overtaken(times: u64, outage_max: Duration) -> (Result<u64, ErrorKind>,
     });
     let patient = HandleConfig { outage_max, ..config() };
     let faulty = root.with_faults(faults);
-    let reader = Handle::open(faulty, "data", Some(schema()), Access::Write, io(1), patient);
+    let reader =
+        Handle::open(faulty, io(1), HandleOptions::write("data", schema()).with_config(patient));
     let reader = reader.await.unwrap();
     let config = HandleConfig { rollup_every: 1, inline_bytes_max: 0, ..config() };
-    let writer =
-        Handle::open(root.clone(), "data", Some(schema()), Access::Write, io(1_000), config).await;
+    let writer = Handle::open(
+        root.clone(),
+        io(1_000),
+        HandleOptions::write("data", schema()).with_config(config),
+    )
+    .await;
     let writer = writer.unwrap();
     for time in 0..TIMES {
         let rows = vec![row(&format!("k{time}"), "v", time, 1)];

@@ -14,7 +14,7 @@ use crate::random::{Random, for_seeds};
 use bytes::Bytes;
 use differential_upsert::ErrorKind;
 use differential_upsert::shard::{
-    Access, Append, Appended, Handle, HandleConfig, History, engine::rollup, verify,
+    Access, Append, Appended, Handle, HandleConfig, HandleOptions, History, engine::rollup, verify,
 };
 use differential_upsert::store::{Fault, Faults, Operation, Report, Root};
 
@@ -67,7 +67,8 @@ async fn one_run(seed: u64) {
         clocks.push(clock.clone());
         let io = io_at(1 + n * 1_000_000, clock);
         let root = root.with_faults(faults.clone());
-        let writer = Handle::open(root, "data", Some(schema()), Access::Write, io, config);
+        let writer =
+            Handle::open(root, io, HandleOptions::write("data", schema()).with_config(config));
         writers.push(writer.await.unwrap());
         calm.store(0, Ordering::Relaxed);
         all_faults.push(faults);
@@ -120,7 +121,11 @@ async fn one_run(seed: u64) {
     for faults in all_faults {
         faults.land().await;
     }
-    let reader = Handle::open(root.clone(), "data", None, Access::Read, io(u64::MAX / 2), config());
+    let reader = Handle::open(
+        root.clone(),
+        io(u64::MAX / 2),
+        HandleOptions::read("data").with_config(config()),
+    );
     let reader = reader.await.unwrap_or_else(|e| panic!("seed {seed}: {e}"));
     let (since, upper) = (reader.state().since, reader.state().upper);
     for as_of in since..upper {

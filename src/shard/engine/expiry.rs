@@ -58,6 +58,29 @@ impl Judge {
     }
 }
 
+/// What is to be done about leases.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Verdict {
+    /// Those that may be ended, as they are then.
+    pub(crate) ended: BTreeMap<Token, Lease>,
+    /// Those to ask for.
+    pub(crate) doubtful: Vec<Token>,
+}
+
+impl Verdict {
+    /// Returns those to be ended that `state` still has, and that say what they said.
+    pub(crate) fn still_ended(&self, state: &State) -> Vec<Token> {
+        let same = |(token, lease): &(&Token, &Lease)| state.leases.get(*token) == Some(*lease);
+        self.ended.iter().filter(same).map(|(token, _)| *token).collect()
+    }
+
+    /// Returns those to ask for that `state` still has.
+    pub(crate) fn still_doubtful(&self, state: &State) -> Vec<Token> {
+        let there = |token: &Token| state.leases.contains_key(token);
+        self.doubtful.iter().copied().filter(there).collect()
+    }
+}
+
 impl Watched {
     /// Looks at the leases of a state.
     pub(crate) fn see(&mut self, state: &State, now: Duration) {
@@ -69,6 +92,11 @@ impl Watched {
                 *seen = fresh;
             }
         }
+    }
+
+    /// Judges all leases.
+    pub(crate) fn verdict(&self, judge: &Judge) -> Verdict {
+        Verdict { ended: self.ended(judge), doubtful: self.doubtful(judge) }
     }
 
     /// Returns the leases that may be ended, as they are then.

@@ -22,6 +22,10 @@ pub mod state;
 
 mod bounds;
 
+pub(crate) mod arrange;
+
+pub(crate) mod stored;
+
 pub mod append;
 
 mod transition;

@@ -15,76 +15,70 @@
 //! later that does not show the lease has seen its end, and from there on no entry can name the part
 //! for the first time. The other way round a writer may take its lease and upload in between.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 
 use crate::error::Error;
 use crate::shard::counters::MaintenanceStats;
 use crate::shard::engine::entry::{Change, Collected};
-use crate::shard::engine::expiry::Judge;
+use crate::shard::engine::expiry::{Judge, Verdict, Watched};
 use crate::shard::engine::id::Token;
-use crate::shard::engine::lease::{Lease, lease_of};
+use crate::shard::engine::lease::lease_of;
 use crate::shard::engine::rollup;
 use crate::shard::engine::state::{Part, State};
-use crate::shard::handle::{Handle, lock};
+use crate::shard::holds::Holds;
+use crate::shard::settle::Settler;
+use crate::shard::view::View;
 
 /// Rollups that stay: the newest, and the one that an opener may be about to read.
 const ROLLUPS_KEPT: usize = 2;
 
-/// Returns those of some leases that a state has, and that say what they said.
-pub(super) fn still_so(leases: &BTreeMap<Token, Lease>, state: &State) -> Vec<Token> {
-    let same = |(token, lease): &(&Token, &Lease)| state.leases.get(*token) == Some(*lease);
-    leases.iter().filter(same).map(|(token, _)| *token).collect()
+/// What ends leases and deletes what nobody holds; clones share what was watched.
+#[derive(Clone, Debug)]
+pub(super) struct Collector {
+    view: Arc<View>,
+    settler: Settler,
+    holds: Holds,
+    /// The leases in the log, as this handle has watched them.
+    watched: Arc<Mutex<Watched>>,
 }
 
-impl Handle {
-    /// Deletes what nobody holds: log entries, old rollups, parts that were merged, parts whose
-    /// writer's lease has ended without an entry naming them, and what interrupted writes to a local
-    /// directory left. Beside readers and writers; a reader without a lease may have to begin again.
-    /// Returns what it did.
-    ///
-    /// Leases that look wrong by this process's clock it asks for by an entry, waits up to
-    /// [`answer`](crate::shard::HandleConfig::answer) for their holders to renew them, and ends those that are
-    /// silent.
-    ///
-    /// With no lease in the log, what is left is what the state names, two rollups and an entry or two.
-    ///
-    /// Entries that still hold rows stay, and everything above them: [`compact`](Handle::compact)
-    /// first.
-    ///
-    /// # Errors
-    ///
-    /// Those of the store, and as [`compare_and_append`](Handle::compare_and_append). What was not
-    /// deleted is found again.
-    pub async fn collect(&self) -> Result<MaintenanceStats, Error> {
-        self.must_write("a collection of")?;
-        let mut stats = MaintenanceStats::default();
-        let done = self.collect_all(&mut stats).await;
-        self.inner.maintenance.add(&stats);
-        done.map(|()| stats)
+impl Collector {
+    pub(super) fn new(settler: Settler, holds: Holds) -> Collector {
+        let (view, watched) = (Arc::clone(&settler.view), Arc::default());
+        Collector { view, settler, holds, watched }
     }
 
-    async fn collect_all(&self, stats: &mut MaintenanceStats) -> Result<(), Error> {
-        self.refresh().await?;
+    /// Judges the leases of the state known here, as they are now.
+    pub(super) fn verdict(&self) -> Verdict {
+        let judge = self.judge();
+        self.watched.lock().verdict(&judge)
+    }
+
+    /// Collects all that nobody holds.
+    pub(super) async fn collect_all(&self, stats: &mut MaintenanceStats) -> Result<(), Error> {
+        self.view.refresh().await?;
         self.end_the_silent(stats).await?;
-        let now_ms = self.inner.io.now_ms();
-        let state = self.state();
+        let now_ms = self.view.io.now_ms();
+        let state = self.view.state();
         let kept = if crate::mutant::on("gc_keeps_entries") { 64 } else { 0 };
         let floor = state.collectable().min(state.seqno.saturating_sub(kept));
         self.collect_log(floor, stats).await?;
         self.sweep(stats).await?;
-        let before_ms = now_ms.saturating_sub(self.inner.config.lease.as_millis() as u64);
-        self.inner.blob.sweep_leftovers(before_ms).await?;
+        let before_ms = now_ms.saturating_sub(self.view.config.lease.as_millis() as u64);
+        self.view.blob.sweep_leftovers(before_ms).await?;
         Ok(())
     }
 
     /// Looks at the leases of the state known here, and says by what to judge them now.
-    pub(super) fn judge(&self) -> Judge {
-        let (duration, answer) = (self.inner.config.lease, self.inner.config.answer);
-        let (clock_ms, now) = (self.inner.io.now_ms(), self.inner.opened.elapsed());
+    fn judge(&self) -> Judge {
+        let (duration, answer) = (self.view.config.lease, self.view.config.answer);
+        let (clock_ms, now) = (self.view.io.now_ms(), self.view.now());
         let judge = Judge { duration, answer, clock_ms, now };
-        lock(&self.inner.watched).see(&self.state(), judge.now);
+        self.watched.lock().see(&self.view.state(), judge.now);
         judge
     }
 
@@ -92,23 +86,22 @@ impl Handle {
     /// silent for long before our own eyes.
     async fn end_the_silent(&self, stats: &mut MaintenanceStats) -> Result<(), Error> {
         let judge = self.judge();
-        let doubtful = lock(&self.inner.watched).doubtful(&judge);
+        let verdict = self.watched.lock().verdict(&judge);
         let asked = self.enter_collected(move |state| {
-            let asked: Vec<_> =
-                doubtful.iter().copied().filter(|token| state.leases.contains_key(token)).collect();
+            let asked = verdict.still_doubtful(state);
             (!asked.is_empty()).then_some(Collected { asked, ..Collected::default() })
         });
         let asked = asked.await?;
         self.note_asked(asked.as_ref());
         let mut judge = self.judge();
-        while lock(&self.inner.watched).waits(&judge) {
+        while self.watched.lock().waits(&judge) {
             tokio::time::sleep(judge.answer / 8).await;
-            self.refresh().await?;
+            self.view.refresh().await?;
             judge = self.judge();
         }
-        let ended = lock(&self.inner.watched).ended(&judge);
+        let verdict = self.watched.lock().verdict(&judge);
         let ended = self.enter_collected(move |state| {
-            let expired = still_so(&ended, state);
+            let expired = verdict.still_ended(state);
             (!expired.is_empty()).then_some(Collected { expired, ..Collected::default() })
         });
         stats.leases_expired += ended.await?.map_or(0, |done| done.expired.len() as u64);
@@ -119,18 +112,13 @@ impl Handle {
     pub(super) fn note_asked(&self, done: Option<&Collected>) {
         if let Some(done) = done {
             let now = self.judge().now;
-            lock(&self.inner.watched).asked(&done.asked, now);
+            self.watched.lock().asked(&done.asked, now);
         }
     }
 
-    /// Ends a lease by name, whatever it says. Returns whether it was there. Its holder, if there is
-    /// one, gets [`LeaseLost`](crate::ErrorKind::LeaseLost).
-    ///
-    /// # Errors
-    ///
-    /// As [`compare_and_append`](Handle::compare_and_append).
-    pub async fn end_lease(&self, token: Token) -> Result<bool, Error> {
-        self.must_write("the end of a lease on")?;
+    /// See [`Handle::end_lease`](crate::shard::Handle::end_lease).
+    pub(super) async fn end_lease(&self, token: Token) -> Result<bool, Error> {
+        self.view.must_write("the end of a lease on")?;
         let ended = self.enter_collected(move |state| {
             let there = state.leases.contains_key(&token);
             there.then(|| Collected { expired: vec![token], ..Collected::default() })
@@ -144,16 +132,15 @@ impl Handle {
         &self,
         decide: impl Fn(&State) -> Option<Collected> + Send + 'static,
     ) -> Result<Option<Collected>, Error> {
-        let entered = std::sync::Arc::new(std::sync::Mutex::new(None));
-        let told = std::sync::Arc::clone(&entered);
-        let proposed = self.propose(move |_, state| {
+        let proposed = self.settler.propose(move |state| {
             let Some(mut done) = decide(state) else { return Ok(None) };
             done.since = state.since_after(state.upper, state.history, None, &done.expired);
-            *lock(&told) = Some(done.clone());
             Ok(Some(Change::Collect(done)))
         });
-        let seqno = proposed.await?;
-        Ok(seqno.and_then(|_| lock(&entered).take()))
+        match proposed.await? {
+            Some(Change::Collect(done)) => Ok(Some(done)),
+            _ => Ok(None),
+        }
     }
 
     /// Raises the floor to `wanted`, which a state that was known here has allowed, and deletes what
@@ -163,36 +150,36 @@ impl Handle {
         wanted: u64,
         stats: &mut MaintenanceStats,
     ) -> Result<(), Error> {
-        let inner = &*self.inner;
+        let view = &*self.view;
         // A lease that was granted since protects what is read from its own entry on: the floor does
         // not come as far.
-        let state = self.state();
-        let mut floor = inner.log.floor().await?;
+        let state = self.view.state();
+        let mut floor = view.log.floor().await?;
         if wanted > floor {
             self.ensure_rollup(&state, wanted).await?;
             if !crate::mutant::on("delete_before_floor") {
-                inner.log.raise_floor(wanted).await?;
+                view.log.raise_floor(wanted).await?;
             }
             floor = wanted;
         } else if floor > 0 {
             // Another's mark can be seen before it is durable, and that other may be dead.
-            inner.log.raise_floor(floor).await?;
+            view.log.raise_floor(floor).await?;
         }
         // From here on the floor is durable, and nobody believes what lies at or below it.
         let mut gone = 0;
         for retired in state.retired.iter().filter(|retired| retired.seqno <= floor) {
             for key in &retired.keys {
-                inner.blob.delete(key).await?;
+                view.blob.delete(key).await?;
                 stats.parts_deleted += 1;
             }
             gone = retired.seqno;
         }
-        for seqno in inner.log.entries().await?.into_iter().filter(|seqno| *seqno <= floor) {
-            inner.log.delete(seqno).await?;
+        for seqno in view.log.entries().await?.into_iter().filter(|seqno| *seqno <= floor) {
+            view.log.delete(seqno).await?;
             stats.entries_deleted += 1;
         }
         if crate::mutant::on("delete_before_floor") {
-            inner.log.raise_floor(floor).await?;
+            view.log.raise_floor(floor).await?;
         }
         self.delete_rollups(stats).await?;
         if gone > 0 {
@@ -207,19 +194,19 @@ impl Handle {
 
     /// Makes sure that whoever opens the shard finds a state at or above the floor to be.
     async fn ensure_rollup(&self, state: &State, floor: u64) -> Result<(), Error> {
-        let inner = &*self.inner;
-        let listed = inner.blob.list(&format!("{}/rollup", inner.name), usize::MAX).await?;
+        let view = &*self.view;
+        let listed = view.blob.list(&format!("{}/rollup", view.name), usize::MAX).await?;
         let newest = listed.iter().filter_map(|found| rollup::parse_key(&found.key)).max();
         if newest.is_some_and(|(seqno, _)| seqno >= floor) {
             return Ok(());
         }
-        let key = rollup::key(&inner.name, state.seqno, state.token);
-        inner.blob.put(&key, Bytes::from(rollup::encode(state)?)).await
+        let key = rollup::key(&view.name, state.seqno, state.token);
+        view.blob.put(&key, Bytes::from(rollup::encode(state)?)).await
     }
 
     async fn delete_rollups(&self, stats: &mut MaintenanceStats) -> Result<(), Error> {
-        let blob = &self.inner.blob;
-        let listed = blob.list(&format!("{}/rollup", self.inner.name), usize::MAX).await?;
+        let blob = &self.view.blob;
+        let listed = blob.list(&format!("{}/rollup", self.view.name), usize::MAX).await?;
         // By number: the names sort as the numbers do.
         let known = listed.iter().filter(|found| rollup::parse_key(&found.key).is_some());
         let known: Vec<_> = known.collect();
@@ -234,31 +221,31 @@ impl Handle {
     /// listing and not pending after it was decided before, so that a state after that shows it if it
     /// was named.
     pub(super) async fn sweep(&self, stats: &mut MaintenanceStats) -> Result<(), Error> {
-        let inner = &*self.inner;
-        lock(&inner.uploads).settle(&self.state());
-        lock(&inner.uploads).begin_sweep();
+        let view = &*self.view;
+        view.uploads.lock().settle(&self.view.state());
+        view.uploads.lock().begin_sweep();
         let swept = self.sweep_parts(stats).await;
         if swept.is_err() {
-            lock(&inner.uploads).may_have_garbage();
+            view.uploads.lock().may_have_garbage();
         }
         swept
     }
 
     async fn sweep_parts(&self, stats: &mut MaintenanceStats) -> Result<(), Error> {
-        let inner = &*self.inner;
+        let view = &*self.view;
         let before = match crate::mutant::on("sweep_before_listing") {
-            true => Some(self.refresh().await?),
+            true => Some(self.view.refresh().await?),
             false => None,
         };
-        let listed = inner.blob.list(&format!("{}/part", inner.name), usize::MAX).await?;
-        let ours = self.lease();
+        let listed = view.blob.list(&format!("{}/part", view.name), usize::MAX).await?;
+        let ours = self.holds.lease();
         let pending: BTreeSet<&str> = {
-            let uploads = lock(&inner.uploads);
+            let uploads = view.uploads.lock();
             listed.iter().map(|found| &*found.key).filter(|key| uploads.is_pending(key)).collect()
         };
         let state = match before {
             Some(state) => state,
-            None => self.refresh().await?,
+            None => self.view.refresh().await?,
         };
         let parts = state.batches.iter().flat_map(|batch| &batch.parts);
         let stored = parts.filter_map(|part| match part {
@@ -279,7 +266,7 @@ impl Handle {
             if spared || named.contains(key) {
                 continue;
             }
-            inner.blob.delete(&found.key).await?;
+            view.blob.delete(&found.key).await?;
             stats.parts_deleted += 1;
             stats.orphans_deleted += 1;
         }

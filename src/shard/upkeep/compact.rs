@@ -1,5 +1,6 @@
 //! Owns compaction: which batches become one, and the entry that says so. How rows are merged is
-//! [`merge`](super::merge)'s, what the entry does to a state [`lease`](super::lease)'s.
+//! [`merge`](super::merge)'s, what the entry does to a state
+//! [`transition`](crate::shard::engine)'s.
 //!
 //! # Tiers
 //!
@@ -13,16 +14,19 @@
 //! next to the newer ones. It is merged once more, alone if need be, and never again for that.
 
 use std::ops::Range;
+use std::sync::Arc;
 
-use crate::error::{Error, ErrorKind};
+use super::merge::Merge;
+use crate::error::Error;
 use crate::shard::counters::MaintenanceStats;
 use crate::shard::engine::entry::{Change, History, Merged};
 use crate::shard::engine::part::Prepared;
 use crate::shard::engine::space::bytes;
 use crate::shard::engine::state::{Batch, Part, State};
-use crate::shard::handle::{Handle, lock};
+use crate::shard::rows::Rows;
+use crate::shard::settle::Settler;
 use crate::shard::uploads::Uploading;
-use crate::store::Access;
+use crate::shard::view::View;
 
 /// The time to which the rows of batches up to `upper` are forwarded: earlier ones cannot be told
 /// apart any more. It stays inside the interval, where rows count.
@@ -30,13 +34,13 @@ fn forwarded(state: &State, upper: u64) -> u64 {
     state.since.min(upper.saturating_sub(1))
 }
 
-fn mergeable(state: &State) -> &[std::sync::Arc<Batch>] {
+fn mergeable(state: &State) -> &[Arc<Batch>] {
     let read = state.read_by_all();
     &state.batches[..state.batches.partition_point(|batch| batch.upper <= read)]
 }
 
 /// Returns all batches that may be merged, unless that changes nothing.
-pub(super) fn whole(state: &State) -> Option<Range<usize>> {
+fn whole(state: &State) -> Option<Range<usize>> {
     let batches = mergeable(state);
     match batches {
         [] => None,
@@ -45,6 +49,9 @@ pub(super) fn whole(state: &State) -> Option<Range<usize>> {
     }
 }
 
+/// Merges in one round; more wait for the next.
+const MERGES_MAX: usize = 4;
+
 /// How many times as large as all newer ones a batch may be and is still merged with them: in a round,
 /// and in the last one of a writer, after which nobody may come for long.
 pub(super) const IN_A_ROUND: u64 = 2;
@@ -52,7 +59,7 @@ pub(super) const AT_THE_END: u64 = 4;
 
 /// Returns what the tiers ask for: batches out of proportion, times that need not be apart any more, or
 /// rows that keep entries up to `floor` from going.
-pub(super) fn tier(state: &State, floor: u64, proportion: u64) -> Option<Range<usize>> {
+fn tier(state: &State, floor: u64, proportion: u64) -> Option<Range<usize>> {
     let batches = mergeable(state);
     let mut oldest = None;
     let mut newer = 0u64;
@@ -83,40 +90,46 @@ fn is_apart(state: &State, batch: &Batch) -> bool {
     }
 }
 
-impl Handle {
-    /// Merges all batches that every holder has read into one, whose rows have the times that can
-    /// still be told apart. Beside readers and writers; nothing if there is nothing to gain. Returns
-    /// what it did; losing to another compaction is normal.
-    ///
-    /// Memory: [`compact_bytes_max`](crate::shard::HandleConfig::compact_bytes_max) and all rows of one
-    /// key.
-    ///
-    /// # Errors
-    ///
-    /// As [`compare_and_append`](Handle::compare_and_append). What was uploaded in vain is an orphan
-    /// then.
-    pub async fn compact(&self) -> Result<MaintenanceStats, Error> {
-        self.must_write("a compaction of")?;
-        let state = self.refresh().await?;
-        let mut stats = MaintenanceStats::default();
-        let done = match whole(&state) {
-            Some(run) => self.merge_batches(&state, run, &mut stats).await,
-            None => Ok(()),
-        };
-        self.inner.maintenance.add(&stats);
-        done.map(|()| stats)
+/// What makes one batch of many; clones are the same.
+#[derive(Clone, Debug)]
+pub(super) struct Compactor {
+    view: Arc<View>,
+    settler: Settler,
+    rows: Rows,
+}
+
+impl Compactor {
+    pub(super) fn new(settler: Settler, rows: Rows) -> Compactor {
+        Compactor { view: Arc::clone(&settler.view), settler, rows }
     }
 
-    pub(super) fn must_write(&self, what: &str) -> Result<(), Error> {
-        if self.inner.access == Access::Write {
-            return Ok(());
+    /// Merges all batches that every holder has read, unless that changes nothing.
+    pub(super) async fn compact_all(&self, stats: &mut MaintenanceStats) -> Result<(), Error> {
+        let state = self.view.refresh().await?;
+        match whole(&state) {
+            Some(run) => self.merge_batches(&state, run, stats).await,
+            None => Ok(()),
         }
-        Err(Error::new(ErrorKind::Invalid, format!("{what} a shard opened for reading"))
-            .at(self.inner.root.url()))
+    }
+
+    /// Merges what the tiers ask for.
+    pub(super) async fn merge_tiers(
+        &self,
+        proportion: u64,
+        entries_kept: u64,
+        stats: &mut MaintenanceStats,
+    ) -> Result<(), Error> {
+        for _ in 0..MERGES_MAX {
+            let state = self.view.state();
+            let floor = state.seqno.saturating_sub(entries_kept);
+            let Some(run) = tier(&state, floor, proportion) else { break };
+            self.merge_batches(&state, run, stats).await?;
+        }
+        Ok(())
     }
 
     /// Merges a run of batches of a state, if nobody else does.
-    pub(super) async fn merge_batches(
+    async fn merge_batches(
         &self,
         state: &State,
         run: Range<usize>,
@@ -127,12 +140,13 @@ impl Handle {
         let (first, last, upper) = (first.seqno, last.seqno, last.upper);
         let forwarded = forwarded(state, upper);
         // If it fails half way, or nobody waits for it any more, no entry names what it has uploaded.
-        let uploading = Uploading::new(self);
-        let parts = self.merge(&batches, forwarded, &uploading, stats).await?;
+        let uploading = Uploading::new(&self.view);
+        let merge = Merge { rows: &self.rows, uploading: &uploading, forwarded };
+        let parts = merge.run(&batches, stats).await?;
         let uploaded: Vec<_> = parts.iter().cloned().map(Prepared::Stored).collect();
         // From here on an entry may, also if nothing waits.
         let keys = uploading.keep();
-        let entered = self.propose(move |_, state| {
+        let entered = self.settler.propose(move |state| {
             let there = state.run(first, last).is_some_and(|run| state.batches[run] == batches);
             if !there || !parts.iter().all(|part| state.is_leased(part)) {
                 return Ok(None);
@@ -149,17 +163,17 @@ impl Handle {
             Err(e) => {
                 // The outcome may be unknown, and then nothing is deleted: the log will tell. Each try
                 // took the number after the newest that was known here.
-                lock(&self.inner.uploads).unknown(self.state().seqno.saturating_add(1), keys);
+                self.view.uploads.lock().unknown(self.view.state().seqno.saturating_add(1), keys);
                 return Err(e);
             }
         };
         if entered.is_some() {
             stats.compactions += 1;
-            lock(&self.inner.uploads).named(&uploaded);
+            self.view.uploads.lock().named(&uploaded);
         } else {
             // Settled: the batches are gone, so no entry that names our parts can follow.
             stats.compactions_lost += 1;
-            self.discard(uploaded).await;
+            self.rows.discard(uploaded).await;
         }
         Ok(())
     }
@@ -168,7 +182,6 @@ impl Handle {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Arc;
 
     fn state(sizes: &[u64]) -> State {
         let batch = |(index, bytes): (usize, &u64)| {

@@ -5,8 +5,10 @@
 //! through parts that no entry ever names.
 
 use std::cmp::Reverse;
+use std::collections::binary_heap::PeekMut;
 use std::collections::{BinaryHeap, VecDeque};
 use std::iter::Peekable;
+use std::sync::Arc;
 use std::vec::IntoIter;
 
 use futures::{StreamExt, TryStreamExt};
@@ -14,10 +16,10 @@ use futures::{StreamExt, TryStreamExt};
 use crate::codec::packed::Encoded;
 use crate::error::Error;
 use crate::shard::counters::MaintenanceStats;
+use crate::shard::engine::arrange::{arrange, size};
 use crate::shard::engine::part::{PartRef, Prepared, Update};
 use crate::shard::engine::state::{Batch, Part};
-use crate::shard::handle::Handle;
-use crate::shard::rows::{CONCURRENT, Reading, arrange, size};
+use crate::shard::rows::{CONCURRENT, CacheUse, Rows};
 use crate::shard::uploads::Uploading;
 
 /// What a decoded part takes in memory, in multiples of its bytes.
@@ -73,109 +75,141 @@ fn groups(runs: Vec<Run>, bytes_max: u64) -> Vec<Vec<Run>> {
 
 /// A run that is being read.
 struct Cursor {
-    rows: Peekable<IntoIter<Update>>,
+    read: Peekable<IntoIter<Update>>,
     rest: Run,
 }
 
 impl Cursor {
-    async fn open(handle: Handle, rest: Run) -> Result<Cursor, Error> {
-        let mut cursor = Cursor { rows: Vec::new().into_iter().peekable(), rest };
-        cursor.fill(&handle).await?;
+    async fn open(rows: &Rows, rest: Run) -> Result<Cursor, Error> {
+        let mut cursor = Cursor { read: Vec::new().into_iter().peekable(), rest };
+        cursor.fill(rows).await?;
         Ok(cursor)
     }
 
     /// Reads on, if all rows at hand have been taken.
-    async fn fill(&mut self, handle: &Handle) -> Result<(), Error> {
-        while self.rows.peek().is_none() {
+    async fn fill(&mut self, rows: &Rows) -> Result<(), Error> {
+        while self.read.peek().is_none() {
             let Some(Piece { part, lower, upper }) = self.rest.pop_front() else { break };
-            let rows = handle.read(&part, lower, upper, Reading::Aside, |_| true).await?;
-            self.rows = rows.into_iter().peekable();
+            let read = rows.read(&part, lower, upper, CacheUse::Aside, |_| true).await?;
+            self.read = read.into_iter().peekable();
         }
         Ok(())
     }
 
     fn key(&mut self) -> Option<&Encoded> {
-        self.rows.peek().map(|((key, _), _, _)| key)
+        self.read.peek().map(|((key, _), _, _)| key)
+    }
+
+    /// Moves all rows of a key, with which it begins, to `group`.
+    async fn take(
+        &mut self,
+        key: &Encoded,
+        group: &mut Vec<Update>,
+        rows: &Rows,
+    ) -> Result<(), Error> {
+        while self.key() == Some(key) {
+            group.extend(self.read.next());
+            self.fill(rows).await?;
+        }
+        Ok(())
     }
 }
 
-impl Handle {
-    /// Merges batches: every row with its time at least `forwarded`, equal rows summed, zeros
-    /// dropped, sorted by key.
-    pub(super) async fn merge(
+/// Which run begins with which key, the least on top.
+#[derive(Default)]
+struct Heads(BinaryHeap<Reverse<(Encoded, usize)>>);
+
+impl Heads {
+    /// Adds a run, unless it is at its end.
+    fn push(&mut self, index: usize, cursor: &mut Cursor) {
+        if let Some(key) = cursor.key() {
+            self.0.push(Reverse((key.clone(), index)));
+        }
+    }
+
+    /// Takes the least key, and a run that begins with it.
+    fn pop(&mut self) -> Option<(Encoded, usize)> {
+        self.0.pop().map(|Reverse(head)| head)
+    }
+
+    /// Takes a run that begins with `key`, which is the least.
+    fn pop_same(&mut self, key: &Encoded) -> Option<usize> {
+        let head = self.0.peek_mut().filter(|head| head.0.0 == *key)?;
+        let Reverse((_, index)) = PeekMut::pop(head);
+        Some(index)
+    }
+}
+
+/// A merge of batches: every row with its time at least `forwarded`, equal rows summed, zeros dropped,
+/// sorted by key.
+pub(super) struct Merge<'a> {
+    pub(super) rows: &'a Rows,
+    pub(super) uploading: &'a Uploading,
+    pub(super) forwarded: u64,
+}
+
+impl Merge<'_> {
+    /// Returns the parts of the whole, in order.
+    pub(super) async fn run(
         &self,
-        batches: &[std::sync::Arc<Batch>],
-        forwarded: u64,
-        uploading: &Uploading,
+        batches: &[Arc<Batch>],
         stats: &mut MaintenanceStats,
     ) -> Result<Vec<PartRef>, Error> {
-        let bytes_max = self.inner.config.compact_bytes_max as u64;
-        let mut runs: Vec<Run> = batches.iter().flat_map(|batch| runs(batch)).collect();
         let mut passing = Vec::new();
-        let merged = loop {
-            let mut groups = groups(runs, bytes_max);
-            if groups.len() <= 1 {
-                let all = groups.pop().unwrap_or_default();
-                break self.merge_runs(all, forwarded, uploading, stats).await;
-            }
-            let mut next = Vec::with_capacity(groups.len());
-            let mut failed = None;
-            for group in groups {
-                match self.merge_runs(group, forwarded, uploading, stats).await {
-                    Ok(parts) => {
-                        passing.extend(parts.iter().cloned().map(Prepared::Stored));
-                        let piece = |part| Piece { part, lower: 0, upper: u64::MAX };
-                        next.push(parts.into_iter().map(|part| piece(Part::from(part))).collect());
-                    }
-                    Err(e) => {
-                        failed = Some(e);
-                        break;
-                    }
-                }
-            }
-            if let Some(e) = failed {
-                break Err(e);
-            }
-            runs = next;
-        };
+        let merged = self.passes(batches, &mut passing, stats).await;
         // No entry has named them, nor will.
-        self.discard(passing).await;
+        self.rows.discard(passing).await;
         merged
     }
 
-    async fn merge_runs(
+    /// Merges in as many passes as the memory asks for. `passing` are the parts of all but the last.
+    async fn passes(
         &self,
-        runs: Vec<Run>,
-        forwarded: u64,
-        uploading: &Uploading,
+        batches: &[Arc<Batch>],
+        passing: &mut Vec<Prepared>,
         stats: &mut MaintenanceStats,
     ) -> Result<Vec<PartRef>, Error> {
-        let bytes: u64 = runs.iter().flatten().map(|piece| piece.part.bytes()).sum();
-        stats.bytes_read += bytes;
-        let opening: Vec<_> = runs.into_iter().map(|run| Cursor::open(self.clone(), run)).collect();
+        let bytes_max = self.rows.view.config.compact_bytes_max as u64;
+        let mut runs: Vec<Run> = batches.iter().flat_map(|batch| runs(batch)).collect();
+        loop {
+            let mut groups = groups(runs, bytes_max);
+            if groups.len() <= 1 {
+                return self.merge(groups.pop().unwrap_or_default(), stats).await;
+            }
+            let mut next = Vec::with_capacity(groups.len());
+            for group in groups {
+                let parts = self.merge(group, stats).await?;
+                passing.extend(parts.iter().cloned().map(Prepared::Stored));
+                let piece = |part| Piece { part: Part::from(part), lower: 0, upper: u64::MAX };
+                next.push(parts.into_iter().map(piece).collect());
+            }
+            runs = next;
+        }
+    }
+
+    async fn merge(
+        &self,
+        runs: Vec<Run>,
+        stats: &mut MaintenanceStats,
+    ) -> Result<Vec<PartRef>, Error> {
+        stats.bytes_read += runs.iter().flatten().map(|piece| piece.part.bytes()).sum::<u64>();
+        let opening: Vec<_> = runs.into_iter().map(|run| Cursor::open(self.rows, run)).collect();
         let opening = futures::stream::iter(opening).buffered(CONCURRENT);
         let mut cursors: Vec<Cursor> = opening.try_collect().await?;
-        let mut heads = BinaryHeap::new();
+        let mut heads = Heads::default();
         for (index, cursor) in cursors.iter_mut().enumerate() {
-            heads.extend(cursor.key().map(|key| Reverse((key.clone(), index))));
+            heads.push(index, cursor);
         }
-        let mut output =
-            Output { handle: self, uploading, rows: Vec::new(), bytes: 0, parts: Vec::new() };
-        while let Some(Reverse((key, index))) = heads.pop() {
-            let mut group = Vec::new();
-            let mut next = Some(index);
+        let mut output = Output { merge: self, rows: Vec::new(), bytes: 0, parts: Vec::new() };
+        while let Some((key, first)) = heads.pop() {
+            let (mut group, mut next) = (Vec::new(), Some(first));
             // All rows of one key, whichever runs have them.
             while let Some(index) = next {
-                let cursor = &mut cursors[index];
-                while cursor.key() == Some(&key) {
-                    group.extend(cursor.rows.next());
-                    cursor.fill(self).await?;
-                }
-                heads.extend(cursor.key().map(|key| Reverse((key.clone(), index))));
-                let same = heads.peek().is_some_and(|Reverse((other, _))| *other == key);
-                next = if same { heads.pop().map(|Reverse((_, index))| index) } else { None };
+                cursors[index].take(&key, &mut group, self.rows).await?;
+                heads.push(index, &mut cursors[index]);
+                next = heads.pop_same(&key);
             }
-            group.iter_mut().for_each(|(_, time, _)| *time = (*time).max(forwarded));
+            group.iter_mut().for_each(|(_, time, _)| *time = (*time).max(self.forwarded));
             for row in arrange(group)? {
                 output.push(row).await?;
             }
@@ -188,8 +222,7 @@ impl Handle {
 
 /// Rows on their way into parts.
 struct Output<'a> {
-    handle: &'a Handle,
-    uploading: &'a Uploading,
+    merge: &'a Merge<'a>,
     rows: Vec<Update>,
     bytes: usize,
     parts: Vec<PartRef>,
@@ -198,7 +231,7 @@ struct Output<'a> {
 impl Output<'_> {
     async fn push(&mut self, row: Update) -> Result<(), Error> {
         let more = size(&row);
-        if self.bytes + more > self.handle.inner.config.part_bytes_max {
+        if self.bytes + more > self.merge.rows.view.config.part_bytes_max {
             self.flush().await?;
         }
         self.bytes += more;
@@ -210,7 +243,7 @@ impl Output<'_> {
         if !self.rows.is_empty() {
             let rows = std::mem::take(&mut self.rows);
             self.bytes = 0;
-            self.parts.push(self.handle.store(&rows, self.uploading).await?);
+            self.parts.push(self.merge.rows.store(&rows, self.merge.uploading).await?);
         }
         Ok(())
     }

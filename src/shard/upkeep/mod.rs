@@ -11,5 +11,6 @@ mod maintain;
 
 mod verify;
 
+pub(crate) use maintain::Upkeep;
 pub(crate) use verify::remap_behind;
 pub use verify::{Verified, verify};

@@ -6,16 +6,19 @@ use std::sync::Arc;
 use crate::codec::packed::Encoded;
 use crate::error::{Error, ErrorKind};
 use crate::io::Io;
-use crate::shard::config::HandleConfig;
+use crate::shard::config::{HandleConfig, HandleOptions};
 use crate::shard::engine::entry::{Entry, Feed};
 use crate::shard::engine::format::{DATA, FORMAT_KEY, REMAP};
 use crate::shard::engine::id::Token;
 use crate::shard::engine::part::{self, Update};
 use crate::shard::engine::rollup;
 use crate::shard::engine::state::{Part, State};
-use crate::shard::handle::Handle;
+use crate::shard::holds::Holds;
 use crate::shard::incarnation;
 use crate::shard::open::read_format;
+use crate::shard::rows::Rows;
+use crate::shard::settle::Settler;
+use crate::shard::view::View;
 use crate::store::{Access, INCARNATION_KEY, Root};
 
 /// The shards a root may hold. In each of them a key has at most one value.
@@ -51,7 +54,7 @@ pub struct Verified {
 ///
 /// # Errors
 ///
-/// `Corrupt` for damage, naming the file; else those of [`Handle::open`].
+/// `Corrupt` for damage, naming the file; else those of [`Handle::open`](crate::shard::Handle::open).
 pub async fn verify(root: Root, io: Io) -> Result<Verified, Error> {
     let mut attempt = 1;
     loop {
@@ -98,12 +101,13 @@ async fn verify_once(root: &Root, io: &Io) -> Result<Verified, Error> {
     }
     let open = |name| {
         let config = HandleConfig { cache_bytes_max: 0, ..HandleConfig::default() };
-        Handle::open(root.clone(), name, None, Access::Read, io.clone(), config)
+        View::open(root.clone(), io.clone(), HandleOptions::read(name).with_config(config))
     };
     let mut data = State::default();
     for name in SHARDS {
         if let Some(files) = files.remove(name) {
-            let state = Check { handle: open(name).await?, files }.run(&mut verified).await?;
+            let rows = Rows::new(Holds::new(Settler::new(open(name).await?)));
+            let state = Check { rows, files }.run(&mut verified).await?;
             if name == SHARDS[0] {
                 data = state;
             }
@@ -167,7 +171,7 @@ impl Files {
 }
 
 struct Check {
-    handle: Handle,
+    rows: Rows,
     files: Files,
 }
 
@@ -177,7 +181,7 @@ impl Check {
         let mut updates = Vec::new();
         for batch in &state.batches {
             for part in &batch.parts {
-                let rows = match self.handle.fetch(part, batch.lower, batch.upper).await {
+                let rows = match self.rows.fetch(part, batch.lower, batch.upper).await {
                     Err(e) if e.kind() == ErrorKind::Missing => {
                         return Err(self.gone(part, e).await);
                     }
@@ -197,13 +201,13 @@ impl Check {
             self.files.parts.remove(key);
         }
         verified.orphans.extend(std::mem::take(&mut self.files.parts));
-        one_live_value(updates).map_err(|e| e.at(self.handle.inner.root.url()))?;
+        one_live_value(updates).map_err(|e| e.at(self.rows.view.url()))?;
         Ok(state)
     }
 
     /// Reads the parts that no batch names: they carry checksums of their own.
     async fn read_unnamed(&self) -> Result<(), Error> {
-        let blob = &self.handle.inner.blob;
+        let blob = &self.rows.view.blob;
         for key in &self.files.parts {
             // One that a collector has taken since the listing is no damage.
             if let Some(bytes) = blob.get(key).await? {
@@ -216,7 +220,7 @@ impl Check {
 
     /// Tells a part that a collector took while we read from one that was lost.
     async fn gone(&self, part: &Part, missing: Error) -> Error {
-        let newest = match self.handle.refresh().await {
+        let newest = match self.rows.view.refresh().await {
             Ok(newest) => newest,
             Err(e) => return e,
         };
@@ -229,13 +233,13 @@ impl Check {
 
     /// Follows the log from its oldest state to its head, and holds every rollup against it.
     async fn replay(&mut self, verified: &mut Verified) -> Result<State, Error> {
-        let inner = &*self.handle.inner;
+        let view = &*self.rows.view;
         let mut rollups = BTreeMap::new();
         for (id, key) in &self.files.rollups {
             // One that a collector has taken since the listing is no damage.
-            if let Some(bytes) = inner.blob.get(key).await? {
+            if let Some(bytes) = view.blob.get(key).await? {
                 let state = rollup::decode(id.0, id.1, &bytes);
-                rollups.insert(*id, state.map_err(|e| e.at(inner.blob.place(key)))?);
+                rollups.insert(*id, state.map_err(|e| e.at(view.blob.place(key)))?);
                 verified.rollups += 1;
             }
         }
@@ -245,27 +249,27 @@ impl Check {
                 Some((_, state)) => state.clone(),
                 None => {
                     let what = format!("no rollup at or above the floor {floor}");
-                    return Err(damage(what, inner.root.url()));
+                    return Err(damage(what, view.url()));
                 }
             },
         };
         let oldest = state.seqno;
         // Entries that the oldest state makes superfluous: intact, but otherwise beside the point.
         for seqno in self.files.entries.range(..=oldest) {
-            if let Some(bytes) = inner.log.get(*seqno).await? {
-                Entry::decode(*seqno, &bytes).map_err(|e| e.at(inner.log.place(*seqno)))?;
+            if let Some(bytes) = view.log.get(*seqno).await? {
+                Entry::decode(*seqno, &bytes).map_err(|e| e.at(view.log.place(*seqno)))?;
                 verified.entries += 1;
             }
         }
-        while let Some(bytes) = inner.log.get(state.seqno.saturating_add(1)).await? {
+        while let Some(bytes) = view.log.get(state.seqno.saturating_add(1)).await? {
             let seqno = state.seqno.saturating_add(1);
             Entry::decode(seqno, &bytes)
                 .and_then(|(entry, _)| state.apply(&entry))
-                .map_err(|e| e.at(inner.log.place(seqno)))?;
+                .map_err(|e| e.at(view.log.place(seqno)))?;
             verified.entries += 1;
             for (id, rolled) in rollups.range((seqno, Token(0))..=(seqno, Token(u128::MAX))) {
                 if !is_same(rolled, &state) {
-                    let place = inner.blob.place(&self.files.rollups[id]);
+                    let place = view.blob.place(&self.files.rollups[id]);
                     return Err(damage("a rollup that differs from the log".into(), &place));
                 }
             }
@@ -275,11 +279,11 @@ impl Check {
                 "entry {} is missing, and this one is there",
                 state.seqno.saturating_add(1)
             );
-            return Err(damage(what, &inner.log.place(*beyond)));
+            return Err(damage(what, &view.log.place(*beyond)));
         }
         if let Some((id, _)) = rollups.range((state.seqno.saturating_add(1), Token(0))..).next() {
             let what = format!("a rollup beyond the log, which ends at entry {}", state.seqno);
-            return Err(damage(what, &inner.blob.place(&self.files.rollups[id])));
+            return Err(damage(what, &view.blob.place(&self.files.rollups[id])));
         }
         Ok(state)
     }

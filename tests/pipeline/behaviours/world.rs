@@ -9,7 +9,7 @@ use differential_upsert::codec::{Codec, Postcard, decode_stored};
 use differential_upsert::health::Health;
 use differential_upsert::io::{Clock, Io, Tokens};
 use differential_upsert::reclock::{SourceConfig, Times};
-use differential_upsert::shard::{Access, Handle, HandleConfig, History, Schema};
+use differential_upsert::shard::{Access, Handle, HandleConfig, HandleOptions, History, Schema};
 use differential_upsert::source::Source;
 use differential_upsert::source::attempt::AttemptConfig;
 use differential_upsert::store::{Fault, Faults, Root};
@@ -245,9 +245,8 @@ impl<P: Place> Observer<P> {
             return beside.map_or(Covered::nothing(), Covered::read);
         }
         if self.remap.is_none() {
-            let (io, config) = (self.io.clone(), HandleConfig::default());
-            let access = Access::Read;
-            let opened = Handle::open(self.root.clone(), "remap", None, access, io, config);
+            let options = HandleOptions::read("remap");
+            let opened = Handle::open(self.root.clone(), self.io.clone(), options);
             self.remap = Some(self.runtime.block_on(opened).unwrap());
         }
         let remap = self.remap.as_ref().unwrap();
@@ -278,8 +277,8 @@ impl<P: Place> Observer<P> {
 /// Opens a shard's rows, or makes it.
 fn data(runtime: &Runtime, io: &Io, root: &Root) -> Handle {
     let schema = Schema { codec: "postcard-1".into(), key: "u64".into(), value: "u64".into() };
-    let (io, config) = (io.clone(), HandleConfig::default());
-    let opened = Handle::open(root.clone(), "data", Some(schema), Access::Write, io, config);
+    let options = HandleOptions::write("data", schema);
+    let opened = Handle::open(root.clone(), io.clone(), options);
     runtime.block_on(opened).unwrap()
 }
 

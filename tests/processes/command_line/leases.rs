@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use differential_upsert::io::{Clock, Io, RandomTokens};
-use differential_upsert::shard::{Access, Handle, HandleConfig};
+use differential_upsert::shard::{Access, Handle, HandleConfig, HandleOptions};
 use differential_upsert::store::Root;
 use serde_json::Value;
 
@@ -32,7 +32,8 @@ fn held_by_a_dead_one(dir: &Path, ahead_ms: u64) {
     runtime.block_on(async {
         let root = Root::open(dir.join("s").to_str().expect("UTF-8"), Access::Write).expect("it");
         let config = HandleConfig::default();
-        let handle = Handle::open(root, "data", None, Access::Write, io, config).await;
+        let handle =
+            Handle::open(root, io, HandleOptions::write("data", None).with_config(config)).await;
         // It is let go, and not closed: its lease stays.
         let _ = handle.expect("a shard").hold(0).await.expect("a lease");
     });

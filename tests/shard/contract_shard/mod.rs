@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::common::{append, config, contents, io, open, row, runtime, schema, strings};
 use differential_upsert::ErrorKind;
 use differential_upsert::shard::{
-    Access, Append, Appended, Feed, Handle, HandleConfig, History, Prepared, Schema, Sum, verify,
+    Access, Append, Appended, Feed, Handle, HandleConfig, HandleOptions, History, Prepared, Schema,
+    Sum, verify,
 };
 use differential_upsert::store::{Fault, Faults, Operation, Report, Root};
 
@@ -55,13 +56,15 @@ async fn whole_contract(root: Root) {
 
     // A reader sees the same, and changes nothing.
     let reader =
-        Handle::open(root.clone(), "data", None, Access::Read, io(9), config()).await.unwrap();
+        Handle::open(root.clone(), io(9), HandleOptions::read("data").with_config(config()))
+            .await
+            .unwrap();
     assert_eq!(reader.schema(), schema());
     assert_eq!(contents(&reader, 8).await.unwrap(), expected);
     assert_eq!(append(&reader, 9, 10, vec![]).await.unwrap_err().kind(), ErrorKind::Invalid);
     let other = Schema { value: "Other".into(), ..schema() };
-    let refused =
-        Handle::open(root.clone(), "data", Some(other), Access::Read, io(9), config()).await;
+    let options = HandleOptions::read("data").with_schema(other).with_config(config());
+    let refused = Handle::open(root.clone(), io(9), options).await;
     assert_eq!(refused.unwrap_err().kind(), ErrorKind::Unsupported);
 
     // The end.
@@ -113,10 +116,13 @@ fn a_reader_overtaken_by_the_floor_reloads() {
         let root = memory();
         let reader = open(&root, 1).await.unwrap();
         let config = HandleConfig { rollup_every: 1, inline_bytes_max: 0, ..config() };
-        let writer =
-            Handle::open(root.clone(), "data", Some(schema()), Access::Write, io(1_000), config)
-                .await
-                .unwrap();
+        let writer = Handle::open(
+            root.clone(),
+            io(1_000),
+            HandleOptions::write("data", schema()).with_config(config),
+        )
+        .await
+        .unwrap();
         for time in 0..4 {
             let rows = vec![row(&format!("k{time}"), "v", time, 1)];
             let _ = append(&writer, time, time + 1, rows).await.unwrap();
@@ -137,10 +143,13 @@ fn members_of_an_append_reach_the_state() {
     runtime().block_on(async {
         let root = memory();
         let config = HandleConfig { history: Some(History::Last(3)), ..config() };
-        let handle =
-            Handle::open(root.clone(), "data", Some(schema()), Access::Write, io(1), config)
-                .await
-                .unwrap();
+        let handle = Handle::open(
+            root.clone(),
+            io(1),
+            HandleOptions::write("data", schema()).with_config(config),
+        )
+        .await
+        .unwrap();
         let feed = Feed { mode: "given".into(), identity: "feed.jsonl".into() };
         let full = Append {
             lower: 0,
@@ -194,10 +203,13 @@ fn large_batches_are_parts_and_lost_ones_can_be_discarded() {
     runtime().block_on(async {
         let root = memory();
         let config = HandleConfig { inline_bytes_max: 40, part_bytes_max: 100, ..config() };
-        let handle =
-            Handle::open(root.clone(), "data", Some(schema()), Access::Write, io(1), config)
-                .await
-                .unwrap();
+        let handle = Handle::open(
+            root.clone(),
+            io(1),
+            HandleOptions::write("data", schema()).with_config(config),
+        )
+        .await
+        .unwrap();
         let rows: Vec<_> = (0..20).map(|n| row(&format!("key{n:02}"), "value", 0, 1)).collect();
         let parts = handle.prepare(rows.clone()).await.unwrap();
         assert!(parts.len() > 3 && parts.iter().all(|p| matches!(p, Prepared::Stored(_))));
@@ -233,7 +245,9 @@ fn what_a_root_may_hold() {
         let root = |name: &str| {
             Root::open(&dir.path().join(name).display().to_string(), Access::Write).unwrap()
         };
-        let read = |root: Root| Handle::open(root, "data", None, Access::Read, io(1), config());
+        let read = |root: Root| {
+            Handle::open(root, io(1), HandleOptions::read("data").with_config(config()))
+        };
         // Leftovers of an interrupted creation are an empty shard.
         let empty = root("empty");
         std::fs::create_dir_all(dir.path().join("empty/data/log")).unwrap();
@@ -300,7 +314,8 @@ fn racing_threads_on_a_directory() {
             wins.extend(racer.await.unwrap());
         }
         let root = Root::open(&url, Access::Read).unwrap();
-        let reader = Handle::open(root.clone(), "data", None, Access::Read, io(9), config());
+        let reader =
+            Handle::open(root.clone(), io(9), HandleOptions::read("data").with_config(config()));
         let found = contents(&reader.await.unwrap(), TIMES - 1).await.unwrap();
         verify(root, io(9)).await.unwrap();
         wins.sort();

@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use differential_upsert::shard::{
-    Access, Append, Appended, Handle, HandleConfig, History, engine::incarnation, verify,
+    Access, Append, Appended, Handle, HandleConfig, HandleOptions, History, engine::incarnation,
+    verify,
 };
 use differential_upsert::store::{Action, Blob, Fault, Faults, Operation, Root};
 use differential_upsert::{Error, ErrorKind};
@@ -66,7 +67,8 @@ fn limits() -> HandleConfig {
 
 /// Everything that a writer does; counts what it is told to be durable.
 async fn write(root: Root, base: u64, told: &AtomicU64) -> Result<(), Error> {
-    let writer = Handle::open(root, "data", Some(schema()), Access::Write, io(base), limits());
+    let writer =
+        Handle::open(root, io(base), HandleOptions::write("data", schema()).with_config(limits()));
     let writer = writer.await?;
     let hold = writer.hold(0).await?;
     for time in writer.state().upper..TIMES {
@@ -93,7 +95,8 @@ async fn write(root: Root, base: u64, told: &AtomicU64) -> Result<(), Error> {
 }
 
 async fn read(root: Root, base: u64) -> Result<(), Error> {
-    let reader = Handle::open(root, "data", None, Access::Read, io(base), limits()).await?;
+    let reader =
+        Handle::open(root, io(base), HandleOptions::read("data").with_config(limits())).await?;
     for _ in 0..3 {
         let state = reader.refresh().await?;
         for as_of in state.since..state.upper {
@@ -231,7 +234,8 @@ fn a_root_that_is_older_than_incarnations_gets_one_from_its_first_writer() {
         root.blob().delete(INCARNATION).await.unwrap();
         let old = objects(&*root.blob());
         let process = || root.with_faults(Faults::new(|_| Fault::None));
-        let read = |root| Handle::open(root, "data", None, Access::Read, io(9), config());
+        let read =
+            |root| Handle::open(root, io(9), HandleOptions::read("data").with_config(config()));
         let reader = read(process()).await.unwrap();
         let state = reader.refresh().await.unwrap();
         verify(process(), io(1)).await.unwrap();
@@ -287,7 +291,11 @@ fn a_directory_that_is_gone_is_not_made_again() {
             let path = parent.path().join(format!("shard-{anew}"));
             let url = path.display().to_string();
             let root = Root::open(&url, Access::Write).unwrap();
-            let writer = Handle::open(root, "data", Some(schema()), Access::Write, io(1), limits());
+            let writer = Handle::open(
+                root,
+                io(1),
+                HandleOptions::write("data", schema()).with_config(limits()),
+            );
             let writer = writer.await.unwrap();
             let _ = append(&writer, 0, 1, vec![row("k", "v", 0, 1)]).await.unwrap();
             let large: Vec<_> = (0..9).map(|n| row(&format!("key {n}"), "v", 1, 1)).collect();

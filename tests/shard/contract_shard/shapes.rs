@@ -2,7 +2,7 @@
 //! share a name in modules of their own, opened on one shard after the other.
 
 use differential_upsert::codec::{Codec, Postcard};
-use differential_upsert::shard::{Access, Fingerprint, Handle, Schema};
+use differential_upsert::shard::{Fingerprint, Handle, HandleOptions, Schema};
 use differential_upsert::store::Root;
 use differential_upsert::{Error, ErrorKind, Shard};
 use serde::de::DeserializeOwned;
@@ -81,9 +81,13 @@ fn a_shard_that_is_older_than_shapes_goes_by_names() {
             key: "String".into(),
             value: Fingerprint::from("Row"),
         };
-        Handle::open(root.clone(), "data", Some(schema), Access::Write, io(9), config())
-            .await
-            .unwrap();
+        Handle::open(
+            root.clone(),
+            io(9),
+            HandleOptions::write("data", schema).with_config(config()),
+        )
+        .await
+        .unwrap();
         opened::<a::Row>(&root).await.unwrap();
         // Nothing says that this is wrong.
         opened::<swapped::Row>(&root).await.unwrap();

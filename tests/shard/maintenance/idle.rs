@@ -9,7 +9,7 @@ use super::{memory, objects};
 use crate::common::{append, config, contents, io, io_at, row, runtime, schema};
 use differential_upsert::ErrorKind;
 use differential_upsert::io::Clock;
-use differential_upsert::shard::{Access, Handle, HandleConfig, History, Hold, verify};
+use differential_upsert::shard::{Handle, HandleConfig, HandleOptions, History, Hold, verify};
 use differential_upsert::store::Root;
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -31,8 +31,12 @@ fn patient() -> HandleConfig {
 
 async fn opened(root: &Root, base: u64, ahead_ms: u64) -> Handle {
     let io = io_at(base, Arc::new(Passing(tokio::time::Instant::now(), ahead_ms)));
-    let opened =
-        Handle::open(root.clone(), "data", Some(schema()), Access::Write, io, patient()).await;
+    let opened = Handle::open(
+        root.clone(),
+        io,
+        HandleOptions::write("data", schema()).with_config(patient()),
+    )
+    .await;
     opened.unwrap()
 }
 

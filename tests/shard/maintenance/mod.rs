@@ -15,7 +15,8 @@ use crate::common::{Stopped, append, config, contents, io, io_at, row, runtime, 
 use bytes::Bytes;
 use differential_upsert::ErrorKind;
 use differential_upsert::shard::{
-    Access, Append, Appended, Handle, HandleConfig, History, Prepared, Update, verify,
+    Access, Append, Appended, Handle, HandleConfig, HandleOptions, History, Prepared, Update,
+    verify,
 };
 use differential_upsert::store::{Fault, Faults, Operation, Report, Root};
 use object_store::ObjectStore;
@@ -41,13 +42,19 @@ fn small(history: History) -> HandleConfig {
 
 async fn writer(root: &Root, base: u64, config: &HandleConfig, clock: &Arc<Stopped>) -> Handle {
     let io = io_at(base, clock.clone());
-    Handle::open(root.clone(), "data", Some(schema()), Access::Write, io, config.clone())
-        .await
-        .unwrap()
+    Handle::open(
+        root.clone(),
+        io,
+        HandleOptions::write("data", schema()).with_config(config.clone()),
+    )
+    .await
+    .unwrap()
 }
 
 async fn reader(root: &Root) -> Handle {
-    Handle::open(root.clone(), "data", None, Access::Read, io(1 << 50), config()).await.unwrap()
+    Handle::open(root.clone(), io(1 << 50), HandleOptions::read("data").with_config(config()))
+        .await
+        .unwrap()
 }
 
 /// What one time does: three of five keys get a new value, some are new, some go.

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use differential_upsert::definite::Digest;
 use differential_upsert::io::{Clock, Io, Tokens};
 use differential_upsert::shard::{
-    Access, Append, Appended, Handle, HandleConfig, History, Schema, Sum, Update,
+    Append, Appended, Handle, HandleConfig, HandleOptions, History, Schema, Sum, Update,
 };
 use differential_upsert::store::Root;
 use differential_upsert::{Command, Encoded};
@@ -73,8 +73,11 @@ impl Observer {
     pub fn new(root: &Root, feed: Arc<Feed>) -> Observer {
         let runtime = runtime();
         let io = Io::new(runtime.handle().clone(), Counted::from(1 << 60));
-        let opened =
-            Handle::open(root.clone(), "data", None, Access::Read, io, config(History::Keep));
+        let opened = Handle::open(
+            root.clone(),
+            io,
+            HandleOptions::read("data").with_config(config(History::Keep)),
+        );
         let handle = runtime.block_on(opened).unwrap();
         Observer { runtime, handle, feed, upper: 0, contents: Contents::new() }
     }
@@ -177,8 +180,11 @@ impl Rival {
         let runtime = runtime();
         let tokens = Counted::from(if fast { FAST } else { FAST - (1 << 59) });
         let io = Io::new(runtime.handle().clone(), tokens.clone()).with_clock(tokens);
-        let opened =
-            Handle::open(root.clone(), "data", Some(schema()), Access::Write, io, config(history));
+        let opened = Handle::open(
+            root.clone(),
+            io,
+            HandleOptions::write("data", schema()).with_config(config(history)),
+        );
         let handle = runtime.block_on(opened).unwrap();
         Rival { runtime, handle, feed }
     }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use differential_upsert::io::Io;
-use differential_upsert::shard::{Access, Append, Appended, Handle, HandleConfig};
+use differential_upsert::shard::{Append, Appended, Handle, HandleConfig, HandleOptions};
 use differential_upsert::store::{Fault, Faults, Operation, Report as Reply, Root};
 use differential_upsert::{ErrorKind, Totals};
 use object_store::memory::InMemory;
@@ -210,7 +210,8 @@ async fn append_from_2(root: &Root, feed: &Feed, upper: u64) -> Appended {
     let io = Io::new(tokio::runtime::Handle::current(), Counted::from(3 << 60));
     let config = HandleConfig::default();
     let handle =
-        Handle::open(root.clone(), "data", Some(schema()), Access::Write, io, config).await;
+        Handle::open(root.clone(), io, HandleOptions::write("data", schema()).with_config(config))
+            .await;
     let handle = handle.unwrap();
     let rows = (2..upper).flat_map(|time| changes(feed, time)).collect();
     let parts = handle.prepare(rows).await.unwrap();

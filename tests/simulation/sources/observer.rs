@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use differential_upsert::Encoded;
 use differential_upsert::reclock::Times;
 use differential_upsert::shard::engine::entry::{Change, Commit, Entry};
-use differential_upsert::shard::{Access, Handle, HandleConfig, State, Token};
+use differential_upsert::shard::{Handle, HandleConfig, HandleOptions, State, Token};
 use differential_upsert::store::Root;
 use tokio::runtime::Runtime;
 
@@ -52,7 +52,11 @@ impl Observer {
         let io = Own::new(&Time::default(), 0, 1 << 60).io(&runtime);
         let open = |name| {
             let config = HandleConfig::default();
-            let opened = Handle::open(root.clone(), name, None, Access::Read, io.clone(), config);
+            let opened = Handle::open(
+                root.clone(),
+                io.clone(),
+                HandleOptions::read(name).with_config(config),
+            );
             runtime.block_on(opened).unwrap()
         };
         let (data, remap) = (open("data"), open("remap"));
