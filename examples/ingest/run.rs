@@ -83,7 +83,13 @@ fn drive(
         if address.port() != 0 {
             address.set_port(address.port().saturating_add(args.process as u16));
         }
-        let server = io.block_on(face::serve(address, face.clone()))?;
+        let served = io.block_on(face::serve(address, face.clone()));
+        let server = served.map_err(|e| {
+            Error::new(e.kind(), e.what())
+                .at(address.to_string())
+                .hint("give --http another address")
+                .because(e)
+        })?;
         eprintln!("http://{}/", server.address());
     }
     // A cluster would have to start again as one, and what came from a pipe is gone.

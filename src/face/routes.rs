@@ -52,7 +52,7 @@ pub async fn serve(address: SocketAddr, face: Face) -> Result<Server, Error> {
     let refused = |e: std::io::Error| {
         Error::new(ErrorKind::Unavailable, format!("cannot listen: {e}"))
             .at(address.to_string())
-            .hint("give --http another address")
+            .hint("choose another address, or port 0 for a free port")
     };
     let listener = TcpListener::bind(address).await.map_err(refused)?;
     let bound = listener.local_addr().map_err(refused)?;

@@ -68,7 +68,7 @@ const BYTES_MAX: usize = 256 << 10;
 
 /// How long the reading thread gets to hand over what it has when it is told to stop. It may sit
 /// in a read of a silent pipe, which nothing but its writer can end.
-const PARTING: Duration = Duration::from_millis(200);
+pub(crate) const PARTING: Duration = Duration::from_millis(200);
 
 /// A row on its way: what it does, and its time.
 pub type Row<S> = (Command<<S as RowSink>::Key, <S as RowSink>::Value, <S as RowSink>::Order>, u64);

@@ -18,7 +18,7 @@ use super::look::look;
 use super::position::FilePosition;
 use crate::codec::{DataError, Json};
 use crate::error::{Error, ErrorKind};
-use crate::input::blocking::{self, stopped};
+use crate::input::blocking::{self, PARTING, stopped};
 use crate::input::{Outlet, TimedSource};
 use crate::source::{Boundary, Failure, Source, SourceStats};
 
@@ -96,8 +96,8 @@ impl Lines {
         self
     }
 
-    /// Stops reading once this token is cancelled: the feed fails with `Stopped`, within 200 ms. A read of
-    /// a silent pipe goes on, on a thread that is left behind, until something is written to the pipe.
+    /// Stops reading once this token is cancelled: the feed fails with `Stopped` within 200 ms. A read of a
+    /// silent pipe then goes on, on a thread that is left behind, until the pipe says something or ends.
     pub fn stop_at(mut self, token: CancellationToken) -> Lines {
         self.config.stop = token;
         self
@@ -206,7 +206,18 @@ impl Source for Lines {
 
     async fn next(&mut self) -> Result<Option<Vec<LineEvent>>, Failure> {
         let Some(thread) = &mut self.thread else { return Ok(None) };
-        match thread.handed.recv().await {
+        let stop = &self.config.stop;
+        let parted = async {
+            stop.cancelled().await;
+            tokio::time::sleep(PARTING).await;
+        };
+        let handed = tokio::select! {
+            biased;
+            handed = thread.handed.recv() => handed,
+            // It sits in a read that only the other side can end.
+            () = parted => return Err(Failure::Definite(stopped())),
+        };
+        match handed {
             Some(handed) => handed.map(Some),
             None => {
                 let what = "the thread that reads the feed is gone";

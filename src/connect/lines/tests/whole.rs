@@ -2,6 +2,8 @@
 //! file and from a reader. Method: pipelines into shards in memory.
 
 use crate::Shard;
+use tokio_util::sync::CancellationToken;
+
 use crate::codec::{Json, JsonText};
 use crate::connect::lines::{Format, Lines};
 use crate::error::ErrorKind;
@@ -94,4 +96,25 @@ fn debezium_has_no_times_of_its_own() {
     assert_eq!(error.kind(), ErrorKind::Invalid);
     assert!(error.to_string().contains("Debezium's messages have no times at text; "), "{error}");
     assert_eq!(shard.upper(), 0);
+}
+
+#[test]
+fn a_silent_reader_is_left_behind_when_told_to_stop() {
+    struct Silent(std::sync::mpsc::Receiver<()>);
+    impl std::io::Read for Silent {
+        fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
+            // Until the test is over.
+            let _ = self.0.recv();
+            Ok(0)
+        }
+    }
+    for given in [true, false] {
+        let shard = shard();
+        let (_over, silent) = std::sync::mpsc::channel();
+        let stop = CancellationToken::new();
+        let lines = Lines::from_reader("silent", Silent(silent)).stop_at(stop.clone());
+        stop.cancel();
+        let error = run(lines, given, &shard).error().expect("it has not ended");
+        assert_eq!(error.kind(), ErrorKind::Stopped, "{error}");
+    }
 }
