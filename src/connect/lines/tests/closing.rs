@@ -30,7 +30,7 @@ fn a_finite_feed_ends_behind_its_last_time() {
     for (feed, expected) in table {
         assert_eq!(read(&feed, Stop).1, Ok(expected), "{feed}");
     }
-    // There is no time behind the last, so what is kept there is kept at the last.
+    // The last time is the last there is, so what comes behind it is kept there.
     assert_eq!(read(closing(u64::MAX) + "x\n", Keep).1, Ok(u64::MAX));
 }
 

@@ -1,5 +1,5 @@
 //! Goal: a followed feed hands over whole lines as they come, closes nothing at its end, and notices
-//! when it is no longer the same file. Method: a thread that follows, a test that appends and waits
+//! when the file is another one. Method: a thread that follows, a test that appends and waits
 //! (bounded) for what it expects.
 
 use std::fs::{File, OpenOptions};
@@ -61,7 +61,7 @@ fn lines_come_when_they_are_whole_and_the_end_closes_nothing() {
     append(&mut file, "{\"key\":1,\"value\":1,\"ts\":1}\n{\"key\":2,\"value\":2,\"ts\":5");
     let following = follow(&path);
     following.expect(&["1=1@1#1", "<1"]);
-    // Half a line is no line: had it been one, it would be a bad one.
+    // Half a line waits for its rest: taken as a line, it would be a bad one.
     append(&mut file, "0}\n");
     following.expect(&["1=1@1#1", "<1", "2=2@50#2", "<50"]);
     append(&mut file, "{\"closed\":60}\n");

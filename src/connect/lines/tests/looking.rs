@@ -1,4 +1,4 @@
-//! Goal: the first row says where times come from, and whoever looks takes nothing away. Method: small
+//! Goal: the first row says where times come from, and a look takes nothing away. Method: small
 //! feeds; a named pipe, whose bytes come once.
 
 use std::io::{Read as _, Write as _};
@@ -30,7 +30,7 @@ fn the_first_row_decides() {
         (BARE.to_string(), false),
         (TIMED.to_string(), true),
         (format!("\u{feff}\n \r\n{BARE}"), false),
-        // A closing is no row.
+        // A closing does not count as a row.
         (format!("{{\"closed\":3}}\n{BARE}"), false),
         ("{\"closed\":3}\n".to_string(), true),
         ("\n\n".to_string(), true),
