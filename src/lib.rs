@@ -166,6 +166,9 @@ pub mod logging;
 /// A login in a URL is noticed before anything repeats it.
 pub mod login;
 
+/// Pieces for tests: nothing in here is stable.
+pub mod unstable;
+
 /// Faults that tests switch on.
 mod mutant;
 

@@ -12,7 +12,7 @@ use differential_upsert::io::Io;
 use differential_upsert::reclock::{SourceConfig, Times};
 use differential_upsert::shard::{self, Append, Appended, HandleConfig};
 use differential_upsert::source::SourceStats;
-use differential_upsert::source::attempt::{AttemptConfig, OnPositionLost};
+use differential_upsert::source::{AttemptConfig, OnPositionLost};
 use differential_upsert::store::{Access, Root};
 use differential_upsert::{
     Error, ErrorKind, Pipeline, PipelineConfig, Promotion, Restarts, Shard, Totals,

@@ -44,10 +44,8 @@
 //! must continue from the same time.
 
 mod book;
-mod digest;
+pub(crate) mod digest;
 mod operator;
-
-pub use digest::Digest;
 
 pub(crate) use book::Terms;
 pub(crate) use operator::{Checked, check, tally};

@@ -12,8 +12,8 @@ use timely::dataflow::operators::generic::OutputBuilder;
 use timely::progress::Antichain;
 use timely::progress::frontier::MutableAntichain;
 
-use super::Digest;
 use super::book::{Book, Terms};
+use super::digest::Digest;
 use crate::codec::packed::Encoded;
 use crate::command::Command;
 use crate::command::time::least;

@@ -139,7 +139,8 @@ fn has_rows<P>(unit: &Unit<P>) -> bool {
 mod tests {
     use super::*;
     use crate::codec::Postcard;
-    use crate::source::{Change, Durable, Partition, Staged};
+    use crate::source::staged::Staged;
+    use crate::source::{Change, Durable, Partition};
 
     fn boundary(generation: u64, places: &[(&str, u64)]) -> Boundary<u64> {
         let places = places.iter().map(|(name, at)| (Partition::from(*name), *at));

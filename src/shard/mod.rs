@@ -85,7 +85,7 @@
 //! has one part of each run in memory, and all rows of one key. A writer that is paused for longer than its lease may find, with
 //! [`LeaseLost`](crate::ErrorKind::LeaseLost), that what it had uploaded or had yet to read is gone.
 
-pub mod engine;
+pub(crate) mod engine;
 
 mod config;
 
@@ -96,6 +96,8 @@ mod resumes;
 mod window;
 
 mod cache;
+
+mod uploading;
 
 mod uploads;
 

@@ -14,7 +14,7 @@ use super::engine::part::{self, PartRef, Prepared, Update};
 use super::engine::state::Part;
 use super::engine::stored::{check, inline_rows};
 use super::holds::Holds;
-use super::uploads::Uploading;
+use super::uploading::Uploading;
 use super::view::{View, count};
 use super::window::Window;
 use crate::codec::packed::Encoded;

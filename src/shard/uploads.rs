@@ -12,13 +12,9 @@
 //! them. They go when the lease ends.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
-
-use parking_lot::Mutex;
 
 use super::engine::part::Prepared;
 use super::engine::state::{Part, State};
-use super::view::View;
 
 /// The parts of a handle that are not decided.
 #[derive(Debug, Default)]
@@ -31,6 +27,11 @@ pub(super) struct Uploads {
 }
 
 impl Uploads {
+    /// Notes a part that is about to be uploaded.
+    pub(super) fn begin(&mut self, key: &str) {
+        self.pending.insert(key.to_string());
+    }
+
     /// Whether a part may still be named for the first time.
     pub(super) fn is_pending(&self, key: &str) -> bool {
         self.pending.contains(key)
@@ -90,39 +91,6 @@ impl Uploads {
         for key in settled.into_iter().flat_map(|(_, keys)| keys) {
             // Not named by now, it never will be: its number has gone to another entry.
             self.garbage |= self.pending.remove(&key);
-        }
-    }
-}
-
-/// The parts that one call uploads. Dropped before it is told what became of them, they will never
-/// be named.
-pub(super) struct Uploading {
-    view: Arc<View>,
-    keys: Mutex<Vec<String>>,
-}
-
-impl Uploading {
-    pub(super) fn new(view: &Arc<View>) -> Uploading {
-        Uploading { view: Arc::clone(view), keys: Mutex::default() }
-    }
-
-    /// Takes a part, before it is uploaded.
-    pub(super) fn add(&self, key: &str) {
-        self.view.uploads.lock().pending.insert(key.to_string());
-        self.keys.lock().push(key.to_string());
-    }
-
-    /// Leaves the parts pending, and returns their keys: somebody else decides.
-    pub(super) fn keep(self) -> Vec<String> {
-        std::mem::take(&mut *self.keys.lock())
-    }
-}
-
-impl Drop for Uploading {
-    fn drop(&mut self) {
-        let mut uploads = self.view.uploads.lock();
-        for key in self.keys.lock().iter() {
-            uploads.decided(key, true);
         }
     }
 }

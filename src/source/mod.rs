@@ -9,8 +9,8 @@
 //!        '------------- ack(durable cursor) <-------------------- the shard's log <---------------'
 //! ```
 //!
-//! A [`Source`] is driven by the [attempt loop](attempt), which connects, retries and stops. The
-//! [stager](stage) keeps the changes of a unit back until the unit is complete.
+//! A [`Source`] is driven by the [attempt loop](crate::unstable::attempt), which connects, retries and stops. The
+//! [stager](crate::unstable::stage) keeps the changes of a unit back until the unit is complete.
 //!
 //! # Invariants
 //!
@@ -24,16 +24,16 @@
 //!
 //! Before you write a connector, read what a cursor [promises](promise).
 
-pub mod attempt;
+pub(crate) mod attempt;
 pub mod cursor;
 pub mod promise;
-pub mod stage;
+pub(crate) mod stage;
 
 mod acks;
 pub(crate) mod backoff;
 mod by_partition;
 mod retry;
-mod staged;
+pub(crate) mod staged;
 mod staging;
 mod stats;
 
@@ -44,9 +44,11 @@ use std::pin::Pin;
 use crate::codec::DataError;
 use crate::error::{Error, ErrorKind};
 
+pub use attempt::{AttemptConfig, OnPositionLost};
 pub use by_partition::Partition;
 pub use cursor::{Boundary, Cursor, Durable, Position, Received, Released};
-pub use staged::{Order, Reading, Staged};
+pub use stage::StageLimits;
+pub(crate) use staged::Order;
 pub use stats::SourceStats;
 pub(crate) use stats::{StagedNow, Trouble};
 

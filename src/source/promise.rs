@@ -1,5 +1,5 @@
 //! Owns a text, and no code: what a cursor promises, for whoever writes a connector. The rules are kept
-//! by [`stage`](super::stage), [`attempt`](super::attempt) and [`reclock`](crate::reclock).
+//! by [`stage`](crate::unstable::stage), [`attempt`](crate::unstable::attempt) and [`reclock`](crate::reclock).
 //!
 //! # What a cursor promises
 //!

@@ -85,7 +85,7 @@ mod operator;
 mod pending;
 mod pile;
 mod pins;
-mod rows;
+pub(crate) mod rows;
 mod run;
 mod slot;
 mod spill;
@@ -106,7 +106,7 @@ pub use classify::{Frontiers, Placement};
 pub use config::{UpsertConfig, Upserted};
 pub(crate) use context::{Inflight, Known, Look, UpsertContext};
 pub(crate) use operator::{flight_bytes, row_bytes, upsert};
-pub use rows::{ByteRows, Kept, Rows, StackRows};
+pub use rows::Kept;
 pub use stats::UpsertStats;
 
 use crate::command::Command;

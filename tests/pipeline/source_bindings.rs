@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use differential_upsert::reclock::{SourceConfig, Times};
 use differential_upsert::shard::{Handle, HandleConfig, HandleOptions, Verified, verify};
-use differential_upsert::source::attempt::AttemptConfig;
+use differential_upsert::source::AttemptConfig;
 use differential_upsert::source::{
     Boundary, Change, Event, Events, Failure, Partition, Received, Source,
 };

@@ -9,14 +9,14 @@ use std::sync::Arc;
 
 use crate::common::row;
 use differential_upsert::ErrorKind;
-use differential_upsert::shard::engine::entry::{
-    Change, Collected, Commit, Entry, EntryPart, Leased, Merged,
-};
-use differential_upsert::shard::engine::{incarnation, part, rollup};
 use differential_upsert::shard::{
     Batch, Feed, Fingerprint, Grant, History, Lease, Part, PartRef, Retired, Schema, State, Token,
     Update, Writer,
 };
+use differential_upsert::unstable::engine::entry::{
+    Change, Collected, Commit, Entry, EntryPart, Leased, Merged,
+};
+use differential_upsert::unstable::engine::{incarnation, part, rollup};
 
 fn golden(name: &str, encoded: Vec<u8>) -> Vec<u8> {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name);

@@ -2,9 +2,9 @@
 //! entries made by hand, each wrong in one way.
 
 use differential_upsert::ErrorKind;
-use differential_upsert::shard::engine::entry::{Change, Commit, Entry};
-use differential_upsert::shard::engine::state::WRITERS_MAX;
 use differential_upsert::shard::{Append, Appended, History, State, Token};
+use differential_upsert::unstable::engine::entry::{Change, Commit, Entry};
+use differential_upsert::unstable::engine::state::WRITERS_MAX;
 
 fn entry(seqno: u64, commit: Commit) -> Entry {
     let (token, prev_token) = (Token(seqno.into()), Token((seqno - 1).into()));

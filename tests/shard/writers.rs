@@ -14,9 +14,10 @@ use crate::random::{Random, for_seeds};
 use bytes::Bytes;
 use differential_upsert::ErrorKind;
 use differential_upsert::shard::{
-    Access, Append, Appended, Handle, HandleConfig, HandleOptions, History, engine::rollup, verify,
+    Access, Append, Appended, Handle, HandleConfig, HandleOptions, History, verify,
 };
 use differential_upsert::store::{Fault, Faults, Operation, Report, Root};
+use differential_upsert::unstable::engine::rollup;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Answer {

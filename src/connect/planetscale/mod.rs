@@ -43,7 +43,7 @@
 //!    partitions and tables that are exchanged, everything is copied anew. `sync` does not say such
 //!    statements.
 //! 7. A place that the server does not have any more is copied anew, unless
-//!    [`OnPositionLost`](crate::source::attempt::OnPositionLost) says otherwise; not if its shards have never
+//!    [`OnPositionLost`](crate::source::OnPositionLost) says otherwise; not if its shards have never
 //!    run on any server that the cursor knows: that is another database, and `FeedDiffers`.
 //! 8. What cannot be read of a value is that key's error. A key that cannot be read is kept by its bytes,
 //!    as `{"key_base64": ".."}`. Rows that lack columns are an error of the feed, and name the setting.
@@ -203,7 +203,7 @@ impl PlanetScale {
     }
 
     /// Returns how often in a row a unit may fail, if the address says so: it is for
-    /// [`AttemptConfig::attempts_max`](crate::source::attempt::AttemptConfig::attempts_max).
+    /// [`AttemptConfig::attempts_max`](crate::source::AttemptConfig::attempts_max).
     pub fn attempts_max(&self) -> Option<u32> {
         self.asked.address.attempts
     }

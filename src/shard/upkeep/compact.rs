@@ -25,7 +25,7 @@ use crate::shard::engine::space::bytes;
 use crate::shard::engine::state::{Batch, Part, State};
 use crate::shard::rows::Rows;
 use crate::shard::settle::Settler;
-use crate::shard::uploads::Uploading;
+use crate::shard::uploading::Uploading;
 use crate::shard::view::View;
 
 /// The time to which the rows of batches up to `upper` are forwarded: earlier ones cannot be told

@@ -20,7 +20,7 @@ use crate::shard::engine::arrange::{arrange, size};
 use crate::shard::engine::part::{PartRef, Prepared, Update};
 use crate::shard::engine::state::{Batch, Part};
 use crate::shard::rows::{CONCURRENT, CacheUse, Rows};
-use crate::shard::uploads::Uploading;
+use crate::shard::uploading::Uploading;
 
 /// What a decoded part takes in memory, in multiples of its bytes.
 const DECODED: u64 = 3;

@@ -11,7 +11,7 @@ use differential_upsert::health::Health;
 use differential_upsert::io::{Io, RandomTokens};
 use differential_upsert::reclock::{SourceConfig, Times};
 use differential_upsert::shard::HandleConfig;
-use differential_upsert::source::attempt::{AttemptConfig, OnPositionLost};
+use differential_upsert::source::{AttemptConfig, OnPositionLost};
 use differential_upsert::store::Root;
 use differential_upsert::{Encoded, Error, Pipeline, PipelineConfig, Shard, Token};
 use serde_json::Value;

@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use differential_upsert::source::attempt::OnPositionLost;
+use differential_upsert::source::OnPositionLost;
 use differential_upsert::store::{Access, Root};
 
 use crate::planetscale::client::{Client, Protocol, Setting, contents, runtime};

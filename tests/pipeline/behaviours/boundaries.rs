@@ -1,10 +1,11 @@
 //! Owns B1 to B14 and B40: what is a unit, and when a cursor moves.
 
-use differential_upsert::source::attempt::{AttemptConfig, Reason};
-use differential_upsert::source::stage::StageLimits;
+use differential_upsert::source::AttemptConfig;
+use differential_upsert::source::StageLimits;
 use differential_upsert::source::{
     Boundary, Change, Event, Events, Failure, Partition, Position, Received, Source,
 };
+use differential_upsert::unstable::attempt::Reason;
 use differential_upsert::{DataError, ErrorKind};
 
 use crate::behaviours::rig::{Setup, boundary, run, run_as, run_with};

@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use differential_upsert::source::attempt::{AttemptConfig, Ended, Reason};
+use differential_upsert::source::AttemptConfig;
+use differential_upsert::unstable::attempt::{Ended, Reason};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 

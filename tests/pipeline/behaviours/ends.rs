@@ -1,6 +1,6 @@
 //! Owns B15 to B17: what an end of a stream is, and what it is not.
 
-use differential_upsert::source::attempt::Reason;
+use differential_upsert::unstable::attempt::Reason;
 
 use crate::behaviours::rig::{Setup, run, run_as, run_with};
 use crate::behaviours::script::{Scripted, at, copied};

@@ -31,7 +31,7 @@
 //! | B40 | delete and put in one transaction | `boundaries`, `snapshots` |
 //! | B41 | partitions that others take the place of | `snapshots`, `acks` |
 //!
-//! [`Ended`]: differential_upsert::source::attempt::Ended
+//! [`Ended`]: differential_upsert::unstable::attempt::Ended
 
 mod acks;
 mod boundaries;

@@ -4,7 +4,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use differential_upsert::source::attempt::{AttemptConfig, OnPositionLost, Reason};
+use differential_upsert::source::{AttemptConfig, OnPositionLost};
+use differential_upsert::unstable::attempt::Reason;
 use tokio::time::Instant;
 
 use crate::behaviours::rig::{Run, Setup, boundary, run, run_with};

@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use differential_upsert::codec::{Codec, Postcard, decode_stored};
-use differential_upsert::source::attempt::{AttemptConfig, Attempts, Ended, Reason};
-use differential_upsert::source::stage::{StageLimits, Unit};
+use differential_upsert::source::AttemptConfig;
+use differential_upsert::source::StageLimits;
 use differential_upsert::source::{Boundary, Change, Partition, Position, Source, SourceStats};
+use differential_upsert::unstable::attempt::{Attempts, Ended, Reason};
+use differential_upsert::unstable::stage::Unit;
 use differential_upsert::{Command, DataError};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;

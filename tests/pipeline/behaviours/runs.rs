@@ -7,9 +7,10 @@ use std::future::{Future, poll_fn};
 use std::task::Poll;
 use std::time::Duration;
 
+use differential_upsert::source::AttemptConfig;
 use differential_upsert::source::Boundary;
-use differential_upsert::source::attempt::{AttemptConfig, Reason};
-use differential_upsert::source::stage::StageLimits;
+use differential_upsert::source::StageLimits;
+use differential_upsert::unstable::attempt::Reason;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 

@@ -1,8 +1,8 @@
 //! Owns B32, B37 to B39 and B41: copies, what is copied anew, and partitions that others take the
 //! place of.
 
-use differential_upsert::source::attempt::Reason;
 use differential_upsert::source::{Boundary, Change};
+use differential_upsert::unstable::attempt::Reason;
 
 use crate::behaviours::rig::{Contents, Kept, Setup, apply, boundary, run_as, run_with};
 use crate::behaviours::script::{At, Scripted, at, copied};

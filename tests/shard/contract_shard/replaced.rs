@@ -9,10 +9,10 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use differential_upsert::shard::{
-    Access, Append, Appended, Handle, HandleConfig, HandleOptions, History, engine::incarnation,
-    verify,
+    Access, Append, Appended, Handle, HandleConfig, HandleOptions, History, verify,
 };
 use differential_upsert::store::{Action, Blob, Fault, Faults, Operation, Root};
+use differential_upsert::unstable::engine::incarnation;
 use differential_upsert::{Error, ErrorKind};
 use futures::FutureExt;
 

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use differential_upsert::definite::Digest;
 use differential_upsert::io::{Clock, Io, Tokens};
 use differential_upsert::shard::{
     Append, Appended, Handle, HandleConfig, HandleOptions, History, Schema, Sum, Update,
 };
 use differential_upsert::store::Root;
+use differential_upsert::unstable::Digest;
 use differential_upsert::{Command, Encoded};
 use tokio::runtime::Runtime;
 

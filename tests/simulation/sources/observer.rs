@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 
 use differential_upsert::Encoded;
 use differential_upsert::reclock::Times;
-use differential_upsert::shard::engine::entry::{Change, Commit, Entry};
 use differential_upsert::shard::{Handle, HandleConfig, HandleOptions, State, Token};
 use differential_upsert::store::Root;
+use differential_upsert::unstable::engine::entry::{Change, Commit, Entry};
 use tokio::runtime::Runtime;
 
 use crate::sources::clockwork::{Own, Time, runtime};

@@ -9,7 +9,7 @@ use std::time::Duration;
 use differential_upsert::health::{HealthReport, HealthState};
 use differential_upsert::reclock::Times;
 use differential_upsert::shard::{Access, History};
-use differential_upsert::source::attempt::AttemptConfig;
+use differential_upsert::source::AttemptConfig;
 use differential_upsert::store::Root;
 
 use crate::random::{Random, for_seeds};

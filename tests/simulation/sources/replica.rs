@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use differential_upsert::reclock::{SourceConfig, Times};
 use differential_upsert::shard::{Handle, HandleConfig, History};
-use differential_upsert::source::attempt::AttemptConfig;
-use differential_upsert::source::stage::StageLimits;
+use differential_upsert::source::AttemptConfig;
+use differential_upsert::source::StageLimits;
 use differential_upsert::store::{Fault, Faults, Operation, Report as Reply, Root};
 use differential_upsert::{ErrorKind, PipelineConfig, Promotion, Shard};
 use tokio::runtime::Runtime;
