@@ -96,7 +96,7 @@
 //!
 //! None by default. `json` reads JSON lines and Debezium's messages ([`connect`]), `planetscale` tables of
 //! PlanetScale and Vitess. `http` shows a pipeline over HTTP (`face`). `aws`, `gcp` and `azure` let a shard live
-//! in object storage.
+//! in object storage. `testing` exports the contracts that a store of your own must keep (`testing`).
 
 #![forbid(unsafe_code)]
 #![forbid(missing_docs)]
@@ -174,6 +174,10 @@ mod mutant;
 
 /// What went wrong, where, and what to do.
 pub mod error;
+
+/// The contracts of a store and of a shard upon it, for stores of your own.
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use codec::DataError;
 pub use codec::packed::{Encoded, Packed, Packer};

@@ -26,6 +26,22 @@ pub enum Access {
     Write,
 }
 
+/// A store in two parts.
+struct Parts<F> {
+    blob: Arc<dyn Blob>,
+    logs: F,
+}
+
+impl<F: Fn(&str) -> Arc<dyn Consensus> + Send + Sync> Store for Parts<F> {
+    fn blob(&self) -> Arc<dyn Blob> {
+        Arc::clone(&self.blob)
+    }
+
+    fn log(&self, shard: &str) -> Arc<dyn Consensus> {
+        (self.logs)(shard)
+    }
+}
+
 /// A place that holds shards; cheap to clone, and clones share it.
 #[derive(Clone)]
 pub struct Root {
@@ -88,6 +104,134 @@ impl Root {
         Root::of(blob, url.to_string(), true)
     }
 
+    /// Makes a root of a store of the caller's: `logs` returns the log of each name of a shard, always the same
+    /// one. `url` is what errors call it. Incarnation, patience and leases are around it as around ours.
+    ///
+    /// A store retries nothing inside, and must pass the suites that the feature `testing` exports. Rows,
+    /// rollups and `FORMAT` are blobs; the one thing that must be create-if-absent beside `FORMAT` and
+    /// `INCARNATION` is an entry of a log.
+    ///
+    /// ```
+    /// use std::collections::BTreeMap;
+    /// use std::sync::{Arc, Mutex};
+    ///
+    /// use async_trait::async_trait;
+    /// use bytes::Bytes;
+    /// use differential_upsert::Error;
+    /// use differential_upsert::store::{Blob, Consensus, Create, Listed, Root};
+    ///
+    /// /// A table with a unique key, as a database has.
+    /// #[derive(Debug, Default)]
+    /// struct Table<K>(Mutex<BTreeMap<K, Bytes>>);
+    ///
+    /// impl<K: Ord> Table<K> {
+    ///     fn insert(&self, key: K, bytes: Bytes) -> Create {
+    ///         use std::collections::btree_map::Entry::{Occupied, Vacant};
+    ///         match self.0.lock().unwrap().entry(key) {
+    ///             Occupied(_) => Create::Exists,
+    ///             Vacant(vacant) => { vacant.insert(bytes); Create::Created }
+    ///         }
+    ///     }
+    /// }
+    ///
+    /// #[async_trait]
+    /// impl Blob for Table<String> {
+    ///     async fn put(&self, key: &str, bytes: Bytes) -> Result<(), Error> {
+    ///         self.0.lock().unwrap().insert(key.to_string(), bytes);
+    ///         Ok(())
+    ///     }
+    ///     async fn create(&self, key: &str, bytes: Bytes) -> Result<Create, Error> {
+    ///         Ok(self.insert(key.to_string(), bytes))
+    ///     }
+    ///     async fn get(&self, key: &str) -> Result<Option<Bytes>, Error> {
+    ///         Ok(self.0.lock().unwrap().get(key).cloned())
+    ///     }
+    ///     async fn list(&self, folder: &str, limit: usize) -> Result<Vec<Listed>, Error> {
+    ///         let inside = |key: &str| match key.strip_prefix(folder) {
+    ///             Some(rest) => folder.is_empty() || rest.starts_with('/'),
+    ///             None => false,
+    ///         };
+    ///         let table = self.0.lock().unwrap();
+    ///         let found = table.iter().filter(|(key, _)| inside(key)).take(limit);
+    ///         Ok(found.map(|(k, b)| Listed { key: k.clone(), bytes: b.len() as u64 }).collect())
+    ///     }
+    ///     async fn delete(&self, key: &str) -> Result<(), Error> {
+    ///         self.0.lock().unwrap().remove(key);
+    ///         Ok(())
+    ///     }
+    ///     async fn sweep_leftovers(&self, _: u64) -> Result<u64, Error> {
+    ///         Ok(0)
+    ///     }
+    ///     fn place(&self, key: &str) -> String {
+    ///         format!("blobs[{key}]")
+    ///     }
+    /// }
+    ///
+    /// /// The log of one shard, and its floor: the greatest number of a second table.
+    /// #[derive(Debug, Default)]
+    /// struct Log {
+    ///     entries: Table<u64>,
+    ///     floors: Table<u64>,
+    /// }
+    ///
+    /// #[async_trait]
+    /// impl Consensus for Log {
+    ///     async fn create(&self, seqno: u64, entry: Bytes) -> Result<Create, Error> {
+    ///         Ok(self.entries.insert(seqno, entry))
+    ///     }
+    ///     async fn get(&self, seqno: u64) -> Result<Option<Bytes>, Error> {
+    ///         Ok(self.entries.0.lock().unwrap().get(&seqno).cloned())
+    ///     }
+    ///     async fn floor(&self) -> Result<u64, Error> {
+    ///         Ok(self.floors.0.lock().unwrap().keys().last().copied().unwrap_or(0))
+    ///     }
+    ///     async fn entries(&self) -> Result<Vec<u64>, Error> {
+    ///         Ok(self.entries.0.lock().unwrap().keys().copied().collect())
+    ///     }
+    ///     async fn raise_floor(&self, seqno: u64) -> Result<(), Error> {
+    ///         let _ = self.floors.insert(seqno, Bytes::new());
+    ///         Ok(())
+    ///     }
+    ///     async fn delete(&self, seqno: u64) -> Result<(), Error> {
+    ///         self.entries.0.lock().unwrap().remove(&seqno);
+    ///         Ok(())
+    ///     }
+    ///     async fn sync_head(&self) -> Result<(), Error> {
+    ///         Ok(())
+    ///     }
+    ///     fn place(&self, seqno: u64) -> String {
+    ///         format!("log[{seqno}]")
+    ///     }
+    /// }
+    ///
+    /// fn make() -> Root {
+    ///     let logs = Mutex::new(BTreeMap::<String, Arc<Log>>::new());
+    ///     let log = move |shard: &str| -> Arc<dyn Consensus> {
+    ///         logs.lock().unwrap().entry(shard.to_string()).or_default().clone()
+    ///     };
+    ///     Root::from_parts(Arc::new(Table::<String>::default()), log, "tables:")
+    /// }
+    ///
+    /// # use differential_upsert::io::Io;
+    /// # let io = Io::process()?;
+    /// # #[cfg(feature = "testing")]
+    /// io.block_on(async {
+    ///     differential_upsert::testing::store::all(make, &io).await;
+    ///     differential_upsert::testing::shard::all(make, &io).await;
+    /// });
+    /// # let config = differential_upsert::shard::HandleConfig::default();
+    /// let shard = differential_upsert::Shard::<String, u64>::open_with(make(), io.clone(), config);
+    /// assert_eq!(io.block_on(shard)?.upper(), 0);
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn from_parts(
+        blob: Arc<dyn Blob>,
+        logs: impl Fn(&str) -> Arc<dyn Consensus> + Send + Sync + 'static,
+        url: &str,
+    ) -> Root {
+        Root::of(Parts { blob, logs }, url.to_string(), true)
+    }
+
     /// Returns this root seen through a patience: what may be repeated is.
     pub(crate) fn patient(&self, patience: Patience) -> Root {
         let store = Arc::new(PatientStore::new(Arc::clone(&self.store), patience));
@@ -132,9 +276,9 @@ impl Root {
         Guarded::new(Arc::clone(&self.guard), self.blob(), self.url.clone())
     }
 
-    fn of(blob: ObjectBlob, url: String, stands_empty: bool) -> Root {
+    fn of(store: impl Store + 'static, url: String, stands_empty: bool) -> Root {
         let guard = Arc::new(Guard::new());
-        Root { store: Arc::new(blob), url, stands_empty, guard, access: Access::Write }
+        Root { store: Arc::new(store), url, stands_empty, guard, access: Access::Write }
     }
 
     /// Whether this root is there even when it holds no key.

@@ -4,62 +4,13 @@
 use crate::common::{io, runtime};
 use bytes::Bytes;
 use differential_upsert::ErrorKind;
-use differential_upsert::store::{Access, Create, Fault, Faults, Operation, Report, Root, probe};
-
-async fn blob_contract(root: &Root) {
-    let blob = root.blob();
-    assert_eq!(blob.get("a/b").await.unwrap(), None);
-    assert_eq!(blob.list("", 10).await.unwrap(), vec![]);
-    blob.put("a/b", Bytes::from_static(b"one")).await.unwrap();
-    blob.put("a/b", Bytes::from_static(b"one")).await.unwrap();
-    blob.put("a/c/d", Bytes::new()).await.unwrap();
-    blob.put("ab", Bytes::from_static(b"x")).await.unwrap();
-    assert_eq!(blob.get("a/b").await.unwrap().as_deref(), Some(&b"one"[..]));
-    assert_eq!(blob.get("a").await.unwrap(), None, "a folder is not a key");
-    let keys = |listed: Vec<differential_upsert::store::Listed>| {
-        listed.into_iter().map(|found| (found.key, found.bytes)).collect::<Vec<_>>()
-    };
-    let inside = vec![("a/b".to_string(), 3), ("a/c/d".to_string(), 0)];
-    assert_eq!(keys(blob.list("a", 10).await.unwrap()), inside, "a folder, not a prefix of names");
-    assert_eq!(blob.list("", 10).await.unwrap().len(), 3);
-    assert_eq!(blob.list("", 2).await.unwrap().len(), 2);
-    assert_eq!(blob.create("new", Bytes::from_static(b"1")).await.unwrap(), Create::Created);
-    assert_eq!(blob.create("new", Bytes::from_static(b"2")).await.unwrap(), Create::Exists);
-    assert_eq!(blob.get("new").await.unwrap().as_deref(), Some(&b"1"[..]));
-    blob.delete("new").await.unwrap();
-    blob.delete("new").await.unwrap();
-    assert_eq!(blob.get("new").await.unwrap(), None);
-}
-
-async fn consensus_contract(root: &Root) {
-    let log = root.log("data");
-    assert_eq!(log.get(1).await.unwrap(), None);
-    assert_eq!(log.floor().await.unwrap(), 0);
-    assert_eq!(log.create(1, Bytes::from_static(b"a")).await.unwrap(), Create::Created);
-    assert_eq!(log.create(1, Bytes::from_static(b"b")).await.unwrap(), Create::Exists);
-    assert_eq!(log.create(2, Bytes::from_static(b"c")).await.unwrap(), Create::Created);
-    assert_eq!(log.get(1).await.unwrap().as_deref(), Some(&b"a"[..]));
-    log.sync_head().await.unwrap();
-    assert_eq!(root.log("remap").get(1).await.unwrap(), None, "logs are apart");
-    log.raise_floor(1).await.unwrap();
-    log.raise_floor(1).await.unwrap();
-    assert_eq!(log.floor().await.unwrap(), 1);
-    log.delete(1).await.unwrap();
-    log.delete(1).await.unwrap();
-    assert_eq!(log.get(1).await.unwrap(), None);
-    log.raise_floor(12).await.unwrap();
-    log.raise_floor(3).await.unwrap();
-    assert_eq!(log.floor().await.unwrap(), 12, "the highest, as a number");
-    assert!(log.place(7).contains("data/log/00000000000000000007"), "{}", log.place(7));
-}
+use differential_upsert::store::{Access, Fault, Faults, Operation, Report, Root, probe};
+use differential_upsert::testing;
 
 async fn whole_contract(make: impl Fn() -> Root) {
-    blob_contract(&make()).await;
-    consensus_contract(&make()).await;
-    let root = make();
-    let probed = probe(&root, &io(1)).await.unwrap();
-    assert!(probed.is_sound(), "{probed:?}");
-    assert_eq!(root.blob().list("", 10).await.unwrap(), vec![], "a probe leaves nothing");
+    testing::store::all(&make, &io(1)).await;
+    let place = make().log("data").place(7);
+    assert!(place.contains("data/log/00000000000000000007"), "{place}");
 }
 
 #[test]

@@ -37,7 +37,7 @@ pub struct Verified {
     pub parts: u64,
     /// Updates read.
     pub updates: u64,
-    /// Bytes under the root.
+    /// Bytes of the keys under the root.
     pub bytes: u64,
     /// Parts that no state names: left by lost appends and by crashes, or on their way into one. They
     /// are not read.
@@ -97,6 +97,16 @@ async fn verify_once(root: &Root, io: &Io) -> Result<Verified, Error> {
         };
         if !known {
             verified.unknown.push(found.key.clone());
+        }
+    }
+    // The log may be where no listing of the root shows it.
+    for name in SHARDS {
+        let log = root.log(name);
+        let (entries, floor) = (log.entries().await?, log.floor().await?);
+        if !entries.is_empty() || floor > 0 {
+            let files = files.entry(name).or_default();
+            files.entries.extend(entries);
+            files.floor = files.floor.max(floor);
         }
     }
     let open = |name| {
