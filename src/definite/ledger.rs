@@ -11,7 +11,7 @@ use crate::shard::{FEED_DIFFERS_HINT, Mark, State, Sum, differs, unknown};
 /// Times are folded into one sum up to the greatest upper it was compared at, so what it holds is
 /// one sum per time that is not yet in the shard.
 #[derive(Debug, Default)]
-pub(super) struct Book {
+pub(super) struct Ledger {
     /// The sum of what the shard holds below the first command of this feed, once known.
     base: Option<Mark>,
     /// The least time of a command.
@@ -34,10 +34,10 @@ pub(super) struct Book {
     stops: bool,
 }
 
-impl Book {
-    /// The book of a feed; `stops` if its end is not that of the shard's.
-    pub(super) fn new(stops: bool) -> Book {
-        Book { stops, ..Book::default() }
+impl Ledger {
+    /// The ledger of a feed; `stops` if its end is not that of the shard's.
+    pub(super) fn new(stops: bool) -> Ledger {
+        Ledger { stops, ..Ledger::default() }
     }
 
     pub(super) fn add(&mut self, time: u64, sum: Sum) {
@@ -72,9 +72,11 @@ impl Book {
             self.fold(upper);
             let Some(sum) = sum else { return Err(unknown(upper)) };
             let closed = self.closed >= upper;
-            // More than all of them is no matter of waiting for the rest.
-            let differs_now = self.folded.rows > sum.rows || (closed && self.folded != sum);
-            if differs_now && !crate::mutant::on("feed_not_compared") {
+            // Too many rows already differ; waiting will not help.
+            let has_too_many = self.folded.rows > sum.rows;
+            let differs_as_a_whole = closed && self.folded != sum;
+            let is_another = has_too_many || differs_as_a_whole;
+            if is_another && !crate::mutant::on("feed_not_compared") {
                 return Err(differs(upper, self.folded, sum));
             }
             if !closed {
@@ -99,17 +101,17 @@ impl Book {
         let (Some(end), Some(_)) = (self.end, self.least) else { return Ok(true) };
         self.close(end);
         self.look(state, resumes)?;
-        if state.upper < end || self.equal_to >= end {
-            return Ok(state.upper >= end);
+        let shard_has_the_end = state.upper >= end;
+        let end_is_compared = self.equal_to >= end;
+        if !shard_has_the_end || end_is_compared {
+            return Ok(shard_has_the_end);
         }
         // Every command lies below the end.
         let all = self.below(u64::MAX);
-        // Going on without a command is no more than a later closing of the same feed.
-        let marks = state.marks.iter().filter(|mark| mark.upper >= end);
-        if state.sum() == Some(all) || marks.clone().any(|mark| mark.sum() == all) {
+        if went_on_without_commands(state, end, all) {
             return Ok(true);
         }
-        match marks.clone().find(|mark| mark.upper == end) {
+        match state.marks.iter().find(|mark| mark.upper == end) {
             Some(mark) => Err(differs(end, all, mark.sum())),
             // Nothing was found to differ, as far as the shard can still tell.
             None if self.stops || crate::mutant::on("feed_not_compared") => Ok(true),
@@ -143,15 +145,18 @@ impl Book {
         if self.base.is_some() {
             return true;
         }
-        if self.closed == 0 && self.least.is_none() && !crate::mutant::on("begin_at_nothing") {
-            // It has said nothing: it may yet resume from where another writer has got to by then.
+        let has_said_nothing = self.closed == 0 && self.least.is_none();
+        if has_said_nothing && !crate::mutant::on("begin_at_nothing") {
+            // It may yet resume from where another writer has got to by then.
             return false;
         }
-        let started = self.least.is_some_and(|least| least < self.closed);
-        if !started && self.closed < state.upper {
+        let has_closed_its_first = self.least.is_some_and(|least| least < self.closed);
+        let has_closed_the_shards = self.closed >= state.upper;
+        if !has_closed_its_first && !has_closed_the_shards {
+            // A command may still come below the least one, and below the upper.
             return false;
         }
-        // No command will come below it.
+        // Every command lies at or beyond it.
         let first = self.least.map_or(self.closed, |least| least.min(self.closed));
         let current = state.sum().map(|sum| Mark::new(state.upper, sum));
         let known = state.marks.iter().chain(resumes).copied().chain(current);
@@ -193,6 +198,13 @@ impl Terms {
     }
 }
 
+/// Whether the shard went on beyond an end without a command, up to its upper or to where another feed was
+/// marked to continue: that is a later closing of the same feed.
+fn went_on_without_commands(state: &State, end: u64, all: Sum) -> bool {
+    let mut marks = state.marks.iter().filter(|mark| mark.upper >= end);
+    state.sum() == Some(all) || marks.any(|mark| mark.sum() == all)
+}
+
 fn shorter(end: u64, all: Sum, state: &State) -> Error {
     let theirs = state.rows.unwrap_or_default();
     let what = format!(
@@ -217,11 +229,11 @@ mod tests {
     }
 
     /// A feed of one command of hash 1 at each of some times.
-    fn fed(times: impl IntoIterator<Item = u64>, closed: u64) -> Book {
-        let mut book = Book::default();
-        times.into_iter().for_each(|time| book.add(time, sum(1, 1)));
-        book.close(closed);
-        book
+    fn fed(times: impl IntoIterator<Item = u64>, closed: u64) -> Ledger {
+        let mut ledger = Ledger::default();
+        times.into_iter().for_each(|time| ledger.add(time, sum(1, 1)));
+        ledger.close(closed);
+        ledger
     }
 
     #[test]
@@ -248,22 +260,22 @@ mod tests {
     #[test]
     fn a_feed_that_goes_on_where_another_has_just_begun_is_no_other() {
         // It opened an empty shard, and was told to go on at 5 when another had come so far.
-        let mut book = Book::default();
-        book.look(&shard(0, sum(0, 0), &[]), &[]).unwrap();
-        book.close(5);
+        let mut ledger = Ledger::default();
+        ledger.look(&shard(0, sum(0, 0), &[]), &[]).unwrap();
+        ledger.close(5);
         let there = shard(5, sum(9, 9), &[]);
-        book.look(&there, &[Mark::new(5, sum(9, 9))]).unwrap();
-        book.add(5, sum(1, 1));
-        book.close(6);
-        book.look(&shard(6, sum(10, 10), &[]), &[]).unwrap();
+        ledger.look(&there, &[Mark::new(5, sum(9, 9))]).unwrap();
+        ledger.add(5, sum(1, 1));
+        ledger.close(6);
+        ledger.look(&shard(6, sum(10, 10), &[]), &[]).unwrap();
     }
 
     #[test]
     fn a_continuation_starts_from_what_is_stored() {
-        let mut book = fed(5..8, 8);
+        let mut ledger = fed(5..8, 8);
         let state = shard(5, sum(9, 9), &[]);
-        book.look(&state, &[]).unwrap();
-        let terms = book.terms(&state, 5, 7);
+        ledger.look(&state, &[]).unwrap();
+        let terms = ledger.terms(&state, 5, 7);
         let mark = Mark::new(5, sum(9, 9));
         assert_eq!((terms.below(5), terms.below(7)), (Some(sum(9, 9)), Some(sum(11, 11))));
         assert_eq!(terms.mark, Some(mark));
@@ -280,25 +292,25 @@ mod tests {
 
     #[test]
     fn a_lagging_feed_is_compared_at_every_upper_it_passes() {
-        let mut book = fed(0..3, 2);
-        book.look(&shard(4, sum(4, 4), &[]), &[]).unwrap();
+        let mut ledger = fed(0..3, 2);
+        ledger.look(&shard(4, sum(4, 4), &[]), &[]).unwrap();
         // The shard is ahead, and was made from something else beyond 4.
         let ahead = shard(6, sum(6, 7), &[]);
-        book.look(&ahead, &[]).unwrap();
-        (3..6).for_each(|time| book.add(time, sum(1, 1)));
-        book.close(5);
-        book.look(&ahead, &[]).unwrap();
-        assert_eq!(book.equal_to, 4);
-        book.close(6);
-        book.look(&ahead, &[]).unwrap_err();
+        ledger.look(&ahead, &[]).unwrap();
+        (3..6).for_each(|time| ledger.add(time, sum(1, 1)));
+        ledger.close(5);
+        ledger.look(&ahead, &[]).unwrap();
+        assert_eq!(ledger.equal_to, 4);
+        ledger.close(6);
+        ledger.look(&ahead, &[]).unwrap_err();
     }
 
     #[test]
     fn an_end_before_the_shards_upper_differs_unless_marked() {
         let ended = |state: &State| {
-            let mut book = fed(0..5, 0);
-            book.end(5);
-            book.finish(state, &[])
+            let mut ledger = fed(0..5, 0);
+            ledger.end(5);
+            ledger.finish(state, &[])
         };
         assert!(ended(&shard(5, sum(5, 5), &[])).unwrap());
         assert!(!ended(&shard(4, sum(4, 4), &[])).unwrap());
@@ -319,10 +331,10 @@ mod tests {
     #[test]
     fn a_run_that_stops_may_end_before_the_others() {
         let ended = |state: &State| {
-            let mut book = Book::new(true);
-            (0..5).for_each(|time| book.add(time, sum(1, 1)));
-            book.end(5);
-            book.finish(state, &[])
+            let mut ledger = Ledger::new(true);
+            (0..5).for_each(|time| ledger.add(time, sum(1, 1)));
+            ledger.end(5);
+            ledger.finish(state, &[])
         };
         assert!(ended(&shard(8, sum(9, 9), &[])).unwrap());
         assert!(!ended(&shard(4, sum(4, 4), &[])).unwrap(), "not there yet");
@@ -332,20 +344,20 @@ mod tests {
 
     #[test]
     fn appends_between_two_looks_change_nothing() {
-        let mut book = fed(0..8, 8);
-        book.look(&shard(3, sum(3, 3), &[]), &[]).unwrap();
+        let mut ledger = fed(0..8, 8);
+        ledger.look(&shard(3, sum(3, 3), &[]), &[]).unwrap();
         let ahead = shard(6, sum(6, 6), &[]);
-        assert_eq!(book.terms(&ahead, 6, 8).below(8), Some(sum(8, 8)));
-        book.look(&ahead, &[]).unwrap();
+        assert_eq!(ledger.terms(&ahead, 6, 8).below(8), Some(sum(8, 8)));
+        ledger.look(&ahead, &[]).unwrap();
     }
 
     #[test]
     fn what_was_won_was_equal() {
-        let mut book = fed(0..5, 5);
-        book.look(&shard(0, sum(0, 0), &[]), &[]).unwrap();
-        book.won(5);
-        book.end(5);
+        let mut ledger = fed(0..5, 5);
+        ledger.look(&shard(0, sum(0, 0), &[]), &[]).unwrap();
+        ledger.won(5);
+        ledger.end(5);
         // Another writer has continued before we looked.
-        assert!(book.finish(&shard(7, sum(7, 7), &[]), &[]).unwrap());
+        assert!(ledger.finish(&shard(7, sum(7, 7), &[]), &[]).unwrap());
     }
 }

@@ -43,9 +43,9 @@
 //! One sum per distinct time that is not yet in the shard. All workers and processes of a pipeline
 //! must continue from the same time.
 
-mod book;
 pub(crate) mod digest;
+mod ledger;
 mod operator;
 
-pub(crate) use book::Terms;
+pub(crate) use ledger::Terms;
 pub(crate) use operator::{Checked, check, tally};

@@ -1,5 +1,5 @@
 //! Owns the two operators of the check: what is counted where, and whose frontier holds. The
-//! comparison itself is [`book`](super::book)'s.
+//! comparison itself is [`ledger`](super::ledger)'s.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -12,8 +12,8 @@ use timely::dataflow::operators::generic::OutputBuilder;
 use timely::progress::Antichain;
 use timely::progress::frontier::MutableAntichain;
 
-use super::book::{Book, Terms};
 use super::digest::Digest;
+use super::ledger::{Ledger, Terms};
 use crate::codec::packed::Encoded;
 use crate::command::Command;
 use crate::command::time::least;
@@ -119,19 +119,19 @@ fn sums<O: ExchangeData>(
 
 /// What the sink asks of the check, on worker 0.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Checked(Option<Rc<RefCell<Book>>>);
+pub(crate) struct Checked(Option<Rc<RefCell<Ledger>>>);
 
 impl Checked {
     /// Returns the sums for an append of `[lower, upper)`, below the checked frontier.
     pub(crate) fn terms(&self, state: &State, lower: u64, upper: u64) -> Terms {
-        let terms = |book: &Rc<RefCell<Book>>| book.borrow_mut().terms(state, lower, upper);
+        let terms = |ledger: &Rc<RefCell<Ledger>>| ledger.borrow_mut().terms(state, lower, upper);
         self.0.as_ref().map(terms).unwrap_or_default()
     }
 
     /// Notes that an append of ours up to `upper` is in the shard.
     pub(crate) fn won(&self, upper: u64) {
-        if let Some(book) = &self.0 {
-            book.borrow_mut().won(upper);
+        if let Some(ledger) = &self.0 {
+            ledger.borrow_mut().won(upper);
         }
     }
 }
@@ -154,8 +154,8 @@ pub(crate) fn check<'scope>(
     // Never written: the stream is its frontier.
     let _ = OutputBuilder::<_, CapacityContainerBuilder<Vec<()>>>::from(output);
     let leads = scope.index() == 0;
-    let shared = Checked(checked.then(|| Rc::new(RefCell::new(Book::new(stops)))));
-    let book = shared.0.clone();
+    let shared = Checked(checked.then(|| Rc::new(RefCell::new(Ledger::new(stops)))));
+    let ledger = shared.0.clone();
 
     builder.build(move |mut capabilities| {
         let mut capability = capabilities.pop().filter(|_| leads);
@@ -163,20 +163,20 @@ pub(crate) fn check<'scope>(
         move |frontiers: &[MutableAntichain<u64>]| {
             let Some(held) = &mut capability else { return input.for_each(|_, _| {}) };
             let closed = frontiers[0].frontier().first().copied();
-            let outcome = match &book {
-                Some(book) => {
-                    let book = &mut *book.borrow_mut();
+            let outcome = match &ledger {
+                Some(ledger) => {
+                    let ledger = &mut *ledger.borrow_mut();
                     input.for_each(|_, counted| {
                         for (time, sum) in counted.drain(..) {
                             match sum {
-                                Some((rows, digest)) => book.add(time, Sum { rows, digest }),
-                                None => book.end(time),
+                                Some((rows, digest)) => ledger.add(time, Sum { rows, digest }),
+                                None => ledger.end(time),
                             }
                         }
                     });
                     let running = !failed && status.phase() == Phase::Running;
                     let state = status.state().filter(|_| running);
-                    state.map(|state| compare(book, closed, &state, &feed, &resumes))
+                    state.map(|state| compare(ledger, closed, &state, &feed, &resumes))
                 }
                 None => Some(Ok(closed.is_none())),
             };
@@ -203,20 +203,20 @@ pub(crate) fn check<'scope>(
 
 /// Compares as far as the feed has come. Returns whether it has ended and is compared whole.
 fn compare(
-    book: &mut Book,
+    ledger: &mut Ledger,
     closed: Option<u64>,
     state: &State,
     feed: &Feed,
     resumes: &Resumes,
 ) -> Result<bool, Error> {
     state.check_feed(feed)?;
-    let resumes = if book.has_begun() { Vec::new() } else { resumes.get() };
+    let resumes = if ledger.has_begun() { Vec::new() } else { resumes.get() };
     match closed {
         Some(closed) => {
-            book.close(closed);
-            book.look(state, &resumes)?;
+            ledger.close(closed);
+            ledger.look(state, &resumes)?;
             Ok(false)
         }
-        None => book.finish(state, &resumes),
+        None => ledger.finish(state, &resumes),
     }
 }

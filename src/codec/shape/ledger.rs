@@ -35,7 +35,7 @@ pub(super) enum Variant {
 
 /// All that is known of a type.
 #[derive(Debug, Default)]
-pub(super) struct Book {
+pub(super) struct Ledger {
     root: Slot,
     pub(super) nodes: BTreeMap<&'static str, Node>,
     /// Choices that have been taken, by node and variant.
@@ -48,14 +48,14 @@ pub(super) struct Book {
     pub(super) around: Vec<&'static str>,
 }
 
-/// A place in a book.
+/// A place in a ledger.
 #[derive(Clone, Copy)]
 pub(super) enum Place {
     Root,
     In { id: &'static str, variant: usize, index: usize },
 }
 
-impl Book {
+impl Ledger {
     pub(super) fn root(&self) -> &Slot {
         &self.root
     }

@@ -33,14 +33,14 @@
 //!
 //! A codec of your own says what it likes: [`Codec::shape`](crate::codec::Codec::shape).
 
-mod book;
 mod differ;
+mod ledger;
 mod trace;
 
 use serde::de::DeserializeOwned;
 
-use book::{Book, Kind, Node, Slot, Variant};
 pub use differ::{Difference, difference};
+use ledger::{Kind, Ledger, Node, Slot, Variant};
 pub(crate) use trace::EXPECTED;
 use trace::trace;
 
@@ -62,15 +62,15 @@ pub const TEXT_MAX: usize = 64 << 10;
 /// assert_eq!(shape::<Tree>().as_deref(), Some(text));
 /// ```
 pub fn shape<T: DeserializeOwned>() -> Option<String> {
-    let book = trace::<T>();
-    let mut text = Text { book: &book, around: Vec::new(), out: String::new() };
-    let known = book.root().is_some() && text.slot(book.root()).is_some();
+    let ledger = trace::<T>();
+    let mut text = Text { ledger: &ledger, around: Vec::new(), out: String::new() };
+    let known = ledger.root().is_some() && text.slot(ledger.root()).is_some();
     known.then_some(text.out)
 }
 
 /// A shape on its way into text.
 struct Text<'a> {
-    book: &'a Book,
+    ledger: &'a Ledger,
     /// The types around the present one, outermost first.
     around: Vec<&'static str>,
     out: String,
@@ -95,8 +95,8 @@ impl Text<'_> {
     }
 
     fn node(&mut self, id: &'static str) -> Option<()> {
-        let book = self.book;
-        match book.node(id)? {
+        let ledger = self.ledger;
+        match ledger.node(id)? {
             Node::Option(some) => self.within("option<", some, ">"),
             Node::Seq(element) => self.within("[", element, "]"),
             Node::Map(key, value) => {

@@ -1,5 +1,5 @@
 //! Owns the tracing of a type: a deserializer that makes values up, and notes in a
-//! [book](super::book) what it is asked for. How that reads is the [shape](super)'s.
+//! [ledger](super::ledger) what it is asked for. How that reads is the [shape](super)'s.
 //!
 //! A type is known by the name of the visitor that it hands in, which has the type's own name and
 //! parameters in it: so a type that contains itself is told from another of the same name, and from
@@ -21,7 +21,7 @@ use serde::de::{
     IntoDeserializer, MapAccess, SeqAccess, VariantAccess, Visitor,
 };
 
-use super::book::{Book, Kind, Node, Place, Slot, Variant};
+use super::ledger::{Kind, Ledger, Node, Place, Slot, Variant};
 
 /// How the visitor of a [`Packed`](super::super::packed::Packed) says what it expects: the name of the type
 /// follows.
@@ -49,18 +49,18 @@ const STRINGS: [&str; 10] = [
 const LENGTHS: [usize; 10] = [0, 1, 4, 8, 12, 16, 20, 24, 32, 64];
 
 /// Traces a type until nothing new comes of it.
-pub(super) fn trace<T: DeserializeOwned>() -> Book {
-    let mut book = Book::default();
+pub(super) fn trace<T: DeserializeOwned>() -> Ledger {
+    let mut ledger = Ledger::default();
     for plan in 0..STRINGS.len() {
-        book.plan = plan;
-        book.tried.clear();
-        book.ended.clear();
+        ledger.plan = plan;
+        ledger.tried.clear();
+        ledger.ended.clear();
         let mut whole = true;
         for _ in 0..RUNS_MAX {
-            let before = book.tried.len();
-            book.around.clear();
-            whole &= T::deserialize(Tracer { book: &mut book, place: Place::Root }).is_ok();
-            if book.tried.len() == before {
+            let before = ledger.tried.len();
+            ledger.around.clear();
+            whole &= T::deserialize(Tracer { ledger: &mut ledger, place: Place::Root }).is_ok();
+            if ledger.tried.len() == before {
                 break;
             }
         }
@@ -69,7 +69,7 @@ pub(super) fn trace<T: DeserializeOwned>() -> Book {
             break;
         }
     }
-    book
+    ledger
 }
 
 /// Why a run stopped. Nobody sees it.
@@ -92,22 +92,22 @@ impl serde::de::Error for Stopped {
 
 /// Deserializes one made-up value, and notes its shape.
 struct Tracer<'a> {
-    book: &'a mut Book,
+    ledger: &'a mut Ledger,
     place: Place,
 }
 
 impl Tracer<'_> {
     fn leaf(&mut self, name: &str) {
-        self.book.note(self.place, Kind::Leaf(name.to_string()));
+        self.ledger.note(self.place, Kind::Leaf(name.to_string()));
     }
 
     /// Notes a node under the name of its visitor, and returns that.
     fn node<V>(&mut self, node: impl FnOnce() -> Node) -> Result<&'static str, Stopped> {
         let id = std::any::type_name::<V>();
-        self.book.note(self.place, Kind::Node(id));
-        self.book.nodes.entry(id).or_insert_with(node);
-        self.book.around.push(id);
-        if self.book.around.len() > DEPTH_MAX { Err(Stopped) } else { Ok(id) }
+        self.ledger.note(self.place, Kind::Node(id));
+        self.ledger.nodes.entry(id).or_insert_with(node);
+        self.ledger.around.push(id);
+        if self.ledger.around.len() > DEPTH_MAX { Err(Stopped) } else { Ok(id) }
     }
 
     /// Visits the values inside a node and leaves it.
@@ -117,9 +117,9 @@ impl Tracer<'_> {
         id: &'static str,
         count: usize,
     ) -> Result<V::Value, Stopped> {
-        let inside = Tracer { book: &mut *self.book, place: self.place };
+        let inside = Tracer { ledger: &mut *self.ledger, place: self.place };
         let value = inside.inside(visitor, (id, 0), count)?;
-        self.book.around.pop();
+        self.ledger.around.pop();
         Ok(value)
     }
 
@@ -129,7 +129,7 @@ impl Tracer<'_> {
         (id, variant): (&'static str, usize),
         count: usize,
     ) -> Result<V::Value, Stopped> {
-        visitor.visit_seq(Inside { book: self.book, id, variant, next: 0, count })
+        visitor.visit_seq(Inside { ledger: self.ledger, id, variant, next: 0, count })
     }
 }
 
@@ -182,7 +182,7 @@ impl<'de> Deserializer<'de> for Tracer<'_> {
 
     fn deserialize_str<V: Visitor<'de>>(mut self, visitor: V) -> Result<V::Value, Stopped> {
         self.leaf("string");
-        visitor.visit_borrowed_str(STRINGS[self.book.plan])
+        visitor.visit_borrowed_str(STRINGS[self.ledger.plan])
     }
 
     fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Stopped> {
@@ -197,7 +197,7 @@ impl<'de> Deserializer<'de> for Tracer<'_> {
             None => self.leaf("bytes"),
         }
         const ZEROS: [u8; 64] = [0; 64];
-        visitor.visit_borrowed_bytes(&ZEROS[..LENGTHS[self.book.plan]])
+        visitor.visit_borrowed_bytes(&ZEROS[..LENGTHS[self.ledger.plan]])
     }
 
     fn deserialize_byte_buf<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Stopped> {
@@ -228,33 +228,33 @@ impl<'de> Deserializer<'de> for Tracer<'_> {
 
     fn deserialize_option<V: Visitor<'de>>(mut self, visitor: V) -> Result<V::Value, Stopped> {
         let id = self.node::<V>(|| Node::Option(None))?;
-        let worth = self.book.is_worth(id, 0);
-        self.book.tried.insert((id, 0));
+        let worth = self.ledger.is_worth(id, 0);
+        self.ledger.tried.insert((id, 0));
         let value = match worth {
             true => {
                 let place = Place::In { id, variant: 0, index: 0 };
-                visitor.visit_some(Tracer { book: &mut *self.book, place })?
+                visitor.visit_some(Tracer { ledger: &mut *self.ledger, place })?
             }
             false => visitor.visit_none()?,
         };
-        self.book.around.pop();
+        self.ledger.around.pop();
         Ok(value)
     }
 
     fn deserialize_seq<V: Visitor<'de>>(mut self, visitor: V) -> Result<V::Value, Stopped> {
         let id = self.node::<V>(|| Node::Seq(None))?;
-        let count = usize::from(self.book.is_worth(id, 0));
-        self.book.tried.insert((id, 0));
+        let count = usize::from(self.ledger.is_worth(id, 0));
+        self.ledger.tried.insert((id, 0));
         self.whole(visitor, id, count)
     }
 
     fn deserialize_map<V: Visitor<'de>>(mut self, visitor: V) -> Result<V::Value, Stopped> {
         let id = self.node::<V>(|| Node::Map(None, None))?;
-        let count = if self.book.is_worth(id, 0) { 2 } else { 0 };
-        self.book.tried.insert((id, 0));
-        let inside = Inside { book: &mut *self.book, id, variant: 0, next: 0, count };
+        let count = if self.ledger.is_worth(id, 0) { 2 } else { 0 };
+        self.ledger.tried.insert((id, 0));
+        let inside = Inside { ledger: &mut *self.ledger, id, variant: 0, next: 0, count };
         let value = visitor.visit_map(inside)?;
-        self.book.around.pop();
+        self.ledger.around.pop();
         Ok(value)
     }
 
@@ -294,15 +294,15 @@ impl<'de> Deserializer<'de> for Tracer<'_> {
     ) -> Result<V::Value, Stopped> {
         let unseen = || Node::Enum(variants.iter().map(|name| (*name, None)).collect());
         let id = self.node::<V>(unseen)?;
-        let worth = (0..variants.len()).find(|variant| self.book.is_worth(id, *variant));
+        let worth = (0..variants.len()).find(|variant| self.ledger.is_worth(id, *variant));
         let variant = match worth {
             Some(variant) => variant,
-            None => *self.book.ended.get(id).ok_or(Stopped)?,
+            None => *self.ledger.ended.get(id).ok_or(Stopped)?,
         };
-        self.book.tried.insert((id, variant));
-        let value = visitor.visit_enum(Chosen { book: &mut *self.book, id, variant })?;
-        self.book.ended.entry(id).or_insert(variant);
-        self.book.around.pop();
+        self.ledger.tried.insert((id, variant));
+        let value = visitor.visit_enum(Chosen { ledger: &mut *self.ledger, id, variant })?;
+        self.ledger.ended.entry(id).or_insert(variant);
+        self.ledger.around.pop();
         Ok(value)
     }
 }
@@ -313,7 +313,7 @@ fn named(fields: &'static [&'static str]) -> Vec<(&'static str, Slot)> {
 
 /// The values inside a node, one after the other.
 struct Inside<'a> {
-    book: &'a mut Book,
+    ledger: &'a mut Ledger,
     id: &'static str,
     variant: usize,
     next: usize,
@@ -327,7 +327,7 @@ impl Inside<'_> {
         }
         let place = Place::In { id: self.id, variant: self.variant, index: self.next };
         self.next += 1;
-        seed.deserialize(Tracer { book: &mut *self.book, place }).map(Some)
+        seed.deserialize(Tracer { ledger: &mut *self.ledger, place }).map(Some)
     }
 }
 
@@ -359,20 +359,20 @@ impl<'de> MapAccess<'de> for Inside<'_> {
 
 /// The variant of an enum that is tried.
 struct Chosen<'a> {
-    book: &'a mut Book,
+    ledger: &'a mut Ledger,
     id: &'static str,
     variant: usize,
 }
 
 impl<'a> Chosen<'a> {
     fn is(self, holds: Variant) -> Tracer<'a> {
-        if let Some(Node::Enum(variants)) = self.book.nodes.get_mut(self.id)
+        if let Some(Node::Enum(variants)) = self.ledger.nodes.get_mut(self.id)
             && let Some((_, variant)) = variants.get_mut(self.variant)
         {
             variant.get_or_insert(holds);
         }
         let place = Place::In { id: self.id, variant: self.variant, index: 0 };
-        Tracer { book: self.book, place }
+        Tracer { ledger: self.ledger, place }
     }
 }
 
