@@ -26,7 +26,7 @@
 //! * A writer whose feed is not the one that the shard was made from stops, and says so: what is
 //!   dropped as already there is compared, not assumed ([`definite`]).
 //! * Nothing fails in silence: errors come out as a stream and in the [`health`], and what stands
-//!   still is `stalled`, with the frontier that is stuck and who holds it.
+//!   still is `stalled`, with the frontier that is stuck and what holds it.
 //!
 //! # It is not
 //!

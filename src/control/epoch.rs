@@ -27,7 +27,7 @@ impl Epoch {
         Epoch(Arc::new(Shared { epoch: AtomicU64::new(epoch), sleepers: Sleepers::default() }))
     }
 
-    /// An epoch that is yet to be claimed. Until then the pipeline follows whoever writes.
+    /// An epoch that is yet to be claimed. Until then the pipeline follows any writer.
     pub(crate) fn unclaimed() -> Self {
         Epoch::known(UNCLAIMED)
     }

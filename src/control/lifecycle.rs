@@ -52,7 +52,7 @@ impl PhaseWatch {
     }
 }
 
-/// The phase that the operators of one worker share, and who to wake when it changes.
+/// The phase that the operators of one worker share, and the operators to wake when it changes.
 #[derive(Clone, Default)]
 pub(crate) struct Lifecycle(Rc<Shared>);
 
@@ -130,7 +130,7 @@ impl Drop for Token {
     fn drop(&mut self) {
         self.0.0.dropped.set(true);
         self.0.advance(Phase::Stopping);
-        // After the end it is no change of phase, but the collection may wait for it.
+        // After the end the phase stays, but the collection may wait for this drop.
         self.0.wake_all();
     }
 }

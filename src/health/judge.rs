@@ -90,7 +90,7 @@ fn state(signs: &Signs) -> (HealthState, Option<String>) {
     }
 }
 
-/// Says which frontier stands, and who holds it.
+/// Says which frontier stands, and what holds it.
 fn stuck(signs: &Signs) -> String {
     let (upper, waits) = (signs.upper, seconds(signs.measured.waits));
     let what = if signs.input() > upper {

@@ -13,7 +13,7 @@
 //!
 //! A pipeline that ought to move and does not is `stalled` after
 //! [`stall_after`](crate::PipelineConfig::stall_after), at the latest a fifth of it, or two seconds
-//! if that is less, later; `why` names the frontier that stands and who holds it. It ought to move
+//! if that is less, later; `why` names the frontier that stands and what holds it. It ought to move
 //! when a closed time waits for the shard's upper, when it hydrates, and when its workers are asked
 //! to run: a program has to step them that often. It is `running` or `idle` again by itself as soon
 //! as something moves.

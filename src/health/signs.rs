@@ -116,7 +116,7 @@ impl Signs {
 
     /// Returns what moves when the pipeline moves.
     pub(super) fn progress(&self) -> Progress {
-        // Once hydrated, only the shard's upper counts: reading is no commit.
+        // Once hydrated, only the shard's upper counts: reading commits nothing.
         let parts = |worker: &WorkerSigns| if worker.hydrated { 0 } else { worker.parts_read };
         let parts_read = self.workers.iter().map(parts).sum();
         Progress { upper: self.upper, parts_read }

@@ -366,7 +366,7 @@ impl Process {
 pub(crate) struct Pipelines(Arc<Mutex<Vec<Weak<Process>>>>);
 
 impl Pipelines {
-    /// Adds a worker's part to the pipeline that has none of this worker yet, or begins one. Returns
+    /// Adds a worker's part to the pipeline that still lacks this worker, or begins one. Returns
     /// whether it has begun one.
     pub(crate) fn join(
         &self,

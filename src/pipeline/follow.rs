@@ -46,8 +46,8 @@ where
     V: ExchangeData,
     C: Codec<K> + Codec<V>,
 {
-    /// Follows a shard: its contents, at the time before its upper, then every change, whoever
-    /// commits it. Nothing is appended. The collection ends when the shard is sealed.
+    /// Follows a shard: its contents, at the time before its upper, then every change of any
+    /// writer. Nothing is appended. The collection ends when the shard is sealed.
     ///
     /// If the shard was opened for writing, the history that is yet to be read is held. If for
     /// [reading](Shard::read), nothing is written at all, and what is merged away before it was read

@@ -1,5 +1,5 @@
 //! Owns a pipeline's counters and gauges as Prometheus text: names, units, help. It does not own the
-//! counting, nor who asks.
+//! counting, nor how it is asked for.
 //!
 //! The text is the [exposition format] 0.0.4, which every collector reads. Counters and sums are
 //! over the workers of this process; a collector adds processes up.
@@ -242,7 +242,7 @@ impl Page {
         self.known_gauge(name, help, Some(value));
     }
 
-    /// A gauge that has no sample while there is no value.
+    /// A gauge; without a value it has no sample.
     fn known_gauge(&mut self, name: &str, help: &str, value: Option<impl Display>) {
         self.head(name, help, "gauge");
         if let Some(value) = value {

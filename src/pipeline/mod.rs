@@ -244,7 +244,7 @@ impl Parts {
         let checks = config.checked;
         let (commands, counted) = tally(commands, checks, ends, status.clone(), stats.clone());
         let resumes = shard.resumes().clone();
-        // Where it ends, other writers may have come further: by cursors, an end is no claim of the whole.
+        // Other writers may have come further than its end: by cursors, an end says nothing of the whole.
         let stops = config.feed.mode == Times::WriteAhead.mode();
         let feed = config.feed.clone();
         let (limit, checked) = check(counted, checks, feed, stops, resumes, status.clone());

@@ -142,7 +142,7 @@ fn copied_anew() -> Error {
 }
 
 /// The error of a feed that begins again without what is bound to `time` already. Once that is in the
-/// shard it is no loss: who starts again is behind it.
+/// shard nothing is lost: a writer that starts again begins behind it.
 pub(super) fn lost_rows(time: u64, data_upper: u64) -> Error {
     let what = "the feed has lost rows that are bound to a time already";
     match time < data_upper {

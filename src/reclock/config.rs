@@ -14,8 +14,8 @@ pub enum Times {
     /// [order](crate::source::Position::order).
     #[default]
     WriteAhead,
-    /// The cursor is committed with the rows. The shard is taken over at the start, and whoever wrote
-    /// before is shut out; a standby takes it over when it is promoted.
+    /// The cursor is committed with the rows. The shard is taken over at the start, and earlier writers
+    /// are shut out; a standby takes it over when it is promoted.
     CoCommitted,
 }
 

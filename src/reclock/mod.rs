@@ -39,7 +39,7 @@
 //!
 //! 1. One owner of the cursor: the shard. Nothing else is read to resume from.
 //! 2. The place to resume from is that of the upper - 1, never a later one that is bound already.
-//! 3. A binding is never skipped: whoever closes its time has handed over all of its rows.
+//! 3. A binding is never skipped: a writer closes its time only after handing over all of its rows.
 //!
 //! # Limits
 //!

@@ -2,7 +2,7 @@
 //! own when one is minted.
 //!
 //! A binding at `t` is the one row of the shard from `t` on: key "cursor", value the cursor's bytes.
-//! It is appended as `[upper, t + 1)`, so whoever loses that race finds another's binding there.
+//! It is appended as `[upper, t + 1)`, so a writer that loses that race finds another's binding there.
 //!
 //! Its since never passes the data upper - 1: each append sets how far it may lag, from a data upper
 //! that was read before. So the place to resume from is always there, whatever the clocks say.

@@ -2,7 +2,7 @@
 //! the same time. It does not own how a binding is made durable; that is [`remap`](super::remap).
 //!
 //! A unit whose place no binding covers waits. When nothing is pending any more, the writer that has it
-//! binds the next time to all that it has received; whoever loses that race finds the other's binding
+//! binds the next time to all that it has received; a writer that loses that race finds the other's binding
 //! there, and gives its own units the same times. A time closes when all rows that its binding covers
 //! have been handed over.
 
@@ -160,7 +160,7 @@ impl<P: Position> Run<'_, P> {
         for unit in units {
             let anew = unit.boundary.generation() > self.waiting.received().generation();
             if anew && unit.moved.len() > 1 && !crate::mutant::on("copy_of_several") {
-                // How far each partition is then depends on who reads: no two would agree.
+                // How far each partition is then differs between readers: no two would agree.
                 let what = "the feed must be copied anew, and has several partitions";
                 return Err(Error::new(ErrorKind::Invalid, what).hint("use Times::CoCommitted"));
             }

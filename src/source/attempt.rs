@@ -175,7 +175,7 @@ impl<S: Source, C: Codec<S::Key> + Codec<S::Value>> Running<S, C> {
             let connected = self.connected.take();
             let own = Own {
                 cancelled: self.cancel.is_cancelled() || self.units.is_closed(),
-                // What the stager says is no matter of whose time was over.
+                // What the stager refuses is refused whichever deadline has passed.
                 late: !self.refused && is_over(deadline),
                 released: is_beyond(self.stager.released().cursor(), released.cursor()),
                 waited: connected.unwrap_or(now) - began,

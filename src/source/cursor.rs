@@ -42,7 +42,7 @@ pub trait Position: Clone + fmt::Debug + Send + Sync + 'static {
 
     /// Returns the number that orders the units of a partition, the same on every replay; `None` for
     /// an opaque position. Only feeds that have it can be followed by several writers, and only if
-    /// units with changes end at the same places on every replay, whoever reads and from where: a
+    /// units with changes end at the same places on every replay, for every reader and from any place: a
     /// place inside a unit that another run has ended there would be closed without its changes.
     fn order(&self) -> Option<u64> {
         None
@@ -418,7 +418,7 @@ impl<P: Position> Durable<P> {
         Cursor::decode(bytes).map(|cursor| Durable(Arc::new(cursor)))
     }
 
-    /// Returns its bytes, for whoever keeps a copy of it elsewhere.
+    /// Returns its bytes, for a copy of it that is kept elsewhere.
     pub fn to_bytes(&self) -> Vec<u8> {
         self.0.encode()
     }

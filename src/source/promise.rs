@@ -1,4 +1,4 @@
-//! Owns a text, and no code: what a cursor promises, for whoever writes a connector. The rules are kept
+//! Owns a text, and no code: what a cursor promises, for the author of a connector. The rules are kept
 //! by [`stage`](crate::unstable::stage), [`attempt`](crate::unstable::attempt) and [`reclock`](crate::reclock).
 //!
 //! # What a cursor promises
@@ -95,7 +95,7 @@
 //!   your own caller first, and let no wait outlive a stop.
 //! * Wrong: "at once". One transaction may be several messages, and a deadline falls between them.
 //! * Wrong: the list of messages without rows, which lacks the start of a copy, the one that is fatal.
-//! * Wrong: who cancelled. The program's own context could not be cancelled at all, so it was the server.
+//! * Wrong: the cause of "cancelled". The program's own context could not be cancelled at all, so it was the server.
 //! * Unsaid: the gateway maps its own cancellation to a clean end. So a clean end proves nothing either.
 //!
 //! Both argued about *which message carries rows*. The invariant does not mention messages: a cursor

@@ -166,7 +166,7 @@ pub(super) struct Budget {
     /// Those that have failed since their last success.
     spent: BTreeMap<Partition, Spent>,
     /// How often the position was lost since a unit was complete: boundaries of a copy that is never
-    /// complete are no progress.
+    /// complete do not count as progress.
     lost: u32,
 }
 

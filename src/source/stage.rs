@@ -216,8 +216,8 @@ impl<P: Position> Stager<P> {
         }
     }
 
-    /// Drops what is incomplete, because its connection is lost. Nothing is lost: none of it had gone
-    /// on, and all of it lies beyond the boundary to connect from.
+    /// Drops what is incomplete, because its connection is lost. Nothing is lost: all of it was still
+    /// kept back, and lies beyond the boundary to connect from.
     pub fn discard(&mut self) {
         self.open.clear();
     }

@@ -139,7 +139,7 @@ where
         ((self.window.len() + self.merge.group.len()) as u64, self.merge)
     }
 
-    /// Takes the next commands that take effect, and looks their keys up. Returns whether there are no more.
+    /// Takes the next commands that take effect, and looks their keys up. Returns whether those were the last.
     fn fill_window(
         &mut self,
         state: &State<K, V>,

@@ -56,7 +56,7 @@ where
     }
 
     /// Returns the next key's latest command, and how many others were found superseded; none at the end. What was in
-    /// memory is no longer counted in `pins`.
+    /// memory leaves the count of `pins`.
     ///
     /// # Errors
     ///

@@ -343,7 +343,7 @@ where
         }
     }
 
-    /// Fails if the state is no collection at a complete frontier, whether or not something waits to
+    /// Fails if the state is not a collection at a complete frontier, whether or not something waits to
     /// read it: the shard is damaged either way.
     fn check_state(&mut self, at: &Frontiers<'_, T>, phase: Phase) {
         // Once capabilities may go, the frontier is complete in name only.

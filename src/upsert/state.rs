@@ -2,7 +2,7 @@
 //! over chunks of rows. It changes only by feedback; it does not decide when it may be read.
 //!
 //! Feedback may arrive unconsolidated and out of order, so a key's updates can pass through sums
-//! that are no collection. Such keys wait, whole, in a side table of exact counts and come back
+//! that are not a collection. Such keys wait, whole, in a side table of exact counts and come back
 //! when they sum to nothing or to one value. At a complete frontier the side table is empty.
 
 use std::collections::BTreeMap;

@@ -28,8 +28,8 @@
 //! tried with a few likely values. If it takes none, what it asked for up to there is known, and what
 //! would have come after it inside the same value is `?`, which agrees with everything. A type that
 //! asks for nothing in particular (`deserialize_any`, which [`Postcard`](crate::codec::Postcard) cannot read either) is `?`
-//! too. If nothing at all is known, or the text would be longer than [`TEXT_MAX`], there is no shape
-//! and names are compared. What a type writes is taken to be what it reads.
+//! too. If nothing at all is known, or the text would be longer than [`TEXT_MAX`], the type has no
+//! shape, and names are compared. What a type writes is taken to be what it reads.
 //!
 //! A codec of your own says what it likes: [`Codec::shape`](crate::codec::Codec::shape).
 

@@ -145,8 +145,8 @@ impl Columns {
         &self.key
     }
 
-    /// Returns the columns that tell rows apart which have one key; none if there are no such rows, or
-    /// nothing does.
+    /// Returns the columns that tell rows apart which have one key; empty if such rows do not exist, or
+    /// nothing tells them apart.
     pub(super) fn row(&self) -> &[usize] {
         &self.row
     }

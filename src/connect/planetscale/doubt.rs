@@ -3,7 +3,7 @@
 //! A VTGate before Vitess 19 says nothing of a keyspace or shard that is not there: it looks for a tablet
 //! for a minute and a half, and sends heartbeats meanwhile. So if nothing else has come for a second, and
 //! never has in this process, it is asked which shards there are. It is asked beside the stream, once;
-//! whatever it says that is no proof is not believed.
+//! it is believed only where it proves something.
 
 use std::future::{pending, poll_fn};
 use std::time::Duration;

@@ -1,6 +1,6 @@
-//! Owns what an answer of the server means for whoever tries again: may it work later, is the place
-//! gone, or will it never work. It does not own who cancelled or whose time ran out; the caller knows
-//! its own.
+//! Owns what an answer of the server means for the next attempt: may it work later, is the place
+//! gone, or will it never work. It does not own our own cancellations and deadlines; the caller knows
+//! them.
 //!
 //! Texts are looked at only to tell kinds of errors apart. They may name a position, also one that
 //! was never delivered, so that nothing is ever read out of them.

@@ -10,8 +10,8 @@
 //! * `key`: the columns that are a row's key; default the table's primary key, as the server marks it.
 //! * `protocol`: `vstream` is VTGate's own, `vtgateservice.Vitess/VStream`: one stream of all shards,
 //!   which keeps the order within a transaction, says where a copy ends, and follows a reshard. `sync`
-//!   is PlanetScale's `psdbconnect.v1alpha1.Connect/Sync`: one stream per shard, where none of the
-//!   three holds. Default: `vstream`, which both serve.
+//!   is PlanetScale's `psdbconnect.v1alpha1.Connect/Sync`: one stream per shard, which does
+//!   not do these three. Default: `vstream`, which both serve.
 //! * `tls`: default `on`. `off` sends everything in the clear, the password too.
 //! * `ca`: a file of PEM with the authorities that may have signed the server's certificate; default the roots of the
 //!   system. `cert` and `key_file`: files of PEM with the client's certificate and its key.
@@ -34,8 +34,8 @@
 //! 3. A transaction is one unit, in however many responses it comes. A change of a row's key deletes the
 //!    old key and puts the new one in the same unit.
 //! 4. In `sync`, the order within a response is lost. A key that is deleted and inserted is there with
-//!    the inserted row. So a row that is *inserted and deleted* in one transaction stays: whoever has
-//!    such transactions uses `vstream`.
+//!    the inserted row. So a row that is *inserted and deleted* in one transaction stays: a table
+//!    with such transactions needs `vstream`.
 //! 5. In `sync`, the copy of an empty table is complete with the shard's next transaction, on whatever
 //!    table.
 //! 6. A statement that removes or brings rows is not the change of a row. In `vstream`, `TRUNCATE`, `DROP` and a

@@ -1,8 +1,8 @@
 //! Owns which shard the row of a key came from last, so that another shard's delete does not take it
 //! away. It does not own what a row is.
 //!
-//! A row whose shard changes is deleted in one shard and inserted in another, and there is no order
-//! between the two streams: the delete may come last. A delete counts only if the key's last row came
+//! A row whose shard changes is deleted in one shard and inserted in another, and the two streams
+//! are not ordered: the delete may come last. A delete counts only if the key's last row came
 //! from the same shard.
 //!
 //! What is remembered is what came since the process began, of the last [`KEYS_MAX`] keys: about

@@ -14,13 +14,13 @@
 //!
 //! # Invariants
 //!
-//! 1. The first VGTID of a copy comes before all rows. It is no position, and nothing here can make it
+//! 1. The first VGTID of a copy comes before all rows. It is not a position yet, and nothing here can make it
 //!    one: without a key, a position of a copy needs `COPY_COMPLETED`.
 //! 2. A shard's position is taken from a VGTID that closes a group of that shard. What the VGTID says
 //!    of other shards may be the first of *their* copies.
 //! 3. Rows of a `COMMIT` without VGTID are kept for the next boundary. Should the unit begin again
 //!    before it, they might not come again on this connection, so that it is given up.
-//! 4. The shards change only as a whole, at one boundary, and only when none of them is copied.
+//! 4. The shards change only as a whole, at one boundary, and only while no shard is being copied.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -160,7 +160,7 @@ impl Phases {
                 let what = format!("rows in an event of the kind {}", event.r#type);
                 Err(definite(what, &self.place(), "use a newer program"))
             }
-            // Heartbeats, versions, journals and savepoints are no boundaries; GTID and LASTPK have
+            // Heartbeats, versions, journals and savepoints end nothing; GTID and LASTPK have
             // become VGTIDs on their way through VTGate.
             _ => Ok(()),
         }

@@ -2,7 +2,7 @@
 //! source reads or sets, under their numbers. It does not own what they mean.
 //!
 //! Written by hand, so that nobody needs `protoc` to build. Fields that are left out are skipped when
-//! they are received. Enumerations are `i32`: a number that a newer server invents is no error.
+//! they are received. Enumerations are `i32`: a number that a newer server invents is kept.
 
 use prost::Message;
 

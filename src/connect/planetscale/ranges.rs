@@ -16,7 +16,7 @@ pub(super) fn cover_the_same<'a>(
 /// Whether a shard has a part of the keyspace that these stand for.
 pub(super) fn overlaps(ours: &[String], shard: &str) -> bool {
     let Some((start, end)) = range(shard) else {
-        // A name that is no range is nothing but itself.
+        // A name that does not read as a range stands for itself alone.
         return ours.iter().any(|name| name == shard);
     };
     ours.iter().filter_map(|name| range(name)).any(|(from, to)| {

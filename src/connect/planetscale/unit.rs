@@ -1,9 +1,9 @@
 //! Owns the meaning of one shard's `Sync` responses: which changes they are, and which of their cursors
 //! is a position. It does not own the connection they come by. Pure: no clock, no waiting.
 //!
-//! A response is a unit, with its cursor; rows of a response whose cursor is no position, or that has
-//! none, wait for the next. There are no markers of transactions or of a copy's end: only whether a
-//! cursor has a last primary key.
+//! A response is a unit, with its cursor; rows of a response without a cursor, or with one that
+//! is not a position, wait for the next. Transactions and a copy's end have no markers: a cursor has a
+//! last primary key, or has not.
 //!
 //! | cursor | position |
 //! | --- | --- |
@@ -94,7 +94,7 @@ impl Units {
         }
         let change = |shard: &Partition, change| Event::Change(shard.clone(), change);
         let mut out: Out = match in_order {
-            // As in a copy: there is no order to find out.
+            // As in a copy: nothing has to be ordered.
             true => inserts
                 .into_iter()
                 .map(|row| change(&self.shard, Change::Put(row.key, row.value)))

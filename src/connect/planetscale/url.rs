@@ -23,7 +23,7 @@ pub(super) struct Address {
     pub(super) key: Vec<String>,
     pub(super) protocol: Protocol,
     pub(super) tls: bool,
-    /// Paths of PEM files: who may have signed the server's certificate, and our own with its key.
+    /// Paths of PEM files: the authorities that may have signed the server's certificate, and our own with its key.
     pub(super) ca: Option<String>,
     pub(super) cert: Option<String>,
     pub(super) key_file: Option<String>,
