@@ -160,6 +160,12 @@ pub mod codec;
 /// Where everything that waits runs.
 pub mod io;
 
+/// Bytes that leave memory for a while.
+mod scratch;
+
+/// A number that many threads count.
+mod counter;
+
 /// Typed events in timely's own log.
 pub mod logging;
 

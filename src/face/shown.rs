@@ -1,6 +1,8 @@
 //! Owns what the pages show, and whom a promotion reaches. It does not own HTTP.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use crate::control::promotion::Promotion;
 use crate::health::{Health, HealthReport, HealthState, Role};
@@ -37,17 +39,17 @@ impl Face {
 
     /// Shows a report until there is a pipeline: what the program waits for, say.
     pub fn show_before(&self, report: HealthReport) {
-        *self.0.before.lock().unwrap_or_else(PoisonError::into_inner) = report;
+        *self.0.before.lock() = report;
     }
 
     /// Shows a pipeline from now on, instead of the one before. Any worker's will do; one per process.
     pub fn show(&self, health: Health, metrics: Metrics) {
-        let mut pipeline = self.0.pipeline.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pipeline = self.0.pipeline.lock();
         *pipeline = Some((health, metrics));
     }
 
     pub(super) fn report(&self) -> HealthReport {
-        let before = || self.0.before.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let before = || self.0.before.lock().clone();
         self.shown().map_or_else(before, |(health, _)| health.report())
     }
 
@@ -61,6 +63,6 @@ impl Face {
     }
 
     fn shown(&self) -> Option<(Health, Metrics)> {
-        self.0.pipeline.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.pipeline.lock().clone()
     }
 }

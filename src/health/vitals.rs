@@ -5,9 +5,10 @@
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use timely::scheduling::SyncActivator;
 use tokio::sync::Notify;
 
@@ -173,12 +174,12 @@ impl Vitals {
 
     /// Says what the sink has named; `None` when it is settled.
     pub(crate) fn set_interval(&self, interval: Option<Interval>) {
-        *lock(&self.interval) = interval;
+        *self.interval.lock() = interval;
     }
 
     /// Says that the interval's append is under way.
     pub(crate) fn set_appending(&self) {
-        if let Some(interval) = &mut *lock(&self.interval) {
+        if let Some(interval) = &mut *self.interval.lock() {
             interval.appending = true;
         }
     }
@@ -216,7 +217,7 @@ impl Vitals {
     pub(crate) fn fail_source(&self, error: Error) {
         tracing::debug!(worker = self.worker, %error, "an error");
         {
-            let mut errors = lock(&self.errors);
+            let mut errors = self.errors.lock();
             errors.first.get_or_insert_with(|| error.clone());
             errors.unreported.push_back(error);
         }
@@ -225,20 +226,20 @@ impl Vitals {
     }
 
     pub(crate) fn error(&self) -> Option<Error> {
-        lock(&self.errors).first.clone()
+        self.errors.lock().first.clone()
     }
 
     pub(crate) fn next_error(&self) -> Option<Error> {
-        lock(&self.errors).unreported.pop_front()
+        self.errors.lock().unreported.pop_front()
     }
 
     /// Names the operator that answers a pulse and passes errors on.
     pub(crate) fn set_wake(&self, operator: SyncActivator) {
-        *lock(&self.wake) = Some(operator);
+        *self.wake.lock() = Some(operator);
     }
 
     fn wake(&self) {
-        if let Some(operator) = &*lock(&self.wake) {
+        if let Some(operator) = &*self.wake.lock() {
             // An error means that the worker is gone.
             let _ = operator.activate();
         }
@@ -279,7 +280,7 @@ impl Vitals {
             stopping: self.phase.get() >= Phase::Stopping,
             gone: self.gone.load(SeqCst),
             answered: self.answered.load(SeqCst) == self.asked.load(SeqCst),
-            interval: *lock(&self.interval),
+            interval: *self.interval.lock(),
             error: self.error(),
             silent: Duration::ZERO,
         }
@@ -313,25 +314,25 @@ impl Process {
     }
 
     pub(crate) fn members(&self) -> Vec<Arc<Vitals>> {
-        lock(&self.members).clone()
+        self.members.lock().clone()
     }
 
     pub(super) fn measured(&self) -> Measured {
-        lock(&self.measured).clone()
+        self.measured.lock().clone()
     }
 
     pub(super) fn set_measured(&self, measured: Measured) {
-        *lock(&self.measured) = measured;
+        *self.measured.lock() = measured;
     }
 
     /// Returns how long the shard's upper has stood, as last measured.
     pub(crate) fn upper_stands(&self) -> Duration {
-        lock(&self.measured).upper_stands
+        self.measured.lock().upper_stands
     }
 
     /// Returns what the source has handed over and has not ended, as old as it was when last looked at.
     pub(crate) fn staged(&self) -> StagedSigns {
-        StagedSigns::of(&self.source.staged(), lock(&self.measured).looked)
+        StagedSigns::of(&self.source.staged(), self.measured.lock().looked)
     }
 
     /// Collects everything that a report is made of, as one worker sees it.
@@ -377,7 +378,7 @@ impl Pipelines {
         stall_after: Duration,
         (role, epoch): (Role, Epoch),
     ) -> (Arc<Process>, Arc<Vitals>, bool) {
-        let mut pipelines = lock(&self.0);
+        let mut pipelines = self.0.lock();
         pipelines.retain(|pipeline| pipeline.strong_count() > 0);
         let lacks = |process: &Arc<Process>| {
             process.place == place && process.members().iter().all(|v| v.worker != worker)
@@ -401,12 +402,7 @@ impl Pipelines {
             process
         });
         let vitals = Arc::new(Vitals::new(worker, stats, phase, Arc::clone(&process.news)));
-        lock(&process.members).push(Arc::clone(&vitals));
+        process.members.lock().push(Arc::clone(&vitals));
         (process, vitals, begun)
     }
-}
-
-/// Locks what no panic can leave half done: every critical section here is a few assignments.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

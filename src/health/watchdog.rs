@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::judge::judge;
 use super::report::HealthState;
 use super::signs::{Interval, Measured, Progress, Signs, ought_to_move};
-use super::vitals::{Process, Vitals, lock};
+use super::vitals::{Process, Vitals};
 use crate::io::Io;
 
 /// The bounds of the pause between two looks.
@@ -125,7 +125,7 @@ pub(super) fn last_word(process: &Process) {
 /// running and back all the time, which is news to nobody.
 fn tell(process: &Process, first: &Vitals) {
     // Held until it is said, so that of two threads none says what is over already.
-    let mut told = lock(&process.told);
+    let mut told = process.told.lock();
     let report = judge(&process.signs(first));
     let before = told.replace((report.role, report.state));
     if before == *told {

@@ -2,7 +2,9 @@
 //! which it covers. It does not own when a cursor is made.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 /// Cursors by the time whose rows they cover, the last of that time; cheap to clone.
 #[derive(Clone, Debug, Default)]
@@ -11,12 +13,12 @@ pub(crate) struct Cursors(Arc<Mutex<BTreeMap<u64, Vec<u8>>>>);
 impl Cursors {
     /// Notes what covers all rows up to a time, that included. Before the time is closed.
     pub(super) fn note(&self, time: u64, cursor: Vec<u8>) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(time, cursor);
+        self.0.lock().insert(time, cursor);
     }
 
     /// Returns the cursor for an append up to `upper`, and forgets those before it.
     pub(crate) fn covering(&self, upper: u64) -> Option<Vec<u8>> {
-        let mut cursors = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut cursors = self.0.lock();
         let (time, cursor) = cursors.range(..upper).next_back()?;
         let (time, cursor) = (*time, cursor.clone());
         *cursors = cursors.split_off(&time);

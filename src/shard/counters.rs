@@ -1,6 +1,6 @@
 //! Owns what a handle counts. It does not show it to anybody.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use crate::counter::Counter;
 
 macro_rules! counters {
     ($(#[$doc:meta])* $plain:ident, $atomic:ident { $($(#[$field_doc:meta])* $field:ident,)* }) => {
@@ -18,18 +18,18 @@ macro_rules! counters {
 
         #[derive(Debug, Default)]
         pub(super) struct $atomic {
-            $(pub(super) $field: AtomicU64,)*
+            $(pub(super) $field: Counter,)*
         }
 
         impl $atomic {
             /// Adds one to all counters at once, each by what `more` says.
             #[allow(dead_code, reason = "not every table is added to as a whole")]
             pub(super) fn add(&self, more: &$plain) {
-                $(self.$field.fetch_add(more.$field, Ordering::Relaxed);)*
+                $(self.$field.add(more.$field);)*
             }
 
             pub(super) fn read(&self) -> $plain {
-                $plain { $($field: self.$field.load(Ordering::Relaxed),)* }
+                $plain { $($field: self.$field.get(),)* }
             }
         }
     };

@@ -15,7 +15,7 @@ use super::engine::state::Part;
 use super::engine::stored::{check, inline_rows};
 use super::holds::Holds;
 use super::uploading::Uploading;
-use super::view::{View, count};
+use super::view::View;
 use super::window::Window;
 use crate::codec::packed::Encoded;
 use crate::error::{Error, ErrorKind};
@@ -148,12 +148,12 @@ impl Rows {
         match part {
             Part::Stored { key, .. } => {
                 let bytes = view.blob.get(key).await?.ok_or_else(gone)?;
-                count(&view.counters.bytes_read, bytes.len() as u64);
+                view.counters.bytes_read.add(bytes.len() as u64);
                 Ok(Arc::new(Vec::from(bytes)))
             }
             Part::Inline { seqno, .. } => {
                 let entry = view.log.get(*seqno).await?.ok_or_else(gone)?;
-                count(&view.counters.bytes_read, entry.len() as u64);
+                view.counters.bytes_read.add(entry.len() as u64);
                 match inline_rows(part, &entry) {
                     Ok(rows) => Ok(Arc::new(rows)),
                     // Under the floor anything may stand there: a late create of somebody else's.
@@ -180,7 +180,7 @@ impl Rows {
 
     pub(super) async fn upload(&self, part: &PartRef, bytes: Bytes) -> Result<(), Error> {
         let view = &self.view;
-        count(&view.counters.bytes_written, bytes.len() as u64);
+        view.counters.bytes_written.add(bytes.len() as u64);
         view.blob.put(&part.key, bytes).await.map_err(|e| {
             if e.kind() == ErrorKind::Replaced {
                 return e;

@@ -12,7 +12,7 @@ use super::engine::append::{Append, Appended, entry_parts};
 use super::engine::entry::{Change, Entry};
 use super::engine::rollup;
 use super::engine::state::State;
-use super::view::{View, count};
+use super::view::View;
 use crate::error::{Error, ErrorKind};
 use crate::store::Create;
 
@@ -55,9 +55,9 @@ impl Settler {
         });
         let counters = &self.view.counters;
         match &appended {
-            Ok(Appended::Won { .. }) => count(&counters.appends_won, 1),
-            Ok(_) => count(&counters.appends_lost, 1),
-            Err(e) if e.kind() == ErrorKind::Indeterminate => count(&counters.appends_unknown, 1),
+            Ok(Appended::Won { .. }) => counters.appends_won.add(1),
+            Ok(_) => counters.appends_lost.add(1),
+            Err(e) if e.kind() == ErrorKind::Indeterminate => counters.appends_unknown.add(1),
             Err(_) => {}
         }
         appended
@@ -166,7 +166,7 @@ impl Settler {
         // Held no longer, so that the entry is applied in place.
         drop(state);
         let bytes = Bytes::from(entry.encode(raw)?);
-        count(&view.counters.bytes_written, bytes.len() as u64);
+        view.counters.bytes_written.add(bytes.len() as u64);
         match self.settle(&entry, bytes).await? {
             Settled::Ours => {
                 view.publish_entry(&entry, raw)?;

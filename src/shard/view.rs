@@ -357,7 +357,7 @@ impl View {
         loop {
             let Some(seqno) = state.seqno.checked_add(1) else { return Ok(None) };
             let Some(bytes) = log.get(seqno).await? else { return Ok(None) };
-            count(&self.counters.bytes_read, bytes.len() as u64);
+            self.counters.bytes_read.add(bytes.len() as u64);
             let applied = Entry::decode(seqno, &bytes).and_then(|(entry, raw)| {
                 Arc::make_mut(state).apply(&entry)?;
                 self.cache_inline(&entry, raw);
@@ -431,9 +431,4 @@ impl fmt::Debug for View {
             .field("upper", &state.upper)
             .finish_non_exhaustive()
     }
-}
-
-/// Adds to a counter.
-pub(super) fn count(counter: &AtomicU64, more: u64) {
-    counter.fetch_add(more, Ordering::Relaxed);
 }

@@ -5,9 +5,11 @@ use std::future::pending;
 use std::pin::Pin;
 use std::time::Duration;
 
+use backon::ExponentialBackoff;
 use tokio::sync::watch;
 use tokio::time::Sleep;
 
+use super::backoff::growing;
 use super::cursor::{Durable, Position, is_beyond};
 use super::stats::SourceStats;
 use super::{Ack, Failure, Source};
@@ -15,7 +17,8 @@ use crate::error::{Error, ErrorKind};
 
 /// How long an ack may take, and the greatest delay before one that failed is tried again.
 const PATIENCE: Duration = Duration::from_secs(30);
-const DELAY_MIN: Duration = Duration::from_secs(1);
+/// The first delay, and the greatest.
+const DELAYS: (Duration, Duration) = (Duration::from_secs(1), PATIENCE);
 
 /// The acks of one source.
 pub(super) struct Acks<P> {
@@ -23,9 +26,10 @@ pub(super) struct Acks<P> {
     /// The last cursor that the source was told, and took.
     told: Option<Durable<P>>,
     in_flight: Option<(Durable<P>, Ack, Pin<Box<Sleep>>)>,
-    /// After a failure: when to try again, and how long to wait after the next one.
+    /// After a failure: when to try again.
     again: Option<Pin<Box<Sleep>>>,
-    delay: Duration,
+    /// How long to wait after the next failures.
+    delays: ExponentialBackoff,
     stats: SourceStats,
 }
 
@@ -35,7 +39,7 @@ impl<P: Position> Acks<P> {
         stats: SourceStats,
     ) -> Self {
         durable.mark_changed();
-        Acks { durable, told: None, in_flight: None, again: None, delay: DELAY_MIN, stats }
+        Acks { durable, told: None, in_flight: None, again: None, delays: growing(DELAYS), stats }
     }
 
     /// Begins to tell the source the newest durable cursor, if that is time. Frozen while a copy is
@@ -89,14 +93,14 @@ impl<P: Position> Acks<P> {
         match answer {
             Ok(()) => {
                 self.told = Some(durable);
-                self.delay = DELAY_MIN;
+                self.delays = growing(DELAYS);
                 self.stats.acked();
             }
             // It holds nothing up: the feed keeps more than it must, which shows.
             Err(failure) => {
                 self.stats.ack_failed(failure.error());
-                self.again = Some(Box::pin(tokio::time::sleep(self.delay)));
-                self.delay = (self.delay * 2).min(PATIENCE);
+                let delay = self.delays.next().unwrap_or(PATIENCE);
+                self.again = Some(Box::pin(tokio::time::sleep(delay)));
             }
         }
     }

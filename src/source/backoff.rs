@@ -21,7 +21,7 @@ impl Backoff {
     /// The first delay is at most `min`, none is more than `max`.
     pub(crate) fn new(min: Duration, max: Duration, seed: u64) -> Backoff {
         let bounds = (min, max);
-        let (delays, jitter) = (delays(bounds), Rng::with_seed(seed));
+        let (delays, jitter) = (growing(bounds), Rng::with_seed(seed));
         Backoff { bounds, delays, jitter, last: Duration::ZERO }
     }
 
@@ -29,7 +29,7 @@ impl Backoff {
     /// the delays begin anew. What lives for less than it waits must not be tried any faster.
     pub(crate) fn lived(&mut self, time: Duration) {
         if time > self.last {
-            self.delays = delays(self.bounds);
+            self.delays = growing(self.bounds);
         }
     }
 
@@ -41,7 +41,8 @@ impl Backoff {
     }
 }
 
-fn delays((min, max): (Duration, Duration)) -> ExponentialBackoff {
+/// Returns delays that grow from `min` to `max`, each twice the one before, without end.
+pub(super) fn growing((min, max): (Duration, Duration)) -> ExponentialBackoff {
     ExponentialBuilder::default()
         .with_min_delay(min)
         .with_max_delay(max)

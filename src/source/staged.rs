@@ -1,10 +1,8 @@
 //! Owns the changes of one unit while they wait for its end: encoded, in memory and beyond a bound in
-//! an unnamed temporary file. It does not own when a unit is complete.
-//!
-//! The file is scratch: it never outlives the process, so its bytes are not a format.
+//! a scratch file. It does not own when a unit is complete.
 
 use std::fs::File;
-use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufReader, Read};
 use std::sync::Arc;
 
 use super::Change;
@@ -12,6 +10,7 @@ use crate::codec::packed::Encoded;
 use crate::codec::{Codec, encode_stored};
 use crate::command::Command;
 use crate::error::{Error, ErrorKind};
+use crate::scratch::{Scratch, ScratchError};
 
 /// Bytes that are read back at a time.
 const BLOCK: usize = 1 << 18;
@@ -33,7 +32,7 @@ const RESET: u8 = 2;
 #[derive(Debug, Default)]
 pub struct Staged {
     /// The older part, if it was spilled, and its bytes.
-    file: Option<(File, u64)>,
+    file: Option<(Scratch, u64)>,
     memory: Vec<u8>,
     changes: u64,
 }
@@ -114,11 +113,10 @@ impl Staged {
             *self = other;
             return Ok(());
         }
-        if let Some((mut file, bytes)) = other.file {
+        if let Some((file, bytes)) = other.file {
             self.spill()?;
             if let Some((into, length)) = &mut self.file {
-                let copied = file.rewind().and_then(|()| io::copy(&mut file, into));
-                copied.map_err(|e| failed("copy", e))?;
+                into.copy_at(*length, file).map_err(failed)?;
                 *length += bytes;
             }
         }
@@ -136,11 +134,8 @@ impl Staged {
         if self.memory.is_empty() && self.file.is_none() {
             return Ok(());
         }
-        let (mut file, bytes) = match self.file.take() {
-            Some(file) => file,
-            None => (tempfile::tempfile().map_err(|e| failed("create", e))?, 0),
-        };
-        file.write_all(&self.memory).map_err(|e| failed("write", e))?;
+        let (mut file, bytes) = self.file.take().unwrap_or_default();
+        file.write_at(bytes, &self.memory).map_err(failed)?;
         self.file = Some((file, bytes + self.memory.len() as u64));
         self.memory = Vec::new();
         Ok(())
@@ -169,10 +164,12 @@ impl Staged {
     pub fn read(self, unit: u64) -> Result<Reading, Error> {
         let from = match self.file {
             None => From::Memory(Arc::new(self.memory), 0),
-            Some((mut file, _)) => {
-                file.seek(SeekFrom::Start(0)).map_err(|e| failed("read", e))?;
+            Some((file, _)) => {
                 let memory = io::Cursor::new(self.memory);
-                From::File(BufReader::with_capacity(BLOCK, file).chain(memory))
+                From::File(
+                    BufReader::with_capacity(BLOCK, file.into_reader().map_err(failed)?)
+                        .chain(memory),
+                )
             }
         };
         Ok(Reading { from, left: self.changes, unit, next: 0 })
@@ -251,7 +248,7 @@ fn read(bytes: &mut impl Read, length: usize, into: &mut Vec<u8>) -> Result<(), 
     match bytes.take(length as u64).read_to_end(into) {
         Ok(found) if found == length => Ok(()),
         Ok(_) => Err(cut()),
-        Err(e) => Err(failed("read", e)),
+        Err(error) => Err(failed(ScratchError { doing: "read", error })),
     }
 }
 
@@ -264,7 +261,7 @@ fn lengths(head: &[u8]) -> Option<(u8, usize, usize)> {
 }
 
 fn cut() -> Error {
-    failed("read", io::ErrorKind::UnexpectedEof.into())
+    failed(ScratchError { doing: "read", error: io::ErrorKind::UnexpectedEof.into() })
 }
 
 impl std::fmt::Debug for Reading {
@@ -273,11 +270,11 @@ impl std::fmt::Debug for Reading {
     }
 }
 
-fn failed(what: &str, e: io::Error) -> Error {
-    Error::new(ErrorKind::Unavailable, format!("cannot {what} a temporary file: {e}"))
+fn failed(ScratchError { doing, error }: ScratchError) -> Error {
+    Error::new(ErrorKind::Unavailable, format!("cannot {doing} a temporary file: {error}"))
         .at(std::env::temp_dir().display().to_string())
         .hint("make room there, or set TMPDIR")
-        .because(e)
+        .because(error)
 }
 
 #[cfg(test)]

@@ -2,11 +2,13 @@
 //! outside; that is [`metrics`](crate::pipeline::metrics).
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use super::by_partition::{Partition, named};
 use super::staging::Waiting;
+use crate::counter::Counter;
 use crate::error::Error;
 
 /// What a source is doing; cheap to clone.
@@ -15,20 +17,20 @@ pub struct SourceStats(Arc<Shared>);
 
 #[derive(Debug, Default)]
 struct Shared {
-    connects: AtomicU64,
-    attempts: AtomicU64,
-    units: AtomicU64,
-    generations: AtomicU64,
-    unbound: AtomicU64,
-    rows_read: AtomicU64,
-    rows_skipped: AtomicU64,
-    messages: AtomicU64,
+    connects: Counter,
+    attempts: Counter,
+    units: Counter,
+    generations: Counter,
+    unbound: Counter,
+    rows_read: Counter,
+    rows_skipped: Counter,
+    messages: Counter,
     /// The greatest place of the messages counted.
-    messages_to: AtomicU64,
-    position: AtomicU64,
-    length: AtomicU64,
-    acks: AtomicU64,
-    acks_failed: AtomicU64,
+    messages_to: Counter,
+    position: Counter,
+    length: Counter,
+    acks: Counter,
+    acks_failed: Counter,
     staged: Mutex<StagedNow>,
     /// Why the last attempt failed.
     attempt_trouble: Mutex<Option<Failing>>,
@@ -64,37 +66,37 @@ pub(crate) struct Trouble {
 impl SourceStats {
     /// How often it was connected.
     pub fn connects(&self) -> u64 {
-        self.0.connects.load(Ordering::Relaxed)
+        self.0.connects.get()
     }
 
     /// Attempts in a row without success, of the partition that has most.
     pub fn attempts_without_progress(&self) -> u64 {
-        self.0.attempts.load(Ordering::Relaxed)
+        self.0.attempts.get()
     }
 
     /// Units handed on, with rows or without.
     pub fn units(&self) -> u64 {
-        self.0.units.load(Ordering::Relaxed)
+        self.0.units.get()
     }
 
     /// How often its position was lost, and a copy begun anew.
     pub fn copies_anew(&self) -> u64 {
-        self.0.generations.load(Ordering::Relaxed)
+        self.0.generations.get()
     }
 
     /// Bytes of incomplete units, in memory and in the temporary file.
     pub fn staged_bytes(&self) -> u64 {
-        lock(&self.0.staged).waiting.iter().map(|waiting| waiting.bytes).sum()
+        self.0.staged.lock().waiting.iter().map(|waiting| waiting.bytes).sum()
     }
 
     /// Changes of incomplete units.
     pub fn staged_rows(&self) -> u64 {
-        lock(&self.0.staged).waiting.iter().map(|waiting| waiting.rows).sum()
+        self.0.staged.lock().waiting.iter().map(|waiting| waiting.rows).sum()
     }
 
     /// Partitions in which a unit or a copy is incomplete.
     pub fn staged_partitions(&self) -> u64 {
-        let staged = lock(&self.0.staged);
+        let staged = self.0.staged.lock();
         let names = staged.waiting.iter().map(|waiting| &waiting.partition);
         names.collect::<BTreeSet<_>>().len() as u64
     }
@@ -104,83 +106,83 @@ impl SourceStats {
     /// This, and what follows down to [`length`](SourceStats::length), only the feed itself can count, into
     /// stats that it was made with (`Lines::stats`); in a pipeline's own stats it is 0.
     pub fn rows_read(&self) -> u64 {
-        self.0.rows_read.load(Ordering::Relaxed)
+        self.0.rows_read.get()
     }
 
     /// Rows of those that the feed did not hand over, since the shard had them when it connected.
     pub fn rows_skipped(&self) -> u64 {
-        self.0.rows_skipped.load(Ordering::Relaxed)
+        self.0.rows_skipped.get()
     }
 
     /// Messages of the feed that were read and change no row.
     pub fn messages(&self) -> u64 {
-        self.0.messages.load(Ordering::Relaxed)
+        self.0.messages.get()
     }
 
     /// How far the feed is, in a unit of its own: bytes, commits.
     pub fn position(&self) -> u64 {
-        self.0.position.load(Ordering::Relaxed)
+        self.0.position.get()
     }
 
     /// How far the feed goes as far as is known, in the same unit; 0 if it is not.
     pub fn length(&self) -> u64 {
-        self.0.length.load(Ordering::Relaxed)
+        self.0.length.get()
     }
 
     /// For a feed: counts rows that were read.
     pub fn add_rows_read(&self, rows: u64) {
-        self.0.rows_read.fetch_add(rows, Ordering::Relaxed);
+        self.0.rows_read.add(rows);
     }
 
     /// For a feed: says how many rows were read, of all of it.
     pub fn set_rows_read(&self, rows: u64) {
-        self.0.rows_read.store(rows, Ordering::Relaxed);
+        self.0.rows_read.set(rows);
     }
 
     /// For a feed: says how many rows were not handed over, for the shard has them.
     pub fn set_rows_skipped(&self, rows: u64) {
-        self.0.rows_skipped.store(rows, Ordering::Relaxed);
+        self.0.rows_skipped.set(rows);
     }
 
     /// For a feed: counts a message that changes no row; once, however often it is read, if `place`, from
     /// 1, increases from message to message.
     pub fn add_message(&self, place: u64) {
-        if self.0.messages_to.fetch_max(place, Ordering::Relaxed) < place {
-            self.0.messages.fetch_add(1, Ordering::Relaxed);
+        if self.0.messages_to.raise(place) {
+            self.0.messages.add(1);
         }
     }
 
     /// For a feed: says how far it is, and how far it goes if that is known.
     pub fn set_position(&self, position: u64, length: Option<u64>) {
-        self.0.position.store(position, Ordering::Relaxed);
-        self.0.length.store(length.unwrap_or(0), Ordering::Relaxed);
+        self.0.position.set(position);
+        self.0.length.set(length.unwrap_or(0));
     }
 
     /// Counts rows from 0 again, for another run over the same feed; messages stay counted.
     pub fn start_again(&self) {
         self.set_rows_read(0);
         self.set_rows_skipped(0);
-        self.0.position.store(0, Ordering::Relaxed);
+        self.0.position.set(0);
     }
 
     /// Returns what is incomplete.
     pub(crate) fn staged(&self) -> StagedNow {
-        lock(&self.0.staged).clone()
+        self.0.staged.lock().clone()
     }
 
     /// Complete units that wait for a time.
     pub fn unbound_units(&self) -> u64 {
-        self.0.unbound.load(Ordering::Relaxed)
+        self.0.unbound.get()
     }
 
     /// Acks that the source took.
     pub fn acks(&self) -> u64 {
-        self.0.acks.load(Ordering::Relaxed)
+        self.0.acks.get()
     }
 
     /// Acks that failed.
     pub fn acks_failed(&self) -> u64 {
-        self.0.acks_failed.load(Ordering::Relaxed)
+        self.0.acks_failed.get()
     }
 
     /// Says what is wrong, while it is tried again: why the source does not go on, or why it does not
@@ -190,7 +192,7 @@ impl SourceStats {
     }
 
     pub(crate) fn troubles(&self) -> Option<Trouble> {
-        if let Some(Failing { partitions, why, away }) = &*lock(&self.0.attempt_trouble) {
+        if let Some(Failing { partitions, why, away }) = &*self.0.attempt_trouble.lock() {
             let attempts = self.attempts_without_progress();
             let what = match attempts {
                 0 => format!("the source: it is being connected again: {why}"),
@@ -199,14 +201,14 @@ impl SourceStats {
             };
             return Some(Trouble { what, away: *away && attempts > 1 });
         }
-        let trouble = lock(&self.0.ack_trouble);
+        let trouble = self.0.ack_trouble.lock();
         let (times, why) = trouble.as_ref()?;
         let what = format!("the source has not taken {times} acks in a row: {why}");
         Some(Trouble { what, away: false })
     }
 
     pub(super) fn add_connect(&self) {
-        self.0.connects.fetch_add(1, Ordering::Relaxed);
+        self.0.connects.add(1);
     }
 
     /// Says how many attempts in a row were without success, of which partitions, and why the last one
@@ -217,21 +219,21 @@ impl SourceStats {
         partitions: impl Iterator<Item = &'a Partition>,
         why: String,
     ) {
-        self.0.attempts.store(u64::from(attempts), Ordering::Relaxed);
+        self.0.attempts.set(u64::from(attempts));
         let partitions = named(partitions);
-        *lock(&self.0.attempt_trouble) = Some(Failing { partitions, why, away: true });
+        *self.0.attempt_trouble.lock() = Some(Failing { partitions, why, away: true });
     }
 
     /// Says that nothing is wrong with the source.
     pub(super) fn succeeded(&self) {
-        self.0.attempts.store(0, Ordering::Relaxed);
-        *lock(&self.0.attempt_trouble) = None;
+        self.0.attempts.set(0);
+        *self.0.attempt_trouble.lock() = None;
     }
 
     /// Says that it is connected again: unless a unit of it fails, what was wrong is over, as far as is
     /// known.
     pub(super) fn connected(&self, poisoned: bool) {
-        let mut trouble = lock(&self.0.attempt_trouble);
+        let mut trouble = self.0.attempt_trouble.lock();
         match &mut *trouble {
             Some(failing) if poisoned => failing.away = false,
             trouble => *trouble = None,
@@ -239,42 +241,37 @@ impl SourceStats {
     }
 
     pub(crate) fn set_unbound(&self, units: u64) {
-        self.0.unbound.store(units, Ordering::Relaxed);
+        self.0.unbound.set(units);
     }
 
     pub(super) fn add_units(&self, units: u64) {
-        self.0.units.fetch_add(units, Ordering::Relaxed);
+        self.0.units.add(units);
     }
 
     pub(super) fn add_generation(&self) {
-        self.0.generations.fetch_add(1, Ordering::Relaxed);
+        self.0.generations.add(1);
     }
 
     pub(super) fn set_staged(&self, waiting: Vec<Waiting>) {
-        lock(&self.0.staged).waiting = waiting;
+        self.0.staged.lock().waiting = waiting;
     }
 
     pub(super) fn set_held_back(&self, held_back: bool) {
-        lock(&self.0.staged).held_back = held_back;
+        self.0.staged.lock().held_back = held_back;
     }
 
     pub(super) fn acked(&self) {
-        self.0.acks.fetch_add(1, Ordering::Relaxed);
-        *lock(&self.0.ack_trouble) = None;
+        self.0.acks.add(1);
+        *self.0.ack_trouble.lock() = None;
     }
 
     pub(super) fn ack_failed(&self, error: &Error) {
-        self.0.acks_failed.fetch_add(1, Ordering::Relaxed);
+        self.0.acks_failed.add(1);
         tracing::warn!(%error, "the source does not take an ack");
-        let mut trouble = lock(&self.0.ack_trouble);
+        let mut trouble = self.0.ack_trouble.lock();
         let times = trouble.as_ref().map_or(0, |(times, _)| *times) + 1;
         *trouble = Some((times, error.to_string()));
     }
-}
-
-/// Locks what no panic can leave half done: every critical section here is an assignment.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

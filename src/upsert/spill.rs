@@ -2,14 +2,13 @@
 //! is in them.
 //!
 //! Pages have one size, so a page that is given back fits whatever comes next, and the file follows what is in use: the
-//! least free page is taken first, and the file is cut when its end is free. It is scratch: it never outlives the
-//! process, so its bytes are not a format.
+//! least free page is taken first, and the file is cut when its end is free.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom, Write};
 use std::rc::Rc;
+
+use crate::scratch::{Scratch, ScratchError};
 
 /// Bytes of a page.
 pub const PAGE: usize = 1 << 16;
@@ -25,11 +24,10 @@ pub struct SpillError(pub String);
 #[derive(Debug, PartialEq, Eq)]
 pub struct Page(u32);
 
-/// Scratch space in a file without a name, made at the first write in the directory for temporary
-/// files and freed by the operating system with the process.
+/// Pages in a scratch file.
 #[derive(Debug, Default)]
 pub struct SpillFile {
-    file: Option<File>,
+    file: Scratch,
     /// Pages below this number are in use or free.
     end: u32,
     free: BTreeSet<u32>,
@@ -37,8 +35,10 @@ pub struct SpillFile {
     length: u32,
 }
 
-fn failed(doing: &str, error: &std::io::Error) -> SpillError {
-    SpillError(format!("cannot {doing} the stash's scratch file: {error}"))
+impl From<ScratchError> for SpillError {
+    fn from(ScratchError { doing, error }: ScratchError) -> Self {
+        SpillError(format!("cannot {doing} the stash's scratch file: {error}"))
+    }
 }
 
 impl SpillFile {
@@ -55,13 +55,7 @@ impl SpillFile {
             }
             None => self.end,
         };
-        if self.file.is_none() {
-            self.file = Some(tempfile::tempfile().map_err(|e| failed("create", &e))?);
-        }
-        if let Some(file) = &mut self.file {
-            let seek = file.seek(SeekFrom::Start(u64::from(page) * PAGE as u64));
-            seek.and_then(|_| file.write_all(bytes)).map_err(|e| failed("write", &e))?;
-        }
+        self.file.write_at(u64::from(page) * PAGE as u64, bytes)?;
         if !self.free.remove(&page) {
             self.end += 1;
         }
@@ -75,11 +69,7 @@ impl SpillFile {
     ///
     /// What the file system reports.
     pub fn read(&mut self, page: &Page, bytes: &mut [u8]) -> Result<(), SpillError> {
-        let Some(file) = &mut self.file else {
-            return Err(SpillError("a page is read before any was written".into()));
-        };
-        let seek = file.seek(SeekFrom::Start(u64::from(page.0) * PAGE as u64));
-        seek.and_then(|_| file.read_exact(bytes)).map_err(|e| failed("read", &e))
+        Ok(self.file.read_at(u64::from(page.0) * PAGE as u64, bytes)?)
     }
 
     /// Gives a page back.
@@ -89,12 +79,8 @@ impl SpillFile {
             self.end -= 1;
         }
         if self.end == 0 {
-            (self.file, self.length) = (None, 0);
-        } else if self.end <= self.length / 2
-            && let Some(file) = &self.file
-            // Failing costs space and nothing else.
-            && file.set_len(u64::from(self.end) * PAGE as u64).is_ok()
-        {
+            (self.file, self.length) = (Scratch::default(), 0);
+        } else if self.end <= self.length / 2 && self.file.cut(u64::from(self.end) * PAGE as u64) {
             self.length = self.end;
         }
     }
@@ -102,7 +88,7 @@ impl SpillFile {
     /// Cuts the file, as a disk that fails might.
     #[cfg(test)]
     pub fn truncate(&mut self) {
-        self.file.as_ref().expect("a file").set_len(0).expect("a file");
+        assert!(self.file.cut(0), "a file");
     }
 
     /// Returns the bytes of the file.
@@ -139,6 +125,6 @@ mod tests {
         pages.drain(3..).for_each(|(_, page)| spill.free(page));
         assert!(spill.bytes() <= 5 * PAGE as u64, "{} bytes", spill.bytes());
         pages.drain(..).for_each(|(_, page)| spill.free(page));
-        assert_eq!((spill.bytes(), spill.file.is_none()), (0, true));
+        assert_eq!((spill.bytes(), spill.file.is_unused()), (0, true));
     }
 }

@@ -1,7 +1,8 @@
 //! Owns the counters and gauges of one upsert operator. It does not own how they are shown.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+
+use crate::counter::Counter;
 
 /// What one worker's operator has done and holds; cheap to clone, read from any thread.
 ///
@@ -10,21 +11,21 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 #[derive(Clone, Debug, Default)]
 pub struct UpsertStats(Arc<Cells>);
 
-/// Written by the operator's thread alone: a plain load and store, with no locked instruction.
+/// Written by the operator's thread alone.
 #[derive(Debug, Default)]
 struct Cells {
-    below: AtomicU64,
-    stashed: AtomicU64,
-    emitted: AtomicU64,
-    superseded: AtomicU64,
-    unchanged: AtomicU64,
-    work: AtomicU64,
-    stash_rows: AtomicU64,
-    stash_bytes: AtomicUsize,
-    spill_bytes: AtomicU64,
-    inflight_bytes: AtomicUsize,
-    state_keys: AtomicUsize,
-    state_bytes: AtomicUsize,
+    below: Counter,
+    stashed: Counter,
+    emitted: Counter,
+    superseded: Counter,
+    unchanged: Counter,
+    work: Counter,
+    stash_rows: Counter,
+    stash_bytes: Counter,
+    spill_bytes: Counter,
+    inflight_bytes: Counter,
+    state_keys: Counter,
+    state_bytes: Counter,
 }
 
 macro_rules! counters {
@@ -33,11 +34,11 @@ macro_rules! counters {
             $(
                 $(#[$doc])*
                 pub fn $name(&self) -> u64 {
-                    self.0.$name.load(Relaxed)
+                    self.0.$name.get()
                 }
 
                 pub(crate) fn $add(&self, more: u64) {
-                    self.0.$name.store(self.0.$name.load(Relaxed) + more, Relaxed);
+                    self.0.$name.add_alone(more);
                 }
             )*
         }
@@ -63,47 +64,47 @@ counters! {
 impl UpsertStats {
     /// Returns the commands that the stash holds, in memory and spilled.
     pub fn stash_rows(&self) -> u64 {
-        self.0.stash_rows.load(Relaxed)
+        self.0.stash_rows.get()
     }
 
     /// Returns the bytes that the stash holds in memory: what is allocated for it, with each buffer that a row
     /// keeps, and what is being drained.
     pub fn stash_bytes(&self) -> usize {
-        self.0.stash_bytes.load(Relaxed)
+        self.0.stash_bytes.get() as usize
     }
 
     /// Returns the bytes of the stash's scratch file.
     pub fn spill_bytes(&self) -> u64 {
-        self.0.spill_bytes.load(Relaxed)
+        self.0.spill_bytes.get()
     }
 
     /// Returns the bytes that take what was emitted and is not in a durable part yet; 0 for an operator that stands alone.
     pub fn inflight_bytes(&self) -> usize {
-        self.0.inflight_bytes.load(Relaxed)
+        self.0.inflight_bytes.get() as usize
     }
 
     /// Returns the keys with a live value.
     pub fn state_keys(&self) -> usize {
-        self.0.state_keys.load(Relaxed)
+        self.0.state_keys.get() as usize
     }
 
     /// Returns the bytes allocated for the state.
     pub fn state_bytes(&self) -> usize {
-        self.0.state_bytes.load(Relaxed)
+        self.0.state_bytes.get() as usize
     }
 
     pub(super) fn set_stash(&self, rows: u64, bytes: usize, spilled: u64) {
-        self.0.stash_rows.store(rows, Relaxed);
-        self.0.stash_bytes.store(bytes, Relaxed);
-        self.0.spill_bytes.store(spilled, Relaxed);
+        self.0.stash_rows.set(rows);
+        self.0.stash_bytes.set(bytes as u64);
+        self.0.spill_bytes.set(spilled);
     }
 
     pub(super) fn set_inflight(&self, bytes: usize) {
-        self.0.inflight_bytes.store(bytes, Relaxed);
+        self.0.inflight_bytes.set(bytes as u64);
     }
 
     pub(super) fn set_state(&self, keys: usize, bytes: usize) {
-        self.0.state_keys.store(keys, Relaxed);
-        self.0.state_bytes.store(bytes, Relaxed);
+        self.0.state_keys.set(keys as u64);
+        self.0.state_bytes.set(bytes as u64);
     }
 }

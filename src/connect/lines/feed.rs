@@ -4,8 +4,8 @@
 
 use std::io::Read;
 use std::num::NonZeroU64;
-use std::sync::Mutex;
 
+use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;

@@ -3,7 +3,8 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::sync::{Mutex, PoisonError};
+
+use parking_lot::Mutex;
 
 use super::live::Live;
 use crate::error::{Error, ErrorKind};
@@ -142,9 +143,7 @@ impl Read for Input {
             Input::File { file, .. } => file.read(buffer),
             Input::Stream(Stream::Stdin(stdin)) => stdin.read(buffer),
             Input::Stream(Stream::Named(file, _)) => file.read(buffer),
-            Input::Stream(Stream::Reader(reader)) => {
-                reader.get_mut().unwrap_or_else(PoisonError::into_inner).read(buffer)
-            }
+            Input::Stream(Stream::Reader(reader)) => reader.get_mut().read(buffer),
             Input::Behind { bytes, input } => match bytes.read(buffer)? {
                 0 => input.read(buffer),
                 count => Ok(count),

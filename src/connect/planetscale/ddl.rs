@@ -13,6 +13,8 @@
 use std::iter::Peekable;
 use std::str::Chars;
 
+use uuid::Uuid;
+
 /// What a statement does to the rows of a table, least first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Effect {
@@ -297,8 +299,8 @@ fn same(one: &str, other: &str) -> bool {
 fn is_internal(name: &str) -> bool {
     let is_time = |text: &str| text.len() == 14 && text.bytes().all(|b| b.is_ascii_digit());
     let is_uuid = |text: &str| {
-        let digits = text.bytes().filter(|b| *b != b'_');
-        digits.clone().count() == 32 && digits.into_iter().all(|b| b.is_ascii_hexdigit())
+        let digits = text.replace('_', "");
+        digits.len() == 32 && Uuid::try_parse(&digits).is_ok()
     };
     let inner = match name.strip_prefix("_vt_") {
         Some(inner) => inner.split_once('_').map(|(_, rest)| rest.trim_end_matches('_')),

@@ -12,14 +12,18 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
+
+use rangemap::RangeInclusiveSet;
+use uuid::Uuid;
 
 /// A set of transactions, and its text as the server wrote it. Equal iff the sets are.
 #[derive(Clone)]
 pub(super) struct Gtid {
     text: Arc<str>,
-    /// Per server and tag, ranges of numbers, both ends inclusive, apart from each other, in order.
-    ranges: Arc<BTreeMap<String, Vec<(u64, u64)>>>,
+    /// The numbers, per server and tag.
+    ranges: Arc<BTreeMap<String, RangeInclusiveSet<u64>>>,
 }
 
 impl PartialEq for Gtid {
@@ -49,7 +53,7 @@ impl Gtid {
             None if text.is_empty() => return Err("an empty position".to_string()),
             None => text,
         };
-        let mut ranges: BTreeMap<String, Vec<(u64, u64)>> = BTreeMap::new();
+        let mut ranges: BTreeMap<String, RangeInclusiveSet<u64>> = BTreeMap::new();
         for source in set.split(',').map(str::trim).filter(|source| !source.is_empty()) {
             let mut parts = source.split(':').map(str::trim);
             let server = parts.next().unwrap_or_default().to_ascii_lowercase();
@@ -62,16 +66,13 @@ impl Gtid {
             }
             for part in parts {
                 match range(part) {
-                    Some(range) => ranges.entry(owner.clone()).or_default().push(range),
+                    Some(range) => ranges.entry(owner.clone()).or_default().insert(range),
                     None if is_tag(part) => {
                         owner = format!("{server}:{}", part.to_ascii_lowercase());
                     }
                     None => return Err(format!("a position with the range {part:?}")),
                 }
             }
-        }
-        for ranges in ranges.values_mut() {
-            *ranges = merge(std::mem::take(ranges));
         }
         Ok(Gtid { text: Arc::from(text), ranges: Arc::new(ranges) })
     }
@@ -89,24 +90,16 @@ impl Gtid {
 
     /// Whether every transaction of `other` is in this set.
     pub(super) fn contains(&self, other: &Gtid) -> bool {
-        let within = |ours: &[(u64, u64)], (first, last): (u64, u64)| {
-            let after = ours.partition_point(|range| range.0 <= first);
-            after.checked_sub(1).is_some_and(|at| last <= ours[at].1)
-        };
-        other.ranges.iter().all(|(server, theirs)| {
-            let ours = self.ranges.get(server).map_or(&[][..], Vec::as_slice);
-            theirs.iter().all(|range| within(ours, *range))
+        other.ranges.iter().all(|(server, theirs)| match self.ranges.get(server) {
+            Some(ours) => theirs.iter().all(|range| ours.gaps(range).next().is_none()),
+            None => theirs.is_empty(),
         })
     }
 }
 
 fn is_uuid(text: &str) -> bool {
-    let dash = |at: usize| matches!(at, 8 | 13 | 18 | 23);
-    let fits = |(at, byte): (usize, u8)| match dash(at) {
-        true => byte == b'-',
-        false => byte.is_ascii_hexdigit(),
-    };
-    text.len() == 36 && text.bytes().enumerate().all(fits)
+    // With its dashes: other ways to write one are shorter or longer.
+    text.len() == 36 && Uuid::try_parse(text).is_ok()
 }
 
 /// Tags divide the transactions of a server since MySQL 8.3.
@@ -115,7 +108,7 @@ fn is_tag(text: &str) -> bool {
     first && text.len() <= 32 && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }
 
-fn range(text: &str) -> Option<(u64, u64)> {
+fn range(text: &str) -> Option<RangeInclusive<u64>> {
     let number = |text: &str| {
         let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
         digits.then(|| text.parse::<u64>().ok()).flatten()
@@ -124,20 +117,7 @@ fn range(text: &str) -> Option<(u64, u64)> {
         Some((first, last)) => (number(first.trim())?, number(last.trim())?),
         None => (number(text)?, number(text)?),
     };
-    (1 <= first && first <= last).then_some((first, last))
-}
-
-/// Sorts ranges and joins those that touch.
-fn merge(mut ranges: Vec<(u64, u64)>) -> Vec<(u64, u64)> {
-    ranges.sort_unstable();
-    let mut merged: Vec<(u64, u64)> = Vec::with_capacity(ranges.len());
-    for (first, last) in ranges {
-        match merged.last_mut() {
-            Some(before) if first <= before.1.saturating_add(1) => before.1 = before.1.max(last),
-            _ => merged.push((first, last)),
-        }
-    }
-    merged
+    (1 <= first && first <= last).then_some(first..=last)
 }
 
 #[cfg(test)]

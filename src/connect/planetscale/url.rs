@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use percent_encoding::percent_decode_str;
+
 use super::tablet::Tablet;
 use crate::error::{Error, ErrorKind};
 use crate::login::{hint, login};
@@ -190,23 +192,12 @@ fn names(parameter: &str, list: &str, url: &str) -> Result<Vec<String>, Error> {
 }
 
 fn decode(text: &str, url: &str) -> Result<String, Error> {
-    let broken = || wrong("a % without two hexadecimal digits", url, "write % as %25");
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&byte, after)) = rest.split_first() {
-        rest = after;
-        if byte == b'%' {
-            let (digits, after) = rest.split_first_chunk::<2>().ok_or_else(broken)?;
-            let digit = |byte: u8| char::from(byte).to_digit(16);
-            let high = digit(digits[0]).ok_or_else(broken)?;
-            let low = digit(digits[1]).ok_or_else(broken)?;
-            bytes.push((high * 16 + low) as u8);
-            rest = after;
-        } else {
-            bytes.push(byte);
-        }
+    let digits = |after: &str| after.bytes().take(2).filter(u8::is_ascii_hexdigit).count();
+    if text.split('%').skip(1).any(|after| digits(after) < 2) {
+        return Err(wrong("a % without two hexadecimal digits", url, "write % as %25"));
     }
-    String::from_utf8(bytes).map_err(|_| wrong("a name that is not UTF-8", url, FORM))
+    let decoded = percent_decode_str(text).decode_utf8();
+    decoded.map(Into::into).map_err(|_| wrong("a name that is not UTF-8", url, FORM))
 }
 
 fn wrong(what: &str, url: &str, hint: &str) -> Error {
