@@ -165,7 +165,7 @@ fn a_host_that_nobody_knows_is_definite() {
 
 /// Made with openssl for tests alone: a CA, and certificates of "localhost" that it signed.
 fn pem(name: &str) -> String {
-    format!("{}/tests/planetscale/tls/{name}", env!("CARGO_MANIFEST_DIR"))
+    format!("{}/tests/connectors/planetscale/tls/{name}", env!("CARGO_MANIFEST_DIR"))
 }
 
 fn tls(wants_client: bool) -> Arc<ServerConfig> {

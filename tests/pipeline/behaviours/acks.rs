@@ -31,7 +31,7 @@ fn blocked<P: Place>(root: &Root, server: &Server) -> Replica {
 
 /// Nothing is acked before it is durable; and what is durable is acked, by the next run if not by this one.
 fn acks<P: Place>() {
-    let (root, server) = (memory(), Server::new(5, P::SETS));
+    let (root, server) = (memory(), Server::grown(5, P::SETS));
     (server.state().fails, server.state().left) = (0, 0);
     let mut observer = Observer::<P>::new(&root, &server);
     let mut replica = blocked::<P>(&root, &server);
@@ -60,7 +60,7 @@ fn b31_acks_come_from_the_shard_alone() {
 
 /// A store that takes nothing: an error, and neither the cursor nor an ack.
 fn refused<P: Place>() {
-    let (root, server) = (memory(), Server::new(7, P::SETS));
+    let (root, server) = (memory(), Server::grown(7, P::SETS));
     (server.state().fails, server.state().left) = (0, 0);
     let mut observer = Observer::<P>::new(&root, &server);
     let mut replica = blocked::<P>(&root, &server);

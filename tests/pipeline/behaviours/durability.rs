@@ -182,7 +182,7 @@ fn b29_a_crash_at_every_operation_of_the_store() {
 fn lose_answers<P: Place>() {
     for (applied, late) in [(true, false), (false, false), (true, true)] {
         for number in 1..12 {
-            let (root, server) = (memory(), Server::new(3, P::SETS));
+            let (root, server) = (memory(), Server::grown(3, P::SETS));
             (server.state().fails, server.state().left) = (0, 4);
             let mut observer = Observer::<P>::new(&root, &server);
             let commits = std::sync::atomic::AtomicU64::new(0);
@@ -339,7 +339,7 @@ fn b36_a_zombie_moves_neither_rows_nor_cursor() {
 /// A standby does not connect before it is promoted, and goes on where the shard is then.
 #[test]
 fn b36_a_standby_connects_only_when_it_is_promoted() {
-    let (root, server) = (memory(), Server::new(11, true));
+    let (root, server) = (memory(), Server::grown(11, true));
     (server.state().fails, server.state().ends, server.state().left) = (0, false, 0);
     let mut observer = Observer::<At>::new(&root, &server);
     let promotion = Promotion::default();

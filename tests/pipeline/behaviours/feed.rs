@@ -66,6 +66,13 @@ impl Server {
         Server(Arc::new(Mutex::new(state)))
     }
 
+    /// One that surely has something from the start.
+    pub fn grown(seed: u64, copies: bool) -> Server {
+        let server = Server::new(seed, copies);
+        (0..10).for_each(|_| server.state().grow());
+        server
+    }
+
     pub fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap()
     }

@@ -7,8 +7,8 @@
 //!
 //! A test is named for its behaviour: `b04_...` is B4's. What is said of the messages of Vitess and
 //! PlanetScale (B4 to B8, B13, B14, B40, B41) is here as the rule that any source must follow, and
-//! for the connector beside it, in `src/source/planetscale/{phase,unit}_tests.rs`; over a wire it is in
-//! `tests/planetscale/`.
+//! for the connector beside it, in `src/connect/planetscale/{phase,unit}_tests.rs`; over a wire it is in
+//! `tests/connectors/planetscale/`.
 //!
 //! | | What | Where |
 //! |---|---|---|
