@@ -105,83 +105,83 @@
     warn(clippy::unwrap_used, clippy::disallowed_methods, clippy::disallowed_types)
 )]
 
-/// One instruction of a feed, and the times it may have.
+// One instruction of a feed, and the times it may have.
 pub mod command;
 
-/// The contract of a feed that can be resumed: cursors, units, attempts.
+// The contract of a feed that can be resumed: cursors, units, attempts.
 pub mod source;
 
-/// The feeds that can be read: one folder each.
+// The feeds that can be read: one folder each.
 pub mod connect;
 
-/// Which time a unit of a source gets, and how its cursor becomes durable with it.
+// Which time a unit of a source gets, and how its cursor becomes durable with it.
 pub mod reclock;
 
-/// The way into the dataflow: feeds with times, commands as bytes, the end of an input.
+// The way into the dataflow: feeds with times, commands as bytes, the end of an input.
 pub mod input;
 
-/// Whether this feed is the one that the shard was made from.
+// Whether this feed is the one that the shard was made from.
 pub mod definite;
 
-/// The operator: commands and prior values in, updates out.
+// The operator: commands and prior values in, updates out.
 pub mod upsert;
 
-/// Updates become parts, and parts an append.
+// Updates become parts, and parts an append.
 mod sink;
 
-/// The durable collection: one log, many writers.
+// The durable collection: one log, many writers.
 pub mod shard;
 
-/// What a shard stands on: blobs and numbered entries.
+// What a shard stands on: blobs and numbered entries.
 pub mod store;
 
-/// The committed rows, read back.
+// The committed rows, read back.
 mod feedback;
 
-/// The way out of the dataflow: committed rows, typed again.
+// The way out of the dataflow: committed rows, typed again.
 mod output;
 
-/// The wiring of all of these, its configuration and its counters.
+// The wiring of all of these, its configuration and its counters.
 pub mod pipeline;
 
-/// What a pipeline says of itself.
+// What a pipeline says of itself.
 pub mod health;
 
-/// A pipeline's health and metrics over HTTP.
+// A pipeline's health and metrics over HTTP.
 #[cfg(feature = "http")]
 pub mod face;
 
-/// How a pipeline is told what to do: to stop, to begin writing, under which epoch.
+// How a pipeline is told what to do: to stop, to begin writing, under which epoch.
 mod control;
 
-/// How keys and values become bytes.
+// How keys and values become bytes.
 pub mod codec;
 
-/// Where everything that waits runs.
+// Where everything that waits runs.
 pub mod io;
 
-/// Bytes that leave memory for a while.
+// Bytes that leave memory for a while.
 mod scratch;
 
-/// A number that many threads count.
+// A number that many threads count.
 mod counter;
 
-/// Typed events in timely's own log.
+// Typed events in timely's own log.
 pub mod logging;
 
-/// A login in a URL is noticed before anything repeats it.
+// A login in a URL is noticed before anything repeats it.
 pub mod login;
 
-/// Pieces for tests: nothing in here is stable.
+// Pieces for tests: nothing in here is stable.
 pub mod unstable;
 
-/// Faults that tests switch on.
+// Faults that tests switch on.
 mod mutant;
 
-/// What went wrong, where, and what to do.
+// What went wrong, where, and what to do.
 pub mod error;
 
-/// The contracts of a store and of a shard upon it, for stores of your own.
+// The contracts of a store and of a shard upon it, for stores of your own.
 #[cfg(feature = "testing")]
 pub mod testing;
 

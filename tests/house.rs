@@ -14,15 +14,17 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("error", &[]),
     ("login", &[]),
     ("io", &[]),
+    ("scratch", &[]),
+    ("counter", &[]),
     ("command", &[]),
     ("codec", &["command"]),
     ("control", &[]),
     // The core: each can be used alone.
     ("store", &["io", "login"]),
-    ("shard", &["codec", "io", "store"]),
-    ("source", &["codec", "command"]),
+    ("shard", &["codec", "counter", "io", "store"]),
+    ("source", &["codec", "command", "counter", "scratch"]),
     ("logging", &["command"]),
-    ("upsert", &["codec", "command", "control", "logging"]),
+    ("upsert", &["codec", "command", "control", "counter", "logging", "scratch"]),
     // What all operators of a pipeline report to, so it sees what is reported.
     ("health", &["codec", "command", "control", "io", "shard", "source", "store", "upsert"]),
     ("input", &["codec", "command", "control", "health", "io", "upsert"]),
@@ -46,6 +48,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         ],
     ),
     ("face", &["control", "health", "pipeline"]),
+    ("testing", &["codec", "io", "shard", "store"]),
     ("unstable", &["definite", "shard", "source", "upsert"]),
 ];
 

@@ -51,7 +51,7 @@ pub trait Codec<T>: 'static {
     }
 
     /// Returns how values are made up, stored with the shard, in the words of
-    /// [`shape`](crate::codec::shape): another shape is refused. `None`, the default, leaves it at the
+    /// [`shape`]: another shape is refused. `None`, the default, leaves it at the
     /// [`fingerprint`](Codec::fingerprint).
     ///
     /// A codec of your own may say the shape of a type that cannot be traced, or that of the version

@@ -1,5 +1,5 @@
 //! Owns [`Command`]: one instruction of a keyed change feed. A command
-//! travels next to its time, as `(Command<K, V, O>, T)`; [`time`] says which times there are.
+//! travels next to its time, as `(Command<K, V, O>, T)`; `time` says which times there are.
 
 pub(crate) mod time;
 

@@ -17,7 +17,7 @@ use super::view::View;
 use crate::error::{Error, ErrorKind};
 use crate::store::Access;
 
-/// One follower's part of a handle's lease: give it back with [`Handle::release`].
+/// One follower's part of a handle's lease: give it back with [`Handle::release`](crate::shard::Handle::release).
 #[derive(Debug)]
 #[must_use = "it holds history until it is released"]
 pub struct Hold {

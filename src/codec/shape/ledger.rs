@@ -1,5 +1,5 @@
 //! Owns what is known of a type while it is traced: its parts, by place, and which choices have been
-//! taken or are worth taking. It makes no values; that is [`trace`](super::trace)'s.
+//! taken or are worth taking. It makes no values; that is [`trace`](mod@super::trace)'s.
 
 use std::collections::{BTreeMap, BTreeSet};
 
