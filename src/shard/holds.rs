@@ -184,36 +184,38 @@ impl Holds {
     pub(super) async fn permit(&self) -> Result<Token, Error> {
         self.view.keeper.lock().uploads = true;
         let view = &*self.view;
-        let mut attempts = view.patience.begin_quietly("taking a lease in", view.root.url().into());
-        loop {
-            let kept = self.keep().await;
-            if let Err(e) = &kept
-                && e.kind() == ErrorKind::Replaced
-            {
-                return Err(e.clone());
-            }
-            // Whatever became of that: an upload counts only if the lease is in the log as far as
-            // read, and it may have been ended while the entry that grants it was being settled.
-            if let Some(token) = self.lease() {
-                return Ok(token);
-            }
-            let why = kept.err().unwrap_or_else(|| {
-                Error::new(ErrorKind::Unavailable, "others end it at once")
-                    .at(view.root.url())
-                    .hint("check the clocks of those who collect")
-            });
-            attempts.pause(why).await.map_err(|e| {
-                // No part was written, whatever became of the lease.
-                let kind = match e.kind() {
-                    ErrorKind::Indeterminate => ErrorKind::Unavailable,
-                    kind => kind,
-                };
-                Error::new(kind, format!("no lease for a part: {}", e.what()))
-                    .at(e.place().unwrap_or(view.root.url()))
-                    .hint(e.advice().unwrap_or("check the store and rerun"))
-                    .because(e)
-            })?;
+        let attempts = view.patience.begin_quietly("taking a lease in", view.url().into());
+        attempts.retry_transient(|| self.take()).await.map_err(|e| {
+            // No part was written, whatever became of the lease.
+            let kind = match e.kind() {
+                ErrorKind::Replaced => return e,
+                ErrorKind::Indeterminate => ErrorKind::Unavailable,
+                kind => kind,
+            };
+            Error::new(kind, format!("no lease for a part: {}", e.what()))
+                .at(e.place().unwrap_or(view.url()))
+                .hint(e.advice().unwrap_or("check the store and rerun"))
+                .because(e)
+        })
+    }
+
+    /// Returns the lease, which is taken if there is none.
+    async fn take(&self) -> Result<Token, Error> {
+        let kept = self.keep().await;
+        if let Err(e) = &kept
+            && e.kind() == ErrorKind::Replaced
+        {
+            return Err(e.clone());
         }
+        // Whatever became of that: an upload counts only if the lease is in the log as far as
+        // read, and it may have been ended while the entry that grants it was being settled.
+        self.lease().ok_or_else(|| {
+            kept.err().unwrap_or_else(|| {
+                Error::new(ErrorKind::Unavailable, "others end it at once")
+                    .at(self.view.url())
+                    .hint("check the clocks of those who collect")
+            })
+        })
     }
 
     async fn renew(&self) -> Result<(), Error> {

@@ -3,7 +3,7 @@
 //! go is [`rows`](super::rows)'s.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use tokio::sync::Mutex as AsyncMutex;
@@ -14,7 +14,7 @@ use super::engine::rollup;
 use super::engine::state::State;
 use super::view::View;
 use crate::error::{Error, ErrorKind};
-use crate::store::Create;
+use crate::store::{Budget, Create};
 
 /// Lost races for an entry's number after which a call gives up. Each is somebody's progress, so they
 /// are no attempts at a store that does not answer.
@@ -184,49 +184,44 @@ impl Settler {
 
     /// Creates one entry until its outcome is known.
     async fn settle(&self, entry: &Entry, bytes: Bytes) -> Result<Settled, Error> {
-        let view = &*self.view;
-        let seqno = entry.seqno;
-        let mut attempts = view.patience.begin("creating", view.log.place(seqno));
+        let place = self.view.log.place(entry.seqno);
+        let attempts = self.view.patience.begin("creating", place.clone());
+        let budget = attempts.budget;
         // Whether any attempt so far may have been applied, now or later.
-        let mut in_doubt = false;
-        loop {
-            let created = attempts.answer(view.log.create(seqno, bytes.clone())).await;
-            if let Err(e) = &created
-                && e.kind() == ErrorKind::Replaced
-            {
-                return Err(e.clone());
-            }
-            let surely_not = |kind| matches!(kind, ErrorKind::Unavailable | ErrorKind::Refused);
-            in_doubt |= !matches!(&created, Err(e) if surely_not(e.kind()));
-            if created.is_err() && crate::mutant::on("unknown_is_lost") {
-                return Ok(Settled::Theirs);
-            }
-            let trouble = match self.look(entry, created).await {
-                Ok(Some(settled)) => return Ok(settled),
-                Ok(None) => Error::new(ErrorKind::Unavailable, "no answer settles it"),
-                Err(e)
-                    if matches!(
-                        e.kind(),
-                        ErrorKind::Corrupt | ErrorKind::Unsupported | ErrorKind::Replaced
-                    ) =>
-                {
-                    return Err(e);
-                }
-                Err(e) => e,
+        let in_doubt = AtomicBool::new(false);
+        // The same entry with the same token again: whichever attempt lands, it is ours.
+        let attempt = || self.attempt(entry, bytes.clone(), budget, &in_doubt);
+        attempts.retry_transient(attempt).await.map_err(|e| {
+            let (kind, what) = match (e.kind(), in_doubt.load(Ordering::Relaxed)) {
+                (ErrorKind::Corrupt | ErrorKind::Unsupported | ErrorKind::Replaced, _) => return e,
+                (_, true) => (ErrorKind::Indeterminate, "an append may have happened"),
+                (kind, false) => (kind, "the store takes no entry"),
             };
-            // The same entry with the same token again: whichever attempt lands, it is ours.
-            attempts.pause(trouble).await.map_err(|e| {
-                let (kind, what) = match in_doubt {
-                    true => (ErrorKind::Indeterminate, "an append may have happened"),
-                    false => (e.kind(), "the store takes no entry"),
-                };
-                let hint = e.advice().unwrap_or("read the shard's upper, then decide");
-                Error::new(kind, format!("{what}: {}", e.what()))
-                    .at(view.log.place(seqno))
-                    .hint(hint)
-                    .because(e)
-            })?;
+            let hint = e.advice().unwrap_or("read the shard's upper, then decide");
+            Error::new(kind, format!("{what}: {}", e.what())).at(place).hint(hint).because(e)
+        })
+    }
+
+    /// Creates an entry once, and looks what that did.
+    async fn attempt(
+        &self,
+        entry: &Entry,
+        bytes: Bytes,
+        budget: Budget,
+        in_doubt: &AtomicBool,
+    ) -> Result<Settled, Error> {
+        let created = budget.answer(self.view.log.create(entry.seqno, bytes)).await;
+        match &created {
+            Err(e) if e.kind() == ErrorKind::Replaced => return Err(e.clone()),
+            // It surely was not applied.
+            Err(e) if matches!(e.kind(), ErrorKind::Unavailable | ErrorKind::Refused) => {}
+            _ => in_doubt.store(true, Ordering::Relaxed),
         }
+        if created.is_err() && crate::mutant::on("unknown_is_lost") {
+            return Ok(Settled::Theirs);
+        }
+        let settled = self.look(entry, created).await?;
+        settled.ok_or_else(|| Error::new(ErrorKind::Unavailable, "no answer settles it"))
     }
 
     /// Looks what one attempt did: `None` if that cannot be known yet.

@@ -33,7 +33,7 @@ pub use fault::{Action, Fault, Faults, Operation, Report};
 pub(crate) use guard::{Guarded, INCARNATION_KEY};
 pub use location::{Access, Root};
 pub use object::ObjectBlob;
-pub(crate) use patience::{Bounds, Patience, Trouble};
+pub(crate) use patience::{Bounds, Budget, Patience, Trouble};
 pub(crate) use probe::check_create;
 pub use probe::{Probed, probe};
 

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder, Retryable};
 use bytes::Bytes;
 use fastrand::Rng;
 use parking_lot::Mutex;
@@ -99,32 +99,47 @@ impl Patience {
     /// Begins an operation: `what` is done at `place`.
     pub(crate) fn begin(&self, what: &'static str, place: String) -> Attempts<'_> {
         let mut attempts = self.begin_quietly(what, place);
-        attempts.enlist();
+        self.enlist(&attempts.operation, &mut attempts.id);
         attempts
+    }
+
+    /// Shows an operation among those that wait, as it is now.
+    fn enlist(&self, operation: &Operation, id: &mut Option<u64>) {
+        let mut waiting = self.waiting.lock();
+        let id = *id.get_or_insert_with(|| {
+            waiting.next += 1;
+            waiting.next
+        });
+        waiting.operations.insert(id, operation.clone());
+    }
+
+    /// Notes that an attempt has failed, and will be repeated.
+    fn failed(&self, operation: &mut Operation, id: &mut Option<u64>, error: &Error) {
+        operation.failures = operation.failures.saturating_add(1);
+        operation.last = Some(error.what().to_string());
+        self.enlist(operation, id);
     }
 
     /// Begins one that is made of others, which show if they hang: it shows only once it has failed.
     pub(crate) fn begin_quietly(&self, what: &'static str, place: String) -> Attempts<'_> {
         let since = Instant::now();
         let operation = Operation { what, place, since, failures: 0, last: None };
-        let budget = self.waiting.lock().outage_max;
-        Attempts { patience: self, operation, id: None, budget, pauses: None }
+        let budget = Budget { since, outage_max: self.waiting.lock().outage_max };
+        let (io, bounds) = (self.io.clone(), (self.delay_min, self.delay_max));
+        let pauses = Pauses { io, bounds, budget, paused: 0, delays: None };
+        Attempts { patience: self, operation, id: None, budget, pauses }
     }
 
     /// Tries until it is answered, or until that is not worth it any more.
-    async fn run<T, F: Future<Output = Result<T, Error>>>(
+    async fn retry_transient<T, F: Future<Output = Result<T, Error>>>(
         &self,
         what: &'static str,
         place: String,
         mut attempt: impl FnMut() -> F,
     ) -> Result<T, Error> {
-        let mut attempts = self.begin(what, place);
-        loop {
-            match attempts.answer(attempt()).await {
-                Ok(answer) => return Ok(answer),
-                Err(error) => attempts.pause(error).await?,
-            }
-        }
+        let attempts = self.begin(what, place);
+        let budget = attempts.budget;
+        attempts.retry_transient(|| budget.answer(attempt())).await
     }
 
     /// Returns what has had no answer for longest; one that has failed goes before one that hangs.
@@ -156,27 +171,24 @@ impl fmt::Debug for Patience {
     }
 }
 
-/// The attempts at one operation. Dropped, it waits for nothing any more.
-pub(crate) struct Attempts<'a> {
-    patience: &'a Patience,
-    operation: Operation,
-    /// Its number among those that wait.
-    id: Option<u64>,
-    budget: Duration,
-    pauses: Option<(ExponentialBackoff, Rng)>,
+/// How long one operation may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Budget {
+    since: Instant,
+    outage_max: Duration,
 }
 
-impl Attempts<'_> {
+impl Budget {
     /// Waits for one attempt, as long as there is budget left.
     pub(crate) async fn answer<T>(
-        &self,
+        self,
         attempt: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Error> {
-        let Some(over) = self.operation.since.checked_add(self.budget) else {
+        let Some(over) = self.since.checked_add(self.outage_max) else {
             return attempt.await;
         };
         // A budget of nothing is one attempt, however long that takes.
-        if self.budget.is_zero() {
+        if self.outage_max.is_zero() {
             return attempt.await;
         }
         tokio::time::timeout_at(over, attempt).await.unwrap_or_else(|_| {
@@ -184,7 +196,77 @@ impl Attempts<'_> {
         })
     }
 
-    /// Waits before the next attempt.
+    /// Returns what is left, if anything is.
+    fn left(self) -> Option<Duration> {
+        let left = self.outage_max.checked_sub(self.since.elapsed());
+        left.filter(|left| !left.is_zero())
+    }
+}
+
+/// The pauses between attempts, as long as there is budget left.
+struct Pauses {
+    io: Io,
+    bounds: (Duration, Duration),
+    budget: Budget,
+    paused: u32,
+    /// Made at the first pause: most operations need none.
+    delays: Option<(ExponentialBackoff, Rng)>,
+}
+
+impl Iterator for Pauses {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        if self.paused >= 7 && crate::mutant::on("outage_by_count") {
+            return None;
+        }
+        let left = self.budget.left()?;
+        self.paused = self.paused.saturating_add(1);
+        let (delay_min, delay_max) = self.bounds;
+        let (delays, jitter) = self.delays.get_or_insert_with(|| {
+            let delays = ExponentialBuilder::default()
+                .with_min_delay(delay_min)
+                .with_max_delay(delay_max)
+                .without_max_times();
+            (delays.build(), Rng::with_seed(self.io.token() as u64))
+        });
+        // Full jitter: anything up to the exponential delay, so that many do not come at once.
+        Some(delays.next().unwrap_or(delay_max).mul_f64(jitter.f64()).min(left))
+    }
+}
+
+/// The attempts at one operation. Dropped, it waits for nothing any more.
+pub(crate) struct Attempts<'a> {
+    patience: &'a Patience,
+    operation: Operation,
+    /// Its number among those that wait.
+    id: Option<u64>,
+    pub(crate) budget: Budget,
+    pauses: Pauses,
+}
+
+impl Attempts<'_> {
+    /// Tries until it is answered, or until that is not worth it any more.
+    ///
+    /// # Errors
+    ///
+    /// The last error, if it is final or no budget is left.
+    pub(crate) async fn retry_transient<T, F: Future<Output = Result<T, Error>>>(
+        mut self,
+        attempt: impl FnMut() -> F,
+    ) -> Result<T, Error> {
+        let pauses = std::iter::from_fn(|| self.pauses.next());
+        let (patience, operation, id) = (self.patience, &mut self.operation, &mut self.id);
+        let tried = attempt
+            .retry(pauses)
+            .sleep(tokio::time::sleep)
+            .when(is_transient)
+            .notify(|error, _| patience.failed(operation, id, error))
+            .await;
+        tried.map_err(|error| if is_transient(&error) { self.spent(error) } else { error })
+    }
+
+    /// Waits before the next attempt, of a caller that begins anew in between.
     ///
     /// # Errors
     ///
@@ -193,39 +275,10 @@ impl Attempts<'_> {
         if !is_transient(&error) {
             return Err(error);
         }
-        let (delay_min, delay_max) = (self.patience.delay_min, self.patience.delay_max);
-        let spent = self.operation.since.elapsed();
-        if self.operation.failures >= 7 && crate::mutant::on("outage_by_count") {
-            return Err(error);
-        }
-        let Some(left) = self.budget.checked_sub(spent).filter(|left| !left.is_zero()) else {
-            return Err(self.spent(error));
-        };
-        self.operation.failures = self.operation.failures.saturating_add(1);
-        self.operation.last = Some(error.what().to_string());
-        self.enlist();
-        let io = &self.patience.io;
-        let (delays, jitter) = self.pauses.get_or_insert_with(|| {
-            let delays = ExponentialBuilder::default()
-                .with_min_delay(delay_min)
-                .with_max_delay(delay_max)
-                .without_max_times();
-            (delays.build(), Rng::with_seed(io.token() as u64))
-        });
-        // Full jitter: anything up to the exponential delay, so that many do not come at once.
-        let delay = delays.next().unwrap_or(delay_max).mul_f64(jitter.f64());
-        tokio::time::sleep(delay.min(left)).await;
+        let Some(pause) = self.pauses.next() else { return Err(self.spent(error)) };
+        self.patience.failed(&mut self.operation, &mut self.id, &error);
+        tokio::time::sleep(pause).await;
         Ok(())
-    }
-
-    /// Shows it among those that wait, as it is now.
-    fn enlist(&mut self) {
-        let mut waiting = self.patience.waiting.lock();
-        let id = *self.id.get_or_insert_with(|| {
-            waiting.next += 1;
-            waiting.next
-        });
-        waiting.operations.insert(id, self.operation.clone());
     }
 
     /// Says that it was tried for as long as it may be.
@@ -282,30 +335,30 @@ impl Blob for PatientBlob {
     async fn put(&self, key: &str, bytes: Bytes) -> Result<(), Error> {
         // The key is one call's alone, so the same put again is harmless whatever the first did.
         let put = || self.inner.put(key, bytes.clone());
-        self.patience.run("writing", self.place(key), put).await
+        self.patience.retry_transient("writing", self.place(key), put).await
     }
 
     async fn create(&self, key: &str, bytes: Bytes) -> Result<Create, Error> {
         let attempts = self.patience.begin("creating", self.place(key));
-        attempts.answer(self.inner.create(key, bytes)).await
+        attempts.budget.answer(self.inner.create(key, bytes)).await
     }
 
     async fn get(&self, key: &str) -> Result<Option<Bytes>, Error> {
-        self.patience.run("reading", self.place(key), || self.inner.get(key)).await
+        self.patience.retry_transient("reading", self.place(key), || self.inner.get(key)).await
     }
 
     async fn list(&self, folder: &str, limit: usize) -> Result<Vec<Listed>, Error> {
         let list = || self.inner.list(folder, limit);
-        self.patience.run("listing", self.place(folder), list).await
+        self.patience.retry_transient("listing", self.place(folder), list).await
     }
 
     async fn delete(&self, key: &str) -> Result<(), Error> {
-        self.patience.run("deleting", self.place(key), || self.inner.delete(key)).await
+        self.patience.retry_transient("deleting", self.place(key), || self.inner.delete(key)).await
     }
 
     async fn sweep_leftovers(&self, before_ms: u64) -> Result<u64, Error> {
         let sweep = || self.inner.sweep_leftovers(before_ms);
-        self.patience.run("sweeping", self.place(""), sweep).await
+        self.patience.retry_transient("sweeping", self.place(""), sweep).await
     }
 
     fn place(&self, key: &str) -> String {
@@ -326,28 +379,36 @@ impl Consensus for PatientLog {
     }
 
     async fn get(&self, seqno: u64) -> Result<Option<Bytes>, Error> {
-        self.patience.run("reading", self.place(seqno), || self.inner.get(seqno)).await
+        self.patience.retry_transient("reading", self.place(seqno), || self.inner.get(seqno)).await
     }
 
     async fn floor(&self) -> Result<u64, Error> {
-        self.patience.run("reading the floor before", self.place(0), || self.inner.floor()).await
+        self.patience
+            .retry_transient("reading the floor before", self.place(0), || self.inner.floor())
+            .await
     }
 
     async fn entries(&self) -> Result<Vec<u64>, Error> {
-        self.patience.run("listing the log of", self.place(0), || self.inner.entries()).await
+        self.patience
+            .retry_transient("listing the log of", self.place(0), || self.inner.entries())
+            .await
     }
 
     async fn raise_floor(&self, seqno: u64) -> Result<(), Error> {
         let raise = || self.inner.raise_floor(seqno);
-        self.patience.run("raising the floor to", self.place(seqno), raise).await
+        self.patience.retry_transient("raising the floor to", self.place(seqno), raise).await
     }
 
     async fn delete(&self, seqno: u64) -> Result<(), Error> {
-        self.patience.run("deleting", self.place(seqno), || self.inner.delete(seqno)).await
+        self.patience
+            .retry_transient("deleting", self.place(seqno), || self.inner.delete(seqno))
+            .await
     }
 
     async fn sync_head(&self) -> Result<(), Error> {
-        self.patience.run("syncing the log of", self.place(0), || self.inner.sync_head()).await
+        self.patience
+            .retry_transient("syncing the log of", self.place(0), || self.inner.sync_head())
+            .await
     }
 
     fn place(&self, seqno: u64) -> String {
