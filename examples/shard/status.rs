@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
-use differential_upsert::shard::{Feed, History, Lease, State, Token};
+use differential_upsert::shard::{Feed, History, Id, Lease, State};
 use differential_upsert::store::Listed;
 use serde::{Serialize, Serializer};
 
@@ -52,7 +52,7 @@ pub(crate) struct Leased {
 }
 
 impl Leased {
-    fn of(shard: &'static str, (token, lease): (&Token, &Lease)) -> Leased {
+    fn of(shard: &'static str, (token, lease): (&Id, &Lease)) -> Leased {
         let Lease { since, seqno, expires_ms: until_ms } = *lease;
         // The last second that has four digits for its year.
         let last_ms = 253_402_300_799_000;

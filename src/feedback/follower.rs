@@ -15,7 +15,7 @@ use crate::control::lifecycle::GRACE;
 use crate::control::waking::Waking;
 use crate::error::Error;
 use crate::health::Vitals;
-use crate::shard::{Batch, Hold, State, Token as LeaseName, fenced};
+use crate::shard::{Batch, Hold, Id as LeaseName, State, fenced};
 
 /// A state that may be read, and the lease that keeps it so.
 type Readable = (Arc<State>, Option<LeaseName>);

@@ -10,7 +10,7 @@ use differential_dataflow::Hashable;
 
 use crate::codec::packed::Encoded;
 use crate::error::{Error, ErrorKind};
-use crate::shard::{Batch, CacheUse, Handle, Room, Token as LeaseName, Update, Window};
+use crate::shard::{Batch, CacheUse, Handle, Id as LeaseName, Room, Update, Window};
 
 /// One worker's share of a shard.
 pub(super) struct Share {

@@ -70,7 +70,7 @@ impl<K, V, C: Codec<K> + Codec<V>> Shard<K, V, C> {
     ///
     /// # Errors
     ///
-    /// `Missing` if there is no shard; else as [`open`](Shard::open).
+    /// `Missing` if nothing is there; else as [`open`](Shard::open).
     ///
     /// # Panics
     ///
@@ -120,7 +120,7 @@ impl<K, V, C: Codec<K> + Codec<V>> Shard<K, V, C> {
 
     /// Returns the upper, as last read: where a program that brings its own times continues them.
     ///
-    /// Whoever asks is taken to continue there: a feed that begins at or past it starts from what
+    /// A program that asks is taken to continue there: a feed that begins at or past it starts from what
     /// the shard holds, even if another writer has gone on in the meantime.
     pub fn upper(&self) -> u64 {
         let state = self.state();

@@ -60,7 +60,7 @@ impl Cache {
         self.parts.get(id).map(|kept| Arc::clone(&kept.bytes))
     }
 
-    /// Returns a part to one of its `readers`; the last one takes it out. Somebody who comes later
+    /// Returns a part to one of its `readers`; the last one takes it out. A reader that comes later
     /// than that finds it in the store.
     pub(super) fn read(&mut self, id: &PartId, readers: usize) -> Option<Arc<Vec<u8>>> {
         let kept = self.parts.get_mut(id)?;

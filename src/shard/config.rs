@@ -73,11 +73,11 @@ pub struct HandleConfig {
     /// The longest pause between two attempts, at most; each bound is twice the one before. 2 s.
     pub retry_delay_max: Duration,
     /// How long a lease lasts unless it is renewed, which happens at a quarter of it; at least 1 ms.
-    /// About the same for all who open the shard: who has watched another's lease for so long without
+    /// About the same for all that open the shard: a process that has watched another's lease for so long without
     /// a change ends it. 15 minutes.
     pub lease: Duration,
     /// How long the holder of a lease that looks wrong has to renew it, once an entry has asked for it;
-    /// who [attends](super::Handle::attend) looks four times as often. At least 1 ms. 10 s.
+    /// a handle that [attends](super::Handle::attend) looks four times as often. At least 1 ms. 10 s.
     pub answer: Duration,
     /// Entries that a round of maintenance leaves in the log, so that a follower is rarely
     /// overtaken. 64.

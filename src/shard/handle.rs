@@ -14,7 +14,7 @@ use super::config::HandleOptions;
 use super::counters::{Counters, MaintenanceStats};
 use super::engine::append::{Append, Appended};
 use super::engine::format::Schema;
-use super::engine::id::Token;
+use super::engine::id::Id;
 use super::engine::part::{Prepared, Update};
 use super::engine::state::{Part, State};
 use super::holds::{Hold, Holds};
@@ -136,7 +136,7 @@ impl Handle {
         self.parts.view.refresh().await
     }
 
-    /// Appends iff the shard's upper is `append.lower`, durably, and says who won.
+    /// Appends iff the shard's upper is `append.lower`, durably, and says which append won.
     ///
     /// Runs to its end even if the caller stops waiting. One append is in flight per handle; others
     /// wait. The state known here then holds the entry.
@@ -163,7 +163,7 @@ impl Handle {
 
     /// Consolidates updates, sorts them by key, time, diff and value (so a retraction stands right
     /// before the insertion that replaces it), encodes them, and uploads what is too large for a
-    /// log entry. No updates, or only ones that cancel, are no parts.
+    /// log entry. No updates, or only ones that cancel, make no part.
     ///
     /// O(n log n), on the calling thread: call it from a task.
     ///
@@ -305,7 +305,7 @@ impl Handle {
     /// # Errors
     ///
     /// As [`compare_and_append`](Handle::compare_and_append).
-    pub async fn end_lease(&self, token: Token) -> Result<bool, Error> {
+    pub async fn end_lease(&self, token: Id) -> Result<bool, Error> {
         self.parts.upkeep.end_lease(token).await
     }
 

@@ -9,7 +9,7 @@
 use std::sync::Arc;
 
 use super::engine::entry::{Change, Leased};
-use super::engine::id::Token;
+use super::engine::id::Id;
 use super::engine::state::State;
 use super::keeper::Now;
 use super::settle::Settler;
@@ -83,7 +83,7 @@ impl Holds {
     }
 
     /// Returns the name of this handle's lease, if it is in the log as far as read.
-    pub(crate) fn lease(&self) -> Option<Token> {
+    pub(crate) fn lease(&self) -> Option<Id> {
         let state = self.view.state();
         let mut keeper = self.view.keeper.lock();
         keeper.see(&state, self.view.now(), || self.view.fresh());
@@ -118,7 +118,7 @@ impl Holds {
     /// lease holds, so it is damage unless the lease was ended meanwhile, which `lost` is the error of.
     pub(crate) async fn gone(
         &self,
-        lease: Option<Token>,
+        lease: Option<Id>,
         missing: Error,
         lost: impl FnOnce() -> Error,
     ) -> Error {
@@ -181,7 +181,7 @@ impl Holds {
     }
 
     /// Returns the folder for parts, whose lease is in the log.
-    pub(super) async fn permit(&self) -> Result<Token, Error> {
+    pub(super) async fn permit(&self) -> Result<Id, Error> {
         self.view.keeper.lock().uploads = true;
         let view = &*self.view;
         let attempts = view.patience.begin_quietly("taking a lease in", view.url().into());
@@ -200,7 +200,7 @@ impl Holds {
     }
 
     /// Returns the lease, which is taken if there is none.
-    async fn take(&self) -> Result<Token, Error> {
+    async fn take(&self) -> Result<Id, Error> {
         let kept = self.keep().await;
         if let Err(e) = &kept
             && e.kind() == ErrorKind::Replaced

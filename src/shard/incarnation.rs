@@ -11,7 +11,7 @@
 use bytes::Bytes;
 
 use super::engine::entry::Entry;
-use super::engine::id::Token;
+use super::engine::id::Id;
 use super::engine::incarnation::{decode, encode};
 use super::engine::state::State;
 use crate::error::{Error, ErrorKind};
@@ -30,7 +30,7 @@ pub(super) async fn establish(root: &Guarded, io: &Io) -> Result<(), Error> {
     if let Some(found) = read(&*blob).await? {
         return root.name(Some(found));
     }
-    let made = Bytes::from(encode(Token(io.token())));
+    let made = Bytes::from(encode(Id(io.token())));
     let created = blob.create(INCARNATION_KEY, made.clone()).await;
     if let Ok(Create::Created) = created {
         return root.name(Some(made));

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::config::HandleConfig;
 use super::engine::entry::{Change, Commit, Entry};
-use super::engine::id::Token;
+use super::engine::id::Id;
 use super::engine::lease::{Grant, Lease};
 use super::engine::state::State;
 
@@ -17,7 +17,7 @@ use super::engine::state::State;
 #[derive(Debug)]
 pub(super) struct Keeper {
     /// The name of the lease.
-    pub(super) token: Token,
+    pub(super) token: Id,
     /// It was seen in the log: should it be missing from now on, it has been ended.
     granted: bool,
     /// The number of the last state looked at.
@@ -49,7 +49,7 @@ pub(super) struct Now {
 }
 
 impl Keeper {
-    pub(super) fn new(token: Token) -> Keeper {
+    pub(super) fn new(token: Id) -> Keeper {
         let (held, asked, needs) = (None, None, BTreeMap::new());
         Keeper { token, granted: false, seen: 0, held, asked, uploads: false, needs, next: 0 }
     }
@@ -87,7 +87,7 @@ impl Keeper {
 
     /// Looks at a state: a lease that was ended needs another name. One that another task has overtaken
     /// says nothing: it may be from before the lease.
-    pub(super) fn see(&mut self, state: &State, at: Duration, fresh: impl Fn() -> Token) {
+    pub(super) fn see(&mut self, state: &State, at: Duration, fresh: impl Fn() -> Id) {
         if state.seqno < self.seen {
             return;
         }

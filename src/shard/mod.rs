@@ -59,7 +59,7 @@
 //! 3. An entry counts once it was seen *and* a floor read later lies below it.
 //! 4. Nothing is deleted on an unknown outcome: it may be referenced by the time we look again.
 //! 5. The floor stays below every entry whose inline rows the state still names, or that a leased
-//!    reader may be reading, and a rollup at or above it exists: whoever raises it has seen to all
+//!    reader may be reading, and a rollup at or above it exists: a collector sees to all
 //!    three.
 //! 6. `since` passes no lease's. A merge forwards times to the since of its entry at most, and inside
 //!    the interval of its batch: at every time from since on, every later state holds the same
@@ -70,7 +70,7 @@
 //!    not handed out or not named yet; the rest of its folder that no entry names is garbage, too.
 //! 8. A merged part is deleted once the floor has passed the entry that replaced it; until another
 //!    entry says that it is gone, the state names it.
-//! 9. Nothing of this depends on a clock: clocks decide who proposes, entries decide what is.
+//! 9. Nothing of this depends on a clock: clocks decide which process proposes, entries decide what is.
 //! 10. A root has an incarnation, made once. Every write looks at it first, every look at the log and
 //!     every commit once more with the floor. Gone or another is [`Replaced`](crate::ErrorKind::Replaced),
 //!     and nothing is written: so all that this handle knows is of one root.
@@ -128,7 +128,7 @@ pub use engine::append::{Append, Appended};
 pub use engine::entry::{Feed, History};
 pub(crate) use engine::format::{DATA, REMAP};
 pub use engine::format::{Fingerprint, Schema};
-pub use engine::id::Token;
+pub use engine::id::Id;
 pub use engine::lease::{Grant, Lease};
 pub use engine::part::{PartRef, Prepared, Update};
 pub(crate) use engine::state::fenced;

@@ -23,12 +23,12 @@ use crate::error::{Error, ErrorKind};
 /// Parts read or written at the same time by one call.
 pub(super) const CONCURRENT: usize = 8;
 
-/// Who reads a part, and so how long it stays at hand.
+/// For which reader a part is read, and so how long it stays at hand.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum CacheUse {
-    /// Nobody after us is expected to.
+    /// The last that is expected.
     Last,
-    /// Somebody who is none of the followers.
+    /// One that does not follow.
     Aside,
     /// One of the followers, each of which reads it once.
     Following,
@@ -185,7 +185,7 @@ impl Rows {
             if e.kind() == ErrorKind::Replaced {
                 return e;
             }
-            // What became of it is no matter: nothing refers to it.
+            // What became of it does not matter: nothing refers to it.
             let kind = match e.kind() {
                 ErrorKind::Indeterminate => ErrorKind::Unavailable,
                 kind => kind,

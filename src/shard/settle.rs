@@ -281,7 +281,7 @@ impl Settler {
             ErrorKind::Replaced => e,
             _ => in_doubt("an append whose entry was collected").because(e),
         })?;
-        state.holds(self.view.writer, entry.seqno, entry.token).ok_or_else(|| {
+        state.has_entry(self.view.writer, entry.seqno, entry.token).ok_or_else(|| {
             in_doubt("an append was overtaken by more writers than the shard remembers")
         })
     }

@@ -17,7 +17,7 @@ use super::config::{HandleConfig, HandleOptions};
 use super::counters::{Counters, CountersCell};
 use super::engine::entry::{Change, Entry, EntryPart};
 use super::engine::format::{FORMAT_KEY, Schema};
-use super::engine::id::Token;
+use super::engine::id::Id;
 use super::engine::state::{Part, State};
 use super::incarnation;
 use super::keeper::Keeper;
@@ -47,7 +47,7 @@ pub(crate) struct View {
     pub(super) log: Arc<dyn Consensus>,
     opened: Instant,
     /// Names this handle in the state's table of writers.
-    pub(super) writer: Token,
+    pub(super) writer: Id,
     /// This handle's lease.
     pub(super) keeper: Mutex<Keeper>,
     pub(super) counters: CountersCell,
@@ -115,7 +115,7 @@ impl View {
             Access::Read if stored.is_some() => incarnation::meet(&guarded).await?,
             Access::Read => {}
         }
-        let writer = Token(io.token());
+        let writer = Id(io.token());
         let view = Arc::new(View {
             access,
             blob: guarded.blob(),
@@ -171,8 +171,8 @@ impl View {
     }
 
     /// Returns a name that nothing else has.
-    pub(super) fn fresh(&self) -> Token {
-        Token(self.io.token())
+    pub(super) fn fresh(&self) -> Id {
+        Id(self.io.token())
     }
 
     /// Returns the time since this was opened, by a clock that only measures.

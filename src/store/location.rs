@@ -65,7 +65,7 @@ impl Root {
     /// # Errors
     ///
     /// `Missing` if a reader names a directory that is not there; `Invalid` for an address that
-    /// cannot be one, or a path that is no directory; `Unsupported` for a cloud this program was
+    /// cannot be one, or a path to something else than a directory; `Unsupported` for a cloud this program was
     /// built without; `Refused` or `Unavailable` if DIR cannot be made.
     pub fn open(url: &str, access: Access) -> Result<Root, Error> {
         if let Some(scheme) = login(url) {
@@ -353,7 +353,7 @@ fn create_directory(path: &Path) -> std::io::Result<()> {
 }
 
 mod cloud {
-    //! One function per cloud: the store itself if its cargo feature is on, else who to ask.
+    //! One function per cloud: the store itself if its cargo feature is on, else the name of the feature.
 
     use super::{Error, ErrorKind, Root};
 

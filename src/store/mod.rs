@@ -37,7 +37,7 @@ pub(crate) use patience::{Bounds, Budget, Patience, Trouble};
 pub(crate) use probe::check_create;
 pub use probe::{Probed, probe};
 
-/// How keys of a store's own checks begin, which are no contents.
+/// How keys of a store's own checks begin, which are not contents.
 pub(crate) const PROBE_PREFIX: &str = "probe-";
 
 /// What a create-if-absent did.
@@ -79,7 +79,7 @@ pub trait Blob: fmt::Debug + Send + Sync {
     /// As the module says.
     async fn create(&self, key: &str, bytes: Bytes) -> Result<Create, Error>;
 
-    /// Returns the bytes of a key, or `None` if there is no such key.
+    /// Returns the bytes of a key, or `None` if the key is not there.
     ///
     /// # Errors
     ///
@@ -122,7 +122,7 @@ trait Store: Send + Sync {
 /// The entries of one log, numbered from 1, each created at most once.
 ///
 /// The floor is a durable mark below which entries may be gone. It is raised *before* anything is
-/// deleted, so who creates an entry and then reads a floor below it knows that the entry was never
+/// deleted, so a writer that creates an entry and then reads a floor below it knows that the entry was never
 /// deleted before.
 #[async_trait]
 pub trait Consensus: fmt::Debug + Send + Sync {

@@ -248,7 +248,7 @@ impl ObjectLog {
                 listed.iter().map(|mark| name(&mark.key)).collect()
             }
         };
-        // A name that is no number is none of ours; `verify` lists it.
+        // A name that is not a number is not ours; `verify` lists it.
         let mut numbers: Vec<u64> = names.iter().filter_map(|name| name.parse().ok()).collect();
         numbers.sort_unstable();
         Ok(numbers)
@@ -300,7 +300,7 @@ impl Consensus for ObjectLog {
 
     async fn entries(&self) -> Result<Vec<u64>, Error> {
         let listed = self.blob.list(&format!("{}/log", self.shard), usize::MAX).await?;
-        // A name that is no number is none of ours; `verify` lists it.
+        // A name that is not a number is not ours; `verify` lists it.
         let numbers = listed.iter().filter_map(|entry| entry.key.rsplit('/').next()?.parse().ok());
         let mut numbers: Vec<u64> = numbers.collect();
         numbers.sort_unstable();
@@ -312,7 +312,7 @@ impl Consensus for ObjectLog {
     }
 
     async fn raise_floor(&self, seqno: u64) -> Result<(), Error> {
-        // The state that stands in for what will be deleted may be another's, who died before it was
+        // The state that stands in for what will be deleted may be of another process, which died before it was
         // durable.
         self.sync("rollup").await?;
         let key = format!("{}/floor/{seqno:020}", self.shard);

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::common::row;
 use differential_upsert::ErrorKind;
 use differential_upsert::shard::{
-    Batch, Feed, Fingerprint, Grant, History, Lease, Part, PartRef, Retired, Schema, State, Token,
+    Batch, Feed, Fingerprint, Grant, History, Id, Lease, Part, PartRef, Retired, Schema, State,
     Update, Writer,
 };
 use differential_upsert::unstable::engine::entry::{
@@ -62,7 +62,7 @@ fn format_file_with_shapes() {
 
 #[test]
 fn incarnation_file() {
-    let id = Token(0x0123_4567_89ab_cdef_0011_2233_4455_6677);
+    let id = Id(0x0123_4567_89ab_cdef_0011_2233_4455_6677);
     let frozen = golden("INCARNATION-v1", incarnation::encode(id));
     assert_eq!(incarnation::decode(&frozen).unwrap(), id);
     let mut damaged = frozen.clone();
@@ -119,9 +119,9 @@ fn commit(raw: &[u8]) -> Commit {
 fn entry(raw: &[u8]) -> Entry {
     Entry {
         seqno: 12,
-        token: Token(0xabcd),
-        prev_token: Token(u128::MAX),
-        writer: Token(0xa1),
+        token: Id(0xabcd),
+        prev_token: Id(u128::MAX),
+        writer: Id(0xa1),
         change: Change::Append(commit(raw)),
     }
 }
@@ -132,10 +132,10 @@ fn state() -> State {
         Part::Stored { key, bytes, crc, updates },
         Part::Inline { seqno: 12, offset: 0, bytes: 252, crc: 5, updates: 4 },
     ];
-    let writer = Writer { token: Token(0xabcd), seqno: 12, upper: 9 };
+    let writer = Writer { token: Id(0xabcd), seqno: 12, upper: 9 };
     State {
         seqno: 12,
-        token: Token(0xabcd),
+        token: Id(0xabcd),
         since: 8,
         upper: 9,
         sealed_at: Some(9),
@@ -146,7 +146,7 @@ fn state() -> State {
         digest: Some(1),
         cursor: Some(vec![7]),
         batches: vec![Arc::new(Batch { seqno: 12, lower: 3, upper: 9, parts, forwarded: None })],
-        writers: BTreeMap::from([(Token(0xa1), writer)]),
+        writers: BTreeMap::from([(Id(0xa1), writer)]),
         ..State::default()
     }
 }
@@ -180,9 +180,9 @@ fn least_entry_file() {
     let commit = Commit { upper: 1, ..Commit::default() };
     let least = Entry {
         seqno: 1,
-        token: Token(1),
-        prev_token: Token(0),
-        writer: Token(2),
+        token: Id(1),
+        prev_token: Id(0),
+        writer: Id(2),
         change: Change::Append(commit),
     };
     let frozen = golden("entry-least-v1", least.encode(&[]).unwrap());
@@ -192,15 +192,15 @@ fn least_entry_file() {
 #[test]
 fn rollup_file() {
     let frozen = golden("rollup-v1", rollup::encode(&state()).unwrap());
-    assert_eq!(rollup::decode(12, Token(0xabcd), &frozen).unwrap(), state());
-    let key = rollup::key("data", 12, Token(0xabcd));
-    assert_eq!(rollup::parse_key(&key), Some((12, Token(0xabcd))));
-    assert_eq!(rollup::decode(11, Token(0xabcd), &frozen).unwrap_err().kind(), ErrorKind::Corrupt);
+    assert_eq!(rollup::decode(12, Id(0xabcd), &frozen).unwrap(), state());
+    let key = rollup::key("data", 12, Id(0xabcd));
+    assert_eq!(rollup::parse_key(&key), Some((12, Id(0xabcd))));
+    assert_eq!(rollup::decode(11, Id(0xabcd), &frozen).unwrap_err().kind(), ErrorKind::Corrupt);
 }
 
 fn grant() -> Grant {
     let lease = Lease { since: Some(7), seqno: Some(11), expires_ms: 1_700_000_000_000 };
-    Grant { token: Token(0xa1), lease }
+    Grant { token: Id(0xa1), lease }
 }
 
 #[test]
@@ -213,7 +213,7 @@ fn entries_of_every_other_kind() {
             Change::Lease(Leased {
                 since: 7,
                 grant: Some(grant()),
-                release: Some(Token(0xa2)),
+                release: Some(Id(0xa2)),
                 history: Some(History::Last(2)),
             }),
         ),
@@ -234,13 +234,13 @@ fn entries_of_every_other_kind() {
             Change::Collect(Collected {
                 since: 7,
                 floor: 5,
-                expired: vec![Token(1), Token(2)],
+                expired: vec![Id(1), Id(2)],
                 asked: vec![],
             }),
         ),
         (
             "entry-collect-asked-v1",
-            Change::Collect(Collected { asked: vec![Token(1)], ..Collected::default() }),
+            Change::Collect(Collected { asked: vec![Id(1)], ..Collected::default() }),
         ),
         ("entry-collect-least-v1", Change::Collect(Collected::default())),
     ];
@@ -261,8 +261,8 @@ fn rollup_file_after_maintenance() {
     let merged = Batch { forwarded: Some(8), ..(*state.batches[0]).clone() };
     state.batches = vec![Arc::new(merged)];
     state.leases = BTreeMap::from([
-        (Token(0xa1), grant().lease),
-        (Token(0xa2), Lease { expires_ms: 5, ..Lease::default() }),
+        (Id(0xa1), grant().lease),
+        (Id(0xa2), Lease { expires_ms: 5, ..Lease::default() }),
     ]);
     let keys = vec![part_ref().key];
     state.retired = vec![
@@ -271,11 +271,11 @@ fn rollup_file_after_maintenance() {
     ];
     state.maintained = 10;
     let frozen = golden("rollup-maintained-v1", rollup::encode(&state).unwrap());
-    assert_eq!(rollup::decode(12, Token(0xabcd), &frozen).unwrap(), state);
+    assert_eq!(rollup::decode(12, Id(0xabcd), &frozen).unwrap(), state);
     // A program that knows says how many bytes merges have replaced.
     state.retired[0].bytes = 77;
     let frozen = golden("rollup-retired-bytes-v1", rollup::encode(&state).unwrap());
-    assert_eq!(rollup::decode(12, Token(0xabcd), &frozen).unwrap(), state);
+    assert_eq!(rollup::decode(12, Id(0xabcd), &frozen).unwrap(), state);
 }
 
 /// Puts a checksum at the end again, so that only what was changed can be objected to.

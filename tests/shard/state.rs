@@ -2,13 +2,13 @@
 //! entries made by hand, each wrong in one way.
 
 use differential_upsert::ErrorKind;
-use differential_upsert::shard::{Append, Appended, History, State, Token};
+use differential_upsert::shard::{Append, Appended, History, Id, State};
 use differential_upsert::unstable::engine::entry::{Change, Commit, Entry};
 use differential_upsert::unstable::engine::state::WRITERS_MAX;
 
 fn entry(seqno: u64, commit: Commit) -> Entry {
-    let (token, prev_token) = (Token(seqno.into()), Token((seqno - 1).into()));
-    Entry { seqno, token, prev_token, writer: Token(9), change: Change::Append(commit) }
+    let (token, prev_token) = (Id(seqno.into()), Id((seqno - 1).into()));
+    Entry { seqno, token, prev_token, writer: Id(9), change: Change::Append(commit) }
 }
 
 fn upto(lower: u64, upper: u64, since: u64) -> Commit {
@@ -24,7 +24,7 @@ fn entries_that_do_not_follow_are_refused_and_change_nothing() {
     let wrong = [
         ("number", Entry { seqno: 3, ..good.clone() }),
         ("number again", Entry { seqno: 1, ..good.clone() }),
-        ("token before", Entry { prev_token: Token(77), ..good.clone() }),
+        ("token before", Entry { prev_token: Id(77), ..good.clone() }),
         ("lower", entry(2, upto(4, 6, 5))),
         ("gap", entry(2, upto(6, 7, 5))),
         ("backwards", entry(2, upto(5, 4, 4))),
@@ -65,7 +65,7 @@ fn the_table_of_writers_forgets_the_oldest() {
     let mut state = State::default();
     let writers = WRITERS_MAX as u64 + 5;
     for seqno in 1..=writers {
-        let writer = Token(1_000_000 - u128::from(seqno));
+        let writer = Id(1_000_000 - u128::from(seqno));
         let commit = upto(seqno - 1, seqno, seqno - 1);
         state.apply(&Entry { writer, ..entry(seqno, commit) }).unwrap();
     }

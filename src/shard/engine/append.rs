@@ -102,7 +102,7 @@ impl State {
     /// for a feed of another mode than the shard's.
     pub fn judge(&self, append: &Append) -> Result<Option<Appended>, Error> {
         append.validate()?;
-        // An epoch shuts out those who know none, too.
+        // An epoch also shuts out a writer that knows of none.
         if append.epoch.is_none() && append.fence.unwrap_or(0) != self.epoch {
             return Ok(Some(Appended::Fenced(self.epoch)));
         }

@@ -16,7 +16,7 @@ pub(crate) fn too_many() -> Error {
 /// be read again.
 pub(crate) fn fit(updates: &[Update]) -> Result<(), Error> {
     let too_long = |((key, value), _, _): &&Update| {
-        !part::holds(key.as_bytes().len() as u64, value.as_bytes().len() as u64)
+        !part::fits(key.as_bytes().len() as u64, value.as_bytes().len() as u64)
     };
     match updates.iter().find(too_long) {
         None => Ok(()),

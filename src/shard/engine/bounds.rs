@@ -2,7 +2,7 @@
 //! [`lease`](super::lease)'s.
 
 use super::entry::History;
-use super::id::Token;
+use super::id::Id;
 use super::lease::{Grant, lease_of, least_hold};
 use super::part::PartRef;
 use super::state::{Part, State};
@@ -19,7 +19,7 @@ impl State {
         upper: u64,
         history: History,
         grant: Option<&Grant>,
-        ended: &[Token],
+        ended: &[Id],
     ) -> u64 {
         let allowed = match history {
             History::Keep => 0,
@@ -28,10 +28,9 @@ impl State {
         self.since.max(allowed.min(self.hold_after(grant, ended)))
     }
 
-    pub(crate) fn hold_after(&self, grant: Option<&Grant>, ended: &[Token]) -> u64 {
-        let stays = |token: &Token| {
-            !ended.contains(token) && grant.is_none_or(|grant| grant.token != *token)
-        };
+    pub(crate) fn hold_after(&self, grant: Option<&Grant>, ended: &[Id]) -> u64 {
+        let stays =
+            |token: &Id| !ended.contains(token) && grant.is_none_or(|grant| grant.token != *token);
         let others = self.leases.iter().filter(|(token, _)| stays(token));
         let others = others.filter_map(|(_, lease)| lease.since);
         others.chain(grant.and_then(|grant| grant.lease.since)).min().unwrap_or(u64::MAX)
@@ -63,7 +62,7 @@ impl State {
         });
         let leases = self.leases.values().filter(|_| !crate::mutant::on("collect_under_reader"));
         let held = leases.filter_map(|lease| lease.seqno).min().unwrap_or(u64::MAX);
-        // Who holds a state before a merge may be reading the entries that it emptied.
+        // The holder of a state before a merge may be reading the entries that it emptied.
         let emptied = self.retired.iter().filter(|retired| held < retired.seqno);
         let emptied = emptied.filter_map(|retired| retired.inline?.checked_sub(1));
         inline.chain(emptied).chain([held]).min().unwrap_or(u64::MAX)

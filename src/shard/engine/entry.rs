@@ -8,7 +8,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::frame::{self, damaged};
-use super::id::{Token, hex};
+use super::id::{Id, hex};
 use super::lease::Grant;
 use super::part::PartRef;
 use super::sum::{Mark, digest};
@@ -53,11 +53,11 @@ pub struct Entry {
     /// Its number; the first is 1.
     pub seqno: u64,
     /// Tells this entry from any other that was ever proposed for its number.
-    pub token: Token,
+    pub token: Id,
     /// The token of the entry before it; 0 for the first.
-    pub prev_token: Token,
-    /// Who made it.
-    pub writer: Token,
+    pub prev_token: Id,
+    /// The writer that made it.
+    pub writer: Id,
     /// What it does.
     #[serde(flatten)]
     pub change: Change,
@@ -92,7 +92,7 @@ pub struct Leased {
     pub grant: Option<Grant>,
     /// Ends a lease.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub release: Option<Token>,
+    pub release: Option<Id>,
     /// Sets the history, if this is the first entry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub history: Option<History>,
@@ -123,10 +123,10 @@ pub struct Collected {
     pub floor: u64,
     /// Leases that are ended.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub expired: Vec<Token>,
+    pub expired: Vec<Id>,
     /// Leases that look wrong to the maker of this entry: their holders renew them now. Changes no state.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub asked: Vec<Token>,
+    pub asked: Vec<Id>,
 }
 
 /// The contents of an append.
@@ -165,7 +165,7 @@ pub struct Commit {
     /// Closes the shard for good, at this upper.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sealed_at: Option<u64>,
-    /// Grants a lease to who appends, or renews it.
+    /// Grants a lease to the writer, or renews it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grant: Option<Grant>,
 }
@@ -256,7 +256,7 @@ impl Entry {
     /// # Errors
     ///
     /// As [`decode`](Entry::decode).
-    pub fn token_of(seqno: u64, bytes: &[u8]) -> Result<Token, Error> {
+    pub fn token_of(seqno: u64, bytes: &[u8]) -> Result<Id, Error> {
         Entry::decode(seqno, bytes).map(|(entry, _)| entry.token)
     }
 }

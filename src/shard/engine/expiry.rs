@@ -9,7 +9,7 @@
 //!   measures: its holder renews it at a quarter of that. When it says that it ends does not matter.
 //! * *Asked.* It looks wrong: it is over by our clock, or claims more than a lease can. Then an entry asks
 //!   for it by name, and its holder, which looks at the log all the time, renews it at once; if it has
-//!   not within [`answer`](crate::shard::HandleConfig::answer), it is gone, or sleeps. This is for those who only
+//!   not within [`answer`](crate::shard::HandleConfig::answer), it is gone, or sleeps. This is for programs that only
 //!   look in, and cannot watch for so long: a clock that is a day fast asks everybody, and ends nobody.
 //!
 //! A holder that sleeps through that, and wakes up, gets [`LeaseLost`](crate::ErrorKind::LeaseLost).
@@ -17,7 +17,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::id::Token;
+use super::id::Id;
 use super::lease::Lease;
 use super::state::State;
 
@@ -26,7 +26,7 @@ const PLAUSIBLE: u32 = 2;
 
 /// The leases that a handle has seen.
 #[derive(Debug, Default)]
-pub(crate) struct Watched(BTreeMap<Token, Seen>);
+pub(crate) struct Watched(BTreeMap<Id, Seen>);
 
 #[derive(Clone, Copy, Debug)]
 struct Seen {
@@ -62,21 +62,21 @@ impl Judge {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Verdict {
     /// Those that may be ended, as they are then.
-    pub(crate) ended: BTreeMap<Token, Lease>,
+    pub(crate) ended: BTreeMap<Id, Lease>,
     /// Those to ask for.
-    pub(crate) doubtful: Vec<Token>,
+    pub(crate) doubtful: Vec<Id>,
 }
 
 impl Verdict {
     /// Returns those to be ended that `state` still has, and that say what they said.
-    pub(crate) fn still_ended(&self, state: &State) -> Vec<Token> {
-        let same = |(token, lease): &(&Token, &Lease)| state.leases.get(*token) == Some(*lease);
+    pub(crate) fn still_ended(&self, state: &State) -> Vec<Id> {
+        let same = |(token, lease): &(&Id, &Lease)| state.leases.get(*token) == Some(*lease);
         self.ended.iter().filter(same).map(|(token, _)| *token).collect()
     }
 
     /// Returns those to ask for that `state` still has.
-    pub(crate) fn still_doubtful(&self, state: &State) -> Vec<Token> {
-        let there = |token: &Token| state.leases.contains_key(token);
+    pub(crate) fn still_doubtful(&self, state: &State) -> Vec<Id> {
+        let there = |token: &Id| state.leases.contains_key(token);
         self.doubtful.iter().copied().filter(there).collect()
     }
 }
@@ -100,7 +100,7 @@ impl Watched {
     }
 
     /// Returns the leases that may be ended, as they are then.
-    pub(crate) fn ended(&self, judge: &Judge) -> BTreeMap<Token, Lease> {
+    pub(crate) fn ended(&self, judge: &Judge) -> BTreeMap<Id, Lease> {
         let over = |since: Duration, most| judge.now.saturating_sub(since) >= most;
         let ended = self.0.iter().filter(|(_, seen)| {
             let unanswered = seen.asked.is_some_and(|asked| over(asked, judge.answer));
@@ -114,13 +114,13 @@ impl Watched {
     }
 
     /// Returns the leases to ask for: those that look wrong and were not asked for.
-    pub(crate) fn doubtful(&self, judge: &Judge) -> Vec<Token> {
+    pub(crate) fn doubtful(&self, judge: &Judge) -> Vec<Id> {
         let wrong = self.0.iter().filter(|(_, seen)| seen.asked.is_none());
         wrong.filter(|(_, seen)| judge.looks_wrong(&seen.lease)).map(|(token, _)| *token).collect()
     }
 
     /// Notes that an entry has asked for these.
-    pub(crate) fn asked(&mut self, tokens: &[Token], now: Duration) {
+    pub(crate) fn asked(&mut self, tokens: &[Id], now: Duration) {
         for token in tokens {
             if let Some(seen) = self.0.get_mut(token) {
                 seen.asked.get_or_insert(now);
@@ -151,10 +151,10 @@ mod tests {
         let mut last = 0;
         for (minute, ends) in seen {
             let lease = Lease { expires_ms: ends * MINUTE, ..Lease::default() };
-            let leases = BTreeMap::from([(Token(7), lease)]);
+            let leases = BTreeMap::from([(Id(7), lease)]);
             watched.see(&State { leases, ..State::default() }, at(*minute));
             if asked_at == Some(*minute) {
-                watched.asked(&[Token(7)], at(*minute));
+                watched.asked(&[Id(7)], at(*minute));
             }
             last = *minute;
         }
@@ -191,15 +191,15 @@ mod tests {
         let (start, mut watched) = (Duration::from_secs(7), Watched::default());
         let lease = |ends: u64| Lease { expires_ms: ends * MINUTE, ..Lease::default() };
         let leases = [(1, 50), (2, 51), (3, 80), (4, 81)];
-        let leases = leases.map(|(token, ends)| (Token(token), lease(ends)));
+        let leases = leases.map(|(token, ends)| (Id(token), lease(ends)));
         let leases = BTreeMap::from(leases);
         watched.see(&State { leases, ..State::default() }, start);
         let duration = Duration::from_secs(15 * 60);
         let answer = Duration::from_secs(60);
         let judge = Judge { duration, answer, clock_ms: 50 * MINUTE, now: start };
-        assert_eq!(watched.doubtful(&judge), [Token(1), Token(4)]);
+        assert_eq!(watched.doubtful(&judge), [Id(1), Id(4)]);
         assert!(!watched.waits(&judge));
-        watched.asked(&[Token(1), Token(4)], start);
+        watched.asked(&[Id(1), Id(4)], start);
         assert!(watched.doubtful(&judge).is_empty() && watched.waits(&judge));
         assert!(!watched.waits(&Judge { now: start + answer, ..judge }));
     }

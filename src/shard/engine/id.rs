@@ -1,5 +1,6 @@
-//! Owns how a 128-bit token reads in stored text: 32 lower-case hex digits, because JSON numbers
-//! lose bits in most tools. Where tokens come from is [`io`](crate::io)'s.
+//! Owns [`Id`], the name of an entry, a writer, a lease or a part, and how it reads in stored text: 32
+//! lower-case hex digits, because JSON numbers lose bits in most tools. Where names come from is
+//! [`io`](crate::io)'s.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,29 +10,29 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A 128-bit name, or sum, that is stored as 32 hex digits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Token(pub u128);
+pub struct Id(pub u128);
 
-impl fmt::Display for Token {
+impl fmt::Display for Id {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:032x}", self.0)
     }
 }
 
-impl FromStr for Token {
+impl FromStr for Id {
     type Err = std::num::ParseIntError;
 
-    fn from_str(text: &str) -> Result<Token, Self::Err> {
-        u128::from_str_radix(text, 16).map(Token)
+    fn from_str(text: &str) -> Result<Id, Self::Err> {
+        u128::from_str_radix(text, 16).map(Id)
     }
 }
 
-impl Serialize for Token {
+impl Serialize for Id {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
 }
 
-impl<'de> Deserialize<'de> for Token {
+impl<'de> Deserialize<'de> for Id {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         text.parse().map_err(|_| D::Error::custom("not 128 bits in hex"))

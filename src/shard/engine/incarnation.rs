@@ -9,14 +9,14 @@
 use serde::{Deserialize, Serialize};
 
 use super::format::{checked_line, with_checksum};
-use super::id::Token;
+use super::id::Id;
 use crate::error::{Error, ErrorKind};
 
 const WHAT: &str = "INCARNATION file";
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Line {
-    incarnation: Token,
+    incarnation: Id,
 }
 
 /// Encodes the file of an incarnation.
@@ -24,7 +24,7 @@ struct Line {
 /// # Panics
 ///
 /// Never: a string always is JSON.
-pub fn encode(incarnation: Token) -> Vec<u8> {
+pub fn encode(incarnation: Id) -> Vec<u8> {
     let line = serde_json::to_string(&Line { incarnation }).expect("a string is JSON");
     with_checksum(line)
 }
@@ -34,7 +34,7 @@ pub fn encode(incarnation: Token) -> Vec<u8> {
 /// # Errors
 ///
 /// `Corrupt` for damage; `Unsupported` for a later kind.
-pub fn decode(bytes: &[u8]) -> Result<Token, Error> {
+pub fn decode(bytes: &[u8]) -> Result<Id, Error> {
     let line = checked_line(WHAT, bytes)?;
     match serde_json::from_str(line) {
         Ok(Line { incarnation }) => Ok(incarnation),

@@ -4,14 +4,14 @@
 //!
 //! A lease is three promises by everybody else, kept until an entry ends it: since does not pass its
 //! `since`, no part that the state of entry `seqno` names is deleted, and what lies in the folder of
-//! its token is no orphan. Clocks decide only who proposes to end it. So a writer names a part of
+//! its token is not taken for an orphan. Clocks decide only which process proposes to end it. So a writer names a part of
 //! its own only while the log shows its lease, and that is judged like any other condition.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::id::Token;
+use super::id::Id;
 
 /// What the holder of a lease may rely on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,23 +30,23 @@ pub struct Lease {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Grant {
     /// The name, never granted again once it has been ended.
-    pub token: Token,
+    pub token: Id,
     /// What it says.
     pub lease: Lease,
 }
 
 /// Returns the since that no lease lets the shard's pass.
-pub(crate) fn least_hold(leases: &BTreeMap<Token, Lease>) -> u64 {
+pub(crate) fn least_hold(leases: &BTreeMap<Id, Lease>) -> u64 {
     leases.values().filter_map(|lease| lease.since).min().unwrap_or(u64::MAX)
 }
 
 /// Returns the key of a part.
-pub(crate) fn part_key(shard: &str, lease: Token, part: Token) -> String {
+pub(crate) fn part_key(shard: &str, lease: Id, part: Id) -> String {
     format!("{shard}/part/{lease}/{part}")
 }
 
 /// Returns the lease under which a part was uploaded.
-pub(crate) fn lease_of(key: &str) -> Option<Token> {
+pub(crate) fn lease_of(key: &str) -> Option<Id> {
     let (folder, _) = key.rsplit_once('/')?;
     folder.rsplit('/').next()?.parse().ok()
 }

@@ -79,7 +79,7 @@ impl Prepared {
 const BYTES_MAX: u64 = u32::MAX as u64;
 
 /// Whether a part can hold a row whose key and value have so many bytes.
-pub(crate) fn holds(key: u64, value: u64) -> bool {
+pub(crate) fn fits(key: u64, value: u64) -> bool {
     let around = (HEADER + UPDATE_BYTES) as u64;
     key.saturating_add(value).saturating_add(around) <= BYTES_MAX
 }
@@ -284,7 +284,7 @@ mod tests {
             (u64::from(u32::MAX), u64::from(u32::MAX), false),
             (u64::MAX, 1, false),
         ] {
-            assert_eq!(holds(key, value), fits, "{key} + {value}");
+            assert_eq!(super::fits(key, value), fits, "{key} + {value}");
         }
     }
 }

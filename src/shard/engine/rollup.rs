@@ -2,7 +2,7 @@
 //! `append`'s.
 
 use super::frame::{self, damaged};
-use super::id::Token;
+use super::id::Id;
 use super::state::State;
 use crate::error::{Error, ErrorKind};
 
@@ -26,7 +26,7 @@ pub fn encode(state: &State) -> Result<Vec<u8>, Error> {
 ///
 /// `Corrupt` for damage, and for another state than its name says; `Unsupported` for a version that
 /// this program does not know.
-pub fn decode(seqno: u64, token: Token, bytes: &[u8]) -> Result<State, Error> {
+pub fn decode(seqno: u64, token: Id, bytes: &[u8]) -> Result<State, Error> {
     let (json, raw) = frame::decode(MAGIC, WHAT, bytes)?;
     let state: State = serde_json::from_slice(json).map_err(|e| damaged(WHAT, &e))?;
     if !raw.is_empty() || state.seqno != seqno || state.token != token {
@@ -40,12 +40,12 @@ pub fn decode(seqno: u64, token: Token, bytes: &[u8]) -> Result<State, Error> {
 }
 
 /// Returns the key of a rollup of a shard.
-pub fn key(shard: &str, seqno: u64, token: Token) -> String {
+pub fn key(shard: &str, seqno: u64, token: Id) -> String {
     format!("{shard}/rollup/{seqno:020}-{token}")
 }
 
 /// Returns the number and the token that a rollup's key names.
-pub fn parse_key(key: &str) -> Option<(u64, Token)> {
+pub fn parse_key(key: &str) -> Option<(u64, Id)> {
     let (seqno, token) = key.rsplit('/').next()?.split_once('-')?;
     Some((seqno.parse().ok()?, token.parse().ok()?))
 }

@@ -104,7 +104,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::shard::engine::id::Token;
+    use crate::shard::engine::id::Id;
     use crate::shard::engine::lease::Lease;
     use crate::shard::engine::state::Retired;
 
@@ -143,11 +143,11 @@ mod tests {
     fn what_is_held_is_no_reason_for_a_round() {
         let mut held = state(&[1, 1, 1, 900]);
         let lease = Lease { since: Some(11), seqno: Some(11), expires_ms: 0 };
-        held.leases.insert(Token(9), lease);
+        held.leases.insert(Id(9), lease);
         assert!(!is_due(&held, PACE));
         held.retired = vec![Retired { seqno: 13, bytes: 2_000, ..Retired::default() }];
         assert!(!is_due(&held, PACE), "the lease may be reading it");
-        held.leases.insert(Token(9), Lease { since: Some(11), seqno: Some(13), expires_ms: 0 });
+        held.leases.insert(Id(9), Lease { since: Some(11), seqno: Some(13), expires_ms: 0 });
         assert!(is_due(&held, PACE));
     }
 
@@ -160,7 +160,7 @@ mod tests {
         assert_eq!(floor(&state, 5), 25, "it goes with its entry");
         state.retired = vec![retired(12, 100), retired(28, 26)];
         assert_eq!(floor(&state, 5), 28);
-        state.leases.insert(Token(9), Lease { since: None, seqno: Some(20), expires_ms: 0 });
+        state.leases.insert(Id(9), Lease { since: None, seqno: Some(20), expires_ms: 0 });
         assert_eq!(floor(&state, 5), 20);
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::entry::{Feed, History};
-use super::id::{Token, hex};
+use super::id::{Id, hex};
 use super::lease::Lease;
 use super::part::PartRef;
 use super::sum::{Mark, Sum, digest};
@@ -108,7 +108,7 @@ impl Part {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Writer {
     /// The token of its last entry.
-    pub token: Token,
+    pub token: Id,
     /// The number of its last entry.
     pub seqno: u64,
     /// The upper that entry made.
@@ -124,7 +124,7 @@ pub struct State {
     /// The number of the last entry; 0 if there is none.
     pub seqno: u64,
     /// The token of the last entry; 0 if there is none.
-    pub token: Token,
+    pub token: Id,
     /// Times at or beyond it can be told apart.
     pub since: u64,
     /// Times below it are final.
@@ -151,10 +151,10 @@ pub struct State {
     /// The rows, in the order they were committed.
     pub batches: Vec<Arc<Batch>>,
     /// The last commit of each of the last [`WRITERS_MAX`] writers.
-    pub writers: BTreeMap<Token, Writer>,
-    /// Who holds since and the floor back, and who may name parts.
+    pub writers: BTreeMap<Id, Writer>,
+    /// What holds since and the floor back, and under which names parts may be named.
     #[serde(rename = "readers")]
-    pub leases: BTreeMap<Token, Lease>,
+    pub leases: BTreeMap<Id, Lease>,
     /// What merges replaced and no collection has deleted, in the order of their entries.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub retired: Vec<Retired>,
@@ -195,10 +195,10 @@ impl State {
 
     /// Says whether a writer's entry `seqno` with this token is part of the log: `None` if the table
     /// has forgotten it. Only for a writer with no later entry than that.
-    pub(crate) fn holds(&self, writer: Token, seqno: u64, token: Token) -> Option<bool> {
+    pub(crate) fn has_entry(&self, writer: Id, seqno: u64, token: Id) -> Option<bool> {
         match self.writers.get(&writer) {
             Some(last) => Some(last.token == token),
-            // The table forgets the oldest first: whoever it would still know is not in the log.
+            // The table forgets the oldest first: a writer that it would still know is not in the log.
             None => {
                 let full = self.writers.len() >= WRITERS_MAX;
                 let oldest = self.writers.values().map(|writer| writer.seqno).min();

@@ -6,7 +6,7 @@ use std::ops::{Add, AddAssign};
 
 use serde::{Deserialize, Serialize};
 
-use super::id::Token;
+use super::id::Id;
 use crate::error::{Error, ErrorKind};
 
 /// The count of some commands and the sum of their hashes, whatever their order.
@@ -85,23 +85,23 @@ pub(crate) fn unknown(upper: u64) -> Error {
 pub(crate) mod digest {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-    use super::Token;
+    use super::Id;
 
     /// One that is always there.
     pub(crate) mod plain {
-        use super::{Deserialize, Deserializer, Serialize, Serializer, Token};
+        use super::{Deserialize, Deserializer, Id, Serialize, Serializer};
 
         pub(crate) fn serialize<S: Serializer>(
             digest: &u128,
             serializer: S,
         ) -> Result<S::Ok, S::Error> {
-            Token(*digest).serialize(serializer)
+            Id(*digest).serialize(serializer)
         }
 
         pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
             deserializer: D,
         ) -> Result<u128, D::Error> {
-            Ok(Token::deserialize(deserializer)?.0)
+            Ok(Id::deserialize(deserializer)?.0)
         }
     }
 
@@ -109,12 +109,12 @@ pub(crate) mod digest {
         digest: &Option<u128>,
         serializer: S,
     ) -> Result<S::Ok, S::Error> {
-        digest.map(Token).serialize(serializer)
+        digest.map(Id).serialize(serializer)
     }
 
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
     ) -> Result<Option<u128>, D::Error> {
-        Ok(Option::<Token>::deserialize(deserializer)?.map(|token| token.0))
+        Ok(Option::<Id>::deserialize(deserializer)?.map(|token| token.0))
     }
 }

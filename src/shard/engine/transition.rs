@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::entry::{Change, Collected, Commit, Entry, EntryPart, History, Leased, Merged};
-use super::id::Token;
+use super::id::Id;
 use super::lease::Grant;
 use super::part::PartRef;
 use super::state::{Batch, MARKS_MAX, Part, Retired, State, WRITERS_MAX, Writer};
@@ -112,7 +112,7 @@ impl State {
         entry: &Entry,
         since: u64,
         grant: Option<&Grant>,
-        ended: &[Token],
+        ended: &[Id],
     ) -> Result<(), String> {
         if since < self.since {
             return Err(format!("lowers since, which is {}", self.since));
@@ -133,7 +133,7 @@ impl State {
 
     /// Takes a `lease` entry, or says why it cannot follow this state.
     pub(crate) fn take_lease(&mut self, entry: &Entry, leased: &Leased) -> Result<(), String> {
-        let released: &[Token] = leased.release.as_slice();
+        let released: &[Id] = leased.release.as_slice();
         self.check_leases(entry, leased.since, leased.grant.as_ref(), released)?;
         if leased.since > self.upper {
             return Err(format!("has since {} beyond upper {}", leased.since, self.upper));

@@ -4,7 +4,7 @@
 //! # Order
 //!
 //! A rollup at or above the floor to be, then the floor, durably; only then anything is deleted.
-//! Whoever dies in between leaves what the next collection finds again: entries and rollups by
+//! A collector that dies in between leaves what the next collection finds again: entries and rollups by
 //! listing them, replaced parts by the state, which names them until an entry says that they are
 //! gone.
 //!
@@ -25,7 +25,7 @@ use crate::error::Error;
 use crate::shard::counters::MaintenanceStats;
 use crate::shard::engine::entry::{Change, Collected};
 use crate::shard::engine::expiry::{Judge, Verdict, Watched};
-use crate::shard::engine::id::Token;
+use crate::shard::engine::id::Id;
 use crate::shard::engine::lease::lease_of;
 use crate::shard::engine::rollup;
 use crate::shard::engine::state::{Part, State};
@@ -117,7 +117,7 @@ impl Collector {
     }
 
     /// See [`Handle::end_lease`](crate::shard::Handle::end_lease).
-    pub(super) async fn end_lease(&self, token: Token) -> Result<bool, Error> {
+    pub(super) async fn end_lease(&self, token: Id) -> Result<bool, Error> {
         self.view.must_write("the end of a lease on")?;
         let ended = self.enter_collected(move |state| {
             let there = state.leases.contains_key(&token);
@@ -192,7 +192,7 @@ impl Collector {
         Ok(())
     }
 
-    /// Makes sure that whoever opens the shard finds a state at or above the floor to be.
+    /// Makes sure that a process which opens the shard finds a state at or above the floor to be.
     async fn ensure_rollup(&self, state: &State, floor: u64) -> Result<(), Error> {
         let view = &*self.view;
         let listed = view.blob.list(&format!("{}/rollup", view.name), usize::MAX).await?;

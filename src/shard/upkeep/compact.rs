@@ -84,7 +84,7 @@ fn is_apart(state: &State, batch: &Batch) -> bool {
     }
     match (batch.forwarded, state.history) {
         (None, _) => batch.lower < last,
-        // Its merge left what the history of then kept apart; what that of now keeps is no reason.
+        // Its merge left what the history of then kept apart; what that of now keeps does not count.
         (Some(to), History::Last(times)) => to < batch.upper.saturating_sub(times),
         (Some(_), History::Keep) => false,
     }

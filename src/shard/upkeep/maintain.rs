@@ -15,7 +15,7 @@ use super::compact::{AT_THE_END, Compactor, IN_A_ROUND};
 use crate::error::Error;
 use crate::shard::counters::{MaintenanceCell, MaintenanceStats};
 use crate::shard::engine::entry::Collected;
-use crate::shard::engine::id::Token;
+use crate::shard::engine::id::Id;
 use crate::shard::engine::space::{Space, floor, is_due};
 use crate::shard::holds::Holds;
 use crate::shard::rows::Rows;
@@ -75,7 +75,7 @@ impl Upkeep {
     }
 
     /// See [`Handle::end_lease`](crate::shard::Handle::end_lease).
-    pub(crate) async fn end_lease(&self, token: Token) -> Result<bool, Error> {
+    pub(crate) async fn end_lease(&self, token: Id) -> Result<bool, Error> {
         self.collector.end_lease(token).await
     }
 

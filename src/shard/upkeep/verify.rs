@@ -9,7 +9,7 @@ use crate::io::Io;
 use crate::shard::config::{HandleConfig, HandleOptions};
 use crate::shard::engine::entry::{Entry, Feed};
 use crate::shard::engine::format::{DATA, FORMAT_KEY, REMAP};
-use crate::shard::engine::id::Token;
+use crate::shard::engine::id::Id;
 use crate::shard::engine::part::{self, Update};
 use crate::shard::engine::rollup;
 use crate::shard::engine::state::{Part, State};
@@ -42,7 +42,7 @@ pub struct Verified {
     /// Parts that no state names: left by lost appends and by crashes, or on their way into one. They
     /// are not read.
     pub orphans: Vec<String>,
-    /// Files that are none of a shard's. They are not read.
+    /// Files that belong to no shard. They are not read.
     pub unknown: Vec<String>,
 }
 
@@ -150,12 +150,12 @@ pub(crate) fn remap_behind(data: u64, remap: u64, url: &str) -> Error {
 struct Files {
     entries: BTreeSet<u64>,
     floor: u64,
-    rollups: BTreeMap<(u64, Token), String>,
+    rollups: BTreeMap<(u64, Id), String>,
     parts: BTreeSet<String>,
 }
 
 impl Files {
-    /// Sorts in one key; false if it is none of a shard's.
+    /// Sorts in one key; false if it belongs to no shard.
     fn add(&mut self, key: &str, shard: &str) -> bool {
         let Some((kind, name)) = key[shard.len() + 1..].split_once('/') else { return false };
         let number = || name.parse::<u64>().ok().filter(|n| *n > 0 && format!("{n:020}") == name);
@@ -171,7 +171,7 @@ impl Files {
                 known.is_some_and(|id| self.rollups.insert(id, key.to_string()).is_none())
             }
             "part" => {
-                let hex = |text: &str| text.parse().is_ok_and(|t: Token| t.to_string() == text);
+                let hex = |text: &str| text.parse().is_ok_and(|t: Id| t.to_string() == text);
                 let known = name.split_once('/').is_some_and(|(w, token)| hex(w) && hex(token));
                 known && self.parts.insert(key.to_string())
             }
@@ -219,7 +219,7 @@ impl Check {
     async fn read_unnamed(&self) -> Result<(), Error> {
         let blob = &self.rows.view.blob;
         for key in &self.files.parts {
-            // One that a collector has taken since the listing is no damage.
+            // A collector may have taken it since the listing: that is not damage.
             if let Some(bytes) = blob.get(key).await? {
                 let rows = part::decode(&Arc::new(bytes.to_vec()), 0, u64::MAX);
                 rows.map_err(|e| e.at(blob.place(key)))?;
@@ -246,7 +246,7 @@ impl Check {
         let view = &*self.rows.view;
         let mut rollups = BTreeMap::new();
         for (id, key) in &self.files.rollups {
-            // One that a collector has taken since the listing is no damage.
+            // A collector may have taken it since the listing: that is not damage.
             if let Some(bytes) = view.blob.get(key).await? {
                 let state = rollup::decode(id.0, id.1, &bytes);
                 rollups.insert(*id, state.map_err(|e| e.at(view.blob.place(key)))?);
@@ -255,7 +255,7 @@ impl Check {
         }
         let mut state = match self.files.floor {
             0 => State::default(),
-            floor => match rollups.range((floor, Token(0))..).next() {
+            floor => match rollups.range((floor, Id(0))..).next() {
                 Some((_, state)) => state.clone(),
                 None => {
                     let what = format!("no rollup at or above the floor {floor}");
@@ -277,7 +277,7 @@ impl Check {
                 .and_then(|(entry, _)| state.apply(&entry))
                 .map_err(|e| e.at(view.log.place(seqno)))?;
             verified.entries += 1;
-            for (id, rolled) in rollups.range((seqno, Token(0))..=(seqno, Token(u128::MAX))) {
+            for (id, rolled) in rollups.range((seqno, Id(0))..=(seqno, Id(u128::MAX))) {
                 if !is_same(rolled, &state) {
                     let place = view.blob.place(&self.files.rollups[id]);
                     return Err(damage("a rollup that differs from the log".into(), &place));
@@ -291,7 +291,7 @@ impl Check {
             );
             return Err(damage(what, &view.log.place(*beyond)));
         }
-        if let Some((id, _)) = rollups.range((state.seqno.saturating_add(1), Token(0))..).next() {
+        if let Some((id, _)) = rollups.range((state.seqno.saturating_add(1), Id(0))..).next() {
             let what = format!("a rollup beyond the log, which ends at entry {}", state.seqno);
             return Err(damage(what, &view.blob.place(&self.files.rollups[id])));
         }

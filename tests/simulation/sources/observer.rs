@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use differential_upsert::Encoded;
 use differential_upsert::reclock::Times;
-use differential_upsert::shard::{Handle, HandleConfig, HandleOptions, State, Token};
+use differential_upsert::shard::{Handle, HandleConfig, HandleOptions, Id, State};
 use differential_upsert::store::Root;
 use differential_upsert::unstable::engine::entry::{Change, Commit, Entry};
 use tokio::runtime::Runtime;
@@ -34,7 +34,7 @@ pub struct Observer {
     seqno: u64,
     epoch: u64,
     /// The writer that raised it.
-    owner: Option<Token>,
+    owner: Option<Id>,
     upper: u64,
     contents: Contents,
     bindings: BTreeMap<u64, Reached>,
@@ -212,7 +212,7 @@ impl Observer {
 
     /// The new appends in the log; `None` if some of it was collected before we saw it. Under the floor
     /// a late create may stand in the place of what was collected: it fits no chain.
-    fn commits(&self, state: &State) -> Option<Vec<(Token, Commit)>> {
+    fn commits(&self, state: &State) -> Option<Vec<(Id, Commit)>> {
         let (mut commits, mut before) = (Vec::new(), None);
         for seqno in self.seqno + 1..=state.seqno {
             let key = format!("data/log/{seqno:020}");
@@ -233,7 +233,7 @@ impl Observer {
     /// Applies one commit, and checks the state after it.
     fn take(
         &mut self,
-        writer: Token,
+        writer: Id,
         commit: &Commit,
         rows: &mut BTreeMap<u64, Vec<(u64, u64, isize)>>,
         upstream: &Upstream,
