@@ -17,7 +17,7 @@
 //!
 //! ```
 //! use differential_upsert::face::{self, Face};
-//! use differential_upsert::{PipelineConfig, Promotion, Shard, UpsertInto};
+//! use differential_upsert::{Command, PipelineConfig, Promotion, Shard, UpsertInto};
 //! use std::io::{Read, Write};
 //! use timely::dataflow::operators::Input;
 //!
@@ -27,7 +27,7 @@
 //! let address = server.address();
 //! timely::execute_directly(move |worker| {
 //!     let (feed, token) = worker.dataflow(|scope| {
-//!         let (input, commands) = scope.new_input::<(differential_upsert::Command<_, _, u64>, _)>();
+//!         let (input, commands) = scope.new_input::<Vec<(Command<String, u64, u64>, u64)>>();
 //!         let pipeline = commands.upsert_into(&shard, PipelineConfig::default());
 //!         face.show(pipeline.health, pipeline.metrics);
 //!         (input, pipeline.token)
