@@ -90,7 +90,7 @@
 //! 2. [`source`] keeps the unit back until it is whole: the [`Boundary`](source::Boundary) after it.
 //! 3. [`reclock`] gives the unit its time, and binds the place to that, or sends it along with the rows.
 //! 4. The rows walk as above. When `sink` appends them, the cursor is covered.
-//! 5. [`shard`] holds it: read back it is [`Durable`](source::Durable), and [`source`] tells the feed of it.
+//! 5. [`shard`] holds it: read back it is [`Durable`](source::Durable), and only such a one is told to the feed.
 //!
 //! # Features
 //!

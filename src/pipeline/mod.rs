@@ -2,9 +2,11 @@
 //! own.
 //!
 //! ```text
-//!   source --> (encode) --> hold --> upsert --> sink --> [ shard ]
-//!                                      ^                     |
-//!                                      '------ feedback <----'-----> collection (decoded)
+//!   a feed -----------> source --.
+//!   your rows --> values, hold --+--> encode --> tally, check --> upsert --> sink --> [ shard ]
+//!                                                                   ^                     |
+//!                                                                   '---- feedback <------'
+//!                                                                            '--> decode: collection
 //! ```
 
 pub(crate) mod config;

@@ -35,6 +35,7 @@ use super::retry::{Budget, Outcome, Own, Part, Step};
 use super::stage::{StageLimits, Stager, Unit};
 use super::staging::Staging;
 use super::stats::SourceStats;
+use super::targets::Targets;
 use super::{Event, Events, Failure, Source};
 use crate::codec::{Codec, Postcard};
 use crate::error::Error;
@@ -127,14 +128,6 @@ impl<P: Position> Attempts<P> {
     {
         self.run::<S, Postcard>(source).await
     }
-}
-
-/// Where a run is to stop.
-enum Targets<P> {
-    /// The source is yet to be asked.
-    Unknown,
-    /// These must be contained.
-    Known(Vec<(Partition, P)>),
 }
 
 struct Running<S: Source, C> {
@@ -343,7 +336,9 @@ impl<S: Source, C: Codec<S::Key> + Codec<S::Value>> Running<S, C> {
                 }
             }
             if let Some(before) = before {
-                self.drop_replaced_targets(&before);
+                if let Some(targets) = &mut self.targets {
+                    targets.drop_replaced(&before, self.stager.boundary());
+                }
                 progressed |= is_beyond(self.stager.boundary().cursor(), before.cursor());
             }
             if ends || (moves && self.is_there()) {
@@ -406,29 +401,9 @@ impl<S: Source, C: Codec<S::Key> + Codec<S::Value>> Running<S, C> {
 
     /// Whether everything that the feed had at the start has been handed over.
     fn is_there(&self) -> bool {
-        let Some(Targets::Known(targets)) = &self.targets else { return false };
-        let at = self.stager.boundary();
-        // Contained, not equal: another replica may never show the very same position.
-        let is_equal =
-            |at: &S::Position, target: &S::Position| format!("{at:?}") == format!("{target:?}");
-        let contained = |(partition, target): &(Partition, S::Position)| {
-            at.get(partition).is_some_and(|at| {
-                let is_there = match crate::mutant::on("stop_at_equal_text") {
-                    true => is_equal(at, target),
-                    false => at.contains(target) == Some(true),
-                };
-                !at.is_snapshot() && is_there
-            })
-        };
-        !self.stager.copies() && targets.iter().all(contained)
-    }
-
-    /// Forgets the targets in partitions that others have taken the place of: they are complete.
-    fn drop_replaced_targets(&mut self, before: &Boundary<S::Position>) {
-        if let Some(Targets::Known(targets)) = &mut self.targets {
-            let now = self.stager.boundary();
-            targets.retain(|(name, _)| before.get(name).is_none() || now.get(name).is_some());
-        }
+        let targets = self.targets.as_ref();
+        !self.stager.copies()
+            && targets.is_some_and(|targets| targets.are_within(self.stager.boundary()))
     }
 }
 

@@ -36,6 +36,7 @@ mod retry;
 pub(crate) mod staged;
 mod staging;
 mod stats;
+mod targets;
 
 use std::fmt;
 use std::future::Future;
