@@ -180,7 +180,7 @@ impl Appender {
             Ok(Settled::Known(won)) => {
                 if let Some(upper) = won {
                     context.checked.won(upper);
-                    // Beside everything: no append waits for it, and it fails nobody.
+                    // Beside everything: no append waits for it, and its failure fails nothing.
                     context.handle.maintain_aside();
                 }
                 self.turn.give_back();

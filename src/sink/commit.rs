@@ -1,5 +1,5 @@
-//! Owns how an append is carried through: tried until the shard is at or past its upper, whoever took
-//! it there. It runs as a task; what a lost race does is [`race`](super::race)'s.
+//! Owns how an append is carried through: tried until the shard is at or past its upper, by
+//! whichever writer. It runs as a task; what a lost race does is [`race`](super::race)'s.
 
 use tokio_util::sync::CancellationToken;
 

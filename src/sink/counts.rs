@@ -93,7 +93,7 @@ pub struct Totals {
     pub losses: u64,
 }
 
-/// Shared between the appender and whoever watches.
+/// Shared between the appender and what reads the totals.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct SharedTotals(Arc<Mutex<Totals>>);
 

@@ -31,7 +31,7 @@ pub(super) enum Response {
     Counted(Dropped),
     /// It cannot write its parts, so the interval must not be appended, nor any later one.
     Failed,
-    /// It was told to stop, so nobody may append any more.
+    /// It was told to stop, so no interval may be appended any more.
     Stopping,
 }
 

@@ -65,7 +65,7 @@ pub(super) fn mint<'scope>(
                 return;
             };
             if turn.is_stopping() || context.status.phase() != Phase::Running {
-                // Letting go tells every worker that nobody will append.
+                // Letting go tells every worker that no append will come.
                 capability = None;
                 return;
             }

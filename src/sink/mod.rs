@@ -19,7 +19,7 @@
 //!
 //! * updates, `f`: times below it have been emitted by every worker, and their commands agree with
 //!   what the shard was made from ([`definite`](crate::definite)).
-//! * intervals: empty once mint will never name another; then nobody appends any more.
+//! * intervals: empty once mint will never name another; then no append is left to come.
 //! * responses: empty once every worker has seen that and has said its last counts.
 //! * settled: empty after responses; only then may a worker let go of anything.
 //!

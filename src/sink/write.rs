@@ -98,8 +98,7 @@ pub(super) fn write<'scope>(
                     output.session(held).give(Response::Stopping);
                 }
                 if frontiers[0].is_empty() {
-                    // Mint has let go: nobody will append any more, and what is not answered was
-                    // given up.
+                    // Mint has let go: no append will come, and what is not answered was given up.
                     writer.current = None;
                     output.session(held).give(Response::Counted(writer.news()));
                     last = None;

@@ -26,7 +26,7 @@ pub(crate) struct UpsertContext<T> {
     pub(crate) lifecycle: Lifecycle,
     /// Where the operator counts.
     pub(crate) stats: UpsertStats,
-    /// Who is told, after each wake-up, the least time that waits and where the frontiers are.
+    /// Called after each wake-up, with the least time that waits and where the frontiers are.
     pub(crate) watch: Option<Look<T>>,
     /// Why it must not work at all: then it holds from the start, and says so.
     pub(crate) invalid: Option<Error>,
@@ -61,7 +61,7 @@ impl<T: Timestamp> Known<T> {
         self.0.borrow().clone()
     }
 
-    /// Raises the upper. Who does so wakes the operator.
+    /// Raises the upper. It is the caller that wakes the operator.
     pub(crate) fn advance(&self, upper: T) {
         let mut known = self.0.borrow_mut();
         if known.less_than(&upper) {

@@ -258,7 +258,7 @@ where
         }
         for (hash, key, value, order, time) in routed.drain(..) {
             if self.failed.is_some() {
-                // It holds its frontier, so that nobody takes these times for done.
+                // It holds its frontier, so that these times are not taken for done.
                 return;
             }
             if time < *message {

@@ -152,7 +152,7 @@ mod tests {
             pins.release(place(buffer, 200));
             assert_eq!(pins.bytes(), left * (1000 + PIN_BYTES));
         }
-        // Most of its buffer: nobody else has a share worth counting.
+        // Most of its buffer: no other row has a share worth counting.
         pins.hold(place(3, 600));
         assert_eq!((pins.bytes(), pins.shared.len()), (1000, 0));
         assert!(!pins.is_mostly_dead(place(3, 600)));

@@ -29,7 +29,7 @@ pub trait Kept<V>: Sized {
         [None, None]
     }
 
-    /// Copies rows into new buffers that they share with nobody else. Does nothing where buffers cannot be seen.
+    /// Copies rows into new buffers that they share with no other row. Does nothing where buffers cannot be seen.
     fn repack<'a>(_rows: impl Iterator<Item = (&'a mut Self, Option<&'a mut V>)>)
     where
         Self: 'a,

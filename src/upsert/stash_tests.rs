@@ -260,7 +260,7 @@ fn an_unreadable_run_is_reported() {
     (0..5000).for_each(|key| stash.push(3, pending(key, Some(1), 0)));
     stash.keep_bound().unwrap();
     let Some(Sealed { mut merge, .. }) = stash.seal().unwrap() else { panic!("a time") };
-    // The page that it reads next is somebody else's by now.
+    // The page that it reads next is another run's by now.
     stash.spill.borrow_mut().truncate();
     let mut taken = 0;
     let error = loop {
