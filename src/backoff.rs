@@ -42,7 +42,7 @@ impl Backoff {
 }
 
 /// Returns delays that grow from `min` to `max`, each twice the one before, without end.
-pub(super) fn growing((min, max): (Duration, Duration)) -> ExponentialBackoff {
+pub(crate) fn growing((min, max): (Duration, Duration)) -> ExponentialBackoff {
     ExponentialBuilder::default()
         .with_min_delay(min)
         .with_max_delay(max)

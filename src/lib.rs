@@ -160,6 +160,9 @@ pub mod codec;
 // Where everything that waits runs.
 pub mod io;
 
+// How long to wait before what has failed is tried again.
+mod backoff;
+
 // Bytes that leave memory for a while.
 mod scratch;
 

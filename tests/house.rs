@@ -14,15 +14,16 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("error", &[]),
     ("login", &[]),
     ("io", &[]),
+    ("backoff", &[]),
     ("scratch", &[]),
     ("counter", &[]),
     ("command", &[]),
     ("codec", &["command"]),
     ("control", &[]),
     // The core: each can be used alone.
-    ("store", &["io", "login"]),
+    ("store", &["backoff", "io", "login"]),
     ("shard", &["codec", "counter", "io", "store"]),
-    ("source", &["codec", "command", "counter", "scratch"]),
+    ("source", &["backoff", "codec", "command", "counter", "scratch"]),
     ("logging", &["command"]),
     ("upsert", &["codec", "command", "control", "counter", "logging", "scratch"]),
     // What all operators of a pipeline report to, so it sees what is reported.
@@ -43,8 +44,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     (
         "pipeline",
         &[
-            "codec", "command", "control", "definite", "feedback", "health", "input", "io",
-            "output", "reclock", "shard", "sink", "source", "store", "upsert",
+            "backoff", "codec", "command", "control", "definite", "feedback", "health", "input",
+            "io", "output", "reclock", "shard", "sink", "source", "store", "upsert",
         ],
     ),
     ("face", &["control", "health", "pipeline"]),

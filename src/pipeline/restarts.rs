@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::source::backoff::Backoff;
+use crate::backoff::Backoff;
 
 /// Starts in a row of what ended early, and the delay before it is started again.
 const STARTS_MAX: u32 = 10;

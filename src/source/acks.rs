@@ -9,10 +9,10 @@ use backon::ExponentialBackoff;
 use tokio::sync::watch;
 use tokio::time::Sleep;
 
-use super::backoff::growing;
 use super::cursor::{Durable, Position, is_beyond};
 use super::stats::SourceStats;
 use super::{Ack, Failure, Source};
+use crate::backoff::growing;
 use crate::error::{Error, ErrorKind};
 
 /// How long an ack may take, and the greatest delay before one that failed is tried again.

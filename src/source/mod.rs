@@ -30,7 +30,6 @@ pub mod promise;
 pub(crate) mod stage;
 
 mod acks;
-pub(crate) mod backoff;
 mod by_partition;
 mod retry;
 pub(crate) mod staged;

@@ -24,8 +24,8 @@ use std::time::Duration;
 
 use super::Failure;
 use super::by_partition::{Partition, named};
+use crate::backoff::Backoff;
 use crate::error::{Error, ErrorKind, at_least, in_order};
-use crate::source::backoff::Backoff;
 
 /// What we know ourselves, whatever the other side says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

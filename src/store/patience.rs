@@ -17,13 +17,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder, Retryable};
+use backon::Retryable;
 use bytes::Bytes;
-use fastrand::Rng;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::{Blob, Consensus, Create, Listed, Store};
+use crate::backoff::Backoff;
 use crate::error::{Error, ErrorKind};
 use crate::io::Io;
 
@@ -210,7 +210,7 @@ struct Pauses {
     budget: Budget,
     paused: u32,
     /// Made at the first pause: most operations need none.
-    delays: Option<(ExponentialBackoff, Rng)>,
+    delays: Option<Backoff>,
 }
 
 impl Iterator for Pauses {
@@ -223,15 +223,8 @@ impl Iterator for Pauses {
         let left = self.budget.left()?;
         self.paused = self.paused.saturating_add(1);
         let (delay_min, delay_max) = self.bounds;
-        let (delays, jitter) = self.delays.get_or_insert_with(|| {
-            let delays = ExponentialBuilder::default()
-                .with_min_delay(delay_min)
-                .with_max_delay(delay_max)
-                .without_max_times();
-            (delays.build(), Rng::with_seed(self.io.token() as u64))
-        });
-        // Full jitter: anything up to the exponential delay, so that many do not come at once.
-        Some(delays.next().unwrap_or(delay_max).mul_f64(jitter.f64()).min(left))
+        let begin = || Backoff::new(delay_min, delay_max, self.io.token() as u64);
+        Some(self.delays.get_or_insert_with(begin).next_delay().min(left))
     }
 }
 
