@@ -10,10 +10,11 @@ use object_store::memory::InMemory;
 
 use super::guard::{Guard, Guarded};
 use super::object::sync_directory;
-use super::patience::{Patience, PatientStore};
+use super::patience::Patience;
+use super::patient::PatientStore;
 use super::read_only::ReadOnly;
 use super::refusal::{Cause, Meaning, Step, meaning};
-use super::{Blob, Consensus, ObjectBlob, Store};
+use super::{Blob, Consensus, ObjectBlob, Store, cloud};
 use crate::error::{Error, ErrorKind};
 use crate::login::{hint, login};
 
@@ -82,19 +83,19 @@ impl Root {
                 access,
             );
         }
-        let root = match url.split_once("://").map(|(scheme, _)| scheme) {
-            Some("s3" | "s3a") => cloud::s3(url),
-            Some("gs") => cloud::gs(url),
-            Some("az" | "abfs" | "abfss") => cloud::az(url),
-            Some(scheme) => Err(Error::new(
-                ErrorKind::Invalid,
-                format!("no kind of store is called \"{scheme}:\""),
-            )
-            .at(url)
-            .hint("use file:DIR, mem:, s3://, gs:// or az://")),
-            None => Root::open_directory(Path::new(url), access),
+        let blob = match url.split_once("://").map(|(scheme, _)| scheme) {
+            Some("s3" | "s3a") => cloud::s3(url)?,
+            Some("gs") => cloud::gs(url)?,
+            Some("az" | "abfs" | "abfss") => cloud::az(url)?,
+            Some(scheme) => {
+                let what = format!("no kind of store is called \"{scheme}:\"");
+                return Err(Error::new(ErrorKind::Invalid, what)
+                    .at(url)
+                    .hint("use file:DIR, mem:, s3://, gs:// or az://"));
+            }
+            None => return Root::open_directory(Path::new(url), access),
         };
-        Ok(Root { access, ..root? })
+        Ok(Root { access, ..Root::of(blob, url.to_string(), false) })
     }
 
     /// Wraps an `object_store` of the caller's; `url` is what errors call it. Conditional puts go
@@ -350,92 +351,4 @@ fn create_directory(path: &Path) -> std::io::Result<()> {
         sync_directory(parent)?;
     }
     Ok(())
-}
-
-mod cloud {
-    //! One function per cloud: the store itself if its cargo feature is on, else the name of the feature.
-
-    use super::{Error, ErrorKind, Root};
-
-    #[cfg(any(feature = "aws", feature = "gcp", feature = "azure"))]
-    mod open {
-        use std::sync::Arc;
-
-        use object_store::path::Path;
-        use object_store::prefix::PrefixStore;
-        use object_store::{ObjectStore, RetryConfig};
-
-        use super::super::ObjectBlob;
-        use super::{Error, ErrorKind, Root};
-
-        /// Opens a store that retries nothing: what may be repeated a handle repeats, which knows what
-        /// an outage is and says so.
-        pub(super) fn once<S: ObjectStore>(
-            url: &str,
-            build: impl Fn(RetryConfig) -> object_store::Result<S>,
-        ) -> Result<Root, Error> {
-            let prefix = url
-                .split_once("://")
-                .and_then(|(_, rest)| rest.split_once('/'))
-                .map_or("", |(_, prefix)| prefix.trim_matches('/'));
-            let open = |retry| {
-                build(retry).map(|s| Arc::new(PrefixStore::new(s, Path::from(prefix)))).map_err(
-                    |e| {
-                        Error::new(ErrorKind::Invalid, format!("the store cannot be set up: {e}"))
-                            .at(url)
-                            .hint("check the address and the cloud's environment variables")
-                            .because(e)
-                    },
-                )
-            };
-            let store = open(RetryConfig { max_retries: 0, ..RetryConfig::default() })?;
-            let place = format!("{}/", url.trim_end_matches('/'));
-            let blob = ObjectBlob::new(Arc::clone(&store) as _, store, place);
-            Ok(Root::of(blob, url.to_string(), false))
-        }
-    }
-
-    #[cfg(feature = "aws")]
-    pub(super) fn s3(url: &str) -> Result<Root, Error> {
-        use object_store::aws::AmazonS3Builder;
-        open::once(url, |retry| AmazonS3Builder::from_env().with_url(url).with_retry(retry).build())
-    }
-
-    #[cfg(feature = "gcp")]
-    pub(super) fn gs(url: &str) -> Result<Root, Error> {
-        use object_store::gcp::GoogleCloudStorageBuilder;
-        open::once(url, |retry| {
-            GoogleCloudStorageBuilder::from_env().with_url(url).with_retry(retry).build()
-        })
-    }
-
-    #[cfg(feature = "azure")]
-    pub(super) fn az(url: &str) -> Result<Root, Error> {
-        use object_store::azure::MicrosoftAzureBuilder;
-        open::once(url, |retry| {
-            MicrosoftAzureBuilder::from_env().with_url(url).with_retry(retry).build()
-        })
-    }
-
-    #[cfg(not(feature = "aws"))]
-    pub(super) fn s3(url: &str) -> Result<Root, Error> {
-        without(url, "aws")
-    }
-
-    #[cfg(not(feature = "gcp"))]
-    pub(super) fn gs(url: &str) -> Result<Root, Error> {
-        without(url, "gcp")
-    }
-
-    #[cfg(not(feature = "azure"))]
-    pub(super) fn az(url: &str) -> Result<Root, Error> {
-        without(url, "azure")
-    }
-
-    #[cfg(not(all(feature = "aws", feature = "gcp", feature = "azure")))]
-    fn without(url: &str, feature: &str) -> Result<Root, Error> {
-        Err(Error::new(ErrorKind::Unsupported, "this program was built without that cloud")
-            .at(url)
-            .hint(format!("build it with the cargo feature \"{feature}\"")))
-    }
 }

@@ -12,11 +12,13 @@
 //! such bucket. Where the documentation of an operation says `Unavailable`, it may be that as well.
 //! A [`Handle`](crate::shard::Handle) tries the others again; a store itself never does.
 
+mod cloud;
 mod fault;
 mod guard;
 mod location;
 mod object;
 mod patience;
+mod patient;
 mod probe;
 mod read_only;
 mod refusal;
