@@ -184,3 +184,54 @@ impl From<AppendEvent> for UpsertEvent {
         UpsertEvent::Append(event)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::io;
+    use std::rc::Rc;
+
+    use timely::dataflow::operators::capture::EventReader;
+    use timely::dataflow::operators::capture::event::{Event, EventIterator};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Bytes(Rc<RefCell<Vec<u8>>>);
+
+    impl Write for Bytes {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.borrow_mut().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let placed = PlacedEvent { operator: 1, below: 2, equal: 3, above: 4 };
+        let append = AppendEvent { operator: 5, lower: 6, upper: 7, outcome: None };
+        let events = [UpsertEvent::from(placed), UpsertEvent::from(append)];
+        let written = events.clone();
+        let bytes = timely::execute_directly(move |worker| {
+            let bytes = Bytes::default();
+            assert!(logger(worker).is_none(), "nothing is registered");
+            assert!(enable(worker, bytes.clone()).is_none());
+            let log = logger(worker).expect("it was registered");
+            written.into_iter().for_each(|event| log.log(event));
+            log.flush();
+            bytes.0.take()
+        });
+        let mut reader = EventReader::<Duration, Vec<(Duration, UpsertEvent)>, _>::new(&bytes[..]);
+        let mut read = Vec::new();
+        while let Some(event) = reader.next() {
+            if let Event::Messages(_, events) = event.into_owned() {
+                read.extend(events.into_iter().map(|(_, event)| event));
+            }
+        }
+        assert_eq!(read, events);
+    }
+}

@@ -17,6 +17,7 @@ use super::signs::{Interval, Measured, Signs, WorkerSigns};
 use super::staged::StagedSigns;
 use crate::control::epoch::Epoch;
 use crate::control::lifecycle::{Phase, PhaseWatch};
+use crate::control::waking::Sleepers;
 use crate::error::Error;
 use crate::shard::Handle;
 use crate::source::SourceStats;
@@ -53,7 +54,7 @@ pub(crate) struct Vitals {
     interval: Mutex<Option<Interval>>,
     errors: Mutex<Errors>,
     /// Runs the operator that answers a pulse and passes errors on.
-    wake: Mutex<Option<SyncActivator>>,
+    operator: Sleepers,
     asked: AtomicU64,
     answered: AtomicU64,
     /// Tells the watchdog to look now.
@@ -88,7 +89,7 @@ impl Vitals {
             gone: AtomicBool::new(false),
             interval: Mutex::default(),
             errors: Mutex::default(),
-            wake: Mutex::default(),
+            operator: Sleepers::default(),
             asked: AtomicU64::new(0),
             answered: AtomicU64::new(0),
             news,
@@ -221,7 +222,7 @@ impl Vitals {
             errors.first.get_or_insert_with(|| error.clone());
             errors.unreported.push_back(error);
         }
-        self.wake();
+        self.operator.wake();
         self.news.notify_one();
     }
 
@@ -235,14 +236,7 @@ impl Vitals {
 
     /// Names the operator that answers a pulse and passes errors on.
     pub(crate) fn set_wake(&self, operator: SyncActivator) {
-        *self.wake.lock() = Some(operator);
-    }
-
-    fn wake(&self) {
-        if let Some(operator) = &*self.wake.lock() {
-            // An error means that the worker is gone.
-            let _ = operator.activate();
-        }
+        self.operator.add(operator);
     }
 
     /// Asks the worker to run, if it has done so since it was last asked. Returns whether it had.
@@ -251,7 +245,7 @@ impl Vitals {
         let answered = self.answered.load(SeqCst) == asked;
         if answered {
             self.asked.store(asked + 1, SeqCst);
-            self.wake();
+            self.operator.wake();
         }
         answered
     }

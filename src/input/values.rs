@@ -9,13 +9,13 @@ use crate::codec::DataError;
 use crate::command::Command;
 
 /// Makes each value one that could be read.
-pub(crate) fn values<'scope, K: 'static, V: 'static, O: 'static>(
+pub(crate) fn values<'scope, K, V, O>(
     rows: StreamVec<'scope, u64, (Command<K, V, O>, u64)>,
 ) -> StreamVec<'scope, u64, (Command<K, Result<V, DataError>, O>, u64)>
 where
-    K: Clone,
-    V: Clone,
-    O: Clone,
+    K: Clone + 'static,
+    V: Clone + 'static,
+    O: Clone + 'static,
 {
     #[allow(clippy::disallowed_methods, reason = "it passes rows on and holds nothing")]
     rows.unary(pact::Pipeline, "UpsertValues", |_, _| {
