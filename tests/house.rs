@@ -264,7 +264,7 @@ fn without_tests(code: &str) -> String {
                 '}' => depth -= 1,
                 _ => {}
             }
-            if (c == '}' && depth == 0) || (c == ';' && depth == 0) {
+            if (c == '}' || c == ';') && depth == 0 {
                 end = i + 1;
                 break;
             }
