@@ -1,6 +1,13 @@
 //! Owns the shard: a durable, definite, time-varying collection of `(key, value)` bytes with one
 //! `since` and one `upper`. It does not know types, dataflows or sources.
 //!
+//! # Rooms
+//!
+//! `engine` is pure: states, entries, parts, leases, and what each makes of the other. A *view* opens and
+//! refreshes: it has read the log as far as it goes. On it work, each on those before it: `settle`, which
+//! enters changes; `holds`, which keeps the lease (`keeper` is its pure half); `rows`, which brings rows into
+//! parts and back; `upkeep`, which keeps the shard small, and verifies. A [`Handle`] is all of them.
+//!
 //! # Loop
 //!
 //! ```text
@@ -52,15 +59,15 @@
 //!
 //! # Invariants
 //!
-//! 1. The state after entry n is a function of entries 1..=n alone ([`State::apply`](State::apply)), so every
+//! 1. The state after entry n is a function of entries 1..=n alone ([`State::apply`]), so every
 //!    reader has the same state: nobody compares notes.
 //! 2. Each entry names the token of the one before it. An entry created a second time under the
 //!    same number, after a collector took the first, therefore fits no chain.
 //! 3. An entry counts once it was seen *and* a floor read later lies below it.
 //! 4. Nothing is deleted on an unknown outcome: it may be referenced by the time we look again.
 //! 5. The floor stays below every entry whose inline rows the state still names, or that a leased
-//!    reader may be reading, and a rollup at or above it exists: a collector sees to all
-//!    three.
+//!    reader may be reading, and a rollup at or above it exists: a collector sees to all three before
+//!    it raises the floor.
 //! 6. `since` passes no lease's. A merge forwards times to the since of its entry at most, and inside
 //!    the interval of its batch: at every time from since on, every later state holds the same
 //!    collection.

@@ -1,6 +1,5 @@
-//! Owns the `FORMAT` file: which version of the layout a root has, and what its bytes encode; the
-//! names of the shards in a root; and the
-//! checksum on a line of text. It does not create the file; that is `handle`'s.
+//! Owns the `FORMAT` file: which version of the layout a root has, and what its bytes encode; the names of
+//! the shards in a root; and the checksum on a line of text. It does not create the file; that is `open`'s.
 //!
 //! # Types
 //!

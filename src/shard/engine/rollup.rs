@@ -1,5 +1,5 @@
 //! Owns the bytes of a rollup: one whole [`State`] as JSON in a frame. When rollups are written is
-//! `append`'s.
+//! `settle`'s.
 
 use super::frame::{self, damaged};
 use super::id::Id;
