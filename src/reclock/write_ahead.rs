@@ -17,6 +17,7 @@ use super::remap::Remap;
 use super::waiting::Waiting;
 use crate::codec::Codec;
 use crate::codec::packed::Encoded;
+use crate::command::Command;
 use crate::command::time::{after, used_up};
 use crate::error::{Error, ErrorKind};
 use crate::input::Outlet;
@@ -272,7 +273,7 @@ impl<P: Position> Run<'_, P> {
         &self,
         unit: Unit<P>,
         time: u64,
-        rows: &mut Vec<(crate::Command<Encoded, Encoded, Order>, u64)>,
+        rows: &mut Vec<(Command<Encoded, Encoded, Order>, u64)>,
     ) -> Result<(), Error> {
         if unit.changes.changes() == 0 {
             return Ok(());
@@ -302,10 +303,7 @@ impl<P: Position> Run<'_, P> {
         }
     }
 
-    async fn send(
-        &self,
-        rows: Vec<(crate::Command<Encoded, Encoded, Order>, u64)>,
-    ) -> Result<(), Error> {
+    async fn send(&self, rows: Vec<(Command<Encoded, Encoded, Order>, u64)>) -> Result<(), Error> {
         if rows.is_empty() { Ok(()) } else { self.outlet.rows(rows).await }
     }
 }
