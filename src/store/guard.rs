@@ -34,7 +34,7 @@ enum Known {
     Unseen,
     /// Something stands there that has no incarnation: it was made before there were any, and no
     /// writer has come since. If one has come, what it made waits here for
-    /// [`recognise`](Guard::recognise).
+    /// [`recognise`](Guarded::recognise).
     Nameless(Option<Bytes>),
     /// It is this one.
     Named(Bytes),

@@ -185,7 +185,7 @@ where
         let mut context = UpsertContext::alone();
         context.known = Known::new(config.resume_upper.clone());
         // An input handle right in front of an exchange can keep rows back when it is closed after a
-        // flush (timely 0.31): its flush does nothing where nothing is new. A stage in between sends.
+        // flush (timely 0.31 and 0.32): its flush does nothing where nothing is new. A stage in between sends.
         #[allow(clippy::disallowed_methods, reason = "it passes rows on and holds nothing")]
         let feedback = feedback.inner.unary(pact::Pipeline, "UpsertFeedback", |_, _| {
             |input, output| {

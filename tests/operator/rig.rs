@@ -101,7 +101,7 @@ impl<L: Layout> Rig<L> {
         let (commands, probe, stats) = worker.dataflow(|scope| {
             let (input, commands) = scope.new_input();
             // An input directly before an exchange loses sight of what was flushed and stepped over
-            // (timely 0.31, `Counter::push`): a stage between them pushes it on.
+            // (timely 0.31 and 0.32, `Counter::push`): a stage between them pushes it on.
             let commands = commands.inspect(|_| ());
             let fed_back = feedback.to_collection(scope).inspect(|_| ());
             let spread = commands.exchange(|(command, time): &Timed<L::K, L::V>| {
