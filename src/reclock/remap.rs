@@ -132,7 +132,7 @@ impl<P: Position> Remap<P> {
         found.sort_by_key(|(_, time, _)| *time);
         for ((_, value), time, _) in found {
             let Some((&VALUE, bytes)) = value.as_bytes().split_first() else {
-                return Err(Error::new(ErrorKind::Corrupt, "a binding that is no value"));
+                return Err(Error::new(ErrorKind::Corrupt, "a binding without a value"));
             };
             let cursor = Cursor::decode(bytes)?;
             self.bindings.add(Binding { time, cursor, bytes: bytes.to_vec() })?;

@@ -281,7 +281,7 @@ impl<P: Position> Run<'_, P> {
         if time < self.closed {
             let what = format!("the feed has rows at {:?}, which it had passed", unit.moved);
             return Err(Error::new(ErrorKind::FeedDiffers, what)
-                .hint("report this to who maintains the source"));
+                .hint("report this to the maintainers of the source"));
         }
         let order = unit.moved.iter().find_map(|(_, place)| place.order());
         let Some(order) = order else {

@@ -213,7 +213,7 @@ impl Holds {
             kept.err().unwrap_or_else(|| {
                 Error::new(ErrorKind::Unavailable, "others end it at once")
                     .at(self.view.url())
-                    .hint("check the clocks of those who collect")
+                    .hint("check the clocks of the collectors")
             })
         })
     }

@@ -371,7 +371,7 @@ impl<P: Position> Boundary<P> {
             // That would be the start again, and all would be copied.
             let what = "the feed says that it has no partitions any more";
             return Err(Error::new(ErrorKind::FeedDiffers, what)
-                .hint("report this to who maintains the source"));
+                .hint("report this to the maintainers of the source"));
         }
         let (identity, generation) = (Arc::clone(&self.0.identity), self.generation());
         Ok(Boundary(Arc::new(Cursor { identity, generation, partitions })))

@@ -211,7 +211,7 @@ impl<P: Position> Stager<P> {
             Event::End => {
                 let what = "the feed says that it has ended, inside a unit or a copy";
                 Err(Error::new(ErrorKind::Invalid, what)
-                    .hint("report this to who maintains the source"))
+                    .hint("report this to the maintainers of the source"))
             }
         }
     }

@@ -78,7 +78,7 @@ pub(super) fn meaning(step: Step, cause: Cause) -> Meaning {
                 "use a directory on a file system that has them",
             ),
             Io::PermissionDenied if step == Step::Read => {
-                (None, "let this user read it, or run as one who may")
+                (None, "let this user read it, or run as a user with the right")
             }
             Io::PermissionDenied => {
                 (None, "let this user write there, or use another directory, and rerun")

@@ -58,7 +58,7 @@ impl Gtid {
             let mut parts = source.split(':').map(str::trim);
             let server = parts.next().unwrap_or_default().to_ascii_lowercase();
             if !is_uuid(&server) {
-                return Err(format!("a position whose server {server:?} is no UUID"));
+                return Err(format!("a position whose server {server:?} is not a UUID"));
             }
             let mut owner = server.clone();
             if parts.clone().next().is_none() {
