@@ -218,6 +218,8 @@ impl<K, V, C: Codec<K> + Codec<V>> Shard<K, V, C> {
         };
         match self.handle.compare_and_append(append).await? {
             Appended::Won { .. } => Ok(()),
+            // Another writer has done it since the look above.
+            Appended::UpperMismatch(_) if self.handle.state().sealed_at == Some(end) => Ok(()),
             Appended::UpperMismatch(upper) => Err(Error::new(
                 ErrorKind::Invalid,
                 format!("cannot seal at {end}: the shard's upper is {upper}"),

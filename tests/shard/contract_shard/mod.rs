@@ -3,6 +3,7 @@
 
 mod reading;
 mod replaced;
+mod sealing;
 mod shapes;
 
 use std::sync::atomic::{AtomicU64, Ordering};
