@@ -274,7 +274,7 @@ fn without_tests(code: &str) -> String {
     out + rest
 }
 
-/// Returns code with `pub` in place of `pub(in a::b)`: to be seen somewhere is no import.
+/// Returns code with `pub` in place of `pub(in a::b)`, which says where a name is seen and imports nothing.
 fn without_places(code: &str) -> String {
     let mut parts = code.split("pub(in ");
     let first = parts.next().unwrap_or_default().to_string();
@@ -309,7 +309,7 @@ fn inner_modules(code: &str) -> Vec<(usize, String)> {
 /// Takes the `use` lines out of code.
 fn take_imports(code: &str) -> (Vec<Import>, String) {
     let (mut found, mut out) = (Vec::new(), String::new());
-    // `use<'a>` is no import.
+    // `use<'a>` names lifetimes, and imports nothing.
     let rest_of = code.replace("use<", "<");
     let mut rest = &*rest_of;
     while let Some(at) = word_at(rest, "use") {
@@ -528,7 +528,7 @@ fn a_planted_circle_is_found() {
     assert_eq!(told(&house(&planted), Some).len(), 1, "{:?}", house(&planted).arrows());
     assert_eq!(circles(house(&planted).arrows().keys().copied()), [["a/deep.rs", "b.rs", "c.rs"]]);
     assert_eq!(told_by_level(&house(&planted)).len(), 1);
-    // Handed on and not used, it is a name for others; in a unit test, it is no part of the house.
+    // Handed on and not used, it is a name for others; a unit test may look anywhere.
     let mut opened = planted;
     opened[4].1 =
         "pub(crate) use crate::b::beta as gamma; #[cfg(test)] mod tests { use crate::b::beta; }";

@@ -16,8 +16,8 @@ use super::view::View;
 use crate::error::{Error, ErrorKind};
 use crate::store::{Budget, Create};
 
-/// Lost races for an entry's number after which a call gives up. Each is somebody's progress, so they
-/// are no attempts at a store that does not answer.
+/// Lost races for an entry's number after which a call gives up. Each is another writer's
+/// progress, and counts apart from attempts at a store that does not answer.
 const RACES_MAX: u32 = 1_000;
 
 /// What became of the entry we tried to create.

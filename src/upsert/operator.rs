@@ -84,7 +84,6 @@ where
     // output would wait for the shard, which waits for the output.
     let inputs = if crate::mutant::on("connected_feedback") { 0..2 } else { 0..1 };
     let by_input = || inputs.clone().map(|n| (n, Antichain::from_elem(Default::default())));
-    let by_input = || by_input().collect::<Vec<_>>();
     let (updates, updates_stream) = builder.new_output_connection(by_input());
     let (errors, errors_stream) = builder.new_output_connection(by_input());
     let mut updates =
