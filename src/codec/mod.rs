@@ -3,6 +3,7 @@
 
 #[cfg(any(feature = "json", feature = "planetscale"))]
 pub(crate) mod canonical;
+pub(crate) mod deal;
 #[cfg(feature = "json")]
 mod json;
 pub(crate) mod name;

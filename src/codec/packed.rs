@@ -3,13 +3,14 @@
 
 use std::cmp::Ordering;
 use std::fmt;
-use std::hash::{Hash, Hasher};
 use std::marker::PhantomData;
 use std::sync::Arc;
 
+use differential_dataflow::Hashable;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::deal::hash;
 use super::shape::EXPECTED;
 use crate::error::{Error, ErrorKind};
 
@@ -46,7 +47,7 @@ fn check_length(length: usize, max: usize) -> Result<(), Error> {
 }
 
 /// A `T` kept as bytes: 16 bytes of handle, cloned by a reference count, compared and hashed as
-/// bytes.
+/// bytes. Its [`Hashable`] hash is the one that parts are sorted by; so it has no other, and is not `Hash`.
 ///
 /// Rows made by one [`Packer`] share buffers, so a batch of rows costs few allocations. A buffer
 /// lives as long as any of its rows; state therefore copies the bytes it keeps, and the stash counts
@@ -202,10 +203,12 @@ impl<T> Ord for Packed<T> {
     }
 }
 
-impl<T> Hash for Packed<T> {
+impl<T> Hashable for Packed<T> {
+    type Output = u64;
+
     #[inline]
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write(self.as_bytes());
+    fn hashed(&self) -> u64 {
+        hash(self.as_bytes())
     }
 }
 

@@ -1,13 +1,13 @@
 //! Owns which rows of a part are a worker's, and what is gathered of several parts before it is sent. It
 //! does not own which parts are read, nor when.
 //!
-//! The hash that deals keys to workers is nowhere in the shard: any function of the key alone would do,
-//! if all workers of a run use the same.
+//! A worker has a range of hashes ([`deal`](crate::codec::deal)), the same in every run of as many workers.
 
 use std::sync::Arc;
 
 use differential_dataflow::Hashable;
 
+use crate::codec::deal::share;
 use crate::codec::packed::Encoded;
 use crate::error::{Error, ErrorKind};
 use crate::shard::{Batch, CacheUse, Handle, Id as LeaseName, Room, Update, Window};
@@ -32,8 +32,11 @@ impl Share {
     ) -> Result<Vec<Update>, Error> {
         let (worker, peers) = (self.worker, self.peers);
         let by_part = crate::mutant::on("deal_by_part").then(|| batch.seqno + number as u64);
-        let ours =
-            |key: &Encoded| peers == 1 || by_part.unwrap_or_else(|| key.hashed()) % peers == worker;
+        let share = share(worker, peers);
+        let ours = |key: &Encoded| match by_part {
+            None => peers == 1 || share.contains(&key.hashed()),
+            Some(number) => number % peers == worker,
+        };
         let (part, lower) = (&batch.parts[number], batch.lower.max(from));
         let rows =
             self.handle.rows().read(part, lower, batch.upper, CacheUse::Following, ours).await;

@@ -16,7 +16,7 @@
 //!
 //! *Route* hashes each key once and copies a reset to every worker. *Upsert* holds the stash
 //! (commands by time) and the state (the collection at the feedback frontier, one live value per
-//! key). Both inputs are exchanged by the key's [`Hashable`] hash.
+//! key). Both inputs are exchanged by the key's [`Hashable`] hash: each worker has a range of hashes.
 //!
 //! # Frontiers
 //!

@@ -24,6 +24,7 @@ use super::spill::{SharedSpill, SpillError};
 use super::stash::Stash;
 use super::state::{Full, State};
 use super::stats::UpsertStats;
+use crate::codec::deal::worker;
 use crate::command::Command;
 use crate::command::time::{is_last, least, refused};
 use crate::control::lifecycle::Phase;
@@ -76,9 +77,14 @@ where
     let activator = scope.activator_for(operator_info.address);
     context.inflight.wake(activator.clone());
 
-    let exchange = pact::Exchange::new(|routed: &Routed<K, V, O, T>| routed.0);
+    let peers = scope.peers() as u64;
+    let exchange = pact::Exchange::new(move |(to, key, ..): &Routed<K, V, O, T>| match key {
+        Some(_) => worker(*to, peers),
+        None => *to,
+    });
     let mut input = builder.new_input_connection(routed, exchange, []);
-    let exchange = pact::Exchange::new(|((key, _), _, _): &Update<K, V, T>| key.hashed().into());
+    let by_key = move |((key, _), ..): &Update<K, V, T>| worker(key.hashed().into(), peers);
+    let exchange = pact::Exchange::new(by_key);
     let mut feedback = builder.new_input_connection(feedback.inner, exchange, []);
     // Feedback is connected to neither output: the output waits for the input alone. Connected, the
     // output would wait for the shard, which waits for the output.
