@@ -1,0 +1,101 @@
+//! Owns one contestant in a process of its own: the command line of it, and what comes back as a line of
+//! JSON. It does not own which contestants run, or how often.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use crate::clock::{Figures, Pace, Share};
+use crate::contestant::Contestant;
+use crate::load::{self, Shape};
+use crate::measure;
+
+/// How often the parent looks how large a child's directory is.
+const LOOK: Duration = Duration::from_millis(100);
+
+#[derive(clap::Args, Clone, Debug)]
+pub struct Args {
+    #[arg(long, value_enum)]
+    pub contestant: Contestant,
+    #[command(flatten)]
+    pub shape: Shape,
+    /// Rows handed over and not yet waited for.
+    #[arg(long)]
+    pub window_rows: u64,
+    /// Times handed over and not yet waited for.
+    #[arg(long)]
+    pub window_times: u64,
+    /// No time is handed over after this many seconds.
+    #[arg(long)]
+    pub seconds: f64,
+    #[arg(long, default_value_t = 1)]
+    pub workers: usize,
+    /// Where what is durable is kept.
+    #[arg(long)]
+    pub directory: PathBuf,
+}
+
+/// Runs the contestant, and prints its figures.
+pub fn run(args: &Args) {
+    let records = load::records(&args.shape);
+    let pace = Pace {
+        rows_per_time: args.shape.rows_per_time,
+        window_rows: args.window_rows,
+        window_times: args.window_times,
+        limit: Duration::from_secs_f64(args.seconds),
+        share: Share { workers: args.workers, ..Share::ALL },
+    };
+    let mut figures = args.contestant.run(records, pace, &args.directory);
+    figures.cpu_seconds -= figures.made_cpu_seconds;
+    println!("{}", serde_json::to_string(&figures).expect("numbers are JSON"));
+}
+
+/// Runs `args` in a process of its own, with a directory of its own below `scratch`.
+pub fn spawn(args: &Args, scratch: &Path) -> Figures {
+    let directory = tempfile::tempdir_in(scratch).expect("a scratch directory");
+    let mut figures = spawn_in(args, directory.path());
+    figures.disk = measure::disk(directory.path());
+    figures.disk_peak = figures.disk_peak.max(figures.disk);
+    figures
+}
+
+/// The same, in `directory`, which is left as it is.
+pub fn spawn_in(args: &Args, directory: &Path) -> Figures {
+    let mut command = Command::new(std::env::current_exe().expect("this program"));
+    command
+        .arg("child")
+        .arg(format!("--contestant={}", args.contestant.name()))
+        .args(args.shape.arguments())
+        .arg(format!("--window-rows={}", args.window_rows))
+        .arg(format!("--window-times={}", args.window_times))
+        .arg(format!("--seconds={}", args.seconds))
+        .arg(format!("--workers={}", args.workers))
+        .arg("--directory")
+        .arg(directory);
+    let (line, disk_peak) = output(command, directory);
+    let mut figures: Figures = serde_json::from_str(&line).expect("a line of figures");
+    figures.disk_peak = disk_peak;
+    figures
+}
+
+/// Runs `command` to its end, and returns what it printed and how large `directory` was at most.
+pub fn output(mut command: Command, directory: &Path) -> (String, u64) {
+    let ended = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let peak = scope.spawn(|| {
+            let mut peak = 0;
+            while !ended.load(Ordering::Relaxed) {
+                peak = peak.max(measure::disk(directory));
+                thread::sleep(LOOK);
+            }
+            peak
+        });
+        let output = command.stderr(Stdio::inherit()).output().expect("a process");
+        ended.store(true, Ordering::Relaxed);
+        assert!(output.status.success(), "{command:?}: {}", output.status);
+        let line = String::from_utf8(output.stdout).expect("text");
+        (line, peak.join().expect("a thread that only looks"))
+    })
+}

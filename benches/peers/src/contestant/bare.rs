@@ -1,0 +1,81 @@
+//! Owns our operator alone: what it emits is handed back to it in memory, as if it had been committed.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use differential_dataflow::AsCollection;
+use differential_upsert::upsert::Kept;
+use differential_upsert::{Command, Upsert, UpsertConfig};
+use timely::container::CapacityContainerBuilder;
+use timely::dataflow::InputHandleVec;
+use timely::dataflow::channels::pact::Pipeline;
+use timely::dataflow::operators::generic::Operator;
+use timely::dataflow::operators::{Input, Probe};
+use timely::worker::Worker;
+
+use super::rows::Rows;
+use super::workers::on_workers;
+use crate::clock::{Figures, Pace, drive};
+use crate::load::Record;
+use crate::sums::Sums;
+
+type Update<R> = ((<R as Rows>::Key, <R as Rows>::Value), u64, isize);
+
+/// Runs it over `records`. It has one time under way: only the durable loop can run ahead.
+pub fn run<R: Rows>(records: Arc<Vec<Record>>, pace: Pace) -> Figures
+where
+    R::Key: Kept<R::Value>,
+{
+    let pace = Pace { window_times: 0, ..pace };
+    on_workers(pace, move |worker, pace| one_worker::<R>(worker, &records, pace))
+}
+
+fn one_worker<R: Rows>(worker: &mut Worker, records: &[Record], pace: Pace) -> Figures
+where
+    R::Key: Kept<R::Value>,
+{
+    let mut feedback = InputHandleVec::<u64, Update<R>>::new();
+    let back = Rc::new(RefCell::new(Vec::<Vec<Update<R>>>::new()));
+    let sums = Rc::new(Cell::new(Sums::default()));
+    let (mut input, probe) = worker.dataflow(|scope| {
+        let mut input = InputHandleVec::<u64, (Command<R::Key, R::Value, u64>, u64)>::new();
+        let commands = scope.input_from(&mut input);
+        let fed_back = scope.input_from(&mut feedback).as_collection();
+        let upserted = commands.upsert(fed_back, UpsertConfig::default());
+        let (sums, back) = (Rc::clone(&sums), Rc::clone(&back));
+        let (probe, _) = upserted
+            .updates
+            .inner
+            .unary::<CapacityContainerBuilder<Vec<()>>, _, _, _>(Pipeline, "Commit", |_, _| {
+                move |input, _| {
+                    input.for_each(|_, rows| {
+                        let mut now = sums.get();
+                        for ((key, value), time, diff) in rows.iter() {
+                            R::add(&mut now, key, value, *time, *diff);
+                        }
+                        sums.set(now);
+                        back.borrow_mut().push(std::mem::take(rows));
+                    });
+                }
+            })
+            .probe();
+        (input, probe)
+    });
+    let made = |time, records: &[Record]| {
+        let command = |(key, value, order)| (Command::Put { key, value, order }, time);
+        R::rows(records).into_iter().map(command).collect::<Vec<_>>()
+    };
+    let figures = drive(records, pace, made, |time, _, mut rows| {
+        input.send_batch(&mut rows);
+        input.advance_to(time + 1);
+        worker.step_while(|| probe.less_than(&(time + 1)));
+        back.take().iter_mut().for_each(|rows| feedback.send_batch(rows));
+        feedback.advance_to(time + 1);
+        feedback.flush();
+        worker.step();
+    });
+    drop((input, feedback));
+    while worker.step() {}
+    Figures { sums: sums.get(), ..figures }
+}

@@ -1,0 +1,92 @@
+//! Owns our whole loop through a shard in a local directory: a time has come to its end when it is
+//! committed and read back.
+
+use std::cell::Cell;
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use differential_upsert::{Command, Encoded, PipelineConfig, Shard, UpsertInto};
+use timely::dataflow::InputHandleVec;
+use timely::dataflow::operators::{Input, Inspect, Probe};
+use timely::worker::Worker;
+
+use super::rows::{Rows, Stored};
+use super::workers::on_workers;
+use crate::clock::{Figures, Pace, drive};
+use crate::load::Record;
+use crate::sums::Sums;
+
+/// Whether a time waits for the commit of the one before.
+#[derive(Clone, Copy, Debug)]
+pub enum Mode {
+    Strict,
+    Ahead,
+}
+
+/// Times that are there for a strict pipeline to go on with. More would not make it faster.
+const STRICT_TIMES: u64 = 8;
+
+/// Returns how the pipeline is set up: as it comes, but for that.
+pub fn config(_mode: Mode) -> PipelineConfig {
+    PipelineConfig::default()
+}
+
+/// Runs it over `records`, into a shard in `directory`.
+pub fn run(records: Arc<Vec<Record>>, pace: Pace, directory: &Path, mode: Mode) -> Figures {
+    let shard = open(directory);
+    let window_times = match mode {
+        Mode::Strict => STRICT_TIMES,
+        Mode::Ahead => pace.window_times,
+    };
+    let pace = Pace { window_times, ..pace };
+    on_workers(pace, move |worker, pace| one_worker(worker, &shard, &records, pace, mode))
+}
+
+/// Opens the shard in `directory`.
+pub fn open(directory: &Path) -> Shard<u64, Encoded> {
+    Shard::open(&directory.to_string_lossy()).expect("a directory to write to")
+}
+
+fn one_worker(
+    worker: &mut Worker,
+    shard: &Shard<u64, Encoded>,
+    records: &[Record],
+    pace: Pace,
+    mode: Mode,
+) -> Figures {
+    let sums = Rc::new(Cell::new(Sums::default()));
+    let (mut input, probe, token) = worker.dataflow(|scope| {
+        let mut input = InputHandleVec::<u64, (Command<u64, Encoded, u64>, u64)>::new();
+        let commands = scope.input_from(&mut input);
+        let pipeline = commands.upsert_into(shard, config(mode));
+        let into = Rc::clone(&sums);
+        let (probe, _) = pipeline
+            .collection()
+            .inner
+            .inspect(move |((key, value), time, diff)| {
+                let mut now = into.get();
+                Stored::add(&mut now, key, value, *time, *diff);
+                into.set(now);
+            })
+            .probe();
+        (input, probe, pipeline.token)
+    });
+    let made = |time, records: &[Record]| {
+        let command = |(key, value, order)| (Command::Put { key, value, order }, time);
+        Stored::rows(records).into_iter().map(command).collect::<Vec<_>>()
+    };
+    let figures = drive(records, pace, made, |time, until, mut rows| {
+        input.send_batch(&mut rows);
+        input.advance_to(time + 1);
+        while probe.less_than(&until) {
+            worker.step_or_park(None);
+        }
+    });
+    drop(input);
+    while worker.has_dataflows() {
+        worker.step_or_park(None);
+    }
+    drop(token);
+    Figures { sums: sums.get(), ..figures }
+}

@@ -1,0 +1,54 @@
+//! Compares differential-upsert with what one would use instead, on one input, in one run: a `HashMap`, the
+//! same with a log, differential's `arrange_from_upsert`, RocksDB and fjall.
+//!
+//! ```text
+//! cargo run --release -- run                         every table, into ../RESULTS.md and ../results.json
+//! cargo run --release --features rocksdb -- run      RocksDB too
+//! cargo run --release -- run --only w1,curve --rounds 1 --upserts 200000
+//! ```
+//!
+//! A contestant is a process of its own, so that its peak memory and its CPU are its own; rounds are
+//! interleaved. What each one computed is compared with a loop over a map, by a hash that depends neither on
+//! order nor on consolidation. Compare the ratios, not the absolute figures.
+
+mod child;
+
+mod clock;
+
+mod contestant;
+
+mod load;
+
+mod measure;
+
+mod report;
+
+mod suite;
+
+mod sums;
+
+mod tables;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Runs the comparison, prints its tables, and writes them down.
+    Run(suite::Args),
+    /// Runs one contestant once, and prints its figures: what `run` starts.
+    #[command(hide = true)]
+    Child(child::Args),
+}
+
+fn main() {
+    match Args::parse().command {
+        Command::Run(args) => suite::run(&args),
+        Command::Child(args) => child::run(&args),
+    }
+}
