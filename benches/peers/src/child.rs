@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use serde::de::DeserializeOwned;
+
 use crate::clock::{Figures, Pace, Share};
 use crate::contestant::Contestant;
 use crate::load::{self, Shape};
@@ -55,33 +57,36 @@ pub fn run(args: &Args) {
 /// Runs `args` in a process of its own, with a directory of its own below `scratch`.
 pub fn spawn(args: &Args, scratch: &Path) -> Figures {
     let directory = tempfile::tempdir_in(scratch).expect("a scratch directory");
-    let mut figures = spawn_in(args, directory.path());
-    figures.disk = measure::disk(directory.path());
-    figures.disk_peak = figures.disk_peak.max(figures.disk);
-    figures
+    spawn_in(args, directory.path())
 }
 
 /// The same, in `directory`, which is left as it is.
 pub fn spawn_in(args: &Args, directory: &Path) -> Figures {
-    let mut command = Command::new(std::env::current_exe().expect("this program"));
-    command
-        .arg("child")
-        .arg(format!("--contestant={}", args.contestant.name()))
-        .args(args.shape.arguments())
-        .arg(format!("--window-rows={}", args.window_rows))
-        .arg(format!("--window-times={}", args.window_times))
-        .arg(format!("--seconds={}", args.seconds))
-        .arg(format!("--workers={}", args.workers))
-        .arg("--directory")
-        .arg(directory);
-    let (line, disk_peak) = output(command, directory);
-    let mut figures: Figures = serde_json::from_str(&line).expect("a line of figures");
-    figures.disk_peak = disk_peak;
+    let mut arguments = vec![
+        "child".to_string(),
+        format!("--contestant={}", args.contestant.name()),
+        format!("--window-rows={}", args.window_rows),
+        format!("--window-times={}", args.window_times),
+        format!("--seconds={}", args.seconds),
+        format!("--workers={}", args.workers),
+    ];
+    arguments.extend(args.shape.arguments());
+    let (mut figures, disk_peak): (Figures, u64) = start(&arguments, directory);
+    figures.disk = measure::disk(directory);
+    figures.disk_peak = disk_peak.max(figures.disk);
     figures
 }
 
-/// Runs `command` to its end, and returns what it printed and how large `directory` was at most.
-pub fn output(mut command: Command, directory: &Path) -> (String, u64) {
+/// Runs this program with `arguments` and `--directory`, and returns what it printed and how large
+/// `directory` was at most.
+pub fn start<T: DeserializeOwned>(arguments: &[String], directory: &Path) -> (T, u64) {
+    let mut command = Command::new(std::env::current_exe().expect("this program"));
+    command.args(arguments).arg("--directory").arg(directory);
+    let (line, disk_peak) = output(command, directory);
+    (serde_json::from_str(&line).expect("a line of figures"), disk_peak)
+}
+
+fn output(mut command: Command, directory: &Path) -> (String, u64) {
     let ended = AtomicBool::new(false);
     thread::scope(|scope| {
         let peak = scope.spawn(|| {

@@ -17,13 +17,21 @@ mod clock;
 
 mod contestant;
 
+mod ingest;
+
+mod latency;
+
 mod load;
 
 mod measure;
 
+mod reload;
+
 mod report;
 
 mod suite;
+
+mod single;
 
 mod sums;
 
@@ -44,11 +52,20 @@ enum Command {
     /// Runs one contestant once, and prints its figures: what `run` starts.
     #[command(hide = true)]
     Child(child::Args),
+    #[command(hide = true)]
+    Reload(reload::Args),
+    #[command(hide = true)]
+    Latency(latency::Args),
+    #[command(hide = true)]
+    Ingest(ingest::Args),
 }
 
 fn main() {
     match Args::parse().command {
         Command::Run(args) => suite::run(&args),
         Command::Child(args) => child::run(&args),
+        Command::Reload(args) => reload::run(&args),
+        Command::Latency(args) => latency::run(&args),
+        Command::Ingest(args) => ingest::run(&args),
     }
 }

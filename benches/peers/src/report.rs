@@ -5,6 +5,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Figures;
 use crate::contestant::Contestant;
+use crate::ingest::How;
+use crate::latency::Latency;
+use crate::reload::{Reload, Reloaded};
 
 /// All that one run found.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -15,6 +18,38 @@ pub struct Report {
     pub keys: u64,
     pub rounds: usize,
     pub cases: Vec<Case>,
+    #[serde(default)]
+    pub restarts: Vec<Restart>,
+    #[serde(default)]
+    pub latencies: Vec<Load>,
+    #[serde(default)]
+    pub feeds: Vec<Feed>,
+}
+
+/// How long everybody takes to have so many keys again.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Restart {
+    pub keys: u64,
+    pub results: Vec<(Reload, Vec<Reloaded>)>,
+}
+
+/// Latencies at one rate.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Load {
+    pub contestant: Contestant,
+    /// Rows a second, and which part of what it can do at most that is.
+    pub rate: f64,
+    pub part: f64,
+    pub latency: Latency,
+    /// That of one bare durable append for each time, at the same rate.
+    pub append: Latency,
+}
+
+/// What became of a file of JSON lines.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Feed {
+    pub lines: u64,
+    pub results: Vec<(How, Vec<Figures>)>,
 }
 
 /// One input, and how each contestant did with it.

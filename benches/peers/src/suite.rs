@@ -25,19 +25,25 @@ pub enum Part {
     Curve,
     /// `w1` with two workers.
     Workers,
+    /// Until all live rows are there again.
+    Restart,
+    /// The open loop, at parts of the most that each can do.
+    Latency,
+    /// Files of JSON lines.
+    Ingest,
 }
 
 #[derive(clap::Args, Clone, Debug)]
 pub struct Args {
     /// Distinct keys.
     #[arg(long, default_value_t = 1_000_000)]
-    keys: u64,
+    pub keys: u64,
     /// Upserts of each input.
     #[arg(long, default_value_t = 2_000_000)]
-    upserts: u64,
+    pub upserts: u64,
     /// How often each contestant runs.
     #[arg(long, default_value_t = 3)]
-    rounds: usize,
+    pub rounds: usize,
     /// Which parts run.
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = Part::value_variants().to_vec())]
     only: Vec<Part>,
@@ -46,16 +52,22 @@ pub struct Args {
     contestants: Vec<Contestant>,
     /// Rows handed over and not yet waited for, where a contestant can have such.
     #[arg(long, default_value_t = 65_536)]
-    window_rows: u64,
+    pub window_rows: u64,
     /// The same in times.
     #[arg(long, default_value_t = 8_192)]
-    window_times: u64,
+    pub window_times: u64,
     /// How long one contestant runs at one point of the curve, at most.
     #[arg(long, default_value_t = 3.0)]
-    seconds: f64,
-    /// A twentieth of keys and upserts: to see that it works.
+    pub seconds: f64,
+    /// Restarts with ten times the keys as well.
     #[arg(long)]
-    small: bool,
+    pub restart_large: bool,
+    /// Rows per time of the open loop.
+    #[arg(long, default_value_t = 100)]
+    pub latency_rows: u64,
+    /// A twentieth of keys, upserts and lines: to see that it works.
+    #[arg(long)]
+    pub small: bool,
     /// Where what is durable is kept while it runs [default: the system's].
     #[arg(long)]
     scratch: Option<PathBuf>,
@@ -77,7 +89,7 @@ pub fn run(args: &Args) {
         command: std::env::args().skip(1).collect::<Vec<_>>().join(" "),
         keys: args.keys,
         rounds: args.rounds,
-        cases: Vec::new(),
+        ..Report::default()
     };
     for part in &args.only {
         let cases = match part {
@@ -87,6 +99,19 @@ pub fn run(args: &Args) {
                 .map(|rows| args.case("curve", Draw::Uniform, rows, 1))
                 .to_vec(),
             Part::Workers => vec![args.case("workers", Draw::Uniform, 10_000, 2)],
+            Part::Restart => {
+                report.restarts =
+                    args.restart_keys().iter().map(|keys| args.restart(*keys)).collect();
+                Vec::new()
+            }
+            Part::Latency => {
+                report.latencies = args.latencies();
+                Vec::new()
+            }
+            Part::Ingest => {
+                report.feeds = args.lines().iter().map(|lines| args.feed(*lines)).collect();
+                Vec::new()
+            }
         };
         report.cases.extend(cases);
         write(&args, &report);
@@ -112,18 +137,10 @@ impl Args {
             .filter(|contestant| workers == 1 || contestant.has_workers())
             .map(|contestant| Result { contestant, rounds: Vec::new() })
             .collect();
-        let scratch = self.scratch.clone().unwrap_or_else(std::env::temp_dir);
+        let scratch = self.scratch();
         for round in 0..self.rounds {
             for result in &mut results {
-                let child = child::Args {
-                    contestant: result.contestant,
-                    shape: shape.clone(),
-                    window_rows: self.window_rows,
-                    window_times: self.window_times,
-                    seconds: limit,
-                    workers,
-                    directory: PathBuf::new(),
-                };
+                let child = self.child(result.contestant, shape.clone(), limit, workers);
                 let figures = child::spawn(&child, &scratch);
                 eprintln!(
                     "{name} {rows_per_time} x{workers} round {round} {}: {:.0} rows/s, {:.3} us CPU",
@@ -136,6 +153,24 @@ impl Args {
         }
         check(&shape, &results);
         Case { name: name.to_string(), rows_per_time, workers, results }
+    }
+
+    /// Returns one run of a contestant.
+    pub fn child(
+        &self,
+        contestant: Contestant,
+        shape: Shape,
+        seconds: f64,
+        workers: usize,
+    ) -> child::Args {
+        let (window_rows, window_times) = (self.window_rows, self.window_times);
+        let directory = PathBuf::new();
+        child::Args { contestant, shape, window_rows, window_times, seconds, workers, directory }
+    }
+
+    /// Returns where directories are made.
+    pub fn scratch(&self) -> PathBuf {
+        self.scratch.clone().unwrap_or_else(std::env::temp_dir)
     }
 
     fn contestants(&self) -> Vec<Contestant> {

@@ -2,8 +2,13 @@
 
 use std::fmt::Write;
 
+use clap::ValueEnum;
+
+use crate::clock::Figures;
 use crate::contestant::Contestant;
-use crate::report::{Case, Report};
+use crate::ingest::How;
+use crate::reload::{Reload, Reloaded};
+use crate::report::{Case, Feed, Report, Restart, median};
 
 /// Returns the whole document.
 pub fn markdown(report: &Report) -> String {
@@ -23,6 +28,9 @@ pub fn markdown(report: &Report) -> String {
     if let (Some(one), Some(two)) = (find(report, "w1"), find(report, "workers")) {
         workers(out, one, two);
     }
+    report.restarts.iter().for_each(|restart| self::restart(out, restart));
+    latencies(out, report);
+    report.feeds.iter().for_each(|feed| self::feed(out, feed));
     text
 }
 
@@ -60,7 +68,7 @@ fn rates(out: &mut String, title: &str, case: &Case) {
             Some(other) => format!("{:.2}x", result.rate() / other.rate()),
             None => String::new(),
         };
-        let mb = |get: fn(&crate::clock::Figures) -> u64| result.median(|f| get(f) as f64) / 1e6;
+        let mb = |get: fn(&Figures) -> u64| result.median(|f| get(f) as f64) / 1e6;
         let disk = match result.contestant.is_durable() {
             true => format!("{:.0}, {:.0}", mb(|f| f.disk), mb(|f| f.disk_peak)),
             false => String::new(),
@@ -108,6 +116,99 @@ fn workers(out: &mut String, one: &Case, two: &Case) {
             write(out, format_args!("| {} | {ratio:.2}x |\n", result.contestant.name()));
         }
     }
+}
+
+fn restart(out: &mut String, restart: &Restart) {
+    write(
+        out,
+        format_args!(
+            "\n## Restart with {} keys\n\n\
+             | | seconds | of the HashMap's log | CPU seconds | peak MB |\n|---|---|---|---|---|\n",
+            thousands(restart.keys as f64)
+        ),
+    );
+    let seconds = |all: &[Reloaded]| median(all.iter().map(|one| one.seconds).collect());
+    let log = restart.results.iter().find(|(reload, _)| *reload == Reload::HashmapLog);
+    for (reload, all) in &restart.results {
+        write(
+            out,
+            format_args!(
+                "| {} | {:.2} | {:.2}x | {:.2} | {:.0} |\n",
+                name(reload),
+                seconds(all),
+                seconds(all) / log.map_or(f64::NAN, |(_, all)| seconds(all)),
+                median(all.iter().map(|one| one.cpu_seconds).collect()),
+                median(all.iter().map(|one| one.peak as f64 / 1e6).collect()),
+            ),
+        );
+    }
+}
+
+fn latencies(out: &mut String, report: &Report) {
+    if report.latencies.is_empty() {
+        return;
+    }
+    out.push_str(
+        "\n## Latency\n\n\
+         Open loop: times are due at a fixed rate, and each one's latency counts from when it was due until\n\
+         it is committed and read back. *Load* is of the most that it can do. Beside it one bare append and\n\
+         fdatasync for each time, at the same rate. Milliseconds.\n\n\
+         | | load | rows/s | p50 | p99 | p99.9 | append p50 | append p99 | p99 of append's |\n\
+         |---|---|---|---|---|---|---|---|---|\n",
+    );
+    for load in &report.latencies {
+        let ms = |us: u64| us as f64 / 1e3;
+        let (ours, bare) = (&load.latency, &load.append);
+        write(
+            out,
+            format_args!(
+                "| {} | {:.0} % | {} | {:.2} | {:.2} | {:.2} | {:.2} | {:.2} | {:.1}x |\n",
+                load.contestant.name(),
+                load.part * 100.0,
+                thousands(load.rate),
+                ms(ours.p50),
+                ms(ours.p99),
+                ms(ours.p999),
+                ms(bare.p50),
+                ms(bare.p99),
+                ours.p99 as f64 / bare.p99 as f64,
+            ),
+        );
+    }
+}
+
+fn feed(out: &mut String, feed: &Feed) {
+    write(
+        out,
+        format_args!(
+            "\n## {} JSON lines\n\n\
+             *parse*: `serde_json`, to a `Value`, and nothing else. *minted*, *given*: `ingest`, without and with\n\
+             a time of its own for each line.\n\n\
+             | | seconds | M lines/s | of parse | CPU us/line | peak MB |\n|---|---|---|---|---|---|\n",
+            thousands(feed.lines as f64)
+        ),
+    );
+    let of = |all: &[Figures], get: fn(&Figures) -> f64| median(all.iter().map(get).collect());
+    let seconds = |all: &[Figures]| of(all, |one| one.seconds);
+    let parse = feed.results.iter().find(|(how, _)| *how == How::Parse);
+    for (how, all) in feed.results.iter().filter(|(_, all)| !all.is_empty()) {
+        write(
+            out,
+            format_args!(
+                "| {} | {:.3} | {:.3} | {:.2}x | {:.2} | {:.0} |\n",
+                name(how),
+                seconds(all),
+                feed.lines as f64 / seconds(all) / 1e6,
+                parse.map_or(f64::NAN, |(_, all)| seconds(all)) / seconds(all),
+                of(all, |one| one.cpu_seconds) * 1e6 / feed.lines as f64,
+                of(all, |one| one.peak as f64) / 1e6,
+            ),
+        );
+    }
+}
+
+fn name<T: ValueEnum>(value: &T) -> String {
+    value.to_possible_value().expect("none is skipped").get_name().to_string()
 }
 
 /// Returns a count with commas.

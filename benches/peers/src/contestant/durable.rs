@@ -6,9 +6,9 @@ use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use differential_upsert::{Command, Encoded, PipelineConfig, Shard, UpsertInto};
-use timely::dataflow::InputHandleVec;
+use differential_upsert::{Command, Encoded, Pipeline, PipelineConfig, Shard, UpsertInto};
 use timely::dataflow::operators::{Input, Inspect, Probe};
+use timely::dataflow::{InputHandleVec, StreamVec};
 use timely::worker::Worker;
 
 use super::rows::{Rows, Stored};
@@ -27,9 +27,13 @@ pub enum Mode {
 /// Times that are there for a strict pipeline to go on with. More would not make it faster.
 const STRICT_TIMES: u64 = 8;
 
-/// Returns how the pipeline is set up: as it comes, but for that.
-pub fn config(_mode: Mode) -> PipelineConfig {
-    PipelineConfig::default()
+/// Builds the pipeline, as it comes but for the mode.
+pub fn pipeline<'scope>(
+    commands: StreamVec<'scope, u64, (Command<u64, Encoded, u64>, u64)>,
+    shard: &Shard<u64, Encoded>,
+    _mode: Mode,
+) -> Pipeline<'scope, u64, Encoded> {
+    commands.upsert_into(shard, PipelineConfig::default())
 }
 
 /// Runs it over `records`, into a shard in `directory`.
@@ -59,7 +63,7 @@ fn one_worker(
     let (mut input, probe, token) = worker.dataflow(|scope| {
         let mut input = InputHandleVec::<u64, (Command<u64, Encoded, u64>, u64)>::new();
         let commands = scope.input_from(&mut input);
-        let pipeline = commands.upsert_into(shard, config(mode));
+        let pipeline = pipeline(commands, shard, mode);
         let into = Rc::clone(&sums);
         let (probe, _) = pipeline
             .collection()

@@ -11,8 +11,8 @@ use crate::clock::{Figures, Pace, drive};
 use crate::load::{Record, Words, to_bytes};
 use crate::sums::Sums;
 
-/// Bytes of a row in the log: its key and its value.
-const ROW: usize = 72;
+/// Bytes of a row: its key and its value.
+pub const ROW: usize = 72;
 
 /// A log of records: length, checksum, rows.
 pub struct Log {
@@ -60,18 +60,23 @@ pub fn run(records: &[Record], pace: Pace, directory: &Path) -> Figures {
 /// Makes the map of `directory`'s log anew, every record of it checked.
 pub fn replay(directory: &Path) -> HashMap<u64, Words> {
     let bytes = fs::read(directory.join("log")).expect("the log that was written");
-    let word = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().expect("eight bytes"));
+    let half = |bytes: &[u8]| u32::from_le_bytes(bytes.try_into().expect("four bytes"));
     let mut live = HashMap::new();
     let mut left = &bytes[..];
     while let Some((head, rest)) = left.split_at_checked(8) {
-        let (length, sum) = (word(head) as u32, (word(head) >> 32) as u32);
-        let (body, rest) = rest.split_at(length as usize);
-        assert_eq!(crc32c::crc32c(body), sum, "a record that is whole");
-        for row in body.chunks_exact(ROW) {
-            let value = std::array::from_fn(|i| word(&row[8 + 8 * i..16 + 8 * i]));
-            live.insert(word(&row[..8]), value);
-        }
+        let (body, rest) = rest.split_at(half(&head[..4]) as usize);
+        assert_eq!(crc32c::crc32c(body), half(&head[4..]), "a record that is whole");
+        live.extend(body.chunks_exact(ROW).map(row));
         left = rest;
     }
     live
+}
+
+/// Returns the row at the start of `bytes`.
+pub fn row(bytes: &[u8]) -> (u64, Words) {
+    let word = |i: usize| {
+        let word = bytes[8 * i..8 * i + 8].try_into().expect("eight bytes");
+        u64::from_le_bytes(word)
+    };
+    (word(0), std::array::from_fn(|i| word(i + 1)))
 }

@@ -1,18 +1,18 @@
 //! Owns the list of contestants and how one is run by its name. It does not own how they work: a file each.
 
-mod differential;
+pub mod differential;
 
-mod durable;
+pub mod durable;
 
 mod bare;
 
 mod kv;
 
-mod log;
+pub mod log;
 
-mod map;
+pub mod map;
 
-mod rows;
+pub mod rows;
 
 mod workers;
 

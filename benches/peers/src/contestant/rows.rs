@@ -1,7 +1,5 @@
 //! Owns the forms in which dataflows take their rows. It does not own the dataflows.
 
-use std::hash::Hash;
-
 use differential_dataflow::{ExchangeData, Hashable};
 use differential_upsert::{Encoded, Packer};
 
@@ -13,7 +11,7 @@ pub type Row<R> = (<R as Rows>::Key, <R as Rows>::Value, u64);
 
 /// A form of rows.
 pub trait Rows: 'static {
-    type Key: ExchangeData + Hashable + Hash;
+    type Key: ExchangeData + Hashable;
     type Value: ExchangeData;
     /// Makes one time's rows.
     fn rows(records: &[Record]) -> Vec<Row<Self>>;
