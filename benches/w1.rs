@@ -184,19 +184,9 @@ fn phases(args: &Args) -> Vec<Phase> {
 /// Room for a key and value that do not lie in memory as bytes.
 type Scratch = [u8; 72];
 
-/// A key in a `HashMap`, by the hash that it is exchanged by.
-#[derive(PartialEq, Eq)]
-struct Hashed<K>(K);
-
-impl<K: Hashable> std::hash::Hash for Hashed<K> {
-    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        state.write_u64(self.0.hashed().into());
-    }
-}
-
 /// How a peer wants its rows.
 trait Rows: 'static {
-    type K: ExchangeData + Hashable;
+    type K: ExchangeData + Hashable + std::hash::Hash;
     type V: ExchangeData;
     fn rows(records: &[Record]) -> Vec<(Self::K, Option<Self::V>, u64)>;
     fn bytes<'a>(key: &'a Self::K, value: &'a Self::V, scratch: &'a mut Scratch) -> [&'a [u8]; 2];
@@ -490,7 +480,7 @@ fn differential<R: Rows>(worker: &mut Worker, phases: &[Phase], ahead: u64) -> V
     let figures = clock::<R>(phases, ahead, &sums, None, |time, until, rows| {
         let mut latest = HashMap::with_capacity(rows.len());
         for (key, value, order) in rows {
-            match latest.entry(Hashed(key)) {
+            match latest.entry(key) {
                 std::collections::hash_map::Entry::Vacant(free) => {
                     free.insert((order, value));
                 }
@@ -501,7 +491,7 @@ fn differential<R: Rows>(worker: &mut Worker, phases: &[Phase], ahead: u64) -> V
                 }
             }
         }
-        input.send_batch(&mut latest.into_iter().map(|(Hashed(k), (_, v))| (k, v, time)).collect());
+        input.send_batch(&mut latest.into_iter().map(|(k, (_, v))| (k, v, time)).collect());
         input.advance_to(time + 1);
         // Both, or batches never merge.
         use differential_dataflow::trace::TraceReader;

@@ -3,14 +3,14 @@
 
 use std::cmp::Ordering;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use differential_dataflow::Hashable;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::deal::hash;
+use super::deal;
 use super::shape::EXPECTED;
 use crate::error::{Error, ErrorKind};
 
@@ -47,7 +47,7 @@ fn check_length(length: usize, max: usize) -> Result<(), Error> {
 }
 
 /// A `T` kept as bytes: 16 bytes of handle, cloned by a reference count, compared and hashed as
-/// bytes. Its [`Hashable`] hash is the one that parts are sorted by; so it has no other, and is not `Hash`.
+/// bytes.
 ///
 /// Rows made by one [`Packer`] share buffers, so a batch of rows costs few allocations. A buffer
 /// lives as long as any of its rows; state therefore copies the bytes it keeps, and the stash counts
@@ -113,6 +113,13 @@ impl<T> Packed<T> {
     pub fn as_bytes(&self) -> &[u8] {
         let offset = self.offset as usize;
         &self.buffer[offset..offset + self.length as usize]
+    }
+
+    /// Returns the hash by which parts are sorted and rows are dealt to workers: never the one of [`Hash`], which any
+    /// build may change.
+    #[inline]
+    pub(crate) fn stable_hash(&self) -> u64 {
+        deal::hash(self.as_bytes())
     }
 
     /// Returns where the bytes are, and what they pin.
@@ -203,12 +210,10 @@ impl<T> Ord for Packed<T> {
     }
 }
 
-impl<T> Hashable for Packed<T> {
-    type Output = u64;
-
+impl<T> Hash for Packed<T> {
     #[inline]
-    fn hashed(&self) -> u64 {
-        hash(self.as_bytes())
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write(self.as_bytes());
     }
 }
 

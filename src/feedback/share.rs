@@ -5,8 +5,6 @@
 
 use std::sync::Arc;
 
-use differential_dataflow::Hashable;
-
 use crate::codec::deal::share;
 use crate::codec::packed::Encoded;
 use crate::error::{Error, ErrorKind};
@@ -34,7 +32,7 @@ impl Share {
         let by_part = crate::mutant::on("deal_by_part").then(|| batch.seqno + number as u64);
         let share = share(worker, peers);
         let ours = |key: &Encoded| match by_part {
-            None => peers == 1 || share.contains(&key.hashed()),
+            None => peers == 1 || share.contains(&key.stable_hash()),
             Some(number) => number % peers == worker,
         };
         let (part, lower) = (&batch.parts[number], batch.lower.max(from));

@@ -3,8 +3,6 @@
 
 use std::collections::VecDeque;
 
-use differential_dataflow::Hashable;
-
 use super::rows::Kept;
 use super::state::{Full, State};
 
@@ -33,7 +31,7 @@ impl<K, V, T> Default for Inbox<K, V, T> {
 
 impl<K, V, T> Inbox<K, V, T>
 where
-    K: Kept<V> + Hashable + Clone + Ord,
+    K: Kept<V> + Clone + Ord,
     V: Clone + Ord,
     T: Clone + Ord,
 {
@@ -94,7 +92,7 @@ fn apply<K, V, T>(
     applied: &mut Option<T>,
 ) -> Result<(), Full>
 where
-    K: Kept<V> + Hashable + Clone + Ord,
+    K: Kept<V> + Clone + Ord,
     V: Clone + Ord,
     T: Clone + Ord,
 {
@@ -104,7 +102,7 @@ where
         // Look-ups ahead of the changes bring the rows into the cache, many at a time.
         let (window, _) = rest.split_at(rest.len().min(APPLY_WINDOW));
         hashes.clear();
-        hashes.extend(window.iter().map(|((key, _), _, _)| key.hashed().into()));
+        hashes.extend(window.iter().map(|((key, _), _, _)| key.key_hash()));
         let keys = hashes.iter().copied().zip(window.iter().map(|((key, _), _, _)| key));
         state.find_all(keys, &mut found);
         let mut at = 0;

@@ -16,7 +16,7 @@
 //!
 //! *Route* hashes each key once and copies a reset to every worker. *Upsert* holds the stash
 //! (commands by time) and the state (the collection at the feedback frontier, one live value per
-//! key). Both inputs are exchanged by the key's [`Hashable`] hash: each worker has a range of hashes.
+//! key). Both inputs are exchanged by the key's [hash](KeyHash): each worker has a range of hashes.
 //!
 //! # Frontiers
 //!
@@ -94,7 +94,7 @@ mod stash;
 mod state;
 mod stats;
 
-use differential_dataflow::{AsCollection, ExchangeData, Hashable, VecCollection};
+use differential_dataflow::{AsCollection, ExchangeData, VecCollection};
 use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact;
 use timely::dataflow::operators::generic::Operator;
@@ -106,7 +106,7 @@ pub use classify::{Frontiers, Placement};
 pub use config::{UpsertConfig, Upserted};
 pub(crate) use context::{Inflight, Known, Look, UpsertContext};
 pub(crate) use operator::{flight_bytes, row_bytes, upsert};
-pub use rows::Kept;
+pub use rows::{KeyHash, Kept};
 pub use stats::UpsertStats;
 
 use crate::command::Command;
@@ -172,7 +172,7 @@ pub trait Upsert<'scope, K: 'static, V: 'static, T: Timestamp> {
 
 impl<'scope, K, V, O, T> Upsert<'scope, K, V, T> for StreamVec<'scope, T, (Command<K, V, O>, T)>
 where
-    K: ExchangeData + Hashable + Kept<V>,
+    K: ExchangeData + Kept<V>,
     V: ExchangeData,
     O: ExchangeData,
     T: Timestamp + TotalOrder,

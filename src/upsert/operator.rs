@@ -2,7 +2,7 @@
 //! All control flow is here and no policy; [`classify`](super::classify) decides what is eligible,
 //! [`drain`](super::drain) what it turns into.
 
-use differential_dataflow::{AsCollection, ExchangeData, Hashable, VecCollection};
+use differential_dataflow::{AsCollection, ExchangeData, VecCollection};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact;
@@ -19,7 +19,7 @@ use super::drain::{Drain, Piece};
 use super::events::Events;
 use super::inbox::{Inbox, Update};
 use super::pending::Pending;
-use super::rows::Kept;
+use super::rows::{KeyHash, Kept};
 use super::spill::{SharedSpill, SpillError};
 use super::stash::Stash;
 use super::state::{Full, State};
@@ -65,7 +65,7 @@ pub(crate) fn upsert<'scope, K, V, O, T>(
     context: UpsertContext<T>,
 ) -> Upserted<'scope, K, V, T>
 where
-    K: ExchangeData + Hashable + Kept<V>,
+    K: ExchangeData + Kept<V>,
     V: ExchangeData,
     O: ExchangeData,
     T: Timestamp + TotalOrder,
@@ -83,7 +83,7 @@ where
         None => *to,
     });
     let mut input = builder.new_input_connection(routed, exchange, []);
-    let by_key = move |((key, _), ..): &Update<K, V, T>| worker(key.hashed().into(), peers);
+    let by_key = move |((key, _), ..): &Update<K, V, T>| worker(key.key_hash(), peers);
     let exchange = pact::Exchange::new(by_key);
     let mut feedback = builder.new_input_connection(feedback.inner, exchange, []);
     // Feedback is connected to neither output: the output waits for the input alone. Connected, the
@@ -202,7 +202,7 @@ fn route<'scope, K, V, O, T>(
     commands: StreamVec<'scope, T, (Command<K, V, O>, T)>,
 ) -> StreamVec<'scope, T, Routed<K, V, O, T>>
 where
-    K: ExchangeData + Hashable,
+    K: ExchangeData + KeyHash,
     V: ExchangeData,
     O: ExchangeData,
     T: Timestamp,
@@ -216,10 +216,10 @@ where
                 for (command, time) in commands.drain(..) {
                     match command {
                         Command::Put { key, value, order } => {
-                            routed.push((key.hashed().into(), Some(key), Some(value), order, time));
+                            routed.push((key.key_hash(), Some(key), Some(value), order, time));
                         }
                         Command::Delete { key, order } => {
-                            routed.push((key.hashed().into(), Some(key), None, order, time));
+                            routed.push((key.key_hash(), Some(key), None, order, time));
                         }
                         Command::Reset { order } => routed.extend(
                             (0..peers).map(|w| (w, None, None, order.clone(), time.clone())),
@@ -234,7 +234,7 @@ where
 
 impl<K, V, O, T> UpsertOperator<K, V, O, T>
 where
-    K: ExchangeData + Hashable + Kept<V>,
+    K: ExchangeData + Kept<V>,
     V: ExchangeData,
     O: ExchangeData,
     T: Timestamp + TotalOrder,

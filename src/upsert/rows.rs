@@ -6,13 +6,38 @@
 //! length, which packed rows overwrite in place.
 
 use columnation::{ColumnStack, Columnation};
+use differential_dataflow::Hashable;
 
 use crate::codec::packed::{Packed, Packer, Place};
 
+/// Keys that have a hash, by which they are dealt to workers.
+///
+/// That of packed keys is xxh3-64 of their bytes, the same in every build: parts are sorted by it. Others have the hash of
+/// [`Hashable`].
+pub trait KeyHash {
+    /// Returns the hash; each of some workers has a range of hashes.
+    fn key_hash(&self) -> u64;
+}
+
+impl<A> KeyHash for Packed<A> {
+    #[inline]
+    fn key_hash(&self) -> u64 {
+        self.stable_hash()
+    }
+}
+
+impl<K: Columnation + Hashable> KeyHash for K {
+    #[inline]
+    fn key_hash(&self) -> u64 {
+        self.hashed().into()
+    }
+}
+
 /// Keys that state can keep next to values of type `V`.
 ///
-/// Holds for every pair of [`Columnation`] types, and for two [`Packed`] ones: pack both or neither.
-pub trait Kept<V>: Sized {
+/// Holds for every pair of [`Columnation`] types whose key is [`Hashable`], and for two [`Packed`] ones: pack both or
+/// neither.
+pub trait Kept<V>: KeyHash + Sized {
     /// The layout of a chunk.
     type Rows: Rows<Self, V>;
 
@@ -117,7 +142,7 @@ fn for_next<T>(packed: &mut impl Iterator<Item = Packed<()>>, row: &mut Packed<T
 
 impl<K, V> Kept<V> for K
 where
-    K: Columnation + Clone + Eq + 'static,
+    K: Columnation + Hashable + Clone + Eq + 'static,
     V: Columnation + Clone + Eq + 'static,
 {
     type Rows = StackRows<K, V>;

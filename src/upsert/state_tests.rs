@@ -4,6 +4,7 @@ use super::*;
 use proptest::prelude::*;
 
 use crate::codec::packed::Encoded;
+use crate::upsert::rows::KeyHash;
 use std::collections::BTreeMap;
 
 fn bytes(text: &str) -> Encoded {
@@ -123,6 +124,12 @@ struct Key(u8);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Value(u8);
+
+impl KeyHash for Key {
+    fn key_hash(&self) -> u64 {
+        self.0.into()
+    }
+}
 
 impl Kept<Value> for Key {
     type Rows = Tiny;
