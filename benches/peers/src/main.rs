@@ -3,13 +3,16 @@
 //!
 //! ```text
 //! cargo run --release -- run                         every table, into ../RESULTS.md and ../results.json
-//! cargo run --release --features rocksdb -- run      RocksDB too
+//! cargo run --release --features rocksdb -- run      RocksDB too; ROCKSDB_LIB_DIR names one that is built
+//! cargo run --release -- check                       CPU ratios against those in ratios.json
 //! cargo run --release -- run --only w1,curve --rounds 1 --upserts 200000
 //! ```
 //!
 //! A contestant is a process of its own, so that its peak memory and its CPU are its own; rounds are
 //! interleaved. What each one computed is compared with a loop over a map, by a hash that depends neither on
 //! order nor on consolidation. Compare the ratios, not the absolute figures.
+
+mod check;
 
 mod child;
 
@@ -37,6 +40,8 @@ mod sums;
 
 mod tables;
 
+use std::process::ExitCode;
+
 use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
@@ -49,6 +54,8 @@ struct Args {
 enum Command {
     /// Runs the comparison, prints its tables, and writes them down.
     Run(suite::Args),
+    /// Runs a small comparison, and fails if ours takes more CPU against its peers than is recorded.
+    Check(check::Args),
     /// Runs one contestant once, and prints its figures: what `run` starts.
     #[command(hide = true)]
     Child(child::Args),
@@ -60,12 +67,14 @@ enum Command {
     Ingest(ingest::Args),
 }
 
-fn main() {
+fn main() -> ExitCode {
     match Args::parse().command {
         Command::Run(args) => suite::run(&args),
+        Command::Check(args) => return check::run(&args),
         Command::Child(args) => child::run(&args),
         Command::Reload(args) => reload::run(&args),
         Command::Latency(args) => latency::run(&args),
         Command::Ingest(args) => ingest::run(&args),
     }
+    ExitCode::SUCCESS
 }

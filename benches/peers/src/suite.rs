@@ -119,11 +119,39 @@ pub fn run(args: &Args) {
     print!("{}", tables::markdown(&report));
 }
 
+/// Runs the small inputs that the check of a change compares.
+pub fn small() -> Vec<Case> {
+    let args = Args {
+        keys: 50_000,
+        upserts: 200_000,
+        rounds: 5,
+        contestants: {
+            use Contestant::*;
+            vec![Arrange, Packed, Columns, Ahead]
+        },
+        ..Args::default()
+    };
+    let fewer = Args { upserts: 50_000, ..args.clone() };
+    vec![args.case("check", Draw::Uniform, 10_000, 1), fewer.case("check", Draw::Uniform, 100, 1)]
+}
+
 fn write(args: &Args, report: &Report) {
     let Some(out) = &args.out else { return };
     let json = serde_json::to_string_pretty(report).expect("a report is JSON");
     fs::write(out.join("results.json"), json + "\n").expect("--out is a directory");
     fs::write(out.join("RESULTS.md"), tables::markdown(report)).expect("--out is a directory");
+}
+
+impl Default for Args {
+    /// Returns what an empty command line says.
+    fn default() -> Self {
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            args: Args,
+        }
+        <Line as clap::Parser>::parse_from([""]).args
+    }
 }
 
 impl Args {

@@ -35,6 +35,6 @@ impl Store for Rocks {
         for (key, value) in rows {
             batch.put(key, value);
         }
-        self.store.write_opt(&batch, &self.synced).expect("a store that works");
+        self.store.write_opt(batch, &self.synced).expect("a store that works");
     }
 }
