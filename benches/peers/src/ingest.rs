@@ -53,9 +53,10 @@ pub fn write_lines(path: &Path, count: u64) {
         let key = draw % (count / 10).max(1);
         writeln!(
             file,
-            r#"{{"key": "account-{key}", "value": {{"user": "{draw:016x}", "amount": {}.{:02}, "currency": "EUR", "note": "transfer {i}", "flags": [1, 2, {}]}}, "ts": {}}}"#,
+            r#"{{"key": "account-{key}", "value": {{"user": "{draw:016x}", "amount": {}.{}, "currency": "EUR", "note": "transfer {i}", "flags": [1, 2, {}]}}, "ts": {}}}"#,
             draw % 10_000,
-            draw % 100,
+            // No zero at the end: our text keeps it, and `serde_json` does not.
+            draw % 9 + 1,
             draw % 7,
             1_700_000_000_000 + i,
         )

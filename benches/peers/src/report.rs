@@ -68,6 +68,14 @@ pub struct Result {
     pub rounds: Vec<Figures>,
 }
 
+impl Feed {
+    /// Returns the median of the seconds, if it was run.
+    pub fn seconds(&self, how: How) -> Option<f64> {
+        let (_, all) = self.results.iter().find(|(other, _)| *other == how)?;
+        (!all.is_empty()).then(|| median(all.iter().map(|one| one.seconds).collect()))
+    }
+}
+
 impl Case {
     /// Returns how `contestant` did, if it took part.
     pub fn of(&self, contestant: Contestant) -> Option<&Result> {

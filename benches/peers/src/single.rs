@@ -18,6 +18,9 @@ use crate::sums::expected;
 /// Parts of the most that a contestant can do at which its latency is measured.
 const PARTS: [f64; 5] = [0.1, 0.25, 0.5, 0.75, 0.9];
 
+/// What would take longer than this with a longer file is left out.
+const SECONDS_MAX: f64 = 60.0;
+
 /// How long the open loop runs at one rate.
 const OPEN_SECONDS: f64 = 3.0;
 
@@ -114,15 +117,17 @@ impl Args {
     }
 
     /// Writes a file of so many lines, and runs it through everything.
-    pub fn feed(&self, lines: u64) -> Feed {
+    pub fn feed(&self, lines: u64, before: Option<&Feed>) -> Feed {
         let file = tempfile::NamedTempFile::new_in(self.scratch()).expect("a scratch file");
         ingest::write_lines(file.path(), lines);
         let hows = How::value_variants().iter();
         let mut results: Vec<_> = hows.map(|how| (*how, Vec::new())).collect();
         for round in 0..self.rounds {
             for (how, figures) in &mut results {
-                // A commit for each line: it would take hours.
-                if *how == How::GivenStrict && lines > 50_000 {
+                // Where each line waits for its commit, a million of them would take hours.
+                let rate =
+                    before.and_then(|feed| feed.seconds(*how).map(|s| feed.lines as f64 / s));
+                if rate.is_some_and(|rate| lines as f64 / rate > SECONDS_MAX) {
                     continue;
                 }
                 let directory = tempfile::tempdir_in(self.scratch()).expect("a scratch directory");

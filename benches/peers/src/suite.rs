@@ -109,7 +109,10 @@ pub fn run(args: &Args) {
                 Vec::new()
             }
             Part::Ingest => {
-                report.feeds = args.lines().iter().map(|lines| args.feed(*lines)).collect();
+                for lines in args.lines() {
+                    let feed = args.feed(lines, report.feeds.last());
+                    report.feeds.push(feed);
+                }
                 Vec::new()
             }
         };
