@@ -48,6 +48,13 @@ enum Form {
     Plain,
 }
 
+/// Whether a string that was read has escapes. One without is canonical as it stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Escapes {
+    With,
+    Without,
+}
+
 /// A reading position in one JSON text.
 #[derive(Debug)]
 pub(crate) struct Reader<'a> {
@@ -92,19 +99,20 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads a member's name and its colon, and appends the name, unescaped, to `out`.
-    pub(crate) fn name(&mut self, out: &mut String) -> Result<(), Syntax> {
+    pub(crate) fn name(&mut self, out: &mut String) -> Result<Escapes, Syntax> {
         if self.peek() != Some(b'"') {
             return Err(self.wrong("expected a name in quotes"));
         }
-        self.string(out, Form::Plain)?;
-        self.expect(b':', "expected `:`")
+        let escapes = self.string(out, Form::Plain)?;
+        self.expect(b':', "expected `:`")?;
+        Ok(escapes)
     }
 
     /// Reads a value and appends its canonical text to `out`. `depth` counts the arrays and
     /// objects around it.
     pub(crate) fn value(&mut self, out: &mut String, depth: usize) -> Result<(), Syntax> {
         match self.peek() {
-            Some(b'"') => self.string(out, Form::Quoted),
+            Some(b'"') => self.string(out, Form::Quoted).map(|_| ()),
             Some(b'{') => self.object(out, depth + 1),
             Some(b'[') => self.array(out, depth + 1),
             Some(b'-' | b'0'..=b'9') => self.number(out),
@@ -220,7 +228,13 @@ impl<'a> Reader<'a> {
         let read = self.name(&mut names);
         let name = name..names.len();
         let text = out.len();
-        quote(&names[name.clone()], out);
+        if let Ok(Escapes::Without) = read {
+            out.push('"');
+            out.push_str(&names[name.clone()]);
+            out.push('"');
+        } else {
+            quote(&names[name.clone()], out);
+        }
         self.scratch.names = names;
         read?;
         out.push(':');
@@ -230,23 +244,25 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    fn string(&mut self, out: &mut String, form: Form) -> Result<(), Syntax> {
+    fn string(&mut self, out: &mut String, form: Form) -> Result<Escapes, Syntax> {
         self.at += 1;
+        let mut escapes = Escapes::Without;
         if form == Form::Quoted {
             out.push('"');
         }
         loop {
             let start = self.at;
-            let rest = &self.text.as_bytes()[start..];
-            let plain = |byte: &&u8| **byte >= 0x20 && **byte != b'"' && **byte != b'\\';
-            self.at += rest.iter().take_while(plain).count();
+            self.at += plain(&self.text.as_bytes()[start..]);
             out.push_str(&self.text[start..self.at]);
             match self.next() {
                 Some(b'"') => break,
-                Some(b'\\') => match (self.escape()?, form) {
-                    (char, Form::Quoted) => quote_char(char, out),
-                    (char, Form::Plain) => out.push(char),
-                },
+                Some(b'\\') => {
+                    escapes = Escapes::With;
+                    match (self.escape()?, form) {
+                        (char, Form::Quoted) => quote_char(char, out),
+                        (char, Form::Plain) => out.push(char),
+                    }
+                }
                 Some(_) => return Err(self.wrong("a control character in a string")),
                 None => return Err(self.wrong("a string without its closing quote")),
             }
@@ -255,7 +271,7 @@ impl<'a> Reader<'a> {
         if form == Form::Quoted {
             out.push('"');
         }
-        Ok(())
+        Ok(escapes)
     }
 
     fn escape(&mut self) -> Result<char, Syntax> {
@@ -335,6 +351,29 @@ impl Scratch {
         out.truncate(start);
         out.push_str(&self.sorted);
     }
+}
+
+/// Returns how many bytes a string goes on before a quote, a backslash or a control character, or ends.
+/// Eight at a time: most of a feed is in strings.
+fn plain(bytes: &[u8]) -> usize {
+    const ONES: u64 = u64::from_le_bytes([1; 8]);
+    const HIGH: u64 = ONES << 7;
+    // The lowest high bit that is set is that of the first zero byte; only those above it may be wrong.
+    let zeros = |word: u64| word.wrapping_sub(ONES) & !word & HIGH;
+    let mut at = 0;
+    while let Some(eight) = bytes[at..].first_chunk::<8>() {
+        let word = u64::from_le_bytes(*eight);
+        let control = word.wrapping_sub(ONES * 0x20) & !word & HIGH;
+        let ends = control
+            | zeros(word ^ (ONES * u64::from(b'"')))
+            | zeros(word ^ (ONES * u64::from(b'\\')));
+        if ends != 0 {
+            return at + ends.trailing_zeros() as usize / 8;
+        }
+        at += 8;
+    }
+    let goes_on = |byte: &&u8| **byte >= 0x20 && **byte != b'"' && **byte != b'\\';
+    at + bytes[at..].iter().take_while(goes_on).count()
 }
 
 /// Appends a string as canonical JSON, quotes included.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
-use super::{Reader, Scratch};
+use super::{Reader, Scratch, plain};
 
 fn canonical(text: &str) -> Result<String, String> {
     let (mut scratch, mut out) = (Scratch::default(), String::new());
@@ -279,4 +279,24 @@ fn nesting_has_a_bound_and_does_not_touch_the_stack() {
     assert!(canonical(&nested("{\"a\":", "}", 128)).is_err());
     assert!(canonical(&"[".repeat(10_000_000)).is_err());
     assert!(canonical(&"{\"a\":[".repeat(1_000_000)).is_err());
+}
+
+#[test]
+fn a_string_ends_at_the_first_byte_that_is_special() {
+    // Neighbours of the special ones, and those that differ from them in the high bit alone.
+    let others = [0x20, 0x21, 0x23, 0x5b, 0x5d, 0x7f, 0x80, 0x9f, 0xa2, 0xdc, 0xff];
+    let special = (0..0x20).chain([b'"', b'\\']);
+    for end in special {
+        for other in others {
+            for at in 0..20 {
+                for behind in [end, other, 0, b'"', b'\\'] {
+                    let mut bytes = vec![other; at];
+                    bytes.push(end);
+                    bytes.extend([behind; 9]);
+                    assert_eq!(plain(&bytes), at, "{bytes:?}");
+                    assert_eq!(plain(&bytes[..at]), at, "{other} {at} times");
+                }
+            }
+        }
+    }
 }
