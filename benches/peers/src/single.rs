@@ -111,11 +111,6 @@ impl Args {
         child::start(&arguments, directory.path()).0
     }
 
-    /// Returns how long the files are.
-    pub fn lines(&self) -> [u64; 2] {
-        if self.small { [1_500, 50_000] } else { [30_000, 1_000_000] }
-    }
-
     /// Writes a file of so many lines, and runs it through everything.
     pub fn feed(&self, lines: u64, before: Option<&Feed>) -> Feed {
         let file = tempfile::NamedTempFile::new_in(self.scratch()).expect("a scratch file");

@@ -65,6 +65,9 @@ pub struct Args {
     /// Rows per time of the open loop.
     #[arg(long, default_value_t = 100)]
     pub latency_rows: u64,
+    /// Lengths of the files of JSON lines.
+    #[arg(long, value_delimiter = ',', default_value = "30000,1000000")]
+    pub lines: Vec<u64>,
     /// A twentieth of keys, upserts and lines: to see that it works.
     #[arg(long)]
     pub small: bool,
@@ -82,6 +85,7 @@ pub fn run(args: &Args) {
     if args.small {
         args.keys /= 20;
         args.upserts /= 20;
+        args.lines.iter_mut().for_each(|lines| *lines /= 20);
     }
     let mut report = Report {
         machine: machine(),
@@ -109,8 +113,8 @@ pub fn run(args: &Args) {
                 Vec::new()
             }
             Part::Ingest => {
-                for lines in args.lines() {
-                    let feed = args.feed(lines, report.feeds.last());
+                for lines in &args.lines {
+                    let feed = args.feed(*lines, report.feeds.last());
                     report.feeds.push(feed);
                 }
                 Vec::new()

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use rocksdb::{DB, Options, WriteBatch, WriteOptions};
+use rocksdb::{DB, DBCompressionType, Options, WriteBatch, WriteOptions};
 
 use super::Store;
 
@@ -16,6 +16,8 @@ impl Rocks {
     pub fn open(directory: &Path) -> Self {
         let mut options = Options::default();
         options.create_if_missing(true);
+        // Random values do not get smaller, and the others do not try.
+        options.set_compression_type(DBCompressionType::None);
         let store = DB::open(&options, directory).expect("a directory to write to");
         let mut synced = WriteOptions::default();
         synced.set_sync(true);
