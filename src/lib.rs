@@ -163,6 +163,9 @@ pub mod io;
 // How long to wait before what has failed is tried again.
 mod backoff;
 
+// How often what may have changed is looked at.
+mod pace;
+
 // Bytes that leave memory for a while.
 mod scratch;
 

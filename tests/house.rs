@@ -15,6 +15,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("login", &[]),
     ("io", &[]),
     ("backoff", &[]),
+    ("pace", &[]),
     ("scratch", &[]),
     ("counter", &[]),
     ("command", &[]),
@@ -29,7 +30,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     // What all operators of a pipeline report to, so it sees what is reported.
     ("health", &["codec", "command", "control", "io", "shard", "source", "store", "upsert"]),
     ("input", &["codec", "command", "control", "health", "io", "upsert"]),
-    ("connect", &["codec", "command", "input", "login", "source"]),
+    ("connect", &["codec", "command", "input", "login", "pace", "source"]),
     ("reclock", &["codec", "command", "control", "health", "input", "io", "shard", "source"]),
     ("definite", &["codec", "command", "control", "health", "input", "shard", "upsert"]),
     (
@@ -39,13 +40,13 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "shard", "upsert",
         ],
     ),
-    ("feedback", &["codec", "control", "health", "io", "shard", "upsert"]),
+    ("feedback", &["codec", "control", "health", "io", "pace", "shard", "upsert"]),
     ("output", &["codec", "control", "health"]),
     (
         "pipeline",
         &[
             "backoff", "codec", "command", "control", "definite", "feedback", "health", "input",
-            "io", "output", "reclock", "shard", "sink", "source", "store", "upsert",
+            "io", "output", "pace", "reclock", "shard", "sink", "source", "store", "upsert",
         ],
     ),
     ("face", &["control", "health", "pipeline"]),

@@ -3,10 +3,11 @@
 
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use differential_upsert::io::Io;
 use differential_upsert::pipeline::Watch;
 use differential_upsert::{Error, ErrorKind};
 use timely::worker::Worker;
@@ -18,8 +19,7 @@ use crate::args::Args;
 /// The port of process 0 without a host file; process i has the i-th after it.
 const PORT: usize = 2101;
 
-/// How often to look whether the run is to stop, and how long the workers then have.
-const LOOK: Duration = Duration::from_millis(50);
+/// How long the workers have once they are told to stop.
 const GRACE: Duration = Duration::from_millis(600);
 
 /// Returns timely's configuration.
@@ -116,7 +116,7 @@ enum End {
     Lost(Error),
     /// Something here has failed.
     Failed(Error),
-    /// They were told to stop, and their time is over.
+    /// They are told to stop: no end yet, unless they do not obey in time.
     Stopped,
 }
 
@@ -127,11 +127,17 @@ enum End {
 pub fn execute(
     config: Config,
     work: impl Fn(&mut Worker, &Report) + Send + Sync + 'static,
+    io: &Io,
     stop: &CancellationToken,
 ) -> Outcome {
     let report = Report { result: Arc::new(Mutex::new(Ok(()))), watch: Arc::default() };
     let (ends, end) = channel();
     report_panics(ends.clone());
+    let (told, stopping) = (ends.clone(), stop.clone());
+    let telling = io.spawn(async move {
+        stopping.cancelled().await;
+        let _ = told.send(Err(End::Stopped));
+    });
     let workers = report.clone();
     std::thread::spawn(move || {
         let guards = timely::execute(config, move |worker| work(worker, &workers));
@@ -143,7 +149,8 @@ pub fn execute(
         let result = result.map(|guards| guards.join().into_iter().for_each(drop));
         let _ = ends.send(result);
     });
-    let waited = wait(&end, stop);
+    let waited = wait(&end);
+    telling.abort();
     let reported = report.result.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let failed = |e: &Error| e.kind() != ErrorKind::Stopped;
     let result = match (waited, reported) {
@@ -164,22 +171,14 @@ pub fn execute(
 /// Waits for the end of the workers, or of their time: some wait where nothing tells them to stop,
 /// for a process that has not come or for a store that does not answer. To leave them there is what
 /// a kill does, which is safe at any moment.
-fn wait(end: &Receiver<Result<(), End>>, stop: &CancellationToken) -> Result<(), End> {
-    let mut told = None;
-    loop {
-        match end.recv_timeout(LOOK) {
-            Ok(result) => return result,
-            Err(RecvTimeoutError::Disconnected) => {
-                let error = Error::new(ErrorKind::Unavailable, "no worker answers");
-                return Err(End::Failed(error));
-            }
-            Err(RecvTimeoutError::Timeout) if stop.is_cancelled() => {
-                if told.get_or_insert_with(Instant::now).elapsed() >= GRACE {
-                    return Err(End::Stopped);
-                }
-            }
-            Err(RecvTimeoutError::Timeout) => {}
-        }
+fn wait(end: &Receiver<Result<(), End>>) -> Result<(), End> {
+    let silent = |_| {
+        let error = Error::new(ErrorKind::Unavailable, "no worker answers");
+        Err(End::Failed(error))
+    };
+    match end.recv().unwrap_or_else(silent) {
+        Err(End::Stopped) => end.recv_timeout(GRACE).unwrap_or(Err(End::Stopped)),
+        end => end,
     }
 }
 

@@ -177,6 +177,7 @@ fn the_summary_has_its_members_in_order() {
 
 #[test]
 fn a_failure_is_one_also_when_the_user_wants_it_to_stop() {
+    let io = differential_upsert::io::Io::process().expect("a runtime");
     use differential_upsert::{Error, ErrorKind};
     let failure = || Error::new(ErrorKind::Corrupt, "it broke");
     for (first, second, kind) in [
@@ -192,7 +193,7 @@ fn a_failure_is_one_also_when_the_user_wants_it_to_stop() {
             let said = std::mem::take(&mut *said.lock().expect("no panic"));
             said.into_iter().flatten().for_each(|result| report.ended(result));
         };
-        let outcome = cluster::execute(timely::Config::thread(), work, &stop);
+        let outcome = cluster::execute(timely::Config::thread(), work, &io, &stop);
         assert_eq!(outcome.result.map_err(|e| e.kind()), Err(kind));
     }
     // It is said before the worker has ended, for it may have no time left to.
@@ -202,6 +203,6 @@ fn a_failure_is_one_also_when_the_user_wants_it_to_stop() {
         report.ended(Err(failure()));
         std::thread::park();
     };
-    let outcome = cluster::execute(timely::Config::thread(), work, &stop);
+    let outcome = cluster::execute(timely::Config::thread(), work, &io, &stop);
     assert_eq!(outcome.result.map_err(|e| e.kind()), Err(ErrorKind::Corrupt));
 }

@@ -32,8 +32,8 @@ use crate::values::PositionLost;
 
 type JsonShard = Shard<Json, Json, JsonText>;
 
-/// How often a parked worker looks whether it is to stop. Data and commits wake it by themselves.
-const WAKE: Duration = Duration::from_millis(50);
+/// How often a parked worker looks around. Data, commits and a stop wake it by themselves.
+const WAKE: Duration = Duration::from_secs(1);
 
 /// How long a run that has ended may go on merging what it leaves.
 const TIDY_MAX: Duration = Duration::from_secs(30);
@@ -150,7 +150,7 @@ fn once(
     drop(state);
     let end = Arc::new(AtomicU64::new(0));
     let workers = workers(args, chosen, &shard, standby, stop, face.clone(), Arc::clone(&end));
-    let outcome = cluster::execute(config, workers, stop);
+    let outcome = cluster::execute(config, workers, io, stop);
     if let Some(watch) = &outcome.watch {
         *summary = counted(&watch.totals());
     }
@@ -289,6 +289,11 @@ fn workers(
             }
             (pipeline.health, pipeline.token)
         });
+        let (thread, told) = (std::thread::current(), stop.clone());
+        let telling = shard.io().spawn(async move {
+            told.cancelled().await;
+            thread.unpark();
+        });
         let mut token = Some(token);
         let mut failed = false;
         while worker.has_dataflows() {
@@ -303,6 +308,7 @@ fn workers(
                 drop(token.take());
             }
         }
+        telling.abort();
         if worker.index() == 0 {
             // After a clean end, its input is closed up to the end E.
             end.store(health.report().input, Ordering::Relaxed);

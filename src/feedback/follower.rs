@@ -70,6 +70,7 @@ impl Follower {
         let mut as_of = upper.saturating_sub(1);
         let mut from = 0;
         let mut sealed = false;
+        let mut pace = self.poll.pace();
         if upper == 0 {
             // No history, and nothing to hold: our own first append will say it by the way.
             *held = Some(self.share.handle.holds().enlist(as_of));
@@ -96,6 +97,7 @@ impl Follower {
             if let Some(held) = held {
                 self.share.handle.advance(held, from.saturating_sub(1));
             }
+            pace.wake();
             loop {
                 // Before the look, so that no change falls between the two.
                 let change = self.share.handle.next_change();
@@ -111,14 +113,18 @@ impl Follower {
                     continue;
                 }
                 drop(state);
+                let pause = pace.pause();
                 tokio::select! {
                     biased;
                     () = self.outlet.closed() => return Ok(()),
                     () = change => continue,
-                    () = self.poll.news.notified() => {}
-                    () = tokio::time::sleep(self.poll.interval) => {}
+                    () = self.poll.news.notified() => pace.wake(),
+                    () = tokio::time::sleep(pause) => pace.rest(pause),
                 }
-                self.share.handle.refresh().await?;
+                match pace.is_at_rest() {
+                    true => self.share.handle.glance().await?,
+                    false => drop(self.share.handle.refresh().await?),
+                }
                 // At rest no state before the newest is needed: an idle shard is collected, too.
                 if let Some(held) = held {
                     self.share.handle.advance(held, from.saturating_sub(1));

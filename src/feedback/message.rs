@@ -6,17 +6,29 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use crate::error::Error;
+use crate::pace::Pace;
 use crate::shard::{Room, Update};
 
 /// Parts that are fetched or wait for the worker at a time.
 pub(super) const PARTS_AHEAD: usize = 4;
 
+/// At rest a follower looks so much more rarely: with the default once in 1.28 s, which in an object store is one
+/// request a second, thorough looks included.
+const REST: u32 = 64;
+
 /// When a follower looks for another process's commits.
 pub(crate) struct Poll {
-    /// At the latest.
+    /// At the latest, while they come; at rest up to [`REST`] times that.
     pub(crate) interval: Duration,
     /// At once.
     pub(crate) news: Arc<Notify>,
+}
+
+impl Poll {
+    /// Returns the pauses between looks.
+    pub(super) fn pace(&self) -> Pace {
+        Pace::new(self.interval, self.interval.saturating_mul(REST))
+    }
 }
 
 pub(super) enum Message {

@@ -34,7 +34,7 @@
 //! Parts in flight per worker: [`PARTS_AHEAD`], and bytes of parts, from the moment they are asked for
 //! until the worker has taken their rows:
 //! [`read_bytes_max`](crate::shard::HandleConfig::read_bytes_max). A commit of this process is seen at once, another
-//! process's within the poll interval. Workers that start while others write may begin at different
+//! process's within the poll interval; after a rest within an eighth of that, and within 64 intervals. Workers that start while others write may begin at different
 //! times; until the latest of these the collection is not whole.
 
 mod follower;

@@ -11,8 +11,8 @@ use crate::shard::{Feed, History};
 /// Bounds of a pipeline, plain values.
 #[derive(Clone, Debug)]
 pub struct PipelineConfig {
-    /// How long another process's commit may go unseen; commits of this process are seen at once.
-    /// Default: 20 ms.
+    /// How long another process's commit may go unseen, while they come; after a rest it may be an eighth of that rest,
+    /// 64 times this at the most. Commits of this process are seen at once. Default: 20 ms.
     pub poll: Duration,
     /// Changes how far the shard's since lags its upper. Default: leave it as the shard has it,
     /// which is 1 for a new shard.

@@ -8,13 +8,14 @@ use std::time::Duration;
 use crate::codec::{Codec, DataError, Postcard, decode_stored};
 use crate::error::{Error, ErrorKind};
 use crate::io::Io;
+use crate::pace::Pace;
 use crate::pipeline::shard::Shard;
 use crate::shard::{Handle, Hold, State, Update};
 
 /// How often changes are read again because a collector took a part of them.
 const ATTEMPTS_MAX: u32 = 3;
-/// How long another process's commit may go unseen.
-const POLL: Duration = Duration::from_millis(20);
+/// How long another process's commit may go unseen, while they come and at rest.
+const POLL: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(1280));
 
 /// A key and what it maps to: a value, or the error that stands in its place.
 pub type Keyed<K, V> = (K, Result<V, DataError>);
@@ -127,7 +128,7 @@ impl<K, V, C: Codec<K> + Codec<V>> Listen<K, V, C> {
     /// `Replaced`, `Corrupt`, and those of the store.
     pub async fn next(&mut self) -> Result<Option<Changes<K, V>>, Error> {
         let mut state = self.handle.state();
-        let mut attempt = 1;
+        let (mut attempt, mut pace) = (1, Pace::new(POLL.0, POLL.1));
         loop {
             if state.upper > self.next {
                 self.handle.holds().keep_surely().await?;
@@ -155,10 +156,16 @@ impl<K, V, C: Codec<K> + Codec<V>> Listen<K, V, C> {
             if state.upper > self.next || state.sealed_at.is_some() {
                 continue;
             }
+            let pause = pace.pause();
             tokio::select! {
                 () = change => state = self.handle.state(),
-                () = tokio::time::sleep(POLL) => {
-                    state = self.handle.refresh().await?;
+                () = tokio::time::sleep(pause) => {
+                    pace.rest(pause);
+                    match pace.is_at_rest() {
+                        true => self.handle.glance().await?,
+                        false => drop(self.handle.refresh().await?),
+                    }
+                    state = self.handle.state();
                     self.handle.holds().keep_surely().await?;
                 }
             }
@@ -208,4 +215,38 @@ fn decoded<K, V, C: Codec<K> + Codec<V>>(row: &Update) -> Result<Keyed<K, V>, Er
 fn lost(from: u64) -> Error {
     let what = format!("the history from time {from} on is merged away or gone");
     Error::new(ErrorKind::LeaseLost, what).hint("begin again with a snapshot")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::RandomTokens;
+    use crate::shard::{Append, Appended, HandleConfig};
+    use crate::store::{Access, Root};
+
+    /// A rest makes the next commit of another process come late by the longest pause, and not more.
+    #[tokio::test(start_paused = true)]
+    async fn another_process_is_heard_after_a_rest() {
+        let io = Io::new(tokio::runtime::Handle::current(), Arc::new(RandomTokens));
+        let root = Root::open("mem:", Access::Write).unwrap();
+        let open =
+            || Shard::<u64, u64>::open_with(root.clone(), io.clone(), HandleConfig::default());
+        let (writer, reader) = (open().await.unwrap(), open().await.unwrap());
+        let first = Append { upper: 3, ..Append::default() };
+        let won = writer.handle().compare_and_append(first).await.unwrap();
+        assert!(matches!(won, Appended::Won { .. }));
+        let mut changes = reader.listen(0).await.unwrap();
+        assert_eq!(changes.next().await.unwrap().unwrap().upper, 3);
+
+        let rest = Duration::from_secs(3600);
+        let rival = async {
+            tokio::time::sleep(rest).await;
+            let next = Append { lower: 3, upper: 7, ..Append::default() };
+            writer.handle().compare_and_append(next).await.unwrap()
+        };
+        let heard = tokio::time::timeout(rest + POLL.1, changes.next());
+        let (won, heard) = tokio::join!(rival, heard);
+        assert!(matches!(won, Appended::Won { .. }));
+        assert_eq!(heard.expect("in time").unwrap().unwrap().upper, 7);
+    }
 }

@@ -136,6 +136,12 @@ impl Handle {
         self.parts.view.refresh().await
     }
 
+    /// As [`refresh`](Handle::refresh), for one that looks at a shard at rest and will look again: one get most
+    /// times. What was removed or replaced shows some looks later.
+    pub(crate) async fn glance(&self) -> Result<(), Error> {
+        self.parts.view.glance().await
+    }
+
     /// Appends iff the shard's upper is `append.lower`, durably, and says which append won.
     ///
     /// Runs to its end even if the caller stops waiting. One append is in flight per handle; others

@@ -4,7 +4,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -29,6 +29,9 @@ use crate::store::{Access, Blob, Consensus, Guarded, Patience, Root, Trouble};
 
 /// How long an opening waits for a store that does not answer.
 const OPENING_MAX: Duration = Duration::from_secs(10);
+
+/// One of so many glances is a thorough look.
+const THOROUGH: u32 = 8;
 
 /// What one process knows of a shard: the state, as far as its log was read, and what is its own. It
 /// opens and reads on; it writes nothing but what makes a shard out of an empty root.
@@ -57,6 +60,9 @@ pub(crate) struct View {
     /// The number of the last rollup known.
     pub(super) last_rollup: AtomicU64,
     reading: AsyncMutex<()>,
+    /// When the log was last looked at, and how often only a little.
+    looked: Mutex<Option<Duration>>,
+    glances: AtomicU32,
     /// What the caller asked for.
     wanted: Option<Schema>,
     /// What `FORMAT` says; `None` until a reader of an empty root has seen one.
@@ -128,6 +134,8 @@ impl View {
             cache: Mutex::new(Cache::new(config.cache_bytes_max)),
             last_rollup: AtomicU64::new(0),
             reading: AsyncMutex::new(()),
+            looked: Mutex::default(),
+            glances: AtomicU32::new(0),
             wanted: schema,
             stored: Mutex::new(stored),
             state: Mutex::default(),
@@ -257,6 +265,28 @@ impl View {
         self.catch_up(self.state(), false).await
     }
 
+    /// As [`refresh`](View::refresh), for one that looks at a log at rest and will look again. While a lease of ours
+    /// is in the log, no entry that we lack is collected: one that is not there has not come, so that a
+    /// get of it says all. Every eighth look is thorough: the lease may have been ended, and the root removed.
+    pub(super) async fn glance(&self) -> Result<(), Error> {
+        let state = self.state();
+        let holds = state.leases.contains_key(&self.keeper.lock().token);
+        let thorough = self.glances.fetch_add(1, Ordering::Relaxed) % THOROUGH == THOROUGH - 1;
+        let next = state.seqno.saturating_add(1);
+        drop(state);
+        if thorough || !holds || self.log.get(next).await?.is_some() {
+            self.refresh().await?;
+        }
+        *self.looked.lock() = Some(self.now());
+        Ok(())
+    }
+
+    /// Whether the log was looked at, in whatever way, within the last so long.
+    pub(super) fn has_looked(&self, within: Duration) -> bool {
+        let now = self.now();
+        self.looked.lock().is_some_and(|looked| now.saturating_sub(looked) < within)
+    }
+
     /// Returns what a reading came to, unless the root is another by now: whatever was missing or
     /// damaged there says nothing then.
     pub(super) async fn same_root<T>(&self, read: Result<T, Error>) -> Result<T, Error> {
@@ -332,6 +362,7 @@ impl View {
                 self.log.sync_head().await?;
             }
             self.publish(Arc::clone(&state));
+            *self.looked.lock() = Some(self.now());
             return Ok(state);
         }
     }

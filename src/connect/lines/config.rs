@@ -8,10 +8,25 @@ use tokio_util::sync::CancellationToken;
 
 use super::input::{Input, is_stream};
 use crate::error::{Error, ErrorKind};
+use crate::input::blocking::sleep;
+use crate::pace::Pace;
 use crate::source::SourceStats;
 
-/// How long a followed feed is left alone after its end was reached.
-pub(super) const POLL: Duration = Duration::from_millis(50);
+/// How long a followed feed is left alone after its end was reached, while it grows and at rest.
+const POLL: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+
+/// Returns the pauses between looks at what a followed feed may have got.
+pub(super) fn pace() -> Pace {
+    Pace::new(POLL.0, POLL.1)
+}
+
+/// Waits for the next look, unless told to stop.
+pub(super) fn rest(pace: &mut Pace, stop: &CancellationToken) -> Result<(), Error> {
+    let pause = pace.pause();
+    sleep(pause, stop)?;
+    pace.rest(pause);
+    Ok(())
+}
 
 /// What the value of a row is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

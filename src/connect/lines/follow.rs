@@ -10,7 +10,7 @@ use std::io::{self, Read};
 use tokio::sync::mpsc::Sender;
 
 use super::change::{Changes, Does, kept};
-use super::config::{Config, OnError, POLL, Resnapshot};
+use super::config::{Config, OnError, Resnapshot, pace, rest};
 use super::cut::{Cutter, Piece};
 use super::input::{Input, unreadable};
 use super::line::Bad;
@@ -77,6 +77,7 @@ impl Reading {
     }
 
     fn read(&mut self, from: Option<FilePosition>, looked: Option<Input>) -> Result<(), Error> {
+        let mut pace = pace();
         let mut lines = self.open(from, looked)?;
         loop {
             self.units(&mut lines)?;
@@ -87,11 +88,11 @@ impl Reading {
             let read = lines.fill().map_err(|e| unreadable(&place, e))?;
             self.show(lines.position(), lines.input());
             match (read, self.config.follow) {
-                (1.., _) => {}
+                (1.., _) => pace.wake(),
                 (0, false) => break,
                 (0, true) => {
                     lines.input().unchanged()?;
-                    sleep(POLL, &self.config.stop)?;
+                    rest(&mut pace, &self.config.stop)?;
                 }
             }
         }

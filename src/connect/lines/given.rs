@@ -3,7 +3,7 @@
 
 use tokio_util::sync::CancellationToken;
 
-use super::config::{Config, OnError, POLL};
+use super::config::{Config, OnError, pace, rest};
 use super::cut::{Cutter, Piece};
 use super::input::{Input, unreadable};
 use super::line::{Bad, Line, LineParser, Row, key_base64};
@@ -48,6 +48,7 @@ pub(super) fn read<S: CellSink>(
         path: config.path.clone(),
         stats: config.stats.clone(),
     };
+    let mut pace = pace();
     let end = loop {
         while let Some(piece) = lines.next() {
             rows.line(piece)?;
@@ -59,11 +60,11 @@ pub(super) fn read<S: CellSink>(
         let read = lines.fill().map_err(|e| unreadable(&place, e))?;
         config.stats.set_position(lines.position(), lines.input().length());
         match (read, config.follow) {
-            (1.., _) => {}
+            (1.., _) => pace.wake(),
             (0, false) => break lines.rest(),
             (0, true) => {
                 lines.input().unchanged()?;
-                sleep(POLL, stop)?;
+                rest(&mut pace, stop)?;
             }
         }
     };

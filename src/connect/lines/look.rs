@@ -5,12 +5,12 @@ use std::io::{self, Read};
 
 use tokio_util::sync::CancellationToken;
 
-use super::config::{Config, OnError, POLL};
+use super::config::{Config, OnError, pace, rest};
 use super::cut::{Cutter, Piece};
 use super::input::{Input, unreadable};
 use super::line::{Line, LineParser};
 use crate::error::Error;
-use crate::input::blocking::{check, sleep};
+use crate::input::blocking::check;
 
 /// Bytes of a pipe that are kept until a row comes.
 const SEEN_BYTES_MAX: usize = 64 << 20;
@@ -39,6 +39,7 @@ pub(super) fn look(
     let seen = config.is_stream().then(Vec::new);
     let mut lines = Cutter::new(Seeing { input: config.open(opened)?, seen });
     let (mut parser, mut signs) = (LineParser::default(), Signs::default());
+    let mut pace = pace();
     let given = loop {
         let decided = loop {
             let Some(piece) = lines.next() else { break None };
@@ -55,10 +56,10 @@ pub(super) fn look(
         let full = lines.input().seen.as_ref().is_some_and(|seen| seen.len() > SEEN_BYTES_MAX);
         match (read, config.follow) {
             _ if full => break signs.given(),
-            (1.., _) => {}
+            (1.., _) => pace.wake(),
             (0, true) => {
                 lines.input().input.unchanged()?;
-                sleep(POLL, stop)?;
+                rest(&mut pace, stop)?;
             }
             (0, false) => {
                 let rest = lines.rest();
