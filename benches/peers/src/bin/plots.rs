@@ -46,12 +46,13 @@ fn main() -> Drawn {
     latency(&figures, &plots.join("latency.svg"))
 }
 
-/// One contestant's name and median rows a second, of each case with this name, in order.
+/// Returns the cases of this name, in order.
 fn cases<'a>(figures: &'a Value, name: &str) -> Vec<&'a Value> {
     let all = figures["cases"].as_array().into_iter().flatten();
     all.filter(|case| case["name"] == name).collect()
 }
 
+/// Returns each contestant's name and its median rows a second.
 fn results(case: &Value) -> Vec<(String, f64)> {
     let rate = |round: &Value| Some(round["rows"].as_f64()? / round["seconds"].as_f64()?);
     let of = |result: &Value| {
