@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 
-use differential_dataflow::consolidation::consolidate_updates;
 use futures::StreamExt;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -15,7 +14,7 @@ use crate::control::lifecycle::GRACE;
 use crate::control::waking::Waking;
 use crate::error::Error;
 use crate::health::Vitals;
-use crate::shard::{Batch, Hold, Id as LeaseName, State, fenced};
+use crate::shard::{Batch, Hold, Id as LeaseName, State, arranged, fenced};
 
 /// A state that may be read, and the lease that keeps it so.
 type Readable = (Arc<State>, Option<LeaseName>);
@@ -209,16 +208,17 @@ impl Follower {
                 true => gathered.rows.len() >= 1 << 17,
                 false => gathered.bytes >= self.share.window.half(),
             };
-            if full && !self.send_gathered(&mut gathered).await {
+            if full && !self.send_gathered(&mut gathered).await? {
                 return Ok(false);
             }
         }
-        Ok(self.send_gathered(&mut gathered).await)
+        self.send_gathered(&mut gathered).await
     }
 
-    async fn send_gathered(&self, gathered: &mut Gathered) -> bool {
-        let Gathered { mut rows, rooms, .. } = std::mem::take(gathered);
-        consolidate_updates(&mut rows);
-        rows.is_empty() || self.outlet.send(Message::Rows(rows, rooms)).await
+    async fn send_gathered(&self, gathered: &mut Gathered) -> Result<bool, Error> {
+        let Gathered { rows, rooms, .. } = std::mem::take(gathered);
+        // Parts are sorted, so that this merges a few runs, and leaves one alone as it is.
+        let rows = arranged(rows)?;
+        Ok(rows.is_empty() || self.outlet.send(Message::Rows(rows, rooms)).await)
     }
 }

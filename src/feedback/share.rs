@@ -3,10 +3,10 @@
 //!
 //! A worker has a range of hashes ([`deal`](crate::codec::deal)), the same in every run of as many workers.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use crate::codec::deal::share;
-use crate::codec::packed::Encoded;
 use crate::error::{Error, ErrorKind};
 use crate::shard::{Batch, CacheUse, Handle, Id as LeaseName, Room, Update, Window};
 
@@ -30,10 +30,10 @@ impl Share {
     ) -> Result<Vec<Update>, Error> {
         let (worker, peers) = (self.worker, self.peers);
         let by_part = crate::mutant::on("deal_by_part").then(|| batch.seqno + number as u64);
-        let share = share(worker, peers);
-        let ours = |key: &Encoded| match by_part {
-            None => peers == 1 || share.contains(&key.stable_hash()),
-            Some(number) => number % peers == worker,
+        let ours = match by_part {
+            None => share(worker, peers),
+            Some(number) if number % peers == worker => 0..=u64::MAX,
+            Some(_) => RangeInclusive::new(1, 0),
         };
         let (part, lower) = (&batch.parts[number], batch.lower.max(from));
         let rows =

@@ -187,7 +187,7 @@ impl<K, V, C: Codec<K> + Codec<V>> Listen<K, V, C> {
                 }
             }
         }
-        // Stable, and rows of one time are in order already but for that.
+        // Stable: but for that, rows stay in the order of their parts.
         updates.sort_by_key(|(_, time, diff)| (*time, *diff));
         self.next = upper;
         if let Some(hold) = &self.hold {

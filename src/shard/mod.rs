@@ -132,6 +132,7 @@ pub use crate::store::Access;
 pub use config::{HandleConfig, HandleOptions};
 pub use counters::{Counters, MaintenanceStats};
 pub use engine::append::{Append, Appended};
+pub(crate) use engine::arrange::arranged;
 pub use engine::entry::{Feed, History};
 pub(crate) use engine::format::{DATA, REMAP};
 pub use engine::format::{Fingerprint, Schema};

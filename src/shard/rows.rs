@@ -2,22 +2,22 @@
 //! anything; that is [`settle`](super::settle), and adds nothing up; that is
 //! [`snapshot`](super::snapshot).
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 
 use super::cache::PartId;
-use super::engine::arrange::{arrange, encode, fit, size, split};
+use super::engine::arrange::{arrange, fit, named, size};
 use super::engine::lease::part_key;
-use super::engine::part::{self, PartRef, Prepared, Update};
+use super::engine::part::{self, ALL, PartRef, Prepared, Update, Written};
 use super::engine::state::Part;
 use super::engine::stored::{check, inline_rows};
 use super::holds::Holds;
 use super::uploading::Uploading;
 use super::view::View;
 use super::window::Window;
-use crate::codec::packed::Encoded;
 use crate::error::{Error, ErrorKind};
 
 /// Parts read or written at the same time by one call.
@@ -55,25 +55,23 @@ impl Rows {
     pub(super) async fn prepare(&self, updates: Vec<Update>) -> Result<Vec<Prepared>, Error> {
         let view = &self.view;
         view.must_write("rows for")?;
-        let updates = arrange(updates)?;
-        fit(&updates).map_err(|e| e.at(view.url()))?;
+        let arranged = arrange(updates)?;
+        let updates = arranged.updates();
+        fit(updates).map_err(|e| e.at(view.url()))?;
         let bytes: usize = updates.iter().map(size).sum();
         if updates.is_empty() {
             return Ok(Vec::new());
         }
         if bytes <= view.config.inline_bytes_max {
-            let count = updates.len() as u64;
-            return Ok(vec![Prepared::Inline(part::encode(&updates), count)]);
+            let Written { bytes, updates, .. } = arranged.encode(0..updates.len());
+            return Ok(vec![Prepared::Inline(bytes, updates)]);
         }
         let lease = self.holds.permit().await?;
-        let encoded: Vec<(PartRef, Bytes)> = split(&updates, view.config.part_bytes_max)
-            .into_iter()
-            .map(|rows| {
-                let token = view.fresh();
-                encode(part_key(&view.name, lease, token), rows)
-            })
+        let runs = arranged.split(view.config.part_bytes_max).into_iter();
+        let encoded: Vec<(PartRef, Bytes)> = runs
+            .map(|run| named(part_key(&view.name, lease, view.fresh()), arranged.encode(run)))
             .collect();
-        drop(updates);
+        drop(arranged);
         // If one of them fails, no entry will name the others.
         let uploading = Uploading::new(view);
         encoded.iter().for_each(|(part, _)| uploading.add(&part.key));
@@ -99,18 +97,28 @@ impl Rows {
         upper: u64,
     ) -> Result<Vec<Update>, Error> {
         let reading = if self.view.followers() > 0 { CacheUse::Aside } else { CacheUse::Last };
-        self.read(part, lower, upper, reading, |_| true).await
+        self.read(part, lower, upper, reading, ALL).await
     }
 
-    /// As [`fetch`](Rows::fetch), only the rows of keys that are `wanted`.
+    /// As [`fetch`](Rows::fetch), only the rows of keys whose hash is in `hashes`.
     pub(crate) async fn read(
         &self,
         part: &Part,
         lower: u64,
         upper: u64,
         reading: CacheUse,
-        wanted: impl Fn(&Encoded) -> bool,
+        hashes: RangeInclusive<u64>,
     ) -> Result<Vec<Update>, Error> {
+        let buffer = self.buffer(part, reading).await?;
+        part::decode_share(&buffer, lower, upper, hashes).map_err(|e| e.at(self.view.place(part)))
+    }
+
+    /// Returns the bytes of a part: this process's own, or read, and then checked as a whole.
+    pub(super) async fn buffer(
+        &self,
+        part: &Part,
+        reading: CacheUse,
+    ) -> Result<Arc<Vec<u8>>, Error> {
         let id = PartId::of(part);
         let readers = self.view.followers();
         let cached = {
@@ -121,21 +129,17 @@ impl Rows {
                 CacheUse::Following => cache.read(&id, readers),
             }
         };
-        let buffer = match cached {
-            Some(buffer) => buffer,
-            None => {
-                let buffer = self.view.same_root(self.read_part(part).await).await?;
-                if matches!(reading, CacheUse::Following) && readers > 1 {
-                    let mut cache = self.view.cache.lock();
-                    cache.put(id.clone(), Arc::clone(&buffer));
-                    drop(cache.read(&id, readers));
-                }
-                buffer
-            }
-        };
-        check(part, &buffer)
-            .and_then(|()| part::decode_wanted(&buffer, lower, upper, wanted))
-            .map_err(|e| e.at(self.view.place(part)))
+        if let Some(buffer) = cached {
+            return Ok(buffer);
+        }
+        let buffer = self.view.same_root(self.read_part(part).await).await?;
+        check(part, &buffer).map_err(|e| e.at(self.view.place(part)))?;
+        if matches!(reading, CacheUse::Following) && readers > 1 {
+            let mut cache = self.view.cache.lock();
+            cache.put(id.clone(), Arc::clone(&buffer));
+            drop(cache.read(&id, readers));
+        }
+        Ok(buffer)
     }
 
     async fn read_part(&self, part: &Part) -> Result<Arc<Vec<u8>>, Error> {
@@ -164,15 +168,15 @@ impl Rows {
         }
     }
 
-    /// Uploads sorted rows as one part, which nobody here is about to read.
+    /// Uploads a part, which nobody here is about to read.
     pub(super) async fn store(
         &self,
-        rows: &[Update],
+        written: Written,
         uploading: &Uploading,
     ) -> Result<PartRef, Error> {
         let lease = self.holds.permit().await?;
         let token = self.view.fresh();
-        let (part, bytes) = encode(part_key(&self.view.name, lease, token), rows);
+        let (part, bytes) = named(part_key(&self.view.name, lease, token), written);
         uploading.add(&part.key);
         self.upload(&part, bytes).await?;
         Ok(part)

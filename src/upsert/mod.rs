@@ -106,7 +106,7 @@ pub use classify::{Frontiers, Placement};
 pub use config::{UpsertConfig, Upserted};
 pub(crate) use context::{Inflight, Known, Look, UpsertContext};
 pub(crate) use operator::{flight_bytes, row_bytes, upsert};
-pub use rows::{KeyHash, Kept};
+pub use rows::{Kept, KeyHash};
 pub use stats::UpsertStats;
 
 use crate::command::Command;

@@ -19,7 +19,7 @@ use super::drain::{Drain, Piece};
 use super::events::Events;
 use super::inbox::{Inbox, Update};
 use super::pending::Pending;
-use super::rows::{KeyHash, Kept};
+use super::rows::{Kept, KeyHash};
 use super::spill::{SharedSpill, SpillError};
 use super::stash::Stash;
 use super::state::{Full, State};

@@ -2,6 +2,7 @@
 //! row. Method: copies of what its `ingest` and `shard` left in `tests/fixtures/shards/`, beside the feeds
 //! that they were fed; the example programs on them. What they hold is written out by hand, and folded.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use crate::process::{fold, ingest, ingested, shard, snapshot, status, verified};
@@ -32,6 +33,24 @@ fn extend(dir: &Path, feed: &str, more: &str) -> String {
     text
 }
 
+/// The formats of the parts that have files of their own.
+fn formats(dir: &Path, url: &str) -> BTreeSet<u16> {
+    let mut folders = vec![dir.join(url).join("data/part")];
+    let mut found = BTreeSet::new();
+    while let Some(folder) = folders.pop() {
+        for entry in folder.read_dir().expect("a directory") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let bytes = std::fs::read(path).expect("a part");
+            found.insert(u16::from_le_bytes([bytes[8], bytes[9]]));
+        }
+    }
+    found
+}
+
 /// What must stay as it is when nothing but cost changes.
 fn maintained(dir: &Path, url: &str) {
     let before = snapshot(dir, url);
@@ -39,6 +58,8 @@ fn maintained(dir: &Path, url: &str) {
     shard(dir, &["gc", url]).good();
     verified(dir, url);
     assert_eq!(snapshot(dir, url), before);
+    // What earlier programs wrote has been merged, and so is in the format of this one.
+    assert_eq!(formats(dir, url), BTreeSet::from([2]));
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod contract_store;
 mod crash_points;
 mod flip;
 mod format;
+mod formats;
 mod lease_races;
 mod maintenance;
 #[path = "../common/network.rs"]

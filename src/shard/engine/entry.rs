@@ -109,7 +109,7 @@ pub struct Merged {
     pub forwarded: u64,
     /// The since after.
     pub since: u64,
-    /// The rows, sorted by key from part to part; none if all cancelled.
+    /// The rows, sorted from part to part, by hash in format 2; none if all cancelled.
     #[serde(default)]
     pub parts: Vec<PartRef>,
 }

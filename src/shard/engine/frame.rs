@@ -78,6 +78,12 @@ pub(crate) fn damaged(what: &str, why: impl std::fmt::Display) -> Error {
 
 /// The error for a version that this program does not know.
 pub(crate) fn unsupported(what: &str, version: impl std::fmt::Display) -> Error {
-    Error::new(ErrorKind::Unsupported, format!("a {what} of version {version}; this reads 1"))
+    unsupported_beyond(what, version, 1)
+}
+
+/// As [`unsupported`], where versions up to `known` are read.
+pub(crate) fn unsupported_beyond(what: &str, version: impl std::fmt::Display, known: u16) -> Error {
+    let known = if known == 1 { "1".to_string() } else { format!("1 to {known}") };
+    Error::new(ErrorKind::Unsupported, format!("a {what} of version {version}; this reads {known}"))
         .hint("use a newer version of the program")
 }

@@ -31,7 +31,7 @@ pub struct Batch {
     /// Where the rows are; at least one part, but for a merge in which all cancelled.
     pub parts: Vec<Part>,
     /// The time, inside the interval, to which a merge forwarded the earlier ones; `None` if it was
-    /// never merged. The parts of a merged batch are sorted by key, each behind the one before.
+    /// never merged. The parts of a merged batch are sorted (by hash; in format 1 by key), each behind the one before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub forwarded: Option<u64>,
 }

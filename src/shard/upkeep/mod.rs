@@ -3,6 +3,8 @@
 
 mod merge;
 
+mod weave;
+
 mod compact;
 
 mod collect;

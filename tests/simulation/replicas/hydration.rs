@@ -23,7 +23,7 @@ use crate::crew::Crew;
 use crate::replicas::observer::{Counted, runtime};
 use crate::replicas::stage::memory;
 
-const ROWS: u64 = 600;
+const ROWS: u64 = 1_200;
 const BOUND: u64 = 1_500;
 
 async fn append(shard: &Shard<u64, u64>, lower: u64, keys: std::ops::Range<u64>) {
