@@ -6,6 +6,7 @@
 
 use parking_lot::Mutex;
 use timely::scheduling::SyncActivator;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
 /// A channel's sender that wakes the operator which receives, after each message and after its own
@@ -42,9 +43,30 @@ impl<S> Waking<S> {
 impl<T> Waking<mpsc::Sender<T>> {
     /// Sends as soon as there is room. Returns false if the operator receives nothing any more.
     pub(crate) async fn send(&self, message: T) -> bool {
-        let sent = self.sender.send(message).await.is_ok();
-        self.operator.wake();
+        let sent = self.send_ahead(message).await;
+        self.wake();
         sent
+    }
+
+    /// As [`send`](Waking::send), but the operator is left asleep as long as there is room: for a message that
+    /// another one follows at once, or a [`wake`](Waking::wake).
+    pub(crate) async fn send_ahead(&self, message: T) -> bool {
+        match self.sender.try_send(message) {
+            Ok(()) => true,
+            Err(TrySendError::Closed(_)) => false,
+            Err(TrySendError::Full(message)) => {
+                // It makes room when it runs, and nothing may have woken it for what is there.
+                if !crate::mutant::on("asleep_when_full") {
+                    self.wake();
+                }
+                self.sender.send(message).await.is_ok()
+            }
+        }
+    }
+
+    /// Wakes the operator.
+    pub(crate) fn wake(&self) {
+        self.operator.wake();
     }
 
     /// Waits until the operator receives nothing any more.
@@ -59,10 +81,10 @@ impl<T> Waking<mpsc::Sender<T>> {
 }
 
 impl<T> Waking<mpsc::UnboundedSender<T>> {
-    /// Sends. If the operator is gone, the message goes nowhere.
-    pub(crate) fn send(&self, message: T) {
+    /// Sends the one message of this clone. If the operator is gone, it goes nowhere.
+    pub(crate) fn send(self, message: T) {
+        // The wake-up comes with the drop.
         let _ = self.sender.send(message);
-        self.operator.wake();
     }
 }
 
@@ -135,7 +157,7 @@ mod tests {
             // Enough for whatever was woken. What was not does not run.
             let mut settle = || (0..10).for_each(|_| _ = worker.step());
             settle();
-            sender.send(7);
+            sender.clone().send(7);
             settle();
             assert_eq!(*received.borrow(), [7]);
             drop(sender);

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -15,6 +15,9 @@ use crate::control::waking::Waking;
 use crate::error::Error;
 use crate::health::Vitals;
 use crate::shard::{Batch, Hold, Id as LeaseName, State, arranged, fenced};
+
+/// A part of so many bytes is handed on together with what follows it.
+const FEW_BYTES: u64 = 64 << 10;
 
 /// A state that may be read, and the lease that keeps it so.
 type Readable = (Arc<State>, Option<LeaseName>);
@@ -83,7 +86,8 @@ impl Follower {
             let batches = state.batches[first..].to_vec();
             upper = upper.max(state.upper);
             drop(state);
-            if !self.outlet.send(Message::Known(upper)).await {
+            // What follows wakes the operator, or the wait for it.
+            if !self.outlet.send_ahead(Message::Known(upper)).await {
                 return Ok(());
             }
             if !self.send_batches(&batches, from, as_of, lease).await? {
@@ -186,17 +190,34 @@ impl Follower {
             async move { (room.await, batch, number) }
         });
         let fetched = entered.map(|(room, batch, number)| async move {
-            Ok::<_, Error>((self.share.fetch(&batch, number, from, lease).await?, room))
+            let (share, bytes) = (self.share.clone(), batch.parts[number].bytes());
+            let fetch = async move { share.fetch(&batch, number, from, lease).await };
+            Ok::<_, Error>((self.share.handle.beside(bytes, fetch).await?, room))
         });
         let mut fetched = std::pin::pin!(fetched.buffered(PARTS_AHEAD));
         let mut gathered = Gathered::default();
-        while let Some(fetched) = fetched.next().await {
+        loop {
+            let next = match fetched.next().now_or_never() {
+                Some(next) => next,
+                None => {
+                    self.outlet.wake();
+                    fetched.next().await
+                }
+            };
+            let Some(fetched) = next else { break };
             let (mut rows, room) = fetched?;
             self.vitals.read_part();
             self.keep().await;
             if as_of == 0 {
+                let few = room.bytes() <= FEW_BYTES;
                 let message = Message::Rows(rows, vec![room]);
-                if !message.is_empty() && !self.outlet.send(message).await {
+                let sent = message.is_empty()
+                    || match few {
+                        true => self.outlet.send_ahead(message).await,
+                        // Its rows are taken while the next part is decoded.
+                        false => self.outlet.send(message).await,
+                    };
+                if !sent {
                     return Ok(false);
                 }
                 continue;

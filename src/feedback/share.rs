@@ -11,6 +11,7 @@ use crate::error::{Error, ErrorKind};
 use crate::shard::{Batch, CacheUse, Handle, Id as LeaseName, Room, Update, Window};
 
 /// One worker's share of a shard.
+#[derive(Clone)]
 pub(super) struct Share {
     pub(super) handle: Handle,
     pub(super) worker: u64,

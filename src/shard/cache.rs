@@ -23,7 +23,8 @@ impl PartId {
     }
 }
 
-/// Parts by name, at most so many bytes, the oldest forgotten first.
+/// Parts by name, at most so many bytes, the oldest forgotten first. While nothing lags it is all but empty: the
+/// last follower takes a part out.
 #[derive(Debug)]
 pub(super) struct Cache {
     parts: BTreeMap<PartId, Kept>,

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::config::HandleOptions;
 use super::counters::{Counters, MaintenanceStats};
 use super::engine::append::{Append, Appended};
+use super::engine::arrange::size;
 use super::engine::format::Schema;
 use super::engine::id::Id;
 use super::engine::part::{Prepared, Update};
@@ -26,6 +27,9 @@ use super::view::View;
 use crate::error::Error;
 use crate::io::Io;
 use crate::store::{Root, Trouble};
+
+/// Rows of more bytes are encoded and decoded beside the tasks.
+const BESIDE_BYTES: u64 = 64 << 10;
 
 /// An open shard. Clones share everything: one state, one cache, one append in flight.
 ///
@@ -167,18 +171,29 @@ impl Handle {
         &self.parts.rows
     }
 
+    /// Runs a future over so many bytes of rows: beside the tasks, if they are many.
+    pub(crate) async fn beside<T: Send + 'static>(
+        &self,
+        bytes: u64,
+        future: impl Future<Output = Result<T, Error>> + Send + 'static,
+    ) -> Result<T, Error> {
+        if bytes <= BESIDE_BYTES { future.await } else { self.parts.view.io.beside(future).await }
+    }
+
     /// Consolidates updates, sorts them by key, time, diff and value (so a retraction stands right
     /// before the insertion that replaces it), encodes them, and uploads what is too large for a
     /// log entry. No updates, or only ones that cancel, make no part.
     ///
-    /// O(n log n), on the calling thread: call it from a task.
+    /// O(n log n), on the calling thread where that is little: call it from a task.
     ///
     /// # Errors
     ///
     /// `Unavailable` if a part cannot be stored; nothing is referenced then. `Invalid` on a handle
     /// opened for reading, and for a row of 4 GiB or more. `Replaced` if the shard was removed or replaced.
     pub async fn prepare(&self, updates: Vec<Update>) -> Result<Vec<Prepared>, Error> {
-        self.parts.rows.prepare(updates).await
+        let bytes: usize = updates.iter().map(size).sum();
+        let rows = self.parts.rows.clone();
+        self.beside(bytes as u64, async move { rows.prepare(updates).await }).await
     }
 
     /// Returns the updates of a part whose time is in `[lower, upper)`: pass the bounds of the

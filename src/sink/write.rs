@@ -185,7 +185,8 @@ impl Writer {
             (std::mem::take(&mut time_rows.rows), std::mem::take(&mut time_rows.flight));
         let (handle, sender) = (self.context.handle.clone(), self.sender.clone());
         self.context.status.vitals().start_part();
-        self.context.io.spawn_answered(
+        // What is small is written here and now.
+        self.context.io.answer_at_once(
             "the writing of a part",
             async move { handle.prepare(rows).await },
             // If the operator is gone, the parts are orphans.
@@ -253,6 +254,7 @@ impl Writer {
         }
         let closed: Vec<u64> = self.times.range(lower..upper).map(|(time, _)| *time).collect();
         closed.iter().for_each(|time| self.start(*time));
+        self.receive();
         if closed.iter().any(|time| self.times[time].writing > 0) {
             return None;
         }

@@ -128,7 +128,7 @@ impl Upkeep {
             upkeep.maintain().await;
             Ok(())
         };
-        self.view.io.spawn_answered("maintenance", round, |outcome| {
+        self.view.io.aside().spawn_answered("maintenance", round, |outcome| {
             if let Err(error) = outcome {
                 tracing::warn!(%error, "a round of maintenance is lost");
             }
