@@ -12,7 +12,7 @@ use differential_upsert::connect::lines::Lines;
 use differential_upsert::login::{hint, login};
 use differential_upsert::shard::History;
 
-use crate::values::{Format, OnError, PositionLost, Resnapshot, TimesFrom};
+use crate::values::{Format, OnError, PositionLost, Resnapshot, Switch, TimesFrom};
 
 /// What `--help` says of tables.
 #[cfg(feature = "planetscale")]
@@ -98,6 +98,11 @@ pub(crate) struct Args {
     /// Do not check that the feed is the one that the shard was made from; once is for ever
     #[arg(long)]
     pub(crate) unchecked: bool,
+
+    /// Work times out before those below them are committed; off is slower where times are many
+    /// [default: on, unless --unchecked]
+    #[arg(long, value_name = "on|off")]
+    pub(crate) ahead: Option<Switch>,
 
     /// Read at most N lines per second
     #[arg(long, value_name = "N")]
@@ -238,6 +243,10 @@ impl Args {
             (
                 git && self.times == Some(TimesFrom::Mint),
                 "--times mint does not go with git:PATH: a commit's number is its time",
+            ),
+            (
+                self.unchecked && self.ahead == Some(Switch::On),
+                "--ahead on does not go with --unchecked: only the check proves what was worked out ahead",
             ),
             (
                 debezium && !self.feed.is_lines(),

@@ -28,7 +28,7 @@ use crate::cluster;
 use crate::progress::Progress;
 use crate::stop::{or, stopped};
 use crate::summary::Summary;
-use crate::values::PositionLost;
+use crate::values::{PositionLost, Switch};
 
 type JsonShard = Shard<Json, Json, JsonText>;
 
@@ -240,6 +240,7 @@ fn workers(
     let (shard, stop, history) = (shard.clone(), stop.clone(), args.history);
     let feed = shard::Feed { mode: "given".into(), identity: args.feed.to_string() };
     let (checked, standby) = (!args.unchecked, standby.clone());
+    let ahead = args.ahead != Some(Switch::Off);
     let times = if args.feed.is_table() { Times::CoCommitted } else { Times::WriteAhead };
     let stop_at_current = args.stop_at_current;
     let on_position_lost = match args.on_position_lost {
@@ -259,6 +260,7 @@ fn workers(
         let config = PipelineConfig {
             history,
             checked,
+            ahead,
             feed: feed.clone(),
             source: source.clone(),
             standby: standby.clone(),

@@ -13,6 +13,15 @@ pub(crate) enum TimesFrom {
     Mint,
 }
 
+/// Whether to do a thing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Switch {
+    /// Do it.
+    On,
+    /// Do not.
+    Off,
+}
+
 /// What happens when a feed does not have the shard's place any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum PositionLost {

@@ -56,7 +56,9 @@ fn state(signs: &Signs) -> (HealthState, Option<String>) {
             return (HealthState::Stalled, Some(format!("{}; {store}", stuck(signs))));
         }
         Some(store) => return (HealthState::Stalled, Some(store.to_string())),
-        None if signs.is_stalled() => return (HealthState::Stalled, Some(stuck(signs))),
+        None if signs.is_stalled() || signs.is_reading_stalled() => {
+            return (HealthState::Stalled, Some(stuck(signs)));
+        }
         None => {}
     }
     if !signs.is_hydrated() {
@@ -93,7 +95,10 @@ fn state(signs: &Signs) -> (HealthState, Option<String>) {
 /// Says which frontier stands, and what holds it.
 fn stuck(signs: &Signs) -> String {
     let (upper, waits) = (signs.upper, seconds(signs.measured.waits));
-    let what = if signs.input() > upper {
+    let what = if signs.is_reading_stalled() && !signs.is_stalled() {
+        let waits = seconds(signs.measured.reading_waits);
+        format!("what is committed below the shard's upper {upper} is not read back for {waits}; ")
+    } else if signs.input() > upper {
         format!("the shard's upper stands at {upper} for {waits}: closed time {upper} waits; ")
     } else if !signs.is_hydrated() {
         format!("the contents below the shard's upper {upper} do not come in for {waits}; ")
@@ -133,11 +138,17 @@ fn holder(signs: &Signs) -> String {
     if output <= upper {
         let holds = |worker: &&WorkerSigns| worker.least.is_some_and(|least| least <= upper);
         return match signs.workers.iter().filter(holds).min_by_key(|worker| worker.least) {
-            Some(WorkerSigns { worker, stash_rows, complete, parts_writing, least, .. }) => {
+            Some(WorkerSigns {
+                worker, stash_rows, complete, parts_writing, least, ahead, ..
+            }) => {
+                let ahead = match ahead {
+                    0 => String::new(),
+                    bytes => format!("; {bytes} bytes emitted ahead of the feedback"),
+                };
                 format!(
                     "the output frontier is {output}, held by the upsert operator of worker \
                      {worker} (stash: {stash_rows} commands, least time {}; feedback complete to \
-                     {complete}; {parts_writing} parts being written)",
+                     {complete}{ahead}; {parts_writing} parts being written)",
                     least.unwrap_or(upper),
                 )
             }

@@ -215,3 +215,28 @@ fn a_hydration_that_stands_is_stalled() {
     reads.workers[0].parts_read = 3;
     assert_eq!(judge(&reads).state, HealthState::Hydrating, "a part has come in");
 }
+
+/// Where the operator runs ahead no commit waits for the reader: it stalls although the upper moves.
+#[test]
+fn a_reader_that_stands_still_is_named_while_commits_go_on() {
+    let behind = |read_to, parts_read| {
+        let upper = 9;
+        let mut signs = signs(vec![WorkerSigns { read_to, parts_read, ..closed(upper) }]);
+        signs.upper = upper;
+        signs
+    };
+    let mut signs = behind(7, 3);
+    (signs.measured.reading, signs.measured.reading_waits) = (signs.reading(), STALL);
+    let report = judge(&signs);
+    assert_eq!(report.state, HealthState::Stalled);
+    let why = report.why.unwrap();
+    let says = "what is committed below the shard's upper 9 is not read back for 60 s; the feedback frontier is 7, \
+                behind the shard's upper 9: held by the reader of worker 0";
+    assert!(why.starts_with(says), "{why}");
+    // One more part, or a frontier, and it moves.
+    for moved in [behind(7, 4), behind(8, 3), behind(9, 3)] {
+        let mut moved = moved;
+        (moved.measured.reading, moved.measured.reading_waits) = (signs.reading(), STALL);
+        assert_ne!(judge(&moved).state, HealthState::Stalled);
+    }
+}

@@ -29,6 +29,10 @@ pub(super) struct Measured {
     pub(super) upper_stands: Duration,
     /// Since something waits and nothing has moved.
     pub(super) waits: Duration,
+    /// What it saw of the readers that were behind the shard's upper.
+    pub(super) reading: Option<Reading>,
+    /// Since one is behind and none of those has read anything.
+    pub(super) reading_waits: Duration,
     /// Since the interval in flight was named, or its append began.
     pub(super) in_flight: Duration,
     /// What has had no answer of the store for longest.
@@ -45,6 +49,13 @@ pub(super) struct Progress {
     pub(super) upper: u64,
     /// Parts read, while it hydrates.
     pub(super) parts_read: u64,
+}
+
+/// What moves when a reader that is behind the shard's upper reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Reading {
+    read_to: u64,
+    parts_read: u64,
 }
 
 /// Everything that a report is made of. The worker that reports stands first.
@@ -74,6 +85,8 @@ pub(super) struct WorkerSigns {
     pub(super) output: u64,
     pub(super) least: Option<u64>,
     pub(super) stash_rows: u64,
+    /// Bytes that its operator has emitted and not read back.
+    pub(super) ahead: usize,
     pub(super) read_to: u64,
     pub(super) complete: u64,
     pub(super) parts_found: u64,
@@ -120,6 +133,30 @@ impl Signs {
         let parts = |worker: &WorkerSigns| if worker.hydrated { 0 } else { worker.parts_read };
         let parts_read = self.workers.iter().map(parts).sum();
         Progress { upper: self.upper, parts_read }
+    }
+
+    /// Returns how far the readers are that are behind the shard's upper, once all are hydrated. No commit waits for
+    /// them where the operator runs ahead, so that the upper moves does not say that they do.
+    pub(super) fn reading(&self) -> Option<Reading> {
+        let behind = |worker: &&WorkerSigns| worker.read_to < self.upper;
+        let behind = self.workers.iter().filter(behind).filter(|_| self.is_hydrated());
+        behind.fold(None, |sum: Option<Reading>, worker| {
+            let Reading { read_to, parts_read } =
+                sum.unwrap_or(Reading { read_to: u64::MAX, parts_read: 0 });
+            Some(Reading {
+                read_to: read_to.min(worker.read_to),
+                parts_read: parts_read + worker.parts_read,
+            })
+        })
+    }
+
+    /// Whether what is committed is not read back.
+    pub(super) fn is_reading_stalled(&self) -> bool {
+        let reading = self.reading();
+        reading.is_some()
+            && reading == self.measured.reading
+            && self.measured.reading_waits >= self.stall_after
+            && !crate::mutant::on("reader_unwatched")
     }
 
     /// Returns what the sink has in flight, if its worker is here.

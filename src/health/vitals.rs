@@ -263,6 +263,7 @@ impl Vitals {
             output: self.output.load(Relaxed),
             least: self.least(),
             stash_rows: self.stats.stash_rows(),
+            ahead: self.stats.overlay_bytes(),
             read_to: self.read_to(),
             complete: self.complete.load(Relaxed),
             parts_found,

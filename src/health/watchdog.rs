@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::judge::judge;
 use super::report::HealthState;
-use super::signs::{Interval, Measured, Progress, Signs, ought_to_move};
+use super::signs::{Interval, Measured, Progress, Reading, Signs, ought_to_move};
 use super::vitals::{Process, Vitals};
 use crate::io::Io;
 
@@ -51,6 +51,7 @@ struct Watchdog {
     /// Something moved, or there was nothing to wait for.
     at_rest: Instant,
     interval: (Option<Interval>, Instant),
+    reading: (Option<Reading>, Instant),
     /// When each worker was asked to run.
     asked: Vec<(usize, Instant)>,
 }
@@ -62,6 +63,7 @@ impl Watchdog {
             upper_moved: now,
             at_rest: now,
             interval: (None, now),
+            reading: (None, now),
             asked: Vec::new(),
         }
     }
@@ -87,6 +89,8 @@ impl Watchdog {
             progress: self.progress,
             upper_stands: now - self.upper_moved,
             waits: now - self.at_rest,
+            reading: self.reading.0,
+            reading_waits: now - self.reading.1,
             in_flight: now - self.interval.1,
             store: process.handle.trouble(now),
             silent: self.asked.iter().map(|(worker, since)| (*worker, now - *since)).collect(),
@@ -107,6 +111,10 @@ impl Watchdog {
         self.progress = progress;
         if signs.interval() != self.interval.0 {
             self.interval = (signs.interval(), now);
+        }
+        let reading = signs.reading();
+        if reading != self.reading.0 || reading.is_none() {
+            self.reading = (reading, now);
         }
     }
 }

@@ -34,6 +34,15 @@ pub struct PipelineConfig {
     /// Bytes of commands read from a source ahead of the time that waits for its commit; past it
     /// the source is held back. Default: 8 MiB.
     pub ahead_bytes_max: usize,
+    /// Whether to run ahead: to work a time out before the commits below it have come back, so that the rate of
+    /// times is not bound by the latency of a commit. It does so only where the feed is checked: see
+    /// [`upsert`](crate::upsert). Default: true.
+    pub ahead: bool,
+    /// Bytes of what it has worked out ahead, per worker; past it the operator waits until more has come back. One
+    /// append takes about as much. Default: 16 MiB.
+    pub overlay_bytes_max: usize,
+    /// Updates emitted per wake-up of a worker; at the bound it lets others run, and goes on. Default: 16,384.
+    pub drain_rows_max: usize,
     /// Bytes in memory of what is emitted and not yet in a durable part, its encoding included, per worker; past it the
     /// operator waits. Default: 64 MiB.
     pub inflight_bytes_max: usize,
@@ -55,6 +64,9 @@ impl Default for PipelineConfig {
             source: SourceConfig::default(),
             stash_bytes_max: 256 << 20,
             ahead_bytes_max: 8 << 20,
+            ahead: true,
+            overlay_bytes_max: 16 << 20,
+            drain_rows_max: 1 << 14,
             inflight_bytes_max: 64 << 20,
             part_bytes_max: 8 << 20,
             stall_after: Duration::from_secs(60),
@@ -73,6 +85,8 @@ impl PipelineConfig {
         at_least("poll", self.poll, instant)?;
         at_least("stall_after", self.stall_after, instant)?;
         at_least("ahead_bytes_max", self.ahead_bytes_max, 1)?;
+        at_least("overlay_bytes_max", self.overlay_bytes_max, 1)?;
+        at_least("drain_rows_max", self.drain_rows_max, 1)?;
         at_least("inflight_bytes_max", self.inflight_bytes_max, 1)?;
         at_least("part_bytes_max", self.part_bytes_max, 1)?;
         if self.history == Some(History::Last(0)) {
@@ -107,10 +121,12 @@ mod tests {
     #[test]
     fn a_value_out_of_range_is_refused_by_its_name() {
         type Change<C> = fn(&mut C);
-        let pipeline: [(&str, Change<PipelineConfig>); 9] = [
+        let pipeline: [(&str, Change<PipelineConfig>); 11] = [
             ("poll", |c| c.poll = Duration::ZERO),
             ("stall_after", |c| c.stall_after = Duration::ZERO),
             ("ahead_bytes_max", |c| c.ahead_bytes_max = 0),
+            ("overlay_bytes_max", |c| c.overlay_bytes_max = 0),
+            ("drain_rows_max", |c| c.drain_rows_max = 0),
             ("inflight_bytes_max", |c| c.inflight_bytes_max = 0),
             ("part_bytes_max", |c| c.part_bytes_max = 0),
             ("history", |c| c.history = Some(History::Last(0))),

@@ -123,6 +123,11 @@ impl Metrics {
             "Bytes emitted and not yet in durable parts.",
             sum(|v| v.stats.inflight_bytes() as u64),
         );
+        page.gauge(
+            "overlay_bytes",
+            "Bytes worked out ahead of the commits below them.",
+            sum(|v| v.stats.overlay_bytes() as u64),
+        );
         let errors: i64 = self.health.process.members().iter().map(|v| v.error_keys()).sum();
         page.gauge("error_keys", "Keys whose live value is an error.", errors);
         let least = self.health.process.members().iter().filter_map(|v| v.least()).min();

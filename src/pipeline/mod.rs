@@ -256,10 +256,16 @@ impl Parts {
             watch: Some(look(&status)),
             invalid,
         };
-        let upsert_config =
-            UpsertConfig { stash_bytes_max: config.stash_bytes_max, ..UpsertConfig::default() };
         let checks = config.checked;
-        let (commands, counted) = tally(commands, checks, ends, status.clone(), stats.clone());
+        // What is not checked proves at no commit that others emit what the operator has emitted.
+        let proven = checks || crate::mutant::on("ahead_unchecked");
+        let upsert_config = UpsertConfig {
+            stash_bytes_max: config.stash_bytes_max,
+            drain_rows_max: config.drain_rows_max,
+            overlay_bytes_max: if config.ahead && proven { config.overlay_bytes_max } else { 0 },
+            ..UpsertConfig::default()
+        };
+        let (commands, counted) = tally(commands, checks, ends, status.clone());
         let resumes = shard.resumes().clone();
         // Other writers may have come further than its end: by cursors, an end says nothing of the whole.
         let stops = config.feed.mode == Times::WriteAhead.mode();

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use super::commit::{Commit, Settled};
 use super::context::SinkContext;
 use super::counts::SharedTotals;
-use super::messages::{Response, TimeParts};
+use super::messages::{Response, Written};
 use super::turn::Turn;
 use crate::command::time::retain;
 use crate::control::waking::Waking;
@@ -43,7 +43,7 @@ pub(super) fn append<'scope>(
         totals: totals.clone(),
         peers,
         answers: 0,
-        times: Vec::new(),
+        written: Written::default(),
         settling: None,
         sender,
         log: logger(scope.worker()).map(|logger| (logger, operator_info.global_id)),
@@ -81,7 +81,7 @@ pub(super) fn append<'scope>(
 struct Interval {
     lower: u64,
     upper: u64,
-    times: Vec<TimeParts>,
+    written: Written,
 }
 
 /// Collects responses and has them committed; on worker 0.
@@ -93,7 +93,7 @@ struct Appender {
     /// Workers that have answered the present interval.
     answers: usize,
     /// What they have written of it.
-    times: Vec<TimeParts>,
+    written: Written,
     settling: Option<Settling>,
     sender: Waking<mpsc::UnboundedSender<Result<Settled, Error>>>,
     /// Where the worker has a logger for it; with the operator's identifier.
@@ -120,13 +120,14 @@ impl Appender {
             Response::Counted(dropped) => self.totals.dropped(dropped),
             // The interval is given up: nothing refers to these parts, so they are orphans.
             Response::Written { .. } if self.turn.is_stopping() => {}
-            Response::Written { lower, upper, times, dropped } => {
+            Response::Written { lower, upper, written, dropped } => {
                 self.totals.dropped(dropped);
-                self.times.extend(times);
+                self.written.extend(written);
                 self.answers += 1;
                 if self.answers == self.peers {
                     self.answers = 0;
-                    return Some(Interval { lower, upper, times: std::mem::take(&mut self.times) });
+                    let written = std::mem::take(&mut self.written);
+                    return Some(Interval { lower, upper, written });
                 }
             }
         }
@@ -136,12 +137,13 @@ impl Appender {
     /// Has an interval committed. The task runs to its end even when the dataflow is gone: an append
     /// under way must be settled, not dropped.
     fn commit(&mut self, interval: Interval, time: Capability<u64>) {
-        let Interval { lower, upper, times } = interval;
+        let Interval { lower, upper, written } = interval;
         let context = &self.context;
         let commit = Commit {
             lower,
             upper,
-            times,
+            raised: false,
+            written,
             terms: context.checked.terms(&context.handle.state(), lower, upper),
             // What is not claimed has no rows to append.
             epoch: context.status.epoch().get().unwrap_or(0),
@@ -165,7 +167,7 @@ impl Appender {
     fn give_up_if_stopping(&mut self) {
         let is_only_named = self.turn.is_in_flight() && self.settling.is_none();
         if self.turn.is_stopping() && is_only_named {
-            (self.answers, self.times) = (0, Vec::new());
+            (self.answers, self.written) = (0, Written::default());
             self.context.status.vitals().set_interval(None);
             self.turn.give_back();
         }

@@ -3,8 +3,8 @@
 
 use tokio_util::sync::CancellationToken;
 
-use super::counts::{Emitted, SharedTotals};
-use super::messages::TimeParts;
+use super::counts::SharedTotals;
+use super::messages::Written;
 use super::race::{Lost, after_loss};
 use crate::control::lifecycle::GRACE;
 use crate::definite::Terms;
@@ -24,7 +24,9 @@ pub(super) enum Settled {
 pub(super) struct Commit {
     pub(super) lower: u64,
     pub(super) upper: u64,
-    pub(super) times: Vec<TimeParts>,
+    /// Another writer has committed the times below `lower`.
+    pub(super) raised: bool,
+    pub(super) written: Written,
     pub(super) terms: Terms,
     pub(super) epoch: u64,
     pub(super) feed: Feed,
@@ -52,7 +54,7 @@ impl Commit {
     /// this append took it there.
     async fn run(mut self) -> Result<Option<u64>, Error> {
         loop {
-            if self.times.is_empty() && crate::mutant::on("skip_empty") {
+            if self.written.emitted.is_empty() && crate::mutant::on("skip_empty") {
                 return Ok(None);
             }
             let appended = self.handle.compare_and_append(self.append()).await;
@@ -61,9 +63,7 @@ impl Commit {
             }
             let shard_upper = match appended? {
                 Appended::Won { .. } => {
-                    let mut emitted = Emitted::default();
-                    self.times.iter().for_each(|time| emitted += time.emitted);
-                    self.totals.won(emitted);
+                    self.totals.won(self.written.total());
                     return Ok(Some(self.upper));
                 }
                 Appended::Fenced(epoch) => return Err(fenced(epoch)),
@@ -79,7 +79,7 @@ impl Commit {
                     if !crate::mutant::on("keep_part_of_lost") {
                         self.drop_below(raised).await;
                     }
-                    self.lower = raised;
+                    (self.lower, self.raised) = (raised, true);
                 }
                 Lost::Replaced => return Err(replaced(self.lower, shard_upper)),
             }
@@ -93,11 +93,15 @@ impl Commit {
             cursor: self.cursors.covering(self.upper),
             lower: self.lower,
             upper: self.upper,
-            parts: self.times.iter().flat_map(|time| time.parts.clone()).collect(),
+            parts: self.written.parts.iter().map(|(_, part)| part.clone()).collect(),
             history: self.history.filter(|history| state.history != *history),
             feed: state.feed.is_none().then(|| self.feed.clone()),
             fence: Some(self.epoch),
-            base: self.terms.below(self.lower),
+            // What is left of a lost run is ours to keep only where what came before it is our feed's too.
+            base: self
+                .terms
+                .below(self.lower)
+                .filter(|_| !(self.raised && crate::mutant::on("keep_rest_unproven"))),
             sum: self.terms.below(self.upper),
             mark: self.terms.mark,
             ..Append::default()
@@ -107,11 +111,9 @@ impl Commit {
     /// Drops the times below `bound`, which another writer has committed. The loss is settled, so
     /// our parts of them were never committed and may go.
     async fn drop_below(&mut self, bound: u64) {
-        let times = std::mem::take(&mut self.times);
-        let (below, kept): (Vec<_>, Vec<_>) = times.into_iter().partition(|time| time.time < bound);
-        self.times = kept;
-        self.totals.lost(below.iter().map(|time| time.emitted.total()).sum());
-        let parts: Vec<Prepared> = below.into_iter().flat_map(|time| time.parts).collect();
+        let below = self.written.split_below(bound);
+        self.totals.lost(below.total().total());
+        let parts: Vec<Prepared> = below.parts.into_iter().map(|(_, part)| part).collect();
         if !parts.is_empty() {
             self.handle.discard(parts).await;
         }

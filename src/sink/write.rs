@@ -1,8 +1,12 @@
-//! Owns how a worker's updates become durable parts: by time, early where a time is large. It
-//! neither decides intervals nor commits; until the append, nothing refers to its parts.
+//! Owns how a worker's updates become durable parts: all that an interval has of them together, and early
+//! what is large of one time. It neither decides intervals nor commits; until the append, nothing refers to
+//! its parts.
+//!
+//! A part that is written early is of one time, so that no interval cuts it in two.
 
 use std::collections::BTreeMap;
 
+use itertools::Itertools;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact;
@@ -14,7 +18,7 @@ use tokio::sync::mpsc;
 
 use super::context::SinkContext;
 use super::counts::{Dropped, Emitted};
-use super::messages::{Announcement, Named, Response, TimeParts};
+use super::messages::{Announcement, Named, Response, Written};
 use crate::command::time::retain;
 use crate::control::lifecycle::Phase;
 use crate::control::waking::Waking;
@@ -23,8 +27,22 @@ use crate::health::Role;
 use crate::shard::{Prepared, Update};
 use crate::upsert::{flight_bytes, row_bytes};
 
-/// What became of rows handed to a task: their time, their bytes in flight, their parts.
-type Written = (u64, usize, Result<Vec<Prepared>, Error>);
+/// Rows handed to a task, and what became of them.
+struct Answer {
+    of: Whose,
+    /// Their bytes in flight.
+    flight: usize,
+    prepared: Result<Vec<Prepared>, Error>,
+}
+
+/// What rows handed to a task are.
+#[derive(Clone, Copy)]
+enum Whose {
+    /// Some of one time.
+    Time(u64),
+    /// All that the current interval still had, up to their greatest time.
+    Interval(u64),
+}
 
 /// Writes each worker's updates of an interval, and responds to worker 0.
 pub(super) fn write<'scope>(
@@ -73,7 +91,9 @@ pub(super) fn write<'scope>(
                     match what {
                         // One append in flight: the one before has been answered.
                         Announcement::Interval { lower, upper } => {
-                            writer.current = Some((capability.clone(), lower, upper));
+                            let capability = capability.clone();
+                            writer.current =
+                                Some(Current { capability, lower, upper, rest: Rest::Waits });
                         }
                         Announcement::Write => writer.writes(),
                         Announcement::End => writer.context.status.set_ended(),
@@ -123,26 +143,76 @@ struct TimeRows {
     emitted: Emitted,
 }
 
+impl TimeRows {
+    /// Takes the rows that are in no part yet, and their bytes in flight.
+    fn take(&mut self) -> (Vec<Update>, usize) {
+        self.bytes = 0;
+        (std::mem::take(&mut self.rows), std::mem::take(&mut self.flight))
+    }
+}
+
+/// The interval to be answered.
+struct Current {
+    capability: Capability<u64>,
+    lower: u64,
+    upper: u64,
+    rest: Rest,
+}
+
+/// The rows of an interval that were not written early.
+enum Rest {
+    /// Not all of the interval is here yet.
+    Waits,
+    /// A task writes them.
+    Written,
+    /// The parts, each with the greatest time in it.
+    Is(Vec<(u64, Prepared)>),
+}
+
+impl Rest {
+    fn is_written(&self) -> bool {
+        matches!(self, Rest::Is(_))
+    }
+
+    fn parts(self) -> Vec<(u64, Prepared)> {
+        match self {
+            Rest::Is(parts) => parts,
+            Rest::Waits | Rest::Written => Vec::new(),
+        }
+    }
+}
+
 struct Writer {
     /// A standby leaves nothing in the store, not even a part.
     may_write: bool,
     context: SinkContext,
     times: BTreeMap<u64, TimeRows>,
-    current: Option<(Capability<u64>, u64, u64)>,
+    current: Option<Current>,
     /// The counts told so far.
     told: Dropped,
     lost: u64,
     failed: bool,
-    sender: Waking<mpsc::UnboundedSender<Written>>,
-    receiver: mpsc::UnboundedReceiver<Written>,
+    sender: Waking<mpsc::UnboundedSender<Answer>>,
+    receiver: mpsc::UnboundedReceiver<Answer>,
 }
 
 impl Writer {
-    /// Takes in a container of updates, all of one time.
+    /// Takes in a container of updates, in order of time.
     fn gather(&mut self, rows: Vec<Update>) {
-        let Some((_, time, _)) = rows.first() else { return };
-        let time = *time;
-        debug_assert!(rows.iter().all(|row| row.1 == time), "one container, one time");
+        debug_assert!(rows.is_sorted_by_key(|row| row.1), "a container in order of time");
+        let Some((_, first, _)) = rows.first() else { return };
+        let (first, last) = (*first, rows[rows.len() - 1].1);
+        if first == last {
+            self.gather_time(first, rows);
+        } else {
+            for (time, rows) in &rows.into_iter().chunk_by(|row| row.1) {
+                self.gather_time(time, rows.collect());
+            }
+        }
+        self.start_large(first);
+    }
+
+    fn gather_time(&mut self, time: u64, rows: Vec<Update>) {
         let time_rows = self.times.entry(time).or_default();
         time_rows.emitted += Emitted::count(&rows);
         time_rows.bytes += rows.iter().map(|((k, v), _, _)| row_bytes(k, v)).sum::<usize>();
@@ -151,10 +221,6 @@ impl Writer {
             true => time_rows.rows = rows,
             false => time_rows.rows.extend(rows),
         }
-        let bytes = time_rows.bytes;
-        if self.may_write && self.is_large(bytes) {
-            self.start(time);
-        }
     }
 
     /// Lets a standby write. What is large already goes at once, so that there is room again.
@@ -162,27 +228,33 @@ impl Writer {
         self.may_write = true;
         // Here and not where it is decided: each process of a cluster shows its role.
         self.context.status.set_role(Role::Writer);
-        let large = self.times.iter().filter(|(_, time_rows)| self.is_large(time_rows.bytes));
-        let large: Vec<u64> = large.map(|(time, _)| *time).collect();
-        large.into_iter().for_each(|time| self.start(time));
+        self.start_large(0);
     }
 
-    /// Whether rows are written before their time is whole. If there is no room for more, they must be:
-    /// the rest of their time waits for it.
-    fn is_large(&self, bytes: usize) -> bool {
-        bytes >= self.context.part_bytes_max || self.context.inflight.is_full()
-    }
-
-    /// Hands a time's rows to a task, which writes them.
-    fn start(&mut self, time: u64) {
-        let Some(time_rows) = self.times.get_mut(&time) else { return };
-        if time_rows.rows.is_empty() {
+    /// Writes early what is large from a time on. Where there is no room for more, that is the greatest time too:
+    /// the rest of it waits for room. Those before it are whole, and go with the next interval.
+    fn start_large(&mut self, from: u64) {
+        if !self.may_write {
             return;
         }
-        time_rows.writing += 1;
-        time_rows.bytes = 0;
-        let (rows, flight) =
-            (std::mem::take(&mut time_rows.rows), std::mem::take(&mut time_rows.flight));
+        let large = |time_rows: &TimeRows| time_rows.bytes >= self.context.part_bytes_max;
+        let range = self.times.range(from..);
+        let mut early: Vec<u64> = range.filter(|(_, r)| large(r)).map(|(time, _)| *time).collect();
+        if self.context.inflight.is_full() {
+            early.extend(self.times.last_key_value().filter(|(_, r)| !large(r)).map(|(t, _)| *t));
+        }
+        for time in early {
+            let Some(time_rows) = self.times.get_mut(&time).filter(|r| !r.rows.is_empty()) else {
+                continue;
+            };
+            time_rows.writing += 1;
+            let (rows, flight) = time_rows.take();
+            self.start(Whose::Time(time), rows, flight);
+        }
+    }
+
+    /// Hands rows to a task, which writes them.
+    fn start(&self, of: Whose, rows: Vec<Update>, flight: usize) {
         let (handle, sender) = (self.context.handle.clone(), self.sender.clone());
         self.context.status.vitals().start_part();
         // What is small is written here and now.
@@ -190,26 +262,38 @@ impl Writer {
             "the writing of a part",
             async move { handle.prepare(rows).await },
             // If the operator is gone, the parts are orphans.
-            move |prepared| sender.send((time, flight, prepared)),
+            move |prepared| sender.send(Answer { of, flight, prepared }),
         );
     }
 
     /// Takes in what tasks have written.
     fn receive(&mut self) {
-        while let Ok((time, flight, prepared)) = self.receiver.try_recv() {
+        while let Ok(Answer { of, flight, prepared }) = self.receiver.try_recv() {
             self.context.inflight.release(flight);
             self.context.status.vitals().end_part();
-            match (prepared, self.times.get_mut(&time)) {
-                (Ok(prepared), Some(time_rows)) => {
-                    time_rows.writing -= 1;
-                    time_rows.prepared.extend(prepared);
-                }
-                (Ok(prepared), None) => self.discard(prepared),
-                (Err(error), _) => {
+            match prepared {
+                Ok(prepared) => self.keep(of, prepared),
+                Err(error) => {
                     self.failed = true;
                     self.context.status.fail(error);
                 }
             }
+        }
+    }
+
+    fn keep(&mut self, of: Whose, prepared: Vec<Prepared>) {
+        match (of, &mut self.current) {
+            (Whose::Time(time), _) => match self.times.get_mut(&time) {
+                Some(time_rows) => {
+                    time_rows.writing -= 1;
+                    time_rows.prepared.extend(prepared);
+                }
+                None => self.discard(prepared),
+            },
+            (Whose::Interval(last), Some(current)) => {
+                current.rest = Rest::Is(prepared.into_iter().map(|part| (last, part)).collect());
+            }
+            (Whose::Interval(_), None) => self.discard(prepared),
         }
     }
 
@@ -239,33 +323,50 @@ impl Writer {
 
     /// Answers the current interval, once its updates have arrived and are written.
     fn respond(&mut self, frontier: &MutableAntichain<u64>) -> Option<(Capability<u64>, Response)> {
-        let (_, lower, upper) = self.current.as_ref()?;
+        let Current { lower, upper, rest, .. } = self.current.as_mut()?;
         let (lower, upper) = (*lower, *upper);
         if self.failed {
-            let (capability, ..) = self.current.take()?;
+            let capability = self.current.take()?.capability;
             if crate::mutant::on("failed_part_is_empty") {
-                let (times, dropped) = (Vec::new(), self.news());
-                return Some((capability, Response::Written { lower, upper, times, dropped }));
+                let (written, dropped) = (Default::default(), self.news());
+                return Some((capability, Response::Written { lower, upper, written, dropped }));
             }
             return Some((capability, Response::Failed));
         }
         if frontier.less_than(&upper) {
             return None;
         }
-        let closed: Vec<u64> = self.times.range(lower..upper).map(|(time, _)| *time).collect();
-        closed.iter().for_each(|time| self.start(*time));
-        self.receive();
-        if closed.iter().any(|time| self.times[time].writing > 0) {
+        if let Rest::Waits = rest {
+            let (mut rows, mut flight, mut last) = (Vec::new(), 0, lower);
+            for (time, time_rows) in self.times.range_mut(lower..upper) {
+                let (more, bytes) = time_rows.take();
+                flight += bytes;
+                if !more.is_empty() {
+                    last = *time;
+                    match rows.is_empty() {
+                        true => rows = more,
+                        false => rows.extend(more),
+                    }
+                }
+            }
+            *rest = if rows.is_empty() { Rest::Is(Vec::new()) } else { Rest::Written };
+            if !rows.is_empty() {
+                self.start(Whose::Interval(last), rows, flight);
+                self.receive();
+            }
+        }
+        if self.times.range(lower..upper).any(|(_, time_rows)| time_rows.writing > 0) {
             return None;
         }
-        let take = |time: u64| {
-            let time_rows = self.times.remove(&time)?;
-            Some(TimeParts { time, parts: time_rows.prepared, emitted: time_rows.emitted })
-        };
-        let times = closed.into_iter().filter_map(take).collect();
+        let Current { capability, rest, .. } = self.current.take_if(|c| c.rest.is_written())?;
+        let mut written = Written { parts: rest.parts(), emitted: Vec::new() };
+        let later = self.times.split_off(&upper);
+        for (time, time_rows) in std::mem::replace(&mut self.times, later) {
+            written.emitted.push((time, time_rows.emitted));
+            written.parts.extend(time_rows.prepared.into_iter().map(|part| (time, part)));
+        }
         let dropped = self.news();
-        let (capability, lower, upper) = self.current.take()?;
-        Some((capability, Response::Written { lower, upper, times, dropped }))
+        Some((capability, Response::Written { lower, upper, written, dropped }))
     }
 
     /// Returns the counts that worker 0 has not been told.

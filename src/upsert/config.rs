@@ -21,6 +21,10 @@ pub struct UpsertConfig<T> {
     /// Updates emitted per wake-up, and a quarter of the commands and rows looked at, emitted or not; at the bound the
     /// operator yields and goes on. Default: 16,384.
     pub drain_rows_max: usize,
+    /// Bytes of what is emitted before the emissions below it have come back, and one row: the operator then runs
+    /// ahead of its feedback. It may only where the feedback can have no other updates than the operator
+    /// itself would have emitted; see [`upsert`](crate::upsert). Default: 0, it never runs ahead.
+    pub overlay_bytes_max: usize,
     /// Bytes emitted per wake-up, up to the row that reaches it; then the operator yields and goes on. Default: 2 MiB.
     pub drain_bytes_max: usize,
 }
@@ -33,6 +37,7 @@ impl<T: Timestamp> Default for UpsertConfig<T> {
             stash_bytes_max: 256 << 20,
             drain_rows_max: 1 << 14,
             drain_bytes_max: 2 << 20,
+            overlay_bytes_max: 0,
         }
     }
 }

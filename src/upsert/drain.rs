@@ -6,6 +6,7 @@ use std::cmp::Ordering;
 use std::collections::VecDeque;
 
 use super::merge::Merge;
+use super::overlay::Overlay;
 use super::pending::Pending;
 use super::pins::Pins;
 use super::rows::{Kept, Rows};
@@ -59,7 +60,8 @@ pub struct Piece {
 }
 
 impl Piece {
-    fn is_used_up(&self) -> bool {
+    /// Whether something of it is used up.
+    pub fn is_used_up(&self) -> bool {
         self.rows == 0
             || (self.bytes == 0 || self.work == 0) && !crate::mutant::on("pieces_by_rows")
     }
@@ -91,7 +93,7 @@ where
     pub fn new(sealed: Sealed<K, V, O, T>) -> Self {
         let Sealed { merge, reset } = sealed;
         let reset = reset.map(|order| Reset { order, touched: Slots::default(), swept: None });
-        Drain { merge, reset, window: VecDeque::with_capacity(WINDOW), slots: Vec::new() }
+        Drain { merge, reset, window: VecDeque::new(), slots: Vec::new() }
     }
 
     /// Returns the time.
@@ -105,7 +107,8 @@ where
     }
 
     /// Appends updates to `out` until the piece is used up; the last row may exceed it. What was in memory is taken off
-    /// `pins` when it is looked at.
+    /// `pins` when it is looked at. A key's prior value is what the overlay has, or else the state; what is
+    /// emitted goes into the overlay.
     ///
     /// Emission is minimal: per key at most one retraction, directly followed by at most one
     /// insertion; nothing for a value that stays.
@@ -116,20 +119,22 @@ where
     pub fn step(
         &mut self,
         state: &State<K, V>,
+        overlay: &mut Overlay<K, V, T>,
         pins: &mut Pins,
-        mut piece: Piece,
+        piece: &mut Piece,
         out: &mut Vec<((K, V), T, isize)>,
     ) -> Result<Drained, SpillError> {
         let mut drained = Drained::default();
+        overlay.index();
         while !piece.is_used_up() {
             if self.window.is_empty() {
-                let ended = self.fill_window(state, pins, &mut piece, &mut drained)?;
+                let ended = self.fill_window(state, pins, piece, &mut drained)?;
                 if ended && self.window.is_empty() {
-                    drained.done = self.sweep(state, &mut piece, out, &mut drained);
+                    drained.done = self.sweep(state, piece, out, &mut drained);
                     break;
                 }
             }
-            self.emit(state, &mut piece, out, &mut drained);
+            self.emit(state, overlay, piece, out, &mut drained);
         }
         Ok(drained)
     }
@@ -148,8 +153,9 @@ where
         drained: &mut Drained,
     ) -> Result<bool, SpillError> {
         let mut bytes = 0;
+        let window = WINDOW.min(piece.rows);
         let ended = loop {
-            if self.window.len() == WINDOW || bytes >= WINDOW_BYTES || piece.work == 0 {
+            if self.window.len() >= window || bytes >= WINDOW_BYTES || piece.work == 0 {
                 break false;
             }
             let Some((command, superseded)) = self.merge.next(pins)? else { break true };
@@ -175,6 +181,7 @@ where
     fn emit(
         &mut self,
         state: &State<K, V>,
+        overlay: &mut Overlay<K, V, T>,
         piece: &mut Piece,
         out: &mut Vec<((K, V), T, isize)>,
         drained: &mut Drained,
@@ -187,9 +194,16 @@ where
             if piece.is_used_up() {
                 break;
             }
-            let one = match (*slot, &command.value) {
-                (None, Some(_)) => Found::Absent,
-                (Some(slot), value) if value.as_ref().is_none_or(|v| !state.holds(slot, v)) => {
+            let emitted = overlay.get(command.hash, &command.key);
+            let one = match (emitted, *slot, &command.value) {
+                (Some(None), _, Some(_)) | (None, None, Some(_)) => Found::Absent,
+                (Some(Some(prior)), _, value) if value.as_ref().is_none_or(|v| v != prior) => {
+                    piece.emit(K::heap_bytes(&command.key, Some(prior)));
+                    Found::Emitted(prior.clone())
+                }
+                (None, Some(slot), value)
+                    if value.as_ref().is_none_or(|v| !state.holds(slot, v)) =>
+                {
                     state.gather(slot, &mut gather);
                     piece.emit(state.row_bytes(slot));
                     Found::Prior
@@ -206,13 +220,19 @@ where
         }
         let mut priors = <K::Rows as Rows<K, V>>::values(&mut gather);
         let time = &self.merge.time;
+        // What a reset sweeps is not recorded: nothing past it is looked up before it has come back.
+        let records = self.reset.is_none();
         for (command, found) in self.window.drain(..found.len()).zip(found) {
-            let Pending { key, value, .. } = command;
+            let Pending { hash, key, value, .. } = command;
             let prior = match found {
                 Found::Unchanged => continue,
                 Found::Absent => None,
                 Found::Prior => priors.next(),
+                Found::Emitted(prior) => Some(prior),
             };
+            if records {
+                overlay.record(hash, &key, value.as_ref(), time);
+            }
             if let Some(prior) = prior {
                 out.push(((key.clone(), prior), time.clone(), -1));
             }
@@ -245,13 +265,15 @@ where
 }
 
 /// What a key has, seen from its command.
-enum Found {
+enum Found<V> {
     /// The value that the command wants, or nothing where it wants nothing.
     Unchanged,
     /// Nothing, where the command wants a value.
     Absent,
-    /// A value to retract.
+    /// A value to retract, out of the state.
     Prior,
+    /// A value to retract, emitted and not read back yet.
+    Emitted(V),
 }
 
 impl<O: Ord> Reset<O> {
@@ -308,8 +330,10 @@ mod tests {
     ) -> (Vec<Row>, Drained, usize) {
         let (mut all, mut sum, mut pieces, mut pins) =
             (Vec::new(), Drained::default(), 0, Pins::default());
+        let mut overlay = Overlay::new(0);
         loop {
-            let step = drain.step(state, &mut pins, piece, &mut all).unwrap();
+            let step =
+                drain.step(state, &mut overlay, &mut pins, &mut { piece }, &mut all).unwrap();
             sum.emitted += step.emitted;
             sum.superseded += step.superseded;
             sum.unchanged += step.unchanged;
@@ -376,12 +400,37 @@ mod tests {
         assert!(rows.len() == 2000 && took >= 2000, "{took} pieces");
     }
 
+    /// What was emitted and has not come back goes before the state, a deletion too.
+    #[test]
+    fn the_overlay_goes_before_the_state() {
+        let state = state(&[(1, "a"), (2, "b"), (3, "c"), (4, "d")]);
+        let mut overlay = Overlay::new(1 << 20);
+        let emitted = [(1, Some("x")), (2, None), (4, Some("y"))];
+        for (key, value) in emitted {
+            overlay.record(key.hashed(), &key, value.map(str::to_string).as_ref(), &4);
+        }
+        let commands = [(1, Some("z"), 0), (2, Some("b"), 0), (3, None, 0), (4, Some("y"), 0)];
+        let (mut out, mut pins) = (Vec::new(), Pins::default());
+        let mut drain = drain(None, &commands);
+        let step = drain.step(&state, &mut overlay, &mut pins, &mut piece(100), &mut out).unwrap();
+        let row = |key, value: &str, diff| ((key, value.to_string()), 5, diff);
+        out.sort();
+        assert_eq!(out, [row(1, "x", -1), row(1, "z", 1), row(2, "b", 1), row(3, "c", -1)]);
+        assert_eq!((step.emitted, step.unchanged, step.done), (3, 1, true));
+        overlay.index();
+        let get = |key: u64| overlay.get(key.hashed(), &key).map(|value| value.cloned());
+        assert_eq!((get(1), get(3)), (Some(Some("z".to_string())), Some(None)));
+    }
+
     #[test]
     fn what_is_not_drained_is_counted() {
         let commands: Vec<_> = (0..WINDOW as u64 * 2).map(|key| (key, Some("v"), 0)).collect();
         let mut drain = drain(None, &commands);
         let mut out = Vec::new();
-        let step = drain.step(&state(&[]), &mut Pins::default(), piece(1), &mut out).unwrap();
+        let (state, mut overlay) = (state(&[]), Overlay::new(0));
+        let mut piece = Piece { rows: WINDOW, bytes: 1, work: usize::MAX };
+        let step =
+            drain.step(&state, &mut overlay, &mut Pins::default(), &mut piece, &mut out).unwrap();
         assert!(!step.done);
         let (taken, rest) = drain.give_up();
         assert_eq!(out.len() + taken as usize + rest.memory.count(), commands.len());

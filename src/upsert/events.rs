@@ -29,7 +29,7 @@ impl Events {
     ) {
         let mut placed = PlacedEvent { operator: self.operator, ..PlacedEvent::default() };
         for time in times {
-            match at.place(time) {
+            match at.place(time, false) {
                 Placement::Below => placed.below += 1,
                 Placement::Equal => placed.equal += 1,
                 Placement::Above => placed.above += 1,

@@ -30,14 +30,31 @@
 //! 1. Take in commands. Those below the persisted upper are dropped and counted; the others are
 //!    stashed by time.
 //! 2. Apply feedback to the state.
-//! 3. If the least stashed time `t` is equal (`t == p < i`), drain it: per key, retract the prior
-//!    value and insert the new one. At most one time per round: the next one's prior values are
-//!    known only when this one's outcome has come back.
+//! 3. If the least stashed time `t` is equal (`t == p < i`, or `p < t < i` and it may run ahead), drain it:
+//!    per key, retract the prior value and insert the new one. Then the next, as long as it is equal too.
 //! 4. Downgrade the capability to the least time not drained, or to `i`.
 //!
 //! What is due may be much, so each step does a piece of it and wakes itself for the rest: what is
 //! dropped, applied, drained, swept after a reset, written to disk or merged there. A piece is bounded
 //! by what is looked at, by what is emitted and by its bytes; what has just come in comes on top.
+//!
+//! # Running ahead
+//!
+//! One time per round trip of the feedback bounds the rate of times by the latency of a commit. So an operator
+//! that has an overlay ([`UpsertConfig::overlay_bytes_max`]) need not wait: it drains `t > p` on the state as of
+//! `p`, overlaid with its own emissions of `[p, t)`. [`Ahead::may`] says when: once it has drained a time in its
+//! turn, has emitted all up to the known upper, has no row at or past `t` in the state, and the overlay has room.
+//!
+//! * It is sound only if every writer computes the same updates, from the same commands: then what comes back at a
+//!   time in `[p, t)` are the overlay's changes, whichever of them wins. A durable loop proves it at each commit, by the sum of
+//!   the feed's commands; with a feedback of your own it is your promise. And nothing between feed and operator may
+//!   drop a command, or the overlay lacks what the sum has.
+//! * The overlay records each change in order, deletions too. It ends by the feedback as *applied*: rows may be here
+//!   and wait for a drain.
+//! * A reset sweeps the state, so it is drained in its turn, and nothing past it before the feedback has passed it.
+//!   So is what comes after a time that the overlay has no room for.
+//! * A full overlay stops the start of a time, and never a drain under way: the feedback waits for the drain, and
+//!   the room for the feedback.
 //!
 //! # Invariants
 //!
@@ -47,7 +64,8 @@
 //!    append that contains its time can still win, and dropping loses nothing, provided that all
 //!    writers give the same command the same time.
 //! 3. The state is read only when all feedback that came is applied to it, and the feedback frontier is
-//!    beyond every time applied. So feedback may come unconsolidated, out of order and in pieces.
+//!    beyond every time applied; ahead of that, a key that the overlay has is not looked up in it. So feedback
+//!    may come unconsolidated, out of order and in pieces.
 //! 4. Emission at a time is minimal: per key at most one retraction and one insertion.
 //! 5. A failure keeps the capability. So no other worker sees the frontier pass a time whose rows
 //!    this worker did not emit. Only a clean end lets go.
@@ -71,8 +89,9 @@
 //! * What is emitted in a wake-up is at most [`UpsertConfig::drain_bytes_max`], and one row with its prior
 //!   value. What came for one time is sorted in one go when its turn comes: at most the stash's bound.
 //! * A row's key and value have less than 4 GiB each; a longer one is an error where it is packed.
-//! * One time per feedback round trip: what limits the rate of distinct times is the latency of the
-//!   loop, not the operator.
+//! * Without an overlay, one time per feedback round trip: what limits the rate of distinct times is then the
+//!   latency of the loop, not the operator. With one, what is emitted and not read back is at most
+//!   [`UpsertConfig::overlay_bytes_max`], and one row.
 
 mod classify;
 mod config;
@@ -82,6 +101,7 @@ mod events;
 mod inbox;
 mod merge;
 mod operator;
+mod overlay;
 mod pending;
 mod pile;
 mod pins;
@@ -102,7 +122,7 @@ use timely::order::TotalOrder;
 use timely::progress::Timestamp;
 
 pub use crate::codec::packed::Place;
-pub use classify::{Frontiers, Placement};
+pub use classify::{Ahead, Frontiers, Placement};
 pub use config::{UpsertConfig, Upserted};
 pub(crate) use context::{Inflight, Known, Look, UpsertContext};
 pub(crate) use operator::{flight_bytes, row_bytes, upsert};

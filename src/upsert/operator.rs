@@ -12,12 +12,13 @@ use timely::order::TotalOrder;
 use timely::progress::Timestamp;
 use timely::progress::frontier::{Antichain, MutableAntichain};
 
-use super::classify::{Frontiers, Placement};
+use super::classify::{Ahead, Frontiers, Placement};
 use super::config::{UpsertConfig, Upserted};
-use super::context::UpsertContext;
-use super::drain::{Drain, Piece};
+use super::context::{Inflight, UpsertContext};
+use super::drain::{Drain, Drained, Piece};
 use super::events::Events;
 use super::inbox::{Inbox, Update};
+use super::overlay::Overlay;
 use super::pending::Pending;
 use super::rows::{Kept, KeyHash};
 use super::spill::{SharedSpill, SpillError};
@@ -42,6 +43,12 @@ struct UpsertOperator<K: Kept<V>, V, O, T: Timestamp> {
     stash: Stash<K, V, O, T>,
     state: State<K, V>,
     drain: Option<Drain<K, V, O, T>>,
+    /// What it has emitted and not read back.
+    overlay: Overlay<K, V, T>,
+    /// It has drained a time when it was its turn: from there on it has seen every command.
+    anchored: bool,
+    /// An upper beyond what it had emitted, until the feedback has come to it.
+    behind: Option<T>,
     /// Feedback that the state does not have yet: a drain reads the state as it was when it began.
     inbox: Inbox<K, V, T>,
     /// The share of a wake-up.
@@ -101,6 +108,9 @@ where
         stash: Stash::new(config.stash_bytes_max, SharedSpill::clone(&context.spill)),
         state: State::default(),
         drain: None,
+        overlay: Overlay::new(config.overlay_bytes_max),
+        anchored: false,
+        behind: None,
         inbox: Inbox::default(),
         piece: Piece {
             rows: config.drain_rows_max,
@@ -134,6 +144,9 @@ where
             };
             let phase = context.lifecycle.phase();
 
+            // Before anything is dropped: what another has committed past our frontier we have not emitted.
+            operator.look_behind(&at);
+
             // Step 1: take in commands; drop those below, stash the others.
             operator.give_up_drain(&at);
             operator.shed(&at);
@@ -150,15 +163,14 @@ where
                 Err(error) => operator.fail(error),
             });
             operator.apply();
+            operator.expire(&at);
             operator.check_state(&at, phase);
 
-            // Step 3: drain the time that is equal, a bounded piece of it.
-            if operator.failed.is_none() && phase == Phase::Running && !context.inflight.is_full() {
-                operator.start_drain(&at);
-                operator.drain(&mut out);
+            // Step 3: drain what is equal, time after time, a bounded piece of it.
+            if operator.failed.is_none() && phase == Phase::Running {
+                operator.drain_equal(&at, &context.inflight, &mut out);
+                // The times ascend, so the first one's capability serves them all.
                 if let (false, Some((capability, _))) = (out.is_empty(), &operator.capability) {
-                    let bytes = |((k, v), _, _): &Update<K, V, T>| flight_bytes(k, v);
-                    context.inflight.add(out.iter().map(bytes).sum());
                     let time = out[0].1.clone();
                     let capability = capability.delayed(&time);
                     updates.activate().session(&capability).give_container(&mut out);
@@ -275,7 +287,7 @@ where
             if is_last(&time) {
                 return self.fail(refused());
             }
-            if at.place(&time) == Placement::Below && !crate::mutant::on("restash_below") {
+            if at.place(&time, false) == Placement::Below && !crate::mutant::on("restash_below") {
                 // Persisted already, as in `shed`.
                 self.stats.add_below(u64::from(key.is_some()));
                 continue;
@@ -306,7 +318,7 @@ where
     /// Ends a drain whose time another writer has committed first. Nothing is lost: that time is
     /// durable, and what was emitted of it is dropped by the sink, whole. What was not emitted is shed.
     fn give_up_drain(&mut self, at: &Frontiers<'_, T>) {
-        if let Some(drain) = self.drain.take_if(|d| at.place(d.time()) == Placement::Below) {
+        if let Some(drain) = self.drain.take_if(|d| at.place(d.time(), false) == Placement::Below) {
             let (taken, rest) = drain.give_up();
             self.stats.add_below(taken);
             self.stash.unseal(rest);
@@ -329,22 +341,109 @@ where
         }
     }
 
+    /// Notes an upper beyond the output frontier. Our frontier says what we have emitted; what lies between
+    /// is another writer's, and our overlay does not have it.
+    fn look_behind(&mut self, at: &Frontiers<'_, T>) {
+        if let (Some(known), Some((capability, _))) = (at.known.first(), &self.capability)
+            && capability.time() < known
+        {
+            self.behind = self.behind.take().max(Some(known.clone()));
+        }
+    }
+
+    /// Forgets what has come back. The frontier alone does not say so: its rows may wait for a drain.
+    fn expire(&mut self, at: &Frontiers<'_, T>) {
+        let is_applied = self.drain.is_none() && self.inbox.is_empty();
+        let is_applied = is_applied || crate::mutant::on("expire_unapplied");
+        let come = match crate::mutant::on("expire_by_known") {
+            true => at.known,
+            false => at.complete,
+        };
+        let Some(applied) = come.first().filter(|_| is_applied) else { return };
+        self.overlay.expire(applied);
+        self.behind.take_if(|behind| *behind <= *applied);
+    }
+
+    /// Drains what is equal into `out`, until nothing is, or the wake-up's share is used up, or too much is in
+    /// flight; then it is woken when that is less.
+    fn drain_equal(
+        &mut self,
+        at: &Frontiers<'_, T>,
+        inflight: &Inflight,
+        out: &mut Vec<Update<K, V, T>>,
+    ) {
+        let mut piece = self.piece;
+        while !inflight.is_full() {
+            self.start_drain(at);
+            let Some(drain) = &mut self.drain else { break };
+            let (stash, overlay, before) = (&mut self.stash, &mut self.overlay, out.len());
+            match drain.step(&self.state, overlay, stash.pins(), &mut piece, out) {
+                Ok(drained) => {
+                    self.stash.drains(drain.run_bytes());
+                    let bytes = |((k, v), _, _): &Update<K, V, T>| flight_bytes(k, v);
+                    inflight.add(out[before..].iter().map(bytes).sum());
+                    self.count(&drained);
+                }
+                // Half a time was emitted: the failure keeps its capability, so that the frontier
+                // never says it is whole.
+                Err(error) => return self.fail(spill_failed(error)),
+            }
+            if self.drain.is_some() {
+                self.more = true;
+                break;
+            }
+        }
+        self.more |= !self.inbox.is_empty();
+    }
+
     fn start_drain(&mut self, at: &Frontiers<'_, T>) {
-        let equal = |time: &T| at.place(time) == Placement::Equal;
+        let Some(time) = self.stash.first_time() else { return };
+        let applied = self.inbox.applied();
+        let ahead = Ahead {
+            anchored: self.anchored,
+            behind: self.behind.as_ref(),
+            applied,
+            admitted: self.overlay.admits(time),
+        };
+        let equal = at.place(time, ahead.may(time)) == Placement::Equal;
         // The state is exact only when the frontier is beyond every time applied to it: rows of a
         // rival's commit at this very time may be here before its frontier is.
-        let exact = |time: &T| self.inbox.applied().is_none_or(|applied| applied < time);
-        let ready = self.stash.first_time().is_some_and(|time| equal(time) && exact(time));
-        if self.drain.is_some() || !self.inbox.is_empty() || !ready {
+        let exact = applied.is_none_or(|applied| applied < time);
+        if self.drain.is_some() || !self.inbox.is_empty() || !equal || !exact {
             return;
         }
+        let is_its_turn = at.complete.first() == Some(time) || crate::mutant::on("reset_ahead");
         match self.stash.seal() {
             Ok(Some(sealed)) => {
-                self.stats.add_work(1);
-                self.drain = Some(Drain::new(sealed));
+                // It sweeps the state, so it waits until that is exact, and what is past it waits too.
+                let resets = sealed.reset.is_some();
+                if resets && !crate::mutant::on("ahead_past_a_reset") {
+                    self.overlay.bar(sealed.merge.time.clone());
+                }
+                match resets && !is_its_turn {
+                    true => self.stash.unseal_whole(sealed),
+                    false => self.drain = Some(Drain::new(sealed)),
+                }
             }
             Ok(None) => {}
             Err(error) => self.fail(spill_failed(error)),
+        }
+        self.stats.add_work(1);
+    }
+
+    /// Counts what a step of the drain did, and ends the drain if that was the last.
+    fn count(&mut self, drained: &Drained) {
+        if let Some(events) = &self.events {
+            events.drained(drained);
+        }
+        self.stats.add_emitted(drained.emitted);
+        self.stats.add_superseded(drained.superseded);
+        self.stats.add_unchanged(drained.unchanged);
+        self.stats.add_work(drained.work);
+        if let Some(drain) = self.drain.take_if(|_| drained.done) {
+            self.stash.unseal(drain.give_up().1);
+            // One that is not may drain a time only when it is its turn.
+            self.anchored = true;
         }
     }
 
@@ -361,30 +460,6 @@ where
         self.fail(Error::new(ErrorKind::Corrupt, what).hint(hint));
     }
 
-    /// Drains a piece into `out`.
-    fn drain(&mut self, out: &mut Vec<Update<K, V, T>>) {
-        let Some(drain) = &mut self.drain else { return };
-        match drain.step(&self.state, self.stash.pins(), self.piece, out) {
-            Ok(drained) => {
-                if let Some(events) = &self.events {
-                    events.drained(&drained);
-                }
-                self.stats.add_emitted(drained.emitted);
-                self.stats.add_superseded(drained.superseded);
-                self.stats.add_unchanged(drained.unchanged);
-                self.stats.add_work(drained.work);
-                self.stash.drains(drain.run_bytes());
-                self.more |= !drained.done || !self.inbox.is_empty();
-                if let Some(drain) = self.drain.take_if(|_| drained.done) {
-                    self.stash.unseal(drain.give_up().1);
-                }
-            }
-            // Half a time was emitted: the failure keeps its capability, so that the frontier
-            // never says it is whole.
-            Err(error) => self.fail(spill_failed(error)),
-        }
-    }
-
     /// Returns the least time that waits.
     fn least(&self) -> Option<&T> {
         let draining = self.drain.as_ref().map(Drain::time);
@@ -397,6 +472,7 @@ where
         self.stats.add_work(done.looked_at);
         self.stats.set_stash(self.stash.rows(), self.stash.bytes(), self.stash.spill_bytes());
         self.stats.set_state(self.state.len(), self.state.bytes());
+        self.stats.set_overlay(self.overlay.bytes());
         if phase == Phase::Released {
             self.capability = None;
         }
@@ -424,6 +500,7 @@ where
         self.failed.get_or_insert(error);
         self.stash.clear();
         self.inbox.clear();
+        self.overlay.clear();
         (self.drain, self.state) = (None, State::default());
     }
 }

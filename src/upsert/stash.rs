@@ -241,6 +241,15 @@ where
         runs.into_iter().for_each(|run| self.spilled.insert(run));
     }
 
+    /// Takes back all of a time that was sealed, its reset too.
+    pub fn unseal_whole(&mut self, sealed: Sealed<K, V, O, T>) {
+        let Sealed { merge, reset } = sealed;
+        if let Some(order) = reset {
+            self.reset(merge.time.clone(), order);
+        }
+        self.unseal(merge);
+    }
+
     /// Returns the least time with a command or a reset.
     pub fn first_time(&self) -> Option<&T> {
         let piles = self.piles.first_key_value().map(|(time, _)| time);

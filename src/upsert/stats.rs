@@ -24,6 +24,7 @@ struct Cells {
     stash_bytes: Counter,
     spill_bytes: Counter,
     inflight_bytes: Counter,
+    overlay_bytes: Counter,
     state_keys: Counter,
     state_bytes: Counter,
 }
@@ -83,6 +84,11 @@ impl UpsertStats {
         self.0.inflight_bytes.get() as usize
     }
 
+    /// Returns the bytes of what was emitted and has not come back as feedback, over which the operator runs ahead.
+    pub fn overlay_bytes(&self) -> usize {
+        self.0.overlay_bytes.get() as usize
+    }
+
     /// Returns the keys with a live value.
     pub fn state_keys(&self) -> usize {
         self.0.state_keys.get() as usize
@@ -101,6 +107,10 @@ impl UpsertStats {
 
     pub(super) fn set_inflight(&self, bytes: usize) {
         self.0.inflight_bytes.set(bytes as u64);
+    }
+
+    pub(super) fn set_overlay(&self, bytes: usize) {
+        self.0.overlay_bytes.set(bytes as u64);
     }
 
     pub(super) fn set_state(&self, keys: usize, bytes: usize) {

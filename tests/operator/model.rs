@@ -41,6 +41,8 @@ struct Case {
     rival: bool,
     drain_rows_max: usize,
     stash_bytes_max: usize,
+    /// Whether it runs ahead of what is fed back, and how far.
+    overlay_bytes_max: usize,
 }
 
 fn lines() -> impl Strategy<Value = Vec<Line>> {
@@ -59,16 +61,26 @@ fn lines() -> impl Strategy<Value = Vec<Line>> {
 }
 
 fn cases() -> impl Strategy<Value = Case> {
-    let bounds =
-        (prop_oneof![Just(1), Just(1 << 14)], prop_oneof![Just(0), Just(300), Just(1 << 20)]);
+    let bounds = (
+        prop_oneof![Just(1), Just(2), Just(1 << 14)],
+        prop_oneof![Just(0), Just(300), Just(1 << 20)],
+        prop_oneof![Just(0), Just(300), Just(1 << 20)],
+    );
     (lines(), any::<u64>(), 1..=4usize, any::<bool>(), bounds).prop_map(
-        |(lines, schedule, workers, rival, (drain_rows_max, stash_bytes_max))| Case {
+        |(
+            lines,
+            schedule,
+            workers,
+            rival,
+            (drain_rows_max, stash_bytes_max, overlay_bytes_max),
+        )| Case {
             lines,
             schedule,
             workers,
             rival,
             drain_rows_max,
             stash_bytes_max,
+            overlay_bytes_max,
         },
     )
 }
@@ -234,7 +246,10 @@ fn drive<L: Layout>(rig: &mut Rig<L>, case: &Case) -> Outcome<L> {
                 let upper = (shard.upper + 1 + random.u64(..3)).min(TIMES);
                 shard.commit_by_rival(upper);
             }
-            5 if random.u32(..4) == 0 => shard.add_noise(&mut random),
+            // Ahead, what comes back may only be what the operator would have emitted.
+            5 if random.u32(..4) == 0 && case.overlay_bytes_max == 0 => {
+                shard.add_noise(&mut random)
+            }
             5 | 6 => shard.feed(rig, &mut random),
             _ => {
                 rig.flush();
@@ -261,6 +276,7 @@ fn check<L: Layout>(case: Case) {
     let config = UpsertConfig {
         drain_rows_max: case.drain_rows_max,
         stash_bytes_max: case.stash_bytes_max,
+        overlay_bytes_max: case.overlay_bytes_max,
         ..UpsertConfig::default()
     };
     let contents = oracle::<L>(&case.lines);

@@ -4,6 +4,7 @@
 //! oracle that folds the feed from scratch. One seed is one run: `SIM_SEED=n` runs it alone,
 //! `SIM_SEEDS=n` runs so many, `SIM_SECONDS=n` as many as fit, from `SIM_SEED` on.
 
+mod ahead;
 mod cutover;
 mod determinism;
 mod end;

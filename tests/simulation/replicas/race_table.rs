@@ -42,7 +42,8 @@ const ALONE: Totals = Totals {
     updated: 2,
     deleted: 1,
     errors: 0,
-    wins: 4,
+    // Times 5 and 6 share one.
+    wins: 3,
     losses: 0,
 };
 
@@ -87,7 +88,7 @@ fn taken_up_to(rivals_upper: u64) -> Totals {
         // What is left of ours has no rows, and is won.
         3 | 4 => lost,
         // Nothing is left. Exactly at our upper, and by more: those times are below for us.
-        5 => Totals { wins: 3, ..lost },
+        5 => Totals { wins: 2, ..lost },
         6 => Totals { wins: 2, below: 1, inserted: 3, ..lost },
         7 => Totals { wins: 1, below: 2, inserted: 3, updated: 0, ..lost },
         other => panic!("no row for {other}"),

@@ -87,7 +87,18 @@ impl Stage {
         Stage::open_as(root, feed, peers, false, (no_faults(), PATIENCE), take_over)
     }
 
-    fn open_as(
+    /// Opens a writer whose shard or pipeline the test changes, or keeps a clone of.
+    pub fn open_changed(
+        root: &Root,
+        feed: &Arc<Feed>,
+        peers: usize,
+        change: impl FnOnce(Shard<u64, u64>, PipelineConfig) -> (Shard<u64, u64>, PipelineConfig),
+    ) -> Stage {
+        let changed = |_: &Runtime, shard, config| change(shard, config);
+        Stage::open_as(root, feed, peers, false, (no_faults(), PATIENCE), changed)
+    }
+
+    pub fn open_as(
         root: &Root,
         feed: &Arc<Feed>,
         peers: usize,
@@ -167,6 +178,11 @@ impl Stage {
             worker if worker < self.peers => self.crew().step(worker),
             _ => self.poll(1),
         }
+    }
+
+    /// Steps a worker, and lets the I/O stand still: what it has not heard of yet it does not hear.
+    pub fn step_deaf(&mut self, worker: usize) {
+        (0..ROUNDS).for_each(|_| self.crew().step(worker));
     }
 
     fn poll(&self, times: u64) {

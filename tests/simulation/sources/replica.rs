@@ -156,6 +156,9 @@ impl Replica {
             ahead_bytes_max: random.pick(&[1, 40, 32 << 20]),
             inflight_bytes_max: random.pick(&[1, 64 << 20]),
             part_bytes_max: random.pick(&[1, 8 << 20]),
+            ahead: !random.one_in(4),
+            overlay_bytes_max: random.pick(&[1, 300, 16 << 20]),
+            drain_rows_max: random.pick(&[1, 1 << 14]),
             ..PipelineConfig::default()
         };
         let handle = shard.handle().clone();

@@ -1,0 +1,244 @@
+//! Owns what this operator has emitted and not read back yet: key -> last emitted value, or gone. It is
+//! laid over the state when a time is drained before the commits below it have come back. It does not own
+//! when that may be; that is [`classify`](super::classify).
+//!
+//! It is not state: it says what was emitted, and ends as the feedback says what became of it.
+
+use std::collections::VecDeque;
+
+use hashbrown::HashTable;
+
+use super::rows::Kept;
+
+/// Emissions in order, and the last one of each key.
+pub struct Overlay<K, V, T> {
+    queue: VecDeque<Emission<K, V, T>>,
+    /// The number of the first in the queue; they are counted from the first ever.
+    first: u64,
+    /// The number of each key's last emission, of those below `indexed`.
+    index: HashTable<u64>,
+    /// Emissions are indexed when one is looked for: most are read back before that, where times are large.
+    indexed: u64,
+    bytes: usize,
+    /// Of 0, it takes nothing in and admits no time.
+    bytes_max: usize,
+    /// From this time on nothing may be looked up here: not all that it changes is here.
+    barrier: Option<T>,
+}
+
+struct Emission<K, V, T> {
+    hash: u64,
+    key: K,
+    /// `None` where the key was deleted.
+    value: Option<V>,
+    time: T,
+}
+
+impl<K, V, T> Overlay<K, V, T>
+where
+    K: Kept<V> + Eq,
+    T: Ord + Clone,
+{
+    /// Returns an empty overlay of at most so many bytes, and one row.
+    pub fn new(bytes_max: usize) -> Self {
+        Overlay {
+            queue: VecDeque::new(),
+            first: 0,
+            index: HashTable::new(),
+            indexed: 0,
+            bytes: 0,
+            bytes_max,
+            barrier: None,
+        }
+    }
+
+    /// Whether a time may be drained over it.
+    pub fn admits(&self, time: &T) -> bool {
+        self.bytes < self.bytes_max && self.barrier.as_ref().is_none_or(|barrier| time < barrier)
+    }
+
+    /// Lets no time from `time` on be drained over it, until the feedback has passed that.
+    pub fn bar(&mut self, time: T) {
+        self.barrier = self.barrier.take().max(Some(time));
+    }
+
+    /// Notes what a key was emitted with. What does not fit bars the times after this one instead.
+    pub fn record(&mut self, hash: u64, key: &K, value: Option<&V>, time: &T)
+    where
+        K: Clone,
+        V: Clone,
+    {
+        if self.bytes_max == 0 || (value.is_none() && crate::mutant::on("deletes_not_recorded")) {
+            return;
+        }
+        if self.bytes >= self.bytes_max {
+            return self.bar(time.clone());
+        }
+        self.bytes += Self::bytes_of(key, value);
+        let (key, value) = (key.clone(), value.cloned());
+        self.queue.push_back(Emission { hash, key, value, time: time.clone() });
+    }
+
+    /// Makes [`get`](Overlay::get) see all that was recorded. O(what is new).
+    pub fn index(&mut self) {
+        let Overlay { queue, index, first, .. } = self;
+        let at = |number: u64| &queue[(number - *first) as usize];
+        let end = *first + queue.len() as u64;
+        for number in self.indexed.max(*first)..end {
+            let emission = at(number);
+            let is_key = |n: &u64| at(*n).hash == emission.hash && at(*n).key == emission.key;
+            match index.find_mut(spread(emission.hash), is_key) {
+                Some(last) => *last = number,
+                None => {
+                    index.insert_unique(spread(emission.hash), number, |n| spread(at(*n).hash));
+                }
+            }
+        }
+        self.indexed = end;
+    }
+
+    /// Returns what a key was last emitted with, among what is [indexed](Overlay::index): a value, or that
+    /// it is gone. `None` if it was not emitted.
+    #[inline]
+    pub fn get(&self, hash: u64, key: &K) -> Option<Option<&V>> {
+        if self.index.is_empty() {
+            return None;
+        }
+        let at = |number: u64| &self.queue[(number - self.first) as usize];
+        let number =
+            self.index.find(spread(hash), |n| at(*n).hash == hash && at(*n).key == *key)?;
+        Some(at(*number).value.as_ref())
+    }
+
+    /// Forgets what was emitted at times below `applied`: the state has it, or what another writer has
+    /// committed in its place.
+    pub fn expire(&mut self, applied: &T) {
+        while let Some(Emission { hash, key, value, time }) = self.queue.front()
+            && time < applied
+        {
+            self.bytes -= Self::bytes_of(key, value.as_ref());
+            if let Ok(last) = self.index.find_entry(spread(*hash), |n| *n == self.first) {
+                last.remove();
+            }
+            self.queue.pop_front();
+            self.first += 1;
+        }
+        if self.barrier.as_ref().is_some_and(|barrier| barrier < applied) {
+            self.barrier = None;
+        }
+        if self.queue.is_empty() {
+            // What a large time has taken is given back.
+            self.queue.shrink_to(KEPT);
+            self.index.shrink_to(KEPT, |_| 0);
+        }
+    }
+
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        *self = Overlay::new(self.bytes_max);
+    }
+
+    /// Returns the bytes of what is recorded.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Returns the bytes that an emission takes here. Its buffer counts with its row: what is emitted keeps
+    /// little else.
+    fn bytes_of(key: &K, value: Option<&V>) -> usize {
+        size_of::<Emission<K, V, T>>() + INDEX_BYTES + K::heap_bytes(key, value)
+    }
+}
+
+/// The index wants bits that are good at both ends; those of a worker's keys may have much in common.
+#[inline]
+fn spread(hash: u64) -> u64 {
+    hash.wrapping_mul(0x9E37_79B9_7F4A_7C15)
+}
+
+/// Bytes of the index per emission, about.
+const INDEX_BYTES: usize = 16;
+/// Room for so many emissions is kept.
+const KEPT: usize = 1 << 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ONE: usize = size_of::<Emission<u64, String, u64>>() + INDEX_BYTES;
+
+    fn overlay(rows_max: usize) -> Overlay<u64, String, u64> {
+        Overlay::new(rows_max * ONE)
+    }
+
+    fn record(overlay: &mut Overlay<u64, String, u64>, key: u64, value: Option<&str>, time: u64) {
+        overlay.record(key % 3, &key, value.map(str::to_string).as_ref(), &time);
+        overlay.index();
+    }
+
+    fn get(overlay: &Overlay<u64, String, u64>, key: u64) -> Option<Option<&str>> {
+        overlay.get(key % 3, &key).map(|value| value.map(String::as_str))
+    }
+
+    #[test]
+    fn the_last_emission_of_a_key_counts_until_it_is_read_back() {
+        let mut overlay = overlay(100);
+        record(&mut overlay, 1, Some("a"), 5);
+        record(&mut overlay, 4, Some("x"), 5);
+        record(&mut overlay, 1, Some("b"), 6);
+        record(&mut overlay, 4, None, 7);
+        assert_eq!(
+            (get(&overlay, 1), get(&overlay, 4), get(&overlay, 7)),
+            (Some(Some("b")), Some(None), None)
+        );
+        overlay.expire(&6);
+        assert_eq!((get(&overlay, 1), get(&overlay, 4)), (Some(Some("b")), Some(None)));
+        overlay.expire(&7);
+        assert_eq!((get(&overlay, 1), get(&overlay, 4)), (None, Some(None)));
+        overlay.expire(&8);
+        assert_eq!((get(&overlay, 4), overlay.bytes(), overlay.index.len()), (None, 0, 0));
+    }
+
+    #[test]
+    fn what_is_read_back_before_it_is_looked_for_is_never_indexed() {
+        let mut overlay = overlay(100);
+        (0..50).for_each(|key| overlay.record(key, &key, None, &5));
+        overlay.expire(&6);
+        assert_eq!((overlay.index.len(), overlay.first), (0, 50));
+        record(&mut overlay, 1, Some("a"), 6);
+        assert_eq!(get(&overlay, 1), Some(Some("a")));
+    }
+
+    #[test]
+    fn a_time_that_does_not_fit_bars_those_after_it() {
+        let mut overlay = overlay(2);
+        record(&mut overlay, 1, Some("a"), 5);
+        assert!(overlay.admits(&6));
+        record(&mut overlay, 2, Some("a"), 6);
+        assert!(!overlay.admits(&7), "full");
+        record(&mut overlay, 3, Some("a"), 6);
+        overlay.expire(&6);
+        // There is room, and key 3 is missing.
+        assert!(overlay.bytes() < overlay.bytes_max && !overlay.admits(&7));
+        overlay.expire(&7);
+        assert!(overlay.admits(&7));
+    }
+
+    #[test]
+    fn a_bar_holds_until_the_feedback_has_passed_it() {
+        let mut overlay = overlay(100);
+        overlay.bar(5);
+        assert!(overlay.admits(&4) && !overlay.admits(&5) && !overlay.admits(&6));
+        overlay.expire(&5);
+        assert!(!overlay.admits(&5));
+        overlay.expire(&6);
+        assert!(overlay.admits(&6));
+    }
+
+    #[test]
+    fn of_no_bytes_it_takes_nothing_and_admits_nothing() {
+        let mut overlay = overlay(0);
+        record(&mut overlay, 1, Some("a"), 5);
+        assert!(!overlay.admits(&6) && overlay.queue.is_empty() && overlay.barrier.is_none());
+    }
+}

@@ -1,0 +1,160 @@
+//! Goal: what is worked out ahead of its commit is what would have been worked out in its turn, whoever
+//! commits in between. Method: scripts of the interleavings that simpler rules got wrong, and that a random
+//! run seldom meets.
+
+use std::sync::{Arc, Mutex};
+
+use differential_upsert::{Command, ErrorKind, PipelineConfig};
+
+use crate::feed::{Feed, Row};
+use crate::replicas::observer::Rival;
+use crate::replicas::stage::{Stage, delete, memory, no_faults, put};
+
+/// One key, another value at each time; so a prior value of the wrong time shows at once.
+fn rows() -> Vec<Row> {
+    (0..8).map(|time| put(1, time, 0, time)).collect()
+}
+
+fn feed() -> Arc<Feed> {
+    Arc::new(Feed::new(rows()))
+}
+
+/// Returns the least output frontier.
+fn output(stage: &mut Stage) -> u64 {
+    stage.reports().iter().map(|report| report.health.output).min().unwrap()
+}
+
+/// Has all of the feed from a time on given, and closed below `closed`.
+fn give_from(stage: &mut Stage, feed: &Feed, from: u64, closed: u64) {
+    let rows: Vec<Row> = feed.rows.iter().filter(|(_, time)| *time >= from).cloned().collect();
+    stage.give(0, &rows);
+    stage.close(0, closed);
+}
+
+fn finish(mut stage: Stage, feed: &Arc<Feed>) {
+    stage.end(0);
+    stage.run();
+    stage.assert_ended(feed);
+}
+
+/// Every time but the first is emitted before any commit.
+#[test]
+fn it_runs_ahead_of_its_commits() {
+    let feed = feed();
+    let mut stage = Stage::open(&memory(), &feed, 1, false, no_faults());
+    stage.run();
+    give_from(&mut stage, &feed, 0, 6);
+    stage.step_deaf(0);
+    assert_eq!((output(&mut stage), stage.upper()), (6, 0));
+    finish(stage, &feed);
+}
+
+/// The pipeline is at 1; a rival commits [1, 3), the program reads upper 3 and goes on from there, and the
+/// operator has not heard of 3. What it has of key 1 is the value as of 1.
+#[test]
+fn a_late_resume_waits_for_its_turn() {
+    let (root, feed) = (memory(), feed());
+    let rival = Rival::new(&root, Arc::clone(&feed));
+    rival.append_to(1);
+    let kept = Mutex::new(None);
+    let mut stage = Stage::open_changed(&root, &feed, 1, |shard, config| {
+        *kept.lock().unwrap() = Some(shard.clone());
+        (shard, config)
+    });
+    let shard = kept.into_inner().unwrap().unwrap();
+    stage.run_blind(&[0]);
+    rival.append_to(3);
+    stage.runtime.as_ref().unwrap().block_on(shard.handle().refresh()).unwrap();
+    assert_eq!(shard.upper(), 3);
+    give_from(&mut stage, &feed, 3, 6);
+    stage.step_deaf(0);
+    stage.run();
+    assert_eq!(stage.upper(), 6);
+    finish(stage, &feed);
+}
+
+/// A rival is faster by some of what was emitted ahead: the rest is kept, for the feed is the same.
+#[test]
+fn what_a_rival_has_not_taken_of_a_run_is_kept() {
+    let (root, feed) = (memory(), feed());
+    let rival = Rival::new(&root, Arc::clone(&feed));
+    let mut stage = Stage::open(&root, &feed, 1, false, no_faults());
+    stage.run();
+    give_from(&mut stage, &feed, 0, 6);
+    stage.step_deaf(0);
+    rival.append_to(3);
+    stage.run();
+    assert_eq!(stage.upper(), 6);
+    let totals = stage.reports()[0].totals;
+    assert_eq!((totals.lost, totals.losses > 0), (3, true), "{totals:?}");
+    finish(stage, &feed);
+}
+
+/// A rival goes past all that was emitted ahead. What it did there is read before anything more is emitted.
+#[test]
+fn a_rival_that_goes_past_what_was_emitted_is_read_first() {
+    let (root, feed) = (memory(), feed());
+    let rival = Rival::new(&root, Arc::clone(&feed));
+    let mut stage = Stage::open(&root, &feed, 1, false, no_faults());
+    stage.run();
+    give_from(&mut stage, &feed, 0, 3);
+    stage.step_deaf(0);
+    assert_eq!(output(&mut stage), 3);
+    rival.append_to(5);
+    stage.close(0, 7);
+    stage.run();
+    assert_eq!(stage.upper(), 7);
+    finish(stage, &feed);
+}
+
+/// A rival with another feed is faster by some of it: nothing of the rest is appended.
+#[test]
+fn the_rest_of_a_run_does_not_follow_on_another_feed() {
+    let (root, feed) = (memory(), feed());
+    let mut others = rows();
+    others[2].0 = Command::put(2, 9, 0);
+    let other = Arc::new(Feed::new(others));
+    let mut stage = Stage::open(&root, &other, 1, false, no_faults());
+    stage.run();
+    give_from(&mut stage, &feed, 0, 6);
+    stage.step_deaf(0);
+    Rival::new(&root, Arc::clone(&other)).append_to(4);
+    stage.run();
+    assert_eq!(stage.upper(), 4, "the rest was worked out from another feed");
+    let error = stage.reports()[0].error.clone().expect("another feed");
+    assert_eq!(error.kind(), ErrorKind::FeedDiffers, "{error}");
+}
+
+/// Nothing proves of an unchecked feed that others emit the same.
+#[test]
+fn an_unchecked_feed_takes_its_turn() {
+    let feed = feed();
+    for (checked, ahead) in [(false, true), (true, false)] {
+        let mut stage = Stage::open_changed(&memory(), &feed, 1, |shard, config| {
+            (shard, PipelineConfig { checked, ahead, ..config })
+        });
+        stage.run();
+        give_from(&mut stage, &feed, 0, 6);
+        stage.step_deaf(0);
+        assert_eq!(output(&mut stage), 1, "checked {checked}, ahead {ahead}");
+    }
+}
+
+/// A reset deletes what the state has, so it waits for its turn, and what follows waits for it.
+#[test]
+fn a_reset_holds_a_run_up() {
+    let mut rows = rows();
+    rows.push(put(2, 1, 0, 1));
+    rows.push((Command::reset(5), 3));
+    rows.push(delete(1, 0, 4));
+    rows.push(put(2, 2, 0, 5));
+    let feed = Arc::new(Feed::new(rows));
+    let mut stage = Stage::open(&memory(), &feed, 1, false, no_faults());
+    stage.run();
+    give_from(&mut stage, &feed, 0, 7);
+    stage.step_deaf(0);
+    assert_eq!(output(&mut stage), 3);
+    stage.run();
+    assert_eq!(stage.upper(), 7);
+    finish(stage, &feed);
+}
