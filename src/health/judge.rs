@@ -83,6 +83,11 @@ fn state(signs: &Signs) -> (HealthState, Option<String>) {
         {
             (HealthState::Running, None)
         }
+        // No commit waits for it, and it is part of the loop.
+        (std::cmp::Ordering::Equal, None) if signs.reading().is_some() => (
+            HealthState::Running,
+            Some(format!("what is committed below {upper} is being read back")),
+        ),
         (std::cmp::Ordering::Equal, None) => (HealthState::Idle, None),
         (std::cmp::Ordering::Equal, Some(time)) => {
             let why = format!("rows of time {time} wait for the source to close it");

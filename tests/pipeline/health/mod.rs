@@ -88,11 +88,17 @@ fn feedback_that_is_held_back_is_held_by_the_reader() {
     rig.valve.set(true);
     rig.give(1, 3);
     rig.settle();
-    assert_eq!(rig.state(), HealthState::Idle, "it is committed, and nobody waits for its rows");
+    assert_eq!(rig.state(), HealthState::Running, "it is committed, and not read back");
+    // No commit waits for that.
     rig.give(2, 3);
     rig.settle();
+    assert_eq!(rig.report().upper, 3);
     let why = rig.until_stalled(HealthState::Running, Rig::live);
-    assert_holds(&why, "the feedback frontier is 1, behind the shard's upper 2", "the reader of");
+    assert_holds(&why, "the feedback frontier is 1, behind the shard's upper 3", "the reader of");
+    assert!(
+        why.starts_with("what is committed below the shard's upper 3 is not read back"),
+        "{why}"
+    );
     rig.valve.set(false);
     rig.settle();
     assert_eq!(rig.state(), HealthState::Idle, "{:?}", rig.report());

@@ -4,11 +4,12 @@
 
 use std::sync::{Arc, Mutex};
 
+use differential_upsert::store::Root;
 use differential_upsert::{Command, ErrorKind, PipelineConfig};
 
 use crate::feed::{Feed, Row};
 use crate::replicas::observer::Rival;
-use crate::replicas::stage::{Stage, delete, memory, no_faults, put};
+use crate::replicas::stage::{Stage, delete, memory, put};
 
 /// One key, another value at each time; so a prior value of the wrong time shows at once.
 fn rows() -> Vec<Row> {
@@ -17,6 +18,15 @@ fn rows() -> Vec<Row> {
 
 fn feed() -> Arc<Feed> {
     Arc::new(Feed::new(rows()))
+}
+
+/// Opens a writer with room for all that is given here.
+fn open(root: &Root, feed: &Arc<Feed>) -> Stage {
+    Stage::open_changed(root, feed, 1, |shard, config| (shard, roomy(config)))
+}
+
+fn roomy(config: PipelineConfig) -> PipelineConfig {
+    PipelineConfig { inflight_bytes_max: 1 << 20, ..config }
 }
 
 /// Returns the least output frontier.
@@ -41,7 +51,7 @@ fn finish(mut stage: Stage, feed: &Arc<Feed>) {
 #[test]
 fn it_runs_ahead_of_its_commits() {
     let feed = feed();
-    let mut stage = Stage::open(&memory(), &feed, 1, false, no_faults());
+    let mut stage = open(&memory(), &feed);
     stage.run();
     give_from(&mut stage, &feed, 0, 6);
     stage.step_deaf(0);
@@ -59,7 +69,7 @@ fn a_late_resume_waits_for_its_turn() {
     let kept = Mutex::new(None);
     let mut stage = Stage::open_changed(&root, &feed, 1, |shard, config| {
         *kept.lock().unwrap() = Some(shard.clone());
-        (shard, config)
+        (shard, roomy(config))
     });
     let shard = kept.into_inner().unwrap().unwrap();
     stage.run_blind(&[0]);
@@ -78,7 +88,7 @@ fn a_late_resume_waits_for_its_turn() {
 fn what_a_rival_has_not_taken_of_a_run_is_kept() {
     let (root, feed) = (memory(), feed());
     let rival = Rival::new(&root, Arc::clone(&feed));
-    let mut stage = Stage::open(&root, &feed, 1, false, no_faults());
+    let mut stage = open(&root, &feed);
     stage.run();
     give_from(&mut stage, &feed, 0, 6);
     stage.step_deaf(0);
@@ -95,7 +105,7 @@ fn what_a_rival_has_not_taken_of_a_run_is_kept() {
 fn a_rival_that_goes_past_what_was_emitted_is_read_first() {
     let (root, feed) = (memory(), feed());
     let rival = Rival::new(&root, Arc::clone(&feed));
-    let mut stage = Stage::open(&root, &feed, 1, false, no_faults());
+    let mut stage = open(&root, &feed);
     stage.run();
     give_from(&mut stage, &feed, 0, 3);
     stage.step_deaf(0);
@@ -114,7 +124,7 @@ fn the_rest_of_a_run_does_not_follow_on_another_feed() {
     let mut others = rows();
     others[2].0 = Command::put(2, 9, 0);
     let other = Arc::new(Feed::new(others));
-    let mut stage = Stage::open(&root, &other, 1, false, no_faults());
+    let mut stage = open(&root, &other);
     stage.run();
     give_from(&mut stage, &feed, 0, 6);
     stage.step_deaf(0);
@@ -131,7 +141,7 @@ fn an_unchecked_feed_takes_its_turn() {
     let feed = feed();
     for (checked, ahead) in [(false, true), (true, false)] {
         let mut stage = Stage::open_changed(&memory(), &feed, 1, |shard, config| {
-            (shard, PipelineConfig { checked, ahead, ..config })
+            (shard, PipelineConfig { checked, ahead, ..roomy(config) })
         });
         stage.run();
         give_from(&mut stage, &feed, 0, 6);
@@ -149,7 +159,7 @@ fn a_reset_holds_a_run_up() {
     rows.push(delete(1, 0, 4));
     rows.push(put(2, 2, 0, 5));
     let feed = Arc::new(Feed::new(rows));
-    let mut stage = Stage::open(&memory(), &feed, 1, false, no_faults());
+    let mut stage = open(&memory(), &feed);
     stage.run();
     give_from(&mut stage, &feed, 0, 7);
     stage.step_deaf(0);
