@@ -83,6 +83,12 @@ impl Error {
         self
     }
 
+    /// Adds a clause to what happened.
+    pub(crate) fn also(mut self, clause: impl fmt::Display) -> Self {
+        self.what = format!("{}; {clause}", self.what);
+        self
+    }
+
     /// Returns what the caller should do about it.
     pub fn kind(&self) -> ErrorKind {
         self.kind

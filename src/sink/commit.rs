@@ -6,6 +6,7 @@ use tokio_util::sync::CancellationToken;
 use super::counts::SharedTotals;
 use super::messages::Written;
 use super::race::{Lost, after_loss};
+use super::write::all_or_nothing;
 use crate::control::lifecycle::GRACE;
 use crate::definite::Terms;
 use crate::error::{Error, ErrorKind};
@@ -61,7 +62,11 @@ impl Commit {
             if appended.is_err() && crate::mutant::on("delete_after_unknown") {
                 self.drop_below(u64::MAX).await;
             }
-            let shard_upper = match appended? {
+            let says = |error: Error| match error.kind() {
+                ErrorKind::Refused => all_or_nothing(error, self.lower, self.upper),
+                _ => error,
+            };
+            let shard_upper = match appended.map_err(says)? {
                 Appended::Won { .. } => {
                     self.totals.won(self.written.total());
                     return Ok(Some(self.upper));

@@ -182,6 +182,14 @@ impl Rest {
     }
 }
 
+/// Says of an error which times wait with those that cannot be appended; nothing of them is lost.
+pub(super) fn all_or_nothing(error: Error, lower: u64, upper: u64) -> Error {
+    match upper - lower {
+        0 | 1 => error,
+        _ => error.also(format_args!("nothing of times [{lower}, {upper}) is appended")),
+    }
+}
+
 struct Writer {
     /// A standby leaves nothing in the store, not even a part.
     may_write: bool,
@@ -275,7 +283,12 @@ impl Writer {
                 Ok(prepared) => self.keep(of, prepared),
                 Err(error) => {
                     self.failed = true;
-                    self.context.status.fail(error);
+                    self.context.status.fail(match (of, &self.current) {
+                        (Whose::Interval(_), Some(Current { lower, upper, .. })) => {
+                            all_or_nothing(error, *lower, *upper)
+                        }
+                        _ => error,
+                    });
                 }
             }
         }
