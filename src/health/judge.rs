@@ -52,7 +52,7 @@ fn state(signs: &Signs) -> (HealthState, Option<String>) {
     // Also where nothing is known to wait for it: a look that has no answer would tell.
     let store = signs.store.as_ref().filter(|trouble| trouble.lasts >= signs.stall_after);
     match store {
-        Some(store) if ought_to_move(signs) => {
+        Some(store) if ought_to_move(signs) || signs.reading().is_some() => {
             return (HealthState::Stalled, Some(format!("{}; {store}", stuck(signs))));
         }
         Some(store) => return (HealthState::Stalled, Some(store.to_string())),
@@ -84,10 +84,9 @@ fn state(signs: &Signs) -> (HealthState, Option<String>) {
             (HealthState::Running, None)
         }
         // No commit waits for it, and it is part of the loop.
-        (std::cmp::Ordering::Equal, None) if signs.reading().is_some() => (
-            HealthState::Running,
-            Some(format!("what is committed below {upper} is being read back")),
-        ),
+        (std::cmp::Ordering::Equal, None) if signs.reading().is_some() => {
+            (HealthState::Running, None)
+        }
         (std::cmp::Ordering::Equal, None) => (HealthState::Idle, None),
         (std::cmp::Ordering::Equal, Some(time)) => {
             let why = format!("rows of time {time} wait for the source to close it");
@@ -100,7 +99,8 @@ fn state(signs: &Signs) -> (HealthState, Option<String>) {
 /// Says which frontier stands, and what holds it.
 fn stuck(signs: &Signs) -> String {
     let (upper, waits) = (signs.upper, seconds(signs.measured.waits));
-    let what = if signs.is_reading_stalled() && !signs.is_stalled() {
+    let only_reads = signs.reading().is_some() && !ought_to_move(signs);
+    let what = if only_reads || (signs.is_reading_stalled() && !signs.is_stalled()) {
         let waits = seconds(signs.measured.reading_waits);
         format!("what is committed below the shard's upper {upper} is not read back for {waits}; ")
     } else if signs.input() > upper {

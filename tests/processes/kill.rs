@@ -3,6 +3,8 @@
 //! of one feed's way into the log; the oracle is a fold of the feed.
 
 use std::fmt::Write as _;
+use std::fs::OpenOptions;
+use std::io::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -60,7 +62,8 @@ fn fifty_kills_change_nothing() {
     let (mut kills, mut early, mut stopped_at) = (0, 0, Vec::new());
     while kills < 50 {
         let workers = if random.u64(..2) == 0 { "1" } else { "2" };
-        let mut run = start_ingest(dir, &["feed", "--shard", "s", "-w", workers]);
+        // Ahead it would be through before it can be killed.
+        let mut run = start_ingest(dir, &["feed", "--shard", "s", "-w", workers, "--ahead", "off"]);
         let before = last_entry(dir, "s");
         // Some kills come before the first commit, most after a few.
         let more = if kills % 10 == 0 { 0 } else { 1 + random.usize(..4) };
@@ -85,6 +88,45 @@ fn fifty_kills_change_nothing() {
     check(dir, &text);
 }
 
+/// Runs that are ahead of their commits, of a feed that grows by some times for each.
+#[test]
+fn kills_of_runs_that_are_ahead_change_nothing() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let dir = dir.path();
+    let mut random = random(51);
+    let text = feed(&mut random);
+    let lines: Vec<&str> = text.lines().collect();
+    const KILLS: usize = 40;
+    let mut given = 0;
+    for kill in 0..KILLS {
+        let next = lines.len() * (kill + 1) / KILLS;
+        let more = lines[given..next].join("\n") + "\n";
+        append(&dir.join("feed"), &more);
+        given = next;
+        let workers = if random.bool() { "1" } else { "2" };
+        let mut run = start_ingest(dir, &["feed", "--shard", "s", "-w", workers, "--follow"]);
+        let before = last_entry(dir, "s");
+        let more = usize::from(kill % 10 != 0);
+        run.until("its kill", || last_entry(dir, "s") >= before + more);
+        for _ in 0..random.u64(..3000) {
+            std::thread::yield_now();
+        }
+        run.child.kill().expect("it can be killed");
+        run.end(PATIENCE);
+        if kill % 8 == 5 {
+            check_prefix(dir, &text);
+        }
+    }
+    check_prefix(dir, &text);
+    ingested(dir, &["feed", "--shard", "s"]);
+    check(dir, &text);
+}
+
+fn append(path: &Path, text: &str) {
+    let mut file = OpenOptions::new().create(true).append(true).open(path).expect("a feed");
+    file.write_all(text.as_bytes()).expect("it can be written");
+}
+
 #[test]
 fn a_cluster_that_loses_a_process_ends_and_continues() {
     let dir = tempfile::tempdir().expect("a directory");
@@ -93,7 +135,7 @@ fn a_cluster_that_loses_a_process_ends_and_continues() {
     let text = feed(&mut random);
     std::fs::write(dir.join("feed"), &text).expect("a feed");
     for round in 0..6 {
-        let mut cluster = start_cluster(dir, &["feed", "--shard", "s"]);
+        let mut cluster = start_cluster(dir, &["feed", "--shard", "s", "--ahead", "off"]);
         let before = last_entry(dir, "s");
         let more = 1 + random.usize(..12);
         cluster[0].until("its kill", || last_entry(dir, "s") >= before + more);
