@@ -109,7 +109,8 @@ fn ingest(args: &Args) -> Shard<Json, Json, JsonText> {
     timely::execute_directly(move |worker| {
         let token = worker.dataflow(|scope| {
             let feed = shard::Feed { mode: "given".into(), identity: file.clone() };
-            let config = PipelineConfig { feed, ..PipelineConfig::default() };
+            let ahead = how != How::GivenStrict;
+            let config = PipelineConfig { feed, ahead, ..PipelineConfig::default() };
             let lines = || Some(Lines::from_path(file));
             match how {
                 How::Minted => Pipeline::from_source(scope, lines, &shard, config).token,

@@ -31,9 +31,10 @@ const STRICT_TIMES: u64 = 8;
 pub fn pipeline<'scope>(
     commands: StreamVec<'scope, u64, (Command<u64, Encoded, u64>, u64)>,
     shard: &Shard<u64, Encoded>,
-    _mode: Mode,
+    mode: Mode,
 ) -> Pipeline<'scope, u64, Encoded> {
-    commands.upsert_into(shard, PipelineConfig::default())
+    let ahead = matches!(mode, Mode::Ahead);
+    commands.upsert_into(shard, PipelineConfig { ahead, ..PipelineConfig::default() })
 }
 
 /// Runs it over `records`, into a shard in `directory`.
