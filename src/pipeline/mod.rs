@@ -17,6 +17,7 @@
 //! | the stash | [`stash_bytes_max`](PipelineConfig::stash_bytes_max) per worker, then a file | `stash_bytes`, `spill_bytes` |
 //! | read from a source, its time not bound | [`ahead_bytes_max`](PipelineConfig::ahead_bytes_max) | `source_staged_bytes` |
 //! | emitted, in no durable part yet | [`inflight_bytes_max`](PipelineConfig::inflight_bytes_max) per worker, and a piece of a drain | `inflight_bytes` |
+//! | emitted and not read back, which it runs ahead on | [`overlay_bytes_max`](PipelineConfig::overlay_bytes_max) per worker, and a row | `overlay_bytes` |
 //! | parts at hand for followers | [`cache_bytes_max`](crate::shard::HandleConfig::cache_bytes_max) per process | |
 //! | parts on their way back, as they are encoded | [`read_bytes_max`](crate::shard::HandleConfig::read_bytes_max) per worker | |
 //! | a merge | [`compact_bytes_max`](crate::shard::HandleConfig::compact_bytes_max) per process | |

@@ -30,7 +30,7 @@
 //!    a half-lost race, at the start, and after a promotion.
 //!    A standby may not write until it is promoted and has read the shard; until then its updates
 //!    wait here, and go when the shard has passed them.
-//! 2. Every worker, once its own updates below `f` have arrived, writes them and responds.
+//! 2. Every worker, once its own updates below `f` have arrived, writes them, all times together, and responds.
 //! 3. Append. Lost: drop what the shard has passed, keep the rest ([`race`]). Then 1 again.
 //!
 //! # Invariants
@@ -51,6 +51,7 @@
 //! * The bytes between operator and durable parts, what encoding takes included, are bounded by
 //!   [`PipelineConfig::inflight_bytes_max`](crate::PipelineConfig::inflight_bytes_max), and one more piece
 //!   of the operator's, [`UpsertConfig::drain_bytes_max`](crate::UpsertConfig::drain_bytes_max).
+//! * An append is all or nothing: closed times that share it with one that cannot be written wait with it.
 //! * Parts that are written and not committed are named in memory, a few hundred bytes each; those small
 //!   enough for the log entry (16 KiB) are there whole.
 
