@@ -1,7 +1,7 @@
 //! Owns the check that a feed is *definite*: that every writer of a shard hands over the same
 //! commands at the same times. It drops nothing and appends nothing.
 //!
-//! Commands below the shard's upper are dropped, because they are there. That is lossless only if
+//! Commands below the shard's upper are dropped by the operator, because they are there. That is lossless only if
 //! what is there was made from the same feed, and nothing but a comparison can tell: so every append
 //! carries the count and the order-free sum of hashes of all commands below its upper, and a writer
 //! compares its own with the shard's whenever its input passes an upper.
@@ -9,11 +9,12 @@
 //! # Operators
 //!
 //! ```text
-//!   commands --> Tally --commands not yet in the shard--> upsert
-//!                  '----(time, count, sum)----> Check (worker 0) --frontier--> Mint
+//!   commands --> Tally --all of them--------> upsert
+//!                  '----(time, count, sum)--> Check (worker 0) --frontier--> Mint
 //! ```
 //!
-//! *Tally* hashes each command, then drops those below the shard's upper: no one else needs them.
+//! *Tally* hashes each command and passes it on: what the shard has already is dropped by the operator, which
+//! knows what it has emitted.
 //! *Check* collects the sums of all workers and compares.
 //!
 //! # Frontiers

@@ -125,7 +125,10 @@ fn holder(signs: &Signs) -> String {
         let (worker, time) = (silent.worker, seconds(silent.silent));
         return format!("worker {worker} has not run for {time}");
     }
-    let behind = |worker: &&WorkerSigns| !worker.hydrated || worker.read_to < upper;
+    // Where the operator has run ahead of the reader, it is not the reader that the upper waits for.
+    let reader_holds = output <= upper || !ought_to_move(signs) || !signs.is_stalled();
+    let behind =
+        |worker: &&WorkerSigns| !worker.hydrated || (reader_holds && worker.read_to < upper);
     let reader = signs.workers.iter().filter(behind).min_by_key(|worker| worker.read_to);
     if let Some(WorkerSigns { worker, read_to, .. }) = reader {
         let parts = parts(signs.workers.iter().filter(behind));
@@ -144,11 +147,18 @@ fn holder(signs: &Signs) -> String {
         let holds = |worker: &&WorkerSigns| worker.least.is_some_and(|least| least <= upper);
         return match signs.workers.iter().filter(holds).min_by_key(|worker| worker.least) {
             Some(WorkerSigns {
-                worker, stash_rows, complete, parts_writing, least, ahead, ..
+                worker,
+                stash_rows,
+                complete,
+                parts_writing,
+                least,
+                ahead,
+                ahead_max,
+                ..
             }) => {
                 let ahead = match ahead {
                     0 => String::new(),
-                    bytes => format!("; {bytes} bytes emitted ahead of the feedback"),
+                    bytes => format!("; {bytes} of {ahead_max} bytes emitted ahead of that"),
                 };
                 format!(
                     "the output frontier is {output}, held by the upsert operator of worker \

@@ -87,6 +87,8 @@ pub(super) struct WorkerSigns {
     pub(super) stash_rows: u64,
     /// Bytes that its operator has emitted and not read back.
     pub(super) ahead: usize,
+    /// The bound of that.
+    pub(super) ahead_max: usize,
     pub(super) read_to: u64,
     pub(super) complete: u64,
     pub(super) parts_found: u64,

@@ -264,6 +264,7 @@ impl Vitals {
             least: self.least(),
             stash_rows: self.stats.stash_rows(),
             ahead: self.stats.overlay_bytes(),
+            ahead_max: self.stats.overlay_bytes_max(),
             read_to: self.read_to(),
             complete: self.complete.load(Relaxed),
             parts_found,

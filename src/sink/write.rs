@@ -81,7 +81,6 @@ pub(super) fn write<'scope>(
         move |frontiers: &[MutableAntichain<u64>]| {
             writer.receive();
             updates.for_each(|_, rows| writer.gather(std::mem::take(rows)));
-            writer.shed();
             named.for_each(|message, named| {
                 let capability = match retain(&message, 0) {
                     Ok(capability) => capability,
@@ -100,6 +99,8 @@ pub(super) fn write<'scope>(
                     }
                 }
             });
+
+            writer.shed();
 
             let mut output = output.activate();
             let phase = writer.context.status.phase();
@@ -287,7 +288,11 @@ impl Writer {
                         (Whose::Interval(_), Some(Current { lower, upper, .. })) => {
                             all_or_nothing(error, *lower, *upper)
                         }
-                        _ => error,
+                        (Whose::Time(time), _) => match self.times.first_key_value() {
+                            Some((first, _)) => all_or_nothing(error, *first, time + 1),
+                            None => error,
+                        },
+                        (Whose::Interval(_), None) => error,
                     });
                 }
             }
@@ -314,7 +319,9 @@ impl Writer {
     /// here first, so another writer committed these, and an interval of ours that covers one
     /// can only lose.
     fn shed(&mut self) {
-        let upper = self.context.status.upper();
+        // Worker 0 may know of another's commit that this process has not read: no interval begins below it.
+        let lower = self.current.as_ref().map_or(0, |current| current.lower);
+        let upper = self.context.status.upper().max(lower);
         while let Some(entry) = self.times.first_entry() {
             let kept = self.current.is_none() && crate::mutant::on("keep_lost_rows");
             if *entry.key() >= upper || kept {

@@ -21,7 +21,8 @@ pub struct UpsertConfig<T> {
     /// Updates emitted per wake-up, and a quarter of the commands and rows looked at, emitted or not; at the bound the
     /// operator yields and goes on. Default: 16,384.
     pub drain_rows_max: usize,
-    /// Bytes of what is emitted before the emissions below it have come back, and one row: the operator then runs
+    /// Bytes of what is emitted before the emissions below it have come back, the buffers that rows keep included, and two of
+    /// these: the operator then runs
     /// ahead of its feedback. It may only where the feedback can have no other updates than the operator
     /// itself would have emitted; see [`upsert`](crate::upsert). Default: 0, it never runs ahead.
     pub overlay_bytes_max: usize,

@@ -89,9 +89,11 @@
 //! * What is emitted in a wake-up is at most [`UpsertConfig::drain_bytes_max`], and one row with its prior
 //!   value. What came for one time is sorted in one go when its turn comes: at most the stash's bound.
 //! * A row's key and value have less than 4 GiB each; a longer one is an error where it is packed.
+//! * Two writers that keep passing each other fall back to one time per round trip, for what the other has
+//!   committed past our own emissions has to be read first.
 //! * Without an overlay, one time per feedback round trip: what limits the rate of distinct times is then the
 //!   latency of the loop, not the operator. With one, what is emitted and not read back is at most
-//!   [`UpsertConfig::overlay_bytes_max`], and one row.
+//!   [`UpsertConfig::overlay_bytes_max`], the buffers that rows keep included, and two of these.
 
 mod classify;
 mod config;

@@ -393,7 +393,8 @@ where
                 break;
             }
         }
-        self.more |= !self.inbox.is_empty();
+        // A drain under way reads the state as it was; it goes on once there is room, and is woken then.
+        self.more |= self.drain.is_none() && !self.inbox.is_empty();
     }
 
     fn start_drain(&mut self, at: &Frontiers<'_, T>) {
@@ -441,6 +442,7 @@ where
         self.stats.add_unchanged(drained.unchanged);
         self.stats.add_work(drained.work);
         if let Some(drain) = self.drain.take_if(|_| drained.done) {
+            self.overlay.drained(drain.time());
             self.stash.unseal(drain.give_up().1);
             // One that is not may drain a time only when it is its turn.
             self.anchored = true;
@@ -472,7 +474,7 @@ where
         self.stats.add_work(done.looked_at);
         self.stats.set_stash(self.stash.rows(), self.stash.bytes(), self.stash.spill_bytes());
         self.stats.set_state(self.state.len(), self.state.bytes());
-        self.stats.set_overlay(self.overlay.bytes());
+        self.stats.set_overlay(self.overlay.bytes(), self.overlay.bytes_max());
         if phase == Phase::Released {
             self.capability = None;
         }

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 
 use hashbrown::HashTable;
 
+use super::pins::Pins;
 use super::rows::Kept;
 
 /// Emissions in order, and the last one of each key.
@@ -19,7 +20,10 @@ pub struct Overlay<K, V, T> {
     index: HashTable<u64>,
     /// Emissions are indexed when one is looked for: most are read back before that, where times are large.
     indexed: u64,
-    bytes: usize,
+    /// The times drained since, whether or not anything was emitted at them: each is a sum and a cursor elsewhere.
+    times: VecDeque<T>,
+    /// What the emissions keep allocated.
+    pins: Pins,
     /// Of 0, it takes nothing in and admits no time.
     bytes_max: usize,
     /// From this time on nothing may be looked up here: not all that it changes is here.
@@ -39,22 +43,23 @@ where
     K: Kept<V> + Eq,
     T: Ord + Clone,
 {
-    /// Returns an empty overlay of at most so many bytes, and one row.
+    /// Returns an empty overlay of at most so many bytes, and two buffers.
     pub fn new(bytes_max: usize) -> Self {
         Overlay {
             queue: VecDeque::new(),
             first: 0,
             index: HashTable::new(),
             indexed: 0,
-            bytes: 0,
+            times: VecDeque::new(),
+            pins: Pins::default(),
             bytes_max,
             barrier: None,
         }
     }
 
     /// Whether a time may be drained over it.
-    pub fn admits(&self, time: &T) -> bool {
-        self.bytes < self.bytes_max && self.barrier.as_ref().is_none_or(|barrier| time < barrier)
+    pub fn admits(&mut self, time: &T) -> bool {
+        self.bytes() < self.bytes_max && self.barrier.as_ref().is_none_or(|barrier| time < barrier)
     }
 
     /// Lets no time from `time` on be drained over it, until the feedback has passed that.
@@ -71,10 +76,10 @@ where
         if self.bytes_max == 0 || (value.is_none() && crate::mutant::on("deletes_not_recorded")) {
             return;
         }
-        if self.bytes >= self.bytes_max {
+        if self.own_bytes() + self.pins.bytes_but_last() >= self.bytes_max {
             return self.bar(time.clone());
         }
-        self.bytes += Self::bytes_of(key, value);
+        K::places(key, value).into_iter().flatten().for_each(|place| self.pins.hold(place));
         let (key, value) = (key.clone(), value.cloned());
         self.queue.push_back(Emission { hash, key, value, time: time.clone() });
     }
@@ -116,12 +121,16 @@ where
         while let Some(Emission { hash, key, value, time }) = self.queue.front()
             && time < applied
         {
-            self.bytes -= Self::bytes_of(key, value.as_ref());
+            let places = K::places(key, value.as_ref());
+            places.into_iter().flatten().for_each(|place| self.pins.release(place));
             if let Ok(last) = self.index.find_entry(spread(*hash), |n| *n == self.first) {
                 last.remove();
             }
             self.queue.pop_front();
             self.first += 1;
+        }
+        while self.times.front().is_some_and(|time| time < applied) {
+            self.times.pop_front();
         }
         if self.barrier.as_ref().is_some_and(|barrier| barrier < applied) {
             self.barrier = None;
@@ -129,6 +138,7 @@ where
         if self.queue.is_empty() {
             // What a large time has taken is given back.
             self.queue.shrink_to(KEPT);
+            self.times.shrink_to(KEPT);
             self.index.shrink_to(KEPT, |_| 0);
         }
     }
@@ -138,15 +148,26 @@ where
         *self = Overlay::new(self.bytes_max);
     }
 
-    /// Returns the bytes of what is recorded.
-    pub fn bytes(&self) -> usize {
-        self.bytes
+    /// Notes that a time is drained.
+    pub fn drained(&mut self, time: &T) {
+        if self.bytes_max > 0 && !crate::mutant::on("empty_times_weigh_nothing") {
+            self.times.push_back(time.clone());
+        }
     }
 
-    /// Returns the bytes that an emission takes here. Its buffer counts with its row: what is emitted keeps
-    /// little else.
-    fn bytes_of(key: &K, value: Option<&V>) -> usize {
-        size_of::<Emission<K, V, T>>() + INDEX_BYTES + K::heap_bytes(key, value)
+    /// Returns the bytes of what is recorded, the buffers that rows keep included.
+    pub fn bytes(&mut self) -> usize {
+        self.own_bytes() + self.pins.bytes()
+    }
+
+    /// Returns the bound.
+    pub fn bytes_max(&self) -> usize {
+        self.bytes_max
+    }
+
+    fn own_bytes(&self) -> usize {
+        let one = size_of::<Emission<K, V, T>>() + INDEX_BYTES;
+        self.queue.len() * one + self.times.len() * TIME_BYTES
     }
 }
 
@@ -158,12 +179,17 @@ fn spread(hash: u64) -> u64 {
 
 /// Bytes of the index per emission, about.
 const INDEX_BYTES: usize = 16;
+/// What a time that waits for its commit takes in all, here and beside the commands of the feed.
+const TIME_BYTES: usize = 128;
 /// Room for so many emissions is kept.
 const KEPT: usize = 1 << 10;
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::codec::packed::Packed;
 
     const ONE: usize = size_of::<Emission<u64, String, u64>>() + INDEX_BYTES;
 
@@ -196,7 +222,8 @@ mod tests {
         overlay.expire(&7);
         assert_eq!((get(&overlay, 1), get(&overlay, 4)), (None, Some(None)));
         overlay.expire(&8);
-        assert_eq!((get(&overlay, 4), overlay.bytes(), overlay.index.len()), (None, 0, 0));
+        assert_eq!((overlay.bytes(), get(&overlay, 4), overlay.index.len()), (0, None, 0));
+        assert_eq!(overlay.pins.bytes(), 0);
     }
 
     #[test]
@@ -219,7 +246,7 @@ mod tests {
         record(&mut overlay, 3, Some("a"), 6);
         overlay.expire(&6);
         // There is room, and key 3 is missing.
-        assert!(overlay.bytes() < overlay.bytes_max && !overlay.admits(&7));
+        assert!(overlay.bytes() < overlay.bytes_max() && !overlay.admits(&7));
         overlay.expire(&7);
         assert!(overlay.admits(&7));
     }
@@ -235,10 +262,35 @@ mod tests {
         assert!(overlay.admits(&6));
     }
 
+    /// A feed of rewrites emits nothing, and may not be read without end before a commit.
+    #[test]
+    fn a_time_without_emissions_weighs_too() {
+        let mut overlay = overlay(100);
+        (5..100).for_each(|time| overlay.drained(&time));
+        assert!(!overlay.admits(&100));
+        overlay.expire(&99);
+        assert!(overlay.admits(&100));
+        assert_eq!(overlay.bytes(), TIME_BYTES);
+    }
+
+    /// One row out of a large buffer keeps the whole of it.
+    #[test]
+    fn a_row_weighs_what_it_keeps() {
+        let buffer = Arc::new(vec![7; 1 << 16]);
+        let row = |at| Packed::<()>::within(&buffer, at, 8);
+        let mut overlay = Overlay::<Packed<()>, Packed<()>, u64>::new(1 << 16);
+        overlay.record(1, &row(0), Some(&row(8)), &5);
+        assert!(overlay.bytes() > 1 << 16 && !overlay.admits(&6));
+        overlay.expire(&6);
+        assert_eq!(overlay.bytes(), 0);
+    }
+
     #[test]
     fn of_no_bytes_it_takes_nothing_and_admits_nothing() {
         let mut overlay = overlay(0);
         record(&mut overlay, 1, Some("a"), 5);
         assert!(!overlay.admits(&6) && overlay.queue.is_empty() && overlay.barrier.is_none());
+        overlay.drained(&5);
+        assert_eq!(overlay.bytes(), 0);
     }
 }

@@ -102,6 +102,11 @@ impl Pins {
         self.bytes
     }
 
+    /// Returns the bytes kept allocated, but for the buffer of the last change: for where it is asked at each row.
+    pub fn bytes_but_last(&self) -> usize {
+        self.bytes
+    }
+
     /// Returns the bytes kept that belong to no row.
     pub fn dead(&mut self) -> usize {
         self.bytes().saturating_sub(self.live)

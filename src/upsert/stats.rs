@@ -25,6 +25,7 @@ struct Cells {
     spill_bytes: Counter,
     inflight_bytes: Counter,
     overlay_bytes: Counter,
+    overlay_bytes_max: Counter,
     state_keys: Counter,
     state_bytes: Counter,
 }
@@ -109,8 +110,14 @@ impl UpsertStats {
         self.0.inflight_bytes.set(bytes as u64);
     }
 
-    pub(super) fn set_overlay(&self, bytes: usize) {
+    /// Returns the bound of [`overlay_bytes`](UpsertStats::overlay_bytes).
+    pub fn overlay_bytes_max(&self) -> usize {
+        self.0.overlay_bytes_max.get() as usize
+    }
+
+    pub(super) fn set_overlay(&self, bytes: usize, bytes_max: usize) {
         self.0.overlay_bytes.set(bytes as u64);
+        self.0.overlay_bytes_max.set(bytes_max as u64);
     }
 
     pub(super) fn set_state(&self, keys: usize, bytes: usize) {

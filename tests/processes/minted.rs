@@ -284,7 +284,7 @@ fn killed_at_any_point_a_rerun_goes_on() {
     while kills < 25 && early == 0 {
         let workers = if random.u64(..2) == 0 { "1" } else { "2" };
         let args =
-            ["feed", "--shard", "s", "-w", workers, "--times", "mint", "--throttle", "20000"];
+            ["feed", "--shard", "s", "-w", workers, "--times", "mint", "--throttle", "5000"];
         let mut run = start_ingest(dir, &args);
         let before = entries(dir);
         let more = if kills % 5 == 0 { 0 } else { 1 + random.usize(..4) };
