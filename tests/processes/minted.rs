@@ -283,8 +283,7 @@ fn killed_at_any_point_a_rerun_goes_on() {
     let (mut kills, mut early) = (0, 0);
     while kills < 25 && early == 0 {
         let workers = if random.u64(..2) == 0 { "1" } else { "2" };
-        let args =
-            ["feed", "--shard", "s", "-w", workers, "--times", "mint", "--throttle", "5000"];
+        let args = ["feed", "--shard", "s", "-w", workers, "--times", "mint", "--throttle", "5000"];
         let mut run = start_ingest(dir, &args);
         let before = entries(dir);
         let more = if kills % 5 == 0 { 0 } else { 1 + random.usize(..4) };

@@ -83,6 +83,34 @@ fn a_late_resume_waits_for_its_turn() {
     finish(stage, &feed);
 }
 
+/// A rival has committed the next time, and this process knows it before its operator does. The operator still
+/// gets the commands of that time, or it would go on from the state before them.
+#[test]
+fn commands_of_what_only_the_process_knows_of_reach_the_operator() {
+    let (root, feed) = (memory(), feed());
+    let rival = Rival::new(&root, Arc::clone(&feed));
+    let kept = Mutex::new(None);
+    let mut stage = Stage::open_changed(&root, &feed, 1, |shard, config| {
+        *kept.lock().unwrap() = Some(shard.clone());
+        (shard, roomy(config))
+    });
+    let shard = kept.into_inner().unwrap().unwrap();
+    stage.run();
+    stage.give(0, &feed.rows[..5]);
+    stage.close(0, 5);
+    stage.run();
+    assert_eq!(stage.upper(), 5);
+    stage.run_blind(&[0]);
+    rival.append_to(6);
+    stage.runtime.as_ref().unwrap().block_on(shard.handle().refresh()).unwrap();
+    assert_eq!(shard.state().upper, 6);
+    give_from(&mut stage, &feed, 5, 7);
+    stage.step_deaf(0);
+    stage.run();
+    assert_eq!(stage.upper(), 7);
+    finish(stage, &feed);
+}
+
 /// A rival is faster by some of what was emitted ahead: the rest is kept, for the feed is the same.
 #[test]
 fn what_a_rival_has_not_taken_of_a_run_is_kept() {
