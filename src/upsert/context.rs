@@ -9,6 +9,8 @@ use timely::progress::frontier::Antichain;
 use timely::scheduling::Activator;
 
 use super::classify::Frontiers;
+use super::inbox::Update;
+use super::rows::Kept;
 use super::spill::SharedSpill;
 use super::stats::UpsertStats;
 use crate::control::lifecycle::Lifecycle;
@@ -116,4 +118,15 @@ impl Inflight {
             activator.activate();
         }
     }
+}
+
+/// Returns the bytes of an update.
+pub(crate) fn row_bytes<K: Kept<V>, V>(key: &K, value: &V) -> usize {
+    size_of::<Update<K, V, u64>>() + K::heap_bytes(key, Some(value))
+}
+
+/// Returns the bytes that an update takes on its way into a part: it is there as it was emitted, while it is sorted and
+/// where it then stands, and its key and value also as they are encoded.
+pub(crate) fn flight_bytes<K: Kept<V>, V>(key: &K, value: &V) -> usize {
+    4 * size_of::<Update<K, V, u64>>() + 2 * K::heap_bytes(key, Some(value))
 }

@@ -107,6 +107,7 @@ mod overlay;
 mod pending;
 mod pile;
 mod pins;
+mod route;
 pub(crate) mod rows;
 mod run;
 mod slot;
@@ -126,8 +127,8 @@ use timely::progress::Timestamp;
 pub use crate::codec::packed::Place;
 pub use classify::{Ahead, Frontiers, Placement};
 pub use config::{UpsertConfig, Upserted};
-pub(crate) use context::{Inflight, Known, Look, UpsertContext};
-pub(crate) use operator::{flight_bytes, row_bytes, upsert};
+pub(crate) use context::{Inflight, Known, Look, UpsertContext, flight_bytes, row_bytes};
+pub(crate) use operator::upsert;
 pub use rows::{Kept, KeyHash};
 pub use stats::UpsertStats;
 

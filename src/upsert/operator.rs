@@ -7,20 +7,21 @@ use timely::container::CapacityContainerBuilder;
 use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact;
 use timely::dataflow::operators::Capability;
-use timely::dataflow::operators::generic::{Operator, OutputBuilder};
+use timely::dataflow::operators::generic::OutputBuilder;
 use timely::order::TotalOrder;
 use timely::progress::Timestamp;
 use timely::progress::frontier::{Antichain, MutableAntichain};
 
 use super::classify::{Ahead, Frontiers, Placement};
 use super::config::{UpsertConfig, Upserted};
-use super::context::{Inflight, UpsertContext};
+use super::context::{Inflight, UpsertContext, flight_bytes};
 use super::drain::{Drain, Drained, Piece};
 use super::events::Events;
 use super::inbox::{Inbox, Update};
 use super::overlay::Overlay;
 use super::pending::Pending;
-use super::rows::{Kept, KeyHash};
+use super::route::{Routed, route};
+use super::rows::Kept;
 use super::spill::{SharedSpill, SpillError};
 use super::stash::Stash;
 use super::state::{Full, State};
@@ -30,9 +31,6 @@ use crate::command::Command;
 use crate::command::time::{is_last, least, refused};
 use crate::control::lifecycle::Phase;
 use crate::error::{Error, ErrorKind};
-
-/// A command on its way to its worker: hash (or worker, for a reset), key, value, order, time.
-type Routed<K, V, O, T> = (u64, Option<K>, Option<V>, O, T);
 
 /// Commands and rows that a wake-up looks at, for each update that it may emit.
 const WORK_PER_UPDATE: usize = 4;
@@ -196,52 +194,6 @@ where
     });
 
     Upserted { updates: updates_stream.as_collection(), errors: errors_stream, stats }
-}
-
-/// Returns the bytes of an update.
-pub(crate) fn row_bytes<K: Kept<V>, V>(key: &K, value: &V) -> usize {
-    size_of::<Update<K, V, u64>>() + K::heap_bytes(key, Some(value))
-}
-
-/// Returns the bytes that an update takes on its way into a part: it is there as it was emitted, while it is sorted and
-/// where it then stands, and its key and value also as they are encoded.
-pub(crate) fn flight_bytes<K: Kept<V>, V>(key: &K, value: &V) -> usize {
-    4 * size_of::<Update<K, V, u64>>() + 2 * K::heap_bytes(key, Some(value))
-}
-
-/// Computes each command's hash once, and copies a reset to every worker.
-fn route<'scope, K, V, O, T>(
-    commands: StreamVec<'scope, T, (Command<K, V, O>, T)>,
-) -> StreamVec<'scope, T, Routed<K, V, O, T>>
-where
-    K: ExchangeData + KeyHash,
-    V: ExchangeData,
-    O: ExchangeData,
-    T: Timestamp,
-{
-    let peers = commands.scope().peers() as u64;
-    #[allow(clippy::disallowed_methods, reason = "it passes rows on and holds nothing")]
-    commands.unary(pact::Pipeline, "UpsertRoute", move |_, _| {
-        move |input, output| {
-            input.for_each(|capability, commands| {
-                let mut routed = Vec::with_capacity(commands.len());
-                for (command, time) in commands.drain(..) {
-                    match command {
-                        Command::Put { key, value, order } => {
-                            routed.push((key.key_hash(), Some(key), Some(value), order, time));
-                        }
-                        Command::Delete { key, order } => {
-                            routed.push((key.key_hash(), Some(key), None, order, time));
-                        }
-                        Command::Reset { order } => routed.extend(
-                            (0..peers).map(|w| (w, None, None, order.clone(), time.clone())),
-                        ),
-                    }
-                }
-                output.session(&capability).give_container(&mut routed);
-            });
-        }
-    })
 }
 
 impl<K, V, O, T> UpsertOperator<K, V, O, T>
