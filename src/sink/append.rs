@@ -142,7 +142,6 @@ impl Appender {
         let commit = Commit {
             lower,
             upper,
-            raised: false,
             written,
             terms: context.checked.terms(&context.handle.state(), lower, upper),
             // What is not claimed has no rows to append.

@@ -25,8 +25,6 @@ pub(super) enum Settled {
 pub(super) struct Commit {
     pub(super) lower: u64,
     pub(super) upper: u64,
-    /// Another writer has committed the times below `lower`.
-    pub(super) raised: bool,
     pub(super) written: Written,
     pub(super) terms: Terms,
     pub(super) epoch: u64,
@@ -84,7 +82,10 @@ impl Commit {
                     if !crate::mutant::on("keep_part_of_lost") {
                         self.drop_below(raised).await;
                     }
-                    (self.lower, self.raised) = (raised, true);
+                    if crate::mutant::on("keep_rest_unproven") {
+                        self.terms = Terms::default();
+                    }
+                    self.lower = raised;
                 }
                 Lost::Replaced => return Err(replaced(self.lower, shard_upper)),
             }
@@ -103,10 +104,7 @@ impl Commit {
             feed: state.feed.is_none().then(|| self.feed.clone()),
             fence: Some(self.epoch),
             // What is left of a lost run is ours to keep only where what came before it is our feed's too.
-            base: self
-                .terms
-                .below(self.lower)
-                .filter(|_| !(self.raised && crate::mutant::on("keep_rest_unproven"))),
+            base: self.terms.below(self.lower),
             sum: self.terms.below(self.upper),
             mark: self.terms.mark,
             ..Append::default()

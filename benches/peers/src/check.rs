@@ -1,4 +1,4 @@
-//! Owns the check of a change: a small run, and ratios of CPU between contestants in it, none of which may
+//! Owns the check of a change: a small run, and ratios of CPU between contestants in it, each of which must not
 //! fall below 0.8 of what is recorded. It does not own the contestants.
 //!
 //! A ratio is the CPU that a peer takes for a row, over the CPU that ours takes for the same row in the

@@ -36,7 +36,7 @@ impl Share {
 
     /// Returns this worker's records of one time.
     fn of(self, records: &[Record]) -> Vec<Record> {
-        // All of a key on one worker: who knows no order can only fold what it has.
+        // All of a key on one worker: a peer without an order key can only fold what it has.
         let mine = |record: &&Record| mix(record.key) as usize % self.workers == self.worker;
         records.iter().filter(mine).copied().collect()
     }

@@ -1,4 +1,4 @@
-//! Owns the parts of the comparison that are no closed loop over records: restarts, latencies, files of
+//! Owns the parts of the comparison beside the closed loop over records: restarts, latencies, files of
 //! lines. It does not own what one process does in them.
 
 use std::fs;

@@ -1,3 +1,5 @@
+//! What is written as a part of format 2 is what is read, a range of it or all; and whatever else is there is refused.
+
 use super::*;
 
 fn row(key: u64, value: &[u8], time: u64, diff: isize) -> Update {
