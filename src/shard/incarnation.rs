@@ -5,8 +5,8 @@
 //! It is created if absent, by the first writer that finds a root without one: right after `FORMAT`
 //! in a new root, and at the first opening for writing of a root that is older than incarnations. A
 //! creation that was interrupted in between is such a root, too. The loser of the race takes the
-//! winner's; it never changes after that. A reader makes none: until a writer has come it goes by the
-//! log alone.
+//! winner's; it never changes after that, but for its spelling when the layout of a directory becomes another. A
+//! reader makes none: until a writer has come it goes by the log alone.
 
 use bytes::Bytes;
 
@@ -24,13 +24,20 @@ pub(super) async fn meet(root: &Guarded) -> Result<(), Error> {
     root.name(found)
 }
 
-/// Finds out which root this is, for a writer, and gives it an incarnation if it has none.
-pub(super) async fn establish(root: &Guarded, io: &Io) -> Result<(), Error> {
+/// Finds out which root this is, for a writer, and gives it an incarnation if it has none. One that is spelt for
+/// another version of the layout is written anew: whoever went by that spelling stops.
+pub(super) async fn establish(root: &Guarded, io: &Io, layout: u32) -> Result<(), Error> {
     let blob = root.blob();
     if let Some(found) = read(&*blob).await? {
-        return root.name(Some(found));
+        let spelt = Bytes::from(encode(decode(&found)?, layout));
+        if spelt != found {
+            // The same bytes, whichever of several writers comes last.
+            blob.put(INCARNATION_KEY, spelt.clone()).await?;
+            root.respell(&found, &spelt);
+        }
+        return root.name(Some(spelt));
     }
-    let made = Bytes::from(encode(Id(io.token())));
+    let made = Bytes::from(encode(Id(io.token()), layout));
     let created = blob.create(INCARNATION_KEY, made.clone()).await;
     if let Ok(Create::Created) = created {
         return root.name(Some(made));

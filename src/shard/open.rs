@@ -52,13 +52,14 @@ pub(super) async fn newest_rollup(
     }
 }
 
-/// Reads `FORMAT`; `None` if the root is empty and may become a shard.
-pub(super) async fn read_format(root: &Root, access: Access) -> Result<Option<Schema>, Error> {
+/// Reads `FORMAT`, and which version of the layout it is; `None` if the root is empty and may become a shard.
+pub(super) async fn read_format(
+    root: &Root,
+    access: Access,
+) -> Result<Option<(Schema, u32)>, Error> {
     let blob = root.blob();
     let place = blob.place(FORMAT_KEY);
-    let decode = |bytes: Bytes| {
-        Schema::decode(&bytes, access == Access::Write).map(Some).map_err(|e| e.at(&place))
-    };
+    let decode = |bytes: Bytes| decode_format(root, &bytes, access).map(Some);
     if let Some(bytes) = blob.get(FORMAT_KEY).await? {
         return decode(bytes);
     }
@@ -85,24 +86,48 @@ pub(super) async fn read_format(root: &Root, access: Access) -> Result<Option<Sc
         .hint("name an empty directory for a new shard"))
 }
 
+/// Decodes `FORMAT`, in a root that can have such a layout.
+fn decode_format(root: &Root, bytes: &[u8], access: Access) -> Result<(Schema, u32), Error> {
+    let place = root.blob().place(FORMAT_KEY);
+    let decoded = Schema::decode(bytes, access == Access::Write).map_err(|e| e.at(&place))?;
+    if decoded.1 > root.layout() {
+        return Err(Error::new(
+            ErrorKind::Unsupported,
+            "a shard with the layout of a local directory",
+        )
+        .at(place)
+        .hint("open it in a directory, with file:DIR"));
+    }
+    Ok(decoded)
+}
+
+/// Gives a root the layout that its store makes. The same bytes, whichever of several writers comes last.
+pub(super) async fn upgrade_format(root: &Root, schema: &Schema, io: &Io) -> Result<(), Error> {
+    let bytes = schema.encode(root.layout());
+    root.check_store(io.token()).await?;
+    root.blob().put(FORMAT_KEY, Bytes::from(bytes)).await
+}
+
 /// Creates `FORMAT`, or takes what another opener has just created.
 pub(super) async fn create_format(
     root: &Root,
     schema: Option<&Schema>,
     io: &Io,
-) -> Result<Schema, Error> {
+) -> Result<(Schema, u32), Error> {
     let Some(schema) = schema else {
         return Err(Error::new(ErrorKind::Invalid, "a new shard needs a schema").at(root.url()));
     };
     let blob = root.blob();
+    root.check_store(io.token()).await?;
     check_create(&*blob, io.token()).await?;
-    let created = blob.create(FORMAT_KEY, Bytes::from(schema.encode())).await;
+    let bytes = schema.encode(root.layout());
+    let created = blob.create(FORMAT_KEY, Bytes::from(bytes)).await;
     if let Ok(Create::Created) = created {
-        return Ok(schema.clone());
+        return Ok((schema.clone(), root.layout()));
     }
     // Anything else is settled by what is there now.
     match blob.get(FORMAT_KEY).await? {
-        Some(bytes) => Schema::decode(&bytes, true).map_err(|e| e.at(blob.place(FORMAT_KEY))),
+        Some(bytes) => decode_format(root, &bytes, Access::Write),
         None => Err(created.err().unwrap_or_else(|| {
             Error::new(ErrorKind::Indeterminate, "the FORMAT file could not be created")
                 .at(blob.place(FORMAT_KEY))

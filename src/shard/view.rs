@@ -21,7 +21,7 @@ use super::engine::id::Id;
 use super::engine::state::{Part, State};
 use super::incarnation;
 use super::keeper::Keeper;
-use super::open::{RELOADS_MAX, create_format, newest_rollup, read_format};
+use super::open::{RELOADS_MAX, create_format, newest_rollup, read_format, upgrade_format};
 use super::uploads::Uploads;
 use crate::error::{Error, ErrorKind};
 use crate::io::Io;
@@ -107,17 +107,22 @@ impl View {
         let guarded = root.guarded();
         // Before anything is created: what was removed under us must not come back by our hand.
         guarded.check().await?;
-        let stored = match read_format(&root, access).await? {
+        let found = match read_format(&root, access).await? {
             None if access == Access::Write => {
                 Some(create_format(&root, schema.as_ref(), &io).await?)
             }
             found => found,
         };
-        if let (Some(stored), Some(wanted)) = (&stored, &schema) {
+        if let (Some((stored, _)), Some(wanted)) = (&found, &schema) {
             stored.check(wanted).map_err(|e| e.at(root.blob().place(FORMAT_KEY)))?;
         }
+        let old = |layout| access == Access::Write && layout < root.layout();
+        if let Some((stored, _)) = found.as_ref().filter(|(_, layout)| old(*layout)) {
+            upgrade_format(&root, stored, &io).await?;
+        }
+        let stored = found.map(|(stored, _)| stored);
         match access {
-            Access::Write => incarnation::establish(&guarded, &io).await?,
+            Access::Write => incarnation::establish(&guarded, &io, root.layout()).await?,
             Access::Read if stored.is_some() => incarnation::meet(&guarded).await?,
             Access::Read => {}
         }
@@ -372,7 +377,7 @@ impl View {
         if self.stored.lock().is_some() {
             return Ok(());
         }
-        let stored = read_format(&self.root, self.access).await?;
+        let stored = read_format(&self.root, self.access).await?.map(|(stored, _)| stored);
         if let (Some(stored), Some(wanted)) = (&stored, &self.wanted) {
             stored.check(wanted).map_err(|e| e.at(self.blob.place(FORMAT_KEY)))?;
         }

@@ -225,6 +225,7 @@ struct FaultyStore {
     faults: Arc<Faults>,
 }
 
+#[async_trait]
 impl Store for FaultyStore {
     fn blob(&self) -> Arc<dyn Blob> {
         Arc::new(FaultyBlob { inner: self.inner.blob(), faults: Arc::clone(&self.faults) })
@@ -232,6 +233,10 @@ impl Store for FaultyStore {
 
     fn log(&self, shard: &str) -> Arc<dyn Consensus> {
         Arc::new(FaultyLog { inner: self.inner.log(shard), faults: Arc::clone(&self.faults) })
+    }
+
+    fn layout(&self) -> u32 {
+        self.inner.layout()
     }
 }
 
@@ -320,6 +325,10 @@ impl Consensus for FaultyLog {
 
     async fn sync_head(&self) -> Result<(), Error> {
         through!(self, Sync, String::new(), |inner| inner.sync_head())
+    }
+
+    fn owns(&self, key: &str) -> bool {
+        self.inner.owns(key)
     }
 
     fn place(&self, seqno: u64) -> String {

@@ -97,6 +97,14 @@ impl Guarded {
         Ok(())
     }
 
+    /// Knows a root by other bytes of the same incarnation from here on.
+    pub(crate) fn respell(&self, found: &Bytes, spelt: &Bytes) {
+        let mut known = self.guard.0.lock();
+        if *known == Known::Named(found.clone()) {
+            *known = Known::Named(spelt.clone());
+        }
+    }
+
     /// Whether a root without an incarnation has one by now: it is for the caller to say whether it
     /// is the same root, see [`recognise`](Guarded::recognise).
     pub(crate) fn is_stranger(&self) -> bool {
@@ -124,9 +132,11 @@ impl Guarded {
         {
             return Ok(());
         }
+        if let Known::Named(name) = &known {
+            let same = self.blob.holds(INCARNATION_KEY, name).await?;
+            return if same { Ok(()) } else { Err(self.replaced()) };
+        }
         match (known, self.blob.get(INCARNATION_KEY).await?) {
-            (Known::Named(name), Some(found)) if name == found => Ok(()),
-            (Known::Named(_), _) => Err(self.replaced()),
             // Nothing tells two roots without an incarnation apart but their logs.
             (_, None) if self.blob.list("", 1).await?.is_empty() => Err(self.replaced()),
             (_, None) => Ok(()),
@@ -165,6 +175,10 @@ impl Blob for GuardedBlob {
 
     async fn get(&self, key: &str) -> Result<Option<Bytes>, Error> {
         self.0.blob.get(key).await
+    }
+
+    async fn holds(&self, key: &str, bytes: &Bytes) -> Result<bool, Error> {
+        self.0.blob.holds(key, bytes).await
     }
 
     async fn list(&self, folder: &str, limit: usize) -> Result<Vec<Listed>, Error> {
@@ -227,6 +241,10 @@ impl Consensus for GuardedLog {
 
     async fn sync_head(&self) -> Result<(), Error> {
         self.inner.sync_head().await
+    }
+
+    fn owns(&self, key: &str) -> bool {
+        self.inner.owns(key)
     }
 
     fn place(&self, seqno: u64) -> String {

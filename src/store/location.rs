@@ -5,11 +5,10 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 
 use super::guard::{Guard, Guarded};
-use super::object::sync_directory;
+use super::local::{LocalStore, sync_directory};
 use super::patience::Patience;
 use super::patient::PatientStore;
 use super::read_only::ReadOnly;
@@ -282,6 +281,19 @@ impl Root {
         Root { store: Arc::new(store), url, stands_empty, guard, access: Access::Write }
     }
 
+    /// Returns the version of the layout that its store makes.
+    pub(crate) fn layout(&self) -> u32 {
+        self.store.layout()
+    }
+
+    /// Refuses what its store stands on if that cannot hold a shard, beyond what a create can tell.
+    pub(crate) async fn check_store(&self, token: u128) -> Result<(), Error> {
+        match self.access {
+            Access::Write => self.store.check(token).await,
+            Access::Read => Ok(()),
+        }
+    }
+
     /// Whether this root is there even when it holds no key.
     pub(crate) fn stands_empty(&self) -> bool {
         self.stands_empty
@@ -324,13 +336,8 @@ impl Root {
             Err(e) => return Err(trouble(e)),
         }
         let path = path.canonicalize().map_err(trouble)?;
-        let store = LocalFileSystem::new_with_prefix(&path).map_err(|e| {
-            Error::new(ErrorKind::Unavailable, "the directory cannot be opened").at(&at).because(e)
-        })?;
-        let store = Arc::new(store.with_fsync(true));
-        let shown = format!("{}/", at.trim_end_matches('/'));
-        let blob = ObjectBlob::new(Arc::clone(&store) as _, store, shown).in_directory(path);
-        Ok(Root { access, ..Root::of(blob, format!("file:{at}"), true) })
+        let store = LocalStore::new(path, format!("{}/", at.trim_end_matches('/')));
+        Ok(Root { access, ..Root::of(store, format!("file:{at}"), true) })
     }
 }
 

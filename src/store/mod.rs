@@ -15,6 +15,7 @@
 mod cloud;
 mod fault;
 mod guard;
+mod local;
 mod location;
 mod object;
 mod patience;
@@ -88,6 +89,16 @@ pub trait Blob: fmt::Debug + Send + Sync {
     /// `Unavailable`.
     async fn get(&self, key: &str) -> Result<Option<Bytes>, Error>;
 
+    /// Whether a key holds these bytes. It is asked before and after each commit, of a key whose bytes never
+    /// change.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable`.
+    async fn holds(&self, key: &str, bytes: &Bytes) -> Result<bool, Error> {
+        Ok(self.get(key).await?.is_some_and(|found| found == bytes))
+    }
+
     /// Returns the keys inside a folder (`"data/part"`; `""` is the root), at any depth, sorted, at
     /// most `limit` of them (which ones, if there are more, is not said).
     ///
@@ -116,9 +127,20 @@ pub trait Blob: fmt::Debug + Send + Sync {
 }
 
 /// Bytes, and the logs beside them.
+#[async_trait]
 trait Store: Send + Sync {
     fn blob(&self) -> Arc<dyn Blob>;
     fn log(&self, shard: &str) -> Arc<dyn Consensus>;
+
+    /// The version of the layout that it makes.
+    fn layout(&self) -> u32 {
+        1
+    }
+
+    /// Refuses what the store stands on if that cannot hold a shard, beyond what a create can tell.
+    async fn check(&self, _token: u128) -> Result<(), Error> {
+        Ok(())
+    }
 }
 
 /// The entries of one log, numbered from 1, each created at most once.
@@ -171,14 +193,19 @@ pub trait Consensus: fmt::Debug + Send + Sync {
     /// As the module says.
     async fn delete(&self, seqno: u64) -> Result<(), Error>;
 
-    /// Makes every entry that can be seen durable: on a local disk another process may see an entry
-    /// before its directory is synced.
+    /// Makes every entry that can be seen durable: on a local disk a writer may have died between its
+    /// write and its sync.
     ///
     /// # Errors
     ///
     /// `Unavailable`; after a failed sync always, since the disk may have dropped what it could not
     /// write and a second sync would then lie.
     async fn sync_head(&self) -> Result<(), Error>;
+
+    /// Whether a key of the root is this log's own, and no entry, floor, rollup or part of the shard.
+    fn owns(&self, _key: &str) -> bool {
+        false
+    }
 
     /// Names an entry for people.
     fn place(&self, seqno: u64) -> String;

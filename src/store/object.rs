@@ -1,5 +1,6 @@
 //! Owns [`Blob`] and [`Consensus`] over any `object_store`: the layout of keys and how its errors
-//! read. It does not choose the store; that is [`location`](super::location).
+//! read. It does not choose the store; that is [`location`](super::location). A local directory has a store of
+//! its own, [`local`](super::local).
 //!
 //! ```text
 //! <root>/FORMAT
@@ -10,10 +11,7 @@
 //! <root>/<shard>/part/<writer:032x>/<token:032x>
 //! ```
 
-use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::UNIX_EPOCH;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -21,7 +19,7 @@ use futures::StreamExt;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 
-use super::refusal::{Cause, Meaning, Step, meaning, step_of};
+use super::refusal::{Cause, Meaning, Step, meaning};
 use super::{Blob, Consensus, Create, Listed, PROBE_PREFIX, Store};
 use crate::error::{Error, ErrorKind};
 
@@ -33,7 +31,6 @@ pub struct ObjectBlob {
     /// For conditional puts: must not retry inside.
     conditional: Arc<dyn ObjectStore>,
     place: String,
-    directory: Option<PathBuf>,
 }
 
 impl ObjectBlob {
@@ -44,18 +41,12 @@ impl ObjectBlob {
         conditional: Arc<dyn ObjectStore>,
         place: impl Into<String>,
     ) -> ObjectBlob {
-        ObjectBlob { store, conditional, place: place.into(), directory: None }
-    }
-
-    /// Says that the store is this local directory, so that its log can be synced.
-    pub fn in_directory(mut self, directory: impl Into<PathBuf>) -> ObjectBlob {
-        self.directory = Some(directory.into());
-        self
+        ObjectBlob { store, conditional, place: place.into() }
     }
 
     /// Returns the log of a shard in this store.
     pub fn log(&self, shard: &str) -> ObjectLog {
-        ObjectLog { blob: self.clone(), shard: shard.to_string(), poisoned: AtomicBool::new(false) }
+        ObjectLog { blob: self.clone(), shard: shard.to_string() }
     }
 
     fn read_failed(&self, error: object_store::Error, key: &str) -> Error {
@@ -66,52 +57,31 @@ impl ObjectBlob {
         self.failed("a write to the store failed", Step::Delete, error, key)
     }
 
-    /// Returns what a store's error says of its cause.
-    fn cause_of(&self, error: &object_store::Error) -> Cause {
-        use object_store::Error as E;
-        match error {
-            E::PermissionDenied { .. } | E::Unauthenticated { .. } => return Cause::Denied,
-            E::InvalidPath { .. }
-            | E::NotSupported { .. }
-            | E::NotImplemented { .. }
-            | E::UnknownConfigurationKey { .. } => return Cause::CannotBe,
-            // What is not behind an address keeps what it is asked to.
-            E::NotFound { .. } if !self.is_local() => return Cause::NoBucket,
-            // Behind an address it is the network's answer, which may be another next time.
-            _ if !self.is_local() => return Cause::Other,
-            _ => {}
-        }
-        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
-        while let Some(at) = cause {
-            if let Some(system) = at.downcast_ref::<std::io::Error>() {
-                return Cause::from(system);
-            }
-            cause = at.source();
-        }
-        Cause::Other
-    }
-
-    fn is_local(&self) -> bool {
-        self.directory.is_some()
-    }
-
-    /// The error of a put; a create `links`.
-    fn write_failed(&self, error: object_store::Error, key: &str, links: bool) -> Error {
-        let step = match (&error, &self.directory) {
-            (object_store::Error::Generic { source, .. }, Some(_)) => {
-                step_of(&source.to_string(), links)
-            }
-            _ => Step::Write,
-        };
-        self.failed("a write to the store failed", step, error, key)
+    fn write_failed(&self, error: object_store::Error, key: &str) -> Error {
+        self.failed("a write to the store failed", Step::Write, error, key)
     }
 
     fn failed(&self, what: &str, step: Step, error: object_store::Error, key: &str) -> Error {
-        let Meaning { kind, what: says, hint } = meaning(step, self.cause_of(&error));
+        let Meaning { kind, what: says, hint } = meaning(step, cause_of(&error));
         Error::new(kind, format!("{}: {}", says.unwrap_or(what), cause(&error)))
             .at(self.place(key))
             .hint(hint)
             .because(error)
+    }
+}
+
+/// Returns what a store's error says of its cause. The rest is the network's answer, which may be another next time.
+fn cause_of(error: &object_store::Error) -> Cause {
+    use object_store::Error as E;
+    match error {
+        E::PermissionDenied { .. } | E::Unauthenticated { .. } => Cause::Denied,
+        E::InvalidPath { .. }
+        | E::NotSupported { .. }
+        | E::NotImplemented { .. }
+        | E::UnknownConfigurationKey { .. } => Cause::CannotBe,
+        // What is not behind an address keeps what it is asked to.
+        E::NotFound { .. } => Cause::NoBucket,
+        _ => Cause::Other,
     }
 }
 
@@ -129,7 +99,7 @@ impl Blob for ObjectBlob {
     async fn put(&self, key: &str, bytes: Bytes) -> Result<(), Error> {
         match self.store.put(&Path::from(key), bytes.into()).await {
             Ok(_) => Ok(()),
-            Err(e) => Err(self.write_failed(e, key, false)),
+            Err(e) => Err(self.write_failed(e, key)),
         }
     }
 
@@ -139,7 +109,7 @@ impl Blob for ObjectBlob {
         match self.conditional.put_opts(&Path::from(key), bytes.into(), options).await {
             Ok(_) => Ok(Create::Created),
             Err(E::AlreadyExists { .. } | E::Precondition { .. }) => Ok(Create::Exists),
-            Err(e) => Err(self.write_failed(e, key, true)),
+            Err(e) => Err(self.write_failed(e, key)),
         }
     }
 
@@ -193,10 +163,6 @@ impl Blob for ObjectBlob {
             self.delete(probe.as_ref()).await?;
             deleted += 1;
         }
-        if let Some(directory) = self.directory.clone() {
-            let swept = tokio::task::spawn_blocking(move || sweep_staged(&directory, before_ms));
-            deleted += swept.await.unwrap_or(0);
-        }
         Ok(deleted)
     }
 
@@ -220,71 +186,22 @@ impl Store for ObjectBlob {
 pub struct ObjectLog {
     blob: ObjectBlob,
     shard: String,
-    poisoned: AtomicBool,
 }
 
 impl ObjectLog {
     /// Returns the numbers of all floor marks there are at one moment, in order.
     async fn marks(&self) -> Result<Vec<u64>, Error> {
         let folder = format!("{}/floor", self.shard);
-        let names: Vec<String> = match &self.blob.directory {
-            // Not by the store's listing, which looks at each file after it has read the names: a
-            // process that is stopped between the two can miss the mark that was deleted and the
-            // higher one that was made, and then takes a collected log for a whole one.
-            Some(directory) => {
-                let path = directory.join(&folder);
-                let read = tokio::task::spawn_blocking(move || names(&path)).await;
-                read.map_err(std::io::Error::other).and_then(|names| names).map_err(|e| {
-                    let Meaning { kind, hint, .. } = meaning(Step::Read, Cause::from(&e));
-                    Error::new(kind, format!("the store cannot be read: {e}"))
-                        .at(self.blob.place(&folder))
-                        .hint(hint)
-                        .because(e)
-                })?
-            }
-            None => {
-                let listed = self.blob.list(&folder, usize::MAX).await?;
-                let name = |key: &str| key.rsplit('/').next().unwrap_or_default().to_string();
-                listed.iter().map(|mark| name(&mark.key)).collect()
-            }
-        };
+        let listed = self.blob.list(&folder, usize::MAX).await?;
         // A name that is not a number is not ours; `verify` lists it.
-        let mut numbers: Vec<u64> = names.iter().filter_map(|name| name.parse().ok()).collect();
+        let numbers = listed.iter().filter_map(|mark| mark.key.rsplit('/').next()?.parse().ok());
+        let mut numbers: Vec<u64> = numbers.collect();
         numbers.sort_unstable();
         Ok(numbers)
     }
 
     fn entry(&self, seqno: u64) -> String {
         format!("{}/log/{seqno:020}", self.shard)
-    }
-
-    /// Makes the names in one of the shard's folders durable: on a local disk a name can be seen before
-    /// it is. A folder that is not there holds none.
-    async fn sync(&self, folder: &str) -> Result<(), Error> {
-        let Some(directory) = &self.blob.directory else { return Ok(()) };
-        let path = directory.join(&self.shard).join(folder);
-        let place = path.display().to_string();
-        // Final: the disk may have dropped what it could not write, and a second sync would lie.
-        let failed = |what: String| {
-            Error::new(ErrorKind::Refused, what)
-                .at(&place)
-                .hint("check the disk, and its free space, then rerun")
-        };
-        if self.poisoned.load(Ordering::Acquire) {
-            return Err(failed("an earlier sync of the shard failed".into()));
-        }
-        match tokio::task::spawn_blocking(move || sync_directory(&path)).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(e)) if e.kind() == std::io::ErrorKind::NotFound && folder != "log" => Ok(()),
-            Ok(Err(e)) => {
-                self.poisoned.store(true, Ordering::Release);
-                Err(failed(format!("the {folder} folder cannot be synced: {e}")).because(e))
-            }
-            Err(e) => {
-                let stopped = Error::new(ErrorKind::Unavailable, "a sync was stopped");
-                Err(stopped.at(&place).because(e))
-            }
-        }
     }
 }
 
@@ -312,9 +229,6 @@ impl Consensus for ObjectLog {
     }
 
     async fn raise_floor(&self, seqno: u64) -> Result<(), Error> {
-        // The state that stands in for what will be deleted may be of another process, which died before it was
-        // durable.
-        self.sync("rollup").await?;
         let key = format!("{}/floor/{seqno:020}", self.shard);
         match self.blob.create(&key, Bytes::new()).await? {
             Create::Created => {}
@@ -326,19 +240,12 @@ impl Consensus for ObjectLog {
                         .at(self.blob.place(&key))
                         .hint("retry"));
                 }
-                self.sync("floor").await?;
             }
         }
         // The lower ones are idle now. The highest two stay, so that a listing that began before
         // this still finds one of them. One that is left costs a name.
         for old in self.marks().await?.iter().rev().skip(2) {
             self.blob.delete(&format!("{}/floor/{old:020}", self.shard)).await?;
-        }
-        if let Some(directory) = &self.blob.directory {
-            let log = directory.join(&self.shard).join("log");
-            // Failing costs a little space.
-            let sweep = move || sweep_staged_entries(&log, seqno);
-            let _ = tokio::task::spawn_blocking(sweep).await;
         }
         Ok(())
     }
@@ -348,67 +255,11 @@ impl Consensus for ObjectLog {
     }
 
     async fn sync_head(&self) -> Result<(), Error> {
-        self.sync("log").await
+        // What can be seen is durable.
+        Ok(())
     }
 
     fn place(&self, seqno: u64) -> String {
         self.blob.place(&self.entry(seqno))
     }
-}
-
-/// Returns the names in a directory; none if it is not there.
-fn names(path: &FilePath) -> std::io::Result<Vec<String>> {
-    let entries = match std::fs::read_dir(path) {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries?,
-    };
-    entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
-}
-
-/// Returns what a file is staged for, if it is: `LocalFileSystem` writes to that name, a `#` and a number
-/// before it links or renames the file. Its listings hide them.
-fn staged_for(name: &str) -> Option<&str> {
-    let (target, number) = name.rsplit_once('#')?;
-    number.parse::<u64>().is_ok().then_some(target)
-}
-
-/// Deletes old staged files, but for entries of a log: a writer that is about to link one would link
-/// what another has staged under that name since, and take it for its own. Returns how many.
-fn sweep_staged(directory: &FilePath, before_ms: u64) -> u64 {
-    let Ok(entries) = std::fs::read_dir(directory) else { return 0 };
-    let mut deleted = 0;
-    for entry in entries.flatten() {
-        let Ok(meta) = entry.metadata() else { continue };
-        let name = entry.file_name();
-        if meta.is_dir() {
-            if name != "log" {
-                deleted += sweep_staged(&entry.path(), before_ms);
-            }
-            continue;
-        }
-        let staged = name.to_str().and_then(staged_for).is_some();
-        let made = meta.modified().ok().and_then(|made| made.duration_since(UNIX_EPOCH).ok());
-        let old = made.is_some_and(|made| made.as_millis() < u128::from(before_ms));
-        if staged && old && std::fs::remove_file(entry.path()).is_ok() {
-            deleted += 1;
-        }
-    }
-    deleted
-}
-
-/// Deletes the files that are staged for entries up to `floor`: no create of these is believed.
-fn sweep_staged_entries(log: &FilePath, floor: u64) -> std::io::Result<()> {
-    for name in names(log)? {
-        let target = staged_for(&name).and_then(|target| target.parse::<u64>().ok());
-        if target.is_some_and(|seqno| seqno <= floor) {
-            // One that is left is found again; its writer may have been faster.
-            let _ = std::fs::remove_file(log.join(name));
-        }
-    }
-    Ok(())
-}
-
-/// Makes the names inside a directory durable. Only Unix can: elsewhere it does nothing.
-pub(super) fn sync_directory(path: &FilePath) -> std::io::Result<()> {
-    if cfg!(unix) { std::fs::File::open(path)?.sync_all() } else { Ok(()) }
 }

@@ -23,6 +23,7 @@ impl PatientStore {
     }
 }
 
+#[async_trait]
 impl Store for PatientStore {
     fn blob(&self) -> Arc<dyn Blob> {
         Arc::new(PatientBlob { inner: self.inner.blob(), patience: self.patience.clone() })
@@ -30,6 +31,14 @@ impl Store for PatientStore {
 
     fn log(&self, shard: &str) -> Arc<dyn Consensus> {
         Arc::new(PatientLog { inner: self.inner.log(shard), patience: self.patience.clone() })
+    }
+
+    fn layout(&self) -> u32 {
+        self.inner.layout()
+    }
+
+    async fn check(&self, token: u128) -> Result<(), Error> {
+        self.inner.check(token).await
     }
 }
 
@@ -54,6 +63,11 @@ impl Blob for PatientBlob {
 
     async fn get(&self, key: &str) -> Result<Option<Bytes>, Error> {
         self.patience.retry_transient("reading", self.place(key), || self.inner.get(key)).await
+    }
+
+    async fn holds(&self, key: &str, bytes: &Bytes) -> Result<bool, Error> {
+        let holds = || self.inner.holds(key, bytes);
+        self.patience.retry_transient("reading", self.place(key), holds).await
     }
 
     async fn list(&self, folder: &str, limit: usize) -> Result<Vec<Listed>, Error> {
@@ -118,6 +132,10 @@ impl Consensus for PatientLog {
         self.patience
             .retry_transient("syncing the log of", self.place(0), || self.inner.sync_head())
             .await
+    }
+
+    fn owns(&self, key: &str) -> bool {
+        self.inner.owns(key)
     }
 
     fn place(&self, seqno: u64) -> String {

@@ -40,8 +40,10 @@ impl Probed {
 ///
 /// # Errors
 ///
-/// Those of the store. A store that is not sound is a value, not an error.
+/// Those of the store; `Unsupported` or `Refused` for a directory on a file system whose locks do not lock. A store
+/// that is not sound otherwise is a value, not an error.
 pub async fn probe(root: &Root, io: &Io) -> Result<Probed, Error> {
+    root.check_store(io.token()).await?;
     let blob = root.blob();
     let mut probed = Probed { rounds: ROUNDS + 1, racers: RACERS, several_won: 0, winner_lost: 0 };
     let mut keys = Vec::new();

@@ -56,6 +56,10 @@ impl Blob for ReadOnly<dyn Blob> {
         self.inner.get(key).await
     }
 
+    async fn holds(&self, key: &str, bytes: &Bytes) -> Result<bool, Error> {
+        self.inner.holds(key, bytes).await
+    }
+
     async fn list(&self, folder: &str, limit: usize) -> Result<Vec<Listed>, Error> {
         self.inner.list(folder, limit).await
     }
@@ -102,6 +106,10 @@ impl Consensus for ReadOnly<dyn Consensus> {
     /// Writes nothing, and makes durable what a writer may have died over.
     async fn sync_head(&self) -> Result<(), Error> {
         self.inner.sync_head().await
+    }
+
+    fn owns(&self, key: &str) -> bool {
+        self.inner.owns(key)
     }
 
     fn place(&self, seqno: u64) -> String {

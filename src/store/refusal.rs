@@ -17,7 +17,11 @@ pub(super) enum Step {
     Read,
     /// Before what it writes could be seen: the file is staged, or the folder is not there yet.
     Stage,
-    /// While it made that seen and durable: a link or a rename, and the sync of the folder after it.
+    /// While it gave a file that is staged its name, if nothing has it.
+    Link,
+    /// While it took the lock of a log.
+    Lock,
+    /// While it made durable what can be seen.
     Publish,
     /// In a deletion.
     Delete,
@@ -61,6 +65,9 @@ const NOT_PERMITTED: i32 = 1;
 /// `EOPNOTSUPP`, of Linux and of the BSDs.
 const NOT_SUPPORTED: [i32; 3] = [95, 45, 102];
 
+/// `ENOLCK`, of Linux and of the BSDs.
+const NO_LOCKS: [i32; 2] = [37, 77];
+
 /// Says what a failure means.
 pub(super) fn meaning(step: Step, cause: Cause) -> Meaning {
     use io::ErrorKind as Io;
@@ -73,9 +80,13 @@ pub(super) fn meaning(step: Step, cause: Cause) -> Meaning {
             Io::ReadOnlyFilesystem => {
                 (None, "mount the file system for writing, or use another directory")
             }
-            _ if step == Step::Publish && has_no_links(kind, number) => (
+            _ if step == Step::Link && has_no_links(kind, number) => (
                 Some("this file system has no hard links"),
                 "use a directory on a file system that has them",
+            ),
+            _ if step == Step::Lock && has_no_locks(kind, number) => (
+                Some("this file system has no file locks"),
+                "use a directory on a local file system",
             ),
             Io::PermissionDenied if step == Step::Read => {
                 (None, "let this user read it, or run as a user with the right")
@@ -92,11 +103,10 @@ pub(super) fn meaning(step: Step, cause: Cause) -> Meaning {
         Cause::CannotBe => (None, "use another store"),
         Cause::Other => return transient(step),
     };
-    // A link that failed for want of links made none. Anything else may come from the sync behind it.
     let unsure = match step {
-        Step::Publish => what.is_none(),
+        Step::Publish => true,
         Step::Write => matches!(cause, Cause::System(..)),
-        Step::Read | Step::Stage | Step::Delete => false,
+        Step::Read | Step::Stage | Step::Link | Step::Lock | Step::Delete => false,
     };
     let kind = if unsure { ErrorKind::Indeterminate } else { ErrorKind::Refused };
     Meaning { kind, what, hint }
@@ -109,29 +119,18 @@ fn has_no_links(kind: io::ErrorKind, number: Option<i32>) -> bool {
         || number.is_some_and(|number| number == NOT_PERMITTED || NOT_SUPPORTED.contains(&number))
 }
 
+fn has_no_locks(kind: io::ErrorKind, number: Option<i32>) -> bool {
+    let said =
+        number.is_some_and(|number| NO_LOCKS.contains(&number) || NOT_SUPPORTED.contains(&number));
+    said || matches!(kind, io::ErrorKind::Unsupported | io::ErrorKind::InvalidInput)
+}
+
 fn transient(step: Step) -> Meaning {
     let kind = match step {
-        Step::Read | Step::Stage => ErrorKind::Unavailable,
+        Step::Read | Step::Stage | Step::Link | Step::Lock => ErrorKind::Unavailable,
         Step::Publish | Step::Delete | Step::Write => ErrorKind::Indeterminate,
     };
     Meaning { kind, what: None, hint: "check the store and rerun" }
-}
-
-/// Returns where a write to a local directory failed. `object_store` keeps its error's type to itself,
-/// so its words have to do; what they do not say may have been applied. A create `links`.
-pub(super) fn step_of(says: &str, links: bool) -> Step {
-    const STAGED: [&str; 6] = [
-        "Unable to open file",
-        "Unable to create file",
-        "Unable to create dir",
-        "Unable to copy data to file",
-        "Unable to sync data to disk",
-        "Unable to access metadata",
-    ];
-    if STAGED.iter().any(|staged| says.starts_with(staged)) {
-        return Step::Stage;
-    }
-    if links && says.starts_with("Unable to rename file") { Step::Publish } else { Step::Write }
 }
 
 #[cfg(test)]
@@ -149,6 +148,7 @@ mod tests {
     const LINKS: i32 = 31;
     const BROKEN: i32 = 5;
     const FILES: i32 = 24;
+    const INVALID: i32 = 22;
 
     /// What the number of an error means, as a write and a read get it.
     #[cfg(target_os = "linux")]
@@ -172,11 +172,18 @@ mod tests {
             (Step::Publish, READ_ONLY, Indeterminate, "mount the file system"),
             (Step::Publish, DENIED, Indeterminate, "let this user write"),
             (Step::Publish, BROKEN, Indeterminate, "check the store"),
-            // No sync says these.
-            (Step::Publish, NOT_PERMITTED, Refused, "a file system that has them"),
-            (Step::Publish, NOT_SUPPORTED[0], Refused, "a file system that has them"),
-            (Step::Publish, NO_CALL, Refused, "a file system that has them"),
-            (Step::Publish, LINKS, Refused, "a file system that has them"),
+            (Step::Link, NOT_PERMITTED, Refused, "a file system that has them"),
+            (Step::Link, NOT_SUPPORTED[0], Refused, "a file system that has them"),
+            (Step::Link, NO_CALL, Refused, "a file system that has them"),
+            (Step::Link, LINKS, Refused, "a file system that has them"),
+            (Step::Link, FULL, Refused, "free space"),
+            (Step::Link, BROKEN, Unavailable, "check the store"),
+            (Step::Lock, NO_LOCKS[0], Refused, "a local file system"),
+            (Step::Lock, NOT_SUPPORTED[0], Refused, "a local file system"),
+            (Step::Lock, NO_CALL, Refused, "a local file system"),
+            (Step::Lock, INVALID, Refused, "a local file system"),
+            (Step::Lock, DENIED, Refused, "let this user write"),
+            (Step::Lock, BROKEN, Unavailable, "check the store"),
             (Step::Read, DENIED, Refused, "let this user read"),
             (Step::Read, BROKEN, Unavailable, "check the store"),
             (Step::Delete, READ_ONLY, Refused, "mount the file system"),
@@ -200,14 +207,5 @@ mod tests {
             assert_eq!(meaning.kind, kind, "{cause:?}");
             assert!(meaning.hint.contains(says), "{cause:?}: {meaning:?}");
         }
-    }
-
-    #[test]
-    fn what_may_be_seen_by_now_is_told_from_what_is_staged() {
-        assert_eq!(step_of("Unable to open file /s/data/log/1#1: no", true), Step::Stage);
-        assert_eq!(step_of("Unable to copy data to file: no", false), Step::Stage);
-        assert_eq!(step_of("Unable to rename file: no", true), Step::Publish);
-        assert_eq!(step_of("Unable to rename file: no", false), Step::Write);
-        assert_eq!(step_of("anything new", true), Step::Write);
     }
 }

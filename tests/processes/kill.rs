@@ -15,7 +15,7 @@ use crate::process::{
 use fastrand::Rng;
 
 /// More than the runs get to before they are killed, however late the kill comes.
-const TIMES: u64 = 2_000;
+const TIMES: u64 = 8_000;
 
 /// A feed with several rows per time, keys that collide in a time, deletes, and some times with
 /// enough bytes for parts of their own.

@@ -13,6 +13,7 @@ mod git_oracle;
 mod http;
 mod kill;
 mod lease_lost;
+mod lock;
 mod minted;
 mod process;
 #[path = "../common/running.rs"]

@@ -1,5 +1,6 @@
-//! Goal: shards that commit 9184c02 wrote are read, continued, compacted and verified by this one, to the
-//! row. Method: copies of what its `ingest` and `shard` left in `tests/fixtures/shards/`, beside the feeds
+//! Goal: shards that commit 9184c02 wrote are read as they are, continued, compacted and verified by this one, to
+//! the row; and no program that knows only their layout takes what they become for one. Method: copies of what its
+//! `ingest` and `shard` left in `tests/fixtures/shards/`, beside the feeds
 //! that they were fed; the example programs on them. What they hold is written out by hand, and folded.
 
 use std::collections::BTreeSet;
@@ -51,6 +52,29 @@ fn formats(dir: &Path, url: &str) -> BTreeSet<u16> {
     found
 }
 
+/// Every file below a directory.
+fn files(dir: &Path) -> Vec<std::path::PathBuf> {
+    let paths = dir.read_dir().expect("a directory").map(|entry| entry.expect("an entry").path());
+    paths.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
+}
+
+/// The log is in segments, its files are gone, and `FORMAT` refuses whoever would look for them.
+fn upgraded(dir: &Path, url: &str) {
+    let format = std::fs::read_to_string(dir.join(url).join("FORMAT")).expect("a file");
+    assert!(format.starts_with(r#"{"format":2,"min_reader":2,"min_writer":2,"#), "{format}");
+    let incarnation = std::fs::read_to_string(dir.join(url).join("INCARNATION")).expect("a file");
+    assert!(incarnation.starts_with(r#"{"root":""#), "{incarnation}");
+    let logs: Vec<_> = files(&dir.join(url))
+        .into_iter()
+        .filter(|p| p.parent().is_some_and(|f| f.ends_with("log")))
+        .collect();
+    assert!(!logs.is_empty());
+    for file in logs {
+        let name = file.file_name().and_then(|name| name.to_str()).expect("a name");
+        assert!(["marks", "lock"].contains(&name) || name.ends_with(".seg"), "{name}");
+    }
+}
+
 /// What must stay as it is when nothing but cost changes.
 fn maintained(dir: &Path, url: &str) {
     let before = snapshot(dir, url);
@@ -60,6 +84,25 @@ fn maintained(dir: &Path, url: &str) {
     assert_eq!(snapshot(dir, url), before);
     // What earlier programs wrote has been merged, and so is in the format of this one.
     assert_eq!(formats(dir, url), BTreeSet::from([2]));
+    upgraded(dir, url);
+}
+
+#[test]
+fn readers_leave_what_was_written_before_as_it_is() {
+    let dir = copied();
+    let dir = dir.path();
+    let before: Vec<_> =
+        files(dir).into_iter().map(|file| (std::fs::read(&file).expect("a file"), file)).collect();
+    for url in ["minted", "given", "sealed"] {
+        snapshot(dir, url);
+        status(dir, url);
+        verified(dir, url);
+        shard(dir, &["tail", url, "--until", "0"]);
+    }
+    for (bytes, file) in &before {
+        assert_eq!(std::fs::read(file).expect("a file"), *bytes, "{file:?}");
+    }
+    assert_eq!(files(dir).len(), before.len());
 }
 
 #[test]

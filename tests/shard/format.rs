@@ -43,8 +43,8 @@ fn format_file_with_shapes() {
         |name: &str, shape: &str| Fingerprint { name: name.into(), shape: Some(shape.into()) };
     let value = shape("Row", "struct{cents: u64, \"the count\": option<u32>}");
     let shaped = Schema { key: shape("String", "string"), value: value.clone(), ..schema() };
-    let frozen = golden("FORMAT-shapes-v1", shaped.encode());
-    assert_eq!(Schema::decode(&frozen, true).unwrap(), shaped);
+    let frozen = golden("FORMAT-shapes-v1", shaped.encode(1));
+    assert_eq!(Schema::decode(&frozen, true).unwrap(), (shaped.clone(), 1));
     // By shape where both have one, whatever the name; by name where one has none.
     let named = |key: &str| Schema { key: key.into(), value: "Row".into(), ..shaped.clone() };
     assert!(shaped.check(&named("String")).is_ok());
@@ -64,8 +64,10 @@ fn format_file_with_shapes() {
 #[test]
 fn incarnation_file() {
     let id = Id(0x0123_4567_89ab_cdef_0011_2233_4455_6677);
-    let frozen = golden("INCARNATION-v1", incarnation::encode(id));
+    let frozen = golden("INCARNATION-v1", incarnation::encode(id, 1));
     assert_eq!(incarnation::decode(&frozen).unwrap(), id);
+    let segments = golden("INCARNATION-v2", incarnation::encode(id, 2));
+    assert_eq!(incarnation::decode(&segments).unwrap(), id);
     let mut damaged = frozen.clone();
     damaged[20] ^= 1;
     assert_eq!(incarnation::decode(&damaged).unwrap_err().kind(), ErrorKind::Corrupt);
@@ -154,8 +156,10 @@ fn state() -> State {
 
 #[test]
 fn format_file() {
-    let frozen = golden("FORMAT-v1", schema().encode());
-    assert_eq!(Schema::decode(&frozen, true).unwrap(), schema());
+    let frozen = golden("FORMAT-v1", schema().encode(1));
+    assert_eq!(Schema::decode(&frozen, true).unwrap(), (schema(), 1));
+    let segments = golden("FORMAT-v2", schema().encode(2));
+    assert_eq!(Schema::decode(&segments, true).unwrap(), (schema(), 2));
 }
 
 /// A part of format 1, which is written no more.
@@ -355,13 +359,13 @@ fn unknown_members_are_ignored_and_unknown_kinds_and_versions_refused_by_name() 
     assert_eq!(newer.kind(), ErrorKind::Unsupported);
 
     let format = |from: &str, to: &str| {
-        let text = String::from_utf8(schema().encode()).unwrap().replacen(from, to, 1);
+        let text = String::from_utf8(schema().encode(1)).unwrap().replacen(from, to, 1);
         let line = text.split_inclusive('\n').next().unwrap().to_string();
         let crc = crc32c::crc32c(line.as_bytes());
         format!("{line}crc32c {crc:08x}\n").into_bytes()
     };
-    let writers = format("\"min_writer\":1", "\"min_writer\":2");
-    assert_eq!(Schema::decode(&writers, false).unwrap(), schema(), "may still be read");
+    let writers = format("\"min_writer\":1", "\"min_writer\":3");
+    assert_eq!(Schema::decode(&writers, false).unwrap(), (schema(), 1), "may still be read");
     let refused = Schema::decode(&writers, true).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Unsupported);
     let readers = format("\"min_reader\":1", "\"min_reader\":7");

@@ -1,6 +1,12 @@
 //! Owns the `FORMAT` file: which version of the layout a root has, and what its bytes encode; the names of
 //! the shards in a root; and the checksum on a line of text. It does not create the file; that is `open`'s.
 //!
+//! # Versions
+//!
+//! Version 1 has a file, or an object, for each log entry. Version 2 has the log of a local directory in segments:
+//! a program that knows version 1 alone would see no entry. A directory of version 1 becomes one of version 2 at
+//! its first opening for writing; what is not a local directory stays at 1.
+//!
 //! # Types
 //!
 //! A type stands there by its name, and by its shape where the codec knows one. Shapes are compared
@@ -21,7 +27,7 @@ pub(crate) const REMAP: &str = "remap";
 
 /// The key of the file in a root.
 pub const FORMAT_KEY: &str = "FORMAT";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const WHAT: &str = "FORMAT file";
 
 /// What the keys and values of a shard are: names and shapes that must match, not code.
@@ -87,16 +93,16 @@ struct Line {
 }
 
 impl Schema {
-    /// Encodes the file: a line of JSON, and a line with its checksum.
+    /// Encodes the file of a root with this version of the layout: a line of JSON, and a line with its checksum.
     ///
     /// # Panics
     ///
     /// Never: three strings always are JSON.
-    pub fn encode(&self) -> Vec<u8> {
+    pub fn encode(&self, version: u32) -> Vec<u8> {
         let line = Line {
-            format: VERSION,
-            min_reader: VERSION,
-            min_writer: VERSION,
+            format: version,
+            min_reader: version,
+            min_writer: version,
             codec: self.codec.clone(),
             key: self.key.name.clone(),
             value: self.value.name.clone(),
@@ -106,13 +112,13 @@ impl Schema {
         with_checksum(serde_json::to_string(&line).expect("strings and numbers are JSON"))
     }
 
-    /// Decodes the file.
+    /// Decodes the file: the schema, and the version of the layout.
     ///
     /// # Errors
     ///
     /// `Corrupt` for damage; `Unsupported` for a format that this program must not read, or must
     /// not write if it is a `writer`.
-    pub fn decode(bytes: &[u8], writer: bool) -> Result<Schema, Error> {
+    pub fn decode(bytes: &[u8], writer: bool) -> Result<(Schema, u32), Error> {
         let line = checked_line(WHAT, bytes)?;
         let found: Line = match serde_json::from_str(line) {
             Ok(found) => found,
@@ -138,7 +144,7 @@ impl Schema {
         }
         let key = Fingerprint { name: found.key, shape: found.key_shape };
         let value = Fingerprint { name: found.value, shape: found.value_shape };
-        Ok(Schema { codec: found.codec, key, value })
+        Ok((Schema { codec: found.codec, key, value }, found.format))
     }
 
     /// Refuses a shard of another schema; `self` is what is stored.

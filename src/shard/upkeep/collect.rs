@@ -174,7 +174,8 @@ impl Collector {
             }
             gone = retired.seqno;
         }
-        for seqno in view.log.entries().await?.into_iter().filter(|seqno| *seqno <= floor) {
+        // From the top: where the deletion of one is that of all before it, the others are done then.
+        for seqno in view.log.entries().await?.into_iter().rev().filter(|seqno| *seqno <= floor) {
             view.log.delete(seqno).await?;
             stats.entries_deleted += 1;
         }

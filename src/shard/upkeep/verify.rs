@@ -92,6 +92,7 @@ async fn verify_once(root: &Root, io: &Io) -> Result<Verified, Error> {
             .iter()
             .find(|name| found.key.strip_prefix(**name).is_some_and(|rest| rest.starts_with('/')));
         let known = match owner {
+            Some(name) if root.log(name).owns(&found.key) => true,
             Some(name) => files.entry(name).or_default().add(&found.key, name),
             None => found.key == FORMAT_KEY || found.key == INCARNATION_KEY,
         };

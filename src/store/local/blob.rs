@@ -1,0 +1,269 @@
+//! Owns the [`Blob`] of a directory: a key is a file, written under a name of its own, synced, and renamed or
+//! linked to its key, so that whoever sees it sees all of it. Logs are [`log`](super::log)'s.
+//!
+//! A name that ends in `#` and a number is of a file that is being written: no listing shows it, and one that was
+//! left is swept.
+
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::UNIX_EPOCH;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use super::fail::{failed, hop};
+use super::os::{Identity, Opened, Wait, identity, sync_directory};
+use crate::error::Error;
+use crate::store::refusal::Step;
+use crate::store::{Blob, Create, Listed, PROBE_PREFIX};
+
+/// The files of a directory.
+#[derive(Clone, Debug)]
+pub(super) struct LocalBlob {
+    directory: PathBuf,
+    place: String,
+    /// The last file that was compared, as it was then.
+    compared: Arc<Mutex<Option<(Opened, Identity)>>>,
+}
+
+/// What a write does with a key that is there.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum There {
+    Replace,
+    Keep,
+}
+
+impl LocalBlob {
+    pub(super) fn new(directory: PathBuf, place: String) -> LocalBlob {
+        LocalBlob { directory, place, compared: Arc::default() }
+    }
+
+    fn path(&self, key: &str) -> PathBuf {
+        self.directory.join(key)
+    }
+
+    async fn write(&self, key: &str, bytes: Bytes, there: There) -> Result<Create, Error> {
+        let (root, path) = (self.directory.clone(), self.path(key));
+        hop(move || write(&root, &path, &bytes, there)).await
+    }
+
+    /// Compares a key with bytes, if that takes no waiting: nothing but the name, and a file that is open.
+    fn compare_now(&self, path: &Path, bytes: &[u8]) -> io::Result<bool> {
+        let Some(compared) = self.compared.try_lock() else {
+            return Err(io::ErrorKind::WouldBlock.into());
+        };
+        let found = identity(&std::fs::metadata(path)?);
+        let Some((opened, _)) = compared.as_ref().filter(|(o, id)| o.path == path && *id == found)
+        else {
+            return Err(io::ErrorKind::WouldBlock.into());
+        };
+        holds(opened, bytes, Wait::No)
+    }
+}
+
+fn holds(opened: &Opened, bytes: &[u8], wait: Wait) -> io::Result<bool> {
+    let mut found = vec![0; bytes.len() + 1];
+    let read = opened.read_at(&mut found, 0, wait)?;
+    Ok(&found[..read] == bytes)
+}
+
+/// Writes a file durably, and every folder on the way to it that is not there.
+fn write(root: &Path, path: &Path, bytes: &[u8], there: There) -> Result<Create, Error> {
+    static STAGED: AtomicU64 = AtomicU64::new(0);
+    let number = u64::from(std::process::id()) << 32 | STAGED.fetch_add(1, Ordering::Relaxed);
+    let mut staged = path.as_os_str().to_owned();
+    staged.push(format!("#{number}"));
+    let (staged, folder) = (PathBuf::from(staged), path.parent().unwrap_or(root));
+    let stage = |e| failed(Step::Stage, path, e);
+    let mut file = match File::create_new(&staged) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            make_folder(root, folder).map_err(stage)?;
+            File::create_new(&staged)
+        }
+        file => file,
+    }
+    .map_err(stage)?;
+    let wrote = file.write_all(bytes).and_then(|()| file.sync_data());
+    let published = match (wrote, there) {
+        (Err(e), _) => Err(stage(e)),
+        (Ok(()), There::Replace) => {
+            std::fs::rename(&staged, path).map(|()| Create::Created).map_err(stage)
+        }
+        (Ok(()), There::Keep) => match std::fs::hard_link(&staged, path) {
+            Ok(()) => Ok(Create::Created),
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(Create::Exists),
+            Err(e) => Err(failed(Step::Link, path, e)),
+        },
+    };
+    if there == There::Keep || published.is_err() {
+        // One that is left is swept.
+        let _ = std::fs::remove_file(&staged);
+    }
+    if let Ok(Create::Created) = published {
+        sync_directory(folder).map_err(|e| failed(Step::Publish, path, e))?;
+    }
+    published
+}
+
+/// Makes a folder, and those above it up to the root, which must be there: what was removed does not come back by
+/// our hand.
+fn make_folder(root: &Path, folder: &Path) -> io::Result<()> {
+    if folder == root {
+        return Err(io::ErrorKind::NotFound.into());
+    }
+    let above = folder.parent().unwrap_or(root);
+    let made = match std::fs::create_dir(folder) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            make_folder(root, above)?;
+            std::fs::create_dir(folder)
+        }
+        made => made,
+    };
+    match made {
+        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(e),
+        // Another has made it, and may not have synced its name.
+        _ => sync_directory(above),
+    }
+}
+
+/// Returns what a file is staged for, if it is.
+fn staged_for(name: &str) -> Option<&str> {
+    let (target, number) = name.rsplit_once('#')?;
+    number.parse::<u64>().is_ok().then_some(target)
+}
+
+/// Lists the files inside a folder at any depth, as far as `found` wants more. One that goes meanwhile is not
+/// listed.
+fn walk(
+    folder: &Path,
+    found: &mut impl FnMut(&Path, &str, &std::fs::Metadata) -> bool,
+) -> io::Result<bool> {
+    let entries = match std::fs::read_dir(folder) {
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Ok(true);
+        }
+        entries => entries?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        let meta = match entry.metadata() {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+            meta => meta?,
+        };
+        let (path, name) = (entry.path(), entry.file_name());
+        let more = match meta.is_dir() {
+            true => walk(&path, found)?,
+            false => found(&path, &name.to_string_lossy(), &meta),
+        };
+        if !more {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn made_ms(meta: &std::fs::Metadata) -> Option<u128> {
+    Some(meta.modified().ok()?.duration_since(UNIX_EPOCH).ok()?.as_millis())
+}
+
+#[async_trait]
+impl Blob for LocalBlob {
+    async fn put(&self, key: &str, bytes: Bytes) -> Result<(), Error> {
+        self.write(key, bytes, There::Replace).await.map(|_| ())
+    }
+
+    async fn create(&self, key: &str, bytes: Bytes) -> Result<Create, Error> {
+        self.write(key, bytes, There::Keep).await
+    }
+
+    async fn get(&self, key: &str) -> Result<Option<Bytes>, Error> {
+        let path = self.path(key);
+        hop(move || match std::fs::read(&path) {
+            Ok(bytes) => Ok(Some(Bytes::from(bytes))),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            // A folder is not a key.
+            Err(e) if e.kind() == io::ErrorKind::IsADirectory => Ok(None),
+            Err(e) => Err(failed(Step::Read, &path, e)),
+        })
+        .await
+    }
+
+    async fn holds(&self, key: &str, bytes: &Bytes) -> Result<bool, Error> {
+        let path = self.path(key);
+        match self.compare_now(&path, bytes) {
+            Ok(same) => return Ok(same),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
+            // It has to be opened, or read from the disk.
+            Err(_) => {}
+        }
+        let (bytes, compared) = (bytes.clone(), Arc::clone(&self.compared));
+        hop(move || {
+            let compare = || {
+                let opened = Opened::open(path.clone())?;
+                let same = holds(&opened, &bytes, Wait::Yes)?;
+                let found = identity(&opened.file.metadata()?);
+                *compared.lock() = Some((opened, found));
+                Ok(same)
+            };
+            match compare() {
+                Err(e) if io::Error::kind(&e) == io::ErrorKind::NotFound => Ok(false),
+                same => same.map_err(|e| failed(Step::Read, &path, e)),
+            }
+        })
+        .await
+    }
+
+    async fn list(&self, folder: &str, limit: usize) -> Result<Vec<Listed>, Error> {
+        let (root, folder) = (self.directory.clone(), self.path(folder));
+        hop(move || {
+            let mut keys = Vec::new();
+            let listed = walk(&folder, &mut |path, name, meta| {
+                let key = path.strip_prefix(&root).ok().and_then(Path::to_str);
+                if let Some(key) = key.filter(|_| staged_for(name).is_none() && keys.len() < limit)
+                {
+                    keys.push(Listed { key: key.replace('\\', "/"), bytes: meta.len() });
+                }
+                keys.len() < limit
+            });
+            listed.map_err(|e| failed(Step::Read, &folder, e))?;
+            keys.sort_by(|a, b| a.key.cmp(&b.key));
+            Ok(keys)
+        })
+        .await
+    }
+
+    async fn delete(&self, key: &str) -> Result<(), Error> {
+        let path = self.path(key);
+        hop(move || match std::fs::remove_file(&path) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(failed(Step::Delete, &path, e)),
+            _ => Ok(()),
+        })
+        .await
+    }
+
+    async fn sweep_leftovers(&self, before_ms: u64) -> Result<u64, Error> {
+        let root = self.directory.clone();
+        hop(move || {
+            let mut old = Vec::new();
+            let listed = walk(&root, &mut |path, name, meta| {
+                let is_probe = path.parent() == Some(&root) && name.starts_with(PROBE_PREFIX);
+                let is_old = made_ms(meta).is_some_and(|made| made < u128::from(before_ms));
+                if is_old && (is_probe || staged_for(name).is_some()) {
+                    old.push(path.to_path_buf());
+                }
+                true
+            });
+            listed.map_err(|e| failed(Step::Read, &root, e))?;
+            Ok(old.iter().filter(|path| std::fs::remove_file(path).is_ok()).count() as u64)
+        })
+        .await
+    }
+
+    fn place(&self, key: &str) -> String {
+        format!("{}{key}", self.place)
+    }
+}

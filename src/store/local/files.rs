@@ -1,0 +1,70 @@
+//! Owns the log of a directory as it was before there were segments: a file for each entry, and an empty one in
+//! the folder `floor` for each floor. It is read, and [`ready`](super::ready) copies it; nothing is ever added.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+
+use super::fail::failed;
+use crate::error::Error;
+use crate::store::refusal::Step;
+
+/// A log of files; `directory` is that of its entries.
+#[derive(Debug)]
+pub(super) struct Files<'a> {
+    pub(super) directory: &'a Path,
+}
+
+impl Files<'_> {
+    /// Returns where an entry is.
+    pub(super) fn path(&self, seqno: u64) -> PathBuf {
+        self.directory.join(format!("{seqno:020}"))
+    }
+
+    /// Returns the folder of the floors.
+    pub(super) fn floors(&self) -> PathBuf {
+        self.directory.with_file_name("floor")
+    }
+
+    pub(super) fn get(&self, seqno: u64) -> Result<Option<Bytes>, Error> {
+        let path = self.path(seqno);
+        match std::fs::read(&path) {
+            Ok(bytes) => Ok(Some(Bytes::from(bytes))),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(failed(Step::Read, &path, e)),
+        }
+    }
+
+    /// Returns the numbers of the entries, in order.
+    pub(super) fn numbers(&self) -> Result<Vec<u64>, Error> {
+        numbers(self.directory)
+    }
+
+    pub(super) fn floor(&self) -> Result<u64, Error> {
+        Ok(numbers(&self.floors())?.last().copied().unwrap_or(0))
+    }
+}
+
+/// Returns the numbers that name files of a folder, in order. A name that is not one is not ours; `verify` lists
+/// it.
+fn numbers(folder: &Path) -> Result<Vec<u64>, Error> {
+    let named = names(folder).map_err(|e| failed(Step::Read, folder, e))?;
+    let mut numbers: Vec<u64> = named.iter().filter_map(|name| number(name)).collect();
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+/// Returns the number of an entry from the name of its file.
+pub(super) fn number(name: &str) -> Option<u64> {
+    name.parse().ok().filter(|number| format!("{number:020}") == name)
+}
+
+/// Returns the names in a directory, read in one go; none if it is not there.
+pub(super) fn names(path: &Path) -> io::Result<Vec<String>> {
+    let entries = match std::fs::read_dir(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
+}

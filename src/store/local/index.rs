@@ -1,0 +1,339 @@
+//! Owns what a process knows of a log in segments: which entry is where, and how far the log goes. It reads; what
+//! is written, and when, is [`append`](super::append)'s.
+//!
+//! It is loaded once, by reading every segment to its end: a crash may have left whole records that the marks do
+//! not tell of yet. From then on the marks tell of every entry that anyone was told is durable, so one read of
+//! them answers whether there is anything new.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::fail::{Fail, failed};
+use super::marks::{self, Bounds, Marks, Place};
+use super::os::{Identity, Opened, Wait, identity};
+use super::segment::{self, HEADER, RECORD, Record, Rest};
+use crate::error::{Error, ErrorKind};
+use crate::store::refusal::Step;
+
+/// How often a load begins anew because another process wrote, or removed, what it was about to read.
+const LOADS_MAX: u32 = 100;
+
+/// The name of the marks.
+pub(super) const MARKS: &str = "marks";
+
+/// Returns where a segment is.
+pub(super) fn segment_path(directory: &Path, number: u64) -> PathBuf {
+    directory.join(segment_name(number))
+}
+
+fn segment_name(number: u64) -> String {
+    format!("{number:016x}.seg")
+}
+
+/// Returns the number of a segment from its name.
+pub(super) fn segment_number(name: &str) -> Option<u64> {
+    let number = u64::from_str_radix(name.strip_suffix(".seg")?, 16).ok()?;
+    (segment_name(number) == name).then_some(number)
+}
+
+/// A segment that is open.
+#[derive(Debug)]
+pub(super) struct Segment {
+    pub(super) file: Arc<Opened>,
+    pub(super) len: u64,
+    /// The greatest number of an entry in it.
+    pub(super) newest: u64,
+}
+
+/// Where an entry is.
+#[derive(Clone, Copy, Debug)]
+struct Stored {
+    segment: u64,
+    at: u64,
+    bytes: u32,
+}
+
+/// A log in segments, as it was last read.
+#[derive(Debug)]
+pub(super) struct Log {
+    directory: PathBuf,
+    pub(super) marks: Opened,
+    identity: Identity,
+    /// The marks, as they were read last.
+    seen: Box<[u8; marks::LEN]>,
+    pub(super) bounds: Bounds,
+    /// Up to where the marks say that it is durable.
+    pub(super) durable: Place,
+    pub(super) segments: BTreeMap<u64, Segment>,
+    entries: BTreeMap<u64, Stored>,
+    /// Where the last whole record ends; beyond `durable` after a crash.
+    pub(super) end: Place,
+    /// What stands there, as far as this process knows.
+    pub(super) rest: Rest,
+}
+
+impl Log {
+    /// Reads a whole log; `None` if it is not in segments.
+    pub(super) fn load(directory: &Path) -> Result<Option<Log>, Error> {
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            let Some(mut log) = Log::begin(directory)? else { return Ok(None) };
+            match log.read_all() {
+                Ok(()) => return Ok(Some(log)),
+                Err(e) => {
+                    // What is read beside a writer at work may be half of what it writes.
+                    let marks = |log: &Log| (log.bounds, log.durable);
+                    let same = Log::begin(directory)?.is_some_and(|now| marks(&now) == marks(&log));
+                    if same || attempt == LOADS_MAX {
+                        return Err(e);
+                    }
+                }
+            }
+        }
+    }
+
+    fn begin(directory: &Path) -> Result<Option<Log>, Error> {
+        let path = directory.join(MARKS);
+        let unreadable = |e| failed(Step::Read, &path, e);
+        let marks = match Opened::open(path.clone()) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            marks => marks.map_err(unreadable)?,
+        };
+        let mut seen = Box::new([0; marks::LEN]);
+        let read = marks.read_at(&mut *seen, 0, Wait::Yes).map_err(unreadable)?;
+        let found = (read == seen.len()).then(|| Marks::decode(&seen)).flatten();
+        let Marks { bounds, durable } =
+            found.ok_or_else(|| damaged(&path, "the marks are damaged"))?;
+        let identity = marks.file.metadata().map(|found| identity(&found)).map_err(unreadable)?;
+        Ok(Some(Log {
+            directory: directory.into(),
+            marks,
+            identity,
+            seen,
+            bounds,
+            durable: durable.unwrap_or(Place::start(bounds.first)),
+            segments: BTreeMap::new(),
+            entries: BTreeMap::new(),
+            end: Place::start(bounds.first),
+            rest: Rest::Free,
+        }))
+    }
+
+    fn read_all(&mut self) -> Result<(), Error> {
+        let mut number = self.bounds.first;
+        let last =
+            if crate::mutant::on("segment_forget_tail") { self.durable.segment } else { u64::MAX };
+        while let Some((opened, len, bytes)) = self.read_segment(number)? {
+            if !segment::has_header(number, &bytes) {
+                // Its making was interrupted: nothing was ever written to it.
+                if Place::start(number) >= self.durable {
+                    break;
+                }
+                return Err(damaged(&opened.path, "the header of a segment is damaged"));
+            }
+            if self.rest != Rest::Free {
+                let path = segment_path(&self.directory, self.end.segment);
+                return Err(damaged(&path, &format!("no whole record at byte {}", self.end.at)));
+            }
+            let scan = segment::scan(number, HEADER, &bytes[HEADER as usize..]);
+            self.open(number, opened, len);
+            self.take(number, &scan.records);
+            (self.end, self.rest) = (Place { segment: number, at: scan.end }, scan.rest);
+            number = number.saturating_add(1);
+            if number > last {
+                break;
+            }
+        }
+        if self.end < self.durable || self.rest == Rest::Damaged {
+            let path = segment_path(&self.directory, self.end.segment);
+            let what = format!("no whole record at byte {}, where there was one", self.end.at);
+            return Err(damaged(&path, &what));
+        }
+        Ok(())
+    }
+
+    fn read_segment(&self, number: u64) -> Result<Option<(Opened, u64, Vec<u8>)>, Error> {
+        let path = segment_path(&self.directory, number);
+        let unreadable = |e| failed(Step::Read, &path, e);
+        let opened = match Opened::open(path.clone()) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            opened => opened.map_err(unreadable)?,
+        };
+        let len = opened.file.metadata().map_err(unreadable)?.len();
+        if len > u64::from(u32::MAX) {
+            return Err(damaged(&path, "a segment that is longer than any is"));
+        }
+        let mut bytes = vec![0; usize::try_from(len).unwrap_or(usize::MAX)];
+        let read = opened.read_at(&mut bytes, 0, Wait::Yes).map_err(unreadable)?;
+        bytes.truncate(read);
+        Ok(Some((opened, len, bytes)))
+    }
+
+    /// Takes a segment in that is there now.
+    pub(super) fn open(&mut self, number: u64, opened: Opened, len: u64) {
+        self.segments.insert(number, Segment { file: Arc::new(opened), len, newest: 0 });
+    }
+
+    /// Takes records in that stand in a segment now.
+    pub(super) fn take(&mut self, number: u64, records: &[Record]) {
+        for Record { seqno, place, bytes, .. } in records {
+            let stored = Stored { segment: number, at: place.start, bytes: *bytes };
+            self.entries.entry(*seqno).or_insert(stored);
+            if let Some(segment) = self.segments.get_mut(&number) {
+                segment.newest = segment.newest.max(*seqno);
+            }
+        }
+    }
+
+    /// Takes copies of entries in that stand in a segment now.
+    pub(super) fn take_copies(&mut self, number: u64, records: &[Record]) {
+        for record in records {
+            self.entries.remove(&record.seqno);
+        }
+        self.take(number, records);
+    }
+
+    /// Returns how many bytes the records of the entries after a number take.
+    pub(super) fn bytes_after(&self, seqno: u64) -> u64 {
+        let later = self.entries.range(seqno.saturating_add(1)..);
+        later.map(|(_, stored)| segment::record_len(stored.bytes as usize) as u64).sum()
+    }
+
+    /// Whether the marks under the log's name are those that are open here.
+    pub(super) fn is_still_there(&self) -> bool {
+        let found = std::fs::metadata(&self.marks.path);
+        found.is_ok_and(|found| identity(&found) == self.identity)
+    }
+
+    /// Reads on as far as the marks say. No read but that of the marks if they say nothing new.
+    pub(super) fn refresh(&mut self, wait: Wait) -> Result<(), Fail> {
+        if !self.is_still_there() {
+            return Err(Fail::Stale);
+        }
+        let mut seen = [0; marks::LEN];
+        let read = self.marks.read_at(&mut seen, 0, wait);
+        let read = read.map_err(|e| Fail::of(Step::Read, &self.marks.path, e))?;
+        if read == seen.len() && seen == *self.seen {
+            return Ok(());
+        }
+        let marks = (read == seen.len()).then(|| Marks::decode(&seen)).flatten();
+        let marks = marks.ok_or_else(|| damaged(&self.marks.path, "the marks are damaged"))?;
+        // Caught in the midst of a write.
+        let Some(durable) = marks.durable else { return Err(Fail::Stale) };
+        if durable > self.durable && self.end > self.durable {
+            self.forget_unmarked();
+        }
+        self.bound(self.bounds.max(marks.bounds));
+        self.end = self.end.max(Place::start(self.bounds.first));
+        if durable > self.end {
+            self.read_on(durable, wait)?;
+        }
+        self.durable = self.durable.max(durable);
+        *self.seen = seen;
+        Ok(())
+    }
+
+    /// Forgets what is gone.
+    pub(super) fn bound(&mut self, bounds: Bounds) {
+        if bounds.first > self.bounds.first {
+            self.segments = self.segments.split_off(&bounds.first);
+            self.entries.retain(|_, stored| stored.segment >= bounds.first);
+        }
+        self.bounds = bounds;
+    }
+
+    /// Forgets what was read beyond the marks: a writer was at work on it, or has died, and another may have written
+    /// other records there by now.
+    fn forget_unmarked(&mut self) {
+        let durable = self.durable;
+        self.entries
+            .retain(|_, Stored { segment, at, .. }| Place { segment: *segment, at: *at } < durable);
+        drop(self.segments.split_off(&durable.segment.saturating_add(1)));
+        (self.end, self.rest) = (durable, Rest::Free);
+    }
+
+    /// Reads on to a place up to which there are whole records.
+    fn read_on(&mut self, to: Place, wait: Wait) -> Result<(), Fail> {
+        loop {
+            let Place { segment: number, at } = self.end;
+            if !self.segments.contains_key(&number) {
+                if wait == Wait::No {
+                    return Err(Fail::WouldBlock);
+                }
+                // Gone again: what we know is old.
+                let Some((opened, len, bytes)) = self.read_segment(number)? else {
+                    return Err(Fail::Stale);
+                };
+                if !segment::has_header(number, &bytes) {
+                    return Err(damaged(&opened.path, "the header of a segment is damaged").into());
+                }
+                self.open(number, opened, len);
+            }
+            let Some(Segment { file, len, .. }) = self.segments.get(&number) else {
+                return Err(Fail::Stale);
+            };
+            let until = if number == to.segment { to.at.min(*len) } else { *len };
+            let mut bytes =
+                vec![0; usize::try_from(until.saturating_sub(at)).unwrap_or(usize::MAX)];
+            let read = file.read_at(&mut bytes, at, wait);
+            bytes.truncate(read.map_err(|e| Fail::of(Step::Read, &file.path, e))?);
+            let scan = segment::scan(number, at, &bytes);
+            let whole = match number == to.segment {
+                true => scan.end == to.at,
+                false => scan.rest == Rest::Free,
+            };
+            if !whole {
+                let what = format!("no whole record at byte {}, where there was one", scan.end);
+                return Err(damaged(&file.path, &what).into());
+            }
+            self.take(number, &scan.records);
+            (self.end, self.rest) = (Place { segment: number, at: scan.end }, Rest::Free);
+            if number == to.segment {
+                return Ok(());
+            }
+            self.end = Place::start(number.saturating_add(1));
+        }
+    }
+
+    /// Whether an entry is there.
+    pub(super) fn has(&self, seqno: u64) -> bool {
+        seqno > self.bounds.gone && self.entries.contains_key(&seqno)
+    }
+
+    /// Returns the numbers of the entries that are there.
+    pub(super) fn numbers(&self) -> Vec<u64> {
+        let there = self.entries.keys().filter(|seqno| **seqno > self.bounds.gone);
+        there.copied().collect()
+    }
+
+    /// Returns an entry, if it is there as far as the log was read.
+    pub(super) fn get(&self, seqno: u64, wait: Wait) -> Result<Option<Bytes>, Fail> {
+        let stored = self.entries.get(&seqno).filter(|_| seqno > self.bounds.gone);
+        let Some(Stored { segment: number, at, bytes }) = stored.copied() else { return Ok(None) };
+        let Some(Segment { file, .. }) = self.segments.get(&number) else { return Ok(None) };
+        let mut record = vec![0; segment::record_len(bytes as usize)];
+        let read = file.read_at(&mut record, at, wait);
+        record.truncate(read.map_err(|e| Fail::of(Step::Read, &file.path, e))?);
+        match segment::read_record(number, at, &record) {
+            Some(found) if found.seqno == seqno && found.bytes == bytes => {
+                Ok(Some(Bytes::from(record).slice(RECORD..RECORD + bytes as usize)))
+            }
+            _ => {
+                let what = format!("entry {seqno}, at byte {at}, is damaged");
+                Err(damaged(&file.path, &what).into())
+            }
+        }
+    }
+}
+
+/// The error of a log that is not what was written.
+pub(super) fn damaged(path: &Path, what: &str) -> Error {
+    Error::new(ErrorKind::Corrupt, what)
+        .at(path.display().to_string())
+        .hint("restore the shard from a copy")
+}

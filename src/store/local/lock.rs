@@ -1,0 +1,89 @@
+//! Owns the lock of a log's writer: an advisory lock on a file, which the operating system takes back when its
+//! process dies, however it dies. What is done under it is [`append`](super::append)'s.
+//!
+//! A process that is stopped while it holds the lock makes the others wait. Each attempt waits for a bounded
+//! time and says so then; nothing was written, so it may be tried again.
+
+use std::fs::{File, OpenOptions};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::fail::failed;
+use super::os::{identity, try_lock, unlock};
+use crate::error::{Error, ErrorKind};
+use crate::store::refusal::Step;
+
+/// How long one attempt waits.
+const WAIT_MAX: Duration = Duration::from_millis(500);
+const PAUSE_MIN: Duration = Duration::from_micros(20);
+const PAUSE_MAX: Duration = Duration::from_millis(2);
+
+/// The lock, while it is held.
+#[derive(Debug)]
+pub(super) struct Held(Arc<File>);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        unlock(&self.0);
+    }
+}
+
+fn open(path: &Path) -> Result<File, Error> {
+    let mut options = OpenOptions::new();
+    let file = options.read(true).write(true).create(true).truncate(false).open(path);
+    file.map_err(|e| failed(Step::Stage, path, e))
+}
+
+/// Takes the lock on a file, which is made if it is not there; its folder must be. `kept` is the file as it was
+/// opened last.
+///
+/// # Errors
+///
+/// `Unavailable` if another process holds it for long; `Unsupported` on a file system without locks.
+pub(super) fn lock(path: &Path, kept: &mut Option<Arc<File>>) -> Result<Held, Error> {
+    let since = Instant::now();
+    let mut pause = PAUSE_MIN;
+    loop {
+        let file = match kept {
+            Some(file) => Arc::clone(file),
+            None => {
+                check(path)?;
+                Arc::clone(kept.insert(Arc::new(open(path)?)))
+            }
+        };
+        let taken = try_lock(&file).map_err(|e| failed(Step::Lock, path, e))?;
+        if taken || crate::mutant::on("segment_without_lock") {
+            let held = Held(file);
+            // The lock of a file that was removed excludes nobody.
+            let same =
+                |found| held.0.metadata().is_ok_and(|ours| identity(&ours) == identity(&found));
+            if std::fs::metadata(path).is_ok_and(same) {
+                return Ok(held);
+            }
+            *kept = None;
+            continue;
+        }
+        if since.elapsed() >= WAIT_MAX {
+            let what = "another process holds the lock of the log, and does not let it go";
+            return Err(Error::new(ErrorKind::Unavailable, what)
+                .at(path.display().to_string())
+                .hint("let the process go on that has this file open, or end it"));
+        }
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(PAUSE_MAX);
+    }
+}
+
+/// Refuses a file system whose locks do not lock. A lock that is held by now proves that they do.
+pub(super) fn check(path: &Path) -> Result<(), Error> {
+    let take = |file: &File| try_lock(file).map_err(|e| failed(Step::Lock, path, e));
+    let (first, second) = (open(path)?, open(path)?);
+    let excludes = !take(&first)? || !take(&second)?;
+    if excludes {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::Unsupported, "the locks of this file system exclude nobody")
+        .at(path.display().to_string())
+        .hint("use a directory on a local file system"))
+}

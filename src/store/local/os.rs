@@ -1,0 +1,231 @@
+//! Owns what the log of a local directory asks of the operating system: reads and writes at a place, syncs,
+//! names, and the advisory lock. It knows no layout; that is [`segment`](super::segment)'s and
+//! [`marks`](super::marks)'.
+//!
+//! Whatever changes the disk goes through a [`Disk`], so that a test can write down what was asked for, in its
+//! order, and make every directory of it that a crash or a power loss could have left.
+
+use std::fs::{File, Metadata, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// A file and its name.
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub(super) file: File,
+    pub(super) path: PathBuf,
+}
+
+impl Opened {
+    /// Opens a file that is there. One that may only be read is opened for that: its reader never writes.
+    pub(super) fn open(path: PathBuf) -> io::Result<Opened> {
+        let file = match OpenOptions::new().read(true).write(true).open(&path) {
+            Err(e) if is_denied(&e) => File::open(&path)?,
+            file => file?,
+        };
+        Ok(Opened { file, path })
+    }
+
+    /// Reads from a place on until `buffer` is full or the file ends; returns how much. One that does not `wait`
+    /// fails with `WouldBlock` rather than wait for the disk.
+    pub(super) fn read_at(&self, buffer: &mut [u8], at: u64, wait: Wait) -> io::Result<usize> {
+        let mut read = 0;
+        while read < buffer.len() {
+            let place = at.saturating_add(read as u64);
+            let some = match wait {
+                Wait::Yes => read_some(&self.file, &mut buffer[read..], place),
+                Wait::No => read_now(&self.file, &mut buffer[read..], place),
+            };
+            match some {
+                Ok(0) => break,
+                Ok(some) => read += some,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(read)
+    }
+}
+
+/// Whether a caller may wait for the disk: a task must not, a thread for blocking work may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wait {
+    Yes,
+    No,
+}
+
+fn is_denied(error: &io::Error) -> bool {
+    use io::ErrorKind as Io;
+    matches!(error.kind(), Io::PermissionDenied | Io::ReadOnlyFilesystem)
+}
+
+/// What tells a file from another one under its name.
+pub(super) type Identity = (u64, u64);
+
+#[cfg(unix)]
+pub(super) fn identity(found: &Metadata) -> Identity {
+    use std::os::unix::fs::MetadataExt as _;
+    (found.dev(), found.ino())
+}
+
+#[cfg(not(unix))]
+pub(super) fn identity(_: &Metadata) -> Identity {
+    (0, 0)
+}
+
+#[cfg(unix)]
+fn read_some(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
+    std::os::unix::fs::FileExt::read_at(file, buffer, at)
+}
+
+#[cfg(windows)]
+fn read_some(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
+    std::os::windows::fs::FileExt::seek_read(file, buffer, at)
+}
+
+#[cfg(all(target_os = "linux", unix))]
+fn read_now(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
+    use rustix::io::{Errno, ReadWriteFlags, preadv2};
+    let mut buffers = [io::IoSliceMut::new(buffer)];
+    preadv2(file, &mut buffers, at, ReadWriteFlags::NOWAIT).map_err(|e| match e {
+        // A file system that cannot say whether it would wait.
+        Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL => io::ErrorKind::WouldBlock.into(),
+        e => e.into(),
+    })
+}
+
+#[cfg(not(target_os = "linux"))]
+fn read_now(_: &File, _: &mut [u8], _: u64) -> io::Result<usize> {
+    Err(io::ErrorKind::WouldBlock.into())
+}
+
+#[cfg(unix)]
+fn write_some(file: &File, bytes: &[u8], at: u64) -> io::Result<usize> {
+    std::os::unix::fs::FileExt::write_at(file, bytes, at)
+}
+
+#[cfg(windows)]
+fn write_some(file: &File, bytes: &[u8], at: u64) -> io::Result<usize> {
+    std::os::windows::fs::FileExt::seek_write(file, bytes, at)
+}
+
+/// Takes the lock on a file, or returns false if another holds it. It ends with the file's last descriptor, so
+/// with its process.
+#[cfg(unix)]
+pub(super) fn try_lock(file: &File) -> io::Result<bool> {
+    use rustix::fs::{FlockOperation, flock};
+    match flock(file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(true),
+        Err(e) if e == rustix::io::Errno::WOULDBLOCK => Ok(false),
+        Err(e) => Err(e.into()),
+    }
+}
+
+#[cfg(unix)]
+pub(super) fn unlock(file: &File) {
+    // What cannot be unlocked stays locked until the file is closed: others wait, and say so.
+    let _ = rustix::fs::flock(file, rustix::fs::FlockOperation::Unlock);
+}
+
+#[cfg(not(unix))]
+pub(super) fn try_lock(_: &File) -> io::Result<bool> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+#[cfg(not(unix))]
+pub(super) fn unlock(_: &File) {}
+
+/// What changes the disk.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Disk {
+    #[cfg(test)]
+    pub(super) done: Option<std::sync::Arc<parking_lot::Mutex<Vec<Done>>>>,
+}
+
+/// Something that was asked of a disk.
+#[cfg(test)]
+#[derive(Clone, Debug)]
+pub(super) enum Done {
+    Create(PathBuf),
+    Write(PathBuf, u64, Vec<u8>),
+    Sync(PathBuf),
+    Rename(PathBuf, PathBuf),
+    Remove(PathBuf),
+    SyncDirectory(PathBuf),
+}
+
+impl Disk {
+    #[cfg(test)]
+    fn note(&self, done: impl FnOnce() -> Done) {
+        if let Some(all) = &self.done {
+            all.lock().push(done());
+        }
+    }
+
+    /// Creates a file, or empties the one that is there.
+    pub(super) fn create(&self, path: PathBuf) -> io::Result<Opened> {
+        let mut options = OpenOptions::new();
+        let file = options.read(true).write(true).create(true).truncate(true).open(&path)?;
+        #[cfg(test)]
+        self.note(|| Done::Create(path.clone()));
+        Ok(Opened { file, path })
+    }
+
+    /// Writes all bytes at a place.
+    pub(super) fn write_at(&self, to: &Opened, mut bytes: &[u8], mut at: u64) -> io::Result<()> {
+        #[cfg(test)]
+        self.note(|| Done::Write(to.path.clone(), at, bytes.to_vec()));
+        while !bytes.is_empty() {
+            match write_some(&to.file, bytes, at) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(some) => {
+                    bytes = &bytes[some..];
+                    at = at.saturating_add(some as u64);
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the bytes of a file durable, and its length.
+    pub(super) fn sync(&self, file: &Opened) -> io::Result<()> {
+        file.file.sync_data()?;
+        #[cfg(test)]
+        self.note(|| Done::Sync(file.path.clone()));
+        Ok(())
+    }
+
+    /// Gives a file another name, in place of whatever has it.
+    pub(super) fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        std::fs::rename(from, to)?;
+        #[cfg(test)]
+        self.note(|| Done::Rename(from.into(), to.into()));
+        Ok(())
+    }
+
+    /// Removes a name; one that is not there is fine.
+    pub(super) fn remove(&self, path: &Path) -> io::Result<()> {
+        match std::fs::remove_file(path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+            removed => removed?,
+        }
+        #[cfg(test)]
+        self.note(|| Done::Remove(path.into()));
+        Ok(())
+    }
+
+    /// Makes the names inside a directory durable.
+    pub(super) fn sync_directory(&self, path: &Path) -> io::Result<()> {
+        sync_directory(path)?;
+        #[cfg(test)]
+        self.note(|| Done::SyncDirectory(path.into()));
+        Ok(())
+    }
+}
+
+/// Makes the names inside a directory durable. Only Unix can: elsewhere it does nothing.
+pub(in crate::store) fn sync_directory(path: &Path) -> io::Result<()> {
+    if cfg!(unix) { File::open(path)?.sync_all() } else { Ok(()) }
+}

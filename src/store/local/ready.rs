@@ -1,0 +1,218 @@
+//! Owns what must stand before a record is written, all of it under the log's lock: a log that is read to its end,
+//! with nothing but zeros behind it, in a segment with room.
+//!
+//! A new segment is its header and zeros, a sync, a sync of the folder, the mark; only then a record.
+//!
+//! # Crashes
+//!
+//! Whole records beyond the mark are those of a writer that died before it could tell of them. The next writer
+//! takes them over: it writes them once more, since a sync that failed may have dropped them, and syncs. What is
+//! not a whole record it overwrites with zeros before it writes its own.
+//!
+//! A log of before is copied: its entries in the first segment, then the marks, whose name makes the segments the
+//! log. Then its files go.
+
+use std::sync::Arc;
+
+use super::fail::{Fail, failed};
+use super::files::{self, Files};
+use super::index::{Log, MARKS, damaged, segment_number, segment_path};
+use super::lock::{Held, lock};
+use super::marks::{Bounds, DURABLE_AT, Marks, Place};
+use super::os::{Opened, Wait};
+use super::segment::{self, HEADER, RECORD, Rest};
+use super::shared::{LOOKS_MAX, Shared};
+use crate::error::{Error, ErrorKind};
+use crate::store::refusal::Step;
+
+/// The length of a first segment, and the most that a later one has, unless one entry needs more.
+pub(super) const SEGMENT_MIN: u64 = 16 << 10;
+pub(super) const SEGMENT_MAX: u64 = 256 << 10;
+
+impl Shared {
+    /// Takes the lock; the folder of the log is made if it is not there.
+    pub(super) fn locked(&self, writing: &mut Option<Arc<std::fs::File>>) -> Result<Held, Error> {
+        self.check_poison()?;
+        let path = self.directory.join("lock");
+        if writing.is_none() {
+            // Not the root: what was removed does not come back by our hand.
+            for folder in [&self.root.join(&self.shard), &self.directory] {
+                match std::fs::create_dir(folder) {
+                    Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => {
+                        return Err(failed(Step::Stage, folder, e));
+                    }
+                    _ => {}
+                }
+            }
+        }
+        lock(&path, writing)
+    }
+
+    /// Returns the log, in segments, read to its end, with nothing but zeros behind it. Under the lock.
+    pub(super) fn ready<'a>(&self, known: &'a mut Option<Log>) -> Result<&'a mut Log, Error> {
+        for _ in 0..LOOKS_MAX {
+            match known.as_mut().map(|log| log.refresh(Wait::Yes)) {
+                Some(Ok(())) => break,
+                Some(Err(Fail::Error(e))) => return Err(e),
+                Some(Err(_)) => {
+                    let same = known.as_ref().is_some_and(Log::is_still_there);
+                    *known = Log::load(&self.directory)?;
+                    if !same {
+                        // Of another root, maybe: whoever writes looks at that before the next attempt.
+                        let what = "the log was replaced by another";
+                        return Err(Error::new(ErrorKind::Unavailable, what).at(self.place(0)));
+                    }
+                }
+                None => *known = Log::load(&self.directory)?,
+            }
+            if known.is_none() {
+                self.make()?;
+            }
+        }
+        let Some(log) = known else {
+            return Err(Error::new(ErrorKind::Unavailable, "the log goes while it is opened")
+                .at(self.place(0)));
+        };
+        if log.end > log.durable {
+            // Another may have begun to take that over, and died as well.
+            let gone = || damaged(&self.directory, "the log is gone");
+            *log = Log::load(&self.directory)?.ok_or_else(gone)?;
+        }
+        self.settle_end(log)?;
+        Ok(log)
+    }
+
+    /// Takes over what a writer has left that died.
+    fn settle_end(&self, log: &mut Log) -> Result<(), Error> {
+        let Place { segment: number, at } = log.end;
+        let Some(segment) = log.segments.get(&number) else { return self.roll(log, 0) };
+        let (file, len) = (Arc::clone(&segment.file), segment.len);
+        let stage = |e| failed(Step::Stage, &file.path, e);
+        let mut next = [0; RECORD];
+        file.read_at(&mut next, at, Wait::Yes).map_err(stage)?;
+        if next != [0; RECORD] || log.rest != Rest::Free {
+            let mut bytes = vec![0; (len - at) as usize];
+            file.read_at(&mut bytes, at, Wait::Yes).map_err(stage)?;
+            let scan = segment::scan(number, at, &bytes);
+            if scan.rest == Rest::Damaged {
+                return Err(damaged(&file.path, "damage in the midst of the log"));
+            }
+            log.take(number, &scan.records);
+            log.end.at = scan.end;
+            if scan.rest == Rest::Torn {
+                let zeros = vec![0; (len - log.end.at) as usize];
+                self.disk.write_at(&file, &zeros, log.end.at).map_err(stage)?;
+                self.synced(self.disk.sync(&file), &file.path)?;
+            }
+            log.rest = Rest::Free;
+        }
+        if log.end > log.durable { self.take_over(log) } else { Ok(()) }
+    }
+
+    /// Makes whole records durable that the marks do not tell of.
+    fn take_over(&self, log: &mut Log) -> Result<(), Error> {
+        for (number, segment) in log.segments.range(log.durable.segment..) {
+            let stage = |e| failed(Step::Stage, &segment.file.path, e);
+            let from = if *number == log.durable.segment { log.durable.at } else { 0 };
+            let until = if *number == log.end.segment { log.end.at } else { segment.len };
+            let mut bytes = vec![0; until.saturating_sub(from) as usize];
+            segment.file.read_at(&mut bytes, from, Wait::Yes).map_err(stage)?;
+            self.disk.write_at(&segment.file, &bytes, from).map_err(stage)?;
+            self.synced(self.disk.sync(&segment.file), &segment.file.path)?;
+        }
+        let synced = self.disk.sync_directory(&self.directory);
+        self.synced(synced, &self.directory)?;
+        self.mark_durable(log, log.end)
+    }
+
+    pub(super) fn mark_durable(&self, log: &mut Log, place: Place) -> Result<(), Error> {
+        let marked = self.disk.write_at(&log.marks, &place.encode(), DURABLE_AT);
+        marked.map_err(|e| failed(Step::Stage, &log.marks.path, e))?;
+        log.durable = place;
+        Ok(())
+    }
+
+    /// Begins the next segment, with room for a record of `need` bytes.
+    pub(super) fn roll(&self, log: &mut Log, need: u64) -> Result<(), Error> {
+        let last = log.segments.get(&log.end.segment).map(|segment| segment.len);
+        let number = log.end.segment + u64::from(last.is_some());
+        let len = last.map_or(SEGMENT_MIN, |len| (len * 2).clamp(SEGMENT_MIN, SEGMENT_MAX));
+        let len = len.max(HEADER + need);
+        let file = self.make_segment(number, &segment::header(number), len)?;
+        let synced = self.disk.sync_directory(&self.directory);
+        self.synced(synced, &self.directory)?;
+        log.open(number, file, len);
+        (log.end, log.rest) = (Place::start(number), Rest::Free);
+        self.mark_durable(log, log.end)
+    }
+
+    /// Makes a segment that begins with these bytes, durably but for its name.
+    pub(super) fn make_segment(
+        &self,
+        number: u64,
+        bytes: &[u8],
+        len: u64,
+    ) -> Result<Opened, Error> {
+        let path = segment_path(&self.directory, number);
+        let make = || {
+            let file = self.disk.create(path.clone())?;
+            let mut whole = bytes.to_vec();
+            whole.resize(len as usize, 0);
+            self.disk.write_at(&file, &whole, 0)?;
+            self.disk.sync(&file)?;
+            Ok(file)
+        };
+        make().map_err(|e| {
+            let _ = self.disk.remove(&path);
+            failed(Step::Stage, &path, e)
+        })
+    }
+
+    /// Makes the log: out of the files of before, if there are any.
+    fn make(&self) -> Result<(), Error> {
+        let files = Files { directory: &self.directory };
+        let floor = files.floor()?;
+        let bounds = Bounds { floor, gone: floor, first: 1 };
+        let mut bytes = segment::header(bounds.first).to_vec();
+        for seqno in files.numbers()?.into_iter().filter(|seqno| *seqno > floor) {
+            let Some(entry) = files.get(seqno)? else { continue };
+            let at = bytes.len() as u64;
+            segment::push_record(&mut bytes, bounds.first, at, HEADER, seqno, &entry);
+        }
+        let end = Place { segment: bounds.first, at: bytes.len() as u64 };
+        self.make_segment(bounds.first, &bytes, SEGMENT_MIN.max(end.at))?;
+        let marks = Marks { bounds, durable: Some(end) };
+        let staged = self.directory.join(format!("{MARKS}#1"));
+        let path = self.directory.join(MARKS);
+        let make = || {
+            let file = self.disk.create(staged.clone())?;
+            self.disk.write_at(&file, &marks.encode(), 0)?;
+            self.disk.sync(&file)?;
+            self.disk.sync_directory(&self.directory)?;
+            self.disk.rename(&staged, &path)?;
+            for folder in [&self.directory, &self.root.join(&self.shard), &self.root] {
+                self.disk.sync_directory(folder)?;
+            }
+            Ok(())
+        };
+        make().map_err(|e| failed(Step::Stage, &path, e))?;
+        self.remove_idle(bounds.first);
+        Ok(())
+    }
+
+    /// Removes the files of before, and segments that a collection has left. The marks are durable by now.
+    pub(super) fn remove_idle(&self, first: u64) {
+        let floors = Files { directory: &self.directory }.floors();
+        for folder in [&self.directory, &floors] {
+            for name in files::names(folder).unwrap_or_default() {
+                let entry = name.split('#').next().unwrap_or_default();
+                let is_idle = segment_number(&name).is_some_and(|number| number < first);
+                if is_idle || files::number(entry).is_some() {
+                    let _ = self.disk.remove(&folder.join(name));
+                }
+            }
+        }
+        // Only if it is empty.
+        let _ = std::fs::remove_dir(floors);
+    }
+}
