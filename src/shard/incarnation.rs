@@ -28,29 +28,32 @@ pub(super) async fn meet(root: &Guarded) -> Result<(), Error> {
 /// another version of the layout is written anew: whoever went by that spelling stops.
 pub(super) async fn establish(root: &Guarded, io: &Io, layout: u32) -> Result<(), Error> {
     let blob = root.blob();
-    if let Some(found) = read(&*blob).await? {
-        let spelt = Bytes::from(encode(decode(&found)?, layout));
-        if spelt != found {
-            // The same bytes, whichever of several writers comes last.
-            blob.put(INCARNATION_KEY, spelt.clone()).await?;
-            root.respell(&found, &spelt);
+    let found = match read(&*blob).await? {
+        Some(found) => found,
+        None => {
+            let made = Bytes::from(encode(Id(io.token()), layout));
+            let created = blob.create(INCARNATION_KEY, made.clone()).await;
+            if let Ok(Create::Created) = created {
+                return root.name(Some(made));
+            }
+            // Anything else is settled by what is there now: maybe of a program that makes another layout.
+            read(&*blob).await?.ok_or_else(|| {
+                created.err().unwrap_or_else(|| {
+                    let what = "the INCARNATION file could not be created";
+                    Error::new(ErrorKind::Indeterminate, what)
+                        .at(blob.place(INCARNATION_KEY))
+                        .hint("retry")
+                })
+            })?
         }
-        return root.name(Some(spelt));
+    };
+    let spelt = Bytes::from(encode(decode(&found)?, layout));
+    if spelt != found {
+        // The same bytes, whichever of several writers comes last.
+        blob.put(INCARNATION_KEY, spelt.clone()).await?;
+        root.respell(&found, &spelt);
     }
-    let made = Bytes::from(encode(Id(io.token()), layout));
-    let created = blob.create(INCARNATION_KEY, made.clone()).await;
-    if let Ok(Create::Created) = created {
-        return root.name(Some(made));
-    }
-    // Anything else is settled by what is there now.
-    match read(&*blob).await? {
-        Some(found) => root.name(Some(found)),
-        None => Err(created.err().unwrap_or_else(|| {
-            Error::new(ErrorKind::Indeterminate, "the INCARNATION file could not be created")
-                .at(blob.place(INCARNATION_KEY))
-                .hint("retry")
-        })),
-    }
+    root.name(Some(spelt))
 }
 
 /// Says whether a root that had no incarnation is still the same, now that it has one: as far as its
@@ -77,4 +80,84 @@ async fn read(blob: &dyn Blob) -> Result<Option<Bytes>, Error> {
     let Some(bytes) = blob.get(INCARNATION_KEY).await? else { return Ok(None) };
     decode(&bytes).map_err(|e| e.at(blob.place(INCARNATION_KEY)))?;
     Ok(Some(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use async_trait::async_trait;
+
+    use super::*;
+    use crate::store::{Access, Listed, Root};
+
+    /// A root in which a program of before makes the incarnation right after the first look.
+    #[derive(Debug)]
+    struct Raced {
+        inner: Arc<dyn Blob>,
+        theirs: Bytes,
+        raced: AtomicBool,
+    }
+
+    #[async_trait]
+    impl Blob for Raced {
+        async fn put(&self, key: &str, bytes: Bytes) -> Result<(), Error> {
+            self.inner.put(key, bytes).await
+        }
+
+        async fn create(&self, key: &str, bytes: Bytes) -> Result<Create, Error> {
+            self.inner.create(key, bytes).await
+        }
+
+        async fn get(&self, key: &str) -> Result<Option<Bytes>, Error> {
+            let found = self.inner.get(key).await?;
+            if key == INCARNATION_KEY && !self.raced.swap(true, Ordering::Relaxed) {
+                assert_eq!(self.inner.create(key, self.theirs.clone()).await?, Create::Created);
+            }
+            Ok(found)
+        }
+
+        async fn list(&self, folder: &str, limit: usize) -> Result<Vec<Listed>, Error> {
+            self.inner.list(folder, limit).await
+        }
+
+        async fn delete(&self, key: &str) -> Result<(), Error> {
+            self.inner.delete(key).await
+        }
+
+        async fn sweep_leftovers(&self, before_ms: u64) -> Result<u64, Error> {
+            self.inner.sweep_leftovers(before_ms).await
+        }
+
+        fn place(&self, key: &str) -> String {
+            self.inner.place(key)
+        }
+    }
+
+    #[test]
+    fn an_incarnation_of_a_program_of_before_is_spelt_anew_by_the_loser_of_the_race() {
+        let dir = tempfile::tempdir().unwrap();
+        let url = format!("file:{}", dir.path().display());
+        let io = Io::process().unwrap();
+        let theirs = Bytes::from(encode(Id(7), 1));
+        io.block_on(async {
+            let old = Root::open(&url, Access::Write).unwrap();
+            let inner = old.blob();
+            let raced = Raced { inner, theirs: theirs.clone(), raced: AtomicBool::new(false) };
+            let log = old.log("data");
+            let ours = Root::from_parts(Arc::new(raced), move |_| Arc::clone(&log), "raced:");
+            establish(&ours.guarded(), &io, 2).await.unwrap();
+            let found = old.blob().get(INCARNATION_KEY).await.unwrap().unwrap();
+            assert_eq!(
+                found,
+                encode(Id(7), 2),
+                "the same id, as programs of before do not read it"
+            );
+            // The other one goes by its own spelling: its next write is refused.
+            old.guarded().name(Some(theirs)).unwrap();
+            let refused = old.guarded().log(old.log("data")).create(1, Bytes::new()).await;
+            assert_eq!(refused.unwrap_err().kind(), ErrorKind::Replaced);
+        });
+    }
 }

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use super::fail::{Fail, failed};
+use super::fail::{Fail, failed, unknown};
 use super::index::Log;
 use super::lock::Held;
 use super::marks::{DURABLE_AT, Place};
@@ -16,7 +16,7 @@ use crate::store::Create;
 use crate::store::refusal::Step;
 
 /// The most bytes of an entry: places in a segment are 32 bits.
-const ENTRY_MAX: usize = 1 << 30;
+pub(super) const ENTRY_MAX: usize = 1 << 30;
 /// The most that is written in one go.
 const GO_MAX: usize = 1 << 20;
 
@@ -80,7 +80,7 @@ impl Shared {
         let mut known = self.known.lock();
         let log = self.ready(&mut known)?;
         let need = queued.first().map_or(0, |pending| segment::record_len(pending.entry.len()));
-        if self.is_new(log, &queued[0])? && !fits(log, log.end.at, need) {
+        if is_new(log, &queued[0]) && !fits(log, log.end.at, need) {
             self.roll(log, need as u64)?;
         }
         let Place { segment: number, at } = log.end;
@@ -89,7 +89,7 @@ impl Shared {
         for pending in queued {
             let place = at + go.bytes.len() as u64;
             let twice = go.records.iter().any(|record| record.seqno == pending.seqno);
-            if twice || !self.is_new(log, pending)? {
+            if twice || !is_new(log, pending) {
                 go.answers.push(Create::Exists);
                 continue;
             }
@@ -106,15 +106,6 @@ impl Shared {
         Ok(go)
     }
 
-    /// Whether an entry is to be written. One below the floor is not: nobody would believe it.
-    fn is_new(&self, log: &Log, pending: &Pending) -> Result<bool, Error> {
-        if pending.entry.len() > ENTRY_MAX {
-            return Err(Error::new(ErrorKind::Invalid, "an entry of more than 1 GiB")
-                .at(self.place(pending.seqno)));
-        }
-        Ok(pending.seqno > log.bounds.floor && !log.has(pending.seqno))
-    }
-
     /// Writes and syncs. From the first byte on, a failure is an unknown outcome.
     ///
     /// The sync takes no lock, or a process that is stopped in it, which is where a writer is most of its time, would
@@ -128,22 +119,16 @@ impl Shared {
         if go.records.is_empty() {
             return Ok(());
         }
-        let unknown = |e| failed(Step::Publish, &go.file.path, e);
-        self.disk.write_at(&go.file, &go.bytes, go.from.at).map_err(unknown)?;
+        let wrote = self.disk.write_at(&go.file, &go.bytes, go.from.at);
+        wrote.map_err(|e| failed(Step::Publish, &go.file.path, e))?;
         let end = Place { segment: go.from.segment, at: go.from.at + go.bytes.len() as u64 };
         drop(held);
         if !crate::mutant::on("segment_no_sync") {
             let synced = self.disk.sync(&go.file);
-            self.synced(synced, &go.file.path).map_err(|e| {
-                let unknown = Error::new(ErrorKind::Indeterminate, e.what().to_string());
-                unknown.at(go.file.path.display().to_string()).hint("check the disk").because(e)
-            })?;
+            self.synced(synced, &go.file.path).map_err(|e| unknown(&go.file.path, e))?;
         }
         // Durable, and not yet told of: whoever finds that takes it over.
-        let untold = |e: Error| {
-            let unknown = Error::new(ErrorKind::Indeterminate, e.what().to_string());
-            unknown.at(self.place(go.records[0].seqno)).because(e)
-        };
+        let untold = |e| unknown(self.place(go.records[0].seqno), e);
         let _held = self.locked(writing).map_err(untold)?;
         let mut known = self.known.lock();
         let replaced = || {
@@ -164,6 +149,11 @@ impl Shared {
         (log.end, log.durable) = (end, end);
         Ok(())
     }
+}
+
+/// Whether an entry is to be written. One below the floor is not: nobody would believe it.
+fn is_new(log: &Log, pending: &Pending) -> bool {
+    pending.seqno > log.bounds.floor && !log.has(pending.seqno)
 }
 
 /// Whether a record of `need` bytes fits behind a place of the log's last segment.

@@ -4,6 +4,7 @@
 //! A name that ends in `#` and a number is of a file that is being written: no listing shows it, and one that was
 //! left is swept.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -26,6 +27,8 @@ use crate::store::{Blob, Create, Listed, PROBE_PREFIX};
 pub(super) struct LocalBlob {
     directory: PathBuf,
     place: String,
+    /// Folders whose names are durable, as far as this process knows.
+    named: Arc<Mutex<BTreeSet<PathBuf>>>,
     /// The last file that was compared, as it was then.
     compared: Arc<Mutex<Option<(Opened, Identity)>>>,
 }
@@ -39,7 +42,7 @@ enum There {
 
 impl LocalBlob {
     pub(super) fn new(directory: PathBuf, place: String) -> LocalBlob {
-        LocalBlob { directory, place, compared: Arc::default() }
+        LocalBlob { directory, place, named: Arc::default(), compared: Arc::default() }
     }
 
     fn path(&self, key: &str) -> PathBuf {
@@ -47,8 +50,8 @@ impl LocalBlob {
     }
 
     async fn write(&self, key: &str, bytes: Bytes, there: There) -> Result<Create, Error> {
-        let (root, path) = (self.directory.clone(), self.path(key));
-        hop(move || write(&root, &path, &bytes, there)).await
+        let (blob, path) = (self.clone(), self.path(key));
+        hop(move || blob.write_now(&path, &bytes, there)).await
     }
 
     /// Compares a key with bytes, if that takes no waiting: nothing but the name, and a file that is open.
@@ -71,62 +74,74 @@ fn holds(opened: &Opened, bytes: &[u8], wait: Wait) -> io::Result<bool> {
     Ok(&found[..read] == bytes)
 }
 
-/// Writes a file durably, and every folder on the way to it that is not there.
-fn write(root: &Path, path: &Path, bytes: &[u8], there: There) -> Result<Create, Error> {
-    static STAGED: AtomicU64 = AtomicU64::new(0);
-    let number = u64::from(std::process::id()) << 32 | STAGED.fetch_add(1, Ordering::Relaxed);
-    let mut staged = path.as_os_str().to_owned();
-    staged.push(format!("#{number}"));
-    let (staged, folder) = (PathBuf::from(staged), path.parent().unwrap_or(root));
-    let stage = |e| failed(Step::Stage, path, e);
-    let mut file = match File::create_new(&staged) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            make_folder(root, folder).map_err(stage)?;
-            File::create_new(&staged)
+impl LocalBlob {
+    /// Writes a file durably, and every folder on the way to it.
+    fn write_now(&self, path: &Path, bytes: &[u8], there: There) -> Result<Create, Error> {
+        static STAGED: AtomicU64 = AtomicU64::new(0);
+        let next = || u64::from(std::process::id()) << 32 | STAGED.fetch_add(1, Ordering::Relaxed);
+        let folder = path.parent().unwrap_or(&self.directory);
+        let stage = |e| failed(Step::Stage, path, e);
+        // Whoever made it may have died before its name was durable.
+        if !self.named.lock().contains(folder) {
+            self.make_folder(folder).map_err(stage)?;
         }
-        file => file,
-    }
-    .map_err(stage)?;
-    let wrote = file.write_all(bytes).and_then(|()| file.sync_data());
-    let published = match (wrote, there) {
-        (Err(e), _) => Err(stage(e)),
-        (Ok(()), There::Replace) => {
-            std::fs::rename(&staged, path).map(|()| Create::Created).map_err(stage)
+        let (mut file, staged) = match create_staged(path, next) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                self.make_folder(folder).map_err(stage)?;
+                create_staged(path, next)
+            }
+            file => file,
         }
-        (Ok(()), There::Keep) => match std::fs::hard_link(&staged, path) {
-            Ok(()) => Ok(Create::Created),
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(Create::Exists),
-            Err(e) => Err(failed(Step::Link, path, e)),
-        },
-    };
-    if there == There::Keep || published.is_err() {
-        // One that is left is swept.
-        let _ = std::fs::remove_file(&staged);
+        .map_err(stage)?;
+        let wrote = file.write_all(bytes).and_then(|()| file.sync_data());
+        let published = match (wrote, there) {
+            (Err(e), _) => Err(stage(e)),
+            (Ok(()), There::Replace) => {
+                std::fs::rename(&staged, path).map(|()| Create::Created).map_err(stage)
+            }
+            (Ok(()), There::Keep) => match std::fs::hard_link(&staged, path) {
+                Ok(()) => Ok(Create::Created),
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(Create::Exists),
+                Err(e) => Err(failed(Step::Link, path, e)),
+            },
+        };
+        if there == There::Keep || published.is_err() {
+            // One that is left is swept.
+            let _ = std::fs::remove_file(&staged);
+        }
+        if let Ok(Create::Created) = published {
+            sync_directory(folder).map_err(|e| failed(Step::Publish, path, e))?;
+        }
+        published
     }
-    if let Ok(Create::Created) = published {
-        sync_directory(folder).map_err(|e| failed(Step::Publish, path, e))?;
+
+    /// Makes a folder, and those above it up to the root, which must be there: what was removed does not come back
+    /// by our hand. Their names are durable after that.
+    fn make_folder(&self, folder: &Path) -> io::Result<()> {
+        let Some(above) = folder.parent().filter(|_| folder != self.directory) else {
+            return Ok(());
+        };
+        self.make_folder(above)?;
+        match std::fs::create_dir(folder) {
+            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
+            _ => sync_directory(above)?,
+        }
+        self.named.lock().insert(folder.into());
+        Ok(())
     }
-    published
 }
 
-/// Makes a folder, and those above it up to the root, which must be there: what was removed does not come back by
-/// our hand.
-fn make_folder(root: &Path, folder: &Path) -> io::Result<()> {
-    if folder == root {
-        return Err(io::ErrorKind::NotFound.into());
-    }
-    let above = folder.parent().unwrap_or(root);
-    let made = match std::fs::create_dir(folder) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            make_folder(root, above)?;
-            std::fs::create_dir(folder)
+/// Creates the file that is staged for another. A name may be taken: by one that was left by a process of the same
+/// number, or is being written by one elsewhere.
+fn create_staged(path: &Path, next: impl Fn() -> u64) -> io::Result<(File, PathBuf)> {
+    loop {
+        let mut staged = path.as_os_str().to_owned();
+        staged.push(format!("#{}", next()));
+        let staged = PathBuf::from(staged);
+        match File::create_new(&staged) {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+            file => return Ok((file?, staged)),
         }
-        made => made,
-    };
-    match made {
-        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(e),
-        // Another has made it, and may not have synced its name.
-        _ => sync_directory(above),
     }
 }
 
@@ -265,5 +280,22 @@ impl Blob for LocalBlob {
 
     fn place(&self, key: &str) -> String {
         format!("{}{key}", self.place)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_was_left_is_not_taken_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("FORMAT");
+        for number in 0..3 {
+            std::fs::write(dir.path().join(format!("FORMAT#{number}")), b"left").unwrap();
+        }
+        let numbers = AtomicU64::new(0);
+        let staged = create_staged(&path, || numbers.fetch_add(1, Ordering::Relaxed));
+        assert_eq!(staged.unwrap().1, dir.path().join("FORMAT#3"));
     }
 }

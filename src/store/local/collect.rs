@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use super::fail::{Fail, failed};
+use super::fail::{Fail, failed, unknown};
 use super::index::Log;
 use super::marks::{BOUNDS_AT, Bounds, Place};
 use super::os::Wait;
@@ -18,10 +18,9 @@ impl Shared {
     pub(super) fn raise_floor(&self, seqno: u64) -> Result<(), Error> {
         // The state that stands in for what will go may be of another process, which died before its name was
         // durable.
-        let rollups = self.root.join(&self.shard).join("rollup");
-        match self.disk.sync_directory(&rollups) {
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
-            synced => self.synced(synced, &rollups)?,
+        let shard = self.root.join(&self.shard);
+        for folder in [&shard.join("rollup"), &shard] {
+            self.sync_folder_if_there(folder, Step::Stage)?;
         }
         let mut writing = self.writing.lock();
         let _held = self.locked(&mut writing)?;
@@ -73,13 +72,12 @@ impl Shared {
 
     /// Copies what is left of a log to a segment of its own, if that is little.
     fn shrink(&self, log: &mut Log, gone: u64) -> Result<(), Error> {
-        let (left, total) =
-            (log.bytes_after(gone), log.segments.values().map(|s| s.len).sum::<u64>());
+        let (left, total) = (log.bytes_after(gone), log.len());
         if total <= 2 * SEGMENT_MIN || left > total / 4 || left > SEGMENT_MAX {
             return Ok(());
         }
         let number = log.end.segment + 1;
-        let mut bytes = segment::header(number).to_vec();
+        let mut bytes = segment::header(number, log.end.at).to_vec();
         for seqno in log.numbers().into_iter().filter(|seqno| *seqno > gone) {
             let entry = match log.get(seqno, Wait::Yes) {
                 Ok(entry) => entry.unwrap_or_default(),
@@ -93,8 +91,7 @@ impl Shared {
         // Room for as much again: else the next entry needs another segment.
         let len = SEGMENT_MIN.max(2 * bytes.len() as u64);
         let file = self.make_segment(number, &bytes, len)?;
-        let synced = self.disk.sync_directory(&self.directory);
-        self.synced(synced, &self.directory)?;
+        self.sync_folder(&self.directory, Step::Stage)?;
         log.open(number, file, len);
         log.take_copies(number, &copies);
         (log.end, log.rest) = (Place { segment: number, at: bytes.len() as u64 }, Rest::Free);
@@ -106,7 +103,8 @@ impl Shared {
         for at in BOUNDS_AT {
             let marked = self.disk.write_at(&log.marks, &bounds.encode(), at);
             marked.map_err(|e| failed(Step::Publish, &log.marks.path, e))?;
-            self.synced(self.disk.sync(&log.marks), &log.marks.path)?;
+            self.synced(self.disk.sync(&log.marks), &log.marks.path)
+                .map_err(|e| unknown(&log.marks.path, e))?;
         }
         log.bound(bounds);
         Ok(())

@@ -43,6 +43,14 @@ pub(super) fn failed(step: Step, path: &Path, error: io::Error) -> Error {
         .because(error)
 }
 
+/// The error of something that may have been applied when this came.
+pub(super) fn unknown(place: impl AsRef<Path>, error: Error) -> Error {
+    Error::new(ErrorKind::Indeterminate, error.what().to_string())
+        .at(place.as_ref().display().to_string())
+        .hint("check the disk, and its free space, then rerun")
+        .because(error)
+}
+
 /// Does what waits for the disk on a thread for that.
 pub(super) async fn hop<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Error> + Send + 'static,

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use bytes::Bytes;
 
@@ -74,6 +75,9 @@ pub(super) struct Log {
     pub(super) end: Place,
     /// What stands there, as far as this process knows.
     pub(super) rest: Rest,
+    /// Whether this process knows that the names of the log's files and folders are durable: their maker may have
+    /// died before they were.
+    pub(super) named: Arc<AtomicBool>,
 }
 
 impl Log {
@@ -121,6 +125,7 @@ impl Log {
             entries: BTreeMap::new(),
             end: Place::start(bounds.first),
             rest: Rest::Free,
+            named: Arc::default(),
         }))
     }
 
@@ -129,14 +134,27 @@ impl Log {
         let last =
             if crate::mutant::on("segment_forget_tail") { self.durable.segment } else { u64::MAX };
         while let Some((opened, len, bytes)) = self.read_segment(number)? {
-            if !segment::has_header(number, &bytes) {
-                // Its making was interrupted: nothing was ever written to it.
-                if Place::start(number) >= self.durable {
+            let Some(after) = segment::read_header(number, &bytes) else {
+                // Its making was interrupted: nothing was ever written to it, and none was made after it.
+                let next = segment_path(&self.directory, number.saturating_add(1));
+                if Place::start(number) >= self.durable
+                    && !self.has_news(number, &bytes)
+                    && !next.exists()
+                {
                     break;
                 }
                 return Err(damaged(&opened.path, "the header of a segment is damaged"));
-            }
+            };
             if self.rest != Rest::Free {
+                // A writer died in the making of this segment; another one, that knew the one before, went on in
+                // it and died as well. The next that is made takes its place.
+                if self.rest == Rest::Torn
+                    && self.end.at >= after
+                    && !self.has_news(number, &bytes)
+                    && !crate::mutant::on("segment_believe_begun")
+                {
+                    break;
+                }
                 let path = segment_path(&self.directory, self.end.segment);
                 return Err(damaged(&path, &format!("no whole record at byte {}", self.end.at)));
             }
@@ -155,6 +173,14 @@ impl Log {
             return Err(damaged(&path, &what));
         }
         Ok(())
+    }
+
+    /// Whether a segment has an entry that stands in none before it: more than copies, then, which are written in
+    /// its making.
+    fn has_news(&self, number: u64, bytes: &[u8]) -> bool {
+        let records = bytes.get(HEADER as usize..).unwrap_or_default();
+        let mut records = segment::find_records(number, HEADER, records);
+        records.any(|record| !self.entries.contains_key(&record.seqno))
     }
 
     fn read_segment(&self, number: u64) -> Result<Option<(Opened, u64, Vec<u8>)>, Error> {
@@ -196,6 +222,11 @@ impl Log {
             self.entries.remove(&record.seqno);
         }
         self.take(number, records);
+    }
+
+    /// Returns how many bytes the segments have.
+    pub(super) fn len(&self) -> u64 {
+        self.segments.values().map(|segment| segment.len).sum()
     }
 
     /// Returns how many bytes the records of the entries after a number take.
@@ -269,7 +300,7 @@ impl Log {
                 let Some((opened, len, bytes)) = self.read_segment(number)? else {
                     return Err(Fail::Stale);
                 };
-                if !segment::has_header(number, &bytes) {
+                if segment::read_header(number, &bytes).is_none() {
                     return Err(damaged(&opened.path, "the header of a segment is damaged").into());
                 }
                 self.open(number, opened, len);

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
+use super::append::ENTRY_MAX;
 use super::fail::{Fail, hop};
 use super::os::Wait;
 use super::shared::{Pending, Shared};
@@ -53,6 +54,11 @@ impl LocalLog {
 #[async_trait]
 impl Consensus for LocalLog {
     async fn create(&self, seqno: u64, entry: Bytes) -> Result<Create, Error> {
+        // Before it is queued: it is not the others' failure.
+        if entry.len() > ENTRY_MAX {
+            return Err(Error::new(ErrorKind::Invalid, "an entry of more than 1 GiB")
+                .at(self.shared.place(seqno)));
+        }
         let (answer, answered) = oneshot::channel();
         self.shared.queue(Pending { seqno, entry, answer });
         let shared = Arc::clone(&self.shared);

@@ -217,15 +217,39 @@ impl Disk {
     }
 
     /// Makes the names inside a directory durable.
-    pub(super) fn sync_directory(&self, path: &Path) -> io::Result<()> {
-        sync_directory(path)?;
+    pub(super) fn sync_folder(&self, folder: &Folder) -> io::Result<()> {
+        folder.sync()?;
         #[cfg(test)]
-        self.note(|| Done::SyncDirectory(path.into()));
+        self.note(|| Done::SyncDirectory(folder.path.clone()));
         Ok(())
     }
 }
 
-/// Makes the names inside a directory durable. Only Unix can: elsewhere it does nothing.
+/// A directory that is open. That it cannot be opened says nothing of the disk; that it cannot be synced does.
+#[derive(Debug)]
+pub(super) struct Folder {
+    file: Option<File>,
+    #[cfg(test)]
+    path: PathBuf,
+}
+
+impl Folder {
+    pub(super) fn open(path: &Path) -> io::Result<Folder> {
+        // Only Unix can: elsewhere a sync does nothing.
+        let file = if cfg!(unix) { Some(File::open(path)?) } else { None };
+        Ok(Folder {
+            file,
+            #[cfg(test)]
+            path: path.into(),
+        })
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.file.as_ref().map_or(Ok(()), File::sync_all)
+    }
+}
+
+/// Makes the names inside a directory durable.
 pub(in crate::store) fn sync_directory(path: &Path) -> io::Result<()> {
-    if cfg!(unix) { File::open(path)?.sync_all() } else { Ok(()) }
+    Folder::open(path)?.sync()
 }

@@ -9,10 +9,12 @@
 //! takes them over: it writes them once more, since a sync that failed may have dropped them, and syncs. What is
 //! not a whole record it overwrites with zeros before it writes its own.
 //!
-//! A log of before is copied: its entries in the first segment, then the marks, whose name makes the segments the
-//! log. Then its files go.
+//! A log of before is copied: its entries in the first segments, then the marks, whose name makes the segments the
+//! log. Once that name is durable its files go. The maker may die before it is: so each process makes the names
+//! durable once, before it writes.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::fail::{Fail, failed};
 use super::files::{self, Files};
@@ -21,13 +23,27 @@ use super::lock::{Held, lock};
 use super::marks::{Bounds, DURABLE_AT, Marks, Place};
 use super::os::{Opened, Wait};
 use super::segment::{self, HEADER, RECORD, Rest};
-use super::shared::{LOOKS_MAX, Shared};
+use super::shared::{LOOKS_MAX, Shared, is};
 use crate::error::{Error, ErrorKind};
 use crate::store::refusal::Step;
 
-/// The length of a first segment, and the most that a later one has, unless one entry needs more.
+/// The length of a first segment, and the most that a later one has, unless one entry needs more or the log is
+/// long.
 pub(super) const SEGMENT_MIN: u64 = 16 << 10;
 pub(super) const SEGMENT_MAX: u64 = 256 << 10;
+/// A long log is at most about this many segments, and some for each time that it has doubled: each is open.
+const SEGMENTS: u64 = 16;
+/// No segment is made longer, unless one entry needs more: places in it are 32 bits.
+const SEGMENT_LONGEST: u64 = 256 << 20;
+
+/// How many zeros are written in one go.
+const PART: u64 = 1 << 20;
+
+/// Returns how long the next segment of a log is, which has so many bytes in segments.
+fn next_len(last: u64, total: u64) -> u64 {
+    let most = (total / SEGMENTS).clamp(SEGMENT_MAX, SEGMENT_LONGEST);
+    last.saturating_mul(2).clamp(SEGMENT_MIN, most)
+}
 
 impl Shared {
     /// Takes the lock; the folder of the log is made if it is not there.
@@ -50,6 +66,7 @@ impl Shared {
 
     /// Returns the log, in segments, read to its end, with nothing but zeros behind it. Under the lock.
     pub(super) fn ready<'a>(&self, known: &'a mut Option<Log>) -> Result<&'a mut Log, Error> {
+        let mut made = false;
         for _ in 0..LOOKS_MAX {
             match known.as_mut().map(|log| log.refresh(Wait::Yes)) {
                 Some(Ok(())) => break,
@@ -67,6 +84,7 @@ impl Shared {
             }
             if known.is_none() {
                 self.make()?;
+                made = true;
             }
         }
         let Some(log) = known else {
@@ -77,6 +95,13 @@ impl Shared {
             // Another may have begun to take that over, and died as well.
             let gone = || damaged(&self.directory, "the log is gone");
             *log = Log::load(&self.directory)?.ok_or_else(gone)?;
+        }
+        if !is(&log.named) && !crate::mutant::on("segment_believe_name") {
+            self.sync_names(Step::Stage)?;
+            log.named.store(true, Ordering::Release);
+        }
+        if made {
+            self.remove_idle(log.bounds.first);
         }
         self.settle_end(log)?;
         Ok(log)
@@ -120,8 +145,7 @@ impl Shared {
             self.disk.write_at(&segment.file, &bytes, from).map_err(stage)?;
             self.synced(self.disk.sync(&segment.file), &segment.file.path)?;
         }
-        let synced = self.disk.sync_directory(&self.directory);
-        self.synced(synced, &self.directory)?;
+        self.sync_folder(&self.directory, Step::Stage)?;
         self.mark_durable(log, log.end)
     }
 
@@ -136,11 +160,10 @@ impl Shared {
     pub(super) fn roll(&self, log: &mut Log, need: u64) -> Result<(), Error> {
         let last = log.segments.get(&log.end.segment).map(|segment| segment.len);
         let number = log.end.segment + u64::from(last.is_some());
-        let len = last.map_or(SEGMENT_MIN, |len| (len * 2).clamp(SEGMENT_MIN, SEGMENT_MAX));
-        let len = len.max(HEADER + need);
-        let file = self.make_segment(number, &segment::header(number), len)?;
-        let synced = self.disk.sync_directory(&self.directory);
-        self.synced(synced, &self.directory)?;
+        let after = last.map_or(0, |_| log.end.at);
+        let len = next_len(last.unwrap_or(0), log.len()).max(HEADER + need);
+        let file = self.make_segment(number, &segment::header(number, after), len)?;
+        self.sync_folder(&self.directory, Step::Stage)?;
         log.open(number, file, len);
         (log.end, log.rest) = (Place::start(number), Rest::Free);
         self.mark_durable(log, log.end)
@@ -156,9 +179,14 @@ impl Shared {
         let path = segment_path(&self.directory, number);
         let make = || {
             let file = self.disk.create(path.clone())?;
-            let mut whole = bytes.to_vec();
-            whole.resize(len as usize, 0);
-            self.disk.write_at(&file, &whole, 0)?;
+            let mut part = bytes.to_vec();
+            part.resize(len.min(bytes.len() as u64 + PART) as usize, 0);
+            let mut at = 0;
+            while at < len {
+                self.disk.write_at(&file, &part, at)?;
+                at += part.len() as u64;
+                part = vec![0; (len - at).min(PART) as usize];
+            }
             self.disk.sync(&file)?;
             Ok(file)
         };
@@ -168,36 +196,46 @@ impl Shared {
         })
     }
 
-    /// Makes the log: out of the files of before, if there are any.
+    /// Makes the log: out of the files of before, if there are any. Its name is not durable yet.
     fn make(&self) -> Result<(), Error> {
+        // What an interrupted copy has left.
+        for name in files::names(&self.directory).unwrap_or_default() {
+            if segment_number(&name).is_some() {
+                let path = self.directory.join(name);
+                self.disk.remove(&path).map_err(|e| failed(Step::Stage, &path, e))?;
+            }
+        }
         let files = Files { directory: &self.directory };
         let floor = files.floor()?;
         let bounds = Bounds { floor, gone: floor, first: 1 };
-        let mut bytes = segment::header(bounds.first).to_vec();
+        let (mut number, mut total) = (bounds.first, 0);
+        let mut bytes = segment::header(number, 0).to_vec();
         for seqno in files.numbers()?.into_iter().filter(|seqno| *seqno > floor) {
             let Some(entry) = files.get(seqno)? else { continue };
+            let end = bytes.len() as u64;
+            let most = next_len(total, total);
+            if end > HEADER && end + segment::record_len(entry.len()) as u64 > most {
+                self.make_segment(number, &bytes, end)?;
+                (number, total) = (number + 1, total + end);
+                bytes = segment::header(number, end).to_vec();
+            }
             let at = bytes.len() as u64;
-            segment::push_record(&mut bytes, bounds.first, at, HEADER, seqno, &entry);
+            segment::push_record(&mut bytes, number, at, HEADER, seqno, &entry);
         }
-        let end = Place { segment: bounds.first, at: bytes.len() as u64 };
-        self.make_segment(bounds.first, &bytes, SEGMENT_MIN.max(end.at))?;
+        let end = Place { segment: number, at: bytes.len() as u64 };
+        self.make_segment(number, &bytes, SEGMENT_MIN.max(end.at))?;
         let marks = Marks { bounds, durable: Some(end) };
         let staged = self.directory.join(format!("{MARKS}#1"));
         let path = self.directory.join(MARKS);
         let make = || {
             let file = self.disk.create(staged.clone())?;
             self.disk.write_at(&file, &marks.encode(), 0)?;
-            self.disk.sync(&file)?;
-            self.disk.sync_directory(&self.directory)?;
-            self.disk.rename(&staged, &path)?;
-            for folder in [&self.directory, &self.root.join(&self.shard), &self.root] {
-                self.disk.sync_directory(folder)?;
-            }
-            Ok(())
+            self.disk.sync(&file)
         };
-        make().map_err(|e| failed(Step::Stage, &path, e))?;
-        self.remove_idle(bounds.first);
-        Ok(())
+        make().map_err(|e| failed(Step::Stage, &staged, e))?;
+        // The segments before the marks, and before these what tells programs of before that they are no files.
+        self.sync_names(Step::Stage)?;
+        self.disk.rename(&staged, &path).map_err(|e| failed(Step::Stage, &path, e))
     }
 
     /// Removes the files of before, and segments that a collection has left. The marks are durable by now.

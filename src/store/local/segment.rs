@@ -5,9 +5,11 @@
 //! changes bytes of it and nothing else of the file system. Little-endian.
 //!
 //! ```text
-//! segment   "DULOGSEG" | version u32 = 1 | 0 u32 | number u64 | crc32c u32 of these | 0 u32 | record.. | zeros
+//! segment   "DULOGSEG" | version u32 = 1 | after u32 | number u64 | crc32c u32 of these | 0 u32 | record.. | zeros
 //! record    magic u32 | bytes u32 | seqno u64 | synced u32 | crc32c u32 | the entry | zeros up to 8 bytes
 //! ```
+//!
+//! *after* is the place up to which the segment before was durable when this one was made; 0 for the first.
 //!
 //! A record's checksum covers the number of the segment, the place in it, the header and the entry: so no
 //! entry that holds the bytes of a segment is ever taken for a record. *synced* is the place up to which the
@@ -25,20 +27,22 @@ const MAGIC: &[u8; 8] = b"DULOGSEG";
 const VERSION: u32 = 1;
 const RECORD_MAGIC: [u8; 4] = *b"rec1";
 
-/// Encodes the header of a segment.
-pub(super) fn header(number: u64) -> [u8; HEADER as usize] {
+/// Encodes the header of a segment, which comes after so many durable bytes of the one before.
+pub(super) fn header(number: u64, after: u64) -> [u8; HEADER as usize] {
     let mut bytes = [0; HEADER as usize];
     bytes[..8].copy_from_slice(MAGIC);
     bytes[8..12].copy_from_slice(&VERSION.to_le_bytes());
+    bytes[12..16].copy_from_slice(&(after as u32).to_le_bytes());
     bytes[16..24].copy_from_slice(&number.to_le_bytes());
     let crc = crc32c::crc32c(&bytes[..24]);
     bytes[24..28].copy_from_slice(&crc.to_le_bytes());
     bytes
 }
 
-/// Whether bytes begin with the header of this segment.
-pub(super) fn has_header(number: u64, bytes: &[u8]) -> bool {
-    bytes.starts_with(&header(number))
+/// Returns what the header of this segment says it comes after; `None` if bytes do not begin with one.
+pub(super) fn read_header(number: u64, bytes: &[u8]) -> Option<u64> {
+    let after = u64::from(u32_at(bytes.get(..HEADER as usize)?, 12));
+    bytes.starts_with(&header(number, after)).then_some(after)
 }
 
 /// Returns how many bytes the record of an entry takes.
@@ -111,6 +115,14 @@ pub(super) fn read_record(number: u64, at: u64, bytes: &[u8]) -> Option<Record> 
     Some(Record { seqno, place, bytes: entry, synced: u64::from(u32_at(head, 16)) })
 }
 
+/// Returns the whole records that stand anywhere from a place on, in the midst of whatever; `bytes` are the
+/// segment's from there on.
+pub(super) fn find_records(number: u64, from: u64, bytes: &[u8]) -> impl Iterator<Item = Record> {
+    (0..bytes.len())
+        .step_by(8)
+        .filter_map(move |skip| read_record(number, from + skip as u64, &bytes[skip..]))
+}
+
 /// What stands in a segment from some place on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Scan {
@@ -144,10 +156,8 @@ pub(super) fn scan(number: u64, from: u64, bytes: &[u8]) -> Scan {
     let rest = if rest.iter().all(|byte| *byte == 0) {
         Rest::Free
     } else {
-        let later = (8..rest.len())
-            .step_by(8)
-            .filter_map(|skip| read_record(number, end + skip as u64, &rest[skip..]));
-        if { later }.any(|record| record.synced > end) { Rest::Damaged } else { Rest::Torn }
+        let mut later = find_records(number, end, rest);
+        if later.any(|record| record.synced > end) { Rest::Damaged } else { Rest::Torn }
     };
     Scan { records, end, rest }
 }
@@ -157,7 +167,7 @@ mod tests {
     use super::*;
 
     fn segment(synced: [u64; 3]) -> (Vec<u8>, Vec<u64>) {
-        let (mut bytes, mut places) = (header(7).to_vec(), Vec::new());
+        let (mut bytes, mut places) = (header(7, 0).to_vec(), Vec::new());
         for (seqno, synced) in synced.into_iter().enumerate() {
             let at = bytes.len() as u64;
             places.push(at);
@@ -174,7 +184,8 @@ mod tests {
     #[test]
     fn a_segment_is_read_back() {
         let (bytes, places) = segment([HEADER; 3]);
-        assert!(has_header(7, &bytes) && !has_header(8, &bytes));
+        assert_eq!((read_header(7, &bytes), read_header(8, &bytes)), (Some(0), None));
+        assert_eq!(read_header(8, &header(8, 4_000)), Some(4_000));
         let scan = scanned(&bytes);
         assert_eq!(scan.records.iter().map(|r| r.seqno).collect::<Vec<_>>(), [1, 2, 3]);
         assert_eq!(scan.records.iter().map(|r| r.place.start).collect::<Vec<_>>(), places);

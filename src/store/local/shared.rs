@@ -9,12 +9,13 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use super::fail::Fail;
+use super::fail::{Fail, failed};
 use super::files::{self, Files};
 use super::index::{Log, MARKS, segment_number};
-use super::os::{Disk, Opened, Wait};
+use super::os::{Disk, Folder, Wait};
 use crate::error::{Error, ErrorKind};
 use crate::store::Create;
+use crate::store::refusal::Step;
 
 /// How often a look begins anew because the log was replaced or collected meanwhile.
 pub(super) const LOOKS_MAX: u32 = 5;
@@ -128,29 +129,58 @@ impl Shared {
         self.look(wait, |log| Ok(seqno <= log.bounds.gone), |_| Ok(false))
     }
 
-    /// Makes durable what can be seen. What the marks tell of is.
+    /// Makes durable what can be seen. What the marks tell of is, once their own name is.
     pub(super) fn sync_head(&self, wait: Wait) -> Result<(), Fail> {
         self.check_poison()?;
-        let unsettled = |log: &Log| -> Vec<Arc<Opened>> {
+        let unsettled = |log: &Log| {
             let from = log.durable.segment;
             let segments = log.segments.range(from..).filter(|_| log.end > log.durable);
-            segments.map(|(_, segment)| Arc::clone(&segment.file)).collect()
+            let files: Vec<_> = segments.map(|(_, segment)| Arc::clone(&segment.file)).collect();
+            (files, Arc::clone(&log.named))
         };
-        let segments = self.look(wait, |log| Ok(Some(unsettled(log))), |_| Ok(None))?;
-        if segments.as_ref().is_some_and(Vec::is_empty) {
+        let found = self.look(wait, |log| Ok(Some(unsettled(log))), |_| Ok(None))?;
+        if found.as_ref().is_some_and(|(files, named)| files.is_empty() && is(named)) {
             return Ok(());
         }
         if wait == Wait::No {
             return Err(Fail::WouldBlock);
         }
-        for segment in segments.into_iter().flatten() {
-            self.synced(self.disk.sync(&segment), &segment.path)?;
+        let Some((files, named)) = found else {
+            self.sync_folder_if_there(&self.directory, Step::Read)?;
+            return Ok(());
+        };
+        for file in files {
+            self.synced(self.disk.sync(&file), &file.path)?;
         }
-        match self.disk.sync_directory(&self.directory) {
-            // There is none to be seen.
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
-            synced => Ok(self.synced(synced, &self.directory)?),
+        self.sync_names(Step::Read)?;
+        named.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// Makes the names of the log's files and folders durable, and those of its root.
+    pub(super) fn sync_names(&self, step: Step) -> Result<(), Error> {
+        for folder in [&self.directory, &self.root.join(&self.shard), &self.root] {
+            self.sync_folder(folder, step)?;
         }
+        Ok(())
+    }
+
+    /// Makes the names inside a folder durable.
+    pub(super) fn sync_folder(&self, path: &Path, step: Step) -> Result<(), Error> {
+        match self.sync_folder_if_there(path, step)? {
+            true => Ok(()),
+            false => Err(failed(step, path, std::io::ErrorKind::NotFound.into())),
+        }
+    }
+
+    /// The same; returns whether there is one.
+    pub(super) fn sync_folder_if_there(&self, path: &Path, step: Step) -> Result<bool, Error> {
+        let folder = match Folder::open(path) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+            folder => folder.map_err(|e| failed(step, path, e))?,
+        };
+        self.synced(self.disk.sync_folder(&folder), path)?;
+        Ok(true)
     }
 
     pub(super) fn check_poison(&self) -> Result<(), Error> {
@@ -173,4 +203,9 @@ impl Shared {
             .at(path.display().to_string())
             .hint("check the disk, and its free space, then rerun")
     }
+}
+
+/// Whether something is known by now.
+pub(super) fn is(known: &AtomicBool) -> bool {
+    known.load(Ordering::Acquire)
 }
