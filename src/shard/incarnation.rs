@@ -19,9 +19,17 @@ use crate::io::Io;
 use crate::store::{Blob, Consensus, Create, Guarded, INCARNATION_KEY};
 
 /// Finds out which root this is, for a reader: one of a root that has no incarnation makes none.
-pub(super) async fn meet(root: &Guarded) -> Result<(), Error> {
+pub(super) async fn meet(root: &Guarded, layout: u32) -> Result<(), Error> {
     let found = read(&*root.blob()).await?;
-    root.name(found)
+    root.name(found.map(|found| spellings(found, layout)).transpose()?)
+}
+
+/// Returns what stands there, and how it is spelt once a writer has given the root this layout.
+fn spellings(found: Bytes, layout: u32) -> Result<Vec<Bytes>, Error> {
+    let spelt = Bytes::from(encode(decode(&found)?, layout));
+    // A later spelling than ours is its last.
+    let last = spelt == found || found != encode(decode(&found)?, 1);
+    Ok(if last { vec![found] } else { vec![found, spelt] })
 }
 
 /// Finds out which root this is, for a writer, and gives it an incarnation if it has none. One that is spelt for
@@ -34,7 +42,7 @@ pub(super) async fn establish(root: &Guarded, io: &Io, layout: u32) -> Result<()
             let made = Bytes::from(encode(Id(io.token()), layout));
             let created = blob.create(INCARNATION_KEY, made.clone()).await;
             if let Ok(Create::Created) = created {
-                return root.name(Some(made));
+                return root.name(Some(vec![made]));
             }
             // Anything else is settled by what is there now: maybe of a program that makes another layout.
             read(&*blob).await?.ok_or_else(|| {
@@ -47,13 +55,14 @@ pub(super) async fn establish(root: &Guarded, io: &Io, layout: u32) -> Result<()
             })?
         }
     };
+    // Both, for those of this process that look while it is spelt anew.
+    root.name(Some(spellings(found.clone(), layout)?))?;
     let spelt = Bytes::from(encode(decode(&found)?, layout));
     if spelt != found {
         // The same bytes, whichever of several writers comes last.
         blob.put(INCARNATION_KEY, spelt.clone()).await?;
-        root.respell(&found, &spelt);
     }
-    root.name(Some(spelt))
+    root.name(Some(vec![spelt]))
 }
 
 /// Says whether a root that had no incarnation is still the same, now that it has one: as far as its
@@ -155,9 +164,29 @@ mod tests {
                 "the same id, as programs of before do not read it"
             );
             // The other one goes by its own spelling: its next write is refused.
-            old.guarded().name(Some(theirs)).unwrap();
+            old.guarded().name(Some(vec![theirs])).unwrap();
             let refused = old.guarded().log(old.log("data")).create(1, Bytes::new()).await;
             assert_eq!(refused.unwrap_err().kind(), ErrorKind::Replaced);
+        });
+    }
+
+    #[test]
+    fn a_reader_goes_on_when_a_writer_spells_the_incarnation_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let url = format!("file:{}", dir.path().display());
+        let io = Io::process().unwrap();
+        io.block_on(async {
+            let writer = Root::open(&url, Access::Write).unwrap();
+            let bytes = Bytes::from(encode(Id(7), 1));
+            writer.blob().put(INCARNATION_KEY, bytes).await.unwrap();
+            let reader = Root::open(&url, Access::Read).unwrap().guarded();
+            meet(&reader, 2).await.unwrap();
+            establish(&writer.guarded(), &io, 2).await.unwrap();
+            reader.check().await.unwrap();
+            meet(&reader, 2).await.unwrap();
+            let other = Bytes::from(encode(Id(8), 2));
+            writer.blob().put(INCARNATION_KEY, other).await.unwrap();
+            assert_eq!(reader.check().await.unwrap_err().kind(), ErrorKind::Replaced);
         });
     }
 }

@@ -123,7 +123,7 @@ impl View {
         let stored = found.map(|(stored, _)| stored);
         match access {
             Access::Write => incarnation::establish(&guarded, &io, root.layout()).await?,
-            Access::Read if stored.is_some() => incarnation::meet(&guarded).await?,
+            Access::Read if stored.is_some() => incarnation::meet(&guarded, root.layout()).await?,
             Access::Read => {}
         }
         let writer = Id(io.token());
@@ -381,7 +381,7 @@ impl View {
         if let (Some(stored), Some(wanted)) = (&stored, &self.wanted) {
             stored.check(wanted).map_err(|e| e.at(self.blob.place(FORMAT_KEY)))?;
         }
-        incarnation::meet(&self.guarded).await?;
+        incarnation::meet(&self.guarded, self.root.layout()).await?;
         *self.stored.lock() = stored;
         Ok(())
     }

@@ -36,8 +36,9 @@ enum Known {
     /// writer has come since. If one has come, what it made waits here for
     /// [`recognise`](Guarded::recognise).
     Nameless(Option<Bytes>),
-    /// It is this one.
-    Named(Bytes),
+    /// It is this one, in any of these spellings: as it was found, and those that a later version of the layout
+    /// gives it.
+    Named(Vec<Bytes>),
 }
 
 /// What is known of a root, shared by all that is opened through it.
@@ -80,29 +81,23 @@ impl Guarded {
         Arc::new(GuardedLog { inner, root: self.clone() })
     }
 
-    /// Says what stands there: `None` has no incarnation.
+    /// Says what stands there, in each spelling that it may have from here on; `None` has no incarnation.
     ///
     /// # Errors
     ///
     /// `Replaced` if it is another than the one known.
-    pub(crate) fn name(&self, found: Option<Bytes>) -> Result<(), Error> {
+    pub(crate) fn name(&self, found: Option<Vec<Bytes>>) -> Result<(), Error> {
         let mut known = self.guard.0.lock();
         *known = match (&*known, found) {
-            (Known::Named(name), Some(found)) if *name == found => return Ok(()),
+            (Known::Named(names), Some(found)) if found.iter().any(|name| names.contains(name)) => {
+                Known::Named(found)
+            }
             (Known::Named(_), _) => return Err(self.replaced()),
             (Known::Nameless(stranger), None) => Known::Nameless(stranger.clone()),
             (_, None) => Known::Nameless(None),
             (_, Some(found)) => Known::Named(found),
         };
         Ok(())
-    }
-
-    /// Knows a root by other bytes of the same incarnation from here on.
-    pub(crate) fn respell(&self, found: &Bytes, spelt: &Bytes) {
-        let mut known = self.guard.0.lock();
-        if *known == Known::Named(found.clone()) {
-            *known = Known::Named(spelt.clone());
-        }
     }
 
     /// Whether a root without an incarnation has one by now: it is for the caller to say whether it
@@ -115,7 +110,7 @@ impl Guarded {
     pub(crate) fn recognise(&self) {
         let mut known = self.guard.0.lock();
         if let Known::Nameless(Some(found)) = &*known {
-            *known = Known::Named(found.clone());
+            *known = Known::Named(vec![found.clone()]);
         }
     }
 
@@ -132,9 +127,8 @@ impl Guarded {
         {
             return Ok(());
         }
-        if let Known::Named(name) = &known {
-            let same = self.blob.holds(INCARNATION_KEY, name).await?;
-            return if same { Ok(()) } else { Err(self.replaced()) };
+        if let Known::Named(names) = &known {
+            return self.check_names(names).await;
         }
         match (known, self.blob.get(INCARNATION_KEY).await?) {
             // Nothing tells two roots without an incarnation apart but their logs.
@@ -148,6 +142,21 @@ impl Guarded {
                 Ok(())
             }
         }
+    }
+
+    /// Looks whether one of these stands there; the spellings before it are worth nothing after that.
+    async fn check_names(&self, names: &[Bytes]) -> Result<(), Error> {
+        for (at, name) in names.iter().enumerate() {
+            if self.blob.holds(INCARNATION_KEY, name).await? {
+                let mut known = self.guard.0.lock();
+                match &mut *known {
+                    Known::Named(now) if at > 0 && now == names => drop(now.drain(..at)),
+                    _ => {}
+                }
+                return Ok(());
+            }
+        }
+        Err(self.replaced())
     }
 
     /// The error for a root that is not the one that was opened.

@@ -319,6 +319,7 @@ impl Root {
                     .at(&at)
                     .hint("name a directory for the shard"));
             }
+            Ok(_) if access == Access::Write => sync_name(path).map_err(trouble)?,
             Ok(_) => {}
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => match access {
                 Access::Read => {
@@ -349,6 +350,17 @@ impl fmt::Debug for Root {
 
 /// Creates a directory and its parents, and syncs the directory above each one made: without that
 /// a power loss can take the whole root with it.
+/// Makes the name of a directory durable that is there: its maker may have died before it was. A parent that this
+/// user may not open, or that has no sync, is not of our making.
+fn sync_name(path: &Path) -> std::io::Result<()> {
+    use std::io::ErrorKind as Io;
+    let absolute = std::path::absolute(path)?;
+    match absolute.parent().map_or(Ok(()), sync_directory) {
+        Err(e) if matches!(e.kind(), Io::PermissionDenied | Io::InvalidInput) => Ok(()),
+        synced => synced,
+    }
+}
+
 fn create_directory(path: &Path) -> std::io::Result<()> {
     let absolute = std::path::absolute(path)?;
     let made: Vec<PathBuf> =

@@ -83,7 +83,7 @@ async fn verify_once(root: &Root, io: &Io) -> Result<Verified, Error> {
     // The listing comes first: what is in it is surely there when the log is read after it.
     let listed = root.blob().list("", usize::MAX).await?;
     if read_format(root, Access::Read).await?.is_some() {
-        incarnation::meet(&root.guarded()).await?;
+        incarnation::meet(&root.guarded(), root.layout()).await?;
     }
     let mut files: BTreeMap<&str, Files> = BTreeMap::new();
     for found in &listed {

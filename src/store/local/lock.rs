@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::fail::failed;
-use super::os::{identity, try_lock, unlock};
+use super::os::{identity, shared_system, try_lock, unlock};
 use crate::error::{Error, ErrorKind};
 use crate::store::refusal::Step;
 
@@ -72,6 +72,21 @@ pub(super) fn lock(path: &Path, kept: &mut Option<Arc<File>>) -> Result<Held, Er
         }
         std::thread::sleep(pause);
         pause = (pause * 2).min(PAUSE_MAX);
+    }
+}
+
+/// Refuses a file system that other hosts may have mounted as well: what locks exclude here may not exclude there.
+pub(super) fn check_hosts(path: &Path) -> Result<(), Error> {
+    let file = open(path)?;
+    match shared_system(&file).map_err(|e| failed(Step::Lock, path, e))? {
+        None => Ok(()),
+        Some(name) => {
+            let what =
+                format!("a file system of several hosts ({name}), whose locks may be of one");
+            Err(Error::new(ErrorKind::Unsupported, what)
+                .at(path.display().to_string())
+                .hint("use a directory on a local file system, or object storage"))
+        }
     }
 }
 

@@ -89,7 +89,7 @@ impl Store for LocalStore {
     async fn check(&self, token: u128) -> Result<(), Error> {
         let path = self.directory.join(format!("{}{token:032x}-lock", super::PROBE_PREFIX));
         hop(move || {
-            let checked = lock::check(&path);
+            let checked = lock::check_hosts(&path).and_then(|()| lock::check(&path));
             // One that is left is swept.
             let _ = std::fs::remove_file(&path);
             checked

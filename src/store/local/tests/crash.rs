@@ -143,7 +143,7 @@ fn judge_image(image: &Image, told: &[Told], random: &mut fastrand::Rng) -> Resu
         let told: Vec<Told> = told.iter().cloned().chain(after).collect();
         std::fs::create_dir(&later).unwrap();
         image.write(&later);
-        let judged = runtime.block_on(judge(&later, &Disk::default(), &told));
+        let judged = runtime.block_on(judge(&later, &recorded(), &told));
         judged.map_err(|e| format!("the next goes on, and power is lost: {e}"))?;
         std::fs::remove_dir_all(&later).unwrap();
     }
