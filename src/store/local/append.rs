@@ -136,10 +136,15 @@ impl Shared {
                 .at(self.place(go.records[0].seqno))
         };
         let log = known.as_mut().ok_or_else(replaced)?;
-        log.refresh(Wait::Yes).map_err(|fail| match fail {
-            Fail::Error(e) => untold(e),
-            Fail::Stale | Fail::WouldBlock => replaced(),
-        })?;
+        match log.refresh(Wait::Yes) {
+            Ok(()) => {}
+            Err(Fail::Error(e)) => return Err(untold(e)),
+            // A collection has copied it, records of ours with it.
+            Err(_) if log.is_still_there() => {
+                *log = Log::load(&self.directory).map_err(untold)?.ok_or_else(replaced)?;
+            }
+            Err(_) => return Err(replaced()),
+        }
         if log.durable >= end {
             return Ok(());
         }

@@ -46,9 +46,9 @@ impl Shared {
         }
         let gone = log.bounds.gone.max(seqno);
         self.shrink(log, gone)?;
-        let idle = log.segments.range(..log.end.segment).take_while(|(_, s)| s.newest <= gone);
-        let idle: Vec<(u64, PathBuf)> = idle.map(|(n, s)| (*n, s.file.path.clone())).collect();
-        let first = idle.last().map_or(log.bounds.first, |(number, _)| number + 1);
+        let first = log.first_after(gone);
+        let idle = log.segments.range(..first);
+        let idle: Vec<PathBuf> = idle.map(|(_, segment)| segment.file.path.clone()).collect();
         let bounds = Bounds { gone, first, ..log.bounds };
         if idle.is_empty() {
             // Nothing depends on it: what is lost of this is deleted again.
@@ -58,7 +58,7 @@ impl Shared {
             return Ok(());
         }
         let remove = || -> Result<(), Error> {
-            for (_, path) in &idle {
+            for path in &idle {
                 self.disk.remove(path).map_err(|e| failed(Step::Delete, path, e))?;
             }
             Ok(())
@@ -92,10 +92,12 @@ impl Shared {
         let len = SEGMENT_MIN.max(2 * bytes.len() as u64);
         let file = self.make_segment(number, &bytes, len)?;
         self.sync_folder(&self.directory, Step::Stage)?;
+        let end = Place { segment: number, at: bytes.len() as u64 };
+        self.mark_durable(log, end)?;
         log.open(number, file, len);
         log.take_copies(number, &copies);
-        (log.end, log.rest) = (Place { segment: number, at: bytes.len() as u64 }, Rest::Free);
-        self.mark_durable(log, log.end)
+        (log.end, log.rest) = (end, Rest::Free);
+        Ok(())
     }
 
     /// Writes the bounds, twice: one of both is whole at any moment.

@@ -46,8 +46,6 @@ pub(super) fn segment_number(name: &str) -> Option<u64> {
 pub(super) struct Segment {
     pub(super) file: Arc<Opened>,
     pub(super) len: u64,
-    /// The greatest number of an entry in it.
-    pub(super) newest: u64,
 }
 
 /// Where an entry is.
@@ -202,7 +200,7 @@ impl Log {
 
     /// Takes a segment in that is there now.
     pub(super) fn open(&mut self, number: u64, opened: Opened, len: u64) {
-        self.segments.insert(number, Segment { file: Arc::new(opened), len, newest: 0 });
+        self.segments.insert(number, Segment { file: Arc::new(opened), len });
     }
 
     /// Takes records in that stand in a segment now.
@@ -210,9 +208,6 @@ impl Log {
         for Record { seqno, place, bytes, .. } in records {
             let stored = Stored { segment: number, at: place.start, bytes: *bytes };
             self.entries.entry(*seqno).or_insert(stored);
-            if let Some(segment) = self.segments.get_mut(&number) {
-                segment.newest = segment.newest.max(*seqno);
-            }
         }
     }
 
@@ -222,6 +217,13 @@ impl Log {
             self.entries.remove(&record.seqno);
         }
         self.take(number, records);
+    }
+
+    /// Returns the first segment that has an entry after a number; the last there is if none has.
+    pub(super) fn first_after(&self, seqno: u64) -> u64 {
+        let later = self.entries.range(seqno.saturating_add(1)..);
+        let first = later.map(|(_, stored)| stored.segment).min();
+        first.map_or(self.end.segment, |first| first.min(self.end.segment))
     }
 
     /// Returns how many bytes the segments have.
@@ -256,6 +258,13 @@ impl Log {
         let marks = marks.ok_or_else(|| damaged(&self.marks.path, "the marks are damaged"))?;
         // Caught in the midst of a write.
         let Some(durable) = marks.durable else { return Err(Fail::Stale) };
+        // A collection has copied what is left: it is read anew, where it stands by now.
+        let left = self.entries.range(marks.bounds.gone.saturating_add(1)..);
+        if marks.bounds.first > self.bounds.first && { left }
+            .any(|(_, stored)| stored.segment < marks.bounds.first)
+        {
+            return Err(Fail::Stale);
+        }
         if durable > self.durable && self.end > self.durable {
             self.forget_unmarked();
         }

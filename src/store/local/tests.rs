@@ -179,6 +179,29 @@ fn a_folder_that_cannot_be_opened_is_no_failed_sync() {
     });
 }
 
+/// What is left is copied, and the segments that had it go in the same collection.
+#[test]
+fn a_collection_frees_what_it_copies() {
+    let dir = tempfile::tempdir().unwrap();
+    runtime().block_on(async {
+        let (writer, reader) = (log(dir.path()), log(dir.path()));
+        for seqno in 1..=40 {
+            assert_eq!(writer.create(seqno, entry(seqno)).await.unwrap(), Create::Created);
+        }
+        assert_eq!(reader.get(40).await.unwrap(), Some(entry(40)));
+        writer.raise_floor(39).await.unwrap();
+        writer.delete(38).await.unwrap();
+        let names = dir.path().join("data/log").read_dir().unwrap();
+        let names = names.map(|found| found.unwrap().file_name().into_string().unwrap());
+        let segments: Vec<String> = names.filter(|name| name.ends_with(".seg")).collect();
+        assert_eq!(segments.len(), 1, "{segments:?}");
+        for log in [&writer, &reader, &log(dir.path())] {
+            assert_eq!(log.entries().await.unwrap(), [39, 40]);
+            assert_eq!(log.get(40).await.unwrap(), Some(entry(40)));
+        }
+    });
+}
+
 #[test]
 fn an_entry_that_is_too_long_is_its_own_failure() {
     let dir = tempfile::tempdir().unwrap();
