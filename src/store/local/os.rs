@@ -168,6 +168,9 @@ pub(super) fn unlock(_: &File) {}
 pub(super) struct Disk {
     #[cfg(test)]
     pub(super) done: Option<std::sync::Arc<parking_lot::Mutex<Vec<Done>>>>,
+    /// Syncs of files fail.
+    #[cfg(test)]
+    pub(super) fails: std::sync::Arc<std::sync::atomic::AtomicBool>,
 }
 
 /// Something that was asked of a disk.
@@ -219,6 +222,10 @@ impl Disk {
 
     /// Makes the bytes of a file durable, and its length.
     pub(super) fn sync(&self, file: &Opened) -> io::Result<()> {
+        #[cfg(test)]
+        if self.fails.load(std::sync::atomic::Ordering::Relaxed) {
+            return Err(io::Error::other("the disk is broken"));
+        }
         #[cfg(test)]
         if self.done.is_some() {
             // Written down in its stead: what is lost is for the test to say.

@@ -254,3 +254,19 @@ impl Shared {
         let _ = std::fs::remove_dir(floors);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each segment is a file that is open.
+    #[test]
+    fn a_long_log_has_few_segments() {
+        let (mut last, mut total, mut count) = (0, 0, 0);
+        while total < 16 << 30 {
+            last = next_len(last, total);
+            (total, count) = (total + last, count + 1);
+        }
+        assert!(count < 250, "{count} segments of 16 GiB");
+    }
+}

@@ -202,6 +202,24 @@ fn a_collection_frees_what_it_copies() {
     });
 }
 
+/// What a failed sync leaves behind is not known, and from there on nothing is written.
+#[test]
+fn a_sync_that_fails_is_an_unknown_outcome_and_the_last() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = Disk::default();
+    let log = LocalLog::new(opened(dir.path(), disk.clone()));
+    runtime().block_on(async {
+        assert_eq!(log.create(1, entry(1)).await.unwrap(), Create::Created);
+        disk.fails.store(true, std::sync::atomic::Ordering::Relaxed);
+        // The floor can be seen by now.
+        let unknown = log.raise_floor(1).await.unwrap_err();
+        assert_eq!(unknown.kind(), ErrorKind::Indeterminate, "{unknown}");
+        disk.fails.store(false, std::sync::atomic::Ordering::Relaxed);
+        let refused = log.create(2, entry(2)).await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Refused, "{refused}");
+    });
+}
+
 #[test]
 fn an_entry_that_is_too_long_is_its_own_failure() {
     let dir = tempfile::tempdir().unwrap();

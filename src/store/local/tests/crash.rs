@@ -21,7 +21,7 @@ use crate::store::{Consensus, Create};
 
 /// A disk that writes down what it is asked for.
 fn recorded() -> Disk {
-    Disk { done: Some(Arc::default()) }
+    Disk { done: Some(Arc::default()), ..Disk::default() }
 }
 
 fn done_by(disk: &Disk) -> Vec<Done> {
@@ -109,6 +109,8 @@ async fn judge(root: &Path, disk: &Disk, told: &[Told]) -> Result<Vec<(usize, To
             }
         }
         log.sync_head().await.map_err(|e| says(pass, e))?;
+        // What was seen is shown from here on.
+        went_on.push((steps(disk), Told::Created(last)));
         if pass == "goes on" {
             for seqno in last + 1..last + 4 {
                 let created = log.create(seqno, entry(seqno)).await.map_err(|e| says(pass, e))?;
