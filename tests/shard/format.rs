@@ -353,6 +353,10 @@ fn unknown_members_are_ignored_and_unknown_kinds_and_versions_refused_by_name() 
     let newer = Entry::decode(12, &resealed(newer)).unwrap_err();
     assert_eq!(newer.kind(), ErrorKind::Unsupported);
     assert!(newer.to_string().contains("version 2"), "{newer}");
+    // What the copy of a log of files leaves in the place of the next entry.
+    let closed = Entry::decode(12, b"DUPSLOG\n\xff\xff in segments\n").unwrap_err();
+    assert_eq!(closed.kind(), ErrorKind::Unsupported);
+    assert!(closed.to_string().contains("version 65535"), "{closed}");
     let mut newer = raw.clone();
     newer[8] = 3;
     let newer = part::decode(&Arc::new(newer), 0, 9).unwrap_err();

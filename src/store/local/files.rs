@@ -1,5 +1,11 @@
 //! Owns the log of a directory as it was before there were segments: a file for each entry, and an empty one in
-//! the folder `floor` for each floor. It is read, and [`ready`](super::ready) copies it; nothing is ever added.
+//! the folder `floor` for each floor. It is read, and [`ready`](super::ready) copies it; nothing is added but its
+//! end.
+//!
+//! A program of before may be at work on it: a write of its that is under way would be in no copy, and what it has
+//! read would be the whole log for ever. So the copy begins with a last file, [`CLOSED`], in the place of the next
+//! entry. It stays for good: that program's write finds it there, and its readers find an entry of a version that
+//! they do not know.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,6 +15,9 @@ use bytes::Bytes;
 use super::fail::failed;
 use crate::error::Error;
 use crate::store::refusal::Step;
+
+/// The last file. Programs of before read an entry of a version that they do not know, and say so.
+pub(super) const CLOSED: &[u8] = b"DUPSLOG\n\xff\xff in segments\n";
 
 /// A log of files; `directory` is that of its entries.
 #[derive(Debug)]
@@ -30,6 +39,7 @@ impl Files<'_> {
     pub(super) fn get(&self, seqno: u64) -> Result<Option<Bytes>, Error> {
         let path = self.path(seqno);
         match std::fs::read(&path) {
+            Ok(bytes) if bytes == CLOSED => Ok(None),
             Ok(bytes) => Ok(Some(Bytes::from(bytes))),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(failed(Step::Read, &path, e)),
@@ -38,7 +48,22 @@ impl Files<'_> {
 
     /// Returns the numbers of the entries, in order.
     pub(super) fn numbers(&self) -> Result<Vec<u64>, Error> {
-        numbers(self.directory)
+        let mut numbers = numbers(self.directory)?;
+        if self.closed_at()?.is_some() {
+            numbers.pop();
+        }
+        Ok(numbers)
+    }
+
+    /// Returns the number of the last file, if the log has been closed.
+    pub(super) fn closed_at(&self) -> Result<Option<u64>, Error> {
+        let Some(last) = numbers(self.directory)?.pop() else { return Ok(None) };
+        let path = self.path(last);
+        match std::fs::read(&path) {
+            Ok(bytes) => Ok(Some(last).filter(|_| bytes == CLOSED)),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(failed(Step::Read, &path, e)),
+        }
     }
 
     pub(super) fn floor(&self) -> Result<u64, Error> {

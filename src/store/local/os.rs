@@ -109,6 +109,16 @@ fn write_some(file: &File, bytes: &[u8], at: u64) -> io::Result<usize> {
     std::os::windows::fs::FileExt::seek_write(file, bytes, at)
 }
 
+#[cfg(target_os = "linux")]
+fn forget_pages(file: &File) -> io::Result<()> {
+    Ok(rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed)?)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn forget_pages(_: &File) -> io::Result<()> {
+    Ok(())
+}
+
 /// Takes the lock on a file, or returns false if another holds it. It ends with the file's last descriptor, so
 /// with its process.
 #[cfg(unix)]
@@ -171,6 +181,9 @@ pub(super) struct Disk {
     /// Syncs of files fail.
     #[cfg(test)]
     pub(super) fails: std::sync::Arc<std::sync::atomic::AtomicBool>,
+    /// From where on, and for how many bytes, the disk has not what its cache has.
+    #[cfg(test)]
+    pub(super) lost: std::sync::Arc<parking_lot::Mutex<Option<(u64, usize)>>>,
 }
 
 /// Something that was asked of a disk.
@@ -181,6 +194,7 @@ pub(super) enum Done {
     Write(PathBuf, u64, Vec<u8>),
     Sync(PathBuf),
     Rename(PathBuf, PathBuf),
+    Link(PathBuf, PathBuf),
     Remove(PathBuf),
     SyncDirectory(PathBuf),
 }
@@ -235,12 +249,33 @@ impl Disk {
         file.file.sync_data()
     }
 
+    /// Forgets the pages of a file that is synced, so that what is read next is what the disk has.
+    pub(super) fn forget(&self, file: &Opened) -> io::Result<()> {
+        #[cfg(test)]
+        if let Some(lost) = &*self.lost.lock() {
+            // The disk has zeros where it dropped what it could not write.
+            return write_some(&file.file, &vec![0; lost.1], lost.0).map(drop);
+        }
+        forget_pages(&file.file)
+    }
+
     /// Gives a file another name, in place of whatever has it.
     pub(super) fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         std::fs::rename(from, to)?;
         #[cfg(test)]
         self.note(|| Done::Rename(from.into(), to.into()));
         Ok(())
+    }
+
+    /// Gives a file another name as well, if nothing has it; returns whether it did.
+    pub(super) fn link(&self, from: &Path, to: &Path) -> io::Result<bool> {
+        match std::fs::hard_link(from, to) {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => return Ok(false),
+            linked => linked?,
+        }
+        #[cfg(test)]
+        self.note(|| Done::Link(from.into(), to.into()));
+        Ok(true)
     }
 
     /// Removes a name; one that is not there is fine.

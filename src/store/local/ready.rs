@@ -206,6 +206,7 @@ impl Shared {
             }
         }
         let files = Files { directory: &self.directory };
+        self.close(&files)?;
         let floor = files.floor()?;
         let bounds = Bounds { floor, gone: floor, first: 1 };
         let (mut number, mut total) = (bounds.first, 0);
@@ -238,14 +239,40 @@ impl Shared {
         self.disk.rename(&staged, &path).map_err(|e| failed(Step::Stage, &path, e))
     }
 
-    /// Removes the files of before, and segments that a collection has left. The marks are durable by now.
+    /// Ends a log of files, if there is one: no program of before adds an entry from here on.
+    fn close(&self, files: &Files<'_>) -> Result<(), Error> {
+        let staged = self.directory.join("closed#1");
+        let stage = |e| failed(Step::Stage, &staged, e);
+        loop {
+            let last = files.numbers()?.last().copied().unwrap_or(0).max(files.floor()?);
+            if last == 0 || files.closed_at()?.is_some() || crate::mutant::on("segment_open_end") {
+                return Ok(());
+            }
+            let file = self.disk.create(staged.clone()).map_err(stage)?;
+            self.disk.write_at(&file, files::CLOSED, 0).map_err(stage)?;
+            self.disk.sync(&file).map_err(stage)?;
+            let path = files.path(last + 1);
+            let linked = self.disk.link(&staged, &path);
+            // One that is left is swept.
+            let _ = self.disk.remove(&staged);
+            if linked.map_err(|e| failed(Step::Link, &path, e))? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Removes the files of before but for the last, and segments that a collection has left. The marks are durable by now.
     pub(super) fn remove_idle(&self, first: u64) {
-        let floors = Files { directory: &self.directory }.floors();
+        let files = Files { directory: &self.directory };
+        let floors = files.floors();
+        // The next collection tries again.
+        let Ok(closed) = files.closed_at() else { return };
         for folder in [&self.directory, &floors] {
             for name in files::names(folder).unwrap_or_default() {
                 let entry = name.split('#').next().unwrap_or_default();
                 let is_idle = segment_number(&name).is_some_and(|number| number < first);
-                if is_idle || files::number(entry).is_some() {
+                let is_old = files::number(entry).is_some_and(|number| Some(number) != closed);
+                if is_idle || is_old {
                     let _ = self.disk.remove(&folder.join(name));
                 }
             }

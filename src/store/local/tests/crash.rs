@@ -223,6 +223,9 @@ fn a_crash_anywhere_in_the_copy_of_a_log_of_files_loses_nothing() {
         assert_eq!(reader.get(21).await.unwrap(), Some(entry(21)), "one that was there before");
         assert_eq!(reader.floor().await.unwrap(), 4);
         assert_eq!(reader.entries().await.unwrap(), (5..=21).collect::<Vec<_>>());
+        // A program of before that is about to add an entry.
+        let late = std::fs::File::create_new(root.join(format!("data/log/{:020}", 21)));
+        assert_eq!(late.expect_err("closed").kind(), std::io::ErrorKind::AlreadyExists);
     });
     let done = done_by(&disk);
     assert!(done.iter().filter(|done| matches!(done, Done::Remove(_))).count() >= 20, "{done:?}");
@@ -322,5 +325,26 @@ fn damage_before_a_segment_that_was_begun_is_told_of() {
         std::fs::write(&path, damaged).unwrap();
         let found = log(root).entries().await;
         assert_eq!(found.expect_err("damage").kind(), ErrorKind::Corrupt);
+    });
+}
+
+/// The writer of the last record was told that its sync failed; another reads it, whose own sync does not fail.
+#[test]
+fn what_the_disk_dropped_is_not_shown() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path();
+    runtime().block_on(async {
+        let (marks, end) = six(root).await;
+        std::fs::write(root.join("data/log/marks"), marks).unwrap();
+        let disk = Disk::default();
+        let log = LocalLog::new(opened(root, disk.clone()));
+        assert_eq!(log.get(6).await.unwrap(), Some(entry(6)));
+        let len = segment::record_len(entry(6).len());
+        *disk.lost.lock() = Some((end - len as u64, len));
+        let unseen = log.sync_head().await.expect_err("entry 6 is not there");
+        assert_eq!(unseen.kind(), ErrorKind::Unavailable, "{unseen}");
+        *disk.lost.lock() = None;
+        assert_eq!(log.entries().await.unwrap(), [1, 2, 3, 4, 5]);
+        log.sync_head().await.unwrap();
     });
 }

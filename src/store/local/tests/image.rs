@@ -85,6 +85,9 @@ impl Image {
                 let file = self.names.remove(from).unwrap();
                 self.names.insert(to.clone(), file);
             }
+            Done::Link(from, to) => {
+                self.names.insert(to.clone(), self.names[from]);
+            }
             Done::Remove(path) => drop(self.names.remove(path)),
             Done::SyncDirectory(folder) => {
                 let inside = |path: &Path| path.parent() == Some(folder);
