@@ -116,6 +116,8 @@ mod open;
 
 mod view;
 
+mod look;
+
 mod settle;
 
 mod holds;
