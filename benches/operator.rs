@@ -2,7 +2,7 @@
 //! to drain against a state of many keys, and to take back as feedback.
 //!
 //! `cargo bench --bench operator -- --quick` for a glance. Compare runs on one machine only; the
-//! comparison with other operators is in `w1.rs`.
+//! comparison with what one would use instead is in `peers/`.
 
 use std::cell::RefCell;
 use std::hint::black_box;

@@ -145,6 +145,7 @@ pub fn small() -> Vec<Case> {
 fn write(args: &Args, report: &Report) {
     let Some(out) = &args.out else { return };
     let json = serde_json::to_string_pretty(report).expect("a report is JSON");
+    fs::create_dir_all(out).expect("--out can be made");
     fs::write(out.join("results.json"), json + "\n").expect("--out is a directory");
     fs::write(out.join("RESULTS.md"), tables::markdown(report)).expect("--out is a directory");
 }
