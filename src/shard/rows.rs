@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 
 use super::cache::PartId;
-use super::engine::arrange::{arrange, fit, named, size};
+use super::engine::arrange::{arrange, named};
 use super::engine::lease::part_key;
 use super::engine::part::{self, ALL, PartRef, Prepared, Update, Written};
 use super::engine::state::Part;
@@ -56,14 +56,12 @@ impl Rows {
         let view = &self.view;
         view.must_write("rows for")?;
         let arranged = arrange(updates)?;
-        let updates = arranged.updates();
-        fit(updates).map_err(|e| e.at(view.url()))?;
-        let bytes: usize = updates.iter().map(size).sum();
-        if updates.is_empty() {
+        arranged.fit().map_err(|e| e.at(view.url()))?;
+        if arranged.len() == 0 {
             return Ok(Vec::new());
         }
-        if bytes <= view.config.inline_bytes_max {
-            let Written { bytes, updates, .. } = arranged.encode(0..updates.len());
+        if arranged.bytes() <= view.config.inline_bytes_max {
+            let Written { bytes, updates, .. } = arranged.encode(0..arranged.len());
             return Ok(vec![Prepared::Inline(bytes, updates)]);
         }
         let lease = self.holds.permit().await?;
@@ -168,18 +166,18 @@ impl Rows {
         }
     }
 
-    /// Uploads a part, which nobody here is about to read.
+    /// Uploads a part, which nobody here is about to read. Returns its bytes too, if the store has let them go.
     pub(super) async fn store(
         &self,
         written: Written,
         uploading: &Uploading,
-    ) -> Result<PartRef, Error> {
+    ) -> Result<(PartRef, Option<Vec<u8>>), Error> {
         let lease = self.holds.permit().await?;
         let token = self.view.fresh();
         let (part, bytes) = named(part_key(&self.view.name, lease, token), written);
         uploading.add(&part.key);
-        self.upload(&part, bytes).await?;
-        Ok(part)
+        self.upload(&part, bytes.clone()).await?;
+        Ok((part, bytes.is_unique().then(|| Vec::from(bytes))))
     }
 
     pub(super) async fn upload(&self, part: &PartRef, bytes: Bytes) -> Result<(), Error> {

@@ -6,29 +6,12 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use super::part::{self, PartRef, UPDATE_BYTES, Update, Writer, Written};
+use super::part::{self, Line, PartRef, UPDATE_BYTES, Update, Written, write};
 use crate::error::{Error, ErrorKind};
 
 /// The error of a row whose diffs do not add up to a number.
 pub(crate) fn too_many() -> Error {
     Error::new(ErrorKind::Corrupt, "a row whose count does not fit 64 bits")
-}
-
-/// Refuses a row that no part can hold: its offsets are 32 bits wide, and what was written would never
-/// be read again.
-pub(crate) fn fit(updates: &[Update]) -> Result<(), Error> {
-    let too_long = |((key, value), _, _): &&Update| {
-        !part::fits(key.as_bytes().len() as u64, value.as_bytes().len() as u64)
-    };
-    match updates.iter().find(too_long) {
-        None => Ok(()),
-        Some(((key, value), time, _)) => {
-            let (key, value) = (key.as_bytes().len(), value.as_bytes().len());
-            let what =
-                format!("a row of {key} + {value} bytes at time {time}, and 4 GiB is the most");
-            Err(Error::new(ErrorKind::Invalid, what).hint("store large values elsewhere"))
-        }
-    }
 }
 
 /// Names a part that has been written.
@@ -44,23 +27,50 @@ pub(crate) fn size(update: &Update) -> usize {
     key.as_bytes().len() + value.as_bytes().len() + UPDATE_BYTES
 }
 
-/// Rows in the order of a part.
-#[derive(Debug, Default)]
+/// Rows in the order of a part. They lie where they came, and their order is beside them.
+#[derive(Debug)]
 pub(crate) struct Arranged {
     updates: Vec<Update>,
-    /// The hashes of their keys.
-    hashes: Vec<u64>,
+    /// The hash of the key of each row that is kept, and where the row lies.
+    order: Vec<(u64, u32)>,
 }
 
 impl Arranged {
-    pub(crate) fn updates(&self) -> &[Update] {
-        &self.updates
+    /// Returns how many rows there are.
+    pub(crate) fn len(&self) -> usize {
+        self.order.len()
+    }
+
+    fn rows(&self) -> impl Iterator<Item = &Update> {
+        self.order.iter().map(|(_, at)| &self.updates[*at as usize])
+    }
+
+    /// Refuses a row that no part can hold: its offsets are 32 bits wide, and what was written would never
+    /// be read again.
+    pub(crate) fn fit(&self) -> Result<(), Error> {
+        let too_long = |((key, value), _, _): &&Update| {
+            !part::fits(key.as_bytes().len() as u64, value.as_bytes().len() as u64)
+        };
+        match self.rows().find(too_long) {
+            None => Ok(()),
+            Some(((key, value), time, _)) => {
+                let (key, value) = (key.as_bytes().len(), value.as_bytes().len());
+                let what =
+                    format!("a row of {key} + {value} bytes at time {time}, and 4 GiB is the most");
+                Err(Error::new(ErrorKind::Invalid, what).hint("store large values elsewhere"))
+            }
+        }
+    }
+
+    /// Returns how many bytes the rows take in parts, at the most.
+    pub(crate) fn bytes(&self) -> usize {
+        self.rows().map(size).sum()
     }
 
     /// Cuts the rows into runs of at most so many bytes, one row at the least.
     pub(crate) fn split(&self, bytes_max: usize) -> Vec<Range<usize>> {
         let (mut runs, mut start, mut bytes) = (Vec::new(), 0, 0);
-        for (index, update) in self.updates.iter().enumerate() {
+        for (index, update) in self.rows().enumerate() {
             let more = size(update);
             if index > start && bytes + more > bytes_max {
                 runs.push(start..index);
@@ -68,7 +78,7 @@ impl Arranged {
             }
             bytes += more;
         }
-        runs.push(start..self.updates.len());
+        runs.push(start..self.len());
         runs
     }
 
@@ -78,90 +88,109 @@ impl Arranged {
     ///
     /// Panics if there are none.
     pub(crate) fn encode(&self, run: Range<usize>) -> Written {
-        let rows = &self.updates[run.clone()];
-        let (mut keys, mut values) = (0, 0);
-        for ((key, value), ..) in rows {
-            (keys, values) = (keys + key.as_bytes().len(), values + value.as_bytes().len());
+        let line = |(hash, at): &(u64, u32)| Line::of(*hash, &self.updates[*at as usize]);
+        write(self.order[run].iter().map(line))
+    }
+
+    /// Returns the rows.
+    fn into_updates(self) -> Vec<Update> {
+        let Arranged { updates, order } = self;
+        let stays = |(index, (_, at)): (usize, &(u64, u32))| index == *at as usize;
+        if updates.len() == order.len() && order.iter().enumerate().all(stays) {
+            return updates;
         }
-        let mut writer = Writer::with_capacity(rows.len(), keys, values);
-        for (((key, value), time, diff), hash) in rows.iter().zip(&self.hashes[run]) {
-            writer.push(*hash, key.as_bytes(), value.as_bytes(), *time, *diff as i64);
-        }
-        writer.finish()
+        let mut updates: Vec<Option<Update>> = updates.into_iter().map(Some).collect();
+        order.iter().filter_map(|(_, at)| updates[*at as usize].take()).collect()
     }
 }
 
 /// Sums the diffs of equal rows, drops zeros, and brings the rest into the order of a part: by the hash of the key, key,
 /// time, diff and value. O(n) if they are in that order, as a drain leaves them; of several drains one after another
 /// the runs are merged.
-pub(crate) fn arrange(updates: Vec<Update>) -> Result<Arranged, Error> {
-    let hashes: Vec<u64> = updates.iter().map(|((key, _), ..)| key.stable_hash()).collect();
-    if is_arranged(&updates, &hashes) || crate::mutant::on("rows_left_as_they_come") {
-        return Ok(Arranged { updates, hashes });
+pub(crate) fn arrange(mut updates: Vec<Update>) -> Result<Arranged, Error> {
+    let hashes = updates.iter().map(|((key, _), ..)| key.stable_hash());
+    let mut order: Vec<(u64, u32)> = hashes.zip(0..).collect();
+    if is_arranged(&updates, &order) || crate::mutant::on("rows_left_as_they_come") {
+        return Ok(Arranged { updates, order });
     }
-    let row = |index: u32| {
-        let ((key, _), time, _) = &updates[index as usize];
-        (key, time)
-    };
     // The sort is stable and finds runs. By value and diff it would find none: a retraction is before its insertion.
-    let mut order: Vec<(u64, u32)> = hashes.iter().copied().zip(0..).collect();
-    order.sort_by(|(a, i), (b, j)| a.cmp(b).then_with(|| row(*i).cmp(&row(*j))));
-    let mut updates: Vec<Option<Update>> = updates.into_iter().map(Some).collect();
-    let ordered = order.into_iter();
-    let ordered = ordered.filter_map(|(hash, at)| Some((hash, updates[at as usize].take()?)));
-
-    let mut kept = Arranged::default();
-    let mut group: Vec<Update> = Vec::new();
-    let mut group_hash = 0;
-    for (hash, update) in ordered {
-        let ((key, _), time, _) = &update;
-        if !group.last().is_some_and(|((k, _), t, _)| k == key && t == time) {
-            kept.add(group_hash, &mut group)?;
-            group_hash = hash;
+    order.sort_by(|(a, i), (b, j)| {
+        let row = |index: u32| {
+            let ((key, _), time, _) = &updates[index as usize];
+            (key, time)
+        };
+        a.cmp(b).then_with(|| row(*i).cmp(&row(*j)))
+    });
+    let (mut start, mut kept) = (0, 0);
+    while start < order.len() {
+        let together = |[(h, i), (hash, j)]: &[(u64, u32); 2]| {
+            let (((k, _), t, _), ((key, _), time, _)) =
+                (&updates[*i as usize], &updates[*j as usize]);
+            h == hash && t == time && k == key
+        };
+        let mut end = start + 1;
+        while order[end - 1..].first_chunk().is_some_and(together) {
+            end += 1;
         }
-        group.push(update);
+        kept = settle(&mut updates, &mut order, start..end, kept)?;
+        start = end;
     }
-    kept.add(group_hash, &mut group)?;
+    order.truncate(kept);
+    Ok(Arranged { updates, order })
+}
+
+/// Brings the rows of one key and time into the order of a part, summed and without zeros, and puts them behind the
+/// `kept` rows. Returns how many there are then.
+fn settle(
+    updates: &mut [Update],
+    order: &mut [(u64, u32)],
+    group: Range<usize>,
+    mut kept: usize,
+) -> Result<usize, Error> {
+    let first = kept;
+    if group.len() > 1 {
+        let value = |(_, at): &(u64, u32)| &updates[*at as usize].0.1;
+        order[group.clone()].sort_by(|a, b| value(a).cmp(value(b)));
+    }
+    // One value after the other.
+    let mut next = group.start;
+    while next < group.end {
+        let row = order[next];
+        let at = row.1 as usize;
+        let ((_, value), _, sum) = &updates[at];
+        let mut sum = *sum;
+        next += 1;
+        while next < group.end {
+            let ((_, another), _, diff) = &updates[order[next].1 as usize];
+            if another != value {
+                break;
+            }
+            sum = sum.checked_add(*diff).ok_or_else(too_many)?;
+            next += 1;
+        }
+        updates[at].2 = sum;
+        if sum != 0 {
+            order[kept] = row;
+            kept += 1;
+        }
+    }
+    // Stable: values are in order already.
+    order[first..kept].sort_by_key(|(_, at)| updates[*at as usize].2);
     Ok(kept)
 }
 
 /// Sums equal rows and returns them in the order of a part, as [`arrange`] does.
 pub(crate) fn arranged(updates: Vec<Update>) -> Result<Vec<Update>, Error> {
-    arrange(updates).map(|arranged| arranged.updates)
-}
-
-impl Arranged {
-    /// Adds the rows of one key and time: sums, without zeros, retractions first.
-    fn add(&mut self, hash: u64, group: &mut Vec<Update>) -> Result<(), Error> {
-        if group.len() > 1 {
-            group.sort_by(|((_, a), ..), ((_, b), ..)| a.cmp(b));
-            let mut sums: Vec<Update> = Vec::with_capacity(group.len());
-            for ((key, value), time, diff) in group.drain(..) {
-                match sums.last_mut() {
-                    Some(((_, v), _, sum)) if *v == value => {
-                        *sum = sum.checked_add(diff).ok_or_else(too_many)?;
-                    }
-                    _ => sums.push(((key, value), time, diff)),
-                }
-            }
-            // Stable: values are in order already.
-            sums.sort_by_key(|(_, _, diff)| *diff);
-            *group = sums;
-        }
-        for update in group.drain(..).filter(|(_, _, diff)| *diff != 0) {
-            self.updates.push(update);
-            self.hashes.push(hash);
-        }
-        Ok(())
-    }
+    arrange(updates).map(Arranged::into_updates)
 }
 
 /// Whether no row has to be moved, added to another or dropped: false also for what takes longer to see.
-fn is_arranged(updates: &[Update], hashes: &[u64]) -> bool {
-    let pairs = updates.windows(2).zip(hashes.windows(2));
+fn is_arranged(updates: &[Update], order: &[(u64, u32)]) -> bool {
+    let pairs = updates.windows(2).zip(order.windows(2));
     let mut together = 1;
-    let mut follows = |(rows, hashes): (&[Update], &[u64])| {
-        let ([((k, v), t, d), ((key, value), time, diff)], [h, hash]) = (rows, hashes) else {
+    let mut follows = |(rows, hashes): (&[Update], &[(u64, u32)])| {
+        let ([((k, v), t, d), ((key, value), time, diff)], [(h, _), (hash, _)]) = (rows, hashes)
+        else {
             return true;
         };
         if hash != h {
@@ -201,9 +230,9 @@ mod tests {
             row("k", "b", 1, 1),
         ];
         let expected = vec![row("k", "b", 1, 2), row("k", "z", 2, -1), row("k", "a", 2, 1)];
-        let arranged = arrange(rows).unwrap();
-        assert_eq!(arranged.updates(), expected);
-        assert_eq!(arranged.hashes, [0xa921_e370_4fda_881d; 3]);
+        assert_eq!(arranged(rows.clone()).unwrap(), expected);
+        let hashes = arrange(rows).unwrap().order.into_iter().map(|(hash, _)| hash);
+        assert_eq!(hashes.collect::<Vec<_>>(), [0xa921_e370_4fda_881d; 3]);
     }
 
     /// What is taken for arranged is exactly what the sort would leave as it is.
@@ -222,7 +251,8 @@ mod tests {
                     row(&key, &value, draw(2), draw(3) as isize - 1)
                 })
                 .collect();
-            let hashes: Vec<u64> = rows.iter().map(|((key, _), ..)| key.stable_hash()).collect();
+            let hashes = rows.iter().map(|((key, _), ..)| key.stable_hash());
+            let order: Vec<_> = hashes.zip(0..).collect();
             let sorted = {
                 let mut sums = std::collections::BTreeMap::new();
                 for ((key, value), time, diff) in &rows {
@@ -236,11 +266,11 @@ mod tests {
                 sorted.sort_by_key(|((key, _), time, diff)| (key.stable_hash(), *time, *diff));
                 sorted
             };
-            if is_arranged(&rows, &hashes) {
+            if is_arranged(&rows, &order) {
                 left += 1;
                 assert_eq!(rows, sorted);
             }
-            assert_eq!(arrange(rows).unwrap().updates(), sorted);
+            assert_eq!(arranged(rows).unwrap(), sorted);
         }
         assert!(left > 300, "{left}");
     }

@@ -117,11 +117,12 @@ impl Merge<'_> {
         runs: Vec<Run>,
         stats: &mut MaintenanceStats,
     ) -> Result<Vec<PartRef>, Error> {
-        stats.bytes_read += runs.iter().flatten().map(|piece| piece.part.bytes()).sum::<u64>();
+        let bytes = runs.iter().flatten().map(|piece| piece.part.bytes()).sum::<u64>();
+        stats.bytes_read += bytes;
         let opening: Vec<_> = runs.into_iter().map(|run| Cursor::open(self.rows, run)).collect();
         let opening = futures::stream::iter(opening).buffered(CONCURRENT);
         let cursors: Vec<Cursor> = opening.try_collect().await?;
-        let mut output = Output::new(self.rows, self.uploading, self.forwarded);
+        let mut output = Output::new(self.rows, self.uploading, self.forwarded, bytes);
         weave(self.rows, cursors, &mut output).await?;
         let parts = output.finish().await?;
         stats.bytes_written += parts.iter().map(|part| part.bytes).sum::<u64>();

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::error::Error;
 use crate::shard::engine::arrange::{arrange, too_many};
 use crate::shard::engine::frame::damaged;
-use crate::shard::engine::part::{self, ALL, PartRef, Row, Scan, UPDATE_BYTES, Writer};
+use crate::shard::engine::part::{self, ALL, Line, PartRef, Row, Scan, UPDATE_BYTES, Writer};
 use crate::shard::engine::state::Part;
 use crate::shard::rows::{CacheUse, Rows};
 use crate::shard::uploading::Uploading;
@@ -30,6 +30,8 @@ pub(super) type Run = VecDeque<Piece>;
 /// A run that is being read.
 pub(super) struct Cursor {
     scan: Option<Scan>,
+    /// The bytes of the part that is read.
+    buffer: Arc<Vec<u8>>,
     /// Where the part is kept.
     place: String,
     /// The interval of the part that is read.
@@ -43,8 +45,8 @@ pub(super) struct Cursor {
 impl Cursor {
     /// Reads the first part, and stands at the first row.
     pub(super) async fn open(rows: &Rows, rest: Run) -> Result<Cursor, Error> {
-        let (place, row) = (String::new(), None);
-        let mut cursor = Cursor { scan: None, place, lower: 0, upper: 0, row, rest };
+        let (scan, buffer, place, row) = (None, Arc::default(), String::new(), None);
+        let mut cursor = Cursor { scan, buffer, place, lower: 0, upper: 0, row, rest };
         cursor.fill(rows).await?;
         Ok(cursor)
     }
@@ -52,6 +54,8 @@ impl Cursor {
     /// Reads on, if all rows at hand have been taken.
     async fn fill(&mut self, rows: &Rows) -> Result<(), Error> {
         while self.row.is_none() {
+            // Not in memory beside the next one.
+            self.buffer = Arc::default();
             let Some(Piece { part, lower, upper }) = self.rest.pop_front() else { break };
             let mut buffer = rows.buffer(&part, CacheUse::Aside).await?;
             let begins = self.upper == 0;
@@ -61,12 +65,13 @@ impl Cursor {
                 // Brought into the order of hashes first, in memory.
                 let updates = part::decode_share(&buffer, lower, upper, ALL).map_err(place)?;
                 let arranged = arrange(updates)?;
-                if arranged.updates().is_empty() {
+                if arranged.len() == 0 {
                     continue;
                 }
-                buffer = Arc::new(arranged.encode(0..arranged.updates().len()).bytes);
+                buffer = Arc::new(arranged.encode(0..arranged.len()).bytes);
             }
-            self.scan = Some(Scan::new(buffer, ALL).map_err(place)?);
+            self.scan = Some(Scan::new(Arc::clone(&buffer), ALL).map_err(place)?);
+            self.buffer = buffer;
             self.advance()?;
             if !begins && crate::mutant::on("merge_skips_border") {
                 self.advance()?;
@@ -87,13 +92,6 @@ impl Cursor {
         }
         self.scan = None;
         Ok(())
-    }
-}
-
-impl Cursor {
-    /// Returns the row it stands at.
-    fn held(&self) -> Option<Held> {
-        Some(Held { bytes: Arc::clone(self.scan.as_ref()?.buffer()), row: self.row? })
     }
 }
 
@@ -124,38 +122,38 @@ pub(super) async fn weave(
     // The rows of one hash, whichever runs have them.
     let mut group: Vec<Held> = Vec::new();
     let mut turn = 0;
-    while let Some(Reverse((hash, index))) = heads.peek().copied() {
-        let cursor = &mut cursors[index];
-        let Some(held) = cursor.held() else {
-            heads.pop();
-            continue;
-        };
-        cursor.advance()?;
-        match cursor.row {
-            // One place of the heap changes; mostly it stays on top.
-            Some(next) => {
-                heads.peek_mut().into_iter().for_each(|mut top| top.0.0 = next.hash);
+    while let Some(Reverse((_, index))) = heads.pop() {
+        let (cursor, other) = (&mut cursors[index], heads.peek().map(|Reverse((hash, _))| *hash));
+        // As long as no other run is before it. Two of one hash take turns.
+        while let Some(row) = cursor.row {
+            if other.is_some_and(|other| other < row.hash) {
+                heads.push(Reverse((row.hash, index)));
+                break;
             }
-            None => {
-                heads.pop();
-                cursor.fill(rows).await?;
-                heads.extend(cursor.row.map(|row| Reverse((row.hash, index))));
+            cursor.advance()?;
+            let (elsewhere, next) = (other == Some(row.hash), cursor.row.map(|next| next.hash));
+            if group.is_empty() && !elsewhere && next.is_some_and(|next| next != row.hash) {
+                // Most rows are alone with their hash, and move without being held.
+                output.add(&cursor.buffer, row).await?;
+            } else {
+                group.push(Held { bytes: Arc::clone(&cursor.buffer), row });
+                if next.is_none() {
+                    cursor.fill(rows).await?;
+                }
+                if !elsewhere && cursor.row.is_none_or(|next| next.hash != row.hash) {
+                    output.add_all(row.hash, &mut group).await?;
+                }
             }
-        }
-        group.push(held);
-        if heads.peek().is_some_and(|Reverse((next, _))| *next == hash) {
-            continue;
-        }
-        output.add(hash, &mut group).await?;
-        turn += 1;
-        if turn % TURN == 0 {
-            tokio::task::yield_now().await;
+            turn += 1;
+            if turn % TURN == 0 {
+                tokio::task::yield_now().await;
+            }
         }
     }
     Ok(())
 }
 
-/// Rows on their way into parts.
+/// Rows on their way into parts, through memory that is the same for all of them.
 pub(super) struct Output<'a> {
     rows: &'a Rows,
     uploading: &'a Uploading,
@@ -169,42 +167,62 @@ pub(super) struct Output<'a> {
 }
 
 impl<'a> Output<'a> {
-    pub(super) fn new(rows: &'a Rows, uploading: &'a Uploading, forwarded: u64) -> Output<'a> {
-        let (writer, parts) = (Writer::default(), Vec::new());
-        Output { rows, uploading, forwarded, writer, hash: None, bytes: 0, parts }
+    /// Makes an output of parts, the largest of which has `bytes` or the bound.
+    pub(super) fn new(
+        rows: &'a Rows,
+        uploading: &'a Uploading,
+        forwarded: u64,
+        bytes: u64,
+    ) -> Output<'a> {
+        let most = rows.view.config.part_bytes_max;
+        let writer = Writer::with_room(usize::try_from(bytes).unwrap_or(most).min(most));
+        Output { rows, uploading, forwarded, writer, hash: None, bytes: 0, parts: Vec::new() }
+    }
+
+    /// Adds the row that is alone with its hash.
+    async fn add(&mut self, bytes: &[u8], mut row: Row) -> Result<(), Error> {
+        self.follow(row.hash)?;
+        row.time = row.time.max(self.forwarded);
+        self.push(row.line(bytes)).await
     }
 
     /// Adds all rows of one hash, and leaves the group empty.
-    async fn add(&mut self, hash: u64, group: &mut Vec<Held>) -> Result<(), Error> {
-        if self.hash.replace(hash).is_some_and(|last| last >= hash) {
-            return Err(damaged("part", "it begins before the one that it follows ends"));
-        }
+    async fn add_all(&mut self, hash: u64, group: &mut Vec<Held>) -> Result<(), Error> {
+        self.follow(hash)?;
         group.iter_mut().for_each(|held| held.row.time = held.row.time.max(self.forwarded));
         if group.len() > 1 {
             sum(group)?;
         }
-        for held in group.drain(..) {
-            self.push(&held).await?;
+        for Held { bytes, row } in group.drain(..) {
+            self.push(row.line(&bytes)).await?;
         }
         Ok(())
     }
 
-    async fn push(&mut self, held: &Held) -> Result<(), Error> {
-        let (key, value) = (held.key(), held.value());
-        let more = key.len() + value.len() + UPDATE_BYTES;
+    /// Refuses a hash that is not behind the one before.
+    fn follow(&mut self, hash: u64) -> Result<(), Error> {
+        if self.hash.replace(hash).is_some_and(|last| last >= hash) {
+            return Err(damaged("part", "it begins before the one that it follows ends"));
+        }
+        Ok(())
+    }
+
+    async fn push(&mut self, line: Line<'_>) -> Result<(), Error> {
+        let more = line.key.len() + line.value.len() + UPDATE_BYTES;
         if self.bytes > 0 && self.bytes + more > self.rows.view.config.part_bytes_max {
             self.flush().await?;
         }
         self.bytes += more;
-        let Row { hash, time, diff, .. } = held.row;
-        self.writer.push(hash, key, value, time, diff);
+        self.writer.push(&line);
         Ok(())
     }
 
     async fn flush(&mut self) -> Result<(), Error> {
-        let written = std::mem::take(&mut self.writer).finish();
+        let written = self.writer.finish();
         self.bytes = 0;
-        self.parts.push(self.rows.store(written, self.uploading).await?);
+        let (part, bytes) = self.rows.store(written, self.uploading).await?;
+        self.parts.push(part);
+        bytes.into_iter().for_each(|bytes| self.writer.give_back(bytes));
         Ok(())
     }
 
@@ -223,24 +241,24 @@ fn sum(group: &mut Vec<Held>) -> Result<(), Error> {
         let (x, y) = ((a.key(), a.row.time, a.value()), (b.key(), b.row.time, b.value()));
         x.cmp(&y)
     });
-    let mut sums: Vec<Held> = Vec::with_capacity(group.len());
-    for held in group.drain(..) {
-        let same = |last: &&mut Held| {
-            (last.row.time, last.key(), last.value()) == (held.row.time, held.key(), held.value())
-        };
-        match sums.last_mut().filter(same) {
-            Some(last) => {
-                last.row.diff = last.row.diff.checked_add(held.row.diff).ok_or_else(too_many)?;
+    let mut added = Ok(());
+    group.dedup_by(|held, last| {
+        let same =
+            (last.row.time, last.key(), last.value()) == (held.row.time, held.key(), held.value());
+        if same {
+            match last.row.diff.checked_add(held.row.diff) {
+                Some(sum) => last.row.diff = sum,
+                None => added = Err(too_many()),
             }
-            None => sums.push(held),
         }
-    }
-    sums.retain(|held| held.row.diff != 0);
+        same
+    });
+    added?;
+    group.retain(|held| held.row.diff != 0);
     // Stable: values are in order already.
-    sums.sort_by(|a, b| {
+    group.sort_by(|a, b| {
         let (x, y) = ((a.key(), a.row.time, a.row.diff), (b.key(), b.row.time, b.row.diff));
         x.cmp(&y)
     });
-    *group = sums;
     Ok(())
 }

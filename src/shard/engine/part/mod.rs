@@ -9,6 +9,8 @@ mod one;
 
 mod two;
 
+mod write;
+
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
@@ -16,7 +18,8 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use shape::{ALL, version};
 pub use shape::{PartHeader, Update};
-pub(crate) use two::{Row, Scan, Writer, Written};
+pub(crate) use two::{Row, Scan};
+pub(crate) use write::{Line, Writer, Written, write};
 
 use crate::codec::deal::hash;
 use crate::codec::packed::{Encoded, Packed};
@@ -75,12 +78,7 @@ pub(crate) fn fits(key: u64, value: u64) -> bool {
 ///
 /// Panics if there are none: a part without rows is not written.
 pub fn encode(updates: &[Update]) -> Vec<u8> {
-    let mut writer = Writer::default();
-    for ((key, value), time, diff) in updates {
-        let (key, value) = (key.as_bytes(), value.as_bytes());
-        writer.push(hash(key), key, value, *time, *diff as i64);
-    }
-    writer.finish().bytes
+    write(updates.iter().map(|update| Line::of(hash(update.0.0.as_bytes()), update))).bytes
 }
 
 impl PartHeader {

@@ -109,9 +109,11 @@ fn lengths_that_lie_are_damage() {
 #[test]
 fn the_checksum_of_the_whole_is_made_of_two() {
     let mut writer = Writer::default();
-    writer.push(hash(b"k"), b"k", b"v", 3, -1);
+    let row = Line { hash: hash(b"k"), key: b"k", value: b"v", time: 3, diff: -1 };
+    writer.push(&row);
     let written = writer.finish();
     assert_eq!(written.crc, crc32c::crc32c(&written.bytes));
+    assert_eq!(written.bytes, write([row].into_iter()).bytes);
 }
 
 #[test]

@@ -22,6 +22,8 @@
 //!
 //! Rows are sorted by the xxh3-64 of the key, key, time, diff and value, and no two are equal. The hash of a row is
 //! nowhere but at a fence: a reader computes it from the key, and so finds rows that are out of order.
+//!
+//! It reads. [`write`](super::write) writes.
 
 use std::cmp::Ordering;
 use std::ops::RangeInclusive;
@@ -29,124 +31,20 @@ use std::sync::Arc;
 
 use super::super::frame::{damaged, unsupported};
 use super::column::Column;
-use super::shape::{ALL, MAGIC, PartHeader, WHAT, u32_at, u64_at};
+use super::shape::{ALL, PartHeader, WHAT, u32_at, u64_at};
+use super::write::Line;
 use crate::codec::deal::hash;
 use crate::error::Error;
 
-const VERSION: u16 = 2;
-const COLUMNS: usize = 4;
-const TABLE: usize = 56;
+pub(super) const VERSION: u16 = 2;
+pub(super) const COLUMNS: usize = 4;
+pub(super) const TABLE: usize = 56;
 /// Where the checksum of the body is, and the one of the header after it.
-const CHECKSUMS: usize = TABLE + COLUMNS * 9;
+pub(super) const CHECKSUMS: usize = TABLE + COLUMNS * 9;
 pub(super) const HEADER: usize = CHECKSUMS + 4 + 4;
 /// Bytes of a fence, and rows from one to the next.
 pub(super) const FENCE: usize = 8 + 4 + 4;
-const FENCED_ROWS: usize = 256;
-
-/// Rows on their way into a part.
-#[derive(Debug, Default)]
-pub(crate) struct Writer {
-    fences: Vec<u8>,
-    /// Key lengths, value lengths, times, diffs.
-    columns: [Vec<u64>; COLUMNS],
-    keys: Vec<u8>,
-    values: Vec<u8>,
-}
-
-/// A part, as bytes and by what its header says.
-#[derive(Debug)]
-pub(crate) struct Written {
-    pub(crate) bytes: Vec<u8>,
-    /// The crc32c of the bytes.
-    pub(crate) crc: u32,
-    pub(crate) updates: u64,
-    pub(crate) time_min: u64,
-    pub(crate) time_max: u64,
-}
-
-impl Writer {
-    /// Returns a writer with room for so many rows, whose keys and values have so many bytes.
-    pub(crate) fn with_capacity(rows: usize, keys: usize, values: usize) -> Writer {
-        Writer {
-            fences: Vec::with_capacity((rows / FENCED_ROWS + 1) * FENCE),
-            columns: std::array::from_fn(|_| Vec::with_capacity(rows)),
-            keys: Vec::with_capacity(keys),
-            values: Vec::with_capacity(values),
-        }
-    }
-
-    /// Adds a row, which has to be behind the one before in the order of a part.
-    pub(crate) fn push(&mut self, hash: u64, key: &[u8], value: &[u8], time: u64, diff: i64) {
-        if self.rows().is_multiple_of(FENCED_ROWS) {
-            self.fences.extend_from_slice(&hash.to_le_bytes());
-            // Offsets fit: a part ends far before, and one row that is longer than that `fits`.
-            self.fences.extend_from_slice(&(self.keys.len() as u32).to_le_bytes());
-            self.fences.extend_from_slice(&(self.values.len() as u32).to_le_bytes());
-        }
-        let numbers = [key.len() as u64, value.len() as u64, time, diff as u64];
-        for (column, number) in self.columns.iter_mut().zip(numbers) {
-            column.push(number);
-        }
-        self.keys.extend_from_slice(key);
-        self.values.extend_from_slice(value);
-    }
-
-    /// Returns how many rows it has.
-    pub(crate) fn rows(&self) -> usize {
-        self.columns[0].len()
-    }
-
-    /// Returns the part.
-    ///
-    /// # Panics
-    ///
-    /// Panics if there is no row.
-    pub(crate) fn finish(self) -> Written {
-        let rows = self.rows();
-        assert!(rows > 0, "a part of 0 updates");
-        let [key_lengths, value_lengths, times, diffs] = &self.columns;
-        let least = |numbers: &[u64]| numbers.iter().copied().min().unwrap_or_default();
-        let least_diff = diffs.iter().map(|diff| *diff as i64).min().unwrap_or_default() as u64;
-        let (time_min, time_max) = (least(times), times.iter().copied().max().unwrap_or_default());
-        let columns = [
-            Column::of(key_lengths, least(key_lengths)),
-            Column::of(value_lengths, least(value_lengths)),
-            Column::of(times, time_min),
-            Column::of(diffs, least_diff),
-        ];
-        let widths: usize = columns.iter().map(|column| column.width).sum();
-        let data = self.fences.len() + rows * widths + self.keys.len() + self.values.len();
-
-        let mut bytes = Vec::with_capacity(HEADER + data);
-        bytes.extend_from_slice(MAGIC);
-        bytes.extend_from_slice(&VERSION.to_le_bytes());
-        bytes.extend_from_slice(&[0; 6]);
-        let (keys, values) = (self.keys.len() as u64, self.values.len() as u64);
-        for word in [rows as u64, time_min, time_max, keys, values] {
-            bytes.extend_from_slice(&word.to_le_bytes());
-        }
-        for column in &columns {
-            bytes.extend_from_slice(&column.least.to_le_bytes());
-            bytes.push(column.width as u8);
-        }
-        bytes.resize(HEADER, 0);
-        bytes.extend_from_slice(&self.fences);
-        for (column, numbers) in columns.iter().zip(&self.columns) {
-            column.write(numbers, &mut bytes);
-        }
-        bytes.extend_from_slice(&self.keys);
-        bytes.extend_from_slice(&self.values);
-
-        let body = crc32c::crc32c(&bytes[HEADER..]);
-        bytes[CHECKSUMS..CHECKSUMS + 4].copy_from_slice(&body.to_le_bytes());
-        let header = crc32c::crc32c(&bytes[..HEADER - 4]);
-        bytes[HEADER - 4..HEADER].copy_from_slice(&header.to_le_bytes());
-        // The bytes are looked at once: two checksums make that of the whole.
-        let head = crc32c::crc32c(&bytes[..HEADER]);
-        let crc = crc32c::crc32c_combine(head, body, bytes.len() - HEADER);
-        Written { bytes, crc, updates: rows as u64, time_min, time_max }
-    }
-}
+pub(super) const FENCED_ROWS: usize = 256;
 
 /// What the header says, and where it says that everything is.
 #[derive(Debug)]
@@ -265,6 +163,13 @@ impl Row {
         &bytes[at..at + length]
     }
 
+    /// Returns the row as it is written, from the bytes of the part that it is in.
+    pub(crate) fn line<'a>(&self, bytes: &'a [u8]) -> Line<'a> {
+        let Row { hash, time, diff, .. } = *self;
+        let (key, value) = (Row::bytes(bytes, self.key), Row::bytes(bytes, self.value));
+        Line { hash, key, value, time, diff }
+    }
+
     /// Compares the order of two rows of a part.
     fn compare(&self, other: &Row, bytes: &[u8]) -> Ordering {
         (self.hash.cmp(&other.hash))
@@ -285,6 +190,8 @@ pub(crate) struct Scan {
     row: usize,
     key: usize,
     value: usize,
+    /// The numbers of the rows from the fence before on.
+    numbers: Vec<[u64; COLUMNS]>,
     /// The row before.
     last: Option<Row>,
 }
@@ -309,7 +216,8 @@ impl Scan {
             low.saturating_sub(1)
         };
         let Fence { key, value, .. } = header.fence(&buffer, first);
-        Ok(Scan { header, hashes, row: first * FENCED_ROWS, key, value, last: None, buffer })
+        let (row, numbers, last) = (first * FENCED_ROWS, Vec::new(), None);
+        Ok(Scan { buffer, header, hashes, row, key, value, numbers, last })
     }
 
     /// Returns how many rows are ahead, at the most.
@@ -325,11 +233,6 @@ impl Scan {
             false => fences.filter(within).count() + 1,
         };
         (fences * FENCED_ROWS).min(self.header.rows())
-    }
-
-    /// Returns the bytes that the rows are in.
-    pub(crate) fn buffer(&self) -> &Arc<Vec<u8>> {
-        &self.buffer
     }
 
     /// Returns the next row of the range.
@@ -351,19 +254,30 @@ impl Scan {
         Ok(None)
     }
 
+    /// Takes in the numbers up to the next fence.
+    fn take_numbers(&mut self) {
+        let rows = (self.header.rows() - self.row).min(FENCED_ROWS);
+        self.numbers.resize(rows, [0; COLUMNS]);
+        for (index, column) in self.header.columns.iter().enumerate() {
+            let into = self.numbers.iter_mut().map(|numbers| &mut numbers[index]);
+            column.get(&self.buffer, self.row, into);
+        }
+    }
+
     #[inline]
     fn read(&mut self) -> Result<Row, Error> {
+        if self.row.is_multiple_of(FENCED_ROWS) {
+            self.take_numbers();
+        }
         let (header, bytes) = (&self.header, self.buffer.as_slice());
-        let [key_lengths, value_lengths, times, diffs] = &header.columns;
-        let beyond = || damaged(WHAT, "a row beyond its section");
-        let place = |at: usize, end: usize, column: &Column| {
-            let length = column.get(bytes, self.row);
-            let left = end.checked_sub(at).ok_or_else(beyond)?;
-            if length > left as u64 { Err(beyond()) } else { Ok((at, length as usize)) }
+        let [key_length, value_length, time, diff] = self.numbers[self.row % FENCED_ROWS];
+        let place = |at: usize, end: usize, length: u64| match end.checked_sub(at) {
+            Some(left) if length <= left as u64 => Ok((at, length as usize)),
+            _ => Err(damaged(WHAT, "a row beyond its section")),
         };
-        let key = place(self.key, header.values, key_lengths)?;
-        let value = place(self.value, bytes.len(), value_lengths)?;
-        let (time, diff) = (times.get(bytes, self.row), diffs.get(bytes, self.row) as i64);
+        let key = place(self.key, header.values, key_length)?;
+        let value = place(self.value, bytes.len(), value_length)?;
+        let diff = diff as i64;
         if time < header.time_min || time > header.time_max || diff == 0 {
             return Err(damaged(WHAT, "a time or a diff that cannot be"));
         }
