@@ -20,6 +20,11 @@ impl Counter {
         self.0.fetch_add(more, Relaxed);
     }
 
+    /// Takes away what was added before, from any thread.
+    pub(crate) fn take(&self, less: u64) {
+        self.0.fetch_sub(less, Relaxed);
+    }
+
     /// Adds, if no other thread writes: a plain load and store, without a locked instruction.
     pub(crate) fn add_alone(&self, more: u64) {
         self.set(self.get() + more);

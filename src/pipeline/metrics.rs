@@ -9,7 +9,7 @@
 use std::fmt::{Display, Write};
 
 use crate::health::{Health, HealthState, Role, Vitals};
-use crate::shard::{Counters, MaintenanceStats};
+use crate::shard::{Counters, MaintenanceStats, MemoryStats};
 use crate::sink::{Totals, Watch};
 use crate::source::SourceStats;
 
@@ -69,6 +69,7 @@ impl Metrics {
         );
         let handle = &self.health.process.handle;
         shard(&mut page, self.watch.totals(), handle.counters(), handle.maintenance());
+        memory(&mut page, handle.memory());
         page.0
     }
 
@@ -229,6 +230,17 @@ fn shard(page: &mut Page, totals: Totals, work: Counters, upkeep: MaintenanceSta
         ("leases_expired_total", "Leases ended because they had run out.", upkeep.leases_expired),
     ] {
         page.counter(name, help, value);
+    }
+}
+
+/// What the shard has in memory in this process.
+fn memory(page: &mut Page, memory: MemoryStats) {
+    for (name, help, value) in [
+        ("cache_bytes", "Bytes of parts at hand for followers.", memory.cache_bytes),
+        ("read_bytes", "Bytes of parts on their way back.", memory.read_bytes),
+        ("merge_bytes", "Bytes of parts that a merge reads and writes.", memory.merge_bytes),
+    ] {
+        page.gauge(name, help, value);
     }
 }
 

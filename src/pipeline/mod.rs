@@ -18,9 +18,9 @@
 //! | read from a source, its time not bound | [`ahead_bytes_max`](PipelineConfig::ahead_bytes_max) | `source_staged_bytes` |
 //! | emitted, in no durable part yet | [`inflight_bytes_max`](PipelineConfig::inflight_bytes_max) per worker, and a piece of a drain | `inflight_bytes` |
 //! | emitted and not read back, which it runs ahead on | [`overlay_bytes_max`](PipelineConfig::overlay_bytes_max) per worker, and a row | `overlay_bytes` |
-//! | parts at hand for followers | [`cache_bytes_max`](crate::shard::HandleConfig::cache_bytes_max) per process | |
-//! | parts on their way back, as they are encoded | [`read_bytes_max`](crate::shard::HandleConfig::read_bytes_max) per worker | |
-//! | a merge | [`compact_bytes_max`](crate::shard::HandleConfig::compact_bytes_max) per process | |
+//! | parts at hand for followers | [`cache_bytes_max`](crate::shard::HandleConfig::cache_bytes_max) per process | `cache_bytes` |
+//! | parts on their way back, as they are encoded | [`read_bytes_max`](crate::shard::HandleConfig::read_bytes_max) per worker | `read_bytes` |
+//! | a merge, one at a time | [`compact_bytes_max`](crate::shard::HandleConfig::compact_bytes_max) per process, and two parts that it writes | `merge_bytes` |
 //!
 //! A row on its way back has 64 bytes beside the part that it lies in. The allocator keeps more: with glibc's, an arena
 //! per thread was 30 % of what a loop took beyond the bare operator, and `MALLOC_ARENA_MAX=1` gave that back.

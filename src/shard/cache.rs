@@ -48,6 +48,11 @@ impl Cache {
         Cache { parts: BTreeMap::new(), order: BTreeMap::new(), next: 0, bytes: 0, bytes_max }
     }
 
+    /// Returns how many bytes there are.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Takes a part out.
     pub(super) fn take(&mut self, id: &PartId) -> Option<Arc<Vec<u8>>> {
         let Kept { bytes, age, .. } = self.parts.remove(id)?;

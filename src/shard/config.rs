@@ -84,7 +84,8 @@ pub struct HandleConfig {
     pub entries_kept: u64,
     /// Entries between two rounds of [`maintain`](super::Handle::maintain), at least 1. 64.
     pub maintain_every: u64,
-    /// Bytes of rows that a compaction has in memory, about; two parts at the least. 256 MiB.
+    /// Bytes of parts that a compaction reads at a time; two parts at the least. It has two more in memory, which it
+    /// writes. What is more is merged in several passes. 64 MiB.
     pub compact_bytes_max: usize,
     /// The history a shard gets if this handle makes its first entry; 1 if `None`. Later commits
     /// ignore it: see [`Append::history`](super::Append::history).
@@ -106,7 +107,7 @@ impl Default for HandleConfig {
             answer: Duration::from_secs(10),
             entries_kept: 64,
             maintain_every: 64,
-            compact_bytes_max: 256 << 20,
+            compact_bytes_max: 64 << 20,
             history: None,
         }
     }

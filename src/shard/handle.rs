@@ -19,6 +19,7 @@ use super::engine::id::Id;
 use super::engine::part::{Prepared, Update};
 use super::engine::state::{Part, State};
 use super::holds::{Hold, Holds};
+use super::memory::MemoryStats;
 use super::rows::Rows;
 use super::settle::Settler;
 use super::snapshot::snapshot;
@@ -105,6 +106,11 @@ impl Handle {
     /// Returns what its compactions and collections have done. No I/O.
     pub fn maintenance(&self) -> MaintenanceStats {
         self.parts.upkeep.maintenance()
+    }
+
+    /// Returns what it has in memory. No I/O.
+    pub fn memory(&self) -> MemoryStats {
+        self.parts.rows.memory()
     }
 
     /// Returns the number of the last settled entry as it changes; it is sent before the call that

@@ -98,6 +98,8 @@ mod config;
 
 mod counters;
 
+mod memory;
+
 mod resumes;
 
 mod window;
@@ -147,6 +149,7 @@ pub(crate) use engine::sum::{FEED_DIFFERS_HINT, differs, unknown};
 pub use engine::sum::{Mark, Sum};
 pub use handle::Handle;
 pub use holds::Hold;
+pub use memory::MemoryStats;
 pub(crate) use resumes::Resumes;
 pub(crate) use rows::CacheUse;
 pub(crate) use upkeep::remap_behind;

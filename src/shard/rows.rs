@@ -15,6 +15,7 @@ use super::engine::part::{self, ALL, PartRef, Prepared, Update, Written};
 use super::engine::state::Part;
 use super::engine::stored::{check, inline_rows};
 use super::holds::Holds;
+use super::memory::{Gauge, MemoryStats};
 use super::uploading::Uploading;
 use super::view::View;
 use super::window::Window;
@@ -39,16 +40,27 @@ pub(crate) enum CacheUse {
 pub(crate) struct Rows {
     pub(super) view: Arc<View>,
     pub(super) holds: Holds,
+    /// Bytes of parts that are in memory for readers, and for a merge.
+    reading: Gauge,
+    pub(super) merging: Gauge,
 }
 
 impl Rows {
     pub(super) fn new(holds: Holds) -> Rows {
-        Rows { view: Arc::clone(&holds.view), holds }
+        let (reading, merging) = (Gauge::default(), Gauge::default());
+        Rows { view: Arc::clone(&holds.view), holds, reading, merging }
+    }
+
+    /// See [`Handle::memory`](super::Handle::memory).
+    pub(super) fn memory(&self) -> MemoryStats {
+        let cache_bytes = self.view.cache.lock().bytes() as u64;
+        let (read_bytes, merge_bytes) = (self.reading.get(), self.merging.get());
+        MemoryStats { cache_bytes, read_bytes, merge_bytes }
     }
 
     /// Makes the bound of one reader's parts.
     pub(crate) fn window(&self) -> Window {
-        Window::new(self.view.config.read_bytes_max)
+        Window::new(self.view.config.read_bytes_max, self.reading.clone())
     }
 
     /// See [`Handle::prepare`](super::Handle::prepare).

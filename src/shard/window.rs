@@ -10,25 +10,29 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::memory::{Counted, Gauge};
+
 /// A bound in bytes; clones share it.
 #[derive(Clone, Debug)]
 pub(crate) struct Window {
     room: Arc<Semaphore>,
     half: u32,
+    gauge: Gauge,
 }
 
 /// The place of a part in a window, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Room {
     _permit: Option<OwnedSemaphorePermit>,
+    _counted: Counted,
     bytes: u64,
 }
 
 impl Window {
-    /// Makes a window of so many bytes; of two, if that is less.
-    pub(crate) fn new(bytes_max: usize) -> Window {
+    /// Makes a window of so many bytes; of two, if that is less. The gauge counts the parts in it.
+    pub(super) fn new(bytes_max: usize, gauge: Gauge) -> Window {
         let half = u32::try_from(bytes_max / 2).unwrap_or(u32::MAX / 2).max(1);
-        Window { room: Arc::new(Semaphore::new(half as usize * 2)), half }
+        Window { room: Arc::new(Semaphore::new(half as usize * 2)), half, gauge }
     }
 
     /// Returns the half of it: what may be gathered before it is handed on.
@@ -38,11 +42,12 @@ impl Window {
 
     /// Waits until there is room for a part of so many bytes. First come, first served.
     pub(crate) fn enter(&self, bytes: u64) -> impl Future<Output = Room> + Send + use<> {
-        let (room, half) = (Arc::clone(&self.room), self.half);
+        let (room, half, gauge) = (Arc::clone(&self.room), self.half, self.gauge.clone());
         async move {
             let wanted = u32::try_from(bytes).unwrap_or(u32::MAX).min(half);
             // Nobody closes it.
-            Room { _permit: room.acquire_many_owned(wanted).await.ok(), bytes }
+            let permit = room.acquire_many_owned(wanted).await.ok();
+            Room { _permit: permit, _counted: gauge.count(bytes), bytes }
         }
     }
 }

@@ -4,10 +4,17 @@
 //! # Proportion
 //!
 //! Space is counted in bytes of parts. *Settled* is what merges have written and the state names; rows
-//! that no merge has seen yet may cancel with those; *retired* is what merges replaced. A round is due
-//! when either of the last two, as far as a round can do anything about it, is half of the settled, or
-//! one whole part. So a round frees in proportion to what it reads, and what is there stays within a
-//! small multiple of what is live, however few and large the commits are.
+//! that no merge has seen yet may cancel with those; *retired* is what merges replaced. Two things are due by themselves,
+//! and no sooner than one part's worth of either:
+//!
+//! * a merge, when what it may take is three quarters of the settled. Let these be 1, and all that comes replace
+//!   what is there: for 0.75 that is committed it writes 1, or 4/3 bytes a byte, and 1, 0.75 and the 1 that is written
+//!   are what there is at the most, 2.75. Sooner would be more work, later more space.
+//! * a collection, when what nobody may be reading any more is an eighth of the settled. It merges nothing: what is
+//!   there is as small as ever, and would be merged for less than it costs.
+//!
+//! So a round does work in proportion to what has come, and what is there stays within a small multiple of what is
+//! live, however few and large the commits are. While a merge runs more may come; the next one takes it.
 //!
 //! # Why the floor waits at all
 //!
@@ -64,9 +71,9 @@ impl Space {
         self.freeable > self.settled / 8
     }
 
-    /// What a round may leave to the next one: half of the settled, and a part at the least.
-    fn left(&self, part_bytes: u64) -> u64 {
-        part_bytes.max(self.settled / 2)
+    /// Whether there is enough to merge: three quarters of the settled, and a part at the least.
+    pub(crate) fn is_much_mergeable(&self, part_bytes: u64) -> bool {
+        self.mergeable > part_bytes.max(self.settled / 4 * 3)
     }
 }
 
@@ -75,15 +82,32 @@ pub(crate) fn bytes(batch: &Batch) -> u64 {
     batch.parts.iter().map(Part::bytes).sum()
 }
 
-/// Whether it is time for a round: enough entries since the last one, or enough bytes.
-pub(crate) fn is_due(state: &State, pace: Pace) -> bool {
-    let since_last = state.seqno.saturating_sub(state.maintained);
-    if since_last >= pace.entries || since_last < ENTRIES_BETWEEN {
-        return since_last >= pace.entries;
+/// What a round has to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Due {
+    pub(crate) merge: bool,
+    pub(crate) collect: bool,
+}
+
+impl Due {
+    /// Returns what it is time for: both after enough entries since the last round, each with enough bytes.
+    pub(crate) fn of(state: &State, pace: Pace) -> Due {
+        let since_last = state.seqno.saturating_sub(state.maintained);
+        if since_last >= pace.entries {
+            return Due { merge: true, collect: true };
+        }
+        if since_last < ENTRIES_BETWEEN {
+            return Due::default();
+        }
+        let space = Space::of(state);
+        let merge = space.is_much_mergeable(pace.part_bytes);
+        Due { merge, collect: space.is_much_freeable() && space.freeable > pace.part_bytes }
     }
-    let space = Space::of(state);
-    let left = space.left(pace.part_bytes);
-    space.mergeable > left || space.freeable > left
+
+    /// Whether it is time for anything.
+    pub(crate) fn is_any(self) -> bool {
+        self.merge || self.collect
+    }
 }
 
 /// Returns how far a round raises the floor: behind the newest `entries_kept` entries, but past what
@@ -128,13 +152,13 @@ mod tests {
     #[test]
     fn a_round_is_due_by_bytes_and_by_entries() {
         for (fresh, due) in [
-            (&[501][..], false),
-            (&[1, 499], false),
-            (&[1, 500], true),
+            (&[751][..], false),
+            (&[1, 749], false),
+            (&[1, 750], true),
             (&[1; 63], false),
             (&[1; 64], true),
         ] {
-            assert_eq!(is_due(&state(fresh), PACE), due, "{fresh:?}");
+            assert_eq!(Due::of(&state(fresh), PACE).merge, due, "{fresh:?}");
         }
     }
 
@@ -144,11 +168,11 @@ mod tests {
         let mut held = state(&[1, 1, 1, 900]);
         let lease = Lease { since: Some(11), seqno: Some(11), expires_ms: 0 };
         held.leases.insert(Id(9), lease);
-        assert!(!is_due(&held, PACE));
-        held.retired = vec![Retired { seqno: 13, bytes: 2_000, ..Retired::default() }];
-        assert!(!is_due(&held, PACE), "the lease may be reading it");
+        assert_eq!(Due::of(&held, PACE), Due::default());
+        held.retired = vec![Retired { seqno: 13, bytes: 126, ..Retired::default() }];
+        assert_eq!(Due::of(&held, PACE), Due::default(), "the lease may be reading it");
         held.leases.insert(Id(9), Lease { since: Some(11), seqno: Some(13), expires_ms: 0 });
-        assert!(is_due(&held, PACE));
+        assert_eq!(Due::of(&held, PACE), Due { merge: false, collect: true });
     }
 
     #[test]

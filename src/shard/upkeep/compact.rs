@@ -4,10 +4,28 @@
 //!
 //! # Tiers
 //!
-//! A run of the newest batches is merged as soon as its oldest is at most twice as large as all newer
+//! A run of the newest batches is merged as soon as its oldest is at most one and a half times as large as all newer
 //! ones together. So batches are always of falling sizes, their number grows with the logarithm of
 //! the rows, and so does the number of times that one row is written. Only batches that every holder
 //! has read are merged: a follower never reads a large batch again for a few rows at its end.
+//!
+//! The ratio goes with what makes a round due, three quarters of the settled (`engine/space`): at that size the new rows
+//! are merged with all there is, and not by themselves first, to be merged again before long. Larger ratios merge
+//! sooner and so write more. They take more space, too: what is replaced stays until its readers have gone on. Measured
+//! on 1 M keys and 2 M upserts of 72 bytes, the whole loop running ahead, uniform (the mean of two runs) and zipf (one),
+//! on two cores that did other work as well:
+//!
+//! | ratio | due at | MB written | CPU us per row | MB of disk, at most |
+//! |---|---|---|---|---|
+//! | 1.5 | 1 | 458, 321 | 2.01, 1.72 | 182, 71 |
+//! | **1.5** | **3/4** | 495, 351 | 2.10, 1.73 | 180, 87 |
+//! | 2 | 1/2 | 583, 365 | 2.15, 1.87 | 218, 76 |
+//! | 4 | 1/2 | 530, 383 | 2.17, 1.83 | 285, 131 |
+//! | 8 | 1/4 | 668, 371 | 2.45, 1.79 | 361, 89 |
+//!
+//! A process has one merge at a time, on one thread. For each byte that is committed merges write at the most 4/3 bytes
+//! where rows replace rows, and 7/3 where all are new, however fast they come: what waits for a merge is merged with
+//! more at once.
 //!
 //! A batch can also hold times that were apart when it was written and need not be any more: a commit
 //! of many times, or a merge under a longer history. Their rows may cancel, however large the batch is
@@ -52,10 +70,10 @@ fn whole(state: &State) -> Option<Range<usize>> {
 /// Merges in one round; more wait for the next.
 const MERGES_MAX: usize = 4;
 
-/// How many times as large as all newer ones a batch may be and is still merged with them: in a round,
+/// How large a batch may be and is still merged with all newer ones, in percent of them: in a round,
 /// and in the last one of a writer, after which nobody may come for long.
-pub(super) const IN_A_ROUND: u64 = 2;
-pub(super) const AT_THE_END: u64 = 4;
+pub(super) const IN_A_ROUND: u64 = 150;
+pub(super) const AT_THE_END: u64 = 400;
 
 /// Returns what the tiers ask for: batches out of proportion, times that need not be apart any more, or
 /// rows that keep entries up to `floor` from going.
@@ -65,7 +83,7 @@ fn tier(state: &State, floor: u64, proportion: u64) -> Option<Range<usize>> {
     let mut newer = 0u64;
     for (index, batch) in batches.iter().enumerate().rev() {
         let own = bytes(batch);
-        if newer > 0 && own <= newer.saturating_mul(proportion) {
+        if newer > 0 && own <= newer.saturating_mul(proportion) / 100 {
             oldest = Some(index);
         }
         newer = newer.saturating_add(own);
@@ -112,15 +130,19 @@ impl Compactor {
         }
     }
 
-    /// Merges what the tiers ask for.
+    /// Merges what the tiers ask for: once, and again as long as there is `enough`.
     pub(super) async fn merge_tiers(
         &self,
         proportion: u64,
         entries_kept: u64,
+        enough: impl Fn(&State) -> bool,
         stats: &mut MaintenanceStats,
     ) -> Result<(), Error> {
-        for _ in 0..MERGES_MAX {
+        for merge in 0..MERGES_MAX {
             let state = self.view.state();
+            if merge > 0 && !enough(&state) {
+                break;
+            }
             let floor = state.seqno.saturating_sub(entries_kept);
             let Some(run) = tier(&state, floor, proportion) else { break };
             self.merge_batches(&state, run, stats).await?;
@@ -182,6 +204,7 @@ impl Compactor {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::shard::engine::space::Space;
 
     fn state(sizes: &[u64]) -> State {
         let batch = |(index, bytes): (usize, &u64)| {
@@ -201,9 +224,9 @@ mod tests {
             (&[], None),
             (&[5], None),
             (&[1, 1], Some(0..2)),
-            (&[101, 40, 10], None),
-            (&[121, 40, 10, 10], Some(1..4)),
-            (&[100, 40, 10, 60], Some(0..4)),
+            (&[76, 40, 10], None),
+            (&[91, 30, 10, 10], Some(1..4)),
+            (&[100, 40, 10, 17], Some(0..4)),
         ];
         for (sizes, expected) in cases {
             assert_eq!(tier(&state(sizes), 0, IN_A_ROUND), expected, "{sizes:?}");
@@ -245,5 +268,34 @@ mod tests {
         }
         assert!(written <= ROWS * 2 * 12, "{written} rows written");
         assert!(most <= 12, "{most} batches");
+    }
+
+    /// Where rows replace rows, merged when a round is due: each row that comes is merged a bounded number of times,
+    /// and what is there is a small multiple of what is live.
+    #[test]
+    fn work_and_space_are_in_proportion() {
+        const LIVE: u64 = 1_000;
+        let (mut settled, mut fresh) = (vec![LIVE], Vec::new());
+        let (mut came, mut written, mut most) = (0, 0, 0);
+        for commit in 0..10_000u64 {
+            let bytes = 1 + commit % 97;
+            fresh.push(bytes);
+            came += bytes;
+            let (old, new) = (settled.iter().sum::<u64>(), fresh.iter().sum::<u64>());
+            let space = Space { settled: old, mergeable: new, freeable: 0 };
+            if !space.is_much_mergeable(10) {
+                continue;
+            }
+            let sizes = [settled.clone(), fresh.clone()].concat();
+            let run = tier(&state(&sizes), 0, IN_A_ROUND).unwrap();
+            // All that came cancels, once it meets what is settled.
+            let merged = if run.start == 0 { LIVE } else { sizes[run.clone()].iter().sum() };
+            written += merged;
+            most = most.max(old + new + merged);
+            settled = [&sizes[..run.start], &[merged]].concat();
+            fresh.clear();
+        }
+        assert!(written * 3 <= came * 4, "{written} bytes merged for {came}");
+        assert!(most <= LIVE * 3, "{most} bytes for {LIVE}");
     }
 }

@@ -16,7 +16,8 @@ use crate::error::Error;
 use crate::shard::counters::{MaintenanceCell, MaintenanceStats};
 use crate::shard::engine::entry::Collected;
 use crate::shard::engine::id::Id;
-use crate::shard::engine::space::{Space, floor, is_due};
+use crate::shard::engine::space::{Due, Space, floor};
+use crate::shard::engine::state::State;
 use crate::shard::holds::Holds;
 use crate::shard::rows::Rows;
 use crate::shard::settle::Settler;
@@ -141,16 +142,17 @@ impl Upkeep {
             return false;
         }
         let ended = self.collector.verdict().ended;
-        is_due(&self.view.state(), self.view.config.pace()) || !ended.is_empty()
+        Due::of(&self.view.state(), self.view.config.pace()).is_any() || !ended.is_empty()
     }
 
     async fn round(&self, swept: &mut bool, stats: &mut MaintenanceStats) -> Result<(), Error> {
         let config = &self.view.config;
         let (verdict, pace) = (self.collector.verdict(), config.pace());
+        let due = Due::of(&self.view.state(), pace);
         let claimed = self.collector.enter_collected(move |state| {
             // Renewed in the last moment, or ended by somebody else?
             let (expired, asked) = (verdict.still_ended(state), verdict.still_doubtful(state));
-            let due = is_due(state, pace) || !expired.is_empty();
+            let due = Due::of(state, pace).is_any() || !expired.is_empty();
             due.then_some(Collected { expired, asked, ..Collected::default() })
         });
         let Some(claim) = claimed.await? else { return Ok(()) };
@@ -162,7 +164,11 @@ impl Upkeep {
                 .collect_log(floor(&self.view.state(), config.entries_kept), stats)
                 .await?;
         }
-        self.compactor.merge_tiers(IN_A_ROUND, config.entries_kept, stats).await?;
+        // What only waits to be deleted is no reason to merge the little that has come since.
+        if due.merge || crate::mutant::on("collection_merges") {
+            let enough = |state: &State| Space::of(state).is_much_mergeable(pace.part_bytes);
+            self.compactor.merge_tiers(IN_A_ROUND, config.entries_kept, enough, stats).await?;
+        }
         self.collector.collect_log(floor(&self.view.state(), config.entries_kept), stats).await?;
         // Once, for those that died before this process began, and after every lease that is ended.
         self.view.uploads.lock().settle(&self.view.state());
@@ -218,7 +224,7 @@ impl Upkeep {
         }
         drop(state);
         if space.mergeable <= TIDY_BYTES_MAX {
-            self.compactor.merge_tiers(AT_THE_END, 0, stats).await?;
+            self.compactor.merge_tiers(AT_THE_END, 0, |_| true, stats).await?;
             // What was uploaded for it is in the log, or never will be.
             self.holds.close().await?;
         }

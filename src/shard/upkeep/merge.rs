@@ -48,7 +48,11 @@ fn groups(runs: Vec<Run>, bytes_max: u64) -> Vec<Vec<Run>> {
     for run in runs {
         let more = weight(&run);
         match groups.last_mut() {
-            Some(group) if group.len() < 2 || bytes.saturating_add(more) <= bytes_max => {
+            Some(group)
+                if group.len() < 2
+                    || bytes.saturating_add(more) <= bytes_max
+                    || crate::mutant::on("merge_in_one_pass") =>
+            {
                 bytes = bytes.saturating_add(more);
                 group.push(run);
             }

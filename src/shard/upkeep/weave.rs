@@ -10,6 +10,7 @@ use crate::shard::engine::arrange::{arrange, too_many};
 use crate::shard::engine::frame::damaged;
 use crate::shard::engine::part::{self, ALL, Line, PartRef, Row, Scan, UPDATE_BYTES, Writer};
 use crate::shard::engine::state::Part;
+use crate::shard::memory::Counted;
 use crate::shard::rows::{CacheUse, Rows};
 use crate::shard::uploading::Uploading;
 
@@ -32,6 +33,7 @@ pub(super) struct Cursor {
     scan: Option<Scan>,
     /// The bytes of the part that is read.
     buffer: Arc<Vec<u8>>,
+    counted: Option<Counted>,
     /// Where the part is kept.
     place: String,
     /// The interval of the part that is read.
@@ -46,7 +48,8 @@ impl Cursor {
     /// Reads the first part, and stands at the first row.
     pub(super) async fn open(rows: &Rows, rest: Run) -> Result<Cursor, Error> {
         let (scan, buffer, place, row) = (None, Arc::default(), String::new(), None);
-        let mut cursor = Cursor { scan, buffer, place, lower: 0, upper: 0, row, rest };
+        let mut cursor =
+            Cursor { scan, buffer, counted: None, place, lower: 0, upper: 0, row, rest };
         cursor.fill(rows).await?;
         Ok(cursor)
     }
@@ -55,7 +58,7 @@ impl Cursor {
     async fn fill(&mut self, rows: &Rows) -> Result<(), Error> {
         while self.row.is_none() {
             // Not in memory beside the next one.
-            self.buffer = Arc::default();
+            (self.buffer, self.counted) = (Arc::default(), None);
             let Some(Piece { part, lower, upper }) = self.rest.pop_front() else { break };
             let mut buffer = rows.buffer(&part, CacheUse::Aside).await?;
             let begins = self.upper == 0;
@@ -71,6 +74,7 @@ impl Cursor {
                 buffer = Arc::new(arranged.encode(0..arranged.len()).bytes);
             }
             self.scan = Some(Scan::new(Arc::clone(&buffer), ALL).map_err(place)?);
+            self.counted = Some(rows.merging.count(buffer.len() as u64));
             self.buffer = buffer;
             self.advance()?;
             if !begins && crate::mutant::on("merge_skips_border") {
@@ -160,6 +164,7 @@ pub(super) struct Output<'a> {
     /// No row has a lesser time.
     forwarded: u64,
     writer: Writer,
+    _counted: Counted,
     /// The hash of the rows that came last.
     hash: Option<u64>,
     bytes: usize,
@@ -175,15 +180,27 @@ impl<'a> Output<'a> {
         bytes: u64,
     ) -> Output<'a> {
         let most = rows.view.config.part_bytes_max;
-        let writer = Writer::with_room(usize::try_from(bytes).unwrap_or(most).min(most));
-        Output { rows, uploading, forwarded, writer, hash: None, bytes: 0, parts: Vec::new() }
+        let room = usize::try_from(bytes).unwrap_or(most).min(most);
+        // As its rows come, and as it is written.
+        let counted = rows.merging.count(2 * room as u64);
+        let (writer, parts) = (Writer::with_room(room), Vec::new());
+        Output {
+            rows,
+            uploading,
+            forwarded,
+            writer,
+            _counted: counted,
+            hash: None,
+            bytes: 0,
+            parts,
+        }
     }
 
     /// Adds the row that is alone with its hash.
     async fn add(&mut self, bytes: &[u8], mut row: Row) -> Result<(), Error> {
         self.follow(row.hash)?;
         row.time = row.time.max(self.forwarded);
-        self.push(row.line(bytes)).await
+        self.push(line(row, bytes)).await
     }
 
     /// Adds all rows of one hash, and leaves the group empty.
@@ -194,7 +211,7 @@ impl<'a> Output<'a> {
             sum(group)?;
         }
         for Held { bytes, row } in group.drain(..) {
-            self.push(row.line(&bytes)).await?;
+            self.push(line(row, &bytes)).await?;
         }
         Ok(())
     }
@@ -233,6 +250,12 @@ impl<'a> Output<'a> {
         }
         Ok(self.parts)
     }
+}
+
+/// Returns a row as it is written, from the bytes of the part that it is in.
+fn line(row: Row, bytes: &[u8]) -> Line<'_> {
+    let (key, value) = (Row::bytes(bytes, row.key), Row::bytes(bytes, row.value));
+    Line { hash: row.hash, key, value, time: row.time, diff: row.diff }
 }
 
 /// Sums the diffs of equal rows of one hash, drops zeros, and leaves the rest in the order of a part.

@@ -141,6 +141,15 @@ fn under_load_space_stays_in_proportion() {
         }
         let live = live(&root).await;
         assert!(most <= live * 4, "{most} bytes for {live}");
+        let (all, upkeep) = (handle.counters().bytes_written, handle.maintenance());
+        let came = all - upkeep.bytes_written;
+        assert!(
+            upkeep.bytes_written * 3 <= came * 4,
+            "{} bytes merged for {came}",
+            upkeep.bytes_written
+        );
+        let (merges, most) = (upkeep.compactions, came * 4 / 3 / live);
+        assert!(merges <= most, "{merges} merges, where the rows that came ask for {most}");
         verify(root, io(1)).await.unwrap();
     });
 }
@@ -204,4 +213,41 @@ fn tidying_up_ends_although_the_store_does_not_answer() {
             });
         }
     }
+}
+
+/// What a merge has in memory is bounded, counted, and gone at its end.
+#[test]
+fn a_merge_stays_within_its_memory() {
+    const PART: usize = 4 << 10;
+    const BOUND: usize = 6 * PART;
+    runtime().block_on(async {
+        let (root, clock) = (memory(), Arc::<Stopped>::default());
+        let config = HandleConfig {
+            inline_bytes_max: 0,
+            part_bytes_max: PART,
+            compact_bytes_max: BOUND,
+            maintain_every: u64::MAX,
+            ..usual()
+        };
+        let merging: Arc<std::sync::OnceLock<Handle>> = Arc::default();
+        let most = Arc::new(std::sync::atomic::AtomicU64::new(0));
+        let (watched, greatest) = (Arc::clone(&merging), Arc::clone(&most));
+        let faults = Faults::new(move |_| {
+            let bytes = watched.get().map_or(0, |handle| handle.memory().merge_bytes);
+            greatest.fetch_max(bytes, std::sync::atomic::Ordering::Relaxed);
+            Fault::None
+        });
+        let handle = writer(&root.with_faults(faults), 1, &config, &clock).await;
+        for time in 0..8 {
+            let _ = append(&handle, time, time + 1, overwrite(time)).await.unwrap();
+        }
+        merging.set(handle.clone()).unwrap();
+        let stats = handle.compact().await.unwrap();
+        assert_eq!(stats.compactions, 1);
+        let most = most.load(std::sync::atomic::Ordering::Relaxed);
+        let bound = (BOUND + 2 * PART) as u64;
+        assert!((2 * PART as u64..=bound).contains(&most), "{most} bytes in memory, of {bound}");
+        assert_eq!(handle.memory().merge_bytes, 0);
+        verify(root, io(1)).await.unwrap();
+    });
 }

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use shape::{ALL, version};
-pub use shape::{PartHeader, Update};
+pub use shape::{PartHeader, UPDATE_BYTES, Update};
 pub(crate) use two::{Row, Scan};
 pub(crate) use write::{Line, Writer, Written, write};
 
@@ -25,9 +25,6 @@ use crate::codec::deal::hash;
 use crate::codec::packed::{Encoded, Packed};
 use crate::error::Error;
 use shape::{BYTES_MAX, diff_of};
-
-/// Bytes that one update takes in a part at the most, besides its key and value.
-pub const UPDATE_BYTES: usize = 4 + 4 + 8 + 8;
 
 /// A part under a key of its own, as an entry names it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -7,6 +7,9 @@ use super::super::frame::{damaged, unsupported_beyond};
 use crate::codec::packed::Encoded;
 use crate::error::Error;
 
+/// Bytes that one update takes in a part at the most, besides its key and value.
+pub const UPDATE_BYTES: usize = 4 + 4 + 8 + 8;
+
 /// One update: `((key, value), time, diff)`.
 pub type Update = ((Encoded, Encoded), u64, isize);
 

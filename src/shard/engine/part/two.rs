@@ -32,7 +32,6 @@ use std::sync::Arc;
 use super::super::frame::{damaged, unsupported};
 use super::column::Column;
 use super::shape::{ALL, PartHeader, WHAT, u32_at, u64_at};
-use super::write::Line;
 use crate::codec::deal::hash;
 use crate::error::Error;
 
@@ -161,13 +160,6 @@ impl Row {
     /// Returns bytes of the part that the row is in.
     pub(crate) fn bytes(bytes: &[u8], (at, length): (usize, usize)) -> &[u8] {
         &bytes[at..at + length]
-    }
-
-    /// Returns the row as it is written, from the bytes of the part that it is in.
-    pub(crate) fn line<'a>(&self, bytes: &'a [u8]) -> Line<'a> {
-        let Row { hash, time, diff, .. } = *self;
-        let (key, value) = (Row::bytes(bytes, self.key), Row::bytes(bytes, self.value));
-        Line { hash, key, value, time, diff }
     }
 
     /// Compares the order of two rows of a part.

@@ -1,9 +1,8 @@
 //! Owns how the bytes of a part of format 2 are made: at once, of rows that are in memory anyway, or of rows that come
 //! one after another. The layout is [`two`](super::two)'s, the order of rows [`arrange`](super::super::arrange)'s.
 
-use super::UPDATE_BYTES;
 use super::column::Column;
-use super::shape::{MAGIC, Update};
+use super::shape::{MAGIC, UPDATE_BYTES, Update};
 use super::two::{CHECKSUMS, COLUMNS, FENCE, FENCED_ROWS, HEADER, TABLE, VERSION};
 
 /// A part, as bytes and by what its header says.
