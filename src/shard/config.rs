@@ -52,8 +52,8 @@ impl HandleOptions {
 pub struct HandleConfig {
     /// Bytes of encoded rows up to which a batch rides inside its log entry. 16 KiB.
     pub inline_bytes_max: usize,
-    /// Bytes of encoded rows at which a part ends and the next begins; one row may exceed it.
-    /// 8 MiB.
+    /// Bytes of encoded rows at which a part ends and the next begins; one row may exceed it. A merge ends them at a
+    /// 32nd of what it merges, if that is less, but not below 1 MiB. 8 MiB.
     pub part_bytes_max: usize,
     /// Bytes of encoded parts kept for [`fetch`](super::Handle::fetch); the oldest go first.
     /// 64 MiB.

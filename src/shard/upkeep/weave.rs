@@ -17,6 +17,9 @@ use crate::shard::uploading::Uploading;
 /// Rows between two moments at which other tasks have their turn.
 const TURN: usize = 1 << 12;
 
+/// Bytes at which a part ends, at the least.
+const PART_BYTES_MIN: usize = 1 << 20;
+
 /// A part, and the interval of its batch: rows outside do not count.
 #[derive(Clone, Debug)]
 pub(super) struct Piece {
@@ -165,6 +168,8 @@ pub(super) struct Output<'a> {
     forwarded: u64,
     writer: Writer,
     _counted: Counted,
+    /// Bytes at which a part ends.
+    part_bytes: usize,
     /// The hash of the rows that came last.
     hash: Option<u64>,
     bytes: usize,
@@ -172,7 +177,9 @@ pub(super) struct Output<'a> {
 }
 
 impl<'a> Output<'a> {
-    /// Makes an output of parts, the largest of which has `bytes` or the bound.
+    /// Makes an output for rows that have so many bytes, in parts of a 32nd of them each: within the bound, and no
+    /// smaller than is worth a file. So a merge needs memory in proportion to what it merges, and a small shard has
+    /// small parts.
     pub(super) fn new(
         rows: &'a Rows,
         uploading: &'a Uploading,
@@ -180,7 +187,8 @@ impl<'a> Output<'a> {
         bytes: u64,
     ) -> Output<'a> {
         let most = rows.view.config.part_bytes_max;
-        let room = usize::try_from(bytes).unwrap_or(most).min(most);
+        let part_bytes = usize::try_from(bytes / 32).unwrap_or(most).max(PART_BYTES_MIN).min(most);
+        let room = usize::try_from(bytes).unwrap_or(part_bytes).min(part_bytes);
         // As its rows come, and as it is written.
         let counted = rows.merging.count(2 * room as u64);
         let (writer, parts) = (Writer::with_room(room), Vec::new());
@@ -190,6 +198,7 @@ impl<'a> Output<'a> {
             forwarded,
             writer,
             _counted: counted,
+            part_bytes,
             hash: None,
             bytes: 0,
             parts,
@@ -226,7 +235,7 @@ impl<'a> Output<'a> {
 
     async fn push(&mut self, line: Line<'_>) -> Result<(), Error> {
         let more = line.key.len() + line.value.len() + UPDATE_BYTES;
-        if self.bytes > 0 && self.bytes + more > self.rows.view.config.part_bytes_max {
+        if self.bytes > 0 && self.bytes + more > self.part_bytes {
             self.flush().await?;
         }
         self.bytes += more;

@@ -58,6 +58,9 @@ fn metrics_say_what_happened() {
     assert_eq!(value("rows_unchanged_total"), Some(5.0));
     assert_eq!((value("stash_rows"), value("stash_oldest_time")), (Some(1.0), Some(7.0)));
     assert!(value("stash_bytes") > Some(0.0) && value("state_bytes") > Some(0.0));
+    for part_bytes in ["cache_bytes", "read_bytes", "merge_bytes"] {
+        assert!(value(part_bytes) >= Some(0.0), "{part_bytes}");
+    }
     assert_eq!(value("state_rows"), Some(5.0));
     assert_eq!((value("input_frontier"), value("shard_upper")), (Some(4.0), Some(4.0)));
     assert_eq!((value("feedback_lag"), value("hydrated")), (Some(0.0), Some(1.0)));

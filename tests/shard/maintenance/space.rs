@@ -251,3 +251,25 @@ fn a_merge_stays_within_its_memory() {
         verify(root, io(1)).await.unwrap();
     });
 }
+
+/// A merge cuts parts in proportion to what it merges, so that the next one needs memory in proportion too.
+#[test]
+fn a_small_shard_has_small_parts() {
+    const MIB: u64 = 1 << 20;
+    runtime().block_on(async {
+        let (root, clock) = (memory(), Arc::<Stopped>::default());
+        let handle = writer(&root, 1, &HandleConfig::default(), &clock).await;
+        for time in 0..2 {
+            let large = |key: u64| row(&format!("{time}-{key}"), &"x".repeat(100 << 10), time, 1);
+            let _ = append(&handle, time, time + 1, (0..30).map(large).collect()).await.unwrap();
+        }
+        let _ = handle.compact().await.unwrap();
+        let state = handle.state();
+        let parts: Vec<u64> =
+            state.batches.iter().flat_map(|b| &b.parts).map(|p| p.bytes()).collect();
+        assert!(state.batches.len() == 1 && parts.len() == 6, "{parts:?}");
+        assert!(parts.iter().all(|bytes| *bytes <= MIB + 100), "{parts:?}");
+        assert_eq!(contents(&reader(&root).await, 1).await.unwrap().len(), 60);
+        verify(root, io(1)).await.unwrap();
+    });
+}
