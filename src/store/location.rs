@@ -348,19 +348,22 @@ impl fmt::Debug for Root {
     }
 }
 
-/// Creates a directory and its parents, and syncs the directory above each one made: without that
-/// a power loss can take the whole root with it.
-/// Makes the name of a directory durable that is there: its maker may have died before it was. A parent that this
-/// user may not open, or that has no sync, is not of our making.
+/// Makes the name of a directory durable that is there, and those above it: their maker may have died before they
+/// were. A parent that this user may not open, or that has no sync, is not of our making.
 fn sync_name(path: &Path) -> std::io::Result<()> {
     use std::io::ErrorKind as Io;
     let absolute = std::path::absolute(path)?;
-    match absolute.parent().map_or(Ok(()), sync_directory) {
-        Err(e) if matches!(e.kind(), Io::PermissionDenied | Io::InvalidInput) => Ok(()),
-        synced => synced,
+    for above in absolute.ancestors().skip(1) {
+        match sync_directory(above) {
+            Err(e) if matches!(e.kind(), Io::PermissionDenied | Io::InvalidInput) => {}
+            synced => synced?,
+        }
     }
+    Ok(())
 }
 
+/// Creates a directory and its parents, and syncs the directory above each one made: without that
+/// a power loss can take the whole root with it.
 fn create_directory(path: &Path) -> std::io::Result<()> {
     let absolute = std::path::absolute(path)?;
     let made: Vec<PathBuf> =

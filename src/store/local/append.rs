@@ -150,6 +150,8 @@ impl Shared {
         }
         let mark = self.disk.write_at(&log.marks, &end.encode(), DURABLE_AT);
         mark.map_err(|e| failed(Step::Publish, &log.marks.path, e))?;
+        // Nothing that another has written behind it meanwhile.
+        log.be_sure(end);
         log.take(end.segment, &go.records);
         (log.end, log.durable) = (end, end);
         Ok(())

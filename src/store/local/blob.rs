@@ -171,6 +171,8 @@ fn walk(
         };
         let (path, name) = (entry.path(), entry.file_name());
         let more = match meta.is_dir() {
+            // Of the file system, and its owner's alone.
+            true if name == "lost+found" => true,
             true => walk(&path, found)?,
             false => found(&path, &name.to_string_lossy(), &meta),
         };
@@ -179,6 +181,19 @@ fn walk(
         }
     }
     Ok(true)
+}
+
+/// Removes the folders of parts that are empty and old: each writer has one of its own. One that is alive makes its
+/// folder again.
+fn remove_folders(root: &Path, before_ms: u64) {
+    let inside = |folder: &Path| folder.read_dir().into_iter().flatten().flatten();
+    for folder in inside(root).flat_map(|shard| inside(&shard.path().join("part"))) {
+        let made = folder.metadata().ok().and_then(|meta| made_ms(&meta));
+        if made.is_some_and(|made| made < u128::from(before_ms)) {
+            // Only if it is empty.
+            let _ = std::fs::remove_dir(folder.path());
+        }
+    }
 }
 
 fn made_ms(meta: &std::fs::Metadata) -> Option<u128> {
@@ -273,6 +288,7 @@ impl Blob for LocalBlob {
                 true
             });
             listed.map_err(|e| failed(Step::Read, &root, e))?;
+            remove_folders(&root, before_ms);
             Ok(old.iter().filter(|path| std::fs::remove_file(path).is_ok()).count() as u64)
         })
         .await
@@ -286,6 +302,27 @@ impl Blob for LocalBlob {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn folders_of_parts_go_once_they_are_empty() {
+        let dir = tempfile::tempdir().unwrap();
+        let blob = LocalBlob::new(dir.path().into(), String::new());
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            for key in ["data/part/w/1", "data/part/gone/1", "data/rollup/1"] {
+                blob.put(key, Bytes::from_static(b"part")).await.unwrap();
+            }
+            // Of the file system, and its owner's alone.
+            std::fs::create_dir(dir.path().join("lost+found")).unwrap();
+            blob.delete("data/part/gone/1").await.unwrap();
+            blob.sweep_leftovers(0).await.unwrap();
+            assert!(dir.path().join("data/part/gone").exists(), "young");
+            blob.sweep_leftovers(u64::MAX).await.unwrap();
+            assert!(!dir.path().join("data/part/gone").exists());
+            assert_eq!(blob.list("data", 9).await.unwrap().len(), 2);
+            blob.put("data/part/gone/2", Bytes::from_static(b"part")).await.unwrap();
+        });
+    }
 
     #[test]
     fn a_name_that_was_left_is_not_taken_again() {

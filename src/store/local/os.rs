@@ -138,7 +138,8 @@ pub(super) fn unlock(file: &File) {
 }
 
 /// Returns the name of the file system that a file is on, if that is one that another host may have mounted as well:
-/// its locks may then be of this host alone, which no look from here can tell.
+/// its locks may then be of this host alone, which no look from here can tell. Cluster file systems whose locks are of
+/// all hosts (CephFS, GFS2, OCFS2, GPFS) are not meant.
 #[cfg(target_os = "linux")]
 pub(super) fn shared_system(file: &File) -> io::Result<Option<&'static str>> {
     let found = rustix::fs::fstatfs(file)?;
@@ -161,6 +162,12 @@ fn shared_type(number: u32) -> Option<&'static str> {
         0x517b | 0xfe53_4d42 | 0xff53_4d42 => "SMB",
         0x0bd0_0bd0 => "Lustre",
         0x5346_414f | 0x6b41_4653 => "AFS",
+        0x7375_7245 => "Coda",
+        0x1983_0326 => "BeeGFS",
+        0xaad7_aaea => "PanFS",
+        0x786f_4256 => "a shared folder of VirtualBox",
+        0x7c7c_6673 => "a shared folder of Parallels",
+        0xbacb_acbc => "a shared folder of VMware",
         _ => return None,
     })
 }
@@ -181,9 +188,9 @@ pub(super) struct Disk {
     /// Syncs of files fail.
     #[cfg(test)]
     pub(super) fails: std::sync::Arc<std::sync::atomic::AtomicBool>,
-    /// From where on, and for how many bytes, the disk has not what its cache has.
+    /// In which file, from where on, and for how many bytes the disk has not what its cache has.
     #[cfg(test)]
-    pub(super) lost: std::sync::Arc<parking_lot::Mutex<Option<(u64, usize)>>>,
+    pub(super) lost: std::sync::Arc<parking_lot::Mutex<Option<(PathBuf, u64, usize)>>>,
 }
 
 /// Something that was asked of a disk.
@@ -252,11 +259,17 @@ impl Disk {
     /// Forgets the pages of a file that is synced, so that what is read next is what the disk has.
     pub(super) fn forget(&self, file: &Opened) -> io::Result<()> {
         #[cfg(test)]
-        if let Some(lost) = &*self.lost.lock() {
-            // The disk has zeros where it dropped what it could not write.
-            return write_some(&file.file, &vec![0; lost.1], lost.0).map(drop);
-        }
+        self.lose();
         forget_pages(&file.file)
+    }
+
+    /// The cache loses its pages, and the disk has zeros where it dropped what it could not write.
+    #[cfg(test)]
+    fn lose(&self) {
+        if let Some((path, at, len)) = &*self.lost.lock() {
+            let file = OpenOptions::new().write(true).open(path).unwrap();
+            write_some(&file, &vec![0; *len], *at).unwrap();
+        }
     }
 
     /// Gives a file another name, in place of whatever has it.
@@ -291,6 +304,9 @@ impl Disk {
 
     /// Makes the names inside a directory durable.
     pub(super) fn sync_folder(&self, folder: &Folder) -> io::Result<()> {
+        // It takes a while.
+        #[cfg(test)]
+        self.lose();
         #[cfg(test)]
         if self.done.is_some() {
             self.note(|| Done::SyncDirectory(folder.path.clone()));

@@ -39,6 +39,17 @@ const SEGMENT_LONGEST: u64 = 256 << 20;
 /// How many zeros are written in one go.
 const PART: u64 = 1 << 20;
 
+/// Whether the bytes of a segment from a place on are whole records, to the log's end or to that of the segment's
+/// records.
+fn is_whole(number: u64, from: u64, bytes: &[u8], end: Place) -> bool {
+    let head = if from == 0 { HEADER } else { 0 };
+    if head > 0 && segment::read_header(number, bytes).is_none() {
+        return false;
+    }
+    let scan = segment::scan(number, from + head, bytes.get(head as usize..).unwrap_or_default());
+    if number == end.segment { scan.end == end.at } else { scan.rest == Rest::Free }
+}
+
 /// Returns how long the next segment of a log is, which has so many bytes in segments.
 fn next_len(last: u64, total: u64) -> u64 {
     let most = (total / SEGMENTS).clamp(SEGMENT_MAX, SEGMENT_LONGEST);
@@ -134,7 +145,8 @@ impl Shared {
         if log.end > log.durable { self.take_over(log) } else { Ok(()) }
     }
 
-    /// Makes whole records durable that the marks do not tell of.
+    /// Makes whole records durable that the marks do not tell of: those that stand there now, for what only the cache
+    /// had may be gone since they were read.
     fn take_over(&self, log: &mut Log) -> Result<(), Error> {
         for (number, segment) in log.segments.range(log.durable.segment..) {
             let stage = |e| failed(Step::Stage, &segment.file.path, e);
@@ -142,6 +154,14 @@ impl Shared {
             let until = if *number == log.end.segment { log.end.at } else { segment.len };
             let mut bytes = vec![0; until.saturating_sub(from) as usize];
             segment.file.read_at(&mut bytes, from, Wait::Yes).map_err(stage)?;
+            if !is_whole(*number, from, &bytes, log.end)
+                && !crate::mutant::on("segment_adopt_unseen")
+            {
+                let what = "what another writer has left is gone while it is taken over";
+                return Err(Error::new(ErrorKind::Unavailable, what)
+                    .at(segment.file.path.display().to_string())
+                    .hint("retry"));
+            }
             self.disk.write_at(&segment.file, &bytes, from).map_err(stage)?;
             self.synced(self.disk.sync(&segment.file), &segment.file.path)?;
         }
@@ -152,7 +172,12 @@ impl Shared {
     pub(super) fn mark_durable(&self, log: &mut Log, place: Place) -> Result<(), Error> {
         let marked = self.disk.write_at(&log.marks, &place.encode(), DURABLE_AT);
         marked.map_err(|e| failed(Step::Stage, &log.marks.path, e))?;
-        log.durable = place;
+        // Behind a mark that is lost in the same segment the next writer finds a record; in another one it finds zeros,
+        // and would begin that segment anew.
+        if place.segment > log.durable.segment && !crate::mutant::on("segment_lose_mark") {
+            self.synced(self.disk.sync(&log.marks), &log.marks.path)?;
+        }
+        (log.durable, log.sure) = (place, place);
         Ok(())
     }
 

@@ -87,6 +87,8 @@ pub(super) struct Record {
     pub(super) place: Range<u64>,
     /// How many bytes its entry has.
     pub(super) bytes: u32,
+    /// The checksum of it all, which tells it from another record in its place.
+    pub(super) crc: u32,
     synced: u64,
 }
 
@@ -105,14 +107,13 @@ pub(super) fn read_record(number: u64, at: u64, bytes: &[u8]) -> Option<Record> 
     let entry = u32_at(head, 4);
     let len = record_len(usize::try_from(entry).ok()?);
     let record = bytes.get(..len)?;
-    if checksum(number, at, record) != u32_at(head, 20)
-        && !crate::mutant::on("segment_believe_torn")
-    {
+    let crc = u32_at(head, 20);
+    if checksum(number, at, record) != crc && !crate::mutant::on("segment_believe_torn") {
         return None;
     }
     let seqno = u64::from(u32_at(head, 8)) | u64::from(u32_at(head, 12)) << 32;
     let place = at..at.checked_add(len as u64)?;
-    Some(Record { seqno, place, bytes: entry, synced: u64::from(u32_at(head, 16)) })
+    Some(Record { seqno, place, bytes: entry, crc, synced: u64::from(u32_at(head, 16)) })
 }
 
 /// Returns the whole records that stand anywhere from a place on, in the midst of whatever; `bytes` are the

@@ -12,7 +12,6 @@ use tokio::sync::oneshot;
 use super::fail::{Fail, failed};
 use super::files::{self, Files};
 use super::index::{Log, MARKS, segment_number};
-use super::marks::Place;
 use super::os::{Disk, Folder, Wait};
 use crate::error::{Error, ErrorKind};
 use crate::store::Create;
@@ -65,17 +64,19 @@ impl Shared {
         format!("{}{}/log, entry {seqno}", self.place, self.shard)
     }
 
-    /// Whether a key is a file of this log. So are the files of before once it is in segments: a crash may have
-    /// left some, and the next collection removes them.
+    /// Whether a key is a file of this log. So is the last file of before, and so are all of them once it is in segments:
+    /// a crash may have left some, and the next collection removes them.
     pub(super) fn owns(&self, key: &str) -> bool {
         let inside =
             key.strip_prefix(&self.shard).and_then(|rest| rest.strip_prefix('/')?.split_once('/'));
         match inside {
             Some(("log", MARKS | "lock")) => true,
             Some(("log", name)) if segment_number(name).is_some() => true,
-            Some(("log" | "floor", name)) if files::number(name).is_some() => {
-                self.directory.join(MARKS).exists()
-            }
+            Some((folder @ ("log" | "floor"), name)) => files::number(name).is_some_and(|number| {
+                let files = Files { directory: &self.directory };
+                let is_last = || files.closed_at().is_ok_and(|closed| closed == Some(number));
+                self.directory.join(MARKS).exists() || folder == "log" && is_last()
+            }),
             _ => false,
         }
     }
@@ -94,7 +95,9 @@ impl Shared {
         for _ in 0..LOOKS_MAX {
             match (&mut *known, wait) {
                 (Some(log), wait) => match log.refresh(wait) {
-                    Ok(()) => return segments(log),
+                    Ok(()) if log.is_sure() => return segments(log),
+                    Ok(()) if wait == Wait::No => return Err(Fail::WouldBlock),
+                    Ok(()) => *known = self.look_again(log)?,
                     Err(Fail::Stale) if wait == Wait::Yes => *known = None,
                     Err(fail) => return Err(fail),
                 },
@@ -130,46 +133,45 @@ impl Shared {
         self.look(wait, |log| Ok(seqno <= log.bounds.gone), |_| Ok(false))
     }
 
-    /// Makes durable what can be seen. What the marks tell of is, once their own name is.
-    pub(super) fn sync_head(&self, wait: Wait) -> Result<(), Fail> {
+    /// Syncs what was read of a log that the marks do not tell of, and reads the log anew. What stands there as before
+    /// is durable; what its writer could not write is gone. Of a log that changed meanwhile nothing is sure: the
+    /// caller looks once more.
+    fn look_again(&self, log: &Log) -> Result<Option<Log>, Error> {
         self.check_poison()?;
-        let unsettled = |log: &Log| {
-            let from = log.durable.segment;
-            let segments = log.segments.range(from..).filter(|_| log.end > log.durable);
-            let files: Vec<_> = segments.map(|(_, segment)| Arc::clone(&segment.file)).collect();
-            (files, log.end, Arc::clone(&log.named))
-        };
-        let found = self.look(wait, |log| Ok(Some(unsettled(log))), |_| Ok(None))?;
-        if found.as_ref().is_some_and(|(files, _, named)| files.is_empty() && is(named)) {
-            return Ok(());
-        }
-        if wait == Wait::No {
-            return Err(Fail::WouldBlock);
-        }
-        let Some((files, end, named)) = found else {
-            self.sync_folder_if_there(&self.directory, Step::Read)?;
-            return Ok(());
-        };
-        for file in &files {
+        for (_, segment) in log.segments.range(log.sure.segment..) {
+            let file = &segment.file;
             self.synced(self.disk.sync(file), &file.path)?;
             // The sync of its writer may have failed, and ours says nothing of that.
             self.disk.forget(file).map_err(|e| failed(Step::Read, &file.path, e))?;
         }
         self.sync_names(Step::Read)?;
-        named.store(true, Ordering::Release);
-        if files.is_empty() { Ok(()) } else { self.look_again(end) }
+        let mut later = Log::load(&self.directory)?;
+        if let Some(later) = &mut later
+            && log.agrees_with(later)
+        {
+            later.be_sure(log.end);
+            later.named.store(true, Ordering::Release);
+        }
+        Ok(later)
     }
 
-    /// Reads the log anew, which was read to `end`: what its writer could not write is gone from it.
-    fn look_again(&self, end: Place) -> Result<(), Fail> {
-        let mut known = self.known.lock();
-        *known = Log::load(&self.directory)?;
-        let is_whole = known.as_ref().is_some_and(|log| log.end >= end);
-        if is_whole || crate::mutant::on("segment_believe_cache") {
+    /// Makes durable what can be seen. Records are when they are; the names of their files may not be yet.
+    pub(super) fn sync_head(&self, wait: Wait) -> Result<(), Fail> {
+        self.check_poison()?;
+        let found = self.look(wait, |log| Ok(Some(Arc::clone(&log.named))), |_| Ok(None))?;
+        if found.as_ref().is_some_and(|named| is(named)) {
             return Ok(());
         }
-        let what = "an entry that was read is not on the disk: the sync of its writer failed";
-        Err(Error::new(ErrorKind::Unavailable, what).at(self.place(0)).hint("retry").into())
+        if wait == Wait::No {
+            return Err(Fail::WouldBlock);
+        }
+        let Some(named) = found else {
+            self.sync_folder_if_there(&self.directory, Step::Read)?;
+            return Ok(());
+        };
+        self.sync_names(Step::Read)?;
+        named.store(true, Ordering::Release);
+        Ok(())
     }
 
     /// Makes the names of the log's files and folders durable, and those of its root.

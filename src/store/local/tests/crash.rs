@@ -256,16 +256,16 @@ async fn six(root: &Path) -> (Vec<u8>, u64) {
     (marks, HEADER + lens.sum::<u64>())
 }
 
-/// What a writer leaves that dies once it has made the second segment, and before its mark: in a roll, or in the
+/// What a writer leaves that dies once it has made a segment, and before its mark: in a roll, or in the
 /// copy of what a collection leaves.
-fn left_segment(root: &Path, after: u64, copies: &[u64]) {
-    let mut bytes = segment::header(2, after).to_vec();
+fn left_segment(root: &Path, number: u64, after: u64, copies: &[u64]) {
+    let mut bytes = segment::header(number, after).to_vec();
     for seqno in copies {
         let at = bytes.len() as u64;
-        segment::push_record(&mut bytes, 2, at, HEADER, *seqno, &entry(*seqno));
+        segment::push_record(&mut bytes, number, at, HEADER, *seqno, &entry(*seqno));
     }
     bytes.resize(32 << 10, 0);
-    std::fs::write(root.join("data/log/0000000000000002.seg"), bytes).unwrap();
+    std::fs::write(root.join(format!("data/log/{number:016x}.seg")), bytes).unwrap();
 }
 
 #[test]
@@ -277,7 +277,7 @@ fn a_segment_that_was_left_is_not_in_the_way() {
             let (_, after) = six(root).await;
             let alive = log(root);
             assert_eq!(alive.get(6).await.unwrap(), Some(entry(6)));
-            left_segment(root, after, copies);
+            left_segment(root, 2, after, copies);
             // Another's smaller entry still fits into the first; two sectors of it are kept.
             let (marks, first) =
                 (root.join("data/log/marks"), root.join("data/log/0000000000000001.seg"));
@@ -303,7 +303,7 @@ fn damage_before_a_segment_that_was_begun_is_told_of() {
     runtime().block_on(async {
         let (marks, after) = six(root).await;
         // The last record of the first segment, and the second has no entry yet.
-        left_segment(root, after, &[]);
+        left_segment(root, 2, after, &[]);
         std::fs::write(root.join("data/log/marks"), &marks).unwrap();
         let path = root.join("data/log").join(names[0]);
         let whole = std::fs::read(&path).unwrap();
@@ -328,23 +328,104 @@ fn damage_before_a_segment_that_was_begun_is_told_of() {
     });
 }
 
-/// The writer of the last record was told that its sync failed; another reads it, whose own sync does not fail.
+/// The writer of the sixth record was told that its sync failed; others find the record in the cache alone.
+async fn five_and_one_lost(root: &Path) -> Disk {
+    let (marks, end) = six(root).await;
+    std::fs::write(root.join("data/log/marks"), marks).unwrap();
+    let len = segment::record_len(entry(6).len());
+    let disk = Disk::default();
+    let path = root.join("data/log/0000000000000001.seg");
+    *disk.lost.lock() = Some((path, end - len as u64, len));
+    disk
+}
+
 #[test]
 fn what_the_disk_dropped_is_not_shown() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path();
     runtime().block_on(async {
-        let (marks, end) = six(root).await;
+        let disk = five_and_one_lost(root).await;
+        let shared = opened(root, disk);
+        for log in [LocalLog::new(Arc::clone(&shared)), LocalLog::new(shared)] {
+            assert_eq!(log.get(5).await.unwrap(), Some(entry(5)));
+            assert_eq!(log.get(6).await.unwrap(), None, "only the cache has entry 6");
+            log.sync_head().await.unwrap();
+            assert_eq!(log.entries().await.unwrap(), [1, 2, 3, 4, 5]);
+        }
+    });
+}
+
+/// It goes while the next writer takes over what it has found.
+#[test]
+fn what_is_gone_is_not_taken_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path();
+    runtime().block_on(async {
+        let writer = LocalLog::new(opened(root, five_and_one_lost(root).await));
+        let gone = writer.create(7, entry(7)).await.expect_err("entry 6 is gone");
+        assert_eq!(gone.kind(), ErrorKind::Unavailable, "{gone}");
+        assert_eq!(writer.create(6, entry(6)).await.unwrap(), Create::Created);
+        let judged = judge(root, &Disk::default(), &[Told::Created(6)]).await;
+        judged.unwrap_or_else(|e| panic!("it goes on: {e}"));
+    });
+}
+
+/// The system drops the page of the marks, which it could not write; a writer that does not know of the new segment
+/// goes on from what the disk has.
+#[test]
+fn a_mark_that_is_lost_does_not_hide_a_segment() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path();
+    let disk = recorded();
+    runtime().block_on(async {
+        let writer = LocalLog::new(opened(root, disk.clone()));
+        for seqno in 1..=8 {
+            assert_eq!(writer.create(seqno, entry(seqno)).await.unwrap(), Create::Created);
+        }
+        let alive = log(root);
+        assert_eq!(alive.get(8).await.unwrap(), Some(entry(8)));
+        assert_eq!(writer.create(9, entry(9)).await.unwrap(), Create::Created);
+        assert!(root.join("data/log/0000000000000002.seg").exists(), "in a second segment");
+        let mut image = Image::new(root);
+        done_by(&disk).iter().for_each(|step| image.step(step));
+        image.lose_power(|| false);
+        let marks = image.bytes(&root.join("data/log/marks"));
         std::fs::write(root.join("data/log/marks"), marks).unwrap();
-        let disk = Disk::default();
-        let log = LocalLog::new(opened(root, disk.clone()));
-        assert_eq!(log.get(6).await.unwrap(), Some(entry(6)));
-        let len = segment::record_len(entry(6).len());
-        *disk.lost.lock() = Some((end - len as u64, len));
-        let unseen = log.sync_head().await.expect_err("entry 6 is not there");
-        assert_eq!(unseen.kind(), ErrorKind::Unavailable, "{unseen}");
-        *disk.lost.lock() = None;
-        assert_eq!(log.entries().await.unwrap(), [1, 2, 3, 4, 5]);
-        log.sync_head().await.unwrap();
+        let again = alive.create(9, entry(8)).await.unwrap();
+        assert_eq!(again, Create::Exists, "entry 9 was told of");
+        assert_eq!(alive.get(9).await.unwrap(), Some(entry(9)));
+    });
+}
+
+/// As in [`a_segment_that_was_left_is_not_in_the_way`], and what its copies were of has been collected since.
+#[test]
+fn a_segment_that_was_left_has_no_news_of_what_is_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path();
+    runtime().block_on(async {
+        let alive = log(root);
+        for seqno in 1..=9 {
+            assert_eq!(alive.create(seqno, entry(seqno)).await.unwrap(), Create::Created);
+        }
+        let after = HEADER + segment::record_len(entry(9).len()) as u64;
+        left_segment(root, 3, after, &[8, 9]);
+        for seqno in 10..=13 {
+            assert_eq!(alive.create(seqno, entry(seqno)).await.unwrap(), Create::Created);
+        }
+        alive.raise_floor(8).await.unwrap();
+        alive.delete(8).await.unwrap();
+        let (marks, second) =
+            (root.join("data/log/marks"), root.join("data/log/0000000000000002.seg"));
+        assert!(!root.join("data/log/0000000000000001.seg").exists(), "entry 8 is gone");
+        let before = std::fs::read(&marks).unwrap();
+        let len: usize = (9..=13).map(|seqno| segment::record_len(entry(seqno).len())).sum();
+        assert_eq!(alive.create(14, entry(14)).await.unwrap(), Create::Created);
+        let mut bytes = std::fs::read(&second).unwrap();
+        bytes[HEADER as usize + len + 1_024..].fill(0);
+        std::fs::write(&second, bytes).unwrap();
+        std::fs::write(&marks, before).unwrap();
+        let told = [Told::Floor(8), Told::Created(13)];
+        let judged = judge(root, &Disk::default(), &told).await;
+        judged.unwrap_or_else(|e| panic!("{e}"));
     });
 }

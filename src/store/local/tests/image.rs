@@ -125,6 +125,11 @@ impl Image {
         self.names = names;
     }
 
+    /// Returns the bytes of a file.
+    pub(super) fn bytes(&self, path: &Path) -> &[u8] {
+        &self.files[self.names[path]].0
+    }
+
     /// Writes it to a directory.
     pub(super) fn write(&self, to: &Path) {
         for (path, file) in &self.names {

@@ -231,3 +231,25 @@ fn an_entry_that_is_too_long_is_its_own_failure() {
         assert_eq!(short.unwrap(), Create::Created);
     });
 }
+
+/// A copy that was interrupted, or is under way: readers see what they saw, and the last file is no entry.
+#[test]
+fn a_log_that_is_closed_and_not_copied_is_as_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path();
+    std::fs::create_dir_all(root.join("data/log")).unwrap();
+    for seqno in 1..=3 {
+        std::fs::write(root.join(format!("data/log/{seqno:020}")), entry(seqno)).unwrap();
+    }
+    std::fs::write(root.join(format!("data/log/{:020}", 4)), super::files::CLOSED).unwrap();
+    runtime().block_on(async {
+        let log = log(root);
+        assert_eq!(log.entries().await.unwrap(), [1, 2, 3]);
+        assert_eq!(log.get(4).await.unwrap(), None);
+        let owns = |seqno| log.owns(&format!("data/log/{seqno:020}"));
+        assert!(owns(4) && !owns(3));
+        assert_eq!(log.create(4, entry(4)).await.unwrap(), Create::Created);
+        assert_eq!(log.entries().await.unwrap(), [1, 2, 3, 4]);
+        assert!(owns(4) && owns(3));
+    });
+}
