@@ -10,8 +10,8 @@
 //! * a merge, when what it may take is three quarters of the settled. Let these be 1, and all that comes replace
 //!   what is there: for 0.75 that is committed it writes 1, or 4/3 bytes a byte, and 1, 0.75 and the 1 that is written
 //!   are what there is at the most, 2.75. Sooner would be more work, later more space.
-//! * a collection, when what nobody may be reading any more is an eighth of the settled. It merges nothing: what is
-//!   there is as small as ever, and would be merged for less than it costs.
+//! * a collection, when what nobody may be reading any more is an eighth of the settled. It merges nothing: the
+//!   little that has come since would have to be merged again before long.
 //!
 //! So a round does work in proportion to what has come, and what is there stays within a small multiple of what is
 //! live, however few and large the commits are. While a merge runs more may come; the next one takes it.

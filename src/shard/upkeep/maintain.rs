@@ -164,8 +164,9 @@ impl Upkeep {
                 .collect_log(floor(&self.view.state(), config.entries_kept), stats)
                 .await?;
         }
-        // What only waits to be deleted is no reason to merge the little that has come since.
-        if due.merge || crate::mutant::on("collection_merges") {
+        // What only waits to be deleted is no reason to merge the little that has come since. What an ended lease held
+        // may be much.
+        if due.merge || !claim.expired.is_empty() || crate::mutant::on("collection_merges") {
             let enough = |state: &State| Space::of(state).is_much_mergeable(pace.part_bytes);
             self.compactor.merge_tiers(IN_A_ROUND, config.entries_kept, enough, stats).await?;
         }
