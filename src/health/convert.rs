@@ -1,19 +1,26 @@
-//! Owns an operator that turns each container of rows into another, and may fail at it: the failure
-//! holds its time until all workers may let go. It does not own what is made of the rows.
+//! Owns an operator that turns rows into others, and may fail at it: the failure holds its time until all workers
+//! may let go. It does not own what is made of the rows.
+//!
+//! Rows carry their times, so those of several small messages go on together, under the capability of the first. What a
+//! message costs, here and in each operator after this one, is then not the price of every time.
 
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact;
+use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::progress::Antichain;
 
-use crate::command::time::least;
+use crate::command::time::{least, retain};
 use crate::control::lifecycle::Phase;
 use crate::error::Error;
 use crate::health::Status;
 
-/// Applies `logic` to every container, on the worker where it is. After the first error nothing more
-/// comes out, and the output's frontier does not pass the container that failed.
+/// Rows that go on together: more are not worth a copy.
+const TOGETHER: usize = 1 << 10;
+
+/// Applies `logic` to rows, on the worker where they are. After the first error nothing more comes out, and the
+/// output's frontier does not pass what failed.
 pub(crate) fn convert<'scope, D, R>(
     rows: StreamVec<'scope, u64, D>,
     name: &str,
@@ -35,19 +42,42 @@ where
     builder.build(move |_| {
         let (mut failed, mut held) = (false, None);
         move |_| {
-            input.for_each(|message, rows| {
+            let mut give = |capability: Option<Capability<u64>>, rows: Result<Vec<D>, Error>| {
                 if failed {
                     // What is dropped here is held by the failure, and comes again in the next run.
                     return;
                 }
-                match least(&message).and_then(|_| logic(rows)) {
-                    Ok(mut rows) => output.activate().session(&message).give_container(&mut rows),
-                    Err(error) => {
-                        (failed, held) = (true, message.retain_least(0));
+                match (rows.and_then(|mut rows| logic(&mut rows)), &capability) {
+                    (Ok(mut rows), Some(capability)) => {
+                        output.activate().session(capability).give_container(&mut rows);
+                    }
+                    (Ok(_), None) => {}
+                    (Err(error), _) => {
+                        (failed, held) = (true, capability);
                         status.fail(error);
                     }
                 }
+            };
+            let mut together: Option<(Capability<u64>, Vec<D>)> = None;
+            input.for_each(|message, rows| {
+                if let (Some((capability, before)), Ok(time)) = (&mut together, least(&message))
+                    && (capability.time() <= time || crate::mutant::on("together_descending"))
+                    && before.len() + rows.len() <= TOGETHER
+                {
+                    before.append(rows);
+                    return;
+                }
+                if let Some((capability, rows)) = together.take() {
+                    give(Some(capability), Ok(rows));
+                }
+                match retain(&message, 0) {
+                    Ok(capability) => together = Some((capability, std::mem::take(rows))),
+                    Err(error) => give(None, Err(error)),
+                }
             });
+            if let Some((capability, rows)) = together {
+                give(Some(capability), Ok(rows));
+            }
             if status.phase() == Phase::Released {
                 held = None;
             }

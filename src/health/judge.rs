@@ -99,8 +99,7 @@ fn state(signs: &Signs) -> (HealthState, Option<String>) {
 /// Says which frontier stands, and what holds it.
 fn stuck(signs: &Signs) -> String {
     let (upper, waits) = (signs.upper, seconds(signs.measured.waits));
-    let only_reads = signs.reading().is_some() && !ought_to_move(signs);
-    let what = if only_reads || (signs.is_reading_stalled() && !signs.is_stalled()) {
+    let what = if signs.reading().is_some() && only_reads(signs) {
         let waits = seconds(signs.measured.reading_waits);
         format!("what is committed below the shard's upper {upper} is not read back for {waits}; ")
     } else if signs.input() > upper {
@@ -119,6 +118,11 @@ fn stuck(signs: &Signs) -> String {
     what + &holder(signs) + stopping
 }
 
+/// Whether it is the reading back that stands, if anything does: no commit waits for it.
+fn only_reads(signs: &Signs) -> bool {
+    !ought_to_move(signs) || (signs.is_reading_stalled() && !signs.is_stalled())
+}
+
 fn holder(signs: &Signs) -> String {
     let (upper, output) = (signs.upper, signs.output());
     if let Some(silent) = signs.silent() {
@@ -126,7 +130,7 @@ fn holder(signs: &Signs) -> String {
         return format!("worker {worker} has not run for {time}");
     }
     // Where the operator has run ahead of the reader, it is not the reader that the upper waits for.
-    let reader_holds = output <= upper || !ought_to_move(signs) || !signs.is_stalled();
+    let reader_holds = output <= upper || only_reads(signs);
     let behind =
         |worker: &&WorkerSigns| !worker.hydrated || (reader_holds && worker.read_to < upper);
     let reader = signs.workers.iter().filter(behind).min_by_key(|worker| worker.read_to);

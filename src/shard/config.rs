@@ -55,8 +55,8 @@ pub struct HandleConfig {
     /// Bytes of encoded rows at which a part ends and the next begins; one row may exceed it. A merge ends them at a
     /// 32nd of what it merges, if that is less, but not below 1 MiB. 8 MiB.
     pub part_bytes_max: usize,
-    /// Bytes of encoded parts kept for [`fetch`](super::Handle::fetch); the oldest go first.
-    /// 64 MiB.
+    /// Bytes of encoded parts kept for [`fetch`](super::Handle::fetch), and as many again of the rows of parts written
+    /// here and not read back, with the buffers that they keep; the oldest go first. 64 MiB.
     pub cache_bytes_max: usize,
     /// Bytes of parts that one reader (a follower, a snapshot) has asked for and not yet handed on;
     /// two parts, if they are larger. At least 2. 64 MiB.

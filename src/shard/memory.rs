@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use crate::counter::Counter;
 
-/// Bytes of encoded parts that a handle has in memory; clones share it.
+/// Bytes of parts that a handle has in memory; clones share it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MemoryStats {
-    /// At hand for its followers, at most [`cache_bytes_max`](super::HandleConfig::cache_bytes_max).
+    /// At hand for its followers, at most [`cache_bytes_max`](super::HandleConfig::cache_bytes_max), and at most as many
+    /// again of the rows of parts that it has written, with these parts.
     pub cache_bytes: u64,
     /// Asked for by its readers and not yet handed on: for each at most
     /// [`read_bytes_max`](super::HandleConfig::read_bytes_max), or two parts.

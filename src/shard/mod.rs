@@ -106,6 +106,8 @@ mod window;
 
 mod cache;
 
+mod own;
+
 mod uploading;
 
 mod uploads;

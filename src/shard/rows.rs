@@ -2,13 +2,14 @@
 //! anything; that is [`settle`](super::settle), and adds nothing up; that is
 //! [`snapshot`](super::snapshot).
 
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
+use parking_lot::Mutex;
 
-use super::cache::PartId;
+use super::cache::{Cache, PartId, Weighs};
 use super::engine::arrange::{arrange, named};
 use super::engine::lease::part_key;
 use super::engine::part::{self, ALL, PartRef, Prepared, Update, Written};
@@ -16,6 +17,7 @@ use super::engine::state::Part;
 use super::engine::stored::{check, inline_rows};
 use super::holds::Holds;
 use super::memory::{Gauge, MemoryStats};
+use super::own::{OwnRows, own_id};
 use super::uploading::Uploading;
 use super::view::View;
 use super::window::Window;
@@ -45,6 +47,15 @@ pub(crate) struct Rows {
     pub(super) merging: Gauge,
 }
 
+/// The bytes of a part that rows lie in.
+struct Shared(Arc<Vec<u8>>);
+
+impl AsRef<[u8]> for Shared {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
 impl Rows {
     pub(super) fn new(holds: Holds) -> Rows {
         let (reading, merging) = (Gauge::default(), Gauge::default());
@@ -53,7 +64,8 @@ impl Rows {
 
     /// See [`Handle::memory`](super::Handle::memory).
     pub(super) fn memory(&self) -> MemoryStats {
-        let cache_bytes = self.view.cache.lock().bytes() as u64;
+        let own = self.view.own.lock().bytes();
+        let cache_bytes = (self.view.cache.lock().bytes() + own) as u64;
         let (read_bytes, merge_bytes) = (self.reading.get(), self.merging.get());
         MemoryStats { cache_bytes, read_bytes, merge_bytes }
     }
@@ -77,19 +89,25 @@ impl Rows {
             return Ok(vec![Prepared::Inline(bytes, updates)]);
         }
         let lease = self.holds.permit().await?;
-        let runs = arranged.split(view.config.part_bytes_max).into_iter();
-        let encoded: Vec<(PartRef, Bytes)> = runs
-            .map(|run| named(part_key(&view.name, lease, view.fresh()), arranged.encode(run)))
-            .collect();
+        let runs = arranged.split(view.config.part_bytes_max);
+        let encode = |run: Range<usize>| {
+            let key = part_key(&view.name, lease, view.fresh());
+            let (part, bytes) = named(key, arranged.encode(run.clone()));
+            let bytes = Arc::new(Vec::from(bytes));
+            let own = OwnRows::of(&part, arranged.within(run, &bytes), &bytes);
+            (part, bytes, own)
+        };
+        let encoded: Vec<_> = runs.into_iter().map(encode).collect();
         drop(arranged);
         // If one of them fails, no entry will name the others.
         let uploading = Uploading::new(view);
-        encoded.iter().for_each(|(part, _)| uploading.add(&part.key));
+        encoded.iter().for_each(|(part, ..)| uploading.add(&part.key));
         // In order, so that parts keep the order of rows.
-        let uploads = encoded.into_iter().map(|(part, bytes)| async move {
-            let (id, kept) = (PartId::Stored(part.key.clone()), bytes.clone());
-            self.upload(&part, bytes).await?;
-            view.cache.lock().put(id, Arc::new(Vec::from(kept)));
+        let uploads = encoded.into_iter().map(|(part, bytes, own)| async move {
+            self.upload(&part, Bytes::from_owner(Shared(bytes))).await?;
+            if let Some(own) = own {
+                view.own.lock().put(own_id(&part.key), Arc::new(own));
+            }
             Ok(Prepared::Stored(part))
         });
         let uploads: Vec<_> = uploads.collect();
@@ -119,31 +137,49 @@ impl Rows {
         reading: CacheUse,
         hashes: RangeInclusive<u64>,
     ) -> Result<Vec<Update>, Error> {
+        if let Some(own) = self.own(part, reading) {
+            return Ok(own.share(lower, upper, &hashes));
+        }
         let buffer = self.buffer(part, reading).await?;
         part::decode_share(&buffer, lower, upper, hashes).map_err(|e| e.at(self.view.place(part)))
     }
 
-    /// Returns the bytes of a part: this process's own, or read, and then checked as a whole.
+    /// Returns the rows of a part that was written here, if they are in memory.
+    fn own(&self, part: &Part, reading: CacheUse) -> Option<Arc<OwnRows>> {
+        let Part::Stored { key, .. } = part else { return None };
+        let own = self.at_hand(&self.view.own, &own_id(key), reading);
+        own.filter(|own| own.are_of(part))
+    }
+
+    /// Returns what is in memory of a part, and takes it out for the last reader.
+    fn at_hand<T: Weighs>(
+        &self,
+        cache: &Mutex<Cache<T>>,
+        id: &PartId,
+        reading: CacheUse,
+    ) -> Option<Arc<T>> {
+        let readers = self.view.followers();
+        let mut cache = cache.lock();
+        match reading {
+            CacheUse::Last => cache.take(id),
+            CacheUse::Aside => cache.peek(id),
+            CacheUse::Following => cache.read(id, readers),
+        }
+    }
+
+    /// Returns the bytes of a part: at hand, or read, and then checked as a whole.
     pub(super) async fn buffer(
         &self,
         part: &Part,
         reading: CacheUse,
     ) -> Result<Arc<Vec<u8>>, Error> {
         let id = PartId::of(part);
-        let readers = self.view.followers();
-        let cached = {
-            let mut cache = self.view.cache.lock();
-            match reading {
-                CacheUse::Last => cache.take(&id),
-                CacheUse::Aside => cache.peek(&id),
-                CacheUse::Following => cache.read(&id, readers),
-            }
-        };
-        if let Some(buffer) = cached {
+        if let Some(buffer) = self.at_hand(&self.view.cache, &id, reading) {
             return Ok(buffer);
         }
         let buffer = self.view.same_root(self.read_part(part).await).await?;
         check(part, &buffer).map_err(|e| e.at(self.view.place(part)))?;
+        let readers = self.view.followers();
         if matches!(reading, CacheUse::Following) && readers > 1 {
             let mut cache = self.view.cache.lock();
             cache.put(id.clone(), Arc::clone(&buffer));
@@ -220,7 +256,7 @@ impl Rows {
                     tracing::debug!(shard = self.view.url(), error = %e, "orphan left");
                 }
                 self.view.uploads.lock().decided(&key, deleted.is_err());
-                self.view.cache.lock().take(&PartId::Stored(key));
+                self.view.own.lock().take(&own_id(&key));
             }
         }
     }

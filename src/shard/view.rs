@@ -22,6 +22,7 @@ use super::engine::state::{Part, State};
 use super::incarnation;
 use super::keeper::Keeper;
 use super::open::{create_format, newest_rollup, read_format, upgrade_format};
+use super::own::OwnRows;
 use super::uploads::Uploads;
 use crate::error::{Error, ErrorKind};
 use crate::io::Io;
@@ -53,7 +54,9 @@ pub(crate) struct View {
     pub(super) counters: CountersCell,
     /// The parts of this handle that are not decided.
     pub(super) uploads: Mutex<Uploads>,
-    pub(super) cache: Mutex<Cache>,
+    pub(super) cache: Mutex<Cache<Vec<u8>>>,
+    /// The rows of parts written here.
+    pub(super) own: Mutex<Cache<OwnRows>>,
     /// The number of the last rollup known.
     pub(super) last_rollup: AtomicU64,
     pub(super) reading: AsyncMutex<()>,
@@ -134,6 +137,7 @@ impl View {
             counters: CountersCell::default(),
             uploads: Mutex::default(),
             cache: Mutex::new(Cache::new(config.cache_bytes_max)),
+            own: Mutex::new(Cache::new(config.cache_bytes_max)),
             last_rollup: AtomicU64::new(0),
             reading: AsyncMutex::new(()),
             looked: Mutex::default(),

@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 use super::counts::SharedTotals;
 use super::messages::Written;
 use super::race::{Lost, after_loss};
-use super::write::all_or_nothing;
+use super::whole::all_or_nothing;
 use crate::control::lifecycle::GRACE;
 use crate::definite::Terms;
 use crate::error::{Error, ErrorKind};

@@ -19,6 +19,7 @@ use tokio::sync::mpsc;
 use super::context::SinkContext;
 use super::counts::{Dropped, Emitted};
 use super::messages::{Announcement, Named, Response, Written};
+use super::whole::all_or_nothing;
 use crate::command::time::retain;
 use crate::control::lifecycle::Phase;
 use crate::control::waking::Waking;
@@ -183,14 +184,6 @@ impl Rest {
     }
 }
 
-/// Says of an error which times wait with those that cannot be appended; nothing of them is lost.
-pub(super) fn all_or_nothing(error: Error, lower: u64, upper: u64) -> Error {
-    match upper - lower {
-        0 | 1 => error,
-        _ => error.also(format_args!("nothing of times [{lower}, {upper}) is appended")),
-    }
-}
-
 struct Writer {
     /// A standby leaves nothing in the store, not even a part.
     may_write: bool,
@@ -320,7 +313,8 @@ impl Writer {
     /// can only lose.
     fn shed(&mut self) {
         // Worker 0 may know of another's commit that this process has not read: no interval begins below it.
-        let lower = self.current.as_ref().map_or(0, |current| current.lower);
+        let named = self.current.as_ref().map_or(0, |current| current.lower);
+        let lower = if crate::mutant::on("shed_by_own_log") { 0 } else { named };
         let upper = self.context.status.upper().max(lower);
         while let Some(entry) = self.times.first_entry() {
             let kept = self.current.is_none() && crate::mutant::on("keep_lost_rows");

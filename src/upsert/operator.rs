@@ -26,6 +26,7 @@ use super::spill::{SharedSpill, SpillError};
 use super::stash::Stash;
 use super::state::{Full, State};
 use super::stats::UpsertStats;
+use super::warm::Warm;
 use crate::codec::deal::worker;
 use crate::command::Command;
 use crate::command::time::{is_last, least, refused};
@@ -49,6 +50,8 @@ struct UpsertOperator<K: Kept<V>, V, O, T: Timestamp> {
     behind: Option<T>,
     /// Feedback that the state does not have yet: a drain reads the state as it was when it began.
     inbox: Inbox<K, V, T>,
+    /// What a run of small times is about to look up.
+    warm: Warm,
     /// The share of a wake-up.
     piece: Piece,
     /// Something is left to do that no message will wake it for.
@@ -110,6 +113,7 @@ where
         anchored: false,
         behind: None,
         inbox: Inbox::default(),
+        warm: Warm::default(),
         piece: Piece {
             rows: config.drain_rows_max,
             bytes: config.drain_bytes_max,
@@ -325,15 +329,24 @@ where
         out: &mut Vec<Update<K, V, T>>,
     ) {
         let mut piece = self.piece;
+        self.stash.wake();
+        self.warm.begin();
+        let mut before = None;
         while !inflight.is_full() {
             self.start_drain(at);
             let Some(drain) = &mut self.drain else { break };
-            let (stash, overlay, before) = (&mut self.stash, &mut self.overlay, out.len());
+            // Only a second time in one wake-up says that there is a run.
+            if let Some(work) = before {
+                let closed = |time: &T| !at.input.less_equal(time);
+                self.warm.go_on(work, &self.stash, &self.state, closed);
+            }
+            let (stash, overlay, start) = (&mut self.stash, &mut self.overlay, out.len());
             match drain.step(&self.state, overlay, stash.pins(), &mut piece, out) {
                 Ok(drained) => {
                     self.stash.drains(drain.run_bytes());
                     let bytes = |((k, v), _, _): &Update<K, V, T>| flight_bytes(k, v);
-                    inflight.add(out[before..].iter().map(bytes).sum());
+                    inflight.add(out[start..].iter().map(bytes).sum());
+                    before = Some(drained.work);
                     self.count(&drained);
                 }
                 // Half a time was emitted: the failure keeps its capability, so that the frontier
@@ -346,7 +359,8 @@ where
             }
         }
         // A drain under way reads the state as it was; it goes on once there is room, and is woken then.
-        self.more |= self.drain.is_none() && !self.inbox.is_empty();
+        let waits = self.drain.is_some() && !crate::mutant::on("spin_for_room");
+        self.more |= !waits && !self.inbox.is_empty();
     }
 
     fn start_drain(&mut self, at: &Frontiers<'_, T>) {

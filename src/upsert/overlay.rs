@@ -89,6 +89,9 @@ where
         let Overlay { queue, index, first, .. } = self;
         let at = |number: u64| &queue[(number - *first) as usize];
         let end = *first + queue.len() as u64;
+        // In one step.
+        let new = end.saturating_sub(self.indexed.max(*first)) as usize;
+        index.reserve(new, |n| spread(at(*n).hash));
         for number in self.indexed.max(*first)..end {
             let emission = at(number);
             let is_key = |n: &u64| at(*n).hash == emission.hash && at(*n).key == emission.key;
@@ -181,8 +184,8 @@ fn spread(hash: u64) -> u64 {
 const INDEX_BYTES: usize = 16;
 /// What a time that waits for its commit takes in all, here and beside the commands of the feed.
 const TIME_BYTES: usize = 128;
-/// Room for so many emissions is kept.
-const KEPT: usize = 1 << 10;
+/// Room for so many emissions is kept: that of a usual time, which would else grow anew for each, by doubling.
+const KEPT: usize = 1 << 16;
 
 #[cfg(test)]
 mod tests {

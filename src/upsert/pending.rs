@@ -58,8 +58,8 @@ impl<K: Kept<V>, V, O> Pending<K, V, O> {
     }
 
     /// Whether it keeps a large buffer for little.
-    pub(super) fn is_wasteful(&self, pins: &mut Pins) -> bool {
+    pub(super) fn is_wasteful(&self, pins: &mut Pins, others: &mut Pins) -> bool {
         let mut places = K::places(&self.key, self.value.as_ref()).into_iter().flatten();
-        places.any(|place| pins.is_mostly_dead(place))
+        places.any(|place| pins.is_mostly_dead(others, place))
     }
 }

@@ -79,22 +79,14 @@ impl<K: Kept<V> + Ord, V: Ord, O: Ord> Pile<K, V, O> {
         }
     }
 
-    /// Copies rows out of buffers of which less than half is in use: by the rows of this pile alone, or by all that
-    /// `pins` counts. Returns how many rows it looked at.
-    pub fn repack(&mut self, shared: Shared, pins: &mut Pins) -> u64 {
-        let mut own = Pins::default();
-        if shared == Shared::WithinPile {
-            self.commands.iter().for_each(|command| command.hold(&mut own));
-        }
+    /// Copies rows out of buffers of which less than half is in use, by all that `pins` and `others` count. Returns how
+    /// many rows it looked at.
+    pub fn repack(&mut self, pins: &mut Pins, others: &mut Pins) -> u64 {
         let mut batch: Vec<&mut Pending<K, V, O>> = Vec::new();
         let mut bytes = 0;
         let looked_at = self.commands.len() as u64;
         for command in &mut self.commands {
-            let wasteful = command.is_wasteful(match shared {
-                Shared::WithinPile => &mut own,
-                Shared::ByAll => pins,
-            });
-            if wasteful {
+            if command.is_wasteful(pins, others) {
                 command.release(pins);
                 bytes += command.heap_bytes();
                 batch.push(command);
@@ -107,15 +99,6 @@ impl<K: Kept<V> + Ord, V: Ord, O: Ord> Pile<K, V, O> {
         copy(&mut batch, pins);
         looked_at
     }
-}
-
-/// Whose rows count when a buffer is judged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shared {
-    /// Those of the pile, which is about to leave.
-    WithinPile,
-    /// Those of the whole stash.
-    ByAll,
 }
 
 /// Bytes of rows copied together, into one buffer.

@@ -117,14 +117,16 @@ impl Pins {
         self.bytes() > 2 * self.live + SLACK
     }
 
-    /// Whether the rows that are held are less than half of the buffer of one of them.
-    pub fn is_mostly_dead(&mut self, place: Place) -> bool {
-        if is_alone(place) {
-            return false;
-        }
+    /// Whether the rows that are held, here and in `others`, are less than half of the buffer of one of them.
+    pub fn is_mostly_dead(&mut self, others: &mut Pins, place: Place) -> bool {
+        !is_alone(place) && (self.live(place) + others.live(place)) * 2 < place.buffer_bytes
+    }
+
+    /// Returns the bytes of the rows that are held of a buffer.
+    fn live(&mut self, place: Place) -> usize {
         self.settle();
         let pin = self.shared.find(hash(place.buffer), |pin| pin.buffer == place.buffer);
-        pin.is_some_and(|pin| pin.live * 2 < pin.buffer_bytes)
+        pin.map_or(0, |pin| pin.live)
     }
 
     /// Forgets every row.
@@ -152,7 +154,12 @@ mod tests {
             pins.hold(place(buffer, 200));
         }
         assert_eq!(pins.bytes(), 2 * (1000 + PIN_BYTES));
-        assert!(!pins.is_mostly_dead(place(1, 200)) && pins.is_mostly_dead(place(2, 200)));
+        let mut others = Pins::default();
+        let mut dead =
+            |pins: &mut Pins, buffer| pins.is_mostly_dead(&mut others, place(buffer, 200));
+        assert!(!dead(&mut pins, 1) && dead(&mut pins, 2));
+        others.hold(place(2, 200));
+        assert!(!pins.is_mostly_dead(&mut others, place(2, 200)), "half of it, together");
         for (buffer, left) in [(1, 2), (2, 2), (1, 2), (1, 1), (2, 0)] {
             pins.release(place(buffer, 200));
             assert_eq!(pins.bytes(), left * (1000 + PIN_BYTES));
@@ -160,7 +167,7 @@ mod tests {
         // Most of its buffer: no other row has a share worth counting.
         pins.hold(place(3, 600));
         assert_eq!((pins.bytes(), pins.shared.len()), (1000, 0));
-        assert!(!pins.is_mostly_dead(place(3, 600)));
+        assert!(!pins.is_mostly_dead(&mut others, place(3, 600)));
         pins.release(place(3, 600));
         assert_eq!((pins.bytes(), pins.live), (0, 0));
     }

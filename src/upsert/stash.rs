@@ -17,7 +17,7 @@ use serde::de::DeserializeOwned;
 
 use super::merge::Merge;
 use super::pending::Pending;
-use super::pile::{Pile, Shared};
+use super::pile::Pile;
 use super::pins::Pins;
 use super::rows::Kept;
 use super::run::{Run, RunWriter};
@@ -35,6 +35,8 @@ pub struct Stash<K, V, O, T> {
     pins: Pins,
     /// The bytes of what is sealed, until it is drained; its rows are in `pins`.
     draining: Draining,
+    /// What has left in this wake-up.
+    left: Pins,
     /// Dead bytes that copying could not give back when it was last tried.
     dead: usize,
     /// Commands, in memory and spilled.
@@ -106,6 +108,7 @@ where
             heap: 0,
             pins: Pins::default(),
             draining: Draining::default(),
+            left: Pins::default(),
             dead: 0,
             rows: 0,
             done: Done::default(),
@@ -190,8 +193,14 @@ where
         (self.heap, self.draining, self.dead, self.rows) = (0, Draining::default(), 0, 0);
         self.piles.clear();
         self.pins.clear();
+        self.left.clear();
         self.spilled.clear();
         self.spilling = None;
+    }
+
+    /// Begins a wake-up: what leaves from here on leaves together.
+    pub fn wake(&mut self) {
+        self.left.clear();
     }
 
     /// Takes out the least time, folded. Its bytes count here until [`unseal`](Stash::unseal).
@@ -213,8 +222,10 @@ where
         };
         let superseded = pile.fold(&mut self.pins);
         self.superseded(superseded);
-        // The receiver of the rows counts their bytes and not what they keep.
-        pile.repack(Shared::WithinPile, &mut self.pins);
+        // The receiver of the rows counts their bytes and not what they keep. What leaves with them shares it, and what is
+        // still here is counted here with the whole of it.
+        pile.repack(&mut self.pins, &mut self.left);
+        pile.commands.iter().for_each(|command| command.hold(&mut self.left));
         self.rows -= pile.commands.len() as u64;
         let heap = pile.heap_bytes::<T>();
         let mut merge = Merge::new(time.clone(), pile.commands, self.spilled.take(&time)?);
@@ -255,6 +266,17 @@ where
         let piles = self.piles.first_key_value().map(|(time, _)| time);
         let others = self.first_of_spilling().into_iter().chain(self.spilled.first_time());
         others.chain(piles).min()
+    }
+
+    /// Returns the hashes and keys of what is in memory of the first times, as long as they are wanted by time and number of
+    /// commands.
+    pub fn first_commands(
+        &self,
+        wanted: impl Fn(&(&T, usize)) -> bool,
+    ) -> impl Iterator<Item = (u64, &K)> {
+        let piles = self.piles.iter();
+        let piles = piles.take_while(move |(time, pile)| wanted(&(*time, pile.commands.len())));
+        piles.flat_map(|(_, pile)| pile.commands.iter().map(|one| (one.hash, &one.key)))
     }
 
     /// Returns the commands, in memory and spilled.
@@ -300,7 +322,7 @@ where
                 written += self.spill_more()?;
             } else if over && self.is_worth_copying() {
                 for pile in self.piles.values_mut() {
-                    self.done.looked_at += pile.repack(Shared::ByAll, &mut self.pins);
+                    self.done.looked_at += pile.repack(&mut self.pins, &mut Pins::default());
                 }
                 // What is left belongs to rows that are being drained.
                 self.dead = self.pins.dead();

@@ -5,6 +5,7 @@ mod behaviours;
 mod continuation;
 mod dealing;
 mod health;
+mod messages;
 #[path = "../common/random.rs"]
 mod random;
 mod source_bindings;

@@ -15,6 +15,7 @@ mod maintenance;
 #[path = "../common/network.rs"]
 mod network;
 mod overtaken_reader;
+mod own_rows;
 #[path = "../common/random.rs"]
 mod random;
 mod state;

@@ -3,10 +3,12 @@
 
 use std::cmp::Ordering;
 use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::part::{self, Line, PartRef, UPDATE_BYTES, Update, Written, write};
+use crate::codec::packed::Encoded;
 use crate::error::{Error, ErrorKind};
 
 /// The error of a row whose diffs do not add up to a number.
@@ -90,6 +92,28 @@ impl Arranged {
     pub(crate) fn encode(&self, run: Range<usize>) -> Written {
         let line = |(hash, at): &(u64, u32)| Line::of(*hash, &self.updates[*at as usize]);
         write(self.order[run].iter().map(line))
+    }
+
+    /// Returns a run of the rows where they lie in the part that was encoded of it: they keep that, and nothing of what they
+    /// came in. O(rows).
+    pub(crate) fn within(&self, run: Range<usize>, part: &Arc<Vec<u8>>) -> Vec<Update> {
+        let rows = self.order[run].iter().map(|(_, at)| &self.updates[*at as usize]);
+        let lengths =
+            rows.clone().map(|((key, value), ..)| (key.as_bytes().len(), value.as_bytes().len()));
+        let (keys, values) = lengths.fold((0, 0), |(k, v), (key, value)| (k + key, v + value));
+        // A part ends with the bytes of all keys, and of all values.
+        let mut value_at = part.len() - values;
+        let mut key_at = value_at - keys;
+        let next = |row: &Encoded, at: &mut usize| {
+            let there = Encoded::within(part, *at, row.as_bytes().len());
+            debug_assert_eq!(*row, there, "the bytes of a row in its part");
+            *at += row.as_bytes().len();
+            there
+        };
+        let within = |((key, value), time, diff): &Update| {
+            ((next(key, &mut key_at), next(value, &mut value_at)), *time, *diff)
+        };
+        rows.map(within).collect()
     }
 
     /// Returns the rows.
@@ -280,9 +304,14 @@ mod tests {
         let rows: Vec<_> = (0..10).map(|n| row(&n.to_string(), "four", n, 1)).collect();
         let one = size(&rows[0]);
         let arranged = arrange(rows).unwrap();
-        assert_eq!(arranged.split(3 * one), [0..3, 3..6, 6..9, 9..10]);
+        let runs = arranged.split(3 * one);
+        assert_eq!(runs, [0..3, 3..6, 6..9, 9..10]);
         assert_eq!(arranged.split(1).len(), 10);
         let whole = arranged.split(usize::MAX);
         assert!(whole.len() == 1 && whole[0] == (0..10), "{whole:?}");
+        let part = |run: &Range<usize>| Arc::new(arranged.encode(run.clone()).bytes);
+        let within = |run: &Range<usize>| arranged.within(run.clone(), &part(run));
+        let rows: Vec<Update> = runs.iter().flat_map(within).collect();
+        assert_eq!(rows, arranged.into_updates());
     }
 }

@@ -2,14 +2,16 @@
 //! commits in between. Method: scripts of the interleavings that simpler rules got wrong, and that a random
 //! run seldom meets.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use differential_upsert::store::Root;
-use differential_upsert::{Command, ErrorKind, PipelineConfig};
+use differential_upsert::store::{Fault, Faults, Operation, Root};
+use differential_upsert::{Command, ErrorKind, PipelineConfig, Promotion};
 
 use crate::feed::{Feed, Row};
 use crate::replicas::observer::Rival;
-use crate::replicas::stage::{Stage, delete, memory, put};
+use crate::replicas::seat::Report;
+use crate::replicas::stage::{Stage, delete, memory, no_faults, put};
 
 /// One key, another value at each time; so a prior value of the wrong time shows at once.
 fn rows() -> Vec<Row> {
@@ -41,10 +43,16 @@ fn give_from(stage: &mut Stage, feed: &Feed, from: u64, closed: u64) {
     stage.close(0, closed);
 }
 
-fn finish(mut stage: Stage, feed: &Arc<Feed>) {
+fn finish(stage: Stage, feed: &Arc<Feed>) {
+    finish_with(stage, feed, |_| {});
+}
+
+/// Runs to the end, and checks what workers say there.
+fn finish_with(mut stage: Stage, feed: &Arc<Feed>, check: impl Fn(&[Report])) {
     stage.end(0);
     stage.run();
     stage.assert_ended(feed);
+    check(&stage.reports());
 }
 
 /// Every time but the first is emitted before any commit.
@@ -194,5 +202,74 @@ fn a_reset_holds_a_run_up() {
     assert_eq!(output(&mut stage), 3);
     stage.run();
     assert_eq!(stage.upper(), 7);
+    finish(stage, &feed);
+}
+
+/// Worker 0's process learns from its lost append of a rival's commit that the process of worker 1 has not read, and names an interval
+/// above it. What worker 1 has emitted below that has lost, whenever it hears of it.
+#[test]
+fn what_lies_below_an_interval_of_another_process_has_lost() {
+    let rows = (0..4).flat_map(|time| (0..16).map(move |key| put(key, time, 0, time)));
+    let (root, feed) = (memory(), Arc::new(Feed::new(rows.collect())));
+    let rival = Rival::new(&root, Arc::clone(&feed));
+    let deaf = Arc::new(AtomicBool::new(false));
+    let hangs = Arc::clone(&deaf);
+    let faults = Faults::new(move |action| match action.operation {
+        Operation::GetEntry if hangs.load(Ordering::Relaxed) => Fault::Hang,
+        _ => Fault::None,
+    });
+    let config = roomy(PipelineConfig::default());
+    let mut stage = Stage::cluster(&root, &feed, &[no_faults(), Arc::clone(&faults)], &config);
+    stage.give(0, &feed.rows);
+    (0..2).for_each(|worker| stage.close(worker, 1));
+    stage.run();
+    deaf.store(true, Ordering::Relaxed);
+    // Time 1 is on its way into the log, and the others are emitted ahead of it.
+    for closed in [2, 4] {
+        (0..2).for_each(|worker| stage.close(worker, closed));
+        (0..4).for_each(|round| stage.step_deaf(round % 2));
+    }
+    rival.append_to(3);
+    stage.run_blind(&[0, 1]);
+    assert_eq!(stage.upper(), 4);
+    deaf.store(false, Ordering::Relaxed);
+    faults.let_go();
+    stage.end(1);
+    finish_with(stage, &feed, |reports| {
+        let flight: Vec<usize> = reports.iter().map(|report| report.inflight_bytes).collect();
+        assert_eq!(flight, [0, 0], "bytes in flight of what has lost");
+        let t = reports[0].totals;
+        assert_eq!((t.lost, t.inserted, t.updated), (32, 16, 16), "{t:?}");
+    });
+}
+
+/// A standby's operator has begun a large time ahead of its turn and waits for room; meanwhile what came before is
+/// read back, and waits for the drain. It does not go round and round until there is room.
+#[test]
+fn a_drain_that_waits_for_room_rests() {
+    let keys = |time| if time == 0 { 0..8 } else { 0..64 };
+    let rows = (0..2).flat_map(|time| keys(time).map(move |key| put(key, time, 0, time)));
+    let (root, feed) = (memory(), Arc::new(Feed::new(rows.collect())));
+    let rival = Rival::new(&root, Arc::clone(&feed));
+    let promotion = Promotion::default();
+    let standby = Some(promotion.clone());
+    let mut stage = Stage::open_changed(&root, &feed, 2, |shard, config| {
+        let (inflight_bytes_max, drain_rows_max) = (4 << 10, 2);
+        (shard, PipelineConfig { standby, inflight_bytes_max, drain_rows_max, ..config })
+    });
+    stage.run();
+    give_from(&mut stage, &feed, 0, 2);
+    stage.close(1, 2);
+    stage.run();
+    rival.append_to(1);
+    stage.run();
+    for worker in [0, 1] {
+        stage.step_deaf(worker);
+        let report = stage.crew().report(worker);
+        assert!(report.inflight_bytes >= 4 << 10 && report.health.output == 1, "{report:?}");
+        assert!(stage.crew().rests(worker), "worker {worker} wakes itself while it waits for room");
+    }
+    promotion.promote();
+    stage.end(1);
     finish(stage, &feed);
 }

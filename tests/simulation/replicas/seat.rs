@@ -100,6 +100,7 @@ pub struct Report {
     pub health: HealthReport,
     pub error: Option<Error>,
     pub stash_bytes: usize,
+    pub inflight_bytes: usize,
     pub done: bool,
     pub ended: bool,
     pub totals: Totals,
@@ -150,6 +151,7 @@ impl Seat {
             health: self.health.report(),
             error: self.health.error(),
             stash_bytes: self.stats.stash_bytes(),
+            inflight_bytes: self.stats.inflight_bytes(),
             done: !worker.has_dataflows(),
             ended: self.health.has_ended(),
             totals: self.watch.totals(),
@@ -165,6 +167,12 @@ impl Crew<Seat> {
 
     pub fn reports(&mut self) -> Vec<Report> {
         (0..self.peers()).map(|worker| self.report(worker)).collect()
+    }
+
+    /// Whether a worker has nothing left to do until something comes from outside. Of several: a lone one has no
+    /// clock, and is never told that it may rest.
+    pub fn rests(&mut self, worker: usize) -> bool {
+        self.on(worker, |_, worker| worker.activations().borrow().empty_for().is_none())
     }
 
     /// Stops a worker's part.

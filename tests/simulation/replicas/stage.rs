@@ -87,6 +87,37 @@ impl Stage {
         Stage::open_as(root, feed, peers, false, (no_faults(), PATIENCE), take_over)
     }
 
+    /// Opens a cluster: so many processes of one worker each, each with its own sight of the store.
+    pub fn cluster(
+        root: &Root,
+        feed: &Arc<Feed>,
+        faults: &[Arc<Faults>],
+        config: &PipelineConfig,
+    ) -> Stage {
+        let (runtime, peers) = (runtime(), faults.len());
+        let plan = |(process, faults): (u64, &Arc<Faults>)| {
+            let io = Io::new(runtime.handle().clone(), Counted::from(process << 32));
+            let root = root.with_faults(Arc::clone(faults));
+            let opened = Shard::<u64, u64>::open_with(root, io, Stage::shard_config(PATIENCE));
+            let (shard, config) = (runtime.block_on(opened).unwrap(), config.clone());
+            Plan { shard, config, from_source: false }
+        };
+        let plans: Vec<Plan> = (1..).zip(faults).map(plan).collect();
+        let crew = Crew::new(peers, move |worker| Seat::build(worker, &plans[worker.index()]));
+        Stage {
+            root: root.clone(),
+            runtime: Some(runtime),
+            crew: Some(crew),
+            observer: Observer::new(root, Arc::clone(feed)),
+            peers,
+        }
+    }
+
+    fn shard_config(outage_max: Duration) -> HandleConfig {
+        let history = Some(History::Keep);
+        HandleConfig { inline_bytes_max: 0, outage_max, history, ..HandleConfig::default() }
+    }
+
     /// Opens a writer whose shard or pipeline the test changes, or keeps a clone of.
     pub fn open_changed(
         root: &Root,
@@ -114,12 +145,7 @@ impl Stage {
         // A writer of its own each time, so that no two name the same part.
         let listed = runtime.block_on(root.blob().list("", usize::MAX)).unwrap().len() as u64;
         let io = Io::new(runtime.handle().clone(), Counted::from((listed + 1) << 32));
-        let config = HandleConfig {
-            inline_bytes_max: 0,
-            outage_max: patience,
-            history: Some(History::Keep),
-            ..HandleConfig::default()
-        };
+        let config = Stage::shard_config(patience);
         let opened = Shard::<u64, u64>::open_with(root.with_faults(faults), io, config);
         let shard = runtime.block_on(opened).unwrap();
         // Small, so that a standby runs into its bounds.

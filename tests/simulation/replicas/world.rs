@@ -248,6 +248,7 @@ impl World {
             let mut collection = std::collections::BTreeMap::new();
             for report in &reports {
                 assert!(report.ended, "replica {name} is done but has not ended");
+                assert_eq!(report.inflight_bytes, 0, "replica {name}: bytes in flight at the end");
                 for (row, count) in &report.collection {
                     *collection.entry(*row).or_insert(0) += count;
                 }
