@@ -253,6 +253,28 @@ fn survivors_are_copied_out_of_their_buffers() {
     assert_eq!((left, stash.bytes(), stash.rows()), (101, 0, 0));
 }
 
+/// Rows of one buffer that leave in one wake-up are not copied one by one; the last of a buffer whose others have left
+/// before is.
+#[test]
+fn what_leaves_together_shares_its_buffer() {
+    let mut stash = Stash::new(usize::MAX, SharedSpill::default());
+    let rows = packed(&(0..10).map(|key| (key, 1000)).collect::<Vec<_>>());
+    (0u64..).zip(rows).for_each(|(time, command)| stash.push(time, command));
+    let mut buffers = Vec::new();
+    for time in 0..10 {
+        if time == 0 || time == 9 {
+            stash.wake();
+        }
+        let Some(Sealed { mut merge, .. }) = stash.seal().unwrap() else { panic!("a time") };
+        let (command, _) = merge.next(stash.pins()).unwrap().unwrap();
+        buffers.push(command.key.place().buffer);
+        stash.unseal(merge);
+    }
+    let last = buffers.pop().unwrap();
+    assert!(buffers.iter().all(|buffer| *buffer == buffers[0]), "copied, and left together");
+    assert_ne!(last, buffers[0], "the last one keeps nothing but itself");
+}
+
 /// An unreadable run is an error before anything past it is taken.
 #[test]
 fn an_unreadable_run_is_reported() {
