@@ -116,6 +116,7 @@ mod spilled;
 mod stash;
 mod state;
 mod stats;
+mod steps;
 mod warm;
 
 use differential_dataflow::{AsCollection, ExchangeData, VecCollection};

@@ -1,0 +1,372 @@
+//! Owns what the operator does in each step of a wake-up, and the settlement of its capability. No policy is here:
+//! [`classify`](super::classify) decides what is eligible, [`drain`](super::drain) what it turns into. When a step is
+//! taken is [`operator`](super::operator)'s.
+
+use differential_dataflow::ExchangeData;
+use timely::dataflow::operators::Capability;
+use timely::order::TotalOrder;
+use timely::progress::Timestamp;
+
+use super::classify::{Ahead, Frontiers, Placement};
+use super::config::UpsertConfig;
+use super::context::{Inflight, UpsertContext, flight_bytes};
+use super::drain::{Drain, Drained, Piece};
+use super::events::Events;
+use super::inbox::{Inbox, Update};
+use super::overlay::Overlay;
+use super::pending::Pending;
+use super::route::Routed;
+use super::rows::Kept;
+use super::spill::{SharedSpill, SpillError};
+use super::stash::Stash;
+use super::state::{Full, State};
+use super::stats::UpsertStats;
+use super::warm::Warm;
+use crate::command::time::{is_last, refused};
+use crate::control::lifecycle::Phase;
+use crate::error::{Error, ErrorKind};
+
+/// Commands and rows that a wake-up looks at, for each update that it may emit.
+const WORK_PER_UPDATE: usize = 4;
+/// Fewer are not worth another wake-up.
+const WORK_MIN: usize = 1 << 10;
+
+/// What the operator knows, and its steps.
+pub(super) struct UpsertOperator<K: Kept<V>, V, O, T: Timestamp> {
+    stash: Stash<K, V, O, T>,
+    state: State<K, V>,
+    drain: Option<Drain<K, V, O, T>>,
+    /// What it has emitted and not read back.
+    overlay: Overlay<K, V, T>,
+    /// It has drained a time when it was its turn: from there on it has seen every command.
+    anchored: bool,
+    /// An upper beyond what it had emitted, until the feedback has come to it.
+    behind: Option<T>,
+    /// Feedback that the state does not have yet: a drain reads the state as it was when it began.
+    inbox: Inbox<K, V, T>,
+    /// What a run of small times is about to look up.
+    warm: Warm,
+    /// The share of a wake-up.
+    piece: Piece,
+    /// Something is left to do that no message will wake it for.
+    pub(super) more: bool,
+    /// Permission to emit at the least time not yet drained, else at the input frontier. Held all
+    /// along, so that a failure can hold the frontier where it is.
+    pub(super) capability: Option<(Capability<T>, Capability<T>)>,
+    pub(super) failed: Option<Error>,
+    pub(super) reported: bool,
+    stats: UpsertStats,
+    /// Where the worker has a logger for it.
+    events: Option<Events>,
+}
+
+impl<K, V, O, T> UpsertOperator<K, V, O, T>
+where
+    K: ExchangeData + Kept<V>,
+    V: ExchangeData,
+    O: ExchangeData,
+    T: Timestamp + TotalOrder,
+{
+    pub(super) fn new(
+        config: &UpsertConfig<T>,
+        context: &UpsertContext<T>,
+        events: Option<Events>,
+    ) -> UpsertOperator<K, V, O, T> {
+        UpsertOperator {
+            stash: Stash::new(config.stash_bytes_max, SharedSpill::clone(&context.spill)),
+            state: State::default(),
+            drain: None,
+            overlay: Overlay::new(config.overlay_bytes_max),
+            anchored: false,
+            behind: None,
+            inbox: Inbox::default(),
+            warm: Warm::default(),
+            piece: Piece {
+                rows: config.drain_rows_max,
+                bytes: config.drain_bytes_max,
+                work: config.drain_rows_max.saturating_mul(WORK_PER_UPDATE).max(WORK_MIN),
+            },
+            more: false,
+            capability: None,
+            failed: context.invalid.clone().or_else(|| config.validate().err()),
+            // Its lender has said so.
+            reported: context.invalid.is_some(),
+            stats: context.stats.clone(),
+            events,
+        }
+    }
+
+    /// Drops what others have persisted meanwhile, a piece of it. Nothing is lost: a time below the shard's
+    /// upper is durable, with the same rows, whichever writer wrote it.
+    pub(super) fn shed(&mut self, at: &Frontiers<'_, T>) {
+        let Some(known) = at.known.first().filter(|_| !crate::mutant::on("restash_below")) else {
+            return;
+        };
+        match self.stash.shed(known, self.piece.work as u64) {
+            Ok(below) => {
+                self.stats.add_below(below);
+                self.stats.add_work(below);
+                self.more |= self.stash.first_time().is_some_and(|first| first < known);
+            }
+            Err(error) => self.fail(spill_failed(error)),
+        }
+    }
+
+    pub(super) fn ingest(
+        &mut self,
+        message: &T,
+        routed: &mut Vec<Routed<K, V, O, T>>,
+        at: &Frontiers<'_, T>,
+    ) {
+        self.stats.add_work(routed.len() as u64);
+        if let (Some(events), None) = (&self.events, &self.failed) {
+            let keyed = routed.iter().filter(|(_, key, ..)| key.is_some());
+            events.placed(keyed.map(|(.., time)| time), at);
+        }
+        for (hash, key, value, order, time) in routed.drain(..) {
+            if self.failed.is_some() {
+                // It holds its frontier, so that these times are not taken for done.
+                return;
+            }
+            if time < *message {
+                // Its time may have been passed on as closed: it cannot be emitted any more.
+                let what = format!("a command at {time:?} came in a message at {message:?}");
+                let hint = "give messages the least time of their commands, or an earlier one";
+                return self.fail(Error::new(ErrorKind::Invalid, what).hint(hint));
+            }
+            if is_last(&time) {
+                return self.fail(refused());
+            }
+            if at.place(&time, false) == Placement::Below && !crate::mutant::on("restash_below") {
+                // Persisted already, as in `shed`.
+                self.stats.add_below(u64::from(key.is_some()));
+                continue;
+            }
+            match key {
+                None => self.stash.reset(time, order),
+                Some(key) => {
+                    self.stash.push(time, Pending { hash, key, value, order });
+                    self.stats.add_stashed(1);
+                }
+            }
+        }
+    }
+
+    pub(super) fn keep_bound(&mut self) {
+        match self.stash.keep_bound() {
+            Ok(more) => self.more |= more,
+            Err(error) => self.fail(spill_failed(error)),
+        }
+    }
+
+    pub(super) fn absorb(&mut self, rows: Vec<Update<K, V, T>>) {
+        if self.failed.is_none() {
+            self.inbox.push(rows);
+        }
+    }
+
+    /// Ends a drain whose time another writer has committed first. Nothing is lost: that time is
+    /// durable, and what was emitted of it is dropped by the sink, whole. What was not emitted is shed.
+    pub(super) fn give_up_drain(&mut self, at: &Frontiers<'_, T>) {
+        if let Some(drain) = self.drain.take_if(|d| at.place(d.time(), false) == Placement::Below) {
+            let (taken, rest) = drain.give_up();
+            self.stats.add_below(taken);
+            self.stash.unseal(rest);
+        }
+    }
+
+    pub(super) fn apply(&mut self) {
+        if self.drain.is_some() || self.failed.is_some() {
+            return;
+        }
+        match self.inbox.apply(&mut self.state, self.piece.work) {
+            Ok(applied) => {
+                self.stats.add_work(applied);
+                self.more |= !self.inbox.is_empty();
+            }
+            Err(Full) => self.fail(
+                Error::new(ErrorKind::Unavailable, "the state of this worker is full")
+                    .hint("use more workers"),
+            ),
+        }
+    }
+
+    /// Notes an upper beyond the output frontier. Our frontier says what we have emitted; what lies between
+    /// is another writer's, and our overlay does not have it.
+    pub(super) fn look_behind(&mut self, at: &Frontiers<'_, T>) {
+        if let (Some(known), Some((capability, _))) = (at.known.first(), &self.capability)
+            && capability.time() < known
+        {
+            self.behind = self.behind.take().max(Some(known.clone()));
+        }
+    }
+
+    /// Forgets what has come back. The frontier alone does not say so: its rows may wait for a drain.
+    pub(super) fn expire(&mut self, at: &Frontiers<'_, T>) {
+        let is_applied = self.drain.is_none() && self.inbox.is_empty();
+        let is_applied = is_applied || crate::mutant::on("expire_unapplied");
+        let come = match crate::mutant::on("expire_by_known") {
+            true => at.known,
+            false => at.complete,
+        };
+        let Some(applied) = come.first().filter(|_| is_applied) else { return };
+        self.overlay.expire(applied);
+        self.behind.take_if(|behind| *behind <= *applied);
+    }
+
+    /// Drains what is equal into `out`, until nothing is, or the wake-up's share is used up, or too much is in
+    /// flight; then it is woken when that is less.
+    pub(super) fn drain_equal(
+        &mut self,
+        at: &Frontiers<'_, T>,
+        inflight: &Inflight,
+        out: &mut Vec<Update<K, V, T>>,
+    ) {
+        let mut piece = self.piece;
+        self.stash.wake();
+        self.warm.begin();
+        let mut before = None;
+        while !inflight.is_full() {
+            self.start_drain(at);
+            let Some(drain) = &mut self.drain else { break };
+            // Only a second time in one wake-up says that there is a run.
+            if let Some(work) = before {
+                let closed = |time: &T| !at.input.less_equal(time);
+                self.warm.go_on(work, &self.stash, &self.state, closed);
+            }
+            let (stash, overlay, start) = (&mut self.stash, &mut self.overlay, out.len());
+            match drain.step(&self.state, overlay, stash.pins(), &mut piece, out) {
+                Ok(drained) => {
+                    self.stash.drains(drain.run_bytes());
+                    let bytes = |((k, v), _, _): &Update<K, V, T>| flight_bytes(k, v);
+                    inflight.add(out[start..].iter().map(bytes).sum());
+                    before = Some(drained.work);
+                    self.count(&drained);
+                }
+                // Half a time was emitted: the failure keeps its capability, so that the frontier
+                // never says it is whole.
+                Err(error) => return self.fail(spill_failed(error)),
+            }
+            if self.drain.is_some() {
+                self.more = true;
+                break;
+            }
+        }
+        // A drain under way reads the state as it was; it goes on once there is room, and is woken then.
+        let waits = self.drain.is_some() && !crate::mutant::on("spin_for_room");
+        self.more |= !waits && !self.inbox.is_empty();
+    }
+
+    fn start_drain(&mut self, at: &Frontiers<'_, T>) {
+        let Some(time) = self.stash.first_time() else { return };
+        let applied = self.inbox.applied();
+        let ahead = Ahead {
+            anchored: self.anchored,
+            behind: self.behind.as_ref(),
+            applied,
+            admitted: self.overlay.admits(time),
+        };
+        let equal = at.place(time, ahead.may(time)) == Placement::Equal;
+        // The state is exact only when the frontier is beyond every time applied to it: rows of a
+        // rival's commit at this very time may be here before its frontier is.
+        let exact = applied.is_none_or(|applied| applied < time);
+        if self.drain.is_some() || !self.inbox.is_empty() || !equal || !exact {
+            return;
+        }
+        let is_its_turn = at.complete.first() == Some(time) || crate::mutant::on("reset_ahead");
+        match self.stash.seal() {
+            Ok(Some(sealed)) => {
+                // It sweeps the state, so it waits until that is exact, and what is past it waits too.
+                let resets = sealed.reset.is_some();
+                if resets && !crate::mutant::on("ahead_past_a_reset") {
+                    self.overlay.bar(sealed.merge.time.clone());
+                }
+                match resets && !is_its_turn {
+                    true => self.stash.unseal_whole(sealed),
+                    false => self.drain = Some(Drain::new(sealed)),
+                }
+            }
+            Ok(None) => {}
+            Err(error) => self.fail(spill_failed(error)),
+        }
+        self.stats.add_work(1);
+    }
+
+    /// Counts what a step of the drain did, and ends the drain if that was the last.
+    fn count(&mut self, drained: &Drained) {
+        if let Some(events) = &self.events {
+            events.drained(drained);
+        }
+        self.stats.add_emitted(drained.emitted);
+        self.stats.add_superseded(drained.superseded);
+        self.stats.add_unchanged(drained.unchanged);
+        self.stats.add_work(drained.work);
+        if let Some(drain) = self.drain.take_if(|_| drained.done) {
+            self.overlay.drained(drain.time());
+            self.stash.unseal(drain.give_up().1);
+            // One that is not may drain a time only when it is its turn.
+            self.anchored = true;
+        }
+    }
+
+    /// Fails if the state is not a collection at a complete frontier, whether or not something waits to
+    /// read it: the shard is damaged either way.
+    pub(super) fn check_state(&mut self, at: &Frontiers<'_, T>, phase: Phase) {
+        // Once capabilities may go, the frontier is complete in name only.
+        let exact = phase < Phase::Silent
+            && self.inbox.is_empty()
+            && self.inbox.applied().is_some_and(|applied| !at.complete.less_equal(applied));
+        let Some((key, counts)) = self.state.unsettled().filter(|_| exact) else { return };
+        let what = format!("the feedback holds key {key:?} with {counts:?}, not one live value");
+        let hint = "verify the shard; nothing has been written from here";
+        self.fail(Error::new(ErrorKind::Corrupt, what).hint(hint));
+    }
+
+    /// Returns the least time that waits.
+    pub(super) fn least(&self) -> Option<&T> {
+        let draining = self.drain.as_ref().map(Drain::time);
+        draining.into_iter().chain(self.stash.first_time()).min()
+    }
+
+    pub(super) fn settle(&mut self, at: &Frontiers<'_, T>, phase: Phase) {
+        let done = self.stash.take_done();
+        self.stats.add_superseded(done.superseded);
+        self.stats.add_work(done.looked_at);
+        self.stats.set_stash(self.stash.rows(), self.stash.bytes(), self.stash.spill_bytes());
+        self.stats.set_state(self.state.len(), self.state.bytes());
+        self.stats.set_overlay(self.overlay.bytes(), self.overlay.bytes_max());
+        if phase == Phase::Released {
+            self.capability = None;
+        }
+        if self.failed.is_some() || phase != Phase::Running {
+            return;
+        }
+        let waits = self.least().into_iter().chain(at.input.first()).min().cloned();
+        match (waits, &mut self.capability) {
+            (Some(time), Some((updates, errors))) => {
+                updates.downgrade(&time);
+                errors.downgrade(&time);
+            }
+            (None, capability) => *capability = None,
+            (Some(_), None) => {}
+        }
+        if at.complete.is_empty() && self.least().is_some() {
+            let what = "the feedback has ended while commands wait for it";
+            self.fail(Error::new(ErrorKind::Invalid, what).hint("end the commands first"));
+        }
+    }
+
+    /// Ends the work and keeps the capability. What was held is given back: it will not be needed,
+    /// and the next run reads it again.
+    pub(super) fn fail(&mut self, error: Error) {
+        self.failed.get_or_insert(error);
+        self.stash.clear();
+        self.inbox.clear();
+        self.overlay.clear();
+        (self.drain, self.state) = (None, State::default());
+    }
+}
+
+fn spill_failed(SpillError(what): SpillError) -> Error {
+    Error::new(ErrorKind::Unavailable, what).hint("free some disk space or raise stash_bytes_max")
+}
