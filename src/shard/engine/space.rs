@@ -3,8 +3,9 @@
 //!
 //! # Proportion
 //!
-//! Space is counted in bytes of parts. *Settled* is what merges have written and the state names; rows
-//! that no merge has seen yet may cancel with those; *retired* is what merges replaced. Two things are due by themselves,
+//! Space is counted in bytes of parts. *Settled* is what merges have written and the state names, and a first batch that
+//! has nothing before it to cancel with; rows that no merge has seen yet may cancel with those; *retired* is what merges
+//! replaced. Two things are due by themselves,
 //! and no sooner than one part's worth of either:
 //!
 //! * a merge, when what it may take is three quarters of the settled. Let these be 1, and all that comes replace
@@ -24,6 +25,7 @@
 //! last [`entries_kept`](crate::shard::HandleConfig::entries_kept) entries, and what was retired by them, but
 //! only as long as that is small. A collection that somebody asks for leaves nothing.
 
+use super::entry::History;
 use super::state::{Batch, Part, State};
 
 /// Entries between two rounds, at the least, however much there is to do: of two writers one does it.
@@ -41,7 +43,7 @@ pub(crate) struct Pace {
 /// What the parts of a shard take, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Space {
-    /// Written by merges, and named.
+    /// Written by merges, or first and as good as that; and named.
     pub(crate) settled: u64,
     /// Written by commits, named, and read by all holders: a merge may take it.
     pub(crate) mergeable: u64,
@@ -53,8 +55,13 @@ impl Space {
     pub(crate) fn of(state: &State) -> Space {
         let mut space = Space::default();
         let read = state.read_by_all();
-        for batch in &state.batches {
+        for (index, batch) in state.batches.iter().enumerate() {
+            // By itself the first one is never merged, so that it would call for every round.
+            let settled = index == 0 && !is_apart(state, batch);
             match batch.forwarded {
+                None if settled && !crate::mutant::on("first_is_fresh") => {
+                    space.settled += bytes(batch);
+                }
                 Some(_) => space.settled += bytes(batch),
                 None if batch.upper <= read => space.mergeable += bytes(batch),
                 None => {}
@@ -80,6 +87,20 @@ impl Space {
 /// Returns how many bytes a batch has.
 pub(crate) fn bytes(batch: &Batch) -> u64 {
     batch.parts.iter().map(Part::bytes).sum()
+}
+
+/// Whether a batch holds times apart that every reader takes for one.
+pub(crate) fn is_apart(state: &State, batch: &Batch) -> bool {
+    let last = batch.upper.saturating_sub(1);
+    if bytes(batch) == 0 || state.since < last {
+        return false;
+    }
+    match (batch.forwarded, state.history) {
+        (None, _) => batch.lower < last,
+        // Its merge left what the history of then kept apart; what that of now keeps does not count.
+        (Some(to), History::Last(times)) => to < batch.upper.saturating_sub(times),
+        (Some(_), History::Keep) => false,
+    }
 }
 
 /// What a round has to do.
@@ -160,6 +181,22 @@ mod tests {
         ] {
             assert_eq!(Due::of(&state(fresh), PACE).merge, due, "{fresh:?}");
         }
+    }
+
+    /// An initial load at one time has nothing to cancel with, and no merge takes it by itself: it does not make the
+    /// few rows that follow it due.
+    #[test]
+    fn a_first_batch_of_one_time_counts_as_settled() {
+        let first = |lower, rest: &[u64]| {
+            let mut state = state(rest);
+            state.batches[0] = Arc::new(Batch { lower, ..(*batch(10, 1_000, false)).clone() });
+            state.since = state.upper - 1;
+            (Due::of(&state, PACE).merge, Space::of(&state).settled)
+        };
+        assert_eq!(first(9, &[1, 1]), (false, 1_000), "a first batch calls for a round");
+        assert_eq!(first(9, &[1, 749]), (false, 1_000));
+        assert_eq!(first(9, &[1, 750]), (true, 1_000));
+        assert_eq!(first(0, &[1, 1]), (true, 0), "its times can be merged");
     }
 
     /// What a holder has not read is not merged, so it does not call for a round either.

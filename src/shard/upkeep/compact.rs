@@ -37,9 +37,9 @@ use std::sync::Arc;
 use super::merge::Merge;
 use crate::error::Error;
 use crate::shard::counters::MaintenanceStats;
-use crate::shard::engine::entry::{Change, History, Merged};
+use crate::shard::engine::entry::{Change, Merged};
 use crate::shard::engine::part::Prepared;
-use crate::shard::engine::space::bytes;
+use crate::shard::engine::space::{bytes, is_apart};
 use crate::shard::engine::state::{Batch, Part, State};
 use crate::shard::rows::Rows;
 use crate::shard::settle::Settler;
@@ -92,20 +92,6 @@ fn tier(state: &State, floor: u64, proportion: u64) -> Option<Range<usize>> {
     let stuck = batches.iter().position(|batch| batch.parts.iter().any(stuck));
     let apart = batches.iter().position(|batch| is_apart(state, batch));
     oldest.into_iter().chain(stuck).chain(apart).min().map(|first| first..batches.len())
-}
-
-/// Whether a batch holds times apart that every reader takes for one.
-fn is_apart(state: &State, batch: &Batch) -> bool {
-    let last = batch.upper.saturating_sub(1);
-    if bytes(batch) == 0 || state.since < last {
-        return false;
-    }
-    match (batch.forwarded, state.history) {
-        (None, _) => batch.lower < last,
-        // Its merge left what the history of then kept apart; what that of now keeps does not count.
-        (Some(to), History::Last(times)) => to < batch.upper.saturating_sub(times),
-        (Some(_), History::Keep) => false,
-    }
 }
 
 /// What makes one batch of many; clones are the same.
@@ -204,6 +190,7 @@ impl Compactor {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::shard::engine::entry::History;
     use crate::shard::engine::space::Space;
 
     fn state(sizes: &[u64]) -> State {
