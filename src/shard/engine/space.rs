@@ -12,7 +12,8 @@
 //!   what is there: for 0.75 that is committed it writes 1, or 4/3 bytes a byte, and 1, 0.75 and the 1 that is written
 //!   are what there is at the most, 2.75. Sooner would be more work, later more space.
 //! * a collection, when what nobody may be reading any more is an eighth of the settled. It merges nothing: the
-//!   little that has come since would have to be merged again before long.
+//!   little that has come since would have to be merged again before long. If it is rows inside entries that keep as
+//!   much from going, because they came while it was replaced, they are merged for that.
 //!
 //! So a round does work in proportion to what has come, and what is there stays within a small multiple of what is
 //! live, however few and large the commits are. While a merge runs more may come; the next one takes it.
@@ -26,7 +27,7 @@
 //! only as long as that is small. A collection that somebody asks for leaves nothing.
 
 use super::entry::History;
-use super::state::{Batch, Part, State};
+use super::state::{Batch, Part, Retired, State};
 
 /// Entries between two rounds, at the least, however much there is to do: of two writers one does it.
 const ENTRIES_BETWEEN: u64 = 2;
@@ -49,6 +50,8 @@ pub(crate) struct Space {
     pub(crate) mergeable: u64,
     /// Replaced by merges, and held by nobody.
     pub(crate) freeable: u64,
+    /// Replaced by merges, and kept by rows inside earlier entries: a merge may take those.
+    pub(crate) stuck: u64,
 }
 
 impl Space {
@@ -70,7 +73,13 @@ impl Space {
         let most = state.collectable();
         let free = state.retired.iter().filter(|retired| retired.seqno <= most);
         space.freeable = free.map(|retired| retired.bytes).sum();
+        space.stuck = stuck(state).map(|retired| retired.bytes).sum();
         space
+    }
+
+    /// Whether what rows inside entries keep from going is worth a merge of these.
+    pub(crate) fn is_much_stuck(&self, part_bytes: u64) -> bool {
+        self.stuck > part_bytes.max(self.settled / 8) && !crate::mutant::on("stuck_stays")
     }
 
     /// Whether what is retired is too much to wait for its entries to go.
@@ -82,6 +91,22 @@ impl Space {
     pub(crate) fn is_much_mergeable(&self, part_bytes: u64) -> bool {
         self.mergeable > part_bytes.max(self.settled / 4 * 3)
     }
+}
+
+/// Returns what was retired and is kept by rows inside earlier entries. Leases go on by themselves and do not count, but
+/// where a holder has not read such rows yet, no merge can help.
+fn stuck(state: &State) -> impl Iterator<Item = &Retired> {
+    let read = state.read_by_all();
+    let first = |may_merge: bool| {
+        let batches = state.batches.iter().filter(|batch| (batch.upper <= read) == may_merge);
+        let inline = batches.flat_map(|batch| &batch.parts).filter_map(|part| match part {
+            Part::Inline { seqno, .. } => Some(*seqno),
+            Part::Stored { .. } => None,
+        });
+        inline.min().unwrap_or(u64::MAX)
+    };
+    let keeping = first(true)..first(false);
+    state.retired.iter().filter(move |retired| keeping.contains(&retired.seqno))
 }
 
 /// Returns how many bytes a batch has.
@@ -121,7 +146,8 @@ impl Due {
             return Due::default();
         }
         let space = Space::of(state);
-        let merge = space.is_much_mergeable(pace.part_bytes);
+        let merge =
+            space.is_much_mergeable(pace.part_bytes) || space.is_much_stuck(pace.part_bytes);
         Due { merge, collect: space.is_much_freeable() && space.freeable > pace.part_bytes }
     }
 
@@ -144,6 +170,16 @@ pub(crate) fn floor(state: &State, entries_kept: u64) -> u64 {
     retired.max().unwrap_or(0).max(kept)
 }
 
+/// Returns up to which entry a round merges rows inside entries: behind the newest `entries_kept`, but past what they
+/// keep from going if that is much.
+pub(crate) fn inline_floor(state: &State, entries_kept: u64, part_bytes: u64) -> u64 {
+    let kept = state.seqno.saturating_sub(entries_kept);
+    if !Space::of(state).is_much_stuck(part_bytes) {
+        return kept;
+    }
+    stuck(state).map(|retired| retired.seqno).max().unwrap_or(0).max(kept)
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -151,7 +187,6 @@ mod tests {
     use super::*;
     use crate::shard::engine::id::Id;
     use crate::shard::engine::lease::Lease;
-    use crate::shard::engine::state::Retired;
 
     fn batch(seqno: u64, bytes: u64, merged: bool) -> Arc<Batch> {
         let key = format!("data/part/1/{seqno}");
@@ -223,5 +258,31 @@ mod tests {
         assert_eq!(floor(&state, 5), 28);
         state.leases.insert(Id(9), Lease { since: None, seqno: Some(20), expires_ms: 0 });
         assert_eq!(floor(&state, 5), 20);
+    }
+
+    /// A commit inside its entry, while a merge runs.
+    #[test]
+    fn rows_in_entries_that_keep_much_are_merged() {
+        let inline = |seqno| {
+            let part = Part::Inline { seqno, offset: 0, bytes: 1, crc: 0, updates: 1 };
+            Arc::new(Batch { parts: vec![part], ..(*batch(seqno, 1, false)).clone() })
+        };
+        let mut state = state(&[1, 1, 1]);
+        state.batches[2] = inline(12);
+        state.retired = vec![Retired { seqno: 13, bytes: 125, ..Retired::default() }];
+        assert!(!Due::of(&state, PACE).merge);
+        assert_eq!(inline_floor(&state, 5, PACE.part_bytes), 8);
+        state.retired[0].bytes = 126;
+        assert_eq!(Due::of(&state, PACE), Due { merge: true, collect: false });
+        assert_eq!(inline_floor(&state, 5, PACE.part_bytes), 13);
+        let lease = |since| Lease { since: Some(since), seqno: Some(11), expires_ms: 0 };
+        state.leases.insert(Id(9), lease(11));
+        assert!(Due::of(&state, PACE).merge, "its holder goes on");
+        state.leases.insert(Id(9), lease(10));
+        assert!(!Due::of(&state, PACE).merge, "no merge may take the rows");
+        state.leases.clear();
+        state.batches[2] = batch(12, 1, false);
+        state.batches[3] = inline(14);
+        assert_eq!(Due::of(&state, PACE), Due { merge: false, collect: true }, "they came later");
     }
 }

@@ -39,7 +39,7 @@ use crate::error::Error;
 use crate::shard::counters::MaintenanceStats;
 use crate::shard::engine::entry::{Change, Merged};
 use crate::shard::engine::part::Prepared;
-use crate::shard::engine::space::{bytes, is_apart};
+use crate::shard::engine::space::{bytes, inline_floor, is_apart};
 use crate::shard::engine::state::{Batch, Part, State};
 use crate::shard::rows::Rows;
 use crate::shard::settle::Settler;
@@ -129,7 +129,7 @@ impl Compactor {
             if merge > 0 && !enough(&state) {
                 break;
             }
-            let floor = state.seqno.saturating_sub(entries_kept);
+            let floor = inline_floor(&state, entries_kept, self.view.config.pace().part_bytes);
             let Some(run) = tier(&state, floor, proportion) else { break };
             self.merge_batches(&state, run, stats).await?;
         }
@@ -269,7 +269,7 @@ mod tests {
             fresh.push(bytes);
             came += bytes;
             let (old, new) = (settled.iter().sum::<u64>(), fresh.iter().sum::<u64>());
-            let space = Space { settled: old, mergeable: new, freeable: 0 };
+            let space = Space { settled: old, mergeable: new, ..Space::default() };
             if !space.is_much_mergeable(10) {
                 continue;
             }

@@ -167,7 +167,11 @@ impl Upkeep {
         // What only waits to be deleted is no reason to merge the little that has come since. What an ended lease held
         // may be much.
         if due.merge || !claim.expired.is_empty() || crate::mutant::on("collection_merges") {
-            let enough = |state: &State| Space::of(state).is_much_mergeable(pace.part_bytes);
+            // More may have come meanwhile, or a little that keeps what was replaced from going.
+            let enough = |state: &State| {
+                let (space, part_bytes) = (Space::of(state), pace.part_bytes);
+                space.is_much_mergeable(part_bytes) || space.is_much_stuck(part_bytes)
+            };
             self.compactor.merge_tiers(IN_A_ROUND, config.entries_kept, enough, stats).await?;
         }
         self.collector.collect_log(floor(&self.view.state(), config.entries_kept), stats).await?;

@@ -9,6 +9,8 @@ use super::{memory, objects, reader, writer};
 use crate::common::{Stopped, append, config, contents, io, row, runtime};
 use differential_upsert::shard::{Handle, HandleConfig, History, Update, verify};
 use differential_upsert::store::{Fault, Faults, Operation, Root};
+use object_store::memory::InMemory;
+use object_store::throttle::{ThrottleConfig, ThrottledStore};
 
 const KEYS: u64 = 1_600;
 
@@ -152,6 +154,41 @@ fn under_load_space_stays_in_proportion() {
         assert!(merges <= most, "{merges} merges, where the rows that came ask for {most}");
         verify(root, io(1)).await.unwrap();
     });
+}
+
+/// A few rows inside an entry that come while a merge runs: what it has replaced goes all the same, and does not wait
+/// for entries that a shard at rest does not get.
+#[test]
+fn a_small_commit_beside_a_merge_keeps_nothing_from_going() {
+    let mut beside = 0;
+    for start in 0..40 {
+        runtime().block_on(async {
+            let (inner, clock) = (Arc::new(InMemory::new()), Arc::<Stopped>::default());
+            let root = Root::from_object_store(inner.clone(), "mem:");
+            let slow = ThrottleConfig {
+                wait_put_per_call: Duration::from_millis(1),
+                wait_get_per_call: Duration::from_millis(1),
+                ..ThrottleConfig::default()
+            };
+            let slow = Root::from_object_store(Arc::new(ThrottledStore::new(inner, slow)), "mem:");
+            let handle = writer(&slow, 1, &usual(), &clock).await;
+            for time in 0..8 {
+                let _ = append(&handle, time, time + 1, overwrite(time)).await.unwrap();
+            }
+            let merging = handle.clone();
+            let round = tokio::spawn(async move { merging.maintain().await });
+            tokio::time::sleep(Duration::from_millis(start)).await;
+            let other = writer(&root, 1 << 40, &usual(), &clock).await;
+            let _ = append(&other, 8, 9, vec![row("small", "v", 8, 1)]).await.unwrap();
+            round.await.unwrap();
+            let (merges, retired) = (handle.maintenance().compactions, &handle.state().retired);
+            assert!((1..=2).contains(&merges), "{merges} merges, began after {start} ms");
+            assert!(retired.is_empty(), "began after {start} ms, and there stays {retired:?}");
+            beside += u64::from(merges == 2);
+            verify(root, io(1)).await.unwrap();
+        });
+    }
+    assert!(beside > 0, "never while a merge ran");
 }
 
 /// Rows whose history cancelled: a shard that kept everything and need not any more.
