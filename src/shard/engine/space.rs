@@ -18,6 +18,12 @@
 //! So a round does work in proportion to what has come, and what is there stays within a small multiple of what is
 //! live, however few and large the commits are. While a merge runs more may come; the next one takes it.
 //!
+//! # Of many writers
+//!
+//! The one that claimed the last round claims the next by bytes, and so does one that nobody has claimed a round beside
+//! since it was opened. Others do only after many more entries: the claim does not say whether its merge is done. If the
+//! one that claims goes, what is there may grow by the commits of half a round, once.
+//!
 //! # Why the floor waits at all
 //!
 //! Nobody needs an entry under the floor for safety: a reader that finds it above its place reads the newest
@@ -29,8 +35,12 @@
 use super::entry::History;
 use super::state::{Batch, Part, Retired, State};
 
-/// Entries between two rounds, at the least, however much there is to do: of two writers one does it.
+/// Entries between two rounds, at the least, however much there is to do: of two that a writer sees to do, it does one.
 const ENTRIES_BETWEEN: u64 = 2;
+
+/// The share of [`Pace::entries`] after which a writer takes the place of another that claimed the last round. A merge
+/// that is under way is over by then, or its writer is gone: sooner, each would merge the same.
+const PATIENCE: u64 = 2;
 
 /// When a round is due.
 #[derive(Clone, Copy, Debug)]
@@ -136,13 +146,16 @@ pub(crate) struct Due {
 }
 
 impl Due {
-    /// Returns what it is time for: both after enough entries since the last round, each with enough bytes.
-    pub(crate) fn of(state: &State, pace: Pace) -> Due {
+    /// Returns what it is time for: both after enough entries since the last round, each with enough bytes. `claimed` is the
+    /// last entry of a maintainer that the handle made, or found when it was opened.
+    pub(crate) fn of(state: &State, pace: Pace, claimed: u64) -> Due {
         let since_last = state.seqno.saturating_sub(state.maintained);
         if since_last >= pace.entries {
             return Due { merge: true, collect: true };
         }
-        if since_last < ENTRIES_BETWEEN {
+        let ours = state.maintained == claimed || crate::mutant::on("all_claim");
+        let patience = if ours { 0 } else { pace.entries / PATIENCE };
+        if since_last < patience.max(ENTRIES_BETWEEN) {
             return Due::default();
         }
         let space = Space::of(state);
@@ -214,7 +227,7 @@ mod tests {
             (&[1; 63], false),
             (&[1; 64], true),
         ] {
-            assert_eq!(Due::of(&state(fresh), PACE).merge, due, "{fresh:?}");
+            assert_eq!(Due::of(&state(fresh), PACE, 10).merge, due, "{fresh:?}");
         }
     }
 
@@ -226,7 +239,7 @@ mod tests {
             let mut state = state(rest);
             state.batches[0] = Arc::new(Batch { lower, ..(*batch(10, 1_000, false)).clone() });
             state.since = state.upper - 1;
-            (Due::of(&state, PACE).merge, Space::of(&state).settled)
+            (Due::of(&state, PACE, 10).merge, Space::of(&state).settled)
         };
         assert_eq!(first(9, &[1, 1]), (false, 1_000), "a first batch calls for a round");
         assert_eq!(first(9, &[1, 749]), (false, 1_000));
@@ -240,11 +253,11 @@ mod tests {
         let mut held = state(&[1, 1, 1, 900]);
         let lease = Lease { since: Some(11), seqno: Some(11), expires_ms: 0 };
         held.leases.insert(Id(9), lease);
-        assert_eq!(Due::of(&held, PACE), Due::default());
+        assert_eq!(Due::of(&held, PACE, 10), Due::default());
         held.retired = vec![Retired { seqno: 13, bytes: 126, ..Retired::default() }];
-        assert_eq!(Due::of(&held, PACE), Due::default(), "the lease may be reading it");
+        assert_eq!(Due::of(&held, PACE, 10), Due::default(), "the lease may be reading it");
         held.leases.insert(Id(9), Lease { since: Some(11), seqno: Some(13), expires_ms: 0 });
-        assert_eq!(Due::of(&held, PACE), Due { merge: false, collect: true });
+        assert_eq!(Due::of(&held, PACE, 10), Due { merge: false, collect: true });
     }
 
     #[test]
@@ -270,19 +283,35 @@ mod tests {
         let mut state = state(&[1, 1, 1]);
         state.batches[2] = inline(12);
         state.retired = vec![Retired { seqno: 13, bytes: 125, ..Retired::default() }];
-        assert!(!Due::of(&state, PACE).merge);
+        assert!(!Due::of(&state, PACE, 10).merge);
         assert_eq!(inline_floor(&state, 5, PACE.part_bytes), 8);
         state.retired[0].bytes = 126;
-        assert_eq!(Due::of(&state, PACE), Due { merge: true, collect: false });
+        assert_eq!(Due::of(&state, PACE, 10), Due { merge: true, collect: false });
         assert_eq!(inline_floor(&state, 5, PACE.part_bytes), 13);
         let lease = |since| Lease { since: Some(since), seqno: Some(11), expires_ms: 0 };
         state.leases.insert(Id(9), lease(11));
-        assert!(Due::of(&state, PACE).merge, "its holder goes on");
+        assert!(Due::of(&state, PACE, 10).merge, "its holder goes on");
         state.leases.insert(Id(9), lease(10));
-        assert!(!Due::of(&state, PACE).merge, "no merge may take the rows");
+        assert!(!Due::of(&state, PACE, 10).merge, "no merge may take the rows");
         state.leases.clear();
         state.batches[2] = batch(12, 1, false);
         state.batches[3] = inline(14);
-        assert_eq!(Due::of(&state, PACE), Due { merge: false, collect: true }, "they came later");
+        assert_eq!(
+            Due::of(&state, PACE, 10),
+            Due { merge: false, collect: true },
+            "they came later"
+        );
+    }
+
+    /// The claim of another may be that of a merge under way.
+    #[test]
+    fn another_claims_by_bytes_only_after_many_entries() {
+        let fresh = |entries: usize| state(&[&[751][..], &vec![1; entries - 1]].concat());
+        for (entries, ours, others) in
+            [(1, false, false), (2, true, false), (31, true, false), (32, true, true)]
+        {
+            let due = |claimed| Due::of(&fresh(entries), PACE, claimed).merge;
+            assert_eq!((due(10), due(7)), (ours, others), "after {entries} entries");
+        }
     }
 }

@@ -17,6 +17,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -44,12 +45,20 @@ pub(super) struct Collector {
     holds: Holds,
     /// The leases in the log, as this handle has watched them.
     watched: Arc<Mutex<Watched>>,
+    /// The last entry of a maintainer that this handle made, or found when it was opened.
+    claimed: Arc<AtomicU64>,
 }
 
 impl Collector {
     pub(super) fn new(settler: Settler, holds: Holds) -> Collector {
         let (view, watched) = (Arc::clone(&settler.view), Arc::default());
-        Collector { view, settler, holds, watched }
+        let claimed = Arc::new(AtomicU64::new(view.state().maintained));
+        Collector { view, settler, holds, watched, claimed }
+    }
+
+    /// Returns the last entry of a maintainer that is this handle's, or was there before it.
+    pub(super) fn claimed(&self) -> u64 {
+        self.claimed.load(Ordering::Relaxed)
     }
 
     /// Judges the leases of the state known here, as they are now.
@@ -132,13 +141,19 @@ impl Collector {
         &self,
         decide: impl Fn(&State) -> Option<Collected> + Send + 'static,
     ) -> Result<Option<Collected>, Error> {
+        let seqno = Arc::new(AtomicU64::default());
+        let tried = Arc::clone(&seqno);
         let proposed = self.settler.propose(move |state| {
             let Some(mut done) = decide(state) else { return Ok(None) };
+            tried.store(state.seqno.saturating_add(1), Ordering::Relaxed);
             done.since = state.since_after(state.upper, state.history, None, &done.expired);
             Ok(Some(Change::Collect(done)))
         });
         match proposed.await? {
-            Some(Change::Collect(done)) => Ok(Some(done)),
+            Some(Change::Collect(done)) => {
+                self.claimed.store(seqno.load(Ordering::Relaxed), Ordering::Relaxed);
+                Ok(Some(done))
+            }
             _ => Ok(None),
         }
     }

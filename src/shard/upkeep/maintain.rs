@@ -1,8 +1,8 @@
 //! Owns when a writer compacts and collects by itself. What these do is [`compact`](super::compact)'s
 //! and [`collect`](super::collect)'s.
 //!
-//! A round begins with an entry that claims it, so that of many writers one does the work. If it
-//! dies, the next round is as far away as ever.
+//! A round begins with an entry that claims it, so that of many writers one does the work, and the next rounds too. If it
+//! dies, another takes its place after half as many entries as there are between two rounds at the most.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -142,17 +142,19 @@ impl Upkeep {
             return false;
         }
         let ended = self.collector.verdict().ended;
-        Due::of(&self.view.state(), self.view.config.pace()).is_any() || !ended.is_empty()
+        let (pace, claimed) = (self.view.config.pace(), self.collector.claimed());
+        Due::of(&self.view.state(), pace, claimed).is_any() || !ended.is_empty()
     }
 
     async fn round(&self, swept: &mut bool, stats: &mut MaintenanceStats) -> Result<(), Error> {
         let config = &self.view.config;
         let (verdict, pace) = (self.collector.verdict(), config.pace());
-        let due = Due::of(&self.view.state(), pace);
+        let before = self.collector.claimed();
+        let due = Due::of(&self.view.state(), pace, before);
         let claimed = self.collector.enter_collected(move |state| {
             // Renewed in the last moment, or ended by somebody else?
             let (expired, asked) = (verdict.still_ended(state), verdict.still_doubtful(state));
-            let due = Due::of(state, pace).is_any() || !expired.is_empty();
+            let due = Due::of(state, pace, before).is_any() || !expired.is_empty();
             due.then_some(Collected { expired, asked, ..Collected::default() })
         });
         let Some(claim) = claimed.await? else { return Ok(()) };

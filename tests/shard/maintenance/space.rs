@@ -156,6 +156,43 @@ fn under_load_space_stays_in_proportion() {
     });
 }
 
+/// Two writers see the same to do, over and over, while one merge takes as long as several commits.
+#[test]
+fn of_many_writers_one_merges() {
+    runtime().block_on(async {
+        let (inner, clock) = (Arc::new(InMemory::new()), Arc::<Stopped>::default());
+        let slow = ThrottleConfig {
+            wait_put_per_call: Duration::from_millis(5),
+            wait_get_per_call: Duration::from_millis(1),
+            ..ThrottleConfig::default()
+        };
+        let slow = Root::from_object_store(Arc::new(ThrottledStore::new(inner, slow)), "mem:");
+        let mut both = Vec::new();
+        for base in [1, 1 << 40] {
+            both.push(writer(&slow, base, &usual(), &clock).await);
+        }
+        let mut rounds = Vec::new();
+        for time in 0..60 {
+            let turn = &both[time as usize % 2];
+            turn.refresh().await.unwrap();
+            let _ = append(turn, time, time + 1, overwrite(time)).await.unwrap();
+            for handle in both.clone() {
+                handle.refresh().await.unwrap();
+                rounds.push(tokio::spawn(async move { handle.maintain().await }));
+            }
+        }
+        for round in rounds {
+            round.await.unwrap();
+        }
+        let (one, other) = (both[0].maintenance(), both[1].maintenance());
+        let (done, lost) =
+            (one.compactions + other.compactions, one.compactions_lost + other.compactions_lost);
+        assert!(done > 5, "{one:?} {other:?}");
+        assert_eq!(lost, 0, "merges in vain, beside {done}");
+        verify(slow, io(1)).await.unwrap();
+    });
+}
+
 /// A few rows inside an entry that come while a merge runs: what it has replaced goes all the same, and does not wait
 /// for entries that a shard at rest does not get.
 #[test]
