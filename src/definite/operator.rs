@@ -8,6 +8,7 @@ use differential_dataflow::ExchangeData;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact;
+use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::progress::Antichain;
 use timely::progress::frontier::MutableAntichain;
@@ -48,10 +49,15 @@ pub(crate) fn tally<'scope, O: ExchangeData>(
     let mut counts = OutputBuilder::<_, CapacityContainerBuilder<Vec<Counted>>>::from(counts);
     builder.build(move |mut capabilities| {
         let mut last = capabilities.pop();
-        let (mut digest, mut failed, mut held) = (Digest::default(), false, None);
+        let (mut digest, mut failed) = (Digest::default(), false);
+        let mut held: Option<(Capability<u64>, Capability<u64>)> = None;
         move |frontiers: &[MutableAntichain<u64>]| {
             input.for_each(|message, commands| {
+                let both = || message.retain_least(0).zip(message.retain_least(1));
                 if failed {
+                    // As in `convert`: earlier times too.
+                    let earlier = held.take().into_iter().chain(both());
+                    held = earlier.min_by_key(|(capability, _)| *capability.time());
                     return;
                 }
                 let summed = least(&message).and_then(|_| match checked {
@@ -62,7 +68,7 @@ pub(crate) fn tally<'scope, O: ExchangeData>(
                     Ok(mut sums) => counts.activate().session(&message).give_container(&mut sums),
                     Err(error) => {
                         // The failure holds, so that nobody takes these times for done.
-                        held = message.retain_least(0).zip(message.retain_least(1));
+                        held = both();
                         failed = true;
                         return status.fail(error);
                     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use object_store::memory::InMemory;
 
 use super::guard::{Guard, Guarded};
-use super::local::{LocalStore, sync_directory};
+use super::local::{LocalStore, is_beside, sync_directory};
 use super::patience::Patience;
 use super::patient::PatientStore;
 use super::read_only::ReadOnly;
@@ -348,12 +348,12 @@ impl fmt::Debug for Root {
     }
 }
 
-/// Makes the name of a directory durable that is there, and those above it: their maker may have died before they
-/// were. A parent that this user may not open, or that has no sync, is not of our making.
+/// Makes the name of a directory durable that is there, and those above it on its file system: their maker may have
+/// died before they were. A parent that this user may not open, or that has no sync, is not of our making.
 fn sync_name(path: &Path) -> std::io::Result<()> {
     use std::io::ErrorKind as Io;
     let absolute = std::path::absolute(path)?;
-    for above in absolute.ancestors().skip(1) {
+    for above in absolute.ancestors().skip(1).take_while(|above| is_beside(&absolute, above)) {
         match sync_directory(above) {
             Err(e) if matches!(e.kind(), Io::PermissionDenied | Io::InvalidInput) => {}
             synced => synced?,

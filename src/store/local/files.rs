@@ -64,11 +64,17 @@ impl Files<'_> {
         Ok(self.is_closed_at(last)?.then_some(last))
     }
 
-    fn is_closed_at(&self, seqno: u64) -> Result<bool, Error> {
+    /// Whether the file of a number is the last one.
+    pub(super) fn is_closed_at(&self, seqno: u64) -> Result<bool, Error> {
         let path = self.path(seqno);
-        match std::fs::read(&path) {
-            Ok(bytes) => Ok(bytes == CLOSED),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+        // Most are longer, and of no interest.
+        let read = || match std::fs::metadata(&path)?.len() == CLOSED.len() as u64 {
+            true => Ok(std::fs::read(&path)? == CLOSED),
+            false => Ok(false),
+        };
+        match read() {
+            Ok(is_closed) => Ok(is_closed),
+            Err(e) if io::Error::kind(&e) == io::ErrorKind::NotFound => Ok(false),
             Err(e) => Err(failed(Step::Read, &path, e)),
         }
     }

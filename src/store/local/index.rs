@@ -86,6 +86,8 @@ pub(super) struct Log {
     pub(super) end: Place,
     /// What stands there, as far as this process knows.
     pub(super) rest: Rest,
+    /// A segment behind the last one, that a writer died in the making of.
+    left: Option<u64>,
     /// Whether this process knows that the names of the log's files and folders are durable: their maker may have
     /// died before they were.
     pub(super) named: Arc<AtomicBool>,
@@ -138,6 +140,7 @@ impl Log {
             entries: BTreeMap::new(),
             end: Place::start(bounds.first),
             rest: Rest::Free,
+            left: None,
             named: Arc::default(),
         }))
     }
@@ -154,6 +157,7 @@ impl Log {
                     && !self.has_news(number, &bytes)
                     && !next.exists()
                 {
+                    self.left = Some(number);
                     break;
                 }
                 return Err(damaged(&opened.path, "the header of a segment is damaged"));
@@ -166,6 +170,7 @@ impl Log {
                     && !self.has_news(number, &bytes)
                     && !crate::mutant::on("segment_believe_begun")
                 {
+                    self.left = Some(number);
                     break;
                 }
                 let path = segment_path(&self.directory, self.end.segment);
@@ -243,6 +248,16 @@ impl Log {
         first.map_or(self.end.segment, |first| first.min(self.end.segment))
     }
 
+    /// Whether there is a segment that this process should know, and does not: whoever made it had the lock, so it is of
+    /// one that died, or marks that told of it were lost, or a collection began it while we looked away.
+    pub(super) fn has_unseen(&self) -> bool {
+        let is_known = self.segments.contains_key(&self.end.segment);
+        let next = self.end.segment.saturating_add(u64::from(is_known));
+        self.left != Some(next)
+            && segment_path(&self.directory, next).exists()
+            && !crate::mutant::on("segment_next_unseen")
+    }
+
     /// Returns how many bytes the segments have.
     pub(super) fn len(&self) -> u64 {
         self.segments.values().map(|segment| segment.len).sum()
@@ -279,6 +294,14 @@ impl Log {
         let left = self.entries.range(marks.bounds.gone.saturating_add(1)..);
         if marks.bounds.first > self.bounds.first && { left }
             .any(|(_, stored)| stored.segment < marks.bounds.first)
+        {
+            return Err(Fail::Stale);
+        }
+        // We have seen a segment in its making. Whoever does not know of it goes on in the one before, and it may be made
+        // anew.
+        if durable != self.durable
+            && self.sure.segment > self.durable.segment
+            && !crate::mutant::on("segment_sure_of_begun")
         {
             return Err(Fail::Stale);
         }

@@ -41,7 +41,7 @@ use self::blob::LocalBlob;
 use self::fail::hop;
 use self::log::LocalLog;
 use self::os::Disk;
-pub(super) use self::os::sync_directory;
+pub(super) use self::os::{is_beside, sync_directory};
 use self::shared::Shared;
 use super::{Blob, Consensus, Store};
 use crate::error::Error;

@@ -73,6 +73,12 @@ pub(super) fn identity(_: &Metadata) -> Identity {
     (0, 0)
 }
 
+/// Whether two files are on one file system.
+pub(in crate::store) fn is_beside(one: &Path, other: &Path) -> bool {
+    let device = |path| std::fs::metadata(path).map(|found| identity(&found).0);
+    device(one).is_ok_and(|one| device(other).is_ok_and(|other| one == other))
+}
+
 #[cfg(unix)]
 fn read_some(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
     std::os::unix::fs::FileExt::read_at(file, buffer, at)

@@ -102,8 +102,9 @@ impl Shared {
             return Err(Error::new(ErrorKind::Unavailable, "the log goes while it is opened")
                 .at(self.place(0)));
         };
-        if log.end > log.durable {
-            // Another may have begun to take that over, and died as well.
+        if log.end > log.durable || log.has_unseen() {
+            // Another may have begun to take that over, and died as well. Or the marks tell less than they did: the system
+            // has dropped their page, which it could not write.
             let gone = || damaged(&self.directory, "the log is gone");
             *log = Log::load(&self.directory)?.ok_or_else(gone)?;
         }

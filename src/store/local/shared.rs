@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use super::fail::{Fail, failed};
 use super::files::{self, Files};
 use super::index::{Log, MARKS, segment_number};
-use super::os::{Disk, Folder, Wait};
+use super::os::{Disk, Folder, Opened, Wait};
 use crate::error::{Error, ErrorKind};
 use crate::store::Create;
 use crate::store::refusal::Step;
@@ -74,7 +74,7 @@ impl Shared {
             Some(("log", name)) if segment_number(name).is_some() => true,
             Some((folder @ ("log" | "floor"), name)) => files::number(name).is_some_and(|number| {
                 let files = Files { directory: &self.directory };
-                let is_last = || files.closed_at().is_ok_and(|closed| closed == Some(number));
+                let is_last = || files.is_closed_at(number).unwrap_or(false);
                 self.directory.join(MARKS).exists() || folder == "log" && is_last()
             }),
             _ => false,
@@ -138,9 +138,10 @@ impl Shared {
     /// caller looks once more.
     fn look_again(&self, log: &Log) -> Result<Option<Log>, Error> {
         self.check_poison()?;
-        for (_, segment) in log.segments.range(log.sure.segment..) {
-            let file = &segment.file;
-            self.synced(self.disk.sync(file), &file.path)?;
+        let unsure = || log.segments.range(log.sure.segment..).map(|(_, segment)| &segment.file);
+        let sync = |file: &Opened| self.synced(of_reader(self.disk.sync(file)), &file.path);
+        for file in unsure() {
+            sync(file)?;
             // The sync of its writer may have failed, and ours says nothing of that.
             self.disk.forget(file).map_err(|e| failed(Step::Read, &file.path, e))?;
         }
@@ -149,6 +150,8 @@ impl Shared {
         if let Some(later) = &mut later
             && log.agrees_with(later)
         {
+            // A writer may be at work on it: what is written to a page keeps it from being forgotten.
+            unsure().try_for_each(|file| sync(file))?;
             later.be_sure(log.end);
             later.named.store(true, Ordering::Release);
         }
@@ -196,7 +199,8 @@ impl Shared {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(false),
             folder => folder.map_err(|e| failed(step, path, e))?,
         };
-        self.synced(self.disk.sync_folder(&folder), path)?;
+        let synced = self.disk.sync_folder(&folder);
+        self.synced(if step == Step::Read { of_reader(synced) } else { synced }, path)?;
         Ok(true)
     }
 
@@ -219,6 +223,14 @@ impl Shared {
         Error::new(ErrorKind::Refused, what)
             .at(path.display().to_string())
             .hint("check the disk, and its free space, then rerun")
+    }
+}
+
+/// What the sync of a reader came to: an image that has no sync takes no writes, so that it has nothing to sync.
+fn of_reader(synced: std::io::Result<()>) -> std::io::Result<()> {
+    match synced {
+        Err(e) if e.kind() == std::io::ErrorKind::InvalidInput => Ok(()),
+        synced => synced,
     }
 }
 
