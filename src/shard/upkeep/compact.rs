@@ -25,7 +25,8 @@
 //!
 //! A process has one merge at a time, on one thread. For each byte that is committed merges write at the most 4/3 bytes
 //! where rows replace rows, and 7/3 where all are new, however fast they come: what waits for a merge is merged with
-//! more at once.
+//! more at once. Where that is more runs than the memory holds, what came is written once more for each pass before the
+//! last, and what was merged before is not ([`merge`](super::merge)).
 //!
 //! A batch can also hold times that were apart when it was written and need not be any more: a commit
 //! of many times, or a merge under a longer history. Their rows may cancel, however large the batch is

@@ -3,7 +3,9 @@
 //!
 //! One part of each run is in memory, as it is stored; a part of format 1 is decoded to be sorted, eight at a time at the
 //! most. So are two parts more, which are being written. Runs that are too many for that are merged in several passes,
-//! through parts that no entry ever names.
+//! through parts that no entry ever names, and which go as soon as they have been merged. A pass merges the smallest runs,
+//! and no more of them than it takes: the largest, which is what earlier merges have written, is read and written
+//! once, in the last one.
 
 use std::sync::Arc;
 
@@ -41,28 +43,42 @@ fn weight(run: &Run) -> u64 {
     run.iter().map(|piece| piece.part.bytes()).max().unwrap_or(0)
 }
 
-/// Cuts runs into groups that fit the memory, or of two at the least.
-fn groups(runs: Vec<Run>, bytes_max: u64) -> Vec<Vec<Run>> {
-    let mut groups: Vec<Vec<Run>> = Vec::new();
-    let mut bytes = 0u64;
-    for run in runs {
-        let more = weight(&run);
-        match groups.last_mut() {
-            Some(group)
-                if group.len() < 2
-                    || bytes.saturating_add(more) <= bytes_max
-                    || crate::mutant::on("merge_in_one_pass") =>
-            {
-                bytes = bytes.saturating_add(more);
-                group.push(run);
-            }
-            _ => {
-                bytes = more;
-                groups.push(vec![run]);
-            }
-        }
+/// A run that waits to be merged.
+struct Waiting {
+    run: Run,
+    /// All its bytes.
+    bytes: u64,
+    /// What no entry names: the parts of an earlier pass.
+    passing: Vec<Prepared>,
+}
+
+impl Waiting {
+    fn new(run: Run, passing: Vec<Prepared>) -> Waiting {
+        let bytes = run.iter().map(|piece| piece.part.bytes()).sum();
+        Waiting { run, bytes, passing }
     }
-    groups
+}
+
+/// Returns how many of the runs, smallest first, the next pass merges: all if they fit the memory, or no more than it
+/// takes that the others and the new one do; in any case as many as fit, and two.
+fn next(runs: &[Waiting], bytes_max: u64, part_bytes: u64) -> usize {
+    let mut rest: u64 = runs.iter().map(|waiting| weight(&waiting.run)).sum();
+    if rest <= bytes_max || crate::mutant::on("merge_in_one_pass") {
+        return runs.len();
+    }
+    let (mut taken, mut memory, mut bytes) = (0, 0u64, 0u64);
+    for waiting in runs {
+        let more = weight(&waiting.run);
+        let fits = memory.saturating_add(more) <= bytes_max;
+        if taken >= 2 && (!fits || rest.saturating_add(bytes.min(part_bytes)) <= bytes_max) {
+            break;
+        }
+        taken += 1;
+        memory = memory.saturating_add(more);
+        bytes = bytes.saturating_add(waiting.bytes);
+        rest = rest.saturating_sub(more);
+    }
+    taken
 }
 
 /// A merge of batches: every row with its time at least `forwarded`, equal rows summed, zeros dropped,
@@ -80,39 +96,47 @@ impl Merge<'_> {
         batches: &[Arc<Batch>],
         stats: &mut MaintenanceStats,
     ) -> Result<Vec<PartRef>, Error> {
-        let mut passing = Vec::new();
-        let merged = self.passes(batches, &mut passing, stats).await;
-        // No entry has named them, nor will.
-        self.rows.discard(passing).await;
+        let mut waiting = Vec::new();
+        for batch in batches {
+            let runs = runs(self.rows, batch).await?;
+            waiting.extend(runs.into_iter().map(|run| Waiting::new(run, Vec::new())));
+        }
+        let merged = self.passes(&mut waiting, stats).await;
+        // If it has failed: no entry has named them, nor will.
+        for left in waiting {
+            self.rows.discard(left.passing).await;
+        }
         merged
     }
 
-    /// Merges in as many passes as the memory asks for. `passing` are the parts of all but the last.
+    /// Merges in as many passes as the memory asks for. What has been merged is `waiting` no more.
     async fn passes(
         &self,
-        batches: &[Arc<Batch>],
-        passing: &mut Vec<Prepared>,
+        waiting: &mut Vec<Waiting>,
         stats: &mut MaintenanceStats,
     ) -> Result<Vec<PartRef>, Error> {
-        let bytes_max = self.rows.view.config.compact_bytes_max as u64;
-        let mut all: Vec<Run> = Vec::new();
-        for batch in batches {
-            all.extend(runs(self.rows, batch).await?);
-        }
-        let mut runs = all;
+        let config = &self.rows.view.config;
+        let (bytes_max, part_bytes) =
+            (config.compact_bytes_max as u64, config.part_bytes_max as u64);
         loop {
-            let mut groups = groups(runs, bytes_max);
-            if groups.len() <= 1 {
-                return self.merge(groups.pop().unwrap_or_default(), stats).await;
+            if !crate::mutant::on("oldest_passes") {
+                waiting.sort_by_key(|waiting| waiting.bytes);
             }
-            let mut next = Vec::with_capacity(groups.len());
-            for group in groups {
-                let parts = self.merge(group, stats).await?;
-                passing.extend(parts.iter().cloned().map(Prepared::Stored));
-                let piece = |part| Piece { part: Part::from(part), lower: 0, upper: u64::MAX };
-                next.push(parts.into_iter().map(piece).collect());
+            let taken = next(waiting, bytes_max, part_bytes);
+            let merging = waiting[..taken].iter().map(|waiting| waiting.run.clone()).collect();
+            let parts = self.merge(merging, stats).await?;
+            // Their rows are in the new parts.
+            for done in waiting.drain(..taken) {
+                if !crate::mutant::on("passing_stays") {
+                    self.rows.discard(done.passing).await;
+                }
             }
-            runs = next;
+            if waiting.is_empty() {
+                return Ok(parts);
+            }
+            let passing = parts.iter().cloned().map(Prepared::Stored).collect();
+            let piece = |part| Piece { part: Part::from(part), lower: 0, upper: u64::MAX };
+            waiting.push(Waiting::new(parts.into_iter().map(piece).collect(), passing));
         }
     }
 

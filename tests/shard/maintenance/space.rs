@@ -9,6 +9,7 @@ use super::{memory, objects, reader, writer};
 use crate::common::{Stopped, append, config, contents, io, row, runtime};
 use differential_upsert::shard::{Handle, HandleConfig, History, Update, verify};
 use differential_upsert::store::{Fault, Faults, Operation, Root};
+use futures::FutureExt;
 use object_store::memory::InMemory;
 use object_store::throttle::{ThrottleConfig, ThrottledStore};
 
@@ -322,6 +323,61 @@ fn a_merge_stays_within_its_memory() {
         let bound = (BOUND + 2 * PART) as u64;
         assert!((2 * PART as u64..=bound).contains(&most), "{most} bytes in memory, of {bound}");
         assert_eq!(handle.memory().merge_bytes, 0);
+        verify(root, io(1)).await.unwrap();
+    });
+}
+
+/// Runs that are too many for the memory: what earlier merges have written is read and written once all the same, and
+/// what only passes goes as soon as it has been merged.
+#[test]
+fn a_merge_in_passes_writes_what_is_settled_once() {
+    const PART: usize = 4 << 10;
+    runtime().block_on(async {
+        let (root, clock) = (memory(), Arc::<Stopped>::default());
+        let config = HandleConfig {
+            inline_bytes_max: 0,
+            part_bytes_max: PART,
+            compact_bytes_max: 4 * PART,
+            maintain_every: u64::MAX,
+            ..usual()
+        };
+        let merging: Arc<std::sync::OnceLock<Root>> = Arc::default();
+        let most = Arc::new(std::sync::atomic::AtomicU64::new(0));
+        let (watched, greatest) = (Arc::clone(&merging), Arc::clone(&most));
+        let faults = Faults::new(move |_| {
+            if let Some(root) = watched.get() {
+                let listed = root.blob().list("data/part", usize::MAX).now_or_never();
+                let there = listed.unwrap().unwrap().iter().map(|found| found.bytes).sum();
+                greatest.fetch_max(there, std::sync::atomic::Ordering::Relaxed);
+            }
+            Fault::None
+        });
+        let handle = writer(&root.with_faults(faults), 1, &config, &clock).await;
+        let _ = append(&handle, 0, 1, overwrite(0)).await.unwrap();
+        for time in 1..4 {
+            let _ = append(&handle, time, time + 1, overwrite(time)).await.unwrap();
+            if time == 1 {
+                let _ = (handle.compact().await.unwrap(), handle.collect().await.unwrap());
+            }
+        }
+        let sizes: Vec<u64> = (handle.state().batches.iter())
+            .map(|batch| batch.parts.iter().map(|part| part.bytes()).sum())
+            .collect();
+        let (settled, fresh) = (sizes[0], sizes[1..].iter().sum::<u64>());
+        assert!(settled > 64 * PART as u64 && fresh > 32 * PART as u64, "{sizes:?}");
+        merging.set(root.clone()).ok().unwrap();
+        let stats = handle.compact().await.unwrap();
+        assert_eq!(stats.compactions, 1);
+        let (written, most) =
+            (stats.bytes_written, most.load(std::sync::atomic::Ordering::Relaxed));
+        println!("{settled} settled, {fresh} fresh, {written} written, {most} there");
+        // Four at once: what came is written for each of three levels at the most, and all of it once.
+        let bound = settled + 3 * fresh;
+        assert!(written <= bound, "{written} bytes written for {settled} and {fresh}");
+        // What there was, what came once more, and what is written.
+        let bound = 2 * settled + 2 * fresh + 8 * PART as u64;
+        assert!(most <= bound, "{most} bytes there for {settled} and {fresh}");
+        assert_eq!(contents(&reader(&root).await, 3).await.unwrap().len(), KEYS as usize);
         verify(root, io(1)).await.unwrap();
     });
 }
