@@ -58,7 +58,7 @@ fn files(dir: &Path) -> Vec<std::path::PathBuf> {
     paths.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
 }
 
-/// The log is in segments, its files are gone, and `FORMAT` refuses whoever would look for them.
+/// The log is in segments, its files but for the last are gone, and `FORMAT` refuses whoever would look for them.
 fn upgraded(dir: &Path, url: &str) {
     let format = std::fs::read_to_string(dir.join(url).join("FORMAT")).expect("a file");
     assert!(format.starts_with(r#"{"format":2,"min_reader":2,"min_writer":2,"#), "{format}");
@@ -69,10 +69,18 @@ fn upgraded(dir: &Path, url: &str) {
         .filter(|p| p.parent().is_some_and(|f| f.ends_with("log")))
         .collect();
     assert!(!logs.is_empty());
+    let mut closed = 0;
     for file in logs {
         let name = file.file_name().and_then(|name| name.to_str()).expect("a name");
-        assert!(["marks", "lock"].contains(&name) || name.ends_with(".seg"), "{name}");
+        if ["marks", "lock"].contains(&name) || name.ends_with(".seg") {
+            continue;
+        }
+        // Programs of before find it in the place of the next entry, and do not know its version.
+        let bytes = std::fs::read(&file).expect("a file");
+        assert_eq!(bytes, b"DUPSLOG\n\xff\xff in segments\n", "{name}");
+        closed += 1;
     }
+    assert_eq!(closed, 1, "the log of files has one end");
 }
 
 /// What must stay as it is when nothing but cost changes.
