@@ -268,6 +268,16 @@ impl Source for Scripted {
     }
 }
 
+/// What it has said of units without an end is with nobody once it is gone: a pipeline that fails drops its source
+/// before it says so.
+impl Drop for Scripted {
+    fn drop(&mut self) {
+        if let Ok(mut upstream) = self.upstream.lock() {
+            upstream.lives[self.life].open.clear();
+        }
+    }
+}
+
 impl Scripted {
     /// A life is connected again exactly where its last boundary was, or at the start of a new copy.
     fn check_connect(&self, from: &Reached) {
