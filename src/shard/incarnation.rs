@@ -33,7 +33,7 @@ fn spellings(found: Bytes, layout: u32) -> Result<Vec<Bytes>, Error> {
 }
 
 /// Finds out which root this is, for a writer, and gives it an incarnation if it has none. One that is spelt for
-/// another version of the layout is written anew: whoever went by that spelling stops.
+/// another version of the layout is written anew: a program that went by that spelling stops.
 pub(super) async fn establish(root: &Guarded, io: &Io, layout: u32) -> Result<(), Error> {
     let blob = root.blob();
     let found = match read(&*blob).await? {

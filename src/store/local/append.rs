@@ -109,7 +109,7 @@ impl Shared {
     /// Writes and syncs. From the first byte on, a failure is an unknown outcome.
     ///
     /// The sync takes no lock, or a process that is stopped in it, which is where a writer is most of its time, would
-    /// stop all others. Whoever writes meanwhile takes these records over, as if we had died.
+    /// stop all others. The next writer takes these records over, as if we had died.
     fn write(
         &self,
         writing: &mut Option<Arc<std::fs::File>>,
@@ -127,7 +127,7 @@ impl Shared {
             let synced = self.disk.sync(&go.file);
             self.synced(synced, &go.file.path).map_err(|e| unknown(&go.file.path, e))?;
         }
-        // Durable, and not yet told of: whoever finds that takes it over.
+        // Durable, and not yet told of: the writer that finds that takes it over.
         let untold = |e| unknown(self.place(go.records[0].seqno), e);
         let _held = self.locked(writing).map_err(untold)?;
         let mut known = self.known.lock();

@@ -1,5 +1,5 @@
 //! Owns the [`Blob`] of a directory: a key is a file, written under a name of its own, synced, and renamed or
-//! linked to its key, so that whoever sees it sees all of it. Logs are [`log`](super::log)'s.
+//! linked to its key, so that a reader that sees it sees all of it. Logs are [`log`](super::log)'s.
 //!
 //! A name that ends in `#` and a number is of a file that is being written: no listing shows it, and one that was
 //! left is swept.
@@ -81,7 +81,7 @@ impl LocalBlob {
         let next = || u64::from(std::process::id()) << 32 | STAGED.fetch_add(1, Ordering::Relaxed);
         let folder = path.parent().unwrap_or(&self.directory);
         let stage = |e| failed(Step::Stage, path, e);
-        // Whoever made it may have died before its name was durable.
+        // Its maker may have died before its name was durable.
         if !self.named.lock().contains(folder) {
             self.make_folder(folder).map_err(stage)?;
         }

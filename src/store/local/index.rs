@@ -5,8 +5,8 @@
 //! not tell of yet. From then on the marks tell of every entry that anyone was told is durable, so one read of
 //! them answers whether there is anything new.
 //!
-//! A record that the marks do not tell of may stand in the cache alone: the sync of its writer failed, and whoever
-//! opens the file after that hears nothing of it. A reader shows it once it has synced the segment, made the system
+//! A record that the marks do not tell of may stand in the cache alone: the sync of its writer failed, and a process
+//! that opens the file after that hears nothing of it. A reader shows it once it has synced the segment, made the system
 //! forget its pages, and read the same record again ([`Log::agrees_with`]). A writer writes it anew.
 
 use std::collections::BTreeMap;
@@ -248,7 +248,7 @@ impl Log {
         first.map_or(self.end.segment, |first| first.min(self.end.segment))
     }
 
-    /// Whether there is a segment that this process should know, and does not: whoever made it had the lock, so it is of
+    /// Whether there is a segment that this process should know, and does not: its maker had the lock, so it is of
     /// one that died, or marks that told of it were lost, or a collection began it while we looked away.
     pub(super) fn has_unseen(&self) -> bool {
         let is_known = self.segments.contains_key(&self.end.segment);
@@ -297,7 +297,7 @@ impl Log {
         {
             return Err(Fail::Stale);
         }
-        // We have seen a segment in its making. Whoever does not know of it goes on in the one before, and it may be made
+        // We have seen a segment in its making. A writer that does not know of it goes on in the one before, and it may be made
         // anew.
         if durable != self.durable
             && self.sure.segment > self.durable.segment

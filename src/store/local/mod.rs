@@ -55,7 +55,7 @@ pub(super) struct LocalStore {
     blob: Arc<LocalBlob>,
     directory: PathBuf,
     place: String,
-    /// One for each log, whoever asks: what one process appends at one time is synced once.
+    /// One for each log, for all that ask: what one process appends at one time is synced once.
     logs: Mutex<BTreeMap<String, Arc<Shared>>>,
 }
 

@@ -86,7 +86,7 @@ impl Shared {
                     let same = known.as_ref().is_some_and(Log::is_still_there);
                     *known = Log::load(&self.directory)?;
                     if !same {
-                        // Of another root, maybe: whoever writes looks at that before the next attempt.
+                        // Of another root, maybe: a writer looks at that before the next attempt.
                         let what = "the log was replaced by another";
                         return Err(Error::new(ErrorKind::Unavailable, what).at(self.place(0)));
                     }
