@@ -22,6 +22,9 @@
 //! | parts on their way back, as they are encoded | [`read_bytes_max`](crate::shard::HandleConfig::read_bytes_max) per worker | `read_bytes` |
 //! | a merge, one at a time | [`compact_bytes_max`](crate::shard::HandleConfig::compact_bytes_max) per process, and two parts that it writes | `merge_bytes` |
 //!
+//! A merge holds all rows of one key at a time, beyond its bound and its gauge: a key with a long history that is kept
+//! takes as much again.
+//!
 //! A row on its way back has 64 bytes beside the part that it lies in. The allocator keeps more: with glibc's, an arena
 //! per thread was 30 % of what a loop took beyond the bare operator, and `MALLOC_ARENA_MAX=1` gave that back.
 

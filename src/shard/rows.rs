@@ -93,7 +93,7 @@ impl Rows {
         let encode = |run: Range<usize>| {
             let key = part_key(&view.name, lease, view.fresh());
             let (part, bytes) = named(key, arranged.encode(run.clone()));
-            let bytes = Arc::new(Vec::from(bytes));
+            let bytes = Arc::new(bytes);
             let own = OwnRows::of(&part, arranged.within(run, &bytes), &bytes);
             (part, bytes, own)
         };
@@ -223,6 +223,7 @@ impl Rows {
         let lease = self.holds.permit().await?;
         let token = self.view.fresh();
         let (part, bytes) = named(part_key(&self.view.name, lease, token), written);
+        let bytes = Bytes::from(bytes);
         uploading.add(&part.key);
         self.upload(&part, bytes.clone()).await?;
         Ok((part, bytes.is_unique().then(|| Vec::from(bytes))))

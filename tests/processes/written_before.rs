@@ -58,7 +58,7 @@ fn files(dir: &Path) -> Vec<std::path::PathBuf> {
     paths.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
 }
 
-/// The log is in segments, its files but for the last are gone, and `FORMAT` refuses whoever would look for them.
+/// The log is in segments, its files but for the last are gone, and `FORMAT` refuses programs that would look for them.
 fn upgraded(dir: &Path, url: &str) {
     let format = std::fs::read_to_string(dir.join(url).join("FORMAT")).expect("a file");
     assert!(format.starts_with(r#"{"format":2,"min_reader":2,"min_writer":2,"#), "{format}");

@@ -5,8 +5,6 @@ use std::cmp::Ordering;
 use std::ops::Range;
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use super::part::{self, Line, PartRef, UPDATE_BYTES, Update, Written, write};
 use crate::codec::packed::Encoded;
 use crate::error::{Error, ErrorKind};
@@ -17,10 +15,10 @@ pub(crate) fn too_many() -> Error {
 }
 
 /// Names a part that has been written.
-pub(crate) fn named(key: String, part: Written) -> (PartRef, Bytes) {
+pub(crate) fn named(key: String, part: Written) -> (PartRef, Vec<u8>) {
     let Written { bytes, crc, updates, time_min, time_max } = part;
     let part = PartRef { key, bytes: bytes.len() as u64, crc, updates, time_min, time_max };
-    (part, Bytes::from(bytes))
+    (part, bytes)
 }
 
 /// Returns how many bytes an update takes in a part, at the most.

@@ -5,12 +5,12 @@
 //!
 //! Space is counted in bytes of parts. *Settled* is what merges have written and the state names, and a first batch that
 //! has nothing before it to cancel with; rows that no merge has seen yet may cancel with those; *retired* is what merges
-//! replaced. Two things are due by themselves,
-//! and no sooner than one part's worth of either:
+//! replaced. Two things are due by themselves, and no sooner than one part's worth of either:
 //!
 //! * a merge, when what it may take is three quarters of the settled. Let these be 1, and all that comes replace
 //!   what is there: for 0.75 that is committed it writes 1, or 4/3 bytes a byte, and 1, 0.75 and the 1 that is written
-//!   are what there is at the most, 2.75. Sooner would be more work, later more space.
+//!   are what there is at the most, 2.75. Sooner would be more work, later more space. A merge in several passes has the
+//!   fresh rows of a pass twice until the next one is written.
 //! * a collection, when what nobody may be reading any more is an eighth of the settled. It merges nothing: the
 //!   little that has come since would have to be merged again before long. If it is rows inside entries that keep as
 //!   much from going, because they came while it was replaced, they are merged for that.

@@ -104,12 +104,16 @@ impl Stage {
         };
         let plans: Vec<Plan> = (1..).zip(faults).map(plan).collect();
         let crew = Crew::new(peers, move |worker| Seat::build(worker, &plans[worker.index()]));
+        Stage::of(root, feed, runtime, crew)
+    }
+
+    fn of(root: &Root, feed: &Arc<Feed>, runtime: Runtime, crew: Crew<Seat>) -> Stage {
         Stage {
             root: root.clone(),
             runtime: Some(runtime),
+            peers: crew.peers(),
             crew: Some(crew),
             observer: Observer::new(root, Arc::clone(feed)),
-            peers,
         }
     }
 
@@ -153,13 +157,7 @@ impl Stage {
         let (shard, config) = change(&runtime, shard, config);
         let plan = Plan { shard, config, from_source };
         let crew = Crew::new(peers, move |worker| Seat::build(worker, &plan));
-        Stage {
-            root: root.clone(),
-            runtime: Some(runtime),
-            crew: Some(crew),
-            observer: Observer::new(root, Arc::clone(feed)),
-            peers,
-        }
+        Stage::of(root, feed, runtime, crew)
     }
 
     pub fn crew(&mut self) -> &mut Crew<Seat> {

@@ -1,8 +1,9 @@
-//! Goal: a log is what its contract says, whoever else writes, and damage is told of. What crashes leave of it is
-//! [`crash`]'s.
+//! Goal: a log is what its contract says, beside other writers as well, and damage is told of. What crashes leave of it is
+//! [`crash`]'s, what other writers do [`left`]'s.
 
 mod crash;
 mod image;
+mod left;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -232,7 +233,7 @@ fn an_entry_that_is_too_long_is_its_own_failure() {
     });
 }
 
-/// A copy that was interrupted, or is under way: readers see what they saw, and the last file is no entry.
+/// A copy that was interrupted, or is under way: readers see what they saw, and the last file does not count.
 #[test]
 fn a_log_that_is_closed_and_not_copied_is_as_before() {
     let dir = tempfile::tempdir().unwrap();
