@@ -12,7 +12,7 @@ use differential_upsert::connect::lines::Lines;
 use differential_upsert::login::{hint, login};
 use differential_upsert::shard::History;
 
-use crate::values::{Format, OnError, PositionLost, Resnapshot, Switch, TimesFrom};
+use crate::values::{Format, OnError, OnUnavailable, PositionLost, Resnapshot, Switch, TimesFrom};
 
 /// What `--help` says of tables.
 #[cfg(feature = "planetscale")]
@@ -58,6 +58,11 @@ pub(crate) struct Args {
     /// What a second snapshot in a Debezium feed of one table does to rows that it does not have
     #[arg(long, value_name = "keep|replace", default_value = "keep")]
     pub(crate) resnapshot: Resnapshot,
+
+    /// What an update in a Debezium feed comes to that lacks columns which did not change: its row keeps
+    /// them, or it is a bad line
+    #[arg(long, value_name = "error|keep", default_value = "keep")]
+    pub(crate) on_unavailable: OnUnavailable,
 
     /// Keep reading what is appended to FEED after its end
     #[arg(long)]
@@ -259,6 +264,10 @@ impl Args {
             (
                 self.resnapshot == Resnapshot::Replace && !debezium,
                 "--resnapshot replace is for --format debezium: others say nothing of snapshots",
+            ),
+            (
+                self.on_unavailable == OnUnavailable::Error && !debezium,
+                "--on-unavailable error is for --format debezium: others leave no columns out",
             ),
             (
                 self.stop_at_current && !planetscale,

@@ -77,6 +77,7 @@ pub(crate) fn choose(
     let mut lines = Lines::from_path(path)
         .format(args.format.into())
         .resnapshot(args.resnapshot.into())
+        .on_unavailable(args.on_unavailable.into())
         .on_error(args.on_error.into())
         .follow(args.follow)
         .throttle(args.throttle)

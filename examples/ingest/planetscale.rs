@@ -64,6 +64,7 @@ impl Table {
                 return None;
             }
             Change::Put(key, value) => Change::Put(json(key), value.map(json)),
+            Change::Patch(key, patch) => Change::Patch(json(key), json(patch)),
             Change::Delete(key) => Change::Delete(json(key)),
             Change::Reset => Change::Reset,
         };

@@ -139,7 +139,7 @@ fn once(
 ) -> Result<(), Error> {
     let limits = HandleConfig { history: args.history, ..HandleConfig::default() };
     let opened = JsonShard::open_with(root.clone(), io.clone(), limits);
-    let shard = io.block_on(or(stop, opened))?;
+    let shard = io.block_on(or(stop, opened))?.with_fold(Json::keep_unsent);
     if args.process == 0 && standby.is_none() {
         io.block_on(or(stop, change_history(args, &shard)))?;
     }

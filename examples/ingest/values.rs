@@ -49,6 +49,15 @@ pub(crate) enum OnError {
     Keep,
 }
 
+/// What an update comes to that lacks columns which did not change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OnUnavailable {
+    /// A bad line.
+    Error,
+    /// Its row keeps them.
+    Keep,
+}
+
 /// What a second snapshot does to rows that it does not have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Resnapshot {
@@ -72,6 +81,15 @@ impl From<OnError> for lines::OnError {
         match on_error {
             OnError::Stop => lines::OnError::Stop,
             OnError::Keep => lines::OnError::Keep,
+        }
+    }
+}
+
+impl From<OnUnavailable> for lines::OnUnavailable {
+    fn from(on_unavailable: OnUnavailable) -> lines::OnUnavailable {
+        match on_unavailable {
+            OnUnavailable::Error => lines::OnUnavailable::Error,
+            OnUnavailable::Keep => lines::OnUnavailable::Keep,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Codec, canonical};
+use super::{Codec, DataError, canonical, keep_unsent, partial};
 use crate::error::{Error, ErrorKind};
 
 /// Canonical JSON text: a key or a value that is any JSON. Equal iff the bytes are equal; ordered by
@@ -83,6 +83,32 @@ impl Json {
         let mut out = String::with_capacity(text.len() + 2);
         canonical::quote(text, &mut out);
         Json(out.into_boxed_str())
+    }
+
+    /// Returns the patch of a row, an object, of which these columns were not sent, since they did not change. What it has
+    /// of their names is left out.
+    pub fn partial(&self, unsent: &[impl AsRef<str>]) -> Json {
+        Json(partial(&self.0, unsent, &mut canonical::Scratch::default()).into_boxed_str())
+    }
+
+    /// The fold of rows that are objects: columns that were not sent keep what the row before has.
+    ///
+    /// # Errors
+    ///
+    /// If that is not an object: this is the key's error then. A column that it does not have stays out.
+    ///
+    /// ```
+    /// use differential_upsert::Shard;
+    /// use differential_upsert::codec::{Json, JsonText};
+    /// let shard = Shard::<Json, Json, JsonText>::open("mem:")?.with_fold(Json::keep_unsent);
+    /// let [prior, row] = [r#"{"doc":"long","n":1}"#, r#"{"n":2}"#].map(Json::from_canonical);
+    /// let after = Json::keep_unsent(prior, row.partial(&["doc"])).unwrap();
+    /// assert_eq!(after.as_str(), r#"{"doc":"long","n":2}"#);
+    /// # Ok::<(), differential_upsert::Error>(())
+    /// ```
+    pub fn keep_unsent(prior: Json, patch: Json) -> Result<Json, DataError> {
+        let row = keep_unsent(prior.0.into_string(), patch.0.into_string())?;
+        Ok(Json(row.into_boxed_str()))
     }
 
     /// Returns the text.

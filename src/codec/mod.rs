@@ -7,7 +7,11 @@ pub(crate) mod deal;
 #[cfg(feature = "json")]
 mod json;
 pub(crate) mod name;
+#[cfg(any(feature = "json", feature = "planetscale"))]
+pub(crate) mod object;
 pub mod packed;
+#[cfg(any(feature = "json", feature = "planetscale"))]
+mod partial;
 pub mod shape;
 mod stored;
 
@@ -16,8 +20,12 @@ use serde::de::DeserializeOwned;
 
 #[cfg(feature = "json")]
 pub use json::{Json, JsonText};
-pub(crate) use stored::is_error;
+#[cfg(any(feature = "json", feature = "planetscale"))]
+pub use partial::keep_unsent;
+#[cfg(any(feature = "json", feature = "planetscale"))]
+pub(crate) use partial::partial;
 pub use stored::{DataError, decode_stored, encode_stored};
+pub(crate) use stored::{encode_value, fold_stored, is_error};
 
 use self::name::short_name;
 use crate::error::{Error, ErrorKind};

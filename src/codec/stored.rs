@@ -1,5 +1,5 @@
-//! Owns what a shard stores as a value: a value's bytes or an error's text, behind a tag that tells which.
-//! It does not own the value's own bytes; those are the codec's.
+//! Owns what a shard stores as a value: a value's bytes or an error's text, behind a tag that tells which, and how
+//! a patch changes it. It does not own the value's own bytes, which are the codec's, nor what a patch means.
 
 use std::fmt;
 
@@ -37,10 +37,7 @@ pub fn encode_stored<V, C: Codec<V>>(
     into: &mut Vec<u8>,
 ) -> Result<(), Error> {
     match value {
-        Ok(value) => {
-            into.push(VALUE);
-            C::encode(value, into)
-        }
+        Ok(value) => encode_value::<V, C>(value, into),
         Err(DataError(text)) => {
             into.push(ERROR);
             into.extend_from_slice(text.as_bytes());
@@ -48,6 +45,41 @@ pub fn encode_stored<V, C: Codec<V>>(
         }
     }
 }
+
+/// Appends a value as a shard stores it.
+///
+/// # Errors
+///
+/// As [`encode_stored`].
+pub(crate) fn encode_value<V, C: Codec<V>>(value: &V, into: &mut Vec<u8>) -> Result<(), Error> {
+    into.push(VALUE);
+    C::encode(value, into)
+}
+
+/// Returns what a patch makes of a stored value: of none, an error; of an error, the same error.
+///
+/// # Errors
+///
+/// `Corrupt` if the bytes of one are no such encoding, and what the codec reports.
+pub(crate) fn fold_stored<V, C: Codec<V>>(
+    prior: Option<&[u8]>,
+    patch: &[u8],
+    fold: fn(V, V) -> Result<V, DataError>,
+) -> Result<Vec<u8>, Error> {
+    let patched = match (prior, decode_stored::<V, C>(patch)?) {
+        (_, Err(error)) => Err(error),
+        (None, Ok(_)) => Err(DataError(PATCH_OF_NOTHING.to_string())),
+        (Some(prior), Ok(patch)) => {
+            decode_stored::<V, C>(prior)?.and_then(|prior| fold(prior, patch))
+        }
+    };
+    let mut bytes = Vec::new();
+    encode_stored::<V, C>(&patched, &mut bytes)?;
+    Ok(bytes)
+}
+
+/// The error of a patch that found no value. It is stored, so another text would be another value.
+const PATCH_OF_NOTHING: &str = "a patch of a key that has no value";
 
 /// Decodes what [`encode_stored`] appended.
 ///

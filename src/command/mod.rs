@@ -7,9 +7,11 @@ use serde::{Deserialize, Serialize};
 
 /// One instruction of a keyed change feed, with the order that breaks ties within a time.
 ///
-/// Among the commands of one key and one time only one takes effect: the one of greatest order;
-/// at equal orders a put beats a delete, and among puts the greater value wins. The rule does not
-/// depend on arrival, so every replica picks the same command.
+/// Among the puts and deletes of one key and one time only one takes effect: the one of greatest order;
+/// at equal orders a put beats a delete, and among puts the greater value wins. The patches of the same or a
+/// greater order change what it left, or else the value before this time: one after the other, by order, and
+/// at equal orders the lesser patch first. The rule does not depend on arrival, so every replica comes to the
+/// same value.
 ///
 /// ```
 /// use differential_upsert::Command;
@@ -26,6 +28,18 @@ pub enum Command<K, V, O> {
         key: K,
         /// Its new value.
         value: V,
+        /// The order among the commands of this time.
+        order: O,
+    },
+    /// The key's value is changed, by the rule that its [shard](crate::Shard::with_fold) or operator was given.
+    /// A key that has no value then has an error in its place, until it is put or deleted.
+    ///
+    /// Equal patches of one key, time and order are one.
+    Patch {
+        /// The key.
+        key: K,
+        /// How the value changes, in the value's own type.
+        patch: V,
         /// The order among the commands of this time.
         order: O,
     },
@@ -49,6 +63,11 @@ impl<K, V, O> Command<K, V, O> {
         Command::Put { key, value, order }
     }
 
+    /// Returns a patch.
+    pub fn patch(key: K, patch: V, order: O) -> Self {
+        Command::Patch { key, patch, order }
+    }
+
     /// Returns a delete.
     pub fn delete(key: K, order: O) -> Self {
         Command::Delete { key, order }
@@ -62,7 +81,9 @@ impl<K, V, O> Command<K, V, O> {
     /// Returns the key, or `None` for a reset, which speaks of all keys.
     pub fn key(&self) -> Option<&K> {
         match self {
-            Command::Put { key, .. } | Command::Delete { key, .. } => Some(key),
+            Command::Put { key, .. } | Command::Patch { key, .. } | Command::Delete { key, .. } => {
+                Some(key)
+            }
             Command::Reset { .. } => None,
         }
     }
@@ -71,6 +92,7 @@ impl<K, V, O> Command<K, V, O> {
     pub fn order(&self) -> &O {
         match self {
             Command::Put { order, .. }
+            | Command::Patch { order, .. }
             | Command::Delete { order, .. }
             | Command::Reset { order } => order,
         }

@@ -29,6 +29,7 @@ impl Digest {
             Command::Put { key, value, .. } => (0, key.as_ref(), value.as_ref()),
             Command::Delete { key, .. } => (1, key.as_ref(), &[][..]),
             Command::Reset { .. } => (2, &[][..], &[][..]),
+            Command::Patch { key, patch, .. } => (3, key.as_ref(), patch.as_ref()),
         };
         let Digest(bytes) = self;
         bytes.clear();
@@ -61,11 +62,13 @@ mod tests {
             digest(Command::put("pear", "\0green", 7), 3),
             digest(Command::delete("pear", 7), 3),
             digest(Command::reset(7), 3),
+            digest(Command::patch("pear", "\0green", 7), 3),
         ];
         let golden = [
             "60f4dd92d694c1185abac101c257dff9",
             "3d814fa80e0f62cd83ea4a0018c93b38",
             "590de30d6cbbed1c654f4fdc4f82ea6c",
+            "5131960f4acfcbcec331c23f08413124",
         ];
         assert_eq!(all.map(|digest| format!("{digest:032x}")), golden);
     }
@@ -84,6 +87,7 @@ mod tests {
             of(Command::put("ab", "", 0), 0),
             of(Command::delete("ab", 0), 0),
             of(Command::reset(0), 0),
+            of(Command::patch("ab", "c", 0), 0),
         ];
         let distinct: std::collections::BTreeSet<_> = all.into_iter().collect();
         assert_eq!(distinct.len(), all.len());

@@ -39,7 +39,7 @@ where
             if let Some(key) = command.key() {
                 push(&|buffer| C::encode(key, buffer));
             }
-            if let Command::Put { value, .. } = command {
+            if let Command::Put { value, .. } | Command::Patch { patch: value, .. } = command {
                 push(&|buffer| encode_stored::<V, C>(value, buffer));
             }
         }
@@ -53,6 +53,7 @@ where
         let encode = |(command, time)| {
             let command = match command {
                 Command::Put { order, .. } => Command::put(next(), next(), order),
+                Command::Patch { order, .. } => Command::patch(next(), next(), order),
                 Command::Delete { order, .. } => Command::delete(next(), order),
                 Command::Reset { order } => Command::reset(order),
             };

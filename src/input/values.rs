@@ -24,6 +24,9 @@ where
                 let rows = commands.drain(..).map(|(command, at)| {
                     let command = match command {
                         Command::Put { key, value, order } => Command::put(key, Ok(value), order),
+                        Command::Patch { key, patch, order } => {
+                            Command::patch(key, Ok(patch), order)
+                        }
                         Command::Delete { key, order } => Command::delete(key, order),
                         Command::Reset { order } => Command::reset(order),
                     };

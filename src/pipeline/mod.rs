@@ -244,6 +244,7 @@ impl Parts {
         config: PipelineConfig,
     ) -> Pipeline<'scope, K, V, C>
     where
+        V: 'static,
         C: Codec<K> + Codec<V>,
         O: ExchangeData,
     {
@@ -275,7 +276,7 @@ impl Parts {
         let stops = config.feed.mode == Times::WriteAhead.mode();
         let feed = config.feed.clone();
         let (limit, checked) = check(counted, checks, feed, stops, resumes, status.clone());
-        let upserted = upsert(commands, rows.clone(), upsert_config, lent);
+        let upserted = upsert(commands, rows.clone(), upsert_config, shard.fold(), lent);
         let errors = report(upserted.errors.clone(), status.clone());
         let context = SinkContext {
             handle,

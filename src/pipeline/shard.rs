@@ -3,10 +3,12 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::codec::{Codec, Postcard};
+use crate::codec::packed::Encoded;
+use crate::codec::{Codec, DataError, Postcard, fold_stored};
 use crate::error::{Error, ErrorKind};
 use crate::health::Pipelines;
 use crate::io::Io;
@@ -15,6 +17,7 @@ use crate::shard::{
     Resumes, Schema, State,
 };
 use crate::store::Root;
+use crate::upsert::{Fold, no_patches};
 
 /// An open shard of keys `K` and values `V`, encoded by `C`; clones share everything.
 ///
@@ -33,6 +36,8 @@ pub struct Shard<K, V, C = Postcard> {
     pipelines: Pipelines,
     /// The epoch that this writer works in.
     epoch: u64,
+    /// What a patch makes of a value.
+    fold: Option<fn(V, V) -> Result<V, DataError>>,
     types: PhantomData<fn(C) -> (K, V)>,
 }
 
@@ -114,7 +119,58 @@ impl<K, V, C: Codec<K> + Codec<V>> Shard<K, V, C> {
             resumes: Resumes::default(),
             pipelines: Pipelines::default(),
             epoch: 0,
+            fold: None,
             types: PhantomData,
+        })
+    }
+
+    /// Says what a patch makes of a value: the first is the prior value, the second the patch. Without it a
+    /// [patch](crate::Command::Patch) is an error that stops the pipeline.
+    ///
+    /// The fold is part of the feed, like its times: it must come to the same value in every writer and every version of
+    /// the program, for it is called again wherever a writer computes a time that it has not committed. So it sees its two
+    /// arguments alone. An error is the key's value from then on, until the key is put or deleted; so is the patch of a key
+    /// that has no value, and a key with an error keeps it.
+    ///
+    /// ```
+    /// use differential_upsert::{Command, PipelineConfig, Shard, UpsertInto};
+    /// use timely::dataflow::operators::{Input, capture::{Capture, Extract}};
+    ///
+    /// let shard = Shard::<String, u64>::open("mem:")?;
+    /// let shard = shard.with_fold(|stock, more| Ok(stock + more));
+    /// let rows = timely::execute_directly(move |worker| {
+    ///     let (mut commands, token, rows) = worker.dataflow(|scope| {
+    ///         let (input, commands) = scope.new_input();
+    ///         let pipeline = commands.upsert_into(&shard, PipelineConfig::default());
+    ///         (input, pipeline.token, pipeline.collection().inner.capture())
+    ///     });
+    ///     commands.send((Command::put("apples".to_string(), 3, 0), 0));
+    ///     commands.advance_to(1);
+    ///     commands.send((Command::patch("apples".to_string(), 4, 0), 1));
+    ///     commands.close();
+    ///     while worker.has_dataflows() {
+    ///         worker.step_or_park(None);
+    ///     }
+    ///     drop(token);
+    ///     rows
+    /// });
+    /// let rows = rows.extract().into_iter().flat_map(|(_, rows)| rows);
+    /// assert!(rows.into_iter().any(|row| row == (("apples".to_string(), 7), 1, 1)));
+    /// # Ok::<(), differential_upsert::Error>(())
+    /// ```
+    pub fn with_fold(self, fold: fn(V, V) -> Result<V, DataError>) -> Self {
+        Shard { fold: Some(fold), ..self }
+    }
+
+    /// Returns what a patch makes of a stored value.
+    pub(crate) fn fold(&self) -> Fold<Encoded>
+    where
+        V: 'static,
+    {
+        let Some(fold) = self.fold else { return no_patches() };
+        Rc::new(move |prior: Option<&Encoded>, patch: &Encoded| {
+            let prior = prior.map(Encoded::as_bytes);
+            Encoded::try_from_bytes(fold_stored::<V, C>(prior, patch.as_bytes(), fold)?)
         })
     }
 
@@ -241,6 +297,7 @@ impl<K, V, C> Clone for Shard<K, V, C> {
             resumes: self.resumes.clone(),
             pipelines: self.pipelines.clone(),
             epoch: self.epoch,
+            fold: self.fold,
             types: PhantomData,
         }
     }

@@ -108,7 +108,7 @@ impl Rows {
             if let Some(own) = own {
                 view.own.lock().put(own_id(&part.key), Arc::new(own));
             }
-            Ok(Prepared::Stored(part))
+            Ok::<_, Error>(Prepared::Stored(part))
         });
         let uploads: Vec<_> = uploads.collect();
         let uploads = futures::stream::iter(uploads).buffered(CONCURRENT);

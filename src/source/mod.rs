@@ -206,6 +206,9 @@ pub enum Change<K, V> {
     /// The key has this value now. An error stands for a value that could not be read, until the key
     /// is put again or deleted.
     Put(K, Result<V, DataError>),
+    /// The key's value changes by the [fold](crate::Shard::with_fold) of the shard; without a value it is the key's
+    /// error.
+    Patch(K, V),
     /// The key is gone.
     Delete(K),
     /// Every key is gone.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::Change;
 use crate::codec::packed::Encoded;
-use crate::codec::{Codec, encode_stored};
+use crate::codec::{Codec, encode_stored, encode_value};
 use crate::command::Command;
 use crate::error::{Error, ErrorKind};
 use crate::scratch::{Scratch, ScratchError};
@@ -27,6 +27,7 @@ pub(super) const MEMORY_BYTES_MAX: usize = 1 << 30;
 const PUT: u8 = 0;
 const DELETE: u8 = 1;
 const RESET: u8 = 2;
+const PATCH: u8 = 3;
 
 /// Changes in the order they came.
 #[derive(Debug, Default)]
@@ -81,6 +82,10 @@ impl Staged {
                 C::encode(key, &mut self.memory)?;
                 PUT
             }
+            Change::Patch(key, _) => {
+                C::encode(key, &mut self.memory)?;
+                PATCH
+            }
             Change::Delete(key) => {
                 C::encode(key, &mut self.memory)?;
                 DELETE
@@ -88,8 +93,10 @@ impl Staged {
             Change::Reset => RESET,
         };
         let key = self.memory.len() - start - HEAD;
-        if let Change::Put(_, value) = change {
-            encode_stored::<V, C>(value, &mut self.memory)?;
+        match change {
+            Change::Put(_, value) => encode_stored::<V, C>(value, &mut self.memory)?,
+            Change::Patch(_, patch) => encode_value::<V, C>(patch, &mut self.memory)?,
+            Change::Delete(_) | Change::Reset => {}
         }
         let value = self.memory.len() - start - HEAD - key;
         if key.saturating_add(value) > CHANGE_BYTES_MAX {
@@ -215,6 +222,7 @@ impl Reading {
             let order = (self.unit, self.next);
             commands.push(match kind {
                 PUT => Command::put(field(start, key), field(start + key, value), order),
+                PATCH => Command::patch(field(start, key), field(start + key, value), order),
                 DELETE => Command::delete(field(start, key), order),
                 _ => Command::reset(order),
             });
@@ -313,6 +321,7 @@ mod tests {
                 0 => Change::Delete(n),
                 1 => Change::Reset,
                 2 => Change::Put(n, Err(crate::DataError("bad".into()))),
+                3 => Change::Patch(n, "p".repeat(n as usize)),
                 _ => Change::Put(n, Ok("v".repeat(n as usize))),
             })
             .collect();

@@ -7,20 +7,21 @@ use std::collections::VecDeque;
 
 use super::merge::Merge;
 use super::overlay::Overlay;
-use super::pending::Pending;
+use super::pending::{Action, Pending};
 use super::pins::Pins;
 use super::rows::{Kept, Rows};
 use super::slot::{Slot, Slots};
-use super::spill::SpillError;
 use super::stash::Sealed;
 use super::state::State;
+use super::wanted::{Fold, Wanted};
+use crate::error::Error;
 
 /// One time on its way out.
 pub struct Drain<K, V, O, T> {
     merge: Merge<K, V, O, T>,
     reset: Option<Reset<O>>,
-    /// Commands that take effect.
-    window: VecDeque<Pending<K, V, O>>,
+    /// What keys are to have.
+    window: VecDeque<Wanted<K, V>>,
     /// The places of the last of their keys in the state, which stands still.
     slots: Vec<Option<Slot>>,
 }
@@ -38,7 +39,7 @@ struct Reset<O> {
 pub struct Drained {
     /// Changed a key, and emitted.
     pub emitted: u64,
-    /// Lost to a greater order in the same time.
+    /// Lost to a greater order in the same time, or patched there.
     pub superseded: u64,
     /// Rewrites of the live value, and deletes of absent keys.
     pub unchanged: u64,
@@ -115,26 +116,27 @@ where
     ///
     /// # Errors
     ///
-    /// A spilled run that cannot be read back.
+    /// A spilled run that cannot be read back, and what the fold reports.
     pub fn step(
         &mut self,
         state: &State<K, V>,
+        fold: &Fold<V>,
         overlay: &mut Overlay<K, V, T>,
         pins: &mut Pins,
         piece: &mut Piece,
         out: &mut Vec<((K, V), T, isize)>,
-    ) -> Result<Drained, SpillError> {
+    ) -> Result<Drained, Error> {
         let mut drained = Drained::default();
         overlay.index();
         while !piece.is_used_up() {
             if self.window.is_empty() {
-                let ended = self.fill_window(state, pins, piece, &mut drained)?;
+                let ended = self.fill_window(state, fold, pins, piece, &mut drained)?;
                 if ended && self.window.is_empty() {
                     drained.done = self.sweep(state, piece, out, &mut drained);
                     break;
                 }
             }
-            self.emit(state, overlay, piece, out, &mut drained);
+            self.emit(state, fold, overlay, piece, out, &mut drained)?;
         }
         Ok(drained)
     }
@@ -148,10 +150,11 @@ where
     fn fill_window(
         &mut self,
         state: &State<K, V>,
+        fold: &Fold<V>,
         pins: &mut Pins,
         piece: &mut Piece,
         drained: &mut Drained,
-    ) -> Result<bool, SpillError> {
+    ) -> Result<bool, Error> {
         let mut bytes = 0;
         let window = WINDOW.min(piece.rows);
         let ended = loop {
@@ -161,15 +164,18 @@ where
             let Some((command, superseded)) = self.merge.next(pins)? else { break true };
             piece.look(1 + superseded, drained);
             drained.superseded += superseded;
-            match &self.reset {
-                Some(reset) if !reset.survives(&command) => drained.superseded += 1,
-                _ => {
-                    bytes += command.heap_bytes();
-                    self.window.push_back(command);
-                }
+            if self.reset.as_ref().is_some_and(|reset| !reset.survives(&command)) {
+                drained.superseded += 1;
+                continue;
             }
+            let wanted = match command.action {
+                Action::Patch(_) => self.take_patches(command, fold, pins, piece, drained)?,
+                action => Wanted::new(command.hash, command.key, action),
+            };
+            bytes += wanted.heap_bytes();
+            self.window.push_back(wanted);
         };
-        let keys = self.window.iter().map(|command| (command.hash, &command.key));
+        let keys = self.window.iter().map(|wanted| (wanted.hash, &wanted.key));
         state.find_all(keys, &mut self.slots);
         if let Some(reset) = &mut self.reset {
             self.slots.iter().flatten().for_each(|slot| reset.touched.insert(*slot));
@@ -177,28 +183,65 @@ where
         Ok(ended)
     }
 
+    /// Takes the commands that a key's last one, a patch, stands on: patches, and what these change.
+    fn take_patches(
+        &mut self,
+        last: Pending<K, V, O>,
+        fold: &Fold<V>,
+        pins: &mut Pins,
+        piece: &mut Piece,
+        drained: &mut Drained,
+    ) -> Result<Wanted<K, V>, Error> {
+        // A reset leaves nothing to change.
+        let is_reset = self.reset.is_some() && !crate::mutant::on("patch_over_reset");
+        let mut base = is_reset.then_some(Action::Delete);
+        let mut patches = Vec::new();
+        while let Some(command) = self.merge.next_of(&last, pins) {
+            piece.look(1, drained);
+            drained.superseded += 1;
+            let counts = self.reset.as_ref().is_none_or(|reset| reset.survives(&command));
+            match command.action {
+                _ if !counts => {}
+                Action::Patch(patch) => patches.push(patch),
+                action => base = Some(action),
+            }
+        }
+        let Pending { hash, key, action, .. } = last;
+        if !crate::mutant::on("patches_reversed") {
+            patches.reverse();
+        }
+        patches.extend(action.into_value());
+        Wanted::patched(hash, key, base, patches, fold)
+    }
+
     /// Emits what the window's commands turn into, as far as the piece goes.
     fn emit(
         &mut self,
         state: &State<K, V>,
+        fold: &Fold<V>,
         overlay: &mut Overlay<K, V, T>,
         piece: &mut Piece,
         out: &mut Vec<((K, V), T, isize)>,
         drained: &mut Drained,
-    ) {
+    ) -> Result<(), Error> {
         // The prior values that have to be retracted share buffers.
         let mut gather = <K::Rows as Rows<K, V>>::Gather::default();
         let slots = &self.slots[self.slots.len() - self.window.len()..];
         let mut found = Vec::with_capacity(slots.len());
-        for (command, slot) in self.window.iter().zip(slots) {
+        for (wanted, slot) in self.window.iter_mut().zip(slots) {
             if piece.is_used_up() {
                 break;
             }
-            let emitted = overlay.get(command.hash, &command.key);
-            let one = match (emitted, *slot, &command.value) {
+            let emitted = overlay.get(wanted.hash, &wanted.key);
+            if wanted.is_patched() {
+                let emitted = emitted.filter(|_| !crate::mutant::on("patch_over_state"));
+                let prior = || slot.map(|slot| state.get(slot).1);
+                wanted.patch(emitted.map_or_else(prior, Option::<&V>::cloned), fold)?;
+            }
+            let one = match (emitted, *slot, &wanted.value) {
                 (Some(None), _, Some(_)) | (None, None, Some(_)) => Found::Absent,
                 (Some(Some(prior)), _, value) if value.as_ref().is_none_or(|v| v != prior) => {
-                    piece.emit(K::heap_bytes(&command.key, Some(prior)));
+                    piece.emit(K::heap_bytes(&wanted.key, Some(prior)));
                     Found::Emitted(prior.clone())
                 }
                 (None, Some(slot), value)
@@ -211,8 +254,8 @@ where
                 _ => Found::Unchanged,
             };
             let unchanged = matches!(one, Found::Unchanged);
-            if !unchanged && command.value.is_some() {
-                piece.emit(command.heap_bytes());
+            if !unchanged && wanted.value.is_some() {
+                piece.emit(wanted.heap_bytes());
             }
             drained.unchanged += u64::from(unchanged);
             drained.emitted += u64::from(!unchanged);
@@ -222,8 +265,8 @@ where
         let time = &self.merge.time;
         // What a reset sweeps is not recorded: nothing past it is looked up before it has come back.
         let records = self.reset.is_none();
-        for (command, found) in self.window.drain(..found.len()).zip(found) {
-            let Pending { hash, key, value, .. } = command;
+        for (wanted, found) in self.window.drain(..found.len()).zip(found) {
+            let Wanted { hash, key, value, .. } = wanted;
             let prior = match found {
                 Found::Unchanged => continue,
                 Found::Absent => None,
@@ -240,6 +283,7 @@ where
                 out.push(((key, value), time.clone(), 1));
             }
         }
+        Ok(())
     }
 
     /// Retracts, after a reset, the rows that no command has touched. Returns whether all is done.
@@ -264,11 +308,11 @@ where
     }
 }
 
-/// What a key has, seen from its command.
+/// What a key has, seen from what is wanted.
 enum Found<V> {
-    /// The value that the command wants, or nothing where it wants nothing.
+    /// The value that is wanted, or nothing where nothing is.
     Unchanged,
-    /// Nothing, where the command wants a value.
+    /// Nothing, where a value is wanted.
     Absent,
     /// A value to retract, out of the state.
     Prior,
@@ -282,157 +326,8 @@ impl<O: Ord> Reset<O> {
     fn survives<K, V>(&self, command: &Pending<K, V, O>) -> bool {
         match command.order.cmp(&self.order) {
             Ordering::Greater => true,
-            Ordering::Equal => command.value.is_some(),
+            Ordering::Equal => command.action.value().is_some(),
             Ordering::Less => false,
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use differential_dataflow::Hashable;
-
-    use super::*;
-
-    type Row = ((u64, String), u64, isize);
-
-    fn state(rows: &[(u64, &str)]) -> State<u64, String> {
-        let mut state = State::default();
-        for (key, value) in rows {
-            state.apply(key.hashed(), key, &value.to_string(), 1).unwrap();
-        }
-        state
-    }
-
-    fn drain(
-        reset: Option<u8>,
-        commands: &[(u64, Option<&str>, u8)],
-    ) -> Drain<u64, String, u8, u64> {
-        let pending = |(key, value, order): &(u64, Option<&str>, u8)| Pending {
-            hash: key.hashed(),
-            key: *key,
-            value: value.map(str::to_string),
-            order: *order,
-        };
-        let commands = commands.iter().map(pending).collect();
-        Drain::new(Sealed { merge: Merge::new(5, commands, Vec::new()), reset })
-    }
-
-    fn piece(rows: usize) -> Piece {
-        Piece { rows, bytes: usize::MAX, work: usize::MAX }
-    }
-
-    /// Steps to the end, a piece at a time. Returns also how many pieces it took.
-    fn run(
-        mut drain: Drain<u64, String, u8, u64>,
-        state: &State<u64, String>,
-        piece: Piece,
-    ) -> (Vec<Row>, Drained, usize) {
-        let (mut all, mut sum, mut pieces, mut pins) =
-            (Vec::new(), Drained::default(), 0, Pins::default());
-        let mut overlay = Overlay::new(0);
-        loop {
-            let step =
-                drain.step(state, &mut overlay, &mut pins, &mut { piece }, &mut all).unwrap();
-            sum.emitted += step.emitted;
-            sum.superseded += step.superseded;
-            sum.unchanged += step.unchanged;
-            sum.work += step.work;
-            pieces += 1;
-            assert!(step.work <= piece.work as u64, "{step:?} in one piece");
-            if step.done {
-                return (all, sum, pieces);
-            }
-        }
-    }
-
-    #[test]
-    fn emits_the_least() {
-        let state = state(&[(1, "a"), (2, "b"), (3, "c")]);
-        let commands = [
-            (1, Some("x"), 0), // update
-            (2, Some("b"), 0), // rewrite
-            (3, None, 0),      // delete
-            (4, None, 0),      // delete of an absent key
-            (5, Some("y"), 0), // insertion
-        ];
-        let (rows, drained, _) = run(drain(None, &commands), &state, piece(100));
-        let row = |key, value: &str, diff| ((key, value.to_string()), 5, diff);
-        assert_eq!(rows, [row(1, "a", -1), row(1, "x", 1), row(3, "c", -1), row(5, "y", 1)]);
-        let expected = Drained { emitted: 3, unchanged: 2, work: 5, ..Drained::default() };
-        assert_eq!(drained, expected);
-    }
-
-    #[test]
-    fn a_reset_sweeps_what_no_surviving_command_has_touched() {
-        let state = state(&[(1, "a"), (2, "b"), (3, "c"), (4, "d")]);
-        // Later, equal and earlier orders; the last also for a delete.
-        let commands = [(1, Some("a"), 9), (2, Some("z"), 5), (3, Some("c"), 4), (4, None, 5)];
-        for rows_max in [1, 100] {
-            let (mut rows, drained, _) = run(drain(Some(5), &commands), &state, piece(rows_max));
-            rows.sort();
-            let row = |key, value: &str, diff| ((key, value.to_string()), 5, diff);
-            assert_eq!(rows, [row(2, "b", -1), row(2, "z", 1), row(3, "c", -1), row(4, "d", -1)]);
-            assert_eq!((drained.superseded, drained.unchanged), (2, 1));
-        }
-    }
-
-    /// Rewrites, superseded commands and swept rows count against a piece as well as what is emitted, and large rows
-    /// count by their bytes.
-    #[test]
-    fn a_piece_is_bounded_by_work_rows_and_bytes() {
-        let all: Vec<_> = (0..2000).map(|key| (key, "v")).collect();
-        let state = state(&all);
-        let rewrites: Vec<_> = (0..2000).map(|key| (key, Some("v"), 9)).collect();
-        let earlier: Vec<_> = (0..2000).map(|key| (key, Some("w"), 1)).collect();
-        let work = Piece { work: 100, ..piece(usize::MAX) };
-        for (drain, emitted, pieces) in [
-            (drain(None, &rewrites), 0, 20),
-            (drain(Some(5), &rewrites), 0, 40),
-            (drain(Some(5), &earlier), 2000, 40),
-        ] {
-            let (rows, _, took) = run(drain, &state, work);
-            assert_eq!(rows.len(), emitted);
-            assert!((pieces..=pieces + 1).contains(&took), "{took} pieces");
-        }
-        let bytes = Piece { bytes: 1, ..piece(usize::MAX) };
-        let (rows, _, took) = run(drain(Some(5), &earlier), &state, bytes);
-        assert!(rows.len() == 2000 && took >= 2000, "{took} pieces");
-    }
-
-    /// What was emitted and has not come back goes before the state, a deletion too.
-    #[test]
-    fn the_overlay_goes_before_the_state() {
-        let state = state(&[(1, "a"), (2, "b"), (3, "c"), (4, "d")]);
-        let mut overlay = Overlay::new(1 << 20);
-        let emitted = [(1, Some("x")), (2, None), (4, Some("y"))];
-        for (key, value) in emitted {
-            overlay.record(key.hashed(), &key, value.map(str::to_string).as_ref(), &4);
-        }
-        let commands = [(1, Some("z"), 0), (2, Some("b"), 0), (3, None, 0), (4, Some("y"), 0)];
-        let (mut out, mut pins) = (Vec::new(), Pins::default());
-        let mut drain = drain(None, &commands);
-        let step = drain.step(&state, &mut overlay, &mut pins, &mut piece(100), &mut out).unwrap();
-        let row = |key, value: &str, diff| ((key, value.to_string()), 5, diff);
-        out.sort();
-        assert_eq!(out, [row(1, "x", -1), row(1, "z", 1), row(2, "b", 1), row(3, "c", -1)]);
-        assert_eq!((step.emitted, step.unchanged, step.done), (3, 1, true));
-        overlay.index();
-        let get = |key: u64| overlay.get(key.hashed(), &key).map(|value| value.cloned());
-        assert_eq!((get(1), get(3)), (Some(Some("z".to_string())), Some(None)));
-    }
-
-    #[test]
-    fn what_is_not_drained_is_counted() {
-        let commands: Vec<_> = (0..WINDOW as u64 * 2).map(|key| (key, Some("v"), 0)).collect();
-        let mut drain = drain(None, &commands);
-        let mut out = Vec::new();
-        let (state, mut overlay) = (state(&[]), Overlay::new(0));
-        let mut piece = Piece { rows: WINDOW, bytes: 1, work: usize::MAX };
-        let step =
-            drain.step(&state, &mut overlay, &mut Pins::default(), &mut piece, &mut out).unwrap();
-        assert!(!step.done);
-        let (taken, rest) = drain.give_up();
-        assert_eq!(out.len() + taken as usize + rest.memory.count(), commands.len());
     }
 }

@@ -1,5 +1,5 @@
-//! Owns how the commands of one time come together from memory and from runs: in order of hash, the latest of each
-//! key. It does not own which time's turn it is.
+//! Owns how the commands of one time come together from memory and from runs: in order of hash, those of each key
+//! that take effect. It does not own which time's turn it is.
 //!
 //! Of the runs only hashes are compared, which they know without reading a row. So no more rows are in memory
 //! than those of one hash, however many runs there are and however large rows are.
@@ -18,11 +18,11 @@ use super::spill::SpillError;
 pub struct Merge<K, V, O, T> {
     /// The time.
     pub time: T,
-    /// The latest command per key of what was in memory, sorted.
+    /// What was in memory, pruned and sorted.
     pub memory: std::iter::Peekable<std::vec::IntoIter<Pending<K, V, O>>>,
     /// Runs; only those at this time take part.
     pub runs: Vec<Run<T>>,
-    /// The commands of one hash, out of the runs.
+    /// The commands of one hash, pruned and sorted.
     pub group: VecDeque<Pending<K, V, O>>,
 }
 
@@ -33,7 +33,7 @@ where
     O: Ord + DeserializeOwned,
     T: Ord + DeserializeOwned,
 {
-    /// Merges commands in memory, folded, with those at their time in runs.
+    /// Merges commands in memory, pruned and sorted, with those at their time in runs.
     pub fn new(time: T, memory: Vec<Pending<K, V, O>>, runs: Vec<Run<T>>) -> Self {
         Merge { time, memory: memory.into_iter().peekable(), runs, group: VecDeque::new() }
     }
@@ -55,8 +55,8 @@ where
         Ok(greatest)
     }
 
-    /// Returns the next key's latest command, and how many others were found superseded; none at the end. What was in
-    /// memory leaves the count of `pins`.
+    /// Returns the next command, and how many others were found superseded; none at the end. What was in memory leaves
+    /// the count of `pins`.
     ///
     /// # Errors
     ///
@@ -75,6 +75,21 @@ where
         Ok(self.group.pop_front().map(|command| (command, superseded)))
     }
 
+    /// Returns the next command if it is of the same key as `command`, which came right before it.
+    pub fn next_of(
+        &mut self,
+        command: &Pending<K, V, O>,
+        pins: &mut Pins,
+    ) -> Option<Pending<K, V, O>> {
+        if !self.runs.is_empty() {
+            let is_next = self.group.front().is_some_and(|next| command.same_key(next));
+            return if is_next { self.group.pop_front() } else { None };
+        }
+        let next = self.memory.next_if(|next| command.same_key(next))?;
+        next.release(pins);
+        Some(next)
+    }
+
     /// Brings the commands of the least hash together.
     fn gather(&mut self, pins: &mut Pins) -> Result<u64, SpillError> {
         let time = &self.time;
@@ -82,43 +97,28 @@ where
         let in_runs = self.runs.iter().filter_map(of_run).min();
         let in_memory = self.memory.peek().map(|command| command.hash);
         let Some(hash) = in_runs.into_iter().chain(in_memory).min() else { return Ok(0) };
-        let mut superseded = 0;
+        let mut group = Vec::from(std::mem::take(&mut self.group));
         while let Some(command) = self.memory.next_if(|command| command.hash == hash) {
             command.release(pins);
-            superseded += add(&mut self.group, command);
+            group.push(command);
         }
         for run in &mut self.runs {
             while run.time() == Some(&self.time) && run.hash() == Some(hash) {
                 if let Some(Record::Command(command)) = run.take()? {
-                    superseded += add(&mut self.group, command);
+                    group.push(command);
                 }
             }
         }
+        let came = group.len();
+        group.sort_unstable_by(Pending::compare);
+        group.dedup_by(|next, kept| kept.supersedes(next));
+        let superseded = (came - group.len()) as u64;
+        self.group = group.into();
         Ok(superseded)
     }
 
     /// Returns the bytes of the runs in memory.
     pub fn run_bytes(&self) -> usize {
         self.runs.iter().map(Run::heap_bytes).sum()
-    }
-}
-
-/// Adds a command to those of its hash, which are in order of key; of two of one key the one that takes effect stays.
-/// Returns how many went.
-fn add<K: Ord, V: Ord, O: Ord>(
-    group: &mut VecDeque<Pending<K, V, O>>,
-    command: Pending<K, V, O>,
-) -> u64 {
-    match group.binary_search_by(|kept| kept.key.cmp(&command.key)) {
-        Err(at) => {
-            group.insert(at, command);
-            0
-        }
-        Ok(at) => {
-            if command.compare(&group[at]).is_lt() {
-                group[at] = command;
-            }
-            1
-        }
     }
 }

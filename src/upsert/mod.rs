@@ -69,6 +69,8 @@
 //! 4. Emission at a time is minimal: per key at most one retraction and one insertion.
 //! 5. A failure keeps the capability. So no other worker sees the frontier pass a time whose rows
 //!    this worker did not emit. Only a clean end lets go.
+//! 6. A patch folds over the value as of its time: what the time itself has put, deleted or reset before it, else
+//!    the prior value, which is exact by 3. So its outcome depends on the commands alone, as that of a put does.
 //!
 //! # Limits
 //!
@@ -88,6 +90,8 @@
 //!   and are counted with it. A reset that is being drained takes a 64th of it on top.
 //! * What is emitted in a wake-up is at most [`UpsertConfig::drain_bytes_max`], and one row with its prior
 //!   value. What came for one time is sorted in one go when its turn comes: at most the stash's bound.
+//! * The patches of one key at one time are in memory together, and so are the values that they make, one after the
+//!   other. Patches do not supersede each other: what they take until their turn follows their number.
 //! * A row's key and value have less than 4 GiB each; a longer one is an error where it is packed.
 //! * Two writers that keep passing each other fall back to one time per round trip, for what the other has
 //!   committed past our own emissions has to be read first.
@@ -99,6 +103,8 @@ mod classify;
 mod config;
 mod context;
 mod drain;
+#[cfg(test)]
+mod drain_tests;
 mod events;
 mod inbox;
 mod merge;
@@ -117,6 +123,7 @@ mod stash;
 mod state;
 mod stats;
 mod steps;
+mod wanted;
 mod warm;
 
 use differential_dataflow::{AsCollection, ExchangeData, VecCollection};
@@ -133,6 +140,8 @@ pub(crate) use context::{Inflight, Known, Look, UpsertContext, flight_bytes, row
 pub(crate) use operator::upsert;
 pub use rows::{Kept, KeyHash};
 pub use stats::UpsertStats;
+pub use wanted::Fold;
+pub(crate) use wanted::no_patches;
 
 use crate::command::Command;
 
@@ -192,6 +201,24 @@ pub trait Upsert<'scope, K: 'static, V: 'static, T: Timestamp> {
         self,
         feedback: VecCollection<'scope, T, (K, V), isize>,
         config: UpsertConfig<T>,
+    ) -> Upserted<'scope, K, V, T>
+    where
+        Self: Sized,
+    {
+        self.upsert_patched(feedback, config, no_patches())
+    }
+
+    /// As [`upsert`](Upsert::upsert), of a feed that has [patches](Command::Patch): `fold` says what one makes of the
+    /// prior value, or of none. Every writer must come to the same value.
+    ///
+    /// # Errors
+    ///
+    /// Nothing is returned here; an error of the fold stops the operator, see [`Upserted::errors`].
+    fn upsert_patched(
+        self,
+        feedback: VecCollection<'scope, T, (K, V), isize>,
+        config: UpsertConfig<T>,
+        fold: Fold<V>,
     ) -> Upserted<'scope, K, V, T>;
 }
 
@@ -202,10 +229,11 @@ where
     O: ExchangeData,
     T: Timestamp + TotalOrder,
 {
-    fn upsert(
+    fn upsert_patched(
         self,
         feedback: VecCollection<'scope, T, (K, V), isize>,
         config: UpsertConfig<T>,
+        fold: Fold<V>,
     ) -> Upserted<'scope, K, V, T> {
         let mut context = UpsertContext::alone();
         context.known = Known::new(config.resume_upper.clone());
@@ -217,6 +245,6 @@ where
                 input.for_each(|time, rows| output.session(&time).give_container(rows));
             }
         });
-        upsert(self, feedback.as_collection(), config, context)
+        upsert(self, feedback.as_collection(), config, fold, context)
     }
 }

@@ -18,6 +18,7 @@ use super::inbox::Update;
 use super::route::{Routed, route};
 use super::rows::Kept;
 use super::steps::UpsertOperator;
+use super::wanted::Fold;
 use crate::codec::deal::worker;
 use crate::command::Command;
 use crate::command::time::least;
@@ -28,6 +29,7 @@ pub(crate) fn upsert<'scope, K, V, O, T>(
     commands: StreamVec<'scope, T, (Command<K, V, O>, T)>,
     feedback: VecCollection<'scope, T, (K, V), isize>,
     config: UpsertConfig<T>,
+    fold: Fold<V>,
     context: UpsertContext<T>,
 ) -> Upserted<'scope, K, V, T>
 where
@@ -64,7 +66,7 @@ where
 
     let stats = context.stats.clone();
     let events = Events::of(scope, operator_info.global_id);
-    let mut operator = UpsertOperator::new(&config, &context, events);
+    let mut operator = UpsertOperator::new(&config, fold, &context, events);
 
     builder.build(move |mut capabilities| {
         operator.capability =

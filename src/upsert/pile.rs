@@ -1,5 +1,5 @@
-//! Owns the commands of one time in memory: as they came, folded now and then to the latest of each key. It
-//! does not own the other times.
+//! Owns the commands of one time in memory: as they came, cut down now and then to those of each key that take
+//! effect. It does not own the other times.
 
 use super::pending::Pending;
 use super::pins::Pins;
@@ -7,10 +7,10 @@ use super::rows::Kept;
 
 /// Commands of one time.
 pub struct Pile<K, V, O> {
-    /// The commands, as they came since the last fold.
+    /// The commands, as they came since they were last pruned.
     pub commands: Vec<Pending<K, V, O>>,
-    /// Folding waits until there are this many.
-    fold_at: usize,
+    /// Pruning waits until there are this many.
+    prune_at: usize,
     /// The bytes of keys and values.
     live: usize,
     /// The greatest order of a reset.
@@ -20,12 +20,12 @@ pub struct Pile<K, V, O> {
 impl<K, V, O> Default for Pile<K, V, O> {
     fn default() -> Self {
         // Many piles have one command each.
-        Pile { commands: Vec::with_capacity(1), fold_at: FOLD_MIN, live: 0, reset: None }
+        Pile { commands: Vec::with_capacity(1), prune_at: PRUNE_MIN, live: 0, reset: None }
     }
 }
 
-/// Commands that are not worth folding.
-pub const FOLD_MIN: usize = 1 << 14;
+/// Commands that are not worth pruning.
+pub const PRUNE_MIN: usize = 1 << 14;
 
 impl<K: Kept<V> + Ord, V: Ord, O: Ord> Pile<K, V, O> {
     /// Adds a command. Returns how many were found superseded.
@@ -33,11 +33,11 @@ impl<K: Kept<V> + Ord, V: Ord, O: Ord> Pile<K, V, O> {
         command.hold(pins);
         self.live += command.heap_bytes();
         self.commands.push(command);
-        if self.commands.len() < self.fold_at {
+        if self.commands.len() < self.prune_at {
             return 0;
         }
-        let superseded = self.fold(pins);
-        self.fold_at = FOLD_MIN.max(self.commands.len() * 2);
+        let superseded = self.prune(pins);
+        self.prune_at = PRUNE_MIN.max(self.commands.len() * 2);
         superseded
     }
 
@@ -48,13 +48,13 @@ impl<K: Kept<V> + Ord, V: Ord, O: Ord> Pile<K, V, O> {
         }
     }
 
-    /// Keeps the latest command per key, sorted by hash and key; returns how many went.
-    pub fn fold(&mut self, pins: &mut Pins) -> u64 {
+    /// Keeps the commands that take effect, sorted; returns how many went.
+    pub fn prune(&mut self, pins: &mut Pins) -> u64 {
         let before = self.commands.len();
         self.commands.sort_unstable_by(Pending::compare);
         let mut freed = 0;
         self.commands.dedup_by(|later, kept| {
-            let superseded = later.same_key(kept);
+            let superseded = kept.supersedes(later);
             if superseded {
                 later.release(pins);
                 freed += later.heap_bytes();
@@ -105,7 +105,7 @@ impl<K: Kept<V> + Ord, V: Ord, O: Ord> Pile<K, V, O> {
 const BATCH_BYTES: usize = 1 << 20;
 
 fn copy<K: Kept<V>, V, O>(batch: &mut Vec<&mut Pending<K, V, O>>, pins: &mut Pins) {
-    K::repack(batch.iter_mut().map(|command| (&mut command.key, command.value.as_mut())));
+    K::repack(batch.iter_mut().map(|command| (&mut command.key, command.action.value_mut())));
     batch.drain(..).for_each(|command| command.hold(pins));
 }
 

@@ -7,11 +7,12 @@ use timely::dataflow::channels::pact;
 use timely::dataflow::operators::generic::Operator;
 use timely::progress::Timestamp;
 
+use super::pending::Action;
 use super::rows::KeyHash;
 use crate::command::Command;
 
-/// A command on its way to its worker: hash (or worker, for a reset), key, value, order, time.
-pub(super) type Routed<K, V, O, T> = (u64, Option<K>, Option<V>, O, T);
+/// A command on its way to its worker: hash (or worker, for a reset), key, action, order, time.
+pub(super) type Routed<K, V, O, T> = (u64, Option<K>, Action<V>, O, T);
 
 /// Computes each command's hash once, and copies a reset to every worker.
 pub(super) fn route<'scope, K, V, O, T>(
@@ -32,14 +33,19 @@ where
                 for (command, time) in commands.drain(..) {
                     match command {
                         Command::Put { key, value, order } => {
-                            routed.push((key.key_hash(), Some(key), Some(value), order, time));
+                            let action = Action::Put(value);
+                            routed.push((key.key_hash(), Some(key), action, order, time));
+                        }
+                        Command::Patch { key, patch, order } => {
+                            let action = Action::Patch(patch);
+                            routed.push((key.key_hash(), Some(key), action, order, time));
                         }
                         Command::Delete { key, order } => {
-                            routed.push((key.key_hash(), Some(key), None, order, time));
+                            routed.push((key.key_hash(), Some(key), Action::Delete, order, time));
                         }
-                        Command::Reset { order } => routed.extend(
-                            (0..peers).map(|w| (w, None, None, order.clone(), time.clone())),
-                        ),
+                        Command::Reset { order } => routed.extend((0..peers).map(|worker| {
+                            (worker, None, Action::Delete, order.clone(), time.clone())
+                        })),
                     }
                 }
                 output.session(&capability).give_container(&mut routed);

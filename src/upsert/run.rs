@@ -106,7 +106,7 @@ impl<T: Clone + Serialize> RunWriter<T> {
         command: &Pending<K, V, O>,
     ) -> Result<usize, SpillError> {
         self.commands += 1;
-        let row = (&command.key, &command.value, &command.order);
+        let row = (&command.key, &command.action, &command.order);
         self.write(time, command.hash, COMMAND, &row)
     }
 
@@ -262,8 +262,8 @@ impl<T: DeserializeOwned> Run<T> {
         let record = if kind == RESET {
             Record::Reset(coded(postcard::from_bytes(row))?)
         } else {
-            let (key, value, order) = coded(postcard::from_bytes(row))?;
-            Record::Command(Pending { hash, key, value, order })
+            let (key, action, order) = coded(postcard::from_bytes(row))?;
+            Record::Command(Pending { hash, key, action, order })
         };
         self.advance(kind, before + row_length)?;
         Ok(Some(record))
@@ -337,14 +337,19 @@ fn word(bytes: &[u8], at: usize) -> u64 {
 mod tests {
     use std::cell::RefCell;
 
+    use super::super::pending::Action;
     use super::super::spill::SpillFile;
     use super::*;
 
     type Command = Pending<u64, Vec<u8>, u8>;
 
     fn commands(count: u64, bytes: usize) -> Vec<Command> {
-        let value = |key: u64| (!key.is_multiple_of(3)).then(|| vec![key as u8; bytes]);
-        (0..count).map(|key| Pending { hash: key, key, value: value(key), order: 9 }).collect()
+        let action = |key: u64| match key % 3 {
+            0 => Action::Delete,
+            1 => Action::Put(vec![key as u8; bytes]),
+            _ => Action::Patch(vec![key as u8; bytes]),
+        };
+        (0..count).map(|key| Pending { hash: key, key, action: action(key), order: 9 }).collect()
     }
 
     fn write(spill: &SharedSpill, time: u64, commands: &[Command]) -> RunWriter<u64> {

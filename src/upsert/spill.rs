@@ -8,6 +8,7 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
+use crate::error::{Error, ErrorKind};
 use crate::scratch::{Scratch, ScratchError};
 
 /// Bytes of a page.
@@ -33,6 +34,13 @@ pub struct SpillFile {
     free: BTreeSet<u32>,
     /// Pages that the file has room for.
     length: u32,
+}
+
+impl From<SpillError> for Error {
+    fn from(SpillError(what): SpillError) -> Self {
+        Error::new(ErrorKind::Unavailable, what)
+            .hint("free some disk space or raise stash_bytes_max")
+    }
 }
 
 impl From<ScratchError> for SpillError {

@@ -2,8 +2,8 @@
 //! command does, nor when it is eligible.
 //!
 //! The index by time is what keeps a wake-up O(eligible + new): K pending times cost nothing until
-//! their turn. Within a time, commands pile up unsorted and are folded to the latest per key each
-//! time their number doubles, so memory follows distinct keys and folding is O(n log n) in all.
+//! their turn. Within a time, commands pile up unsorted and are pruned to those that take effect each
+//! time their number doubles, so memory follows distinct keys and patches, and pruning is O(n log n) in all.
 //!
 //! What counts as bytes is what is allocated: the commands with their spare room, the index, each buffer that a row
 //! keeps, once and whole, and what has been sealed until it is drained. Past the bound, rows that keep large buffers for
@@ -203,7 +203,7 @@ where
         self.left.clear();
     }
 
-    /// Takes out the least time, folded. Its bytes count here until [`unseal`](Stash::unseal).
+    /// Takes out the least time, pruned. Its bytes count here until [`unseal`](Stash::unseal).
     ///
     /// # Errors
     ///
@@ -220,7 +220,7 @@ where
             }
             None => Pile::default(),
         };
-        let superseded = pile.fold(&mut self.pins);
+        let superseded = pile.prune(&mut self.pins);
         self.superseded(superseded);
         // The receiver of the rows counts their bytes and not what they keep. What leaves with them shares it, and what is
         // still here is counted here with the whole of it.
@@ -395,7 +395,7 @@ where
             return Ok(written);
         };
         let Some(mut taken) = self.piles.remove(&time) else { return Ok(written) };
-        let superseded = taken.fold(&mut self.pins);
+        let superseded = taken.prune(&mut self.pins);
         if let Some(reset) = taken.reset.take() {
             written += out.reset(&time, &reset)?;
         }

@@ -5,7 +5,8 @@ use std::rc::Rc;
 
 use super::*;
 use crate::codec::packed::{Encoded, Packer};
-use crate::upsert::pile::FOLD_MIN;
+use crate::upsert::pending::Action;
+use crate::upsert::pile::PRUNE_MIN;
 
 type Small = Stash<u32, u32, u8, u64>;
 
@@ -13,19 +14,27 @@ fn stash(bytes_max: usize) -> Small {
     Stash::new(bytes_max, SharedSpill::default())
 }
 
+/// Values from here on are patches.
+const PATCH: u32 = 1 << 30;
+
 fn pending(key: u32, value: Option<u32>, order: u8) -> Pending<u32, u32, u8> {
+    let action = match value {
+        None => Action::Delete,
+        Some(value @ ..PATCH) => Action::Put(value),
+        Some(patch) => Action::Patch(patch),
+    };
     // Keys 1 and 11 have the same hash.
-    Pending { hash: u64::from(key % 10), key, value, order }
+    Pending { hash: u64::from(key % 10), key, action, order }
 }
 
-/// Takes everything out, time by time: the least time, its reset, and the latest command per key.
+/// Takes everything out, time by time: the least time, its reset, and the commands that take effect.
 fn drain(stash: &mut Small) -> Vec<(u64, Option<u8>, Vec<(u32, Option<u32>)>)> {
     let mut all = Vec::new();
     while let Some(Sealed { mut merge, reset }) = stash.seal().unwrap() {
         let mut commands = Vec::new();
         while let Some((command, superseded)) = merge.next(stash.pins()).unwrap() {
             stash.done.superseded += superseded;
-            commands.push((command.key, command.value));
+            commands.push((command.key, command.action.into_value()));
         }
         all.push((merge.time, reset, commands));
         stash.unseal(merge);
@@ -64,16 +73,32 @@ fn equal_orders_go_to_the_greater_value() {
     }
 }
 
+/// Patches of the same or a greater order than what they change, and no other.
+#[test]
+fn patches_stay_with_what_they_change() {
+    for bytes_max in [usize::MAX, 0] {
+        let mut stash = stash(bytes_max);
+        let commands = [(PATCH + 1, 1), (5, 2), (PATCH + 2, 2), (4, 2), (PATCH + 1, 3)];
+        for (value, order) in commands.into_iter().chain([(PATCH + 1, 3), (PATCH + 3, 3)]) {
+            stash.push(0, pending(1, Some(value), order));
+            stash.keep_bound().unwrap();
+        }
+        let taken = [PATCH + 3, PATCH + 1, PATCH + 2, 5].map(|value| (1, Some(value)));
+        assert_eq!(drain(&mut stash), [(0, None, taken.to_vec())]);
+        assert_eq!(stash.take_done().superseded, 3);
+    }
+}
+
 /// A key that is written for ever takes no more room than once.
 #[test]
 fn memory_follows_distinct_keys() {
     let mut stash = stash(usize::MAX);
-    for i in 0..FOLD_MIN as u32 * 20 {
+    for i in 0..PRUNE_MIN as u32 * 20 {
         stash.push(0, pending(i % 10, Some(i), 0));
-        assert!(stash.bytes() <= FOLD_MIN * size_of::<Pending<u32, u32, u8>>() + 500);
+        assert!(stash.bytes() <= PRUNE_MIN * size_of::<Pending<u32, u32, u8>>() + 500);
     }
     assert_eq!(drain(&mut stash)[0].2.len(), 10);
-    assert_eq!(stash.take_done().superseded, FOLD_MIN as u64 * 20 - 10);
+    assert_eq!(stash.take_done().superseded, PRUNE_MIN as u64 * 20 - 10);
 }
 
 #[test]
@@ -152,6 +177,7 @@ fn spilling_changes_nothing() {
                 tight.reset(time, order);
             } else {
                 let (key, value) = (next(30) as u32, (next(4) > 0).then_some(next(9) as u32));
+                let value = value.map(|value| if next(5) == 0 { PATCH + value } else { value });
                 let command = pending(key, value, next(5) as u8);
                 roomy.push(time, command.clone());
                 tight.push(time, command);
@@ -208,7 +234,7 @@ fn packed(rows: &[(u64, usize)]) -> Vec<Pending<Encoded, Encoded, u8>> {
     let command = |(row, (hash, _)): (&[Encoded], &(u64, usize))| Pending {
         hash: *hash,
         key: row[0].clone(),
-        value: Some(row[1].clone()),
+        action: Action::Put(row[1].clone()),
         order: 0,
     };
     all.chunks(2).zip(rows).map(command).collect()

@@ -17,10 +17,11 @@ use super::overlay::Overlay;
 use super::pending::Pending;
 use super::route::Routed;
 use super::rows::Kept;
-use super::spill::{SharedSpill, SpillError};
+use super::spill::SharedSpill;
 use super::stash::Stash;
 use super::state::{Full, State};
 use super::stats::UpsertStats;
+use super::wanted::Fold;
 use super::warm::Warm;
 use crate::command::time::{is_last, refused};
 use crate::control::lifecycle::Phase;
@@ -35,6 +36,8 @@ const WORK_MIN: usize = 1 << 10;
 pub(super) struct UpsertOperator<K: Kept<V>, V, O, T: Timestamp> {
     stash: Stash<K, V, O, T>,
     state: State<K, V>,
+    /// What a patch makes of a value.
+    fold: Fold<V>,
     drain: Option<Drain<K, V, O, T>>,
     /// What it has emitted and not read back.
     overlay: Overlay<K, V, T>,
@@ -69,12 +72,14 @@ where
 {
     pub(super) fn new(
         config: &UpsertConfig<T>,
+        fold: Fold<V>,
         context: &UpsertContext<T>,
         events: Option<Events>,
     ) -> UpsertOperator<K, V, O, T> {
         UpsertOperator {
             stash: Stash::new(config.stash_bytes_max, SharedSpill::clone(&context.spill)),
             state: State::default(),
+            fold,
             drain: None,
             overlay: Overlay::new(config.overlay_bytes_max),
             anchored: false,
@@ -108,7 +113,7 @@ where
                 self.stats.add_work(below);
                 self.more |= self.stash.first_time().is_some_and(|first| first < known);
             }
-            Err(error) => self.fail(spill_failed(error)),
+            Err(error) => self.fail(error.into()),
         }
     }
 
@@ -123,7 +128,7 @@ where
             let keyed = routed.iter().filter(|(_, key, ..)| key.is_some());
             events.placed(keyed.map(|(.., time)| time), at);
         }
-        for (hash, key, value, order, time) in routed.drain(..) {
+        for (hash, key, action, order, time) in routed.drain(..) {
             if self.failed.is_some() {
                 // It holds its frontier, so that these times are not taken for done.
                 return;
@@ -145,7 +150,7 @@ where
             match key {
                 None => self.stash.reset(time, order),
                 Some(key) => {
-                    self.stash.push(time, Pending { hash, key, value, order });
+                    self.stash.push(time, Pending { hash, key, action, order });
                     self.stats.add_stashed(1);
                 }
             }
@@ -155,7 +160,7 @@ where
     pub(super) fn keep_bound(&mut self) {
         match self.stash.keep_bound() {
             Ok(more) => self.more |= more,
-            Err(error) => self.fail(spill_failed(error)),
+            Err(error) => self.fail(error.into()),
         }
     }
 
@@ -235,7 +240,8 @@ where
                 self.warm.go_on(work, &self.stash, &self.state, closed);
             }
             let (stash, overlay, start) = (&mut self.stash, &mut self.overlay, out.len());
-            match drain.step(&self.state, overlay, stash.pins(), &mut piece, out) {
+            let step = drain.step(&self.state, &self.fold, overlay, stash.pins(), &mut piece, out);
+            match step {
                 Ok(drained) => {
                     self.stash.drains(drain.run_bytes());
                     let bytes = |((k, v), _, _): &Update<K, V, T>| flight_bytes(k, v);
@@ -245,7 +251,7 @@ where
                 }
                 // Half a time was emitted: the failure keeps its capability, so that the frontier
                 // never says it is whole.
-                Err(error) => return self.fail(spill_failed(error)),
+                Err(error) => return self.fail(error),
             }
             if self.drain.is_some() {
                 self.more = true;
@@ -287,7 +293,7 @@ where
                 }
             }
             Ok(None) => {}
-            Err(error) => self.fail(spill_failed(error)),
+            Err(error) => self.fail(error.into()),
         }
         self.stats.add_work(1);
     }
@@ -365,8 +371,4 @@ where
         self.overlay.clear();
         (self.drain, self.state) = (None, State::default());
     }
-}
-
-fn spill_failed(SpillError(what): SpillError) -> Error {
-    Error::new(ErrorKind::Unavailable, what).hint("free some disk space or raise stash_bytes_max")
 }

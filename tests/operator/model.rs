@@ -21,6 +21,7 @@ const TIMES: u64 = 8;
 #[derive(Clone, Copy, Debug)]
 enum Verb {
     Put(u8),
+    Patch(u8),
     Delete,
     Reset,
 }
@@ -48,6 +49,7 @@ struct Case {
 fn lines() -> impl Strategy<Value = Vec<Line>> {
     let verb = prop_oneof![
         8 => (0..6u8).prop_map(Verb::Put),
+        3 => (0..6u8).prop_map(Verb::Patch),
         3 => Just(Verb::Delete),
         1 => Just(Verb::Reset),
     ];
@@ -85,6 +87,14 @@ fn cases() -> impl Strategy<Value = Case> {
     )
 }
 
+/// What a line does to a key, in ascending order of effect.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Effect<V> {
+    Gone,
+    Put(V),
+    Patch(V),
+}
+
 /// The collection after each time, folded from scratch: a reset is a delete of every key.
 fn oracle<L: Layout>(lines: &[Line]) -> Vec<BTreeMap<L::K, L::V>> {
     let mut now = BTreeMap::new();
@@ -95,13 +105,22 @@ fn oracle<L: Layout>(lines: &[Line]) -> Vec<BTreeMap<L::K, L::V>> {
                 _ => line.time == time && line.key == key,
             };
             let effect = |line: &Line| match line.verb {
-                Verb::Put(value) => (line.order, Some(L::value(value))),
-                Verb::Delete | Verb::Reset => (line.order, None),
+                Verb::Put(value) => (line.order, Effect::Put(L::value(value))),
+                Verb::Patch(patch) => (line.order, Effect::Patch(L::value(patch))),
+                Verb::Delete | Verb::Reset => (line.order, Effect::Gone),
             };
-            match lines.iter().filter(about_key).map(effect).max() {
-                Some((_, Some(value))) => drop(now.insert(L::key(key), value)),
-                Some((_, None)) => drop(now.remove(&L::key(key))),
-                None => {}
+            // A set: equal patches of one order are one.
+            let effects: BTreeSet<_> = lines.iter().filter(about_key).map(effect).collect();
+            for (_, effect) in effects {
+                let value = match effect {
+                    Effect::Put(value) => Some(value),
+                    Effect::Patch(patch) => Some(L::fold(now.get(&L::key(key)), &patch)),
+                    Effect::Gone => None,
+                };
+                match value {
+                    Some(value) => drop(now.insert(L::key(key), value)),
+                    None => drop(now.remove(&L::key(key))),
+                }
             }
         }
         now.clone()
@@ -125,6 +144,7 @@ fn command<L: Layout>(line: &Line) -> Timed<L::K, L::V> {
     let Line { time, key, verb, order } = *line;
     let command = match verb {
         Verb::Put(value) => Command::put(L::key(key), L::value(value), order),
+        Verb::Patch(patch) => Command::patch(L::key(key), L::value(patch), order),
         Verb::Delete => Command::delete(L::key(key), order),
         Verb::Reset => Command::reset(order),
     };
@@ -314,7 +334,7 @@ fn check<L: Layout>(case: Case) {
     }
 }
 
-/// Every put and delete is counted in one place: superseded, unchanged, or in effect.
+/// Every put, patch and delete is counted in one place: superseded, unchanged, or in effect.
 fn check_counts<L: Ord, V: PartialEq>(case: &Case, contents: &[BTreeMap<L, V>], counts: Counts) {
     let keyed = case.lines.iter().filter(|line| !matches!(line.verb, Verb::Reset));
     let keyed_by: BTreeSet<_> = keyed.clone().map(|line| (line.time, line.key)).collect();

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 
 use differential_dataflow::input::InputSession;
 use differential_dataflow::{ExchangeData, Hashable};
-use differential_upsert::upsert::{Kept, UpsertStats};
+use differential_upsert::upsert::{Fold, Kept, UpsertStats};
 use differential_upsert::{Command, Error, Packed, Upsert, UpsertConfig};
 use fastrand::Rng;
 use timely::dataflow::InputHandleVec;
@@ -31,6 +31,8 @@ pub trait Layout: 'static {
     type V: ExchangeData;
     fn key(number: u8) -> Self::K;
     fn value(number: u8) -> Self::V;
+    /// What a patch makes of a value: another one for each order of patches.
+    fn fold(prior: Option<&Self::V>, patch: &Self::V) -> Self::V;
 }
 
 /// Both as bytes. Values differ in length, so that not all of them fit in place.
@@ -46,6 +48,11 @@ impl Layout for Bytes {
     fn value(number: u8) -> Self::V {
         Packed::pack(&vec![number; 1 + usize::from(number) % 3]).unwrap()
     }
+    fn fold(prior: Option<&Self::V>, patch: &Self::V) -> Self::V {
+        let mut bytes = prior.map_or(vec![99], |prior| prior.unpack().unwrap());
+        bytes.extend(patch.unpack().unwrap());
+        Packed::pack(&bytes).unwrap()
+    }
 }
 
 /// Both in columnation regions.
@@ -60,6 +67,11 @@ impl Layout for Columns {
     }
     fn value(number: u8) -> Self::V {
         (u64::from(number / 2), vec![number; usize::from(number) % 3])
+    }
+    fn fold(prior: Option<&Self::V>, (number, bytes): &Self::V) -> Self::V {
+        let (prior, mut all) = prior.cloned().unwrap_or((99, Vec::new()));
+        all.extend(bytes);
+        (prior.wrapping_mul(31) + number, all)
     }
 }
 
@@ -107,7 +119,8 @@ impl<L: Layout> Rig<L> {
             let spread = commands.exchange(|(command, time): &Timed<L::K, L::V>| {
                 Rng::with_seed(time * 256 + u64::from(*command.order())).u64(..)
             });
-            let upserted = spread.upsert(fed_back, config);
+            let fold: Fold<L::V> = Rc::new(|prior, patch| Ok(L::fold(prior, patch)));
+            let upserted = spread.upsert_patched(fed_back, config, fold);
             let into: Rc<RefCell<Updates<L>>> = Rc::clone(&emitted);
             let failures = Arc::clone(&errors);
             let updates = upserted.updates.inner.exchange(|_| 0);

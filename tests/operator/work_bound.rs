@@ -67,6 +67,9 @@ impl Layout for Counting {
     fn value(number: u8) -> u64 {
         number.into()
     }
+    fn fold(prior: Option<&u64>, patch: &u64) -> u64 {
+        prior.map_or(*patch, |prior| prior + patch)
+    }
 }
 
 const PER_TIME: u64 = 5;

@@ -117,6 +117,48 @@ fn a_bad_envelope_is_its_keys_error_until_a_good_one_comes() {
     verified(dir, "s");
 }
 
+/// PostgreSQL's unchanged TOAST: an update keeps what its row had, also where it resumes in between; a row that is new
+/// has nothing to keep.
+#[test]
+fn an_update_keeps_what_was_not_sent() {
+    const UNSENT: &str = "\"__debezium_unavailable_value\"";
+    let message = |op: &str, id: u64, n: u64, doc: &str| {
+        let after = format!("{{\"id\":{id},\"n\":{n},\"doc\":{doc}}}");
+        format!("{{\"key\":{{\"id\":{id}}},\"value\":{{\"op\":\"{op}\",\"after\":{after}}}}}\n")
+    };
+    let row = |id: u64, n: u64, doc: &str| {
+        format!("{{\"key\":{{\"id\":{id}}},\"value\":{{\"doc\":\"{doc}\",\"id\":{id},\"n\":{n}}}}}")
+    };
+    let dir = tempfile::tempdir().expect("a directory");
+    let dir = dir.path();
+    let (long, other) = ("\"long\"", "\"other\"");
+    let first = [message("c", 1, 1, long), message("c", 2, 1, long)].concat();
+    let more = [
+        message("u", 1, 2, UNSENT),
+        message("u", 1, 3, UNSENT),
+        message("u", 2, 2, other),
+        message("u", 2, 3, UNSENT),
+    ];
+    write(dir, "feed", &first);
+    let args = ["feed", "--shard", "s", "--format", "debezium", "-w", "2"];
+    ingested(dir, &args);
+    write(dir, "feed", [first.clone(), more.concat()].concat());
+    let error = [&args[..], &["--on-unavailable", "error"]].concat();
+    let said = ingest(dir, &error);
+    let said = said.error();
+    assert!(said.contains("column \"doc\" was not sent") && said.contains("feed:3"), "{said}");
+    ingested(dir, &args);
+    assert_eq!(snapshot(dir, "s"), [row(1, 3, "long"), row(2, 3, "other")]);
+    // A patch of a row that is not there, and a new row without its column.
+    let rest = [message("u", 3, 1, UNSENT), message("c", 4, 1, UNSENT)].concat();
+    write(dir, "feed", [first, more.concat(), rest].concat());
+    ingested(dir, &[&args[..], &["--on-error", "keep"]].concat());
+    let all = snapshot(dir, "s");
+    assert_eq!(all[2], "{\"key\":{\"id\":3},\"error\":\"a patch of a key that has no value\"}");
+    assert!(all[3].contains("column \\\"doc\\\" was not sent"), "{all:?}");
+    verified(dir, "s");
+}
+
 #[test]
 fn it_is_not_for_feeds_with_times_of_their_own() {
     let dir = tempfile::tempdir().expect("a directory");
@@ -125,6 +167,8 @@ fn it_is_not_for_feeds_with_times_of_their_own() {
         "feed --shard s --format debezium --times given",
         "git:. --shard s --format debezium",
         "feed --shard s --format avro",
+        "feed --shard s --on-unavailable error",
+        "feed --shard s --format debezium --on-unavailable never",
     ] {
         let ran = ingest(dir, &line.split_whitespace().collect::<Vec<_>>());
         assert_eq!((ran.code, &*ran.stdout), (Some(2), ""), "{line}: {}", ran.stderr);

@@ -1,15 +1,35 @@
 //! Owns the feed of a run and its oracle: what the collection is at every time, folded from
 //! scratch out of the definition of a command. It shares no code with the crate.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use differential_upsert::Command;
+use differential_upsert::{Command, DataError, Encoded};
 
 use crate::random::Random;
 
 /// A command and its time. Keys and values are below 128, so that one byte encodes each and the
 /// order of bytes is the order of numbers.
 pub type Row = (Command<u64, u64, u64>, u64);
+
+/// What a key has whose patch found no value: an error, which no value is.
+pub const NO_VALUE: u64 = 200;
+
+/// How a shard stores that: 1 tags an error.
+pub const NO_VALUE_STORED: &[u8] = b"\x01a patch of a key that has no value";
+
+/// Returns what a shard has stored for a value: one byte behind the tag 0, or the error above.
+pub fn stored(bytes: &Encoded) -> u64 {
+    match bytes.as_bytes() {
+        [0, number] => u64::from(*number),
+        NO_VALUE_STORED => NO_VALUE,
+        other => panic!("not a value: {other:?}"),
+    }
+}
+
+/// What a patch makes of a value: another one for each order of patches.
+pub fn fold(value: u64, patch: u64) -> Result<u64, DataError> {
+    Ok((3 * value + patch + 1) % 128)
+}
 
 /// What a key has, by key.
 pub type Contents = BTreeMap<u64, u64>;
@@ -50,7 +70,7 @@ impl Feed {
     pub fn random(random: &Random) -> Feed {
         let times = 2 + random.below(12);
         let keys = 1 + random.below(8);
-        let resets = random.one_in(3);
+        let (resets, patches) = (random.one_in(3), random.one_in(2));
         let mut rows = Vec::new();
         let mut time = random.below(3);
         for _ in 0..times {
@@ -61,6 +81,7 @@ impl Feed {
                 let command = match random.below(12) {
                     0 if resets => Command::reset(order),
                     0..4 => Command::delete(key, order),
+                    4 | 5 if patches => Command::patch(key, random.below(4), order),
                     _ => Command::put(key, random.below(4), order),
                 };
                 rows.push((command, time));
@@ -80,26 +101,49 @@ impl Feed {
     pub fn before(&self, time: u64) -> Contents {
         time.checked_sub(1).map(|time| self.at(time).clone()).unwrap_or_default()
     }
+
+    /// Those of them that are no errors.
+    pub fn values_before(&self, time: u64) -> Contents {
+        let mut contents = self.before(time);
+        contents.retain(|_, value| *value != NO_VALUE);
+        contents
+    }
 }
 
-/// The contents after the commands of one time: per key the greatest order wins, at equal orders a
-/// put beats a delete and the greater value the lesser; a reset deletes every key at its order.
+/// What a command does to a key, in ascending order of effect.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Effect {
+    Gone,
+    Put(u64),
+    Patch(u64),
+}
+
+/// The contents after the commands of one time: each key's by order, at equal orders deletes, puts and patches by
+/// value; a reset deletes every key at its order.
 fn after(before: Contents, commands: &[&Command<u64, u64, u64>]) -> Contents {
     let reset = commands.iter().filter(|c| c.key().is_none()).map(|c| *c.order()).max();
-    let mut keys: Vec<u64> = commands.iter().filter_map(|c| c.key().copied()).collect();
+    let mut keys: BTreeSet<u64> = commands.iter().filter_map(|c| c.key().copied()).collect();
     keys.extend(before.keys());
-    keys.sort_unstable();
-    keys.dedup();
     let mut contents = before;
     for key in keys {
         let own = commands.iter().filter(|c| c.key() == Some(&key)).map(|c| match c {
-            Command::Put { value, order, .. } => (*order, Some(*value)),
-            Command::Delete { order, .. } | Command::Reset { order } => (*order, None),
+            Command::Put { value, order, .. } => (*order, Effect::Put(*value)),
+            Command::Patch { patch, order, .. } => (*order, Effect::Patch(*patch)),
+            Command::Delete { order, .. } | Command::Reset { order } => (*order, Effect::Gone),
         });
-        match own.chain(reset.map(|order| (order, None))).max() {
-            Some((_, Some(value))) => drop(contents.insert(key, value)),
-            Some((_, None)) => drop(contents.remove(&key)),
-            None => {}
+        // A set: equal patches of one order are one.
+        let effects: BTreeSet<_> = own.chain(reset.map(|order| (order, Effect::Gone))).collect();
+        for (_, effect) in effects {
+            let value = match (effect, contents.get(&key)) {
+                (Effect::Gone, _) => None,
+                (Effect::Put(value), _) => Some(value),
+                (Effect::Patch(_), None | Some(&NO_VALUE)) => Some(NO_VALUE),
+                (Effect::Patch(patch), Some(value)) => fold(*value, patch).ok(),
+            };
+            match value {
+                Some(value) => drop(contents.insert(key, value)),
+                None => drop(contents.remove(&key)),
+            }
         }
     }
     contents

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::feed::{Contents, Feed, Row};
+use crate::feed::{Contents, Feed, Row, fold, stored};
 use differential_upsert::health::{Health, HealthState};
 use differential_upsert::io::Io;
 use differential_upsert::shard::{Access, HandleConfig, History, verify};
@@ -42,6 +42,7 @@ struct Run {
 fn row() -> impl Strategy<Value = Row> {
     let command = prop_oneof![
         6 => (0..6u64, 0..4u64, 0..3u64).prop_map(|(k, v, o)| Command::put(k, v, o)),
+        2 => (0..6u64, 0..4u64, 0..3u64).prop_map(|(k, p, o)| Command::patch(k, p, o)),
         2 => (0..6u64, 0..3u64).prop_map(|(k, o)| Command::delete(k, o)),
         1 => (0..3u64).prop_map(Command::reset),
     ];
@@ -69,7 +70,7 @@ fn pipeline(root: &Root, rows: Vec<Row>, run: &Run, io: &Io) -> BTreeMap<(u64, u
         ..HandleConfig::default()
     };
     let opened = Shard::<u64, u64>::open_with(root.clone(), io.clone(), config);
-    let shard = io.block_on(opened).unwrap();
+    let shard = io.block_on(opened).unwrap().with_fold(fold);
     let (sums, over, skips) = (Sums::default(), run.over, run.skips);
     let all = Arc::clone(&sums);
     let lost = Arc::new(AtomicBool::new(false));
@@ -161,11 +162,8 @@ fn check(root: &Root, feed: &Feed, io: &Io) -> u64 {
         let rows = io.block_on(shard.handle().snapshot(time)).unwrap();
         let mut contents = Contents::new();
         for ((key, value), _, count) in rows {
-            let (key, [0, value]) = (key.as_bytes()[0], value.as_bytes()) else {
-                panic!("not a value: {value:?}")
-            };
             assert_eq!(count, 1);
-            assert_eq!(contents.insert(key.into(), u64::from(*value)), None);
+            assert_eq!(contents.insert(key.as_bytes()[0].into(), stored(&value)), None);
         }
         assert_eq!(&contents, feed.at(time), "contents at time {time}");
     }
@@ -186,7 +184,7 @@ fn whole_life(root: &Root, rows: Vec<Row>, runs: &[Run], last: &Run) {
     let last = Run { over: Over::Ended, ..last.clone() };
     let collection = pipeline(root, feed.rows.clone(), &last, &io);
     assert_eq!(check(root, &feed, &io), feed.end);
-    let expected = feed.before(feed.end).into_iter().map(|row| (row, 1));
+    let expected = feed.values_before(feed.end).into_iter().map(|row| (row, 1));
     assert_eq!(collection, expected.collect());
     io.block_on(verify(root.clone(), io.clone())).unwrap();
 }

@@ -4,7 +4,7 @@
 //! `ts` says nothing here, and `{"closed": N}` neither: the order is the file's. An `offset` may not
 //! decrease, so that a feed whose lines were mixed up is noticed.
 
-use super::config::{Format, Resnapshot};
+use super::config::{Config, Format};
 use super::cut::Piece;
 use super::debezium::{Envelopes, named};
 use super::line::{Bad, Line, LineParser, key_base64};
@@ -36,14 +36,10 @@ pub(super) enum Does {
 
 impl Changes {
     /// Goes on behind so many rows, which say this about their `offset`s.
-    pub(super) fn after(
-        format: Format,
-        resnapshot: Resnapshot,
-        rows: u64,
-        offsets: Offsets,
-    ) -> Changes {
-        let envelopes = (format == Format::Debezium).then(Envelopes::default);
-        let snapshots = Snapshots::new(resnapshot);
+    pub(super) fn after(config: &Config, rows: u64, offsets: Offsets) -> Changes {
+        let is_debezium = config.format == Format::Debezium;
+        let envelopes = is_debezium.then(|| Envelopes::new(config.on_unavailable));
+        let snapshots = Snapshots::new(config.resnapshot);
         Changes { envelopes, snapshots, offsets, rows, parser: LineParser::default() }
     }
 

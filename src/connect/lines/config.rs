@@ -61,6 +61,17 @@ pub enum Resnapshot {
     Replace,
 }
 
+/// What a Debezium message comes to whose row lacks columns that did not change.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnUnavailable {
+    /// An update keeps what its row had: a [patch](crate::Command::Patch), which wants
+    /// [`Json::keep_unsent`](crate::codec::Json::keep_unsent) as the fold of its shard. A row that is new and lacks columns is a bad line.
+    #[default]
+    Keep,
+    /// It is a bad line.
+    Error,
+}
+
 /// What to read, and how.
 #[derive(Clone, Debug)]
 pub(super) struct Config {
@@ -70,6 +81,7 @@ pub(super) struct Config {
     pub(super) is_reader: bool,
     pub(super) format: Format,
     pub(super) resnapshot: Resnapshot,
+    pub(super) on_unavailable: OnUnavailable,
     pub(super) follow: bool,
     pub(super) on_error: OnError,
     /// Lines per second at most.
@@ -85,6 +97,7 @@ impl Config {
             is_reader,
             format: Format::default(),
             resnapshot: Resnapshot::default(),
+            on_unavailable: OnUnavailable::default(),
             follow: false,
             on_error: OnError::default(),
             throttle: None,

@@ -4,14 +4,16 @@
 //! Kafka Connect writes keys and values as `{"schema": .., "payload": ..}` when it is told to; both
 //! ways are read. A schema is null or has a `"type"`: columns may have these two names. Avro as a console
 //! consumer prints it has `after` in a union, `{"NAME.Value": {..}}`, and so are columns that can be null.
-//! Partial rows are not put together: `after` is the whole value, or the message is its key's error.
+//! An update whose `after` lacks columns that did not change is a patch of its row, or its key's error. A row that is
+//! new has nothing that it could keep.
 
+use super::config::OnUnavailable;
 use super::line::Bad;
-use super::object::Object;
 use super::resnapshot::Mark;
 use super::{unavailable, unions};
 use crate::codec::Json;
 use crate::codec::canonical::Scratch;
+use crate::codec::object::Object;
 use crate::source::Change;
 
 const HINT: &str =
@@ -23,6 +25,7 @@ const OP_BYTES_MAX: usize = 40;
 /// Reads messages, one after the other, with the same buffers.
 #[derive(Debug, Default)]
 pub(super) struct Envelopes {
+    on_unavailable: OnUnavailable,
     object: Object,
     inner: Object,
     scratch: Scratch,
@@ -48,6 +51,10 @@ enum Body {
 }
 
 impl Envelopes {
+    pub(super) fn new(on_unavailable: OnUnavailable) -> Envelopes {
+        Envelopes { on_unavailable, ..Envelopes::default() }
+    }
+
     /// Returns what a row whose value is a message, or null, stands for.
     pub(super) fn message(&mut self, key: Json, value: Option<Json>) -> Message {
         let key = self.key(key);
@@ -143,19 +150,18 @@ impl Envelopes {
         match self.after()? {
             None => bad(format!("\"op\" is {op}, and there is no \"after\"")),
             Some(after) if after == "null" => bad(format!("\"op\" is {op}, and \"after\" is null")),
-            Some(after) => match unavailable::column(&after, &mut self.scratch) {
-                None => Ok(Some(Change::Put(key.clone(), Ok(Json::from_canonical(&after))))),
-                Some(column) => {
-                    let column = Json::string(&column);
-                    let what = format!(
-                        "column {} was not sent, for it did not change: the table needs REPLICA IDENTITY FULL",
-                        column.as_str()
-                    );
-                    let hint = "ALTER TABLE .. REPLICA IDENTITY FULL, then update the row or take a \
-                                new snapshot";
-                    Err(Bad::new(what, hint))
+            Some(after) => {
+                let unsent = unavailable::columns(&after, &mut self.scratch);
+                let after = Json::from_canonical(&after);
+                let keeps = op == "\"u\"" && self.on_unavailable == OnUnavailable::Keep;
+                match unsent.first() {
+                    None => Ok(Some(Change::Put(key.clone(), Ok(after)))),
+                    Some(name) if keeps && !name.is_empty() => {
+                        Ok(Some(Change::Patch(key.clone(), after.partial(&unsent))))
+                    }
+                    Some(name) => Err(unsent_column(name)),
                 }
-            },
+            }
         }
     }
 
@@ -181,6 +187,15 @@ impl Envelopes {
             (false, _) => Ok(Some(after.to_string())),
         }
     }
+}
+
+fn unsent_column(name: &str) -> Bad {
+    let what = format!(
+        "column {} was not sent, for it did not change: the table needs REPLICA IDENTITY FULL",
+        Json::string(name)
+    );
+    let hint = "ALTER TABLE .. REPLICA IDENTITY FULL, then update the row or take a new snapshot";
+    Bad::new(what, hint)
 }
 
 /// Returns whether a message without `op` is one that Debezium writes beside row changes: a heartbeat,

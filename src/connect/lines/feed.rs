@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::config::{Config, Format, OnError, Resnapshot};
+use super::config::{Config, Format, OnError, OnUnavailable, Resnapshot};
 use super::follow::{Handed, LineEvent, Reading};
 use super::given;
 use super::input::{Input, Stream};
@@ -73,6 +73,13 @@ impl Lines {
     /// Says what a second snapshot in a Debezium feed does; [`Resnapshot::Keep`] by default.
     pub fn resnapshot(mut self, resnapshot: Resnapshot) -> Lines {
         self.config.resnapshot = resnapshot;
+        self
+    }
+
+    /// Says what a Debezium message comes to whose row lacks columns that did not change, as PostgreSQL sends it
+    /// without `REPLICA IDENTITY FULL`; [`OnUnavailable::Keep`] by default.
+    pub fn on_unavailable(mut self, on_unavailable: OnUnavailable) -> Lines {
+        self.config.on_unavailable = on_unavailable;
         self
     }
 

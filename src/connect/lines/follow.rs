@@ -215,7 +215,7 @@ impl Reading {
     }
 
     fn changes_after(&self, rows: u64, offsets: Offsets) -> Changes {
-        Changes::after(self.config.format, self.config.resnapshot, rows, offsets)
+        Changes::after(&self.config, rows, offsets)
     }
 
     /// Reads what lies before a place until it is known which table the feed is of: a snapshot of another

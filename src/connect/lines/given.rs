@@ -163,8 +163,10 @@ impl<S: CellSink> Rows<S> {
     fn send(&mut self, command: Command<Json, Cell, u64>, time: u64) -> Result<(), Error> {
         self.stats.add_rows_read(1);
         let bytes = match &command {
-            Command::Put { key, value: Ok(value), .. } => key.as_str().len() + value.as_str().len(),
-            Command::Put { key, value: Err(error), .. } => key.as_str().len() + error.0.len(),
+            Command::Put { key, value, .. } | Command::Patch { key, patch: value, .. } => {
+                let value = value.as_ref().map_or_else(|error| &*error.0, Json::as_str);
+                key.as_str().len() + value.len()
+            }
             Command::Delete { key, .. } => key.as_str().len(),
             Command::Reset { .. } => 0,
         };

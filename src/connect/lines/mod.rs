@@ -26,7 +26,8 @@
 //! A followed file may only grow. Cut, written over or replaced, it is an error.
 //!
 //! [`Format::Debezium`] reads Debezium's messages in `value`, wrapped with a schema or not, and those that a
-//! console consumer prints of Avro.
+//! console consumer prints of Avro. An update that lacks columns is a patch of its row: the shard wants
+//! [`Json::keep_unsent`](crate::codec::Json::keep_unsent) as its [fold](crate::Shard::with_fold).
 //!
 //! Hints of errors use the words of `ingest`, the example that this module makes a program of: its options
 //! are the methods of [`Lines`].
@@ -87,8 +88,6 @@ mod unavailable;
 
 mod unions;
 
-mod object;
-
 mod line;
 
 mod salvage;
@@ -104,6 +103,6 @@ mod live;
 #[cfg(test)]
 mod tests;
 
-pub use config::{Format, OnError, Resnapshot};
+pub use config::{Format, OnError, OnUnavailable, Resnapshot};
 pub use feed::Lines;
 pub use position::FilePosition;

@@ -8,8 +8,8 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::object::{Object, elements};
 use crate::codec::canonical::Scratch;
+use crate::codec::object::{Object, elements};
 
 const TEXT: &str = "__debezium_unavailable_value";
 
@@ -38,18 +38,18 @@ const SIGNS: [&str; 9] = [
     "[{\"scale\":0,\"value\":\"Xw==",
 ];
 
-/// Returns the name of a column of a row that holds the placeholder, at whatever depth; "" if the value
+/// Returns the names of the columns of a row that hold the placeholder, at whatever depth; "" if the value
 /// is not an object and holds it itself. O(bytes).
-pub(super) fn column(row: &str, scratch: &mut Scratch) -> Option<String> {
+pub(super) fn columns(row: &str, scratch: &mut Scratch) -> Vec<String> {
     if !SIGNS.iter().any(|sign| row.contains(sign)) {
-        return None;
+        return Vec::new();
     }
     let mut object = Object::default();
     if !object.read(row, scratch) {
-        return holds(row, scratch).then(String::new);
+        return Vec::from_iter(holds(row, scratch).then(String::new));
     }
-    let found = object.iter().find(|(_, value)| holds(value, scratch));
-    found.map(|(name, _)| name.to_string())
+    let found = object.iter().filter(|(_, value)| holds(value, scratch));
+    found.map(|(name, _)| name.to_string()).collect()
 }
 
 fn holds(value: &str, scratch: &mut Scratch) -> bool {

@@ -6,8 +6,8 @@
 //! (not null, else it is a union itself) of one entry, named `string`, `long` or `a.b`, whose value fits,
 //! would be taken for one; a struct of Debezium has two fields at least.
 
-use super::object::{Object, elements};
 use crate::codec::canonical::{Scratch, quote};
+use crate::codec::object::{Object, elements};
 
 /// Appends a canonical text to `out` with the value of each union in place of the union.
 pub(super) fn plain(text: &str, scratch: &mut Scratch, out: &mut String) {

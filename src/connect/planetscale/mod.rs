@@ -46,7 +46,9 @@
 //!    [`OnPositionLost`](crate::source::OnPositionLost) says otherwise; not if its shards have never
 //!    run on any server that the cursor knows: that is another database, and `FeedDiffers`.
 //! 8. What cannot be read of a value is that key's error. A key that cannot be read is kept by its bytes,
-//!    as `{"key_base64": ".."}`. Rows that lack columns are an error of the feed, and name the setting.
+//!    as `{"key_base64": ".."}`. Rows that lack columns which did not change (`binlog_row_image=NOBLOB`) are
+//!    patches: the shard wants [`keep_unsent`](crate::codec::keep_unsent) as its
+//!    [fold](crate::Shard::with_fold). What leaves open which row it is, is an error of the feed, and names the setting.
 //!
 //! # Limits
 //!
@@ -56,8 +58,8 @@
 //! * The first connection that fails because nobody knows the host, or nobody trusts the certificate, ends
 //!   the run; later ones are tried again.
 //! * A response is held whole: [`PlanetScale::message_bytes_max`].
-//! * MySQL with `gtid_mode=ON`, `binlog_format=ROW` and `binlog_row_image=FULL`; the first two of other
-//!   kinds, and rows of the third, are refused.
+//! * MySQL with `gtid_mode=ON`, `binlog_format=ROW` and `binlog_row_image=FULL` or, by `vstream`, `NOBLOB`; the first
+//!   two of other kinds, and rows of the third, are refused.
 //! * Vitess 16 or newer for `vstream`: an older one does not say where a copy ends, and none would.
 //!   Many shards need the shard's name on every event, as VTGate sends it.
 //! * A primary key that changes is an error when the table is read, but not noticed if that happens

@@ -54,7 +54,9 @@ impl Owners {
 
     fn keeps(&mut self, event: &Event<String, String, VStreamPosition>) -> bool {
         match event {
-            Event::Change(shard, Change::Put(key, _)) => self.put(shard, key),
+            Event::Change(shard, Change::Put(key, _) | Change::Patch(key, _)) => {
+                self.put(shard, key)
+            }
             Event::Change(shard, Change::Delete(key)) => return self.delete(shard, key),
             Event::Change(_, Change::Reset) => self.clear(),
             Event::Boundary(at) if at.is_all() => {

@@ -267,12 +267,16 @@ impl Phases {
         // In a copy before Vitess 18, BEGIN may be missing.
         state.open = true;
         for change in &event.row_changes {
-            rows::check_whole(change, &place)?;
+            let unsent = rows::unsent(columns, change, &place)?;
             let before = change.before.as_ref();
             let before = before.map(|row| rows::read_key(columns, row, &mut self.scratch));
             let before = before.transpose()?;
             let after = change.after.as_ref();
-            let after = after.map(|row| rows::read(columns, row, &mut self.scratch)).transpose()?;
+            let after = after.map(|row| match unsent.is_empty() {
+                true => rows::read(columns, row, &mut self.scratch),
+                false => rows::read_partial(columns, row, &unsent, &mut self.scratch),
+            });
+            let after = after.transpose()?;
             let mut id = |row: &Option<_>| match row {
                 Some(row) => rows::identity(columns, row, &mut self.scratch),
                 None => Ok(None),
@@ -285,7 +289,10 @@ impl Phases {
             }
             let moved = before.filter(|key| after.as_ref().is_none_or(|row| row.key != *key));
             let delete = moved.map(Change::Delete);
-            let put = after.map(|row| Change::Put(row.key, row.value));
+            let put = after.map(|row| match row.value {
+                Ok(patch) if !unsent.is_empty() => Change::Patch(row.key, patch),
+                value => Change::Put(row.key, value),
+            });
             for change in delete.into_iter().chain(put) {
                 state.rows = true;
                 out.push(Event::Change(shard.clone(), change));

@@ -138,6 +138,7 @@ pub(in super::super) fn show(event: &Event<String, String, VStreamPosition>) -> 
             });
             format!("{}={value}", key(k))
         }
+        Event::Change(_, Change::Patch(k, patch)) => format!("{}~{patch}", key(k)),
         Event::Change(_, Change::Delete(k)) => format!("-{}", key(k)),
         Event::Change(_, Change::Reset) => "reset".to_string(),
         Event::Void(_) => "void".to_string(),
@@ -356,23 +357,39 @@ fn what_cannot_be_understood_is_definite_and_says_what_to_do() {
 }
 
 #[test]
-fn rows_that_lack_columns_are_refused() {
-    let read = |count, cols: &[u8], json: &[u8]| {
+fn rows_that_lack_columns_are_patches_or_refused() {
+    let read = |word: &str, count, cols: &[u8], json: &[u8]| {
         let mut phases = phases(STREAMING);
-        let mut row = event("R1=x");
+        let mut row = event(word);
         let change = &mut row.row_event.as_mut().unwrap().row_changes[0];
         change.data_columns = Some(Bitmap { count, cols: cols.to_vec() });
         change.json_partial_values = Some(Bitmap { count: 2, cols: json.to_vec() });
-        phases.take(vec![event("F"), row]).map_err(|failure| failure.error().to_string())
+        let out = phases.take(vec![event("F"), row]);
+        out.map(|out| out.iter().map(show).collect::<Vec<_>>().join(" "))
+            .map_err(|failure| failure.error().to_string())
     };
-    assert!(read(2, &[0b11], &[]).is_ok());
-    assert!(read(0, &[], &[0]).is_ok());
-    for (count, cols) in [(2, &[0b01][..]), (2, &[0b10]), (2, &[]), (9, &[0xff, 0]), (9, &[0xff])] {
-        let error = read(count, cols, &[]).unwrap_err();
-        assert!(error.contains("binlog_row_image=FULL"), "{error}");
+    assert_eq!(read("R1=x", 2, &[0b11], &[]).unwrap(), "1=x");
+    assert_eq!(read("U1=x>1=y", 0, &[0b11], &[0]).unwrap(), "1=y");
+    // Of an update the value is kept, whatever its place holds; so it is where the key changes, if it has one there.
+    let patch = r#"{"row":{"k":1},"unsent":["v"]}"#;
+    assert_eq!(read("U1=x>1=y", 2, &[0b01], &[]).unwrap(), format!("1~{patch}"));
+    let patch = r#"{"row":{"k":2},"unsent":["v"]}"#;
+    assert_eq!(read("U1=x>2=y", 2, &[0b01], &[]).unwrap(), format!("-1 2~{patch}"));
+    // A row that is new, one whose key is not whole, and a bitmap of other columns.
+    for (word, count, cols) in [
+        ("R1=x", 2, &[0b01][..]),
+        ("R1=x", 2, &[]),
+        ("U1=x>1=y", 2, &[0b10]),
+        ("U1=x>1=y", 2, &[]),
+        ("U1=x>1=y", 9, &[0xff, 0xff]),
+        ("U1=x>1=y", -1, &[0b11]),
+        ("U1=x>1=y", i64::MAX, &[0xff]),
+    ] {
+        let error = read(word, count, cols, &[]).unwrap_err();
+        assert!(error.contains("binlog_row_image=FULL"), "{word}, {cols:?}: {error}");
     }
-    assert!(read(i64::MAX, &[0xff], &[]).is_err());
-    assert!(read(2, &[0b11], &[0b10]).unwrap_err().contains("binlog_row_value_options"));
+    let error = read("U1=x>1=y", 2, &[0b11], &[0b10]).unwrap_err();
+    assert!(error.contains("binlog_row_value_options"), "{error}");
 }
 
 #[test]

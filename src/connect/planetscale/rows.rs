@@ -19,8 +19,8 @@ use super::columns::{Columns, Kind};
 use super::failure::definite;
 use super::number;
 use super::proto::{Bitmap, Row, RowChange};
-use crate::codec::DataError;
 use crate::codec::canonical::{Reader, Scratch, quote};
+use crate::codec::{DataError, partial};
 use crate::source::Failure;
 
 /// What a row says: its key, and its value or what is wrong with it.
@@ -49,17 +49,29 @@ pub(super) fn read_key(
     Ok(key(columns, &of(columns, row)?, scratch).0)
 }
 
-/// Refuses a row that has not all of its columns: what is left out would read as NULL.
-pub(super) fn check_whole(change: &RowChange, place: &str) -> Result<(), Failure> {
+/// Returns the columns that the row after a change lacks: they did not change, and would read as NULL.
+///
+/// # Errors
+///
+/// If that leaves open what the row is: where it is new, or its key is not whole.
+pub(super) fn unsent(
+    columns: &Columns,
+    change: &RowChange,
+    place: &str,
+) -> Result<Vec<usize>, Failure> {
     let bit = |bitmap: &Bitmap, at: usize| {
         bitmap.cols.get(at / 8).is_some_and(|b| b >> (at % 8) & 1 == 1)
     };
+    let mut unsent = Vec::new();
     if let Some(data) = &change.data_columns {
-        let count = usize::try_from(data.count).unwrap_or(usize::MAX);
-        // Bits beyond the bytes are not set, so that looking one past them is enough.
-        if (0..count.min(data.cols.len() * 8 + 1)).any(|at| !bit(data, at)) {
-            let what = "a row without some of its columns";
-            return Err(definite(what, place, "set binlog_row_image=FULL and copy the table anew"));
+        let is_of_all = usize::try_from(data.count).is_ok_and(|count| count == columns.len());
+        unsent.extend((0..columns.len()).filter(|at| !bit(data, *at)));
+        let mut needed = columns.key().iter().chain(columns.row());
+        let is_known = change.before.is_some() && !needed.any(|column| unsent.contains(column));
+        if data.count != 0 && !is_of_all || !unsent.is_empty() && !is_known {
+            let what = "a row without columns that it cannot be told from others by";
+            let hint = "set binlog_row_image=FULL or NOBLOB and copy the table anew";
+            return Err(definite(what, place, hint));
         }
     }
     if change.json_partial_values.as_ref().is_some_and(|json| json.cols.iter().any(|b| *b != 0)) {
@@ -67,7 +79,26 @@ pub(super) fn check_whole(change: &RowChange, place: &str) -> Result<(), Failure
         let hint = "set binlog_row_value_options='' and copy the table anew";
         return Err(definite(what, place, hint));
     }
-    Ok(())
+    Ok(unsent)
+}
+
+/// Reads a row of which these columns were not sent: its value is the patch of the row before.
+pub(super) fn read_partial(
+    columns: &Columns,
+    row: &Row,
+    unsent: &[usize],
+    scratch: &mut Scratch,
+) -> Result<Read, Failure> {
+    let cells = of(columns, row)?;
+    let sent: Vec<usize> =
+        columns.all().iter().copied().filter(|column| !unsent.contains(column)).collect();
+    let names: Vec<&str> = unsent.iter().map(|at| &*columns.column(*at).name).collect();
+    let value = object(columns, &sent, &cells, scratch);
+    let value = value.map(|row| partial(&row, &names, scratch)).map_err(DataError);
+    Ok(match key(columns, &cells, scratch) {
+        (key, None) => Read { key, value },
+        (key, Some(what)) => Read { key, value: Err(DataError(what)) },
+    })
 }
 
 fn of<'a>(columns: &Columns, row: &'a Row) -> Result<Vec<Option<&'a [u8]>>, Failure> {

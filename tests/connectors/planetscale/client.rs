@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use differential_upsert::codec::keep_unsent;
 use differential_upsert::connect::planetscale::PlanetScale;
 use differential_upsert::health::Health;
 use differential_upsert::io::{Io, RandomTokens};
@@ -171,7 +172,7 @@ impl Client {
 pub fn open(runtime: &Runtime, root: &Root) -> Shard<String, String> {
     let io = Io::new(runtime.handle().clone(), Arc::new(RandomTokens));
     let opened = Shard::open_with(root.clone(), io, HandleConfig::default());
-    runtime.block_on(opened).expect("a store in memory")
+    runtime.block_on(opened).expect("a store in memory").with_fold(keep_unsent)
 }
 
 /// Reads what is durable: keys and values as they are. Values that are errors come as `error: TEXT`.
@@ -199,7 +200,9 @@ pub fn texts(runtime: &Runtime, root: &Root) -> BTreeMap<String, String> {
 
 /// Reads what is durable, as JSON.
 pub fn contents(runtime: &Runtime, root: &Root) -> Table {
-    let json = |text: String| serde_json::from_str::<Value>(&text).expect("JSON");
+    let json = |text: String| {
+        serde_json::from_str::<Value>(&text).unwrap_or_else(|_| panic!("not JSON: {text}"))
+    };
     let row = |(key, value)| {
         let mut value = json(value);
         // A column that the client cannot know of yet is as good as NULL.
@@ -208,5 +211,8 @@ pub fn contents(runtime: &Runtime, root: &Root) -> Table {
         }
         (json(key).to_string(), value)
     };
-    texts(runtime, root).into_iter().map(row).collect()
+    let mut all = texts(runtime, root);
+    // While a copy runs: the row of a patch is not copied yet.
+    all.retain(|_, value| value != "error: a patch of a key that has no value");
+    all.into_iter().map(row).collect()
 }

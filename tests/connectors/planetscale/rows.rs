@@ -32,6 +32,10 @@ pub fn fields(columns: usize) -> Vec<Field> {
 }
 
 pub fn row(row: &Row, columns: usize) -> proto::Row {
+    proto::Row::of(&values(row, columns))
+}
+
+fn values(row: &Row, columns: usize) -> Vec<Option<String>> {
     let mut values = vec![
         Some(row.id.to_string()),
         Some(row.region.to_string()),
@@ -40,7 +44,20 @@ pub fn row(row: &Row, columns: usize) -> proto::Row {
         row.extra.clone(),
     ];
     values.truncate(columns);
-    proto::Row::of(&values)
+    values
+}
+
+/// A row without those of its columns that did not change, but for its key, and a bit for each that it has.
+pub fn changed(before: &Row, after: &Row, columns: usize) -> (proto::Row, u8) {
+    let (before, mut after) = (values(before, columns), values(after, columns));
+    let mut sent = 0;
+    for (at, value) in after.iter_mut().enumerate() {
+        match at >= 2 && *value == before[at] {
+            true => *value = None,
+            false => sent |= 1 << at,
+        }
+    }
+    (proto::Row::of(&after), sent)
 }
 
 /// A result of one row.

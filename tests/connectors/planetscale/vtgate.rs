@@ -7,7 +7,7 @@ use crate::planetscale::ledger::{Ledger, Place, Rows, resumable};
 use crate::planetscale::leg::{Leg, Unit};
 use crate::planetscale::model::{Change, Key, Kind, Model, Row};
 use crate::planetscale::proto::{
-    Event, EventType, FieldEvent, Journal, KeyspaceShard, RowChange, RowEvent, ShardGtid,
+    Bitmap, Event, EventType, FieldEvent, Journal, KeyspaceShard, RowChange, RowEvent, ShardGtid,
     TableLastPk, VGtid, VStreamRequest,
 };
 use crate::planetscale::rows;
@@ -394,6 +394,14 @@ impl VStream {
                 Change::Insert(after) => RowChange { after: image(after), ..RowChange::default() },
                 Change::Delete(before) => {
                     RowChange { before: image(before), ..RowChange::default() }
+                }
+                // As `binlog_row_image=NOBLOB` does it.
+                Change::Update(before, after)
+                    if before.key() == after.key() && self.random.one_in(3) =>
+                {
+                    let (after, sent) = rows::changed(before, after, columns);
+                    let data_columns = Some(Bitmap { count: columns as i64, cols: vec![sent] });
+                    RowChange { before: image(before), after: Some(after), data_columns }
                 }
                 Change::Update(before, after) => {
                     RowChange { before: image(before), after: image(after), ..RowChange::default() }

@@ -90,6 +90,16 @@ fn value(fields: &[Field], row: &proto::Row) -> (String, Value) {
     (key, Value::Object(value))
 }
 
+/// Puts the columns that were not sent back into a row.
+fn keep(value: &mut Value, before: Option<&Value>, fields: &[Field], sent: u8) {
+    let row = value.as_object_mut().unwrap();
+    for (_, field) in fields.iter().enumerate().filter(|(at, _)| sent >> at & 1 == 0) {
+        row.remove(&field.name);
+        let kept = before.expect("an update of a row that is there").get(&field.name);
+        row.extend(kept.map(|kept| (field.name.clone(), kept.clone())));
+    }
+}
+
 fn expected(world: &World) -> Table {
     let json = |row: Row| {
         let value = row.json();
@@ -147,11 +157,13 @@ fn a_client_that_is_never_cut_off_ends_with_the_table_by_vstream() {
                         assert_eq!(event.table_name, "ks.t");
                         let fields = &fields[&event.shard];
                         for change in event.row_changes {
-                            if let Some(before) = change.before {
-                                table.remove(&value(fields, &before).0);
-                            }
+                            let removed = |before| table.remove(&value(fields, &before).0);
+                            let before = change.before.and_then(removed);
                             if let Some(after) = change.after {
-                                let (key, value) = value(fields, &after);
+                                let (key, mut value) = value(fields, &after);
+                                if let Some(sent) = change.data_columns {
+                                    keep(&mut value, before.as_ref(), fields, sent.cols[0]);
+                                }
                                 table.insert(key, value);
                             }
                         }

@@ -113,6 +113,7 @@ impl State {
                 0 if alone => Change::Reset,
                 1 | 2 => Change::Put(key, Err(DataError(format!("unreadable {}", self.value)))),
                 0..12 => Change::Delete(key),
+                12..17 => Change::Patch(key, self.value),
                 _ => Change::Put(key, Ok(self.value)),
             });
         }
@@ -169,7 +170,7 @@ pub struct Feed<P> {
 fn conflict(one: &Transaction, other: &Transaction) -> bool {
     let keys = |transaction: &Transaction| -> Option<BTreeSet<u64>> {
         let key = |change: &Change<u64, u64>| match change {
-            Change::Put(key, _) | Change::Delete(key) => Some(*key),
+            Change::Put(key, _) | Change::Patch(key, _) | Change::Delete(key) => Some(*key),
             Change::Reset => None,
         };
         transaction.iter().map(key).collect()
@@ -219,7 +220,10 @@ impl<P: Place> Feed<P> {
             leg.seen.insert(*number);
             let transaction = &log.now()[*number as usize - 1];
             let wanted = |change: &&Change<u64, u64>| match (filter, change) {
-                (Some(copied), Change::Put(key, _) | Change::Delete(key)) => *key <= copied,
+                (
+                    Some(copied),
+                    Change::Put(key, _) | Change::Patch(key, _) | Change::Delete(key),
+                ) => *key <= copied,
                 _ => true,
             };
             changes.extend(transaction.iter().filter(wanted).cloned());

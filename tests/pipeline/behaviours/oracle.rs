@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use differential_upsert::DataError;
 use differential_upsert::source::{Change, Cursor};
 
 use crate::behaviours::place::Place;
@@ -40,6 +41,7 @@ impl Log {
             for change in &self.histories[usize::from(history)][*number as usize - 1] {
                 match change.clone() {
                     Change::Put(key, value) => drop(contents.insert(key, value)),
+                    Change::Patch(key, patch) => patched(&mut contents, key, patch),
                     Change::Delete(key) => drop(contents.remove(&key)),
                     Change::Reset => contents.clear(),
                 }
@@ -47,6 +49,23 @@ impl Log {
         }
         contents
     }
+}
+
+/// Applies a patch: a key without a value has an error then, and one with an error keeps it.
+pub fn patched(contents: &mut Contents, key: u64, patch: u64) {
+    let value = contents.entry(key).or_insert_with(no_value);
+    if let Ok(before) = value {
+        *value = fold(*before, patch);
+    }
+}
+
+fn no_value() -> Result<u64, DataError> {
+    Err(DataError("a patch of a key that has no value".to_string()))
+}
+
+/// What a patch makes of a value: another one for each order of patches.
+pub fn fold(value: u64, patch: u64) -> Result<u64, DataError> {
+    Ok((3 * value + patch) % 1000)
 }
 
 /// Keys of partition `n` lie from `n` times this on.
@@ -107,8 +126,10 @@ impl<P: Place> Covered<P> {
             };
             let mut expected = log.fold(at.history(), &at.seen());
             if let Some(copied) = at.copied() {
-                // Beyond the key, what is there is right, and not all is there.
-                for (key, value) in found.split_off(&(copied + 1)) {
+                // Beyond the key, what is there is right, and not all is there: a patch finds no row then.
+                let mut beyond = found.split_off(&(copied + 1));
+                beyond.retain(|_, value| *value != no_value());
+                for (key, value) in beyond {
                     assert_eq!(expected.get(&key), Some(&value), "key {key} beyond {at:?}");
                 }
                 expected.split_off(&(copied + 1));

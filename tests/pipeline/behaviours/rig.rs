@@ -14,6 +14,7 @@ use differential_upsert::{Command, DataError};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::behaviours::oracle::patched;
 use crate::behaviours::script::{Asked, At, Scripted, Step, parse, rechunk};
 use crate::random::Random;
 
@@ -44,6 +45,10 @@ impl<P: Position> Kept<P> {
                         let value = decode_stored::<u64, Postcard>(value.as_bytes()).unwrap();
                         Change::Put(key(k.as_bytes()), value)
                     }
+                    Command::Patch { key: k, patch, .. } => {
+                        let patch = decode_stored::<u64, Postcard>(patch.as_bytes()).unwrap();
+                        Change::Patch(key(k.as_bytes()), patch.unwrap())
+                    }
                     Command::Delete { key: k, .. } => Change::Delete(key(k.as_bytes())),
                     Command::Reset { .. } => Change::Reset,
                 });
@@ -57,6 +62,7 @@ pub fn apply(contents: &mut Contents, changes: &[Change<u64, u64>]) {
     for change in changes {
         match change {
             Change::Put(key, value) => drop(contents.insert(*key, value.clone())),
+            Change::Patch(key, patch) => patched(contents, *key, *patch),
             Change::Delete(key) => drop(contents.remove(key)),
             Change::Reset => contents.clear(),
         }
@@ -159,7 +165,7 @@ impl Run {
     /// Which keys each unit has.
     pub fn keys(&self) -> Vec<Vec<u64>> {
         let key = |change: &Change<u64, u64>| match change {
-            Change::Put(key, _) | Change::Delete(key) => Some(*key),
+            Change::Put(key, _) | Change::Patch(key, _) | Change::Delete(key) => Some(*key),
             Change::Reset => None,
         };
         self.kept.iter().map(|kept| kept.changes.iter().filter_map(key).collect()).collect()

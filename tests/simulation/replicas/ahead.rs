@@ -11,7 +11,7 @@ use differential_upsert::{Command, ErrorKind, PipelineConfig, Promotion};
 use crate::feed::{Feed, Row};
 use crate::replicas::observer::Rival;
 use crate::replicas::seat::Report;
-use crate::replicas::stage::{Stage, delete, memory, no_faults, put};
+use crate::replicas::stage::{Stage, delete, memory, no_faults, patch, put};
 
 /// One key, another value at each time; so a prior value of the wrong time shows at once.
 fn rows() -> Vec<Row> {
@@ -65,6 +65,24 @@ fn it_runs_ahead_of_its_commits() {
     stage.step_deaf(0);
     assert_eq!((output(&mut stage), stage.upper()), (6, 0));
     finish(stage, &feed);
+}
+
+/// Each patch folds over one that is emitted and not committed, or that a rival has committed.
+#[test]
+fn patches_fold_over_what_is_not_committed() {
+    let first = [put(1, 1, 0, 0), patch(2, 3, 0, 0)];
+    let rest = (1..8).flat_map(|time| [patch(1, time, 0, time), patch(2, time, 1, time)]);
+    let feed = Arc::new(Feed::new(first.into_iter().chain(rest).collect()));
+    for rivals in [0, 3] {
+        let root = memory();
+        let mut stage = open(&root, &feed);
+        stage.run();
+        give_from(&mut stage, &feed, 0, 6);
+        stage.step_deaf(0);
+        assert_eq!((output(&mut stage), stage.upper()), (6, 0));
+        Rival::new(&root, Arc::clone(&feed)).append_to(rivals);
+        finish(stage, &feed);
+    }
 }
 
 /// The pipeline is at 1; a rival commits [1, 3), the program reads upper 3 and goes on from there, and the

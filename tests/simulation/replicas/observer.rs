@@ -14,7 +14,7 @@ use differential_upsert::unstable::Digest;
 use differential_upsert::{Command, Encoded};
 use tokio::runtime::Runtime;
 
-use crate::feed::{Contents, Feed};
+use crate::feed::{Contents, Feed, NO_VALUE, NO_VALUE_STORED, stored};
 
 /// Where the rival's tokens begin.
 const FAST: u64 = 2 << 60;
@@ -248,6 +248,9 @@ pub fn sum_below(feed: &Feed, upper: u64) -> Sum {
             Command::Put { key, value, order } => {
                 Command::put(vec![*key as u8], vec![0, *value as u8], *order)
             }
+            Command::Patch { key, patch, order } => {
+                Command::patch(vec![*key as u8], vec![0, *patch as u8], *order)
+            }
             Command::Delete { key, order } => Command::delete(vec![*key as u8], *order),
             Command::Reset { order } => Command::reset(*order),
         };
@@ -265,18 +268,17 @@ pub fn changes(feed: &Feed, time: u64) -> Vec<Update> {
         .collect()
 }
 
-/// An update as the shard stores it: numbers below 128 are one byte, and 0 tags a value.
+/// An update as the shard stores it: numbers below 128 are one byte, 0 tags a value and 1 an error.
 fn row(key: u64, value: u64, time: u64, diff: isize) -> Update {
     let key = Encoded::from_bytes(vec![key as u8]);
-    ((key, Encoded::from_bytes(vec![0, value as u8])), time, diff)
+    let value = match value {
+        NO_VALUE => NO_VALUE_STORED.to_vec(),
+        value => vec![0, value as u8],
+    };
+    ((key, Encoded::from_bytes(value)), time, diff)
 }
 
 fn number(bytes: &Encoded) -> u64 {
     let [number] = bytes.as_bytes() else { panic!("not one byte: {:?}", bytes.as_bytes()) };
-    u64::from(*number)
-}
-
-fn stored(bytes: &Encoded) -> u64 {
-    let [0, number] = bytes.as_bytes() else { panic!("not a value: {:?}", bytes.as_bytes()) };
     u64::from(*number)
 }

@@ -56,6 +56,9 @@ impl TimedSource for Obedient {
                             Command::Put { key, value, order } => {
                                 Command::put(key, Ok(value), order)
                             }
+                            Command::Patch { key, patch, order } => {
+                                Command::patch(key, Ok(patch), order)
+                            }
                             Command::Delete { key, order } => Command::delete(key, order),
                             Command::Reset { order } => Command::reset(order),
                         };

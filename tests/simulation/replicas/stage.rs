@@ -11,7 +11,7 @@ use differential_upsert::{Command, PipelineConfig, Promotion, Shard};
 use tokio::runtime::Runtime;
 
 use crate::crew::Crew;
-use crate::feed::{Feed, Row};
+use crate::feed::{Feed, Row, fold};
 use crate::replicas::observer::{Counted, Observer, runtime};
 use crate::replicas::seat::{Inlet, Plan, Report, Seat, Told};
 
@@ -23,6 +23,10 @@ const PATIENCE: Duration = Duration::from_millis(200);
 
 pub fn put(key: u64, value: u64, order: u64, time: u64) -> Row {
     (Command::put(key, value, order), time)
+}
+
+pub fn patch(key: u64, patch: u64, order: u64, time: u64) -> Row {
+    (Command::patch(key, patch, order), time)
 }
 
 pub fn delete(key: u64, order: u64, time: u64) -> Row {
@@ -99,7 +103,8 @@ impl Stage {
             let io = Io::new(runtime.handle().clone(), Counted::from(process << 32));
             let root = root.with_faults(Arc::clone(faults));
             let opened = Shard::<u64, u64>::open_with(root, io, Stage::shard_config(PATIENCE));
-            let (shard, config) = (runtime.block_on(opened).unwrap(), config.clone());
+            let shard = runtime.block_on(opened).unwrap().with_fold(fold);
+            let config = config.clone();
             Plan { shard, config, from_source: false }
         };
         let plans: Vec<Plan> = (1..).zip(faults).map(plan).collect();
@@ -151,7 +156,7 @@ impl Stage {
         let io = Io::new(runtime.handle().clone(), Counted::from((listed + 1) << 32));
         let config = Stage::shard_config(patience);
         let opened = Shard::<u64, u64>::open_with(root.with_faults(faults), io, config);
-        let shard = runtime.block_on(opened).unwrap();
+        let shard = runtime.block_on(opened).unwrap().with_fold(fold);
         // Small, so that a standby runs into its bounds.
         let config = PipelineConfig { inflight_bytes_max: 300, ..PipelineConfig::default() };
         let (shard, config) = change(&runtime, shard, config);
@@ -281,7 +286,7 @@ impl Stage {
             }
         }
         read.retain(|_, count| *count != 0);
-        let expected = feed.before(feed.end).into_iter().map(|row| (row, 1));
+        let expected = feed.values_before(feed.end).into_iter().map(|row| (row, 1));
         assert_eq!(read, expected.collect(), "the collection");
     }
 

@@ -254,7 +254,7 @@ impl World {
                 }
             }
             collection.retain(|_, count| *count != 0);
-            let expected = self.feed.before(self.feed.end).into_iter().map(|row| (row, 1));
+            let expected = self.feed.values_before(self.feed.end).into_iter().map(|row| (row, 1));
             assert!(
                 collection.iter().map(|(row, n)| (*row, *n)).eq(expected),
                 "replica {name} read back {collection:?}",

@@ -12,7 +12,7 @@ use differential_upsert::{Error, ErrorKind};
 
 use crate::random::Random;
 use crate::sources::place::{Kind, Place, Reached};
-use crate::sources::upstream::{Asked, Life, Row, Shared, Upstream};
+use crate::sources::upstream::{Asked, Life, New, Row, Shared, Upstream};
 
 /// A value that no unit has: of rows that are void.
 const VOID: u64 = 120;
@@ -144,12 +144,14 @@ impl Scripted {
             }
             let name = |partition: usize| Partition::clone(&self.names[partition]);
             events.push(match item {
-                Item::Row(partition, (key, Some(value))) => {
-                    Event::Change(name(partition), Change::Put(key, Ok(value)))
-                }
-                Item::Row(partition, (key, None)) => {
-                    Event::Change(name(partition), Change::Delete(key))
-                }
+                Item::Row(partition, (key, new)) => Event::Change(
+                    name(partition),
+                    match new {
+                        New::Gone => Change::Delete(key),
+                        New::Value(value) => Change::Put(key, Ok(value)),
+                        New::More(by) => Change::Patch(key, by),
+                    },
+                ),
                 Item::Void(partition) => Event::Void(name(partition)),
                 Item::Fail(_) => continue,
                 Item::Boundary(moves, all) => {
@@ -321,7 +323,7 @@ impl Connection {
         let all = upstream.copies && units.len() == self.places.len() && random.one_in(2);
         for (partition, rows, _) in &units {
             if random.one_in(12) {
-                let void = rows.iter().map(|(key, _)| (*key, Some(VOID)));
+                let void = rows.iter().map(|(key, _)| (*key, New::Value(VOID)));
                 self.queue.extend(void.map(|row| Item::Row(*partition, row)));
                 self.queue.push_back(Item::Void(*partition));
             }
@@ -408,7 +410,7 @@ impl Connection {
         let of = *self.copy_of[partition].get_or_insert(from);
         let contents = upstream.contents(partition, of);
         let left = contents.iter().filter(|(key, _)| last.is_none_or(|last| **key > last));
-        let left: Vec<Row> = left.map(|(key, value)| (*key, Some(*value))).collect();
+        let left: Vec<Row> = left.map(|(key, value)| (*key, New::Value(*value))).collect();
         let piece: Vec<Row> = left.iter().take(1 + random.index(3)).copied().collect();
         let done = left.len() == piece.len() && (piece.is_empty() || random.one_in(2));
         let copied = piece.last().map(|(key, _)| *key).filter(|_| !done);

@@ -5,14 +5,23 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
+use differential_upsert::DataError;
 use differential_upsert::source::Partition;
 use tokio::sync::Notify;
 
 use crate::random::Random;
 use crate::sources::place::{Kind, Place, Reached};
 
-/// A key's new value, or none. Keys and values are below 128: one byte encodes each.
-pub type Row = (u64, Option<u64>);
+/// What becomes of a key. Keys and values are below 128: one byte encodes each.
+pub type Row = (u64, New);
+
+/// A value, or none, or so much more than the key has: a row that is taken in twice, or not at all, shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum New {
+    Gone,
+    Value(u64),
+    More(u64),
+}
 
 pub type Contents = BTreeMap<u64, u64>;
 
@@ -244,24 +253,36 @@ fn unit(random: &Random, base: u64, keys: u64, before: &Contents) -> Vec<Row> {
     for _ in 0..count {
         let key = base + random.below(keys);
         match random.below(8) {
-            0..3 => rows.push((key, None)),
+            0 | 1 => rows.push((key, New::Gone)),
+            2 | 3 if has(before, &rows, key) => rows.push((key, New::More(random.below(100)))),
             // Of the unit's start: within a unit, the last of a key counts.
-            3 => rows.push((key, before.get(&key).copied())),
+            3 => rows.push((key, before.get(&key).map_or(New::Gone, |value| New::Value(*value)))),
             4 => {
-                rows.push((key, None));
-                rows.push((base + random.below(keys), Some(random.below(100))));
+                rows.push((key, New::Gone));
+                rows.push((base + random.below(keys), New::Value(random.below(100))));
             }
-            _ => rows.push((key, Some(random.below(100)))),
+            _ => rows.push((key, New::Value(random.below(100)))),
         }
     }
     rows
 }
 
+fn has(before: &Contents, rows: &[Row], key: u64) -> bool {
+    let last = rows.iter().rev().find(|(at, _)| *at == key);
+    last.map_or(before.contains_key(&key), |(_, new)| *new != New::Gone)
+}
+
+/// What a patch makes of a value.
+pub fn more(value: u64, patch: u64) -> Result<u64, DataError> {
+    Ok((value + patch) % 128)
+}
+
 fn fold(contents: &mut Contents, unit: &[Row]) {
-    for (key, value) in unit {
-        match value {
-            Some(value) => contents.insert(*key, *value),
-            None => contents.remove(key),
+    for (key, new) in unit {
+        match new {
+            New::Gone => contents.remove(key),
+            New::Value(value) => contents.insert(*key, *value),
+            New::More(by) => contents.insert(*key, (contents[key] + by) % 128),
         };
     }
 }

@@ -2,15 +2,22 @@
 //! wrong with it under its key. Method: tables.
 
 use crate::connect::lines::change::{Changes, Does, kept};
+use crate::connect::lines::config::Config;
 use crate::connect::lines::cut::Piece;
 use crate::connect::lines::line::key_base64;
 use crate::connect::lines::position::Offsets;
-use crate::connect::lines::{Format, Resnapshot};
+use crate::connect::lines::{Format, OnUnavailable};
 use crate::source::Change;
 
 fn line(text: &str) -> String {
+    line_of(text, OnUnavailable::Error)
+}
+
+fn line_of(text: &str, on_unavailable: OnUnavailable) -> String {
     let piece = Piece { number: 5, bytes: text.as_bytes(), too_long: false };
-    let mut changes = Changes::after(Format::Debezium, Resnapshot::Keep, 0, Offsets::Undecided);
+    let format = Format::Debezium;
+    let config = Config { format, on_unavailable, ..Config::new("-".to_string(), true) };
+    let mut changes = Changes::after(&config, 0, Offsets::Undecided);
     let change = match changes.line(&piece) {
         Ok(Does::Nothing) => return "nothing".to_string(),
         Ok(Does::Message) => return "message".to_string(),
@@ -20,6 +27,7 @@ fn line(text: &str) -> String {
     match change {
         Change::Put(key, Ok(value)) => format!("{}={}", key.as_str(), value.as_str()),
         Change::Put(key, Err(error)) => format!("{}!{}", key.as_str(), error.0),
+        Change::Patch(key, patch) => format!("{}~{}", key.as_str(), patch.as_str()),
         Change::Delete(key) => format!("{}-", key.as_str()),
         Change::Reset => "reset".to_string(),
     }
@@ -160,6 +168,10 @@ fn a_placeholder_never_takes_the_place_of_a_value() {
             let text = format!("{{\"key\":4,\"value\":{{\"op\":\"{op}\",\"after\":{row}}}}}");
             let what = "4!column \"do\\\"c\" was not sent, for it did not change: the table needs REPLICA IDENTITY FULL at line 5";
             assert_eq!(line(&text), what, "{placeholder}");
+            // Only a row that was there has something to keep.
+            let patch = "4~{\"row\":{\"a\":1,\"z\":null},\"unsent\":[\"do\\\"c\"]}";
+            let expected = if op == "u" { patch } else { what };
+            assert_eq!(line_of(&text, OnUnavailable::Keep), expected, "{placeholder}");
         }
     }
     // What only looks like one is a value; and nothing depends on what was before.

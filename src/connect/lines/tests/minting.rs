@@ -66,6 +66,7 @@ impl Driven {
             let text = match change {
                 Change::Put(key, Ok(value)) => format!("{}={}", key.as_str(), value.as_str()),
                 Change::Put(key, Err(error)) => format!("{}!{}", key.as_str(), error.0),
+                Change::Patch(key, patch) => format!("{}~{}", key.as_str(), patch.as_str()),
                 Change::Delete(key) => format!("{}-", key.as_str()),
                 Change::Reset => "reset".to_string(),
             };

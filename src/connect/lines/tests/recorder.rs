@@ -70,7 +70,7 @@ impl RowSink for Recorder {
                     format!("{}!{what}@{time}#{order}", key.as_str())
                 }
                 Command::Delete { key, order } => format!("{}-@{time}#{order}", key.as_str()),
-                Command::Reset { .. } => panic!("no feed here makes a reset"),
+                Command::Patch { .. } | Command::Reset { .. } => panic!("no feed here makes one"),
             };
             self.0.lock().expect("no panic while recording").push(event);
         }

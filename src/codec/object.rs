@@ -3,11 +3,11 @@
 
 use std::ops::Range;
 
-use crate::codec::canonical::{Reader, Scratch, Syntax};
+use super::canonical::{Reader, Scratch, Syntax};
 
 /// The members of an object, their names plain and their values canonical.
 #[derive(Debug, Default)]
-pub(super) struct Object {
+pub(crate) struct Object {
     names: String,
     texts: String,
     members: Vec<(Range<usize>, Range<usize>)>,
@@ -15,7 +15,7 @@ pub(super) struct Object {
 
 impl Object {
     /// Reads a canonical text, and returns whether it is an object's; another one has zero members.
-    pub(super) fn read(&mut self, text: &str, scratch: &mut Scratch) -> bool {
+    pub(crate) fn read(&mut self, text: &str, scratch: &mut Scratch) -> bool {
         self.names.clear();
         self.texts.clear();
         self.members.clear();
@@ -40,28 +40,31 @@ impl Object {
     }
 
     /// Returns the members in the order of their names.
-    pub(super) fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &str)> {
+    pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &str)> {
         let members = self.members.iter();
         members.map(|(name, text)| (&self.names[name.clone()], &self.texts[text.clone()]))
     }
 
-    pub(super) fn get(&self, name: &str) -> Option<&str> {
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
         self.iter().find(|(at, _)| *at == name).map(|(_, text)| text)
     }
+}
 
+#[cfg(feature = "json")]
+impl Object {
     /// Returns the member, if there is only one.
-    pub(super) fn only(&self) -> Option<(&str, &str)> {
+    pub(crate) fn only(&self) -> Option<(&str, &str)> {
         self.iter().next().filter(|_| self.members.len() == 1)
     }
 
     /// Returns whether all names are among these.
-    pub(super) fn has_only(&self, names: &[&str]) -> bool {
+    pub(crate) fn has_only(&self, names: &[&str]) -> bool {
         self.iter().all(|(name, _)| names.contains(&name))
     }
 }
 
 /// Returns the elements of an array's canonical text; none if it is another's.
-pub(super) fn elements(text: &str, scratch: &mut Scratch) -> Vec<String> {
+pub(crate) fn elements(text: &str, scratch: &mut Scratch) -> Vec<String> {
     let mut elements = Vec::new();
     let mut reader = Reader::new(text, scratch);
     if reader.take(b'[') && !reader.take(b']') {

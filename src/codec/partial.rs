@@ -1,0 +1,122 @@
+//! Owns rows of which some columns were not sent, since they did not change: how such a row is written as a patch, and
+//! what it makes of the row before. It does not own which feeds leave columns out.
+//!
+//! ```text
+//! {"row": {the columns that were sent}, "unsent": [the names of the others]}
+//! ```
+//!
+//! The others are named, and not only left out: a column that neither names is one that the table has no more.
+
+use std::collections::BTreeMap;
+
+use super::canonical::{Scratch, quote};
+use super::object::{Object, elements};
+use super::stored::DataError;
+
+/// Returns the patch of a row, the canonical text of an object, of which these columns were not sent. A member of one
+/// of their names is left out: it is not the column's value.
+pub(crate) fn partial(row: &str, unsent: &[impl AsRef<str>], scratch: &mut Scratch) -> String {
+    let mut object = Object::default();
+    object.read(row, scratch);
+    let names: std::collections::BTreeSet<&str> = unsent.iter().map(AsRef::as_ref).collect();
+    let mut out = String::with_capacity(row.len() + 32);
+    out.push_str("{\"row\":");
+    write(object.iter().filter(|(name, _)| !names.contains(name)), &mut out);
+    out.push_str(",\"unsent\":[");
+    for (index, name) in names.iter().enumerate() {
+        out.push_str(if index == 0 { "" } else { "," });
+        quote(name, &mut out);
+    }
+    out.push_str("]}");
+    out
+}
+
+/// The fold of rows that are JSON objects, as canonical text: columns that were not sent keep what the row before has. For
+/// [`Shard::with_fold`](crate::Shard::with_fold) where values are such texts; of [`Json`](super::Json) it is
+/// [`Json::keep_unsent`](super::Json::keep_unsent).
+///
+/// A column that the row before does not have stays out: it was added by a statement that changed no row.
+///
+/// # Errors
+///
+/// If the row before is not an object: then this is the key's error.
+///
+/// ```
+/// use differential_upsert::codec::keep_unsent;
+/// let prior = r#"{"doc":"long","gone":0,"n":1}"#.to_string();
+/// let patch = r#"{"row":{"n":2},"unsent":["doc"]}"#.to_string();
+/// assert_eq!(keep_unsent(prior, patch).unwrap(), r#"{"doc":"long","n":2}"#);
+/// ```
+pub fn keep_unsent(prior: String, patch: String) -> Result<String, DataError> {
+    let (mut scratch, mut before) = (Scratch::default(), Object::default());
+    let (mut whole, mut row) = (Object::default(), Object::default());
+    let is_patch = whole.read(&patch, &mut scratch)
+        && whole.get("row").is_some_and(|text| row.read(text, &mut scratch));
+    let unsent = whole.get("unsent").filter(|_| is_patch);
+    let unsent = unsent.ok_or_else(|| DataError(format!("a patch that is not one: {patch}")))?;
+    let is_row = before.read(&prior, &mut scratch);
+    let mut columns: BTreeMap<String, &str> =
+        row.iter().map(|(name, text)| (name.to_string(), text)).collect();
+    for quoted in elements(unsent, &mut scratch) {
+        if !is_row {
+            let what = format!("column {quoted} was not sent, and the value before is not a row");
+            return Err(DataError(what));
+        }
+        let kept = before.iter().find(|(name, _)| quotes(name, &quoted));
+        columns.extend(kept.map(|(name, text)| (name.to_string(), text)));
+    }
+    let mut out = String::with_capacity(prior.len().max(patch.len()));
+    write(columns.iter().map(|(name, text)| (name.as_str(), *text)), &mut out);
+    Ok(out)
+}
+
+fn quotes(name: &str, quoted: &str) -> bool {
+    let mut out = String::with_capacity(quoted.len());
+    quote(name, &mut out);
+    out == quoted
+}
+
+/// Appends an object of these members, which are in order.
+fn write<'a>(members: impl Iterator<Item = (&'a str, &'a str)>, out: &mut String) {
+    out.push('{');
+    for (index, (name, text)) in members.enumerate() {
+        out.push_str(if index == 0 { "" } else { "," });
+        quote(name, out);
+        out.push(':');
+        out.push_str(text);
+    }
+    out.push('}');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn patched(prior: &str, row: &str, unsent: &[&str]) -> Result<String, String> {
+        let patch = partial(row, unsent, &mut Scratch::default());
+        keep_unsent(prior.to_string(), patch).map_err(|DataError(what)| what)
+    }
+
+    #[test]
+    fn what_was_not_sent_is_kept_and_nothing_else() {
+        let prior = r#"{"a":1,"do\"c":{"x":[1,2]},"gone":3}"#;
+        let row = r#"{"a":2,"do\"c":"placeholder","new":null}"#;
+        let expected = r#"{"a":2,"do\"c":{"x":[1,2]},"new":null}"#;
+        assert_eq!(patched(prior, row, &["do\"c"]).unwrap(), expected);
+        assert_eq!(patched(prior, row, &[]).unwrap(), row);
+        assert_eq!(patched(prior, "{}", &["gone", "a"]).unwrap(), r#"{"a":1,"gone":3}"#);
+        assert_eq!(patched(r#"{"a":1}"#, r#"{"a":2}"#, &["added"]).unwrap(), r#"{"a":2}"#);
+    }
+
+    #[test]
+    fn what_is_no_row_and_what_is_no_patch_is_an_error() {
+        for prior in ["[1]", "7", "null"] {
+            let error = patched(prior, "{}", &["a"]).unwrap_err();
+            assert_eq!(error, "column \"a\" was not sent, and the value before is not a row");
+        }
+        for patch in ["{}", "7", r#"{"row":1,"unsent":[]}"#, r#"{"row":{}}"#] {
+            let error = keep_unsent("{}".to_string(), patch.to_string()).unwrap_err();
+            assert!(error.0.contains("not one") && error.0.contains(patch), "{error}");
+        }
+    }
+}
