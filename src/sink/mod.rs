@@ -63,6 +63,7 @@ mod messages;
 mod mint;
 mod race;
 mod turn;
+mod waiting;
 mod whole;
 mod write;
 

@@ -4,9 +4,6 @@
 //!
 //! A part that is written early is of one time, so that no interval cuts it in two.
 
-use std::collections::BTreeMap;
-
-use itertools::Itertools;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact;
@@ -17,8 +14,9 @@ use timely::progress::frontier::MutableAntichain;
 use tokio::sync::mpsc;
 
 use super::context::SinkContext;
-use super::counts::{Dropped, Emitted};
+use super::counts::Dropped;
 use super::messages::{Announcement, Named, Response, Written};
+use super::waiting::{TimeRows, Waiting};
 use super::whole::all_or_nothing;
 use crate::command::time::retain;
 use crate::control::lifecycle::Phase;
@@ -26,7 +24,6 @@ use crate::control::waking::Waking;
 use crate::error::Error;
 use crate::health::Role;
 use crate::shard::{Prepared, Update};
-use crate::upsert::{flight_bytes, row_bytes};
 
 /// Rows handed to a task, and what became of them.
 struct Answer {
@@ -66,7 +63,7 @@ pub(super) fn write<'scope>(
     let mut writer = Writer {
         may_write: context.standby.is_none(),
         context,
-        times: BTreeMap::new(),
+        waiting: Waiting::default(),
         current: None,
         told: Dropped::default(),
         lost: 0,
@@ -132,27 +129,6 @@ pub(super) fn write<'scope>(
     stream
 }
 
-/// One time's rows on their way.
-#[derive(Default)]
-struct TimeRows {
-    rows: Vec<Update>,
-    bytes: usize,
-    /// What they take until they are in a part.
-    flight: usize,
-    /// Pieces that tasks are writing.
-    writing: usize,
-    prepared: Vec<Prepared>,
-    emitted: Emitted,
-}
-
-impl TimeRows {
-    /// Takes the rows that are in no part yet, and their bytes in flight.
-    fn take(&mut self) -> (Vec<Update>, usize) {
-        self.bytes = 0;
-        (std::mem::take(&mut self.rows), std::mem::take(&mut self.flight))
-    }
-}
-
 /// The interval to be answered.
 struct Current {
     capability: Capability<u64>,
@@ -188,7 +164,7 @@ struct Writer {
     /// A standby leaves nothing in the store, not even a part.
     may_write: bool,
     context: SinkContext,
-    times: BTreeMap<u64, TimeRows>,
+    waiting: Waiting,
     current: Option<Current>,
     /// The counts told so far.
     told: Dropped,
@@ -203,26 +179,9 @@ impl Writer {
     fn gather(&mut self, rows: Vec<Update>) {
         debug_assert!(rows.is_sorted_by_key(|row| row.1), "a container in order of time");
         let Some((_, first, _)) = rows.first() else { return };
-        let (first, last) = (*first, rows[rows.len() - 1].1);
-        if first == last {
-            self.gather_time(first, rows);
-        } else {
-            for (time, rows) in &rows.into_iter().chunk_by(|row| row.1) {
-                self.gather_time(time, rows.collect());
-            }
-        }
+        let first = *first;
+        self.waiting.push(rows);
         self.start_large(first);
-    }
-
-    fn gather_time(&mut self, time: u64, rows: Vec<Update>) {
-        let time_rows = self.times.entry(time).or_default();
-        time_rows.emitted += Emitted::count(&rows);
-        time_rows.bytes += rows.iter().map(|((k, v), _, _)| row_bytes(k, v)).sum::<usize>();
-        time_rows.flight += rows.iter().map(|((k, v), _, _)| flight_bytes(k, v)).sum::<usize>();
-        match time_rows.rows.is_empty() {
-            true => time_rows.rows = rows,
-            false => time_rows.rows.extend(rows),
-        }
     }
 
     /// Lets a standby write. What is large already goes at once, so that there is room again.
@@ -239,18 +198,18 @@ impl Writer {
         if !self.may_write {
             return;
         }
-        let large = |time_rows: &TimeRows| time_rows.bytes >= self.context.part_bytes_max;
-        let range = self.times.range(from..);
-        let mut early: Vec<u64> = range.filter(|(_, r)| large(r)).map(|(time, _)| *time).collect();
+        let large = |time: &&TimeRows| time.bytes >= self.context.part_bytes_max;
+        let all_large = self.waiting.times(from..u64::MAX).filter(large);
+        let mut early: Vec<u64> = all_large.map(|time| time.time).collect();
         if self.context.inflight.is_full() {
-            early.extend(self.times.last_key_value().filter(|(_, r)| !large(r)).map(|(t, _)| *t));
+            early.extend(self.waiting.last().filter(|time| !large(time)).map(|time| time.time));
         }
         for time in early {
-            let Some(time_rows) = self.times.get_mut(&time).filter(|r| !r.rows.is_empty()) else {
+            let Some(time_rows) = self.waiting.time_mut(time).filter(|here| here.rows > 0) else {
                 continue;
             };
             time_rows.writing += 1;
-            let (rows, flight) = time_rows.take();
+            let (rows, flight) = self.waiting.take(time..time + 1);
             self.start(Whose::Time(time), rows, flight);
         }
     }
@@ -281,8 +240,8 @@ impl Writer {
                         (Whose::Interval(_), Some(Current { lower, upper, .. })) => {
                             all_or_nothing(error, *lower, *upper)
                         }
-                        (Whose::Time(time), _) => match self.times.first_key_value() {
-                            Some((first, _)) => all_or_nothing(error, *first, time + 1),
+                        (Whose::Time(time), _) => match self.waiting.first() {
+                            Some(first) => all_or_nothing(error, first, time + 1),
                             None => error,
                         },
                         (Whose::Interval(_), None) => error,
@@ -294,7 +253,7 @@ impl Writer {
 
     fn keep(&mut self, of: Whose, prepared: Vec<Prepared>) {
         match (of, &mut self.current) {
-            (Whose::Time(time), _) => match self.times.get_mut(&time) {
+            (Whose::Time(time), _) => match self.waiting.time_mut(time) {
                 Some(time_rows) => {
                     time_rows.writing -= 1;
                     time_rows.prepared.extend(prepared);
@@ -316,16 +275,16 @@ impl Writer {
         let named = self.current.as_ref().map_or(0, |current| current.lower);
         let lower = if crate::mutant::on("shed_by_own_log") { 0 } else { named };
         let upper = self.context.status.upper().max(lower);
-        while let Some(entry) = self.times.first_entry() {
-            let kept = self.current.is_none() && crate::mutant::on("keep_lost_rows");
-            if *entry.key() >= upper || kept {
-                break;
-            }
-            let time_rows = entry.remove();
-            self.lost += time_rows.emitted.total();
-            self.context.inflight.release(time_rows.flight);
-            self.discard(time_rows.prepared);
+        if self.current.is_none() && crate::mutant::on("keep_lost_rows") {
+            return;
         }
+        let mut parts = Vec::new();
+        for time in self.waiting.remove_before(upper) {
+            self.lost += time.emitted.total();
+            self.context.inflight.release(time.flight);
+            parts.extend(time.prepared);
+        }
+        self.discard(parts);
     }
 
     fn discard(&self, prepared: Vec<Prepared>) {
@@ -351,33 +310,23 @@ impl Writer {
             return None;
         }
         if let Rest::Waits = rest {
-            let (mut rows, mut flight, mut last) = (Vec::new(), 0, lower);
-            for (time, time_rows) in self.times.range_mut(lower..upper) {
-                let (more, bytes) = time_rows.take();
-                flight += bytes;
-                if !more.is_empty() {
-                    last = *time;
-                    match rows.is_empty() {
-                        true => rows = more,
-                        false => rows.extend(more),
-                    }
-                }
-            }
+            let (rows, flight) = self.waiting.take(lower..upper);
+            let last = rows.last().map_or(lower, |row| row.1);
             *rest = if rows.is_empty() { Rest::Is(Vec::new()) } else { Rest::Written };
             if !rows.is_empty() {
                 self.start(Whose::Interval(last), rows, flight);
                 self.receive();
             }
         }
-        if self.times.range(lower..upper).any(|(_, time_rows)| time_rows.writing > 0) {
+        if self.waiting.times(lower..upper).any(|time| time.writing > 0) {
             return None;
         }
         let Current { capability, rest, .. } = self.current.take_if(|c| c.rest.is_written())?;
-        let mut written = Written { parts: rest.parts(), emitted: Vec::new() };
-        let later = self.times.split_off(&upper);
-        for (time, time_rows) in std::mem::replace(&mut self.times, later) {
-            written.emitted.push((time, time_rows.emitted));
-            written.parts.extend(time_rows.prepared.into_iter().map(|part| (time, part)));
+        let times = self.waiting.remove_before(upper);
+        let mut written = Written { parts: rest.parts(), emitted: Vec::with_capacity(times.len()) };
+        for TimeRows { time, emitted, prepared, .. } in times {
+            written.emitted.push((time, emitted));
+            written.parts.extend(prepared.into_iter().map(|part| (time, part)));
         }
         let dropped = self.news();
         Some((capability, Response::Written { lower, upper, written, dropped }))

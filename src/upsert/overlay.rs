@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 
 use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 
 use super::pins::Pins;
 use super::rows::Kept;
@@ -16,7 +17,8 @@ pub struct Overlay<K, V, T> {
     queue: VecDeque<Emission<K, V, T>>,
     /// The number of the first in the queue; they are counted from the first ever.
     first: u64,
-    /// The number of each key's last emission, of those below `indexed`.
+    /// The number of each key's last emission, of those below `indexed`. Numbers below `first` are forgotten, and stay
+    /// here until there is no more room: then all of them leave in one sweep. One by one, each would be a look-up.
     index: HashTable<u64>,
     /// Emissions are indexed when one is looked for: most are read back before that, where times are large.
     indexed: u64,
@@ -84,22 +86,28 @@ where
         self.queue.push_back(Emission { hash, key, value, time: time.clone() });
     }
 
-    /// Makes [`get`](Overlay::get) see all that was recorded. O(what is new).
+    /// Makes [`get`](Overlay::get) see all that was recorded. O(what is new), amortised.
     pub fn index(&mut self) {
         let Overlay { queue, index, first, .. } = self;
-        let at = |number: u64| &queue[(number - *first) as usize];
         let end = *first + queue.len() as u64;
-        // In one step.
-        let new = end.saturating_sub(self.indexed.max(*first)) as usize;
-        index.reserve(new, |n| spread(at(*n).hash));
-        for number in self.indexed.max(*first)..end {
-            let emission = at(number);
-            let is_key = |n: &u64| at(*n).hash == emission.hash && at(*n).key == emission.key;
-            match index.find_mut(spread(emission.hash), is_key) {
-                Some(last) => *last = number,
-                None => {
-                    index.insert_unique(spread(emission.hash), number, |n| spread(at(*n).hash));
-                }
+        let from = self.indexed.max(*first);
+        let hash_of = |number: &u64| numbered(queue, *first, *number).map_or(0, |e| e.hash);
+        let new = end.saturating_sub(from) as usize;
+        if new > index.capacity() - index.len() {
+            index
+                .retain(|number| *number >= *first || crate::mutant::on("overlay_keeps_forgotten"));
+            // In one step, and as much again as a third of what is left: the next sweep is that far off.
+            index.reserve(new.max(index.len() / 3), |number| spread(hash_of(number)));
+        }
+        for number in from..end {
+            let Some(emission) = numbered(queue, *first, number) else { continue };
+            let is_key = |n: &u64| {
+                let other = numbered(queue, *first, *n);
+                other.is_some_and(|other| other.hash == emission.hash && other.key == emission.key)
+            };
+            match index.entry(spread(emission.hash), is_key, |n| spread(hash_of(n))) {
+                Entry::Occupied(mut last) => *last.get_mut() = number,
+                Entry::Vacant(vacant) => drop(vacant.insert(number)),
             }
         }
         self.indexed = end;
@@ -112,23 +120,20 @@ where
         if self.index.is_empty() {
             return None;
         }
-        let at = |number: u64| &self.queue[(number - self.first) as usize];
-        let number =
-            self.index.find(spread(hash), |n| at(*n).hash == hash && at(*n).key == *key)?;
-        Some(at(*number).value.as_ref())
+        let emission = |number: u64| numbered(&self.queue, self.first, number);
+        let is_key = |n: &u64| emission(*n).is_some_and(|e| e.hash == hash && e.key == *key);
+        let number = self.index.find(spread(hash), is_key)?;
+        emission(*number).map(|emission| emission.value.as_ref())
     }
 
     /// Forgets what was emitted at times below `applied`: the state has it, or what another writer has
     /// committed in its place.
     pub fn expire(&mut self, applied: &T) {
-        while let Some(Emission { hash, key, value, time }) = self.queue.front()
+        while let Some(Emission { key, value, time, .. }) = self.queue.front()
             && time < applied
         {
             let places = K::places(key, value.as_ref());
             places.into_iter().flatten().for_each(|place| self.pins.release(place));
-            if let Ok(last) = self.index.find_entry(spread(*hash), |n| *n == self.first) {
-                last.remove();
-            }
             self.queue.pop_front();
             self.first += 1;
         }
@@ -140,6 +145,7 @@ where
         }
         if self.queue.is_empty() {
             // What a large time has taken is given back.
+            self.index.clear();
             self.queue.shrink_to(KEPT);
             self.times.shrink_to(KEPT);
             self.index.shrink_to(KEPT, |_| 0);
@@ -174,14 +180,20 @@ where
     }
 }
 
+/// Returns an emission by its number, if it is not forgotten.
+#[inline]
+fn numbered<E>(queue: &VecDeque<E>, first: u64, number: u64) -> Option<&E> {
+    queue.get(number.checked_sub(first)? as usize)
+}
+
 /// The index wants bits that are good at both ends; those of a worker's keys may have much in common.
 #[inline]
 fn spread(hash: u64) -> u64 {
     hash.wrapping_mul(0x9E37_79B9_7F4A_7C15)
 }
 
-/// Bytes of the index per emission, about.
-const INDEX_BYTES: usize = 16;
+/// Bytes of the index per emission, about, the forgotten ones that are still there included.
+const INDEX_BYTES: usize = 24;
 /// What a time that waits for its commit takes in all, here and beside the commands of the feed.
 const TIME_BYTES: usize = 128;
 /// Room for so many emissions is kept: that of a usual time, which would else grow anew for each, by doubling.
@@ -237,6 +249,34 @@ mod tests {
         assert_eq!((overlay.index.len(), overlay.first), (0, 50));
         record(&mut overlay, 1, Some("a"), 6);
         assert_eq!(get(&overlay, 1), Some(Some("a")));
+    }
+
+    /// Against a list: what is forgotten is not found, also before it is swept, and the index does not grow by it.
+    #[test]
+    fn finds_what_a_list_of_emissions_has() {
+        let mut random = fastrand::Rng::with_seed(7);
+        let mut overlay = overlay(usize::MAX / ONE);
+        let mut list = Vec::<(u64, Option<String>, u64)>::new();
+        for time in 0..3000 {
+            for _ in 0..random.u32(..40) {
+                let key = random.u64(..1000);
+                let value = (random.u32(..4) > 0).then(|| time.to_string());
+                overlay.record(key % 300, &key, value.as_ref(), &time);
+                list.push((key, value, time));
+            }
+            overlay.index();
+            for key in (0..5).map(|_| random.u64(..1000)) {
+                let last = list.iter().rev().find(|(other, ..)| *other == key);
+                let expected = last.map(|(_, value, _)| value.as_ref());
+                assert_eq!(overlay.get(key % 300, &key), expected, "key {key} at {time}");
+            }
+            // Nearly all of it once in a while, and some mostly.
+            let behind = if random.u32(..50) == 0 { 1 } else { random.u64(..30) };
+            let applied = time.saturating_sub(behind);
+            overlay.expire(&applied);
+            list.retain(|(.., time)| *time >= applied);
+            assert!(overlay.index.len() <= 3000, "{} numbers", overlay.index.len());
+        }
     }
 
     #[test]

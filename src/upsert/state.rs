@@ -29,6 +29,8 @@ pub struct State<K: Kept<V>, V> {
     chunks_max: usize,
     /// The bytes of all chunks.
     chunk_bytes: usize,
+    /// How often rows have left their places.
+    moves: u64,
     unsettled: BTreeMap<K, BTreeMap<V, isize>>,
     /// The bytes of the side table.
     unsettled_bytes: usize,
@@ -66,6 +68,7 @@ where
             tail: 0,
             chunks_max: CHUNKS_MAX,
             chunk_bytes: 0,
+            moves: 0,
             unsettled: BTreeMap::new(),
             unsettled_bytes: 0,
         }
@@ -109,6 +112,11 @@ where
         self.unsettled.first_key_value()
     }
 
+    /// Returns how often rows have left their places: what was found is good as long as that stays.
+    pub fn moves(&self) -> u64 {
+        self.moves
+    }
+
     /// Applies an update. O(1), amortised.
     ///
     /// # Errors
@@ -130,16 +138,24 @@ where
     }
 
     /// Replaces a key's value: a retraction and an insertion in one step. Returns false, and
-    /// changes nothing, unless `prior` is the key's live value.
+    /// changes nothing, unless `prior` is the key's live value. `found` is the key's place, where it is known.
     ///
     /// # Errors
     ///
     /// [`Full`] if the state has no room for a further chunk.
-    pub fn replace(&mut self, hash: u64, key: &K, prior: &V, value: &V) -> Result<bool, Full> {
+    pub fn replace(
+        &mut self,
+        found: Option<Slot>,
+        hash: u64,
+        key: &K,
+        prior: &V,
+        value: &V,
+    ) -> Result<bool, Full> {
         if !self.unsettled.is_empty() {
             return Ok(false);
         }
-        let Some(slot) = self.find(hash, key).filter(|slot| self.holds(*slot, prior)) else {
+        let found = found.or_else(|| self.find(hash, key));
+        let Some(slot) = found.filter(|slot| self.holds(*slot, prior)) else {
             return Ok(false);
         };
         if !self.chunks[slot.chunk()].rows.overwrite(slot.row(), value) {
@@ -304,6 +320,7 @@ where
 
     /// Counts a row as dead and, when half of its chunk is, moves the live ones out.
     fn bury(&mut self, slot: Slot) {
+        self.moves += 1;
         let chunk = &mut self.chunks[slot.chunk()];
         chunk.dead += chunk.rows.share(slot.row());
         let leaks = slot.chunk() == self.tail as usize && crate::mutant::on("leak_tail_chunk");
@@ -326,6 +343,7 @@ where
     /// Moves the live rows of a chunk to the tail and frees it. Rows leave one by one, each whole: if there were no room
     /// for one, it and the rest would stay where they are.
     fn compact(&mut self, chunk: usize) {
+        self.moves += 1;
         let mut row = None;
         while let Some(next) = self.chunks[chunk].rows.next(row) {
             row = Some(next);

@@ -41,7 +41,7 @@ fn matches_a_map_under_churn() {
                 model.remove(&key);
             }
             (Some(prior), _) => {
-                assert!(state.replace(hash, &key, &prior, &value).unwrap());
+                assert!(state.replace(None, hash, &key, &prior, &value).unwrap());
                 model.insert(key, value);
             }
             (None, _) => {
@@ -75,7 +75,7 @@ fn settles_whatever_the_order() {
     assert!(state.unsettled().is_some());
     state.apply(2, &late, &one, 1).unwrap();
     assert!(state.unsettled().is_none());
-    assert!(!state.replace(1, &key, &one, &two).unwrap(), "`one` is not the live value");
+    assert!(!state.replace(None, 1, &key, &one, &two).unwrap(), "`one` is not the live value");
     assert_eq!(contents(&state), BTreeMap::from([(key, two)]));
 }
 
@@ -230,7 +230,7 @@ proptest! {
                     prop_assert_eq!(state.apply(hash, &key, &prior, -1), Ok(()));
                     model.remove(&key);
                 }
-                (Some(prior), _) => match state.replace(hash, &key, &prior, &value) {
+                (Some(prior), _) => match state.replace(None, hash, &key, &prior, &value) {
                     Ok(replaced) => {
                         prop_assert!(replaced);
                         model.insert(key, value);
