@@ -99,6 +99,7 @@
 //!   latency of the loop, not the operator. With one, what is emitted and not read back is at most
 //!   [`UpsertConfig::overlay_bytes_max`], the buffers that rows keep included, and two of these.
 
+mod bound;
 mod classify;
 mod config;
 mod context;
@@ -119,6 +120,7 @@ mod run;
 mod slot;
 mod spill;
 mod spilled;
+mod spilling;
 mod stash;
 mod state;
 mod stats;

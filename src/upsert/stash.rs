@@ -1,16 +1,14 @@
 //! Owns the stash: commands received and not yet drained, indexed by time. It does not own what a
-//! command does, nor when it is eligible.
+//! command does, nor when it is eligible, nor how its bound in bytes is kept: that is [`bound`](super::bound)'s.
 //!
 //! The index by time is what keeps a wake-up O(eligible + new): K pending times cost nothing until
 //! their turn. Within a time, commands pile up unsorted and are pruned to those that take effect each
 //! time their number doubles, so memory follows distinct keys and patches, and pruning is O(n log n) in all.
 //!
 //! What counts as bytes is what is allocated: the commands with their spare room, the index, each buffer that a row
-//! keeps, once and whole, and what has been sealed until it is drained. Past the bound, rows that keep large buffers for
-//! little are copied out of them; if that is not enough, the greatest times go to disk.
+//! keeps, once and whole, and what has been sealed until it is drained.
 
 use std::collections::BTreeMap;
-use std::ops::Bound;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -20,41 +18,30 @@ use super::pending::Pending;
 use super::pile::Pile;
 use super::pins::Pins;
 use super::rows::Kept;
-use super::run::{Run, RunWriter};
+use super::run::Run;
 use super::spill::{SharedSpill, SpillError};
 use super::spilled::Spilled;
-
-/// Bytes written or merged in one wake-up, while the bound holds.
-const PIECE_BYTES: usize = 4 << 20;
+use super::spilling::Spilling;
 
 /// Commands by time, bounded in bytes: past the bound, they go to scratch space.
 pub struct Stash<K, V, O, T> {
-    piles: BTreeMap<T, Pile<K, V, O>>,
+    pub(super) piles: BTreeMap<T, Pile<K, V, O>>,
     /// The bytes of the piles themselves.
-    heap: usize,
-    pins: Pins,
+    pub(super) heap: usize,
+    pub(super) pins: Pins,
     /// The bytes of what is sealed, until it is drained; its rows are in `pins`.
     draining: Draining,
     /// What has left in this wake-up.
     left: Pins,
     /// Dead bytes that copying could not give back when it was last tried.
-    dead: usize,
+    pub(super) dead: usize,
     /// Commands, in memory and spilled.
     rows: u64,
-    done: Done,
-    bytes_max: usize,
-    spill: SharedSpill,
-    spilled: Spilled<K, V, O, T>,
-    spilling: Option<Spilling<K, V, O, T>>,
-}
-
-/// Piles on their way to disk, in order of time.
-struct Spilling<K, V, O, T> {
-    out: RunWriter<T>,
-    /// Where the next pile is.
-    next: Bound<T>,
-    /// The pile under way, and its bytes.
-    pile: Option<(T, std::vec::IntoIter<Pending<K, V, O>>, usize)>,
+    pub(super) done: Done,
+    pub(super) bytes_max: usize,
+    pub(super) spill: SharedSpill,
+    pub(super) spilled: Spilled<K, V, O, T>,
+    pub(super) spilling: Option<Spilling<K, V, O, T>>,
 }
 
 /// The bytes of what is sealed.
@@ -136,7 +123,7 @@ where
     }
 
     /// Puts commands back whose rows are counted already.
-    fn put_back(&mut self, time: T, commands: Vec<Pending<K, V, O>>) {
+    pub(super) fn put_back(&mut self, time: T, commands: Vec<Pending<K, V, O>>) {
         if commands.is_empty() {
             return;
         }
@@ -146,7 +133,7 @@ where
         self.heap += pile.heap_bytes::<T>();
     }
 
-    fn superseded(&mut self, commands: u64) {
+    pub(super) fn superseded(&mut self, commands: u64) {
         self.rows -= commands;
         self.done.superseded += commands;
     }
@@ -302,126 +289,6 @@ where
     pub fn pins(&mut self) -> &mut Pins {
         &mut self.pins
     }
-
-    /// Keeps the bound: goes on with what was begun, a piece at a time, and begins if the bound does not hold.
-    ///
-    /// Once it spills it goes on down to half of the bound, so that the next time is half a bound of commands away:
-    /// runs are few and large, and walking over the times costs nothing in comparison.
-    ///
-    /// Returns whether there is more to do, without anything new.
-    ///
-    /// # Errors
-    ///
-    /// What the spill reports.
-    pub fn keep_bound(&mut self) -> Result<bool, SpillError> {
-        let mut written = 0;
-        let more = loop {
-            let over = self.bytes() > self.bytes_max;
-            if self.spilling.is_some() {
-                if written >= PIECE_BYTES && !over {
-                    break true;
-                }
-                written += self.spill_more()?;
-            } else if over && self.is_worth_copying() {
-                for pile in self.piles.values_mut() {
-                    self.done.looked_at += pile.repack(&mut self.pins, &mut Pins::default());
-                }
-                // What is left belongs to rows that are being drained.
-                self.dead = self.pins.dead();
-            } else if over && !self.piles.is_empty() && self.is_worth_a_run() {
-                self.begin_spilling();
-            } else {
-                break false;
-            }
-        };
-        let merged = self.spilled.merge(&self.spill, PIECE_BYTES)?;
-        self.superseded(merged.superseded);
-        self.done.looked_at += merged.looked_at;
-        Ok(more || merged.more)
-    }
-
-    /// Whether most of what rows keep is dead, and enough more than copying has left to pay for a look at every row.
-    fn is_worth_copying(&mut self) -> bool {
-        let dead = self.pins.dead();
-        self.dead = self.dead.min(dead);
-        self.pins.are_mostly_dead() && dead > self.dead + self.bytes_max / 8
-    }
-
-    /// Whether what could be spilled is an eighth of the bound: while a large time is drained and its bytes stand, runs
-    /// would else be as small as what comes in a wake-up.
-    fn is_worth_a_run(&mut self) -> bool {
-        self.heap + self.pins.bytes() > self.bytes_max / 8
-    }
-
-    /// Chooses the greatest times to be spilled, down to half of the bound.
-    fn begin_spilling(&mut self) {
-        let mut over = self.bytes().saturating_sub(self.bytes_max / 2);
-        let mut first = None;
-        for (time, pile) in self.piles.iter().rev() {
-            self.done.looked_at += 1;
-            first = Some(time.clone());
-            over = over.saturating_sub(pile.heap_bytes::<T>() + pile.live_bytes());
-            if over == 0 {
-                break;
-            }
-        }
-        if let Some(first) = first {
-            let out = RunWriter::new(&self.spill);
-            self.spilling = Some(Spilling { out, next: Bound::Included(first), pile: None });
-        }
-    }
-
-    /// Writes what is under way, as far as a piece goes, or takes the next pile, or ends. Returns the bytes written.
-    fn spill_more(&mut self) -> Result<usize, SpillError> {
-        let Some(Spilling { out, next, pile }) = &mut self.spilling else { return Ok(0) };
-        let mut written = 0;
-        if let Some((time, commands, bytes)) = pile {
-            while written < PIECE_BYTES {
-                let Some(command) = commands.next() else {
-                    self.heap -= *bytes;
-                    *pile = None;
-                    break;
-                };
-                self.done.looked_at += 1;
-                command.release(&mut self.pins);
-                written += out.command(time, &command)?;
-            }
-            return Ok(written);
-        }
-        let range = (next.as_ref(), Bound::Unbounded);
-        let Some(time) = self.piles.range::<T, _>(range).next().map(|(time, _)| time.clone())
-        else {
-            self.end_spilling()?;
-            return Ok(written);
-        };
-        let Some(mut taken) = self.piles.remove(&time) else { return Ok(written) };
-        let superseded = taken.prune(&mut self.pins);
-        if let Some(reset) = taken.reset.take() {
-            written += out.reset(&time, &reset)?;
-        }
-        *next = Bound::Excluded(time.clone());
-        let bytes = taken.heap_bytes::<T>();
-        *pile = Some((time, taken.commands.into_iter(), bytes));
-        self.superseded(superseded);
-        Ok(written)
-    }
-
-    /// Ends the spilling wherever it is: what is written is a run, the rest is back in memory.
-    fn end_spilling(&mut self) -> Result<(), SpillError> {
-        let Some(Spilling { out, pile, .. }) = self.spilling.take() else { return Ok(()) };
-        if let Some((time, rest, bytes)) = pile {
-            self.heap -= bytes;
-            self.put_back(time, rest.collect());
-        }
-        if let Some(run) = out.finish()? {
-            self.spilled.add(run, &self.spill);
-        }
-        Ok(())
-    }
-
-    fn first_of_spilling(&self) -> Option<&T> {
-        self.spilling.as_ref().and_then(Spilling::first_time)
-    }
 }
 
 /// Returns the pile of a time, and makes it if there is none.
@@ -435,17 +302,6 @@ fn pile_of<'a, K, V, O, T: Ord>(
         *heap += pile.heap_bytes::<T>();
         pile
     })
-}
-
-impl<K, V, O, T> Spilling<K, V, O, T> {
-    /// Returns the least time written or taken.
-    fn first_time(&self) -> Option<&T> {
-        self.out.first().or(self.pile.as_ref().map(|(time, ..)| time))
-    }
-
-    fn heap_bytes(&self) -> usize {
-        self.out.heap_bytes()
-    }
 }
 
 #[cfg(test)]
