@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::fail::{Fail, failed, unknown};
 use super::index::Log;
-use super::lock::Held;
+use super::lock::{Held, LockFile};
 use super::marks::{DURABLE_AT, Place};
 use super::os::{Opened, Wait};
 use super::segment::{self, Record};
@@ -51,7 +51,7 @@ impl Shared {
 
     fn append(
         &self,
-        writing: &mut Option<Arc<std::fs::File>>,
+        writing: &mut Option<Arc<LockFile>>,
         queued: &[Pending],
     ) -> Vec<Result<Create, Error>> {
         let mut results = Vec::new();
@@ -110,12 +110,7 @@ impl Shared {
     ///
     /// The sync takes no lock, or a process that is stopped in it, which is where a writer is most of its time, would
     /// stop all others. The next writer takes these records over, as if we had died.
-    fn write(
-        &self,
-        writing: &mut Option<Arc<std::fs::File>>,
-        held: Held,
-        go: &Go,
-    ) -> Result<(), Error> {
+    fn write(&self, writing: &mut Option<Arc<LockFile>>, held: Held, go: &Go) -> Result<(), Error> {
         if go.records.is_empty() {
             return Ok(());
         }

@@ -59,17 +59,22 @@ impl LocalBlob {
         let Some(compared) = self.compared.try_lock() else {
             return Err(io::ErrorKind::WouldBlock.into());
         };
-        let found = identity(&std::fs::metadata(path)?);
-        let Some((opened, _)) = compared.as_ref().filter(|(o, id)| o.path == path && *id == found)
-        else {
+        let found = std::fs::metadata(path)?;
+        let is_same =
+            |(opened, id): &&(Opened, Identity)| opened.path == path && *id == identity(&found);
+        let Some((opened, _)) = compared.as_ref().filter(is_same) else {
             return Err(io::ErrorKind::WouldBlock.into());
         };
-        holds(opened, bytes, Wait::No)
+        holds(opened, found.len(), bytes, Wait::No)
     }
 }
 
-fn holds(opened: &Opened, bytes: &[u8], wait: Wait) -> io::Result<bool> {
-    let mut found = vec![0; bytes.len() + 1];
+/// Whether a file of so many bytes has these and no others.
+fn holds(opened: &Opened, len: u64, bytes: &[u8], wait: Wait) -> io::Result<bool> {
+    if len != bytes.len() as u64 {
+        return Ok(false);
+    }
+    let mut found = vec![0; bytes.len()];
     let read = opened.read_at(&mut found, 0, wait)?;
     Ok(&found[..read] == bytes)
 }
@@ -234,9 +239,9 @@ impl Blob for LocalBlob {
         hop(move || {
             let compare = || {
                 let opened = Opened::open(path.clone())?;
-                let same = holds(&opened, &bytes, Wait::Yes)?;
-                let found = identity(&opened.file.metadata()?);
-                *compared.lock() = Some((opened, found));
+                let found = opened.file.metadata()?;
+                let same = holds(&opened, found.len(), &bytes, Wait::Yes)?;
+                *compared.lock() = Some((opened, identity(&found)));
                 Ok(same)
             };
             match compare() {

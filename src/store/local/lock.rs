@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::fail::failed;
-use super::os::{identity, shared_system, try_lock, unlock};
+use super::os::{Identity, identity, shared_system, try_lock, unlock};
 use crate::error::{Error, ErrorKind};
 use crate::store::refusal::Step;
 
@@ -19,13 +19,20 @@ const WAIT_MAX: Duration = Duration::from_millis(500);
 const PAUSE_MIN: Duration = Duration::from_micros(20);
 const PAUSE_MAX: Duration = Duration::from_millis(2);
 
+/// The file of a lock. As long as it is open no other file can be taken for it.
+#[derive(Debug)]
+pub(super) struct LockFile {
+    file: File,
+    identity: Identity,
+}
+
 /// The lock, while it is held.
 #[derive(Debug)]
-pub(super) struct Held(Arc<File>);
+pub(super) struct Held(Arc<LockFile>);
 
 impl Drop for Held {
     fn drop(&mut self) {
-        unlock(&self.0);
+        unlock(&self.0.file);
     }
 }
 
@@ -41,7 +48,7 @@ fn open(path: &Path) -> Result<File, Error> {
 /// # Errors
 ///
 /// `Unavailable` if another process holds it for long; `Unsupported` on a file system without locks.
-pub(super) fn lock(path: &Path, kept: &mut Option<Arc<File>>) -> Result<Held, Error> {
+pub(super) fn lock(path: &Path, kept: &mut Option<Arc<LockFile>>) -> Result<Held, Error> {
     let since = Instant::now();
     let mut pause = PAUSE_MIN;
     loop {
@@ -49,16 +56,17 @@ pub(super) fn lock(path: &Path, kept: &mut Option<Arc<File>>) -> Result<Held, Er
             Some(file) => Arc::clone(file),
             None => {
                 check(path)?;
-                Arc::clone(kept.insert(Arc::new(open(path)?)))
+                let file = open(path)?;
+                let found = file.metadata().map_err(|e| failed(Step::Lock, path, e))?;
+                let identity = identity(&found);
+                Arc::clone(kept.insert(Arc::new(LockFile { file, identity })))
             }
         };
-        let taken = try_lock(&file).map_err(|e| failed(Step::Lock, path, e))?;
+        let taken = try_lock(&file.file).map_err(|e| failed(Step::Lock, path, e))?;
         if taken || crate::mutant::on("segment_without_lock") {
             let held = Held(file);
             // The lock of a file that was removed excludes nobody.
-            let same =
-                |found| held.0.metadata().is_ok_and(|ours| identity(&ours) == identity(&found));
-            if std::fs::metadata(path).is_ok_and(same) {
+            if std::fs::metadata(path).is_ok_and(|found| identity(&found) == held.0.identity) {
                 return Ok(held);
             }
             *kept = None;

@@ -19,7 +19,7 @@ use std::sync::atomic::Ordering;
 use super::fail::{Fail, failed};
 use super::files::{self, Files};
 use super::index::{Log, MARKS, damaged, segment_number, segment_path};
-use super::lock::{Held, lock};
+use super::lock::{Held, LockFile, lock};
 use super::marks::{Bounds, DURABLE_AT, Marks, Place};
 use super::os::{Opened, Wait};
 use super::segment::{self, HEADER, RECORD, Rest};
@@ -58,7 +58,7 @@ fn next_len(last: u64, total: u64) -> u64 {
 
 impl Shared {
     /// Takes the lock; the folder of the log is made if it is not there.
-    pub(super) fn locked(&self, writing: &mut Option<Arc<std::fs::File>>) -> Result<Held, Error> {
+    pub(super) fn locked(&self, writing: &mut Option<Arc<LockFile>>) -> Result<Held, Error> {
         self.check_poison()?;
         let path = self.directory.join("lock");
         if writing.is_none() {

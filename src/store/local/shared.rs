@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 use super::fail::{Fail, failed};
 use super::files::{self, Files};
 use super::index::{Log, MARKS, segment_number};
+use super::lock::LockFile;
 use super::os::{Disk, Folder, Opened, Wait};
 use crate::error::{Error, ErrorKind};
 use crate::store::Create;
@@ -40,7 +41,7 @@ pub(super) struct Shared {
     pub(super) known: Mutex<Option<Log>>,
     pub(super) queue: Mutex<Vec<Pending>>,
     /// The file of the lock; held while this process writes.
-    pub(super) writing: Mutex<Option<Arc<std::fs::File>>>,
+    pub(super) writing: Mutex<Option<Arc<LockFile>>>,
     /// A sync has failed: the disk may have dropped what it could not write, and a second one would lie.
     poisoned: AtomicBool,
 }
