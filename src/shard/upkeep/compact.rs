@@ -23,10 +23,15 @@
 //! | 4 | 1/2 | 530, 383 | 2.17, 1.83 | 285, 131 |
 //! | 8 | 1/4 | 668, 371 | 2.45, 1.79 | 361, 89 |
 //!
-//! A process has one merge at a time, on one thread. For each byte that is committed merges write at the most 4/3 bytes
-//! where rows replace rows, and 7/3 where all are new, however fast they come: what waits for a merge is merged with
-//! more at once. Where that is more runs than the memory holds, what came is written once more for each pass before the
-//! last, and what was merged before is not ([`merge`](super::merge)).
+//! A process has one merge at a time, on one thread, and it does not wait for appends. One that let those under way go
+//! first after every 4,096 rows gained nothing. Measured in pairs, strict, in a directory in memory, on two cores that did
+//! other work as well: the p99 of a commit 9.6 ms for 10.0 (ten pairs, 500 rows each, medians), and 0.9 of the rows a
+//! second where there are 10,000 a time (nine pairs, means).
+//!
+//! For each byte that is committed merges write at the most 4/3 bytes where rows replace rows, and 7/3 where all are
+//! new, however fast they come: what waits for a merge is merged with more at once. Where that is more runs than the
+//! memory holds, what came is written once more for each pass before the last, and what was merged before is not
+//! ([`merge`](super::merge)).
 //!
 //! A batch can also hold times that were apart when it was written and need not be any more: a commit
 //! of many times, or a merge under a longer history. Their rows may cancel, however large the batch is
