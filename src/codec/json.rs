@@ -91,7 +91,8 @@ impl Json {
         Json(partial(&self.0, unsent, &mut canonical::Scratch::default()).into_boxed_str())
     }
 
-    /// The fold of rows that are objects: columns that were not sent keep what the row before has.
+    /// The fold of rows that are objects, by the name of [`KEEP_UNSENT`](super::KEEP_UNSENT): columns that were not sent keep
+    /// what the row before has.
     ///
     /// # Errors
     ///
@@ -99,8 +100,9 @@ impl Json {
     ///
     /// ```
     /// use differential_upsert::Shard;
-    /// use differential_upsert::codec::{Json, JsonText};
-    /// let shard = Shard::<Json, Json, JsonText>::open("mem:")?.with_fold(Json::keep_unsent);
+    /// use differential_upsert::codec::{Json, JsonText, KEEP_UNSENT};
+    /// let shard = Shard::<Json, Json, JsonText>::open("mem:")?;
+    /// let shard = shard.with_fold(KEEP_UNSENT, Json::keep_unsent);
     /// let [prior, row] = [r#"{"doc":"long","n":1}"#, r#"{"n":2}"#].map(Json::from_canonical);
     /// let after = Json::keep_unsent(prior, row.partial(&["doc"])).unwrap();
     /// assert_eq!(after.as_str(), r#"{"doc":"long","n":2}"#);

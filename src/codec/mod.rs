@@ -21,9 +21,9 @@ use serde::de::DeserializeOwned;
 #[cfg(feature = "json")]
 pub use json::{Json, JsonText};
 #[cfg(any(feature = "json", feature = "planetscale"))]
-pub use partial::keep_unsent;
-#[cfg(any(feature = "json", feature = "planetscale"))]
 pub(crate) use partial::partial;
+#[cfg(any(feature = "json", feature = "planetscale"))]
+pub use partial::{KEEP_UNSENT, keep_unsent};
 pub use stored::{DataError, decode_stored, encode_stored};
 pub(crate) use stored::{encode_value, fold_stored, is_error};
 

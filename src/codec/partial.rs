@@ -31,6 +31,11 @@ pub(crate) fn partial(row: &str, unsent: &[impl AsRef<str>], scratch: &mut Scrat
     out
 }
 
+/// Names [`keep_unsent`] and [`Json::keep_unsent`](super::Json::keep_unsent) for
+/// [`Shard::with_fold`](crate::Shard::with_fold). What they come to is stored, the texts of errors too, so that never
+/// changes without another name here.
+pub const KEEP_UNSENT: &str = "keep-unsent-1";
+
 /// The fold of rows that are JSON objects, as canonical text: columns that were not sent keep what the row before has. For
 /// [`Shard::with_fold`](crate::Shard::with_fold) where values are such texts; of [`Json`](super::Json) it is
 /// [`Json::keep_unsent`](super::Json::keep_unsent).

@@ -31,10 +31,11 @@ pub enum Command<K, V, O> {
         /// The order among the commands of this time.
         order: O,
     },
-    /// The key's value is changed, by the rule that its [shard](crate::Shard::with_fold) or operator was given.
-    /// A key that has no value then has an error in its place, until it is put or deleted.
+    /// The key's value is changed, by the fold that its [shard](crate::Shard::with_fold) or operator
+    /// ([`upsert_patched`](crate::Upsert::upsert_patched)) was given. A patch of a key that has no value is the key's error
+    /// in a shard, until the key is put or deleted; of an operator alone, its fold says what it is.
     ///
-    /// Equal patches of one key, time and order are one.
+    /// Each takes effect, also one that is equal to another in all: two of `+1` are `+2`.
     Patch {
         /// The key.
         key: K,

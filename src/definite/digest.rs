@@ -10,9 +10,18 @@ use crate::shard::Sum;
 
 /// Hashes commands; keeps its scratch space.
 #[derive(Debug, Default)]
-pub struct Digest(Vec<u8>);
+pub struct Digest {
+    bytes: Vec<u8>,
+    /// What names the fold of patches; nothing where they have none.
+    fold: &'static str,
+}
 
 impl Digest {
+    /// Returns the digest of a feed whose patches change values by the fold of this name.
+    pub fn with_fold(fold: &'static str) -> Digest {
+        Digest { bytes: Vec::new(), fold }
+    }
+
     /// Returns the sum of one command at a time, its key and value given as the bytes that are
     /// stored.
     ///
@@ -31,7 +40,7 @@ impl Digest {
             Command::Reset { .. } => (2, &[][..], &[][..]),
             Command::Patch { key, patch, .. } => (3, key.as_ref(), patch.as_ref()),
         };
-        let Digest(bytes) = self;
+        let Digest { bytes, fold } = self;
         bytes.clear();
         bytes.push(kind);
         bytes.extend_from_slice(&time.to_le_bytes());
@@ -40,6 +49,11 @@ impl Digest {
         bytes.extend_from_slice(key);
         bytes.extend_from_slice(&(value.len() as u64).to_le_bytes());
         bytes.extend_from_slice(value);
+        // Another fold makes other values of the same patch.
+        if matches!(command, Command::Patch { .. }) && !crate::mutant::on("fold_unchecked") {
+            bytes.extend_from_slice(&(fold.len() as u64).to_le_bytes());
+            bytes.extend_from_slice(fold.as_bytes());
+        }
         let ordered = postcard::to_extend(command.order(), std::mem::take(bytes));
         *bytes = ordered.map_err(|e| {
             Error::new(ErrorKind::Invalid, "an order that serde cannot serialize").because(e)
@@ -56,7 +70,7 @@ mod tests {
     #[test]
     fn the_hash_of_a_command_is_for_ever() {
         let digest = |command: Command<&str, &str, u64>, time| {
-            Digest::default().command(&command, time).unwrap().digest
+            Digest::with_fold("sum-1").command(&command, time).unwrap().digest
         };
         let all = [
             digest(Command::put("pear", "\0green", 7), 3),
@@ -68,7 +82,7 @@ mod tests {
             "60f4dd92d694c1185abac101c257dff9",
             "3d814fa80e0f62cd83ea4a0018c93b38",
             "590de30d6cbbed1c654f4fdc4f82ea6c",
-            "5131960f4acfcbcec331c23f08413124",
+            "d92d0f4e08aac06370c207499746c00e",
         ];
         assert_eq!(all.map(|digest| format!("{digest:032x}")), golden);
     }
@@ -88,6 +102,8 @@ mod tests {
             of(Command::delete("ab", 0), 0),
             of(Command::reset(0), 0),
             of(Command::patch("ab", "c", 0), 0),
+            Digest::with_fold("f").command(&Command::patch("ab", "c", 0u64), 0).unwrap().digest,
+            Digest::with_fold("g").command(&Command::patch("ab", "c", 0u64), 0).unwrap().digest,
         ];
         let distinct: std::collections::BTreeSet<_> = all.into_iter().collect();
         assert_eq!(distinct.len(), all.len());

@@ -4,7 +4,8 @@
 //! Commands below the shard's upper are dropped by the operator, because they are there. That is lossless only if
 //! what is there was made from the same feed, and nothing but a comparison can tell: so every append
 //! carries the count and the order-free sum of hashes of all commands below its upper, and a writer
-//! compares its own with the shard's whenever its input passes an upper.
+//! compares its own with the shard's whenever its input passes an upper. What a patch comes to is for its
+//! [fold](crate::Shard::with_fold) to say, so the name of that is in its hash.
 //!
 //! # Operators
 //!

@@ -270,7 +270,7 @@ impl Parts {
             overlay_bytes_max: if config.ahead && proven { config.overlay_bytes_max } else { 0 },
             ..UpsertConfig::default()
         };
-        let (commands, counted) = tally(commands, checks, ends, status.clone());
+        let (commands, counted) = tally(commands, checks, shard.fold_id(), ends, status.clone());
         let resumes = shard.resumes().clone();
         // Other writers may have come further than its end: by cursors, an end says nothing of the whole.
         let stops = config.feed.mode == Times::WriteAhead.mode();

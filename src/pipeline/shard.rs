@@ -19,6 +19,9 @@ use crate::shard::{
 use crate::store::Root;
 use crate::upsert::{Fold, no_patches};
 
+/// What a patch makes of a value: the prior value and the patch in, the key's value from then on out.
+type PatchFold<V> = fn(V, V) -> Result<V, DataError>;
+
 /// An open shard of keys `K` and values `V`, encoded by `C`; clones share everything.
 ///
 /// Open it once per process, before the workers start, and give each a clone.
@@ -36,8 +39,8 @@ pub struct Shard<K, V, C = Postcard> {
     pipelines: Pipelines,
     /// The epoch that this writer works in.
     epoch: u64,
-    /// What a patch makes of a value.
-    fold: Option<fn(V, V) -> Result<V, DataError>>,
+    /// What a patch makes of a value, and its name.
+    fold: Option<(&'static str, PatchFold<V>)>,
     types: PhantomData<fn(C) -> (K, V)>,
 }
 
@@ -127,17 +130,22 @@ impl<K, V, C: Codec<K> + Codec<V>> Shard<K, V, C> {
     /// Says what a patch makes of a value: the first is the prior value, the second the patch. Without it a
     /// [patch](crate::Command::Patch) is an error that stops the pipeline.
     ///
-    /// The fold is part of the feed, like its times: it must come to the same value in every writer and every version of
+    /// The fold is part of the feed, like its times: it must come to the same bytes in every writer and every version of
     /// the program, for it is called again wherever a writer computes a time that it has not committed. So it sees its two
-    /// arguments alone. An error is the key's value from then on, until the key is put or deleted; so is the patch of a key
-    /// that has no value, and a key with an error keeps it.
+    /// arguments alone. `id` names it, and is hashed into the digest of each patch: where the feed is checked
+    /// ([`checked`](crate::PipelineConfig::checked)), a writer with a fold of another name stops with
+    /// [`FeedDiffers`](ErrorKind::FeedDiffers). So give a fold another name when it comes to other values, or to errors
+    /// of other texts.
+    ///
+    /// An error is the key's value from then on, until the key is put or deleted; so is the patch of a key that has no
+    /// value, and a key with an error keeps it.
     ///
     /// ```
     /// use differential_upsert::{Command, PipelineConfig, Shard, UpsertInto};
     /// use timely::dataflow::operators::{Input, capture::{Capture, Extract}};
     ///
     /// let shard = Shard::<String, u64>::open("mem:")?;
-    /// let shard = shard.with_fold(|stock, more| Ok(stock + more));
+    /// let shard = shard.with_fold("sum-1", |stock, more| Ok(stock + more));
     /// let rows = timely::execute_directly(move |worker| {
     ///     let (mut commands, token, rows) = worker.dataflow(|scope| {
     ///         let (input, commands) = scope.new_input();
@@ -158,8 +166,13 @@ impl<K, V, C: Codec<K> + Codec<V>> Shard<K, V, C> {
     /// assert!(rows.into_iter().any(|row| row == (("apples".to_string(), 7), 1, 1)));
     /// # Ok::<(), differential_upsert::Error>(())
     /// ```
-    pub fn with_fold(self, fold: fn(V, V) -> Result<V, DataError>) -> Self {
-        Shard { fold: Some(fold), ..self }
+    pub fn with_fold(self, id: &'static str, fold: fn(V, V) -> Result<V, DataError>) -> Self {
+        Shard { fold: Some((id, fold)), ..self }
+    }
+
+    /// Returns the name of the fold; nothing without one.
+    pub(crate) fn fold_id(&self) -> &'static str {
+        self.fold.map_or("", |(id, _)| id)
     }
 
     /// Returns what a patch makes of a stored value.
@@ -167,7 +180,7 @@ impl<K, V, C: Codec<K> + Codec<V>> Shard<K, V, C> {
     where
         V: 'static,
     {
-        let Some(fold) = self.fold else { return no_patches() };
+        let Some((_, fold)) = self.fold else { return no_patches() };
         Rc::new(move |prior: Option<&Encoded>, patch: &Encoded| {
             let prior = prior.map(Encoded::as_bytes);
             Encoded::try_from_bytes(fold_stored::<V, C>(prior, patch.as_bytes(), fold)?)

@@ -181,7 +181,7 @@ fn patches_fold_over_what_they_stand_on() {
     let mut commands = vec![
         patch(0, "1", 1), // over the state
         patch(0, "2", 2),
-        patch(0, "2", 2), // the same one
+        patch(0, "2", 2), // another one
         patch(0, "3", 2), // at equal orders the lesser first
         patch(1, "1", 1), // over what was emitted
         patch(2, "1", 1), // over what was emitted as gone
@@ -196,8 +196,8 @@ fn patches_fold_over_what_they_stand_on() {
     commands.sort_by(Pending::compare);
     commands.dedup_by(|next, kept| kept.supersedes(next));
     for (reset, expected) in [
-        (None, "0-s 0+s123 1-e 1+e1 2+none1 3-s 3+p2 4-s 4+none1 7+none1"),
-        (Some(2), "0-s 0+none23 1-s 2-s 3-s 3+p2 4-s 4+none1 5-s 6-s"),
+        (None, "0-s 0+s1223 1-e 1+e1 2+none1 3-s 3+p2 4-s 4+none1 7+none1"),
+        (Some(2), "0-s 0+none223 1-s 2-s 3-s 3+p2 4-s 4+none1 5-s 6-s"),
     ] {
         let merge = Merge::new(5, commands.clone(), Vec::new());
         let mut drain = Drain::new(Sealed { merge, reset });

@@ -1,8 +1,9 @@
 //! Owns how the commands of one time come together from memory and from runs: in order of hash, those of each key
 //! that take effect. It does not own which time's turn it is.
 //!
-//! Of the runs only hashes are compared, which they know without reading a row. So no more rows are in memory
-//! than those of one hash, however many runs there are and however large rows are.
+//! Of the runs only hashes are compared, which they know without reading a row. And what has no effect goes after each
+//! run that is read. So no more rows are in memory than those of one hash that take effect and those that one run has of
+//! it, however many runs there are and however large rows are.
 
 use std::collections::VecDeque;
 
@@ -24,6 +25,33 @@ pub struct Merge<K, V, O, T> {
     pub runs: Vec<Run<T>>,
     /// The commands of one hash, pruned and sorted.
     pub group: VecDeque<Pending<K, V, O>>,
+}
+
+/// The commands of one hash, while they are read; pruned and sorted up to `pruned`.
+struct Group<K, V, O> {
+    commands: Vec<Pending<K, V, O>>,
+    pruned: usize,
+    superseded: u64,
+}
+
+impl<K, V, O> Default for Group<K, V, O> {
+    fn default() -> Self {
+        Group { commands: Vec::new(), pruned: 0, superseded: 0 }
+    }
+}
+
+impl<K: Ord, V: Ord, O: Ord> Group<K, V, O> {
+    fn prune(&mut self) {
+        let came = self.commands.len();
+        if came == self.pruned {
+            return;
+        }
+        // Two sorted sequences, one after the other.
+        self.commands.sort_by(Pending::compare);
+        self.commands.dedup_by(|next, kept| kept.supersedes(next));
+        self.pruned = self.commands.len();
+        self.superseded += (came - self.pruned) as u64;
+    }
 }
 
 impl<K, V, O, T> Merge<K, V, O, T>
@@ -97,24 +125,21 @@ where
         let in_runs = self.runs.iter().filter_map(of_run).min();
         let in_memory = self.memory.peek().map(|command| command.hash);
         let Some(hash) = in_runs.into_iter().chain(in_memory).min() else { return Ok(0) };
-        let mut group = Vec::from(std::mem::take(&mut self.group));
+        let mut group = Group::default();
         while let Some(command) = self.memory.next_if(|command| command.hash == hash) {
             command.release(pins);
-            group.push(command);
+            group.commands.push(command);
         }
         for run in &mut self.runs {
             while run.time() == Some(&self.time) && run.hash() == Some(hash) {
                 if let Some(Record::Command(command)) = run.take()? {
-                    group.push(command);
+                    group.commands.push(command);
                 }
             }
+            group.prune();
         }
-        let came = group.len();
-        group.sort_unstable_by(Pending::compare);
-        group.dedup_by(|next, kept| kept.supersedes(next));
-        let superseded = (came - group.len()) as u64;
-        self.group = group.into();
-        Ok(superseded)
+        self.group = group.commands.into();
+        Ok(group.superseded)
     }
 
     /// Returns the bytes of the runs in memory.

@@ -74,7 +74,7 @@ impl<K: Ord, V: Ord, O: Ord> Pending<K, V, O> {
     pub fn supersedes(&self, next: &Self) -> bool {
         let is_patch =
             matches!(self.action, Action::Patch(_)) && !crate::mutant::on("patch_is_a_put");
-        self.same_key(next) && (!is_patch || self == next)
+        self.same_key(next) && !is_patch
     }
 
     /// Whether both are commands of one key.

@@ -83,9 +83,9 @@ fn patches_stay_with_what_they_change() {
             stash.push(0, pending(1, Some(value), order));
             stash.keep_bound().unwrap();
         }
-        let taken = [PATCH + 3, PATCH + 1, PATCH + 2, 5].map(|value| (1, Some(value)));
+        let taken = [PATCH + 3, PATCH + 1, PATCH + 1, PATCH + 2, 5].map(|value| (1, Some(value)));
         assert_eq!(drain(&mut stash), [(0, None, taken.to_vec())]);
-        assert_eq!(stash.take_done().superseded, 3);
+        assert_eq!(stash.take_done().superseded, 2);
     }
 }
 

@@ -109,8 +109,9 @@ fn oracle<L: Layout>(lines: &[Line]) -> Vec<BTreeMap<L::K, L::V>> {
                 Verb::Patch(patch) => (line.order, Effect::Patch(L::value(patch))),
                 Verb::Delete | Verb::Reset => (line.order, Effect::Gone),
             };
-            // A set: equal patches of one order are one.
-            let effects: BTreeSet<_> = lines.iter().filter(about_key).map(effect).collect();
+            // Not a set: equal patches of one order are as many.
+            let mut effects: Vec<_> = lines.iter().filter(about_key).map(effect).collect();
+            effects.sort();
             for (_, effect) in effects {
                 let value = match effect {
                     Effect::Put(value) => Some(value),

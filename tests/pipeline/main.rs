@@ -6,6 +6,7 @@ mod continuation;
 mod dealing;
 mod health;
 mod messages;
+mod patches;
 #[path = "../common/random.rs"]
 mod random;
 mod source_bindings;

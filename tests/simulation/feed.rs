@@ -26,6 +26,9 @@ pub fn stored(bytes: &Encoded) -> u64 {
     }
 }
 
+/// Names the fold below.
+pub const FOLD: &str = "feed-1";
+
 /// What a patch makes of a value: another one for each order of patches.
 pub fn fold(value: u64, patch: u64) -> Result<u64, DataError> {
     Ok((3 * value + patch + 1) % 128)
@@ -131,8 +134,9 @@ fn after(before: Contents, commands: &[&Command<u64, u64, u64>]) -> Contents {
             Command::Patch { patch, order, .. } => (*order, Effect::Patch(*patch)),
             Command::Delete { order, .. } | Command::Reset { order } => (*order, Effect::Gone),
         });
-        // A set: equal patches of one order are one.
-        let effects: BTreeSet<_> = own.chain(reset.map(|order| (order, Effect::Gone))).collect();
+        // Not a set: equal patches of one order are as many.
+        let mut effects: Vec<_> = own.chain(reset.map(|order| (order, Effect::Gone))).collect();
+        effects.sort();
         for (_, effect) in effects {
             let value = match (effect, contents.get(&key)) {
                 (Effect::Gone, _) => None,

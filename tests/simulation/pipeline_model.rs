@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::feed::{Contents, Feed, Row, fold, stored};
+use crate::feed::{Contents, FOLD, Feed, Row, fold, stored};
 use differential_upsert::health::{Health, HealthState};
 use differential_upsert::io::Io;
 use differential_upsert::shard::{Access, HandleConfig, History, verify};
@@ -70,7 +70,7 @@ fn pipeline(root: &Root, rows: Vec<Row>, run: &Run, io: &Io) -> BTreeMap<(u64, u
         ..HandleConfig::default()
     };
     let opened = Shard::<u64, u64>::open_with(root.clone(), io.clone(), config);
-    let shard = io.block_on(opened).unwrap().with_fold(fold);
+    let shard = io.block_on(opened).unwrap().with_fold(FOLD, fold);
     let (sums, over, skips) = (Sums::default(), run.over, run.skips);
     let all = Arc::clone(&sums);
     let lost = Arc::new(AtomicBool::new(false));

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use differential_upsert::codec::keep_unsent;
+use differential_upsert::codec::{KEEP_UNSENT, keep_unsent};
 use differential_upsert::connect::planetscale::PlanetScale;
 use differential_upsert::health::Health;
 use differential_upsert::io::{Io, RandomTokens};
@@ -172,7 +172,7 @@ impl Client {
 pub fn open(runtime: &Runtime, root: &Root) -> Shard<String, String> {
     let io = Io::new(runtime.handle().clone(), Arc::new(RandomTokens));
     let opened = Shard::open_with(root.clone(), io, HandleConfig::default());
-    runtime.block_on(opened).expect("a store in memory").with_fold(keep_unsent)
+    runtime.block_on(opened).expect("a store in memory").with_fold(KEEP_UNSENT, keep_unsent)
 }
 
 /// Reads what is durable: keys and values as they are. Values that are errors come as `error: TEXT`.

@@ -105,7 +105,7 @@ impl Replica {
         };
         let root = root.with_faults(faults);
         let opened = runtime.block_on(Shard::<u64, u64>::open_with(root, io, config));
-        let shard = opened?.with_fold(fold);
+        let shard = opened?.with_fold("script-1", fold);
         let attempts = AttemptConfig { attempts_max: 30, ..AttemptConfig::default() };
         let how = SourceConfig { times, stop_at_current, attempts, ..SourceConfig::default() };
         let config = PipelineConfig { source: how, standby, ..PipelineConfig::default() };

@@ -138,7 +138,7 @@ impl Replica {
         let root = self.root.with_faults(Arc::clone(&faults));
         let opening = Shard::<u64, u64>::open_with(root, clock.io(&runtime), self.limits());
         let shard = match runtime.block_on(opening) {
-            Ok(shard) => shard.with_fold(more),
+            Ok(shard) => shard.with_fold("more-1", more),
             Err(e) => return assert!(weather.may_cause(e.kind()), "opening failed: {e}"),
         };
         opened.store(true, Ordering::Relaxed);

@@ -1,0 +1,74 @@
+//! Goal: what a patch comes to is the same in every writer, or nothing is written. Method: one pipeline after another on
+//! one shard in memory, through the public interface; one worker, stepped by hand.
+
+use std::time::Duration;
+
+use differential_upsert::io::Io;
+use differential_upsert::shard::Access;
+use differential_upsert::store::Root;
+use differential_upsert::{
+    Command, DataError, Error, ErrorKind, PipelineConfig, Shard, UpsertInto,
+};
+use timely::dataflow::operators::Input;
+
+type Row = (Command<u64, u64, u64>, u64);
+
+fn open(root: &Root) -> Shard<u64, u64> {
+    let io = Io::process().unwrap();
+    io.block_on(Shard::open_with(root.clone(), io.clone(), crate::short_waits())).unwrap()
+}
+
+/// Feeds rows, closed up to the last one's time, and waits until all are in the shard. Returns how it went.
+fn feed(shard: &Shard<u64, u64>, rows: &[Row], config: PipelineConfig) -> Result<(), Error> {
+    let (shard, rows) = (shard.clone(), rows.to_vec());
+    timely::execute_directly(move |worker| {
+        let (mut input, token, health) = worker.dataflow(|scope| {
+            let (input, commands) = scope.new_input();
+            let pipeline = commands.upsert_into(&shard, config);
+            (input, pipeline.token, pipeline.health)
+        });
+        let end = rows.last().map_or(0, |(_, time)| time + 1);
+        rows.into_iter().for_each(|row| input.send(row));
+        input.advance_to(end);
+        while shard.state().upper < end && health.error().is_none() {
+            worker.step_or_park(Some(Duration::from_millis(1)));
+        }
+        input.close();
+        while worker.has_dataflows() && health.error().is_none() {
+            worker.step_or_park(Some(Duration::from_millis(1)));
+        }
+        drop(token);
+        health.error().map_or(Ok(()), Err)
+    })
+}
+
+fn sum(value: u64, patch: u64) -> Result<u64, DataError> {
+    Ok(value + patch)
+}
+
+fn product(value: u64, patch: u64) -> Result<u64, DataError> {
+    Ok(value * patch)
+}
+
+/// As a rolling deploy has it: writers of two versions at one shard.
+#[test]
+fn a_writer_with_another_fold_has_another_feed() {
+    let root = Root::open("mem:", Access::Write).unwrap();
+    let put = |time| (Command::put(1, 3, 0), time);
+    let patch = |time| (Command::patch(1, 4, 0), time);
+    let config = PipelineConfig::default;
+    let before = open(&root).with_fold("sum-1", sum);
+    feed(&before, &[put(0), patch(1)], config()).unwrap();
+    // Both worked out a patch that is not there yet, and all of it.
+    let other = open(&root).with_fold("product-1", product);
+    let error = feed(&other, &[put(0), patch(1), patch(2)], config()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::FeedDiffers, "{error}");
+    assert_eq!(open(&root).upper(), 2);
+    let same = open(&root).with_fold("sum-1", sum);
+    feed(&same, &[put(0), patch(1), patch(2)], config()).unwrap();
+    // Without a patch there is nothing in which they differ.
+    let root = Root::open("mem:", Access::Write).unwrap();
+    feed(&open(&root).with_fold("sum-1", sum), &[put(0)], config()).unwrap();
+    let other = open(&root).with_fold("product-1", product);
+    feed(&other, &[put(0), put(1)], config()).unwrap();
+}
