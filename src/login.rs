@@ -9,7 +9,11 @@ const REMOTE: [&str; 9] =
     ["planetscale", "kafka", "postgres", "postgresql", "mysql", "s3", "s3a", "gs", "az"];
 
 /// What the name of a parameter with a secret has in it.
-const SECRET: [&str; 6] = ["pass", "pwd", "secret", "token", "credential", "signature"];
+const SECRET: [&str; 8] =
+    ["pass", "pwd", "secret", "token", "credential", "signature", ".pem", "oauthbearer.config"];
+
+/// How the name of one ends that only says where a secret is.
+const PLACE: [&str; 2] = [".url", ".location"];
 
 /// Returns the scheme of a URL in a text, an argument say, that carries a login. O(bytes).
 ///
@@ -50,7 +54,10 @@ fn has_login(scheme: &str, rest: &str) -> bool {
     let secret = |parameter: &str| {
         let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
         let name = name.to_ascii_lowercase();
-        !value.is_empty() && SECRET.iter().any(|part| name.contains(part))
+        // A variable of the environment may be named: that is where secrets belong.
+        let is_said = !value.is_empty() && !value.starts_with("env:");
+        let is_place = PLACE.iter().any(|end| name.ends_with(end));
+        is_said && !is_place && SECRET.iter().any(|part| name.contains(part))
     };
     in_place || query.split('&').any(secret)
 }
@@ -64,6 +71,7 @@ fn is_port(text: &str) -> bool {
 pub fn hint(scheme: &str) -> &'static str {
     match scheme.to_ascii_lowercase().as_str() {
         "planetscale" => "take it out, and set PLANETSCALE_USER and PLANETSCALE_PASSWORD",
+        "kafka" => "name a variable of the environment: rdkafka.sasl.password=env:KAFKA_PASSWORD",
         "s3" | "s3a" | "gs" | "az" | "abfs" | "abfss" => {
             "take it out, and set the cloud's environment variables"
         }
@@ -94,6 +102,8 @@ mod tests {
             ("postgres://u:p@h/d?slot=s&table=t", "postgres"),
             ("git:https://u:p@example.org/x", "https"),
             ("kafka://u:p@h:1/t", "kafka"),
+            ("kafka://h:1,i:2/t?rdkafka.sasl.password=hush", "kafka"),
+            ("kafka://h:1/t?rdkafka.ssl.key.pem=hush", "kafka"),
         ] {
             assert_eq!(login(text), Some(scheme), "{text}");
         }
@@ -101,6 +111,8 @@ mod tests {
             "planetscale://h:443/k/t?key=a@b",
             "planetscale://[::1]:443/k/t@x",
             "planetscale://[::1]/k/t@x",
+            "kafka://h:1,i:2/t?rdkafka.sasl.password=env:KAFKA_PASSWORD",
+            "kafka://h:1/t?rdkafka.sasl.oauthbearer.token.endpoint.url=https://h/x",
             "planetscale://h/k",
             "s3://bucket/pre@fix",
             "s3://bucket",

@@ -33,12 +33,30 @@ Tables of PlanetScale and Vitess: planetscale://HOST:PORT/KEYSPACE/TABLE?NAME=VA
 #[cfg(not(feature = "planetscale"))]
 const TABLES: &str = "planetscale:// feeds need this program built with --features planetscale";
 
+/// What `--help` says of topics.
+#[cfg(feature = "kafka")]
+const TOPICS: &str = "\
+Topics of Kafka: kafka://HOST:PORT[,HOST:PORT]/TOPIC?NAME=VALUE&NAME=VALUE
+  key=json|string|bytes             what the bytes of a key are [default: json]
+  value=json|string|bytes|debezium  what those of a value are [default: json]
+  rdkafka.NAME=VALUE                a setting of librdkafka: rdkafka.security.protocol=sasl_ssl
+  rdkafka.NAME=env:VARIABLE         the same from the environment, as passwords have to be:
+                                    rdkafka.sasl.password=env:KAFKA_PASSWORD
+  rdkafka.group.id=GROUP            where to commit places once they are durable, to be watched there";
+#[cfg(not(feature = "kafka"))]
+const TOPICS: &str = "kafka:// feeds need this program built with --features kafka";
+
+/// What stands at the end of `--help`.
+fn feeds() -> String {
+    format!("{TABLES}\n\n{TOPICS}")
+}
+
 /// Runs a keyed change feed into a durable shard.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "ingest", disable_help_flag = true, after_help = TABLES)]
+#[command(name = "ingest", disable_help_flag = true, after_help = feeds())]
 pub(crate) struct Args {
     /// The feed: a path to JSON lines, `-` for standard input, git:PATH for the first-parent history
-    /// of a git repository, or planetscale://HOST:PORT/KEYSPACE/TABLE
+    /// of a git repository, planetscale://HOST:PORT/KEYSPACE/TABLE, or kafka://HOST:PORT/TOPIC
     #[arg(value_name = "FEED", value_parser = feed)]
     pub(crate) feed: FeedName,
 
@@ -68,8 +86,8 @@ pub(crate) struct Args {
     #[arg(long)]
     pub(crate) follow: bool,
 
-    /// Finish when what the feed has at the start is committed; for planetscale:// feeds, which have
-    /// no end
+    /// Finish when what the feed has at the start is committed; for planetscale:// and kafka:// feeds,
+    /// which have no end
     #[arg(long, conflicts_with = "follow")]
     pub(crate) stop_at_current: bool,
 
@@ -81,18 +99,19 @@ pub(crate) struct Args {
     #[arg(long, value_name = "keep|N", value_parser = history)]
     pub(crate) history: Option<History>,
 
-    /// What happens at a bad line: stop, or keep it as an error value, under its key or, where that
-    /// cannot be read, under {"key_base64": LINE}
+    /// What happens at a bad line or message: stop, or keep it as an error value, under its key or,
+    /// where that cannot be read, under {"key_base64": LINE}
     #[arg(long, value_name = "stop|keep", default_value = "stop")]
     pub(crate) on_error: OnError,
 
-    /// What happens when the table's server does not have what comes after the shard's place any more
-    /// (planetscale:// feeds): copy everything anew, and replace what is there in one step, or fail
-    #[arg(long, value_name = "fail|copy", default_value = "copy")]
-    pub(crate) on_position_lost: PositionLost,
+    /// What happens when the server does not have what comes after the shard's place any more
+    /// (planetscale:// and kafka:// feeds): copy everything anew, and replace what is there in one step,
+    /// or fail [default: copy; of kafka://, fail]
+    #[arg(long, value_name = "fail|copy")]
+    pub(crate) on_position_lost: Option<PositionLost>,
 
-    /// Copy everything anew, and replace what is there in one step (planetscale:// feeds); each start
-    /// does so again
+    /// Copy everything anew, and replace what is there in one step (planetscale:// and kafka:// feeds);
+    /// each start does so again
     #[arg(long)]
     pub(crate) copy_anew: bool,
 
@@ -153,6 +172,9 @@ pub(crate) enum FeedName {
     /// A table of a PlanetScale or Vitess database, by its URL.
     #[cfg(feature = "planetscale")]
     PlanetScale(String),
+    /// A topic of Kafka, by its URL.
+    #[cfg(feature = "kafka")]
+    Kafka(String),
 }
 
 impl FeedName {
@@ -165,9 +187,25 @@ impl FeedName {
         matches!(self, FeedName::Lines(_))
     }
 
-    /// Returns whether it is a table, which has no end and one writer at a time.
-    pub(crate) fn is_table(&self) -> bool {
+    /// Returns whether it is a server's, which has no end.
+    pub(crate) fn is_served(&self) -> bool {
         !matches!(self, FeedName::Lines(_) | FeedName::Git(_))
+    }
+
+    /// Returns whether it is a topic, whose messages may be Debezium's.
+    pub(crate) fn is_topic(&self) -> bool {
+        #[cfg(feature = "kafka")]
+        return matches!(self, FeedName::Kafka(_));
+        #[cfg(not(feature = "kafka"))]
+        false
+    }
+
+    /// Returns whether it is a table, which is served, and has one writer at a time.
+    pub(crate) fn is_table(&self) -> bool {
+        #[cfg(feature = "planetscale")]
+        return matches!(self, FeedName::PlanetScale(_));
+        #[cfg(not(feature = "planetscale"))]
+        false
     }
 }
 
@@ -178,6 +216,8 @@ impl std::fmt::Display for FeedName {
             FeedName::Git(path) => write!(f, "git:{path}"),
             #[cfg(feature = "planetscale")]
             FeedName::PlanetScale(url) => f.write_str(url),
+            #[cfg(feature = "kafka")]
+            FeedName::Kafka(url) => f.write_str(url),
         }
     }
 }
@@ -206,7 +246,14 @@ impl Args {
 
     /// Returns whether only a signal ends the run well.
     pub(crate) fn is_endless(&self) -> bool {
-        self.follow || self.standby || (self.feed.is_table() && !self.stop_at_current)
+        self.follow || self.standby || (self.feed.is_served() && !self.stop_at_current)
+    }
+
+    /// Returns whether everything is copied anew where the position is lost. A topic that was made anew may
+    /// have nothing in it, and a log that is short does not have what was deleted from it long ago.
+    pub(crate) fn copies_what_is_lost(&self) -> bool {
+        let copies = self.feed.is_table();
+        self.on_position_lost.map_or(copies, |lost| lost == PositionLost::Copy)
     }
 
     /// Checks what depends on more than one option.
@@ -238,7 +285,7 @@ impl Args {
 
     /// Returns what does not go with this kind of feed.
     fn misplaced(&self) -> Option<&'static str> {
-        let (git, planetscale) = (matches!(self.feed, FeedName::Git(_)), self.feed.is_table());
+        let (git, served) = (matches!(self.feed, FeedName::Git(_)), self.feed.is_served());
         let debezium = self.format == Format::Debezium;
         let rules = [
             (
@@ -266,32 +313,32 @@ impl Args {
                 "--resnapshot replace is for --format debezium: others say nothing of snapshots",
             ),
             (
-                self.on_unavailable == OnUnavailable::Error && !debezium,
-                "--on-unavailable error is for --format debezium: others leave no columns out",
+                self.on_unavailable == OnUnavailable::Error && !debezium && !self.feed.is_topic(),
+                "--on-unavailable error is for Debezium's messages: others leave no columns out",
             ),
             (
-                self.stop_at_current && !planetscale,
-                "--stop-at-current is for planetscale:// feeds: others have an end",
+                self.stop_at_current && !served,
+                "--stop-at-current is for planetscale:// and kafka:// feeds: others have an end",
             ),
             (
-                self.copy_anew && !planetscale,
-                "--copy-anew is for planetscale:// feeds: others are read from their start",
+                self.copy_anew && !served,
+                "--copy-anew is for planetscale:// and kafka:// feeds: others are read from their start",
             ),
             (
-                self.on_position_lost == PositionLost::Fail && !planetscale,
-                "--on-position-lost is for planetscale:// feeds: others keep what they had",
+                self.on_position_lost.is_some() && !served,
+                "--on-position-lost is for planetscale:// and kafka:// feeds: others keep what they had",
             ),
             (
-                planetscale && self.times.is_some(),
-                "--times does not go with planetscale://: times are made as changes are committed",
+                served && self.times.is_some(),
+                "--times does not go with planetscale:// and kafka://: times are made as changes are committed",
             ),
             (
-                planetscale && self.throttle.is_some(),
-                "--throttle counts lines, and a planetscale:// feed has none",
+                served && self.throttle.is_some(),
+                "--throttle counts lines, and planetscale:// and kafka:// feeds have none",
             ),
             (
-                planetscale && self.seal,
-                "--seal needs a feed that ends, and a planetscale:// feed goes on",
+                served && self.seal,
+                "--seal needs a feed that ends, and planetscale:// and kafka:// feeds go on",
             ),
         ];
         rules.into_iter().find(|(broken, _)| *broken).map(|(_, what)| what)
@@ -330,7 +377,17 @@ fn feed(text: &str) -> Result<FeedName, String> {
             Err("this program reads no planetscale:// feeds: build with --features planetscale"
                 .to_string())
         }
-        Some(scheme @ ("kafka" | "postgres" | "postgresql")) => {
+        #[cfg(feature = "kafka")]
+        Some("kafka") => {
+            use differential_upsert::connect::kafka::Kafka;
+            drop(Kafka::open(text).map_err(|e| e.to_string())?);
+            Ok(FeedName::Kafka(text.to_string()))
+        }
+        #[cfg(not(feature = "kafka"))]
+        Some("kafka") => {
+            Err("this program reads no kafka:// feeds: build with --features kafka".to_string())
+        }
+        Some(scheme @ ("postgres" | "postgresql")) => {
             Err(format!("{scheme}:// feeds are not supported yet; use a path, - or git:PATH"))
         }
         Some(scheme) => Err(format!("{scheme}:// is no feed; use a path, - or git:PATH")),

@@ -5,6 +5,8 @@ use std::fs::File;
 use std::sync::{Mutex, PoisonError};
 
 use differential_upsert::Error;
+#[cfg(feature = "kafka")]
+use differential_upsert::connect::kafka::Kafka;
 use differential_upsert::connect::lines::Lines;
 use differential_upsert::input::blocking::Throttle;
 use differential_upsert::io::Io;
@@ -31,6 +33,9 @@ pub(crate) enum Chosen {
     /// They are made by the one writer there is.
     #[cfg(feature = "planetscale")]
     PlanetScale(Once<Box<Table>>),
+    /// A topic, whose writers agree on times.
+    #[cfg(feature = "kafka")]
+    Kafka(Once<Box<Kafka>>),
 }
 
 /// Something for whichever worker asks first.
@@ -71,6 +76,14 @@ pub(crate) fn choose(
         FeedName::PlanetScale(url) => {
             let table = Table::open(url, args.on_error, stats)?;
             return Ok(Chosen::PlanetScale(Once::new(Box::new(table))));
+        }
+        #[cfg(feature = "kafka")]
+        FeedName::Kafka(url) => {
+            let topic = Kafka::open(url)?
+                .on_error(args.on_error.into())
+                .on_unavailable(args.on_unavailable.into())
+                .count_into(stats);
+            return Ok(Chosen::Kafka(Once::new(Box::new(topic))));
         }
         FeedName::Lines(path) => path,
     };

@@ -10,7 +10,7 @@ use differential_upsert::shard::History;
 use crate::args::{Args, FeedName};
 use crate::cluster;
 use crate::summary::Summary;
-use crate::values::{Format, OnError, PositionLost, TimesFrom};
+use crate::values::{Format, OnError, TimesFrom};
 
 fn parse(line: &str) -> Result<Args, clap::Error> {
     Args::of(std::iter::once("ingest").chain(line.split_whitespace()))
@@ -62,7 +62,10 @@ fn everything_else_is_usage() {
         "feed --shard mem: --seal --follow",
         "git:. --shard mem: --follow",
         "git: --shard mem:",
-        "kafka://h:1/t --shard mem:",
+        "kafka://h/t --shard mem:",
+        "kafka://h:1/t?rdkafka.sasl.password=env:NO_SUCH_VARIABLE --shard mem:",
+        "kafka://h:1/t --shard mem: --seal --stop-at-current",
+        "kafka://h:1/t --shard mem: --times given",
         "postgres://h/d?slot=s&table=t --shard mem:",
         "planetscale://h/k --shard mem:",
         "planetscale://h:1/k/t --shard mem: --times given",
@@ -101,15 +104,39 @@ fn everything_else_is_usage() {
 }
 
 #[test]
+fn a_topic_is_a_feed_if_the_program_was_built_to_read_one() {
+    let line = "kafka://h:1,i:2/t?value=debezium --shard mem:";
+    let help = parse("--help").expect_err("help").to_string();
+    if cfg!(feature = "kafka") {
+        let args = parse(line).expect("a topic");
+        assert!(!args.feed.is_table() && args.is_endless() && !args.copies_what_is_lost());
+        assert!(!parse(&format!("{line} --stop-at-current")).expect("a topic").is_endless());
+        let args = parse(&format!("{line} --on-position-lost copy")).expect("a policy");
+        assert!(args.copies_what_is_lost());
+        let usage = parse("kafka://h:1/t?x=1 --shard mem:").expect_err("usage").to_string();
+        for name in ["key=", "value=", "rdkafka.NAME="] {
+            assert!(help.contains(name) && usage.contains(name), "{name}: {help} {usage}");
+        }
+        for name in ["rdkafka.NAME=env:VARIABLE", "rdkafka.group.id="] {
+            assert!(help.contains(name), "--help does not name {name}");
+        }
+    } else {
+        assert!(help.contains("--features kafka"));
+        let error = parse(line).expect_err("not built to");
+        assert!(error.to_string().contains("--features kafka"), "{error}");
+    }
+}
+
+#[test]
 fn a_table_is_a_feed_if_the_program_was_built_to_read_one() {
     let line = "planetscale://h:1/k/t --shard mem:";
     if cfg!(feature = "planetscale") {
         let args = parse(line).expect("a table");
         assert!(args.feed.is_table() && args.is_endless());
         assert!(!parse(&format!("{line} --stop-at-current")).expect("a table").is_endless());
-        assert!(!args.copy_anew && args.on_position_lost == PositionLost::Copy);
+        assert!(!args.copy_anew && args.copies_what_is_lost());
         let args = parse(&format!("{line} --copy-anew --on-position-lost fail")).expect("both");
-        assert!(args.copy_anew && args.on_position_lost == PositionLost::Fail);
+        assert!(args.copy_anew && !args.copies_what_is_lost());
         // What a table's address may say, is said.
         let help = parse("--help").expect_err("help").to_string();
         let usage = parse("planetscale://h:1/k/t?x=1 --shard mem:").expect_err("usage").to_string();

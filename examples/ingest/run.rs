@@ -28,7 +28,7 @@ use crate::cluster;
 use crate::progress::Progress;
 use crate::stop::{or, stopped};
 use crate::summary::Summary;
-use crate::values::{PositionLost, Switch};
+use crate::values::Switch;
 
 type JsonShard = Shard<Json, Json, JsonText>;
 
@@ -243,9 +243,9 @@ fn workers(
     let ahead = args.ahead != Some(Switch::Off);
     let times = if args.feed.is_table() { Times::CoCommitted } else { Times::WriteAhead };
     let stop_at_current = args.stop_at_current;
-    let on_position_lost = match args.on_position_lost {
-        PositionLost::Fail => OnPositionLost::Fail,
-        PositionLost::Copy => OnPositionLost::Copy,
+    let on_position_lost = match args.copies_what_is_lost() {
+        true => OnPositionLost::Copy,
+        false => OnPositionLost::Fail,
     };
     let attempts =
         AttemptConfig { on_position_lost, copy_anew: args.copy_anew, ..AttemptConfig::default() };
@@ -279,6 +279,13 @@ fn workers(
                 Chosen::PlanetScale(table) => Pipeline::from_source(
                     scope,
                     || table.take().map(|table| *table),
+                    &shard,
+                    config,
+                ),
+                #[cfg(feature = "kafka")]
+                Chosen::Kafka(topic) => Pipeline::from_source(
+                    scope,
+                    || topic.take().map(|topic| *topic),
                     &shard,
                     config,
                 ),

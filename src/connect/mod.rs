@@ -3,6 +3,15 @@
 //! every source's.
 
 #[cfg(feature = "json")]
+mod debezium;
+#[cfg(feature = "kafka")]
+pub mod kafka;
+#[cfg(feature = "json")]
 pub mod lines;
+#[cfg(feature = "json")]
+mod on_error;
 #[cfg(feature = "planetscale")]
 pub mod planetscale;
+
+#[cfg(feature = "json")]
+pub use on_error::OnError;

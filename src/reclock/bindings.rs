@@ -51,6 +51,11 @@ impl<P: Position> Bindings<P> {
         self.0.iter().rev().find(|binding| binding.cursor.generation() < generation)
     }
 
+    /// Returns the first binding of the generations after one: where a copy made anew ends.
+    pub(super) fn first_after(&self, generation: u64) -> Option<&Binding<P>> {
+        self.0.iter().find(|binding| binding.cursor.generation() > generation)
+    }
+
     /// Returns the binding in force just below `upper`: what it covers is durable in a shard with that
     /// upper, and nothing else.
     pub(super) fn below(&self, upper: u64) -> Option<&Binding<P>> {
@@ -84,15 +89,25 @@ impl<P: Position> Bindings<P> {
     /// # Errors
     ///
     /// As [`time_of`](Bindings::time_of); `FeedDiffers` if we have lost what was bound before the copy,
-    /// `LeaseLost` if another writer's copy ends elsewhere.
+    /// `LeaseLost` if another writer's copy ends elsewhere: before this one, or, of a feed that can end it
+    /// where it is told, `anywhere` else.
     pub(super) fn check_copy(
         &self,
         replaced: &Cursor<P>,
         generation: u64,
         moved: &[(Partition, P)],
+        anywhere: bool,
         data_upper: u64,
     ) -> Result<(), Error> {
-        let before = self.first_of(generation, moved)?.checked_sub(1);
+        let first = self.first_of(generation, moved)?;
+        if anywhere
+            && let Some(first) = self.0.get(first)
+            && first.cursor.generation() == generation
+            && !ends_at(moved, &first.cursor)
+        {
+            return Err(copied_anew());
+        }
+        let before = first.checked_sub(1);
         let Some(before) = before.and_then(|before| self.0.get(before)) else { return Ok(()) };
         if before.cursor.generation() == generation {
             return Err(copied_anew());
@@ -150,6 +165,14 @@ pub(super) fn lost_rows(time: u64, data_upper: u64) -> Error {
         false => Error::new(ErrorKind::FeedDiffers, what)
             .hint("another writer that has them can go on; else use a new shard"),
     }
+}
+
+/// Whether these places are no less than a cursor's.
+fn ends_at<P: Position>(moved: &[(Partition, P)], cursor: &Cursor<P>) -> bool {
+    cursor.partitions().all(|(name, bound)| {
+        let place = moved.iter().find(|(moved, _)| moved == name);
+        place.is_some_and(|(_, place)| place.contains(bound) == Some(true))
+    })
 }
 
 fn covers<P: Position>(
@@ -225,10 +248,12 @@ mod tests {
     #[test]
     fn a_copy_made_anew_is_bound_in_whole_and_after_what_it_replaces() {
         let mut all = bound(&[(3, &[("a", 10)])]);
-        let check = |all: &Bindings<u64>, replaced, to| {
+        let lost = Err(ErrorKind::LeaseLost);
+        let check_as = |all: &Bindings<u64>, anywhere, replaced, to| {
             let replaced = cursor(&[("a", replaced)]);
-            all.check_copy(&replaced, 1, &moved("a", to), 3).map_err(|e| e.kind())
+            all.check_copy(&replaced, 1, &moved("a", to), anywhere, 3).map_err(|e| e.kind())
         };
+        let check = |all: &Bindings<u64>, replaced, to| check_as(all, false, replaced, to);
         assert_eq!(check(&all, 10, 4), Ok(()));
         assert_eq!(check(&all, 9, 4), Err(ErrorKind::FeedDiffers), "9 to 10 is bound, and gone");
         for (time, to) in [(5, 4), (6, 8)] {
@@ -239,6 +264,9 @@ mod tests {
         for inside in [5, 8, 9] {
             assert_eq!(check(&all, 10, inside), Err(ErrorKind::LeaseLost), "{inside}");
         }
+        // Where it can end as told, it does.
+        let check = |to| check_as(&all, true, 10, to);
+        assert_eq!([check(4), check(3), check(5)], [Ok(()), lost, lost]);
     }
 
     #[test]

@@ -45,8 +45,9 @@
 //!
 //! Units that wait to be bound are in memory; of a feed with several partitions, those that are ahead
 //! of the others. [`WriteAhead`](Times::WriteAhead) takes no feed whose partitions are replaced, and of
-//! those that must be copied anew only such as have one partition, and the same first boundary for
-//! every writer: the reset goes with it.
+//! those that must be copied anew only such as can end the copy where another writer has
+//! ([`Source::copy_until`]), or have one partition, and the same first boundary for every writer: the
+//! reset goes with it.
 
 mod bindings;
 pub(crate) mod claim;

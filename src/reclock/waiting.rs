@@ -105,6 +105,10 @@ impl<P: Position> Waiting<P> {
     /// anew. That replaces everything, so it needs a time after those of the units before it.
     pub(super) fn next(&self) -> &Boundary<P> {
         let Some(first) = self.units.front() else { return &self.received };
+        // A copy has a time of its own, so that its binding says where it ends.
+        if first.replaces.is_some() {
+            return &first.boundary;
+        }
         let generation = first.boundary.generation();
         if generation >= self.received.generation() {
             return &self.received;

@@ -22,7 +22,7 @@ use crate::command::time::{after, used_up};
 use crate::error::{Error, ErrorKind};
 use crate::input::Outlet;
 use crate::source::stage::Unit;
-use crate::source::{Order, Position, Source};
+use crate::source::{Durable, Order, Position, Source};
 
 type Out = Outlet<Encoded, Encoded, Order>;
 
@@ -36,7 +36,7 @@ pub(super) struct WriteAhead<S, C> {
 impl<S: Source, C: Codec<S::Key> + Codec<S::Value>> WriteAhead<S, C> {
     /// Returns the end: the first time that it will never write.
     pub(super) async fn run(self, outlet: &Out) -> Result<u64, Error> {
-        let WriteAhead { source, context, .. } = self;
+        let WriteAhead { mut source, context, .. } = self;
         let (handle, identity) = (&context.handle, source.identity());
         handle.refresh().await?.check_feed(&context.feed)?;
         let mut remap = Remap::<S::Position>::open(handle).await?;
@@ -60,6 +60,10 @@ impl<S: Source, C: Codec<S::Key> + Codec<S::Value>> WriteAhead<S, C> {
         drop(state);
         outlet.closed(closed).await?;
         let received = from.boundary();
+        // A binding that nobody has filled yet is ours to fill.
+        let copied = remap.bindings().first_after(from.generation());
+        let copied = copied.map(|binding| Durable::read(&binding.bytes)).transpose()?;
+        let copies_as_told = source.copy_until(copied.map(|copied| copied.boundary()).as_ref());
         let mut driven = drive::<S, C>(source, from, &context);
         let mut run = Run {
             context: &context,
@@ -68,6 +72,7 @@ impl<S: Source, C: Codec<S::Key> + Codec<S::Value>> WriteAhead<S, C> {
             waiting: Waiting::new(received),
             closed,
             minted: None,
+            copies_as_told,
         };
         let attending = run.remap.attend();
         tokio::select! {
@@ -87,6 +92,8 @@ struct Run<'a, P> {
     closed: u64,
     /// When we last bound a time.
     minted: Option<Instant>,
+    /// A copy made anew ends where it is told.
+    copies_as_told: bool,
 }
 
 impl<P: Position> Run<'_, P> {
@@ -160,7 +167,8 @@ impl<P: Position> Run<'_, P> {
         let mut rows = Vec::new();
         for unit in units {
             let anew = unit.boundary.generation() > self.waiting.received().generation();
-            if anew && unit.moved.len() > 1 && !crate::mutant::on("copy_of_several") {
+            let several = unit.moved.len() > 1 && !self.copies_as_told;
+            if anew && several && !crate::mutant::on("copy_of_several") {
                 // How far each partition is then differs between readers: no two would agree.
                 let what = "the feed must be copied anew, and has several partitions";
                 return Err(Error::new(ErrorKind::Invalid, what).hint("use Times::CoCommitted"));
@@ -175,7 +183,8 @@ impl<P: Position> Run<'_, P> {
                 return Err(Error::new(ErrorKind::Invalid, what).hint("use Times::CoCommitted"));
             }
             self.waiting.receive(&unit.boundary);
-            match time_of(&self.remap, &unit, self.context.handle.state().upper)? {
+            let upper = self.context.handle.state().upper;
+            match time_of(&self.remap, &unit, self.copies_as_told, upper)? {
                 Some(time) => self.read(unit, time, &mut rows).await?,
                 None => self.waiting.push(unit, Instant::now()),
             }
@@ -260,7 +269,8 @@ impl<P: Position> Run<'_, P> {
     /// Hands over the waiting units that are bound now.
     async fn bound(&mut self) -> Result<(), Error> {
         let (remap, upper) = (&self.remap, self.context.handle.state().upper);
-        let bound = self.waiting.take_bound(|unit| time_of(remap, unit, upper))?;
+        let as_told = self.copies_as_told;
+        let bound = self.waiting.take_bound(|unit| time_of(remap, unit, as_told, upper))?;
         let mut rows = Vec::new();
         for (unit, time) in bound {
             self.read(unit, time, &mut rows).await?;
@@ -308,15 +318,17 @@ impl<P: Position> Run<'_, P> {
     }
 }
 
-/// Returns the time that a unit is bound to, if it is; `upper` is the data shard's.
+/// Returns the time that a unit is bound to, if it is; `upper` is the data shard's, `as_told` whether a copy
+/// can end where it is told.
 fn time_of<P: Position>(
     remap: &Remap<P>,
     unit: &Unit<P>,
+    as_told: bool,
     upper: u64,
 ) -> Result<Option<u64>, Error> {
     let (bindings, generation) = (remap.bindings(), unit.boundary.generation());
     if let Some(replaced) = &unit.replaces {
-        bindings.check_copy(replaced.cursor(), generation, &unit.moved, upper)?;
+        bindings.check_copy(replaced.cursor(), generation, &unit.moved, as_told, upper)?;
     }
     bindings.time_of(generation, &unit.moved)
 }

@@ -280,9 +280,6 @@ impl<S: Source, C: Codec<S::Key> + Codec<S::Value>> Running<S, C> {
             };
             self.targets = Some(Targets::Known(current?));
         }
-        if self.is_there() {
-            return Ok(Outcome::End);
-        }
         let from = self.stager.boundary().clone();
         self.stats.add_connect();
         match before(deadline, self.source.connect(&from)).await {
@@ -291,6 +288,10 @@ impl<S: Source, C: Codec<S::Key> + Codec<S::Value>> Running<S, C> {
         }
         self.connected = Some(Instant::now());
         self.stats.connected(self.budget.is_poisoned());
+        // Not before: a place that the feed does not have any more may look like one that is far enough.
+        if self.is_there() {
+            return Ok(Outcome::End);
+        }
         loop {
             self.start_ack();
             let events = tokio::select! {

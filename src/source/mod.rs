@@ -179,6 +179,16 @@ pub trait Source: Send + 'static {
         let _ = durable;
         Box::pin(std::future::ready(Ok(())))
     }
+
+    /// Says, before the first connect, where another writer has ended the copy that is to be made anew if the
+    /// position is lost: its generation, and a place in each partition. This copy is to end there, too; without it,
+    /// where the feed is when it begins. Returns whether the feed can do that: a copy is then the same changes in
+    /// the same order for every writer. By default it cannot, and several writers take no copy of several
+    /// partitions.
+    fn copy_until(&mut self, bound: Option<&Boundary<Self::Position>>) -> bool {
+        let _ = bound;
+        false
+    }
 }
 
 /// What telling a feed of a durable cursor comes to.

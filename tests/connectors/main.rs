@@ -1,6 +1,8 @@
 //! Goal: each connector reads what its server says, exactly. Method: servers of our own that share
 //! nothing with the connectors, over real sockets. One folder a connector.
 
+#[cfg(feature = "kafka")]
+mod kafka;
 mod planetscale;
 #[path = "../common/random.rs"]
 mod random;

@@ -28,13 +28,15 @@ struct Script {
     now: VecDeque<Step>,
     /// Is told of every connect; and nothing of the second one's part comes before it opens.
     gate: Option<(std::sync::mpsc::Sender<()>, tokio::sync::watch::Receiver<bool>)>,
+    /// Of a feed that can end a copy where it is told: where that is.
+    told: Option<Arc<Mutex<Vec<(Partition, u64)>>>>,
 }
 
 impl Script {
     fn new(identity: &'static str, partitions: &[&str], parts: Vec<Vec<Step>>) -> Script {
         let partitions = partitions.iter().map(|name| Partition::from(*name)).collect();
         let parts = Arc::new(Mutex::new(parts.into()));
-        Script { identity, partitions, parts, now: VecDeque::new(), gate: None }
+        Script { identity, partitions, parts, now: VecDeque::new(), gate: None, told: None }
     }
 }
 
@@ -69,6 +71,13 @@ impl Source for Script {
             Some(step) => step.map(Some),
             None => std::future::pending().await,
         }
+    }
+
+    fn copy_until(&mut self, bound: Option<&Boundary<u64>>) -> bool {
+        let Some(told) = &self.told else { return false };
+        let places = bound.into_iter().flat_map(Boundary::partitions);
+        *told.lock().unwrap() = places.map(|(name, at)| (name.clone(), *at)).collect();
+        true
     }
 }
 
@@ -132,9 +141,10 @@ fn run_on(shard: Shard<u64, u64>, script: Script, config: PipelineConfig) -> Opt
     })
 }
 
-/// Runs a source until its first binding is durable, with a worker that never runs: no row is.
+/// Runs a source until its next binding is durable, with a worker that never runs: no row is.
 fn bind_only(root: &Root, script: Script) {
     let shard = open(root);
+    let upper = shard.state().upper;
     let watched = root.clone();
     timely::execute_directly(move |worker| {
         let index = worker.next_dataflow_index();
@@ -146,13 +156,13 @@ fn bind_only(root: &Root, script: Script) {
         let opened =
             Handle::open(watched, io.clone(), HandleOptions::read("remap").with_config(config));
         let remap = io.block_on(opened).unwrap();
-        while io.block_on(remap.refresh()).unwrap().upper == 0 {
+        while io.block_on(remap.refresh()).unwrap().upper <= upper {
             std::thread::yield_now();
         }
         worker.drop_dataflow(index);
         drop(token);
     });
-    assert_eq!(open(root).state().upper, 0, "bound, and not yet there");
+    assert_eq!(open(root).state().upper, upper, "bound, and not yet there");
 }
 
 fn root() -> Root {
@@ -189,6 +199,39 @@ fn what_comes_after_a_copy_made_anew_counts_whatever_its_place() {
     let root = self::root();
     assert!(run_as(&root, Script::new("feed", &["a", "b"], parts), config).is_none());
     assert_eq!(contents(&root), BTreeMap::from([(1, 2), (2, 3), (3, 2), (4, 3)]));
+}
+
+/// A copy of two partitions that another writer has bound and not written is made again, to the same places.
+#[test]
+fn a_copy_of_several_ends_where_another_writer_has_bound_it() {
+    let script = |root: &Root, parts: Vec<Vec<Step>>| {
+        let mut script = Script::new("feed", &["a", "b"], parts);
+        script.told = Some(Arc::default());
+        (script.clone(), run(root, script, None))
+    };
+    let copy = |rest: Vec<Event<u64, u64, u64>>| {
+        let copy = vec![put("a", 1, 2), at("a", 7), put("b", 2, 2), put("b", 3, 2), at("b", 5)];
+        vec![vec![lost()], vec![Ok(copy.into_iter().chain(rest).collect())]]
+    };
+    let root = root();
+    let first = vec![put("a", 1, 1), at("a", 200), put("b", 9, 1), at("b", 9), Event::End];
+    assert!(script(&root, vec![vec![Ok(first)]]).1.is_none());
+    let mut bound = Script::new("feed", &["a", "b"], copy(vec![]));
+    bound.told = Some(Arc::default());
+    bind_only(&root, bound);
+    // One that ends elsewhere is another copy, further on or not so far.
+    let before = contents(&root);
+    for (a, b) in [(8, 5), (7, 4), (8, 4), (6, 6)] {
+        let other = vec![put("a", 1, 2), at("a", a), put("b", 2, 2), at("b", b), Event::End];
+        let error = script(&root, vec![vec![lost()], vec![Ok(other)]]).1;
+        assert_eq!(error.map(|e| e.kind()), Some(ErrorKind::LeaseLost), "{a} {b}");
+        assert_eq!(contents(&root), before, "{a} {b}");
+    }
+    let (again, error) = script(&root, copy(vec![put("b", 2, 3), at("b", 6), Event::End]));
+    assert!(error.is_none(), "{error:?}");
+    let told = again.told.unwrap().lock().unwrap().clone();
+    assert_eq!(told, [(Partition::from("a"), 7), (Partition::from("b"), 5)]);
+    assert_eq!(contents(&root), BTreeMap::from([(1, 2), (2, 3), (3, 2)]));
 }
 
 #[test]

@@ -6,11 +6,11 @@
 
 use super::config::{Config, Format};
 use super::cut::Piece;
-use super::debezium::{Envelopes, named};
 use super::line::{Bad, Line, LineParser, key_base64};
 use super::position::Offsets;
 use super::resnapshot::Snapshots;
 use crate::codec::{DataError, Json};
+use crate::connect::debezium::{Envelopes, named};
 use crate::source::Change;
 
 /// Reads lines, one after the other.

@@ -7,6 +7,8 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::input::{Input, is_stream};
+use crate::connect::debezium::OnUnavailable;
+use crate::connect::on_error::OnError;
 use crate::error::{Error, ErrorKind};
 use crate::input::blocking::sleep;
 use crate::pace::Pace;
@@ -39,18 +41,6 @@ pub enum Format {
     Debezium,
 }
 
-/// What happens at a bad line.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum OnError {
-    /// The feed fails, with what, where and what to do. What came before it is handed over; with given
-    /// times, the times that it has closed are committed.
-    #[default]
-    Stop,
-    /// The line becomes an error value, under its key or, where that cannot be read, under
-    /// `{"key_base64": LINE}`; of a line that is too long, LINE is its first 1 KiB.
-    Keep,
-}
-
 /// What a second snapshot in a Debezium feed does to rows that it does not have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Resnapshot {
@@ -59,17 +49,6 @@ pub enum Resnapshot {
     Keep,
     /// They go, in one step with the rows that the snapshot has. The feed must be of one table.
     Replace,
-}
-
-/// What a Debezium message comes to whose row lacks columns that did not change.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum OnUnavailable {
-    /// An update keeps what its row had: a [patch](crate::Command::Patch), which wants
-    /// [`Json::keep_unsent`](crate::codec::Json::keep_unsent) as the fold of its shard. A row that is new and lacks columns is a bad line.
-    #[default]
-    Keep,
-    /// It is a bad line.
-    Error,
 }
 
 /// What to read, and how.

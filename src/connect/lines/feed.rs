@@ -10,13 +10,15 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::config::{Config, Format, OnError, OnUnavailable, Resnapshot};
+use super::config::{Config, Format, Resnapshot};
 use super::follow::{Handed, LineEvent, Reading};
 use super::given;
 use super::input::{Input, Stream};
 use super::look::look;
 use super::position::FilePosition;
 use crate::codec::{DataError, Json};
+use crate::connect::debezium::OnUnavailable;
+use crate::connect::on_error::OnError;
 use crate::error::{Error, ErrorKind};
 use crate::input::blocking::{self, PARTING, stopped};
 use crate::input::{Outlet, TimedSource};

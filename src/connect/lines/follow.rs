@@ -10,12 +10,13 @@ use std::io::{self, Read};
 use tokio::sync::mpsc::Sender;
 
 use super::change::{Changes, Does, kept};
-use super::config::{Config, OnError, Resnapshot, pace, rest};
+use super::config::{Config, Resnapshot, pace, rest};
 use super::cut::{Cutter, Piece};
 use super::input::{Input, unreadable};
 use super::line::Bad;
 use super::position::{FilePosition, Offsets, Prefix};
 use crate::codec::Json;
+use crate::connect::on_error::OnError;
 use crate::error::{Error, ErrorKind};
 use crate::input::blocking::{Throttle, check, sleep, stopped};
 use crate::source::{Change, Event, Failure, Partition, Received};

@@ -3,13 +3,14 @@
 
 use tokio_util::sync::CancellationToken;
 
-use super::config::{Config, OnError, pace, rest};
+use super::config::{Config, pace, rest};
 use super::cut::{Cutter, Piece};
 use super::input::{Input, unreadable};
 use super::line::{Bad, Line, LineParser, Row, key_base64};
 use super::times::{Place, Times};
 use crate::codec::{DataError, Json};
 use crate::command::Command;
+use crate::connect::on_error::OnError;
 use crate::error::{Error, ErrorKind};
 use crate::input::blocking::{Batch, RowSink, Throttle, check, sleep};
 use crate::source::SourceStats;

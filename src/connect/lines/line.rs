@@ -7,6 +7,7 @@ use std::ops::Range;
 use super::{salvage, strange};
 use crate::codec::Json;
 use crate::codec::canonical::{MORE, Reader, Scratch, Syntax};
+use crate::connect::debezium::Unread;
 
 /// A line may be this long, its line break, a CR before that and the feed's BOM not counted.
 pub(super) const LINE_BYTES_MAX: usize = 16 << 20;
@@ -75,6 +76,12 @@ impl Bad {
         let has = if had { "has one" } else { "has none" };
         let what = format!("\"offset\" is on some rows only: the first row {has}");
         Bad::new(what, "write it on every row or on none")
+    }
+}
+
+impl From<Unread> for Bad {
+    fn from(Unread { what, hint, key }: Unread) -> Bad {
+        Bad { what, hint, key, offset: None }
     }
 }
 

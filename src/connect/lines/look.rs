@@ -5,10 +5,11 @@ use std::io::{self, Read};
 
 use tokio_util::sync::CancellationToken;
 
-use super::config::{Config, OnError, pace, rest};
+use super::config::{Config, pace, rest};
 use super::cut::{Cutter, Piece};
 use super::input::{Input, unreadable};
 use super::line::{Line, LineParser};
+use crate::connect::on_error::OnError;
 use crate::error::Error;
 use crate::input::blocking::check;
 

@@ -82,12 +82,6 @@ mod change;
 
 mod resnapshot;
 
-mod debezium;
-
-mod unavailable;
-
-mod unions;
-
 mod line;
 
 mod salvage;
@@ -103,6 +97,8 @@ mod live;
 #[cfg(test)]
 mod tests;
 
-pub use config::{Format, OnError, OnUnavailable, Resnapshot};
+pub use crate::connect::debezium::OnUnavailable;
+pub use crate::connect::on_error::OnError;
+pub use config::{Format, Resnapshot};
 pub use feed::Lines;
 pub use position::FilePosition;

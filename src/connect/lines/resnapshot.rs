@@ -12,29 +12,7 @@
 
 use super::config::Resnapshot;
 use super::line::Bad;
-
-/// Where a message stands in a snapshot: its `source.snapshot`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Mark {
-    /// In none.
-    #[default]
-    Outside,
-    First,
-    Within,
-    Last,
-}
-
-impl Mark {
-    /// Reads the text of the member.
-    pub(super) fn of(snapshot: Option<&str>) -> Mark {
-        match snapshot {
-            Some(r#""first""# | r#""first_in_data_collection""#) => Mark::First,
-            Some(r#""true""# | "true") => Mark::Within,
-            Some(r#""last""# | r#""last_in_data_collection""#) => Mark::Last,
-            _ => Mark::Outside,
-        }
-    }
-}
+use crate::connect::debezium::Mark;
 
 /// The snapshots of a feed so far.
 #[derive(Debug, Default)]

@@ -61,7 +61,8 @@ fn what_has_not_come_is_a_usage_error() {
         "feed --shard s --http 0.0.0.0:0",
         "feed --shard s --http 9000",
         "feed --shard s --http-remote",
-        "kafka://h:1/t --shard s",
+        "kafka://h/t --shard s",
+        "kafka://h:1/t --shard s --times mint",
         "postgres://h/d?slot=s&table=t --shard s",
         // Without the feature any is; with it, what goes with no table.
         "planetscale://h/k --shard s",
@@ -91,7 +92,7 @@ fn what_has_not_come_is_a_usage_error() {
     for option in options.split_whitespace() {
         assert!(help.contains(option), "{option}");
     }
-    assert!(!help.contains("kafka"));
+    assert!(help.contains("kafka"));
     assert!(shard(dir, &["--help"]).good().stdout.contains("snapshot"));
 }
 
@@ -456,6 +457,7 @@ fn a_password_in_an_address_is_never_shown() {
         "planetscale://h:443/k/t?password=hunter2",
         "postgres://alice:hunter2@h/d?slot=s&table=t",
         "kafka://alice:hunter2@h:1/t",
+        "kafka://h:1/t?rdkafka.sasl.password=hunter2",
         "s3://alice:hunter2@bucket/prefix",
         "gs://alice:hun/ter2@bucket/prefix",
         "nothing://alice:hunter2@h",

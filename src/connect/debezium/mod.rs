@@ -1,5 +1,5 @@
 //! Owns Debezium's messages: what change of a key a row's value stands for, or that it stands for none.
-//! It does not own lines, nor any other format. Pure.
+//! It does not own how they come, as lines or by Kafka, nor any other format. Pure.
 //!
 //! Kafka Connect writes keys and values as `{"schema": .., "payload": ..}` when it is told to; both
 //! ways are read. A schema is null or has a `"type"`: columns may have these two names. Avro as a console
@@ -7,10 +7,11 @@
 //! An update whose `after` lacks columns that did not change is a patch of its row, or its key's error. A row that is
 //! new has nothing that it could keep.
 
-use super::config::OnUnavailable;
-use super::line::Bad;
-use super::resnapshot::Mark;
-use super::{unavailable, unions};
+mod mark;
+mod unavailable;
+mod unions;
+
+pub(super) use self::mark::Mark;
 use crate::codec::Json;
 use crate::codec::canonical::Scratch;
 use crate::codec::object::Object;
@@ -21,6 +22,31 @@ const HINT: &str =
 
 /// An `op` that is longer than this is not repeated in a message.
 const OP_BYTES_MAX: usize = 40;
+
+/// What a Debezium message comes to whose row lacks columns that did not change.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnUnavailable {
+    /// An update keeps what its row had: a [patch](crate::Command::Patch), which wants
+    /// [`Json::keep_unsent`](crate::codec::Json::keep_unsent) as the fold of its shard. A row that is new and lacks columns is a bad line.
+    #[default]
+    Keep,
+    /// It is a bad line.
+    Error,
+}
+
+/// What is bad about a message, what to do, and the key it is of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Unread {
+    pub(super) what: String,
+    pub(super) hint: &'static str,
+    pub(super) key: Option<Json>,
+}
+
+impl Unread {
+    fn new(what: impl Into<String>, hint: &'static str) -> Unread {
+        Unread { what: what.into(), hint, key: None }
+    }
+}
 
 /// Reads messages, one after the other, with the same buffers.
 #[derive(Debug, Default)]
@@ -36,7 +62,7 @@ pub(super) struct Envelopes {
 pub(super) struct Message {
     /// The change that it stands for: `None` for a logical message, a heartbeat, the beginning or end of
     /// a transaction, or a change of a schema.
-    pub(super) change: Result<Option<Change<Json, Json>>, Bad>,
+    pub(super) change: Result<Option<Change<Json, Json>>, Unread>,
     pub(super) mark: Mark,
     /// The table it names, as `SCHEMA.TABLE`.
     pub(super) table: Option<String>,
@@ -60,7 +86,7 @@ impl Envelopes {
         let key = self.key(key);
         let body = self.body(value);
         let (mark, table) = self.source();
-        let change = self.change(&key, body).map_err(|bad| Bad { key: named(key), ..bad });
+        let change = self.change(&key, body).map_err(|bad| Unread { key: named(key), ..bad });
         Message { change, mark, table }
     }
 
@@ -117,8 +143,8 @@ impl Envelopes {
         (mark, (!place.is_empty()).then(|| place.join(".")))
     }
 
-    fn change(&mut self, key: &Json, body: Body) -> Result<Option<Change<Json, Json>>, Bad> {
-        let bad = |what: String| Err(Bad::new(what, HINT));
+    fn change(&mut self, key: &Json, body: Body) -> Result<Option<Change<Json, Json>>, Unread> {
+        let bad = |what: String| Err(Unread::new(what, HINT));
         if body == Body::Other {
             return bad("an envelope that is not an object".to_string());
         }
@@ -141,7 +167,7 @@ impl Envelopes {
             let what = "a row change without a key: the table has no primary key";
             let hint = "give it one, or name columns in the connector's message.key.columns, and \
                         take a new snapshot";
-            return Err(Bad::new(what, hint));
+            return Err(Unread::new(what, hint));
         }
         if op == "\"d\"" {
             return Ok(Some(Change::Delete(key.clone())));
@@ -166,7 +192,7 @@ impl Envelopes {
     }
 
     /// Returns `after`, without its union and those of its columns if it is Avro's.
-    fn after(&mut self) -> Result<Option<String>, Bad> {
+    fn after(&mut self) -> Result<Option<String>, Unread> {
         let Some(after) = self.object.get("after") else { return Ok(None) };
         let is_union = self.inner.read(after, &mut self.scratch)
             && self
@@ -182,20 +208,20 @@ impl Envelopes {
             }
             (false, true) if after != "null" => {
                 let what = "an envelope of Avro whose \"after\" is not {\"NAME.Value\": {..}}";
-                Err(Bad::new(what, "read the topic with JsonConverter, or print plain JSON"))
+                Err(Unread::new(what, "read the topic with JsonConverter, or print plain JSON"))
             }
             (false, _) => Ok(Some(after.to_string())),
         }
     }
 }
 
-fn unsent_column(name: &str) -> Bad {
+fn unsent_column(name: &str) -> Unread {
     let what = format!(
         "column {} was not sent, for it did not change: the table needs REPLICA IDENTITY FULL",
         Json::string(name)
     );
     let hint = "ALTER TABLE .. REPLICA IDENTITY FULL, then update the row or take a new snapshot";
-    Bad::new(what, hint)
+    Unread::new(what, hint)
 }
 
 /// Returns whether a message without `op` is one that Debezium writes beside row changes: a heartbeat,

@@ -1,0 +1,366 @@
+//! Owns one reading of a topic, on a thread that may block: from the places of a cursor on, message by
+//! message, or as a copy up to fixed ends. It does not own what a message says, nor whether a place is lost.
+//!
+//! A copy anew reads one partition after the other, each up to where its log ended when the copy began: so
+//! every writer's copy has the same messages in the same order, and ends at the same places.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rdkafka::Message;
+use rdkafka::consumer::Consumer;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use rdkafka::message::BorrowedMessage;
+use tokio::sync::mpsc::Sender;
+
+use super::asked::Asked;
+use super::client::{self, Client};
+use super::failure::{self, is_mended, transient};
+use super::judge::{Marks, Plan, Topic, added, judge, lost, place_of};
+use super::position::KafkaPosition;
+use super::rows::{Bad, Rows, Says};
+use super::verify::{self, POLL, verify};
+use crate::codec::{DataError, Json};
+use crate::connect::on_error::OnError;
+use crate::error::{Error, ErrorKind};
+use crate::source::{Change, Cursor, Event, Failure, Partition, Received};
+
+pub(super) type TopicEvent = Event<Json, Json, KafkaPosition>;
+
+/// What the reading thread hands over; a failure is the last.
+pub(super) type Handed = Result<Vec<TopicEvent>, Failure>;
+
+/// A batch is handed over when it holds this many events, and when no more has come.
+const EVENTS_MAX: usize = 2048;
+
+/// How often a topic is looked at before a place in it is given up, and how long between: the metadata of a
+/// broker, and the end of a log whose leader is new, may be behind for a moment.
+const LOOKS: (u32, Duration) = (3, Duration::from_millis(300));
+
+/// One reading of a topic.
+pub(super) struct Reading {
+    asked: Arc<Asked>,
+    client: Arc<Client>,
+    sender: Sender<Handed>,
+    topic: Topic,
+    parts: BTreeMap<i32, Part>,
+    rows: Rows,
+    batch: Vec<TopicEvent>,
+    /// The partition that is copied now.
+    copies: Option<i32>,
+}
+
+/// A partition.
+struct Part {
+    name: Partition,
+    place: KafkaPosition,
+}
+
+/// What another thread finds while this one reads; dropped, it stops.
+struct Looks {
+    found: Arc<Mutex<Option<Result<Topic, Failure>>>>,
+    /// How many in a row have failed.
+    failed: u32,
+    _stop: SyncSender<()>,
+}
+
+impl Reading {
+    /// Connects: learns what the topic has, and that the cursor's places are in it. Blocks.
+    pub(super) fn open(
+        asked: Arc<Asked>,
+        sender: Sender<Handed>,
+        from: &Cursor<KafkaPosition>,
+    ) -> Result<Reading, Failure> {
+        let goes_on = || !sender.is_closed();
+        let client = client::make(&asked.address)?;
+        let (mut looks, (most, pause)) = (0, LOOKS);
+        let (topic, plan) = loop {
+            looks += 1;
+            let reached = asked.is_reached();
+            let topic = client::look_and_listen(&client, &asked.address, reached, &goes_on)?;
+            asked.reached();
+            let planned = judge(from, &topic, asked.bound.as_ref());
+            match planned.and_then(|plan| {
+                verify(&client, &topic, &plan.places, &goes_on)?;
+                Ok(plan)
+            }) {
+                Ok(plan) => break (topic, plan),
+                Err(Failure::PositionLost(_)) if looks < most && goes_on() => {
+                    std::thread::sleep(pause);
+                }
+                Err(failure) => return Err(failure),
+            }
+        };
+        let Plan { places, is_news } = plan;
+        let part = |(number, place): (i32, KafkaPosition)| {
+            (number, Part { name: Partition::from(number.to_string()), place })
+        };
+        let parts: BTreeMap<i32, Part> = places.into_iter().map(part).collect();
+        let rows = Rows::new(asked.address.key, asked.address.value, asked.on_unavailable);
+        let batch = Vec::new();
+        let mut reading =
+            Reading { asked, client, sender, topic, parts, rows, batch, copies: None };
+        if is_news {
+            // All at once: with a part of them, the others would seem to have been added later.
+            reading.batch.push(Event::Boundary(reading.all()));
+        }
+        reading.begin()?;
+        Ok(reading)
+    }
+
+    pub(super) fn client(&self) -> Arc<Client> {
+        Arc::clone(&self.client)
+    }
+
+    /// Reads until it fails, or nobody takes what it reads any more.
+    pub(super) fn run(mut self) {
+        let failure = match self.read() {
+            Ok(()) => return,
+            Err(failure) => failure,
+        };
+        // What came before it is good, and goes first. An error means that the other end is gone.
+        if self.flush() {
+            let _ = self.sender.blocking_send(Err(failure));
+        }
+    }
+
+    fn read(&mut self) -> Result<(), Failure> {
+        let mut looks = Looks::begin(&self.client, &self.asked);
+        let client = Arc::clone(&self.client);
+        while !self.sender.is_closed() {
+            let wait = if self.batch.is_empty() { POLL } else { Duration::ZERO };
+            let polled = client.poll(wait);
+            if client.context().has_changed() && !crate::mutant::on("kafka_changed_while_read") {
+                // Before what was polled: it may be the new topic's.
+                let what = "the topic was deleted and made anew under its name while it was read";
+                return Err(lost(what.to_string(), &self.topic.name));
+            }
+            match polled {
+                None if !self.flush() => return Ok(()),
+                None => {}
+                Some(Ok(message)) => self.message(&message)?,
+                Some(Err(KafkaError::PartitionEOF(partition))) => {
+                    self.end(partition, client.context().end())?;
+                }
+                Some(Err(error)) => self.trouble(&error)?,
+            }
+            if self.batch.len() >= EVENTS_MAX && !self.flush() {
+                return Ok(());
+            }
+            if let Some(found) = looks.take()? {
+                self.looked(&found)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Begins to read where the places are: one partition of a copy, or all.
+    fn begin(&mut self) -> Result<(), Failure> {
+        let copies = self.parts.values().any(|part| part.place.until.is_some());
+        let is_open = |part: &Part| part.place.until.is_some_and(|until| part.place.offset < until);
+        self.copies = self.parts.iter().find(|(_, part)| is_open(part)).map(|(number, _)| *number);
+        if copies && self.copies.is_none() {
+            self.parts.values_mut().for_each(|part| part.place.until = None);
+            self.batch.push(Event::Boundary(self.all()));
+        }
+        let is_read = |number: &i32| self.copies.is_none_or(|copied| copied == *number);
+        let parts = self.parts.iter().filter(|(number, _)| is_read(number));
+        let offsets = parts.map(|(number, part)| (*number, part.place.offset)).collect();
+        verify::assign(&self.client, &self.topic.name, &offsets)
+    }
+
+    fn message(&mut self, message: &BorrowedMessage<'_>) -> Result<(), Failure> {
+        let number = message.partition();
+        let offset = verify::offset(message);
+        let Some(part) = self.parts.get_mut(&number) else { return Ok(()) };
+        if offset < part.place.offset {
+            // Handed over already: it comes again when others are assigned.
+            return Ok(());
+        }
+        if let Some(until) = part.place.until
+            && (offset >= until || self.copies != Some(number))
+        {
+            return if offset >= until { self.copied(number) } else { Ok(()) };
+        }
+        let place = part.place.after(verify::seen(message));
+        let name = Partition::clone(&part.name);
+        let change = match self.rows.read(message.key(), message.payload()) {
+            Says::Change(change) => Some(change),
+            Says::Nothing => None,
+            Says::Bad(bad) if self.asked.on_error == OnError::Keep => {
+                Some(kept(bad, number, offset))
+            }
+            Says::Bad(bad) => {
+                let place = format!("{}, offset {offset}", place_of(&self.topic, number));
+                let error = Error::new(ErrorKind::Invalid, bad.what).at(place).hint(bad.hint);
+                return Err(Failure::Definite(error));
+            }
+        };
+        match change {
+            Some(change) => {
+                self.asked.stats.add_rows_read(1);
+                self.batch.push(Event::Change(Partition::clone(&name), change));
+            }
+            None => self.asked.stats.add_message(self.asked.stats.messages() + 1),
+        }
+        let done = place.until.is_some_and(|until| place.offset >= until);
+        part.place = place.clone();
+        // A copy is one unit, so that its places are only to go on from.
+        if place.until.is_none() || self.batch.len() + 1 >= EVENTS_MAX {
+            self.batch.push(Event::Boundary(Received::at(name, place)));
+        }
+        if done { self.copied(number) } else { Ok(()) }
+    }
+
+    /// A partition has no more for now: what lies between the last message and its end are control records,
+    /// or messages that were taken back or replaced.
+    fn end(&mut self, number: i32, end: Option<u64>) -> Result<(), Failure> {
+        let Some(part) = self.parts.get_mut(&number) else { return Ok(()) };
+        if let Some(until) = part.place.until {
+            let done = self.copies == Some(number) && end.is_none_or(|end| end >= until);
+            return if done { self.copied(number) } else { Ok(()) };
+        }
+        let Some(end) = end.filter(|end| *end > part.place.offset) else { return Ok(()) };
+        if crate::mutant::on("kafka_control_records") {
+            return Ok(());
+        }
+        part.place.offset = end;
+        let received = Received::at(Partition::clone(&part.name), part.place.clone());
+        self.batch.push(Event::Boundary(received));
+        Ok(())
+    }
+
+    /// A partition's copy is complete: the next one is copied, or all are read on.
+    fn copied(&mut self, number: i32) -> Result<(), Failure> {
+        if let Some(part) = self.parts.get_mut(&number)
+            && let Some(until) = part.place.until
+        {
+            part.place.offset = until;
+            let received = Received::at(Partition::clone(&part.name), part.place.clone());
+            self.batch.push(Event::Boundary(received));
+        }
+        self.begin()
+    }
+
+    fn trouble(&self, error: &KafkaError) -> Result<(), Failure> {
+        let said = self.client.context().trouble();
+        let name = &self.topic.name;
+        match error.rdkafka_error_code() {
+            Some(code) if is_mended(code) => {
+                tracing::info!(topic = name, ?code, "a broker is away, or not the leader any more");
+                Ok(())
+            }
+            // Nothing is committed to a group that nobody named.
+            Some(Code::GroupAuthorizationFailed) if self.asked.group().is_none() => Ok(()),
+            Some(Code::AutoOffsetReset | Code::OffsetOutOfRange | Code::LogTruncation) => {
+                let text = said.map_or_else(|| error.to_string(), |(_, text)| text);
+                let what = format!("a place is looked at again: {text}");
+                Err(transient(self.asked.address.without_secrets(&what), name))
+            }
+            _ => {
+                let said =
+                    said.map(|(code, text)| (code, self.asked.address.without_secrets(&text)));
+                Err(failure::of(error, said, true, name))
+            }
+        }
+    }
+
+    /// Takes in what the topic has now: partitions that were added, and how far there is to go.
+    fn looked(&mut self, found: &Topic) -> Result<(), Failure> {
+        let mut news = false;
+        let (mut position, mut length) = (0, 0);
+        for (&number, &marks) in &found.partitions {
+            let Marks { end, .. } = marks;
+            match self.parts.get(&number) {
+                Some(part) if end < part.place.offset => {
+                    let what = format!("its log ends at offset {end}, and was read further");
+                    return Err(transient(what, &place_of(found, number)));
+                }
+                Some(part) => (position, length) = (position + part.place.offset, length + end),
+                None if self.copies.is_some() || crate::mutant::on("kafka_partitions_of_start") => {
+                }
+                None => {
+                    let topic = Topic { log: Arc::clone(&self.topic.log), ..found.clone() };
+                    let place = added(&topic, number, marks)?;
+                    let name = Partition::from(number.to_string());
+                    let received = Received::at(Partition::clone(&name), place.clone());
+                    self.batch.push(Event::Boundary(received));
+                    self.parts.insert(number, Part { name, place });
+                    news = true;
+                }
+            }
+        }
+        self.asked.stats.set_position(position, Some(length));
+        if news { self.begin() } else { Ok(()) }
+    }
+
+    fn all(&self) -> Received<KafkaPosition> {
+        let places = self.parts.values();
+        Received::all(places.map(|part| (Partition::clone(&part.name), part.place.clone())))
+    }
+
+    /// Hands the batch over. Returns false if nobody takes it any more.
+    fn flush(&mut self) -> bool {
+        if self.batch.is_empty() {
+            return true;
+        }
+        if let Some(part) = self.copies.and_then(|number| self.parts.get(&number)) {
+            let received = Received::at(Partition::clone(&part.name), part.place.clone());
+            self.batch.push(Event::Boundary(received));
+        }
+        let batch = std::mem::replace(&mut self.batch, Vec::with_capacity(EVENTS_MAX));
+        self.sender.blocking_send(Ok(batch)).is_ok()
+    }
+}
+
+impl Looks {
+    fn begin(client: &Arc<Client>, asked: &Arc<Asked>) -> Looks {
+        let (stop, stopped) = sync_channel(1);
+        let found = Arc::new(Mutex::new(None));
+        let (client, asked, into) = (Arc::clone(client), Arc::clone(asked), Arc::clone(&found));
+        // It ends with the reading, or soon after: nobody waits for it.
+        drop(tokio::task::spawn_blocking(move || watch(&client, &asked, &into, &stopped)));
+        Looks { found, failed: 0, _stop: stop }
+    }
+
+    /// Returns what was found since.
+    fn take(&mut self) -> Result<Option<Topic>, Failure> {
+        match self.found.lock().take() {
+            None => Ok(None),
+            Some(Ok(found)) => {
+                self.failed = 0;
+                Ok(Some(found))
+            }
+            // A leader is being elected, or a broker is slow.
+            Some(Err(_)) if self.failed == 0 => {
+                self.failed = 1;
+                Ok(None)
+            }
+            Some(Err(failure)) => Err(failure),
+        }
+    }
+}
+
+/// Looks at the topic again and again.
+fn watch(
+    client: &Client,
+    asked: &Asked,
+    into: &Mutex<Option<Result<Topic, Failure>>>,
+    stop: &Receiver<()>,
+) {
+    let goes_on = || !matches!(stop.try_recv(), Err(std::sync::mpsc::TryRecvError::Disconnected));
+    while stop.recv_timeout(asked.look_every) == Err(RecvTimeoutError::Timeout) {
+        let found = client::look(client, &asked.address, true, &goes_on);
+        *into.lock() = Some(found);
+    }
+}
+
+/// Returns the error value that a bad message is kept as. Without the topic's name: every replica must store
+/// the same bytes, whatever it calls the topic.
+fn kept(bad: Bad, partition: i32, offset: u64) -> Change<Json, Json> {
+    let what = format!("{} in partition {partition} at offset {offset}", bad.what);
+    Change::Put(bad.key, Err(DataError(what)))
+}
