@@ -104,6 +104,7 @@ impl<P: Position> Bindings<P> {
             && let Some(first) = self.0.get(first)
             && first.cursor.generation() == generation
             && !ends_at(moved, &first.cursor)
+            && !crate::mutant::on("copy_ends_anywhere")
         {
             return Err(copied_anew());
         }

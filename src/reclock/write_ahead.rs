@@ -62,6 +62,7 @@ impl<S: Source, C: Codec<S::Key> + Codec<S::Value>> WriteAhead<S, C> {
         let received = from.boundary();
         // A binding that nobody has filled yet is ours to fill.
         let copied = remap.bindings().first_after(from.generation());
+        let copied = copied.filter(|_| !crate::mutant::on("copy_until_unsaid"));
         let copied = copied.map(|binding| Durable::read(&binding.bytes)).transpose()?;
         let copies_as_told = source.copy_until(copied.map(|copied| copied.boundary()).as_ref());
         let mut driven = drive::<S, C>(source, from, &context);

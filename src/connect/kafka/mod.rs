@@ -210,7 +210,7 @@ impl Source for Kafka {
             return Err(transient("it is not connected", &self.asked.address.topic));
         };
         match connected.handed.recv().await {
-            Some(handed) => handed.map(Some),
+            Some(handed) => handed.map(|events| Some(events).filter(|events| !events.is_empty())),
             None => {
                 Err(transient("the thread that reads the topic is gone", &self.asked.address.topic))
             }

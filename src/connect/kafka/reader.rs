@@ -30,7 +30,7 @@ use crate::source::{Change, Cursor, Event, Failure, Partition, Received};
 
 pub(super) type TopicEvent = Event<Json, Json, KafkaPosition>;
 
-/// What the reading thread hands over; a failure is the last.
+/// What the reading thread hands over. A failure is the last, and so is nothing: the end of the connection.
 pub(super) type Handed = Result<Vec<TopicEvent>, Failure>;
 
 /// A batch is handed over when it holds this many events, and when no more has come.
@@ -51,6 +51,8 @@ pub(super) struct Reading {
     batch: Vec<TopicEvent>,
     /// The partition that is copied now.
     copies: Option<i32>,
+    /// The copy is complete: what comes next is read by another consumer, from where it ended.
+    copied: bool,
 }
 
 /// A partition.
@@ -75,19 +77,19 @@ impl Reading {
         from: &Cursor<KafkaPosition>,
     ) -> Result<Reading, Failure> {
         let goes_on = || !sender.is_closed();
-        let client = client::make(&asked.address)?;
         let (mut looks, (most, pause)) = (0, LOOKS);
-        let (topic, plan) = loop {
+        let (client, topic, plan) = loop {
             looks += 1;
+            let client = client::make(&asked.address)?;
             let reached = asked.is_reached();
             let topic = client::look_and_listen(&client, &asked.address, reached, &goes_on)?;
             asked.reached();
             let planned = judge(from, &topic, asked.bound.as_ref());
             match planned.and_then(|plan| {
-                verify(&client, &topic, &plan.places, &goes_on)?;
+                verify(&asked.address, &topic, &plan.places, &goes_on)?;
                 Ok(plan)
             }) {
-                Ok(plan) => break (topic, plan),
+                Ok(plan) => break (client, topic, plan),
                 Err(Failure::PositionLost(_)) if looks < most && goes_on() => {
                     std::thread::sleep(pause);
                 }
@@ -101,8 +103,17 @@ impl Reading {
         let parts: BTreeMap<i32, Part> = places.into_iter().map(part).collect();
         let rows = Rows::new(asked.address.key, asked.address.value, asked.on_unavailable);
         let batch = Vec::new();
-        let mut reading =
-            Reading { asked, client, sender, topic, parts, rows, batch, copies: None };
+        let mut reading = Reading {
+            asked,
+            client,
+            sender,
+            topic,
+            parts,
+            rows,
+            batch,
+            copies: None,
+            copied: false,
+        };
         if is_news {
             // All at once: with a part of them, the others would seem to have been added later.
             reading.batch.push(Event::Boundary(reading.all()));
@@ -117,20 +128,21 @@ impl Reading {
 
     /// Reads until it fails, or nobody takes what it reads any more.
     pub(super) fn run(mut self) {
-        let failure = match self.read() {
+        let last = match self.read() {
+            Ok(()) if self.copied => Ok(Vec::new()),
             Ok(()) => return,
-            Err(failure) => failure,
+            Err(failure) => Err(failure),
         };
         // What came before it is good, and goes first. An error means that the other end is gone.
         if self.flush() {
-            let _ = self.sender.blocking_send(Err(failure));
+            let _ = self.sender.blocking_send(last);
         }
     }
 
     fn read(&mut self) -> Result<(), Failure> {
         let mut looks = Looks::begin(&self.client, &self.asked);
         let client = Arc::clone(&self.client);
-        while !self.sender.is_closed() {
+        while !self.sender.is_closed() && !self.copied {
             let wait = if self.batch.is_empty() { POLL } else { Duration::ZERO };
             let polled = client.poll(wait);
             if client.context().has_changed() && !crate::mutant::on("kafka_changed_while_read") {
@@ -157,33 +169,42 @@ impl Reading {
         Ok(())
     }
 
-    /// Begins to read where the places are: one partition of a copy, or all.
+    /// Begins to read where the places are: the next partition of a copy, or all. Of a copy that is complete
+    /// nothing more is read here: a consumer is never told to go back, nor to stop before it is dropped.
     fn begin(&mut self) -> Result<(), Failure> {
         let copies = self.parts.values().any(|part| part.place.until.is_some());
+        if !copies {
+            let offsets = self.parts.iter().map(|(number, part)| (*number, part.place.offset));
+            return verify::assign(&self.client, &self.topic.name, &offsets.collect());
+        }
         let is_open = |part: &Part| part.place.until.is_some_and(|until| part.place.offset < until);
         self.copies = self.parts.iter().find(|(_, part)| is_open(part)).map(|(number, _)| *number);
-        if copies && self.copies.is_none() {
-            self.parts.values_mut().for_each(|part| part.place.until = None);
-            self.batch.push(Event::Boundary(self.all()));
+        match self.copies.and_then(|number| Some((number, self.parts.get(&number)?.place.offset))) {
+            Some((number, offset)) => {
+                let offsets = BTreeMap::from([(number, offset)]);
+                verify::assign(&self.client, &self.topic.name, &offsets)
+            }
+            None => {
+                self.parts.values_mut().for_each(|part| part.place.until = None);
+                self.batch.push(Event::Boundary(self.all()));
+                self.copied = true;
+                Ok(())
+            }
         }
-        let is_read = |number: &i32| self.copies.is_none_or(|copied| copied == *number);
-        let parts = self.parts.iter().filter(|(number, _)| is_read(number));
-        let offsets = parts.map(|(number, part)| (*number, part.place.offset)).collect();
-        verify::assign(&self.client, &self.topic.name, &offsets)
     }
 
     fn message(&mut self, message: &BorrowedMessage<'_>) -> Result<(), Failure> {
         let number = message.partition();
         let offset = verify::offset(message);
         let Some(part) = self.parts.get_mut(&number) else { return Ok(()) };
-        if offset < part.place.offset {
-            // Handed over already: it comes again when others are assigned.
+        if offset < part.place.offset || self.copied {
             return Ok(());
         }
         if let Some(until) = part.place.until
             && (offset >= until || self.copies != Some(number))
         {
-            return if offset >= until { self.copied(number) } else { Ok(()) };
+            // Past the copy's end: it is read once all of the copy is there.
+            return if self.copies == Some(number) { self.copied(number) } else { Ok(()) };
         }
         let place = part.place.after(verify::seen(message));
         let name = Partition::clone(&part.name);
@@ -235,6 +256,9 @@ impl Reading {
 
     /// A partition's copy is complete: the next one is copied, or all are read on.
     fn copied(&mut self, number: i32) -> Result<(), Failure> {
+        // What lies past its end is not wanted now. Should it come all the same, it is dropped.
+        let ended = verify::list(&self.topic.name, &BTreeMap::from([(number, 0)]));
+        let _ = ended.and_then(|list| self.client.pause(&list));
         if let Some(part) = self.parts.get_mut(&number)
             && let Some(until) = part.place.until
         {
@@ -270,7 +294,7 @@ impl Reading {
 
     /// Takes in what the topic has now: partitions that were added, and how far there is to go.
     fn looked(&mut self, found: &Topic) -> Result<(), Failure> {
-        let mut news = false;
+        let mut news = BTreeMap::new();
         let (mut position, mut length) = (0, 0);
         for (&number, &marks) in &found.partitions {
             let Marks { end, .. } = marks;
@@ -280,21 +304,25 @@ impl Reading {
                     return Err(transient(what, &place_of(found, number)));
                 }
                 Some(part) => (position, length) = (position + part.place.offset, length + end),
-                None if self.copies.is_some() || crate::mutant::on("kafka_partitions_of_start") => {
-                }
+                None if self.copies.is_some()
+                    || self.copied
+                    || crate::mutant::on("kafka_partitions_of_start") => {}
                 None => {
                     let topic = Topic { log: Arc::clone(&self.topic.log), ..found.clone() };
                     let place = added(&topic, number, marks)?;
                     let name = Partition::from(number.to_string());
                     let received = Received::at(Partition::clone(&name), place.clone());
                     self.batch.push(Event::Boundary(received));
+                    news.insert(number, place.offset);
                     self.parts.insert(number, Part { name, place });
-                    news = true;
                 }
             }
         }
         self.asked.stats.set_position(position, Some(length));
-        if news { self.begin() } else { Ok(()) }
+        if news.is_empty() {
+            return Ok(());
+        }
+        verify::assign(&self.client, &self.topic.name, &news)
     }
 
     fn all(&self) -> Received<KafkaPosition> {

@@ -9,7 +9,8 @@ use rdkafka::error::KafkaError;
 use rdkafka::message::BorrowedMessage;
 use rdkafka::{Message, Offset, TopicPartitionList};
 
-use super::client::Client;
+use super::address::Address;
+use super::client::{self, Client};
 use super::failure::{self, is_mended, transient};
 use super::judge::{Places, Topic, place_of, recognise};
 use super::position::Seen;
@@ -21,10 +22,10 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// How long a poll waits.
 pub(super) const POLL: Duration = Duration::from_millis(100);
 
-/// Checks the last message of each place, where the log still has that offset. Blocks; leaves nothing
-/// assigned that is not assigned anew.
+/// Checks the last message of each place, where the log still has that offset. Blocks. It has a consumer of its
+/// own: librdkafka must not be told to stop reading what it has yet to stop from the time before.
 pub(super) fn verify(
-    client: &Client,
+    address: &Address,
     topic: &Topic,
     places: &Places,
     goes_on: &dyn Fn() -> bool,
@@ -39,7 +40,8 @@ pub(super) fn verify(
     if open.is_empty() {
         return Ok(());
     }
-    assign(client, &topic.name, &open)?;
+    let client = client::make(address)?;
+    assign(&client, &topic.name, &open)?;
     let began = Instant::now();
     while !open.is_empty() {
         if !goes_on() {
@@ -79,13 +81,13 @@ pub(super) fn offset(message: &BorrowedMessage<'_>) -> u64 {
     u64::try_from(message.offset()).unwrap_or(0)
 }
 
-/// Reads these partitions from these offsets, and no others.
+/// Reads these partitions from these offsets, beside those that are read already.
 pub(super) fn assign(
     client: &Client,
     topic: &str,
     offsets: &BTreeMap<i32, u64>,
 ) -> Result<(), Failure> {
-    let assigned = list(topic, offsets).and_then(|list| client.assign(&list));
+    let assigned = list(topic, offsets).and_then(|list| client.incremental_assign(&list));
     assigned.map_err(|error| failure::of(&error, None, true, topic))
 }
 

@@ -93,14 +93,24 @@ fn a_topic_made_anew_with_fewer_partitions_is_lost() {
 
 #[test]
 fn a_topic_made_anew_while_it_is_read_is_lost() {
-    let cluster = Cluster::start(1, 2);
-    let (root, _, had) = read(&cluster);
-    let mut client = Client::start(&root, &Setting::new(cluster.url("")));
-    client.until("connected", |client| client.stats.length() > 0);
-    cluster.make_anew(2);
-    let error = client.failure();
-    assert_eq!(error.kind(), ErrorKind::Missing, "{error}");
-    assert_eq!(contents(&root), had);
+    for grown in [0, 5] {
+        let cluster = Cluster::start(1, 2);
+        let (root, _, had) = read(&cluster);
+        let mut client = Client::start(&root, &Setting::new(cluster.url("")));
+        client.until("connected", |client| client.stats.length() > 0);
+        cluster.make_anew(2);
+        let keys = ["p", "q", "r", "s", "t"];
+        for key in &keys[..grown] {
+            cluster.write(&[(0, key, Some("2")), (1, key, Some("2"))]);
+        }
+        let error = client.failure();
+        assert_eq!(error.kind(), ErrorKind::Missing, "{error}");
+        // These brokers hand messages over by the topic's name, as those before 3.1 do: what lies past the cursor
+        // may have come before the topic's id was looked at.
+        let now = contents(&root);
+        assert!(had.iter().all(|(key, value)| now.get(key) == Some(value)), "{now:?}");
+        assert!(grown > 0 || now == had, "{now:?}");
+    }
 }
 
 #[test]

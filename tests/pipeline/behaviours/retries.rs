@@ -321,11 +321,11 @@ async fn b28_it_stops_at_what_contains_the_target_equal_or_not() {
     let source = Scripted::new(&["R1 V(1) OTHER R2 V(2) OTHER R3 V(3) OTHER | hang"]);
     let run = run_with(setup(), source.current(Ok(at(2)))).await;
     assert_eq!((run.safe(), run.keys()), (Some(at(2)), vec![vec![1], vec![2]]));
-    // What is there already is not connected to.
+    // What is there already is connected to, which finds out whether it still is, and is not read.
     let setup = Setup { stop_at_current: true, from: boundary(at(5)).await, ..Setup::default() };
-    let run = run_with(setup, Scripted::new(&[]).current(Ok(at(4)))).await;
+    let run = run_with(setup, Scripted::new(&["R1 V(6) OTHER | hang"]).current(Ok(at(4)))).await;
     assert!(matches!(run.ended.reason, Reason::Complete), "{:?}", run.ended);
-    assert_eq!(run.asked.connects().len(), 0);
+    assert_eq!((run.asked.connects().len(), run.keys().len()), (1, 0));
 }
 
 #[tokio::test(start_paused = true)]
