@@ -96,12 +96,9 @@ fn bare(brokers: &str, messages: u64, partitions: i32) {
     consumer.assign(&list).expect("assigned");
     let mut received = 0;
     while received < messages {
-        match consumer.poll(Duration::from_secs(1)) {
-            Some(message) => {
-                message.expect("a message");
-                received += 1;
-            }
-            None => {}
+        if let Some(message) = consumer.poll(Duration::from_secs(1)) {
+            message.expect("a message");
+            received += 1;
         }
     }
 }
