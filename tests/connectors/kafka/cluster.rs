@@ -46,9 +46,23 @@ impl Cluster {
 
     /// Writes messages, in order.
     pub fn write(&self, rows: &[Row<'_>]) {
+        self.write_to(TOPIC, rows);
+    }
+
+    fn write_to(&self, topic: &str, rows: &[Row<'_>]) {
         let producer = self.producer();
-        send(&producer, rows);
+        send(&producer, topic, rows);
         producer.flush(PATIENCE).expect("written");
+    }
+
+    /// Deletes the topic and makes it again with these messages, before anybody can look.
+    pub fn replace(&self, partitions: i32, rows: &[Row<'_>]) {
+        assert!(self.broker.create_topic("later", partitions));
+        self.write_to("later", rows);
+        self.broker.with_state(|state| {
+            let later = state.topics.remove("later").expect("it was made");
+            state.topics.insert(TOPIC.to_string(), later);
+        });
     }
 
     /// Writes messages in one transaction.
@@ -100,10 +114,10 @@ impl Cluster {
     }
 }
 
-fn send(producer: &BaseProducer, rows: &[Row<'_>]) {
+fn send(producer: &BaseProducer, topic: &str, rows: &[Row<'_>]) {
     for (partition, key, value) in rows {
         let mut record: BaseRecord<'_, str, str> =
-            BaseRecord::to(TOPIC).partition(*partition).key(key);
+            BaseRecord::to(topic).partition(*partition).key(key);
         if let Some(value) = value {
             record = record.payload(value);
         }

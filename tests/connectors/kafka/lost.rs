@@ -98,11 +98,8 @@ fn a_topic_made_anew_while_it_is_read_is_lost() {
         let (root, _, had) = read(&cluster);
         let mut client = Client::start(&root, &Setting::new(cluster.url("")));
         client.until("connected", |client| client.stats.length() > 0);
-        cluster.make_anew(2);
-        let keys = ["p", "q", "r", "s", "t"];
-        for key in &keys[..grown] {
-            cluster.write(&[(0, key, Some("2")), (1, key, Some("2"))]);
-        }
+        let rows = ["p", "q", "r", "s", "t"].map(|key| [0, 1].map(|at| (at, key, Some("2"))));
+        cluster.replace(2, &rows.concat()[..2 * grown]);
         let error = client.failure();
         assert_eq!(error.kind(), ErrorKind::Missing, "{error}");
         // These brokers hand messages over by the topic's name, as those before 3.1 do: what lies past the cursor
@@ -181,4 +178,41 @@ fn another_cluster_is_another_feed() {
     let error = Client::start(&root, &copies).failure();
     assert_eq!(error.kind(), ErrorKind::FeedDiffers, "{error}");
     assert_eq!(contents(&root), had);
+}
+
+/// Two writers copy the new topic while it grows, so that their copies would end at different places: one makes
+/// room for the other, and starts again as `ingest` does.
+#[test]
+fn two_writers_copy_anew_and_never_mix_what_was_with_what_is() {
+    let cluster = Cluster::start(1, 2);
+    let (root, setting, _) = read(&cluster);
+    let key = |number: usize| format!("new{number:02}");
+    let rows: Vec<String> = (0..40).map(key).collect();
+    let row = |number: usize| (number as i32 % 2, rows[number].as_str(), Some("2"));
+    cluster.replace(2, &(0..10).map(row).collect::<Vec<_>>());
+    let setting =
+        Setting { on_position_lost: OnPositionLost::Copy, stop_at_current: false, ..setting };
+    let mut clients = [Client::start(&root, &setting), Client::start(&root, &setting)];
+    let mut written = 10;
+    let all = |written: usize| table(&(0..written).map(|n| (&*rows[n], "2")).collect::<Vec<_>>());
+    for step in 0.. {
+        for client in &mut clients {
+            client.step();
+            let Some(error) = client.error() else { continue };
+            assert_eq!(error.kind(), ErrorKind::LeaseLost, "{error}");
+            std::mem::replace(client, Client::start(&root, &setting)).stop();
+        }
+        if step % 20 == 0 && written < rows.len() {
+            cluster.write(&[row(written), row(written + 1)]);
+            written += 2;
+        }
+        let now = contents(&root);
+        let new = now.keys().filter(|key| key.contains("new")).count();
+        assert!(new == 0 || new == now.len(), "{now:?}");
+        if written == rows.len() && now == all(written) {
+            break;
+        }
+        assert!(step < 20_000, "never the whole of the new topic: {now:?}");
+    }
+    clients.into_iter().for_each(Client::stop);
 }
