@@ -197,7 +197,7 @@ pub use command::Command;
 pub use control::lifecycle::Token;
 pub use control::promotion::Promotion;
 pub use error::{Error, ErrorKind};
-pub use pipeline::config::PipelineConfig;
+pub use pipeline::config::{PatchErrors, PipelineConfig};
 pub use pipeline::follow::Follow;
 pub use pipeline::restarts::Restarts;
 pub use pipeline::shard::Shard;

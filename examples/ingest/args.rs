@@ -99,8 +99,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "keep|N", value_parser = history)]
     pub(crate) history: Option<History>,
 
-    /// What happens at a bad line or message: stop, or keep it as an error value, under its key or,
-    /// where that cannot be read, under {"key_base64": LINE}
+    /// What happens at a bad line or message, or an update that cannot keep what its row had: stop, or keep it
+    /// as an error value, under its key or, where that cannot be read, under {"key_base64": LINE}
     #[arg(long, value_name = "stop|keep", default_value = "stop")]
     pub(crate) on_error: OnError,
 

@@ -15,7 +15,7 @@ use differential_upsert::source::SourceStats;
 use differential_upsert::source::{AttemptConfig, OnPositionLost};
 use differential_upsert::store::{Access, Root};
 use differential_upsert::{
-    Error, ErrorKind, Pipeline, PipelineConfig, Promotion, Restarts, Shard, Totals,
+    Error, ErrorKind, PatchErrors, Pipeline, PipelineConfig, Promotion, Restarts, Shard, Totals,
 };
 use timely::worker::Worker;
 use tokio_util::sync::CancellationToken;
@@ -28,7 +28,7 @@ use crate::cluster;
 use crate::progress::Progress;
 use crate::stop::{or, stopped};
 use crate::summary::Summary;
-use crate::values::Switch;
+use crate::values::{OnError, Switch};
 
 type JsonShard = Shard<Json, Json, JsonText>;
 
@@ -241,6 +241,10 @@ fn workers(
     let feed = shard::Feed { mode: "given".into(), identity: args.feed.to_string() };
     let (checked, standby) = (!args.unchecked, standby.clone());
     let ahead = args.ahead != Some(Switch::Off);
+    let patch_errors = match args.on_error {
+        OnError::Stop => PatchErrors::Stop,
+        OnError::Keep => PatchErrors::Keep,
+    };
     let times = if args.feed.is_table() { Times::CoCommitted } else { Times::WriteAhead };
     let stop_at_current = args.stop_at_current;
     let on_position_lost = match args.copies_what_is_lost() {
@@ -261,6 +265,7 @@ fn workers(
             history,
             checked,
             ahead,
+            patch_errors,
             feed: feed.clone(),
             source: source.clone(),
             standby: standby.clone(),

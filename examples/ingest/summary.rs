@@ -13,9 +13,9 @@ pub(crate) struct Summary {
     pub(crate) skipped: u64,
     /// Rows dropped because some writer had persisted their time already.
     pub(crate) below: u64,
-    /// Rows that lost to a greater order in the same time.
+    /// Rows that lost to a greater order in the same time, or that a later patch of it has changed.
     pub(crate) superseded: u64,
-    /// Rewrites of the value a key had, and deletes of absent keys.
+    /// Rewrites of the value a key had, patches that change nothing, and deletes of absent keys.
     pub(crate) unchanged: u64,
     /// Rows emitted here and committed by another.
     pub(crate) lost: u64,

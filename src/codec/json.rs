@@ -26,7 +26,7 @@ use crate::error::{Error, ErrorKind};
 /// assert!(Json::parse("{'apples': 3}").is_err());
 /// # Ok::<(), differential_upsert::Error>(())
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Json(Box<str>);
 
 /// Stores a [`Json`] as its text: the codec of `Shard<Json, Json, JsonText>`.
@@ -86,7 +86,8 @@ impl Json {
     }
 
     /// Returns the patch of a row, an object, of which these columns were not sent, since they did not change. What it has
-    /// of their names is left out.
+    /// of their names is left out. Of a value that is not an object, it is a patch that
+    /// [`keep_unsent`](Json::keep_unsent) makes an error of.
     pub fn partial(&self, unsent: &[impl AsRef<str>]) -> Json {
         Json(partial(&self.0, unsent, &mut canonical::Scratch::default()).into_boxed_str())
     }
@@ -96,7 +97,7 @@ impl Json {
     ///
     /// # Errors
     ///
-    /// If that is not an object: this is the key's error then. A column that it does not have stays out.
+    /// As [`keep_unsent`](super::keep_unsent): this is the key's error then.
     ///
     /// ```
     /// use differential_upsert::Shard;
@@ -116,6 +117,13 @@ impl Json {
     /// Returns the text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+/// Its text, as in errors that name a key.
+impl fmt::Debug for Json {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
     }
 }
 

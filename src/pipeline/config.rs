@@ -8,6 +8,18 @@ use crate::error::{Error, ErrorKind, at_least};
 use crate::reclock::SourceConfig;
 use crate::shard::{Feed, History};
 
+/// What becomes of a [patch](crate::Command::Patch) whose [fold](crate::Shard::with_fold) says that it is an error, or that
+/// finds no value.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PatchErrors {
+    /// The error is the key's value.
+    #[default]
+    Keep,
+    /// The pipeline fails with it, of kind [`Invalid`](ErrorKind::Invalid), and commits nothing of its time. An error that
+    /// the key has already stays, and stops nothing.
+    Stop,
+}
+
 /// Bounds of a pipeline, plain values.
 #[derive(Clone, Debug)]
 pub struct PipelineConfig {
@@ -26,6 +38,8 @@ pub struct PipelineConfig {
     /// [`definite`](crate::definite). Once a writer has gone without, no writer of this shard can
     /// be checked any more. Default: true.
     pub checked: bool,
+    /// What becomes of a patch that comes to an error. Default: it is the key's value.
+    pub patch_errors: PatchErrors,
     /// How a source with cursors is run: see [`Pipeline::from_source`](crate::Pipeline::from_source).
     pub source: SourceConfig,
     /// Bytes of the stash in memory, per worker, the buffers that its rows keep included; past it the stash spills to an
@@ -61,6 +75,7 @@ impl Default for PipelineConfig {
             standby: None,
             feed: Feed { mode: "given".into(), identity: "a dataflow".into() },
             checked: true,
+            patch_errors: PatchErrors::default(),
             source: SourceConfig::default(),
             stash_bytes_max: 256 << 20,
             ahead_bytes_max: 8 << 20,

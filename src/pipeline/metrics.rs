@@ -96,12 +96,12 @@ impl Metrics {
         );
         page.counter(
             "rows_superseded_total",
-            "Commands that lost to a greater order in the same time.",
+            "Commands that lost to a greater order in the same time, or that a later patch of it has changed.",
             sum(|v| v.stats.superseded()),
         );
         page.counter(
             "rows_unchanged_total",
-            "Rewrites of a live value and deletes of absent keys.",
+            "Rewrites of a live value, patches that changed nothing, and deletes of absent keys.",
             sum(|v| v.stats.unchanged()),
         );
         page.gauge(

@@ -244,6 +244,7 @@ impl Parts {
         config: PipelineConfig,
     ) -> Pipeline<'scope, K, V, C>
     where
+        K: ExchangeData,
         V: 'static,
         C: Codec<K> + Codec<V>,
         O: ExchangeData,
@@ -276,7 +277,8 @@ impl Parts {
         let stops = config.feed.mode == Times::WriteAhead.mode();
         let feed = config.feed.clone();
         let (limit, checked) = check(counted, checks, feed, stops, resumes, status.clone());
-        let upserted = upsert(commands, rows.clone(), upsert_config, shard.fold(), lent);
+        let fold = shard.fold(config.patch_errors);
+        let upserted = upsert(commands, rows.clone(), upsert_config, fold, lent);
         let errors = report(upserted.errors.clone(), status.clone());
         let context = SinkContext {
             handle,

@@ -7,8 +7,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::config::PatchErrors;
 use crate::codec::packed::Encoded;
-use crate::codec::{Codec, DataError, Postcard, fold_stored};
+use crate::codec::{Codec, DataError, Postcard, decode_stored, fold_stored, is_error};
 use crate::error::{Error, ErrorKind};
 use crate::health::Pipelines;
 use crate::io::Io;
@@ -17,7 +18,7 @@ use crate::shard::{
     Resumes, Schema, State,
 };
 use crate::store::Root;
-use crate::upsert::{Fold, no_patches};
+use crate::upsert::{KeyedFold, no_patches};
 
 /// What a patch makes of a value: the prior value and the patch in, the key's value from then on out.
 type PatchFold<V> = fn(V, V) -> Result<V, DataError>;
@@ -138,7 +139,8 @@ impl<K, V, C: Codec<K> + Codec<V>> Shard<K, V, C> {
     /// of other texts.
     ///
     /// An error is the key's value from then on, until the key is put or deleted; so is the patch of a key that has no
-    /// value, and a key with an error keeps it.
+    /// value, and a key with an error keeps it. Where errors are to stop the pipeline, say so:
+    /// [`PatchErrors`](crate::PatchErrors).
     ///
     /// ```
     /// use differential_upsert::{Command, PipelineConfig, Shard, UpsertInto};
@@ -176,14 +178,21 @@ impl<K, V, C: Codec<K> + Codec<V>> Shard<K, V, C> {
     }
 
     /// Returns what a patch makes of a stored value.
-    pub(crate) fn fold(&self) -> Fold<Encoded>
+    pub(crate) fn fold(&self, errors: PatchErrors) -> KeyedFold<Encoded, Encoded>
     where
+        K: fmt::Debug,
         V: 'static,
     {
-        let Some((_, fold)) = self.fold else { return no_patches() };
-        Rc::new(move |prior: Option<&Encoded>, patch: &Encoded| {
-            let prior = prior.map(Encoded::as_bytes);
-            Encoded::try_from_bytes(fold_stored::<V, C>(prior, patch.as_bytes(), fold)?)
+        let (fold, none) = (self.fold, no_patches::<Encoded>());
+        Rc::new(move |key: &Encoded, prior: Option<&Encoded>, patch: &Encoded| {
+            let patched = match fold {
+                Some((_, fold)) => patched::<V, C>(prior, patch, fold, errors),
+                None => none(prior, patch),
+            };
+            patched.map_err(|error| match <C as Codec<K>>::decode(key.as_bytes()) {
+                Ok(key) => error.at(format!("key {key:?}")),
+                Err(_) => error.at(format!("key {key:?}")),
+            })
         })
     }
 
@@ -320,6 +329,25 @@ impl<K, V, C> fmt::Debug for Shard<K, V, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Shard").field("upper", &self.handle.state().upper).finish_non_exhaustive()
     }
+}
+
+/// Returns what a patch makes of a stored value.
+fn patched<V, C: Codec<V>>(
+    prior: Option<&Encoded>,
+    patch: &Encoded,
+    fold: PatchFold<V>,
+    errors: PatchErrors,
+) -> Result<Encoded, Error> {
+    let prior = prior.map(Encoded::as_bytes);
+    let patched = fold_stored::<V, C>(prior, patch.as_bytes(), fold)?;
+    let is_new = is_error(&patched) && !prior.is_some_and(is_error);
+    let stops = errors == PatchErrors::Stop && !crate::mutant::on("patch_errors_kept");
+    if let (true, Err(DataError(what))) = (is_new && stops, decode_stored::<V, C>(&patched)?) {
+        let hint = "correct the row, or keep such errors as values: `PipelineConfig::patch_errors`, \
+                    or --on-error keep";
+        return Err(Error::new(ErrorKind::Invalid, what).hint(hint));
+    }
+    Encoded::try_from_bytes(patched)
 }
 
 /// Returns what a shard of these types and codec stores about them.

@@ -73,9 +73,9 @@ pub(crate) struct Dropped {
 pub struct Totals {
     /// Dropped, because their time was already persisted.
     pub below: u64,
-    /// Lost to a greater order in the same time.
+    /// Lost to a greater order in the same time, or changed by a later patch of it.
     pub superseded: u64,
-    /// Rewrites of the live value, and deletes of absent keys.
+    /// Rewrites of the live value, patches that change nothing, and deletes of absent keys.
     pub unchanged: u64,
     /// Emitted here, committed by another writer.
     pub lost: u64,

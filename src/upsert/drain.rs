@@ -13,17 +13,30 @@ use super::rows::{Kept, Rows};
 use super::slot::{Slot, Slots};
 use super::stash::Sealed;
 use super::state::State;
-use super::wanted::{Fold, Wanted};
+use super::wanted::{KeyedFold, Wanted};
 use crate::error::Error;
 
 /// One time on its way out.
 pub struct Drain<K, V, O, T> {
     merge: Merge<K, V, O, T>,
     reset: Option<Reset<O>>,
+    /// The commands of one key that end in a patch, as far as they are taken.
+    stack: Option<Stack<K, V, O>>,
     /// What keys are to have.
     window: VecDeque<Wanted<K, V>>,
     /// The places of the last of their keys in the state, which stands still.
     slots: Vec<Option<Slot>>,
+}
+
+/// The commands of one key, the last first: patches, down to what these change.
+struct Stack<K, V, O> {
+    last: Pending<K, V, O>,
+    /// The patches below the last one, the last first.
+    patches: VecDeque<V>,
+    /// What the time itself has put, deleted or reset.
+    base: Option<Action<V>>,
+    /// The bytes of these patches.
+    bytes: usize,
 }
 
 struct Reset<O> {
@@ -39,11 +52,11 @@ struct Reset<O> {
 pub struct Drained {
     /// Changed a key, and emitted.
     pub emitted: u64,
-    /// Lost to a greater order in the same time, or patched there.
+    /// Lost to a greater order in the same time, or patched there by a later command.
     pub superseded: u64,
-    /// Rewrites of the live value, and deletes of absent keys.
+    /// Rewrites of the live value, patches that change nothing, and deletes of absent keys.
     pub unchanged: u64,
-    /// Commands and swept rows looked at.
+    /// Commands and swept rows looked at, and patches applied.
     pub work: u64,
     /// All of it is out.
     pub done: bool,
@@ -54,9 +67,9 @@ pub struct Drained {
 pub struct Piece {
     /// Updates to emit.
     pub rows: usize,
-    /// Bytes of their keys and values.
+    /// Bytes of their keys and values, and of values that are patched on.
     pub bytes: usize,
-    /// Commands and rows to look at.
+    /// Commands and rows to look at, and patches to apply.
     pub work: usize,
 }
 
@@ -69,6 +82,10 @@ impl Piece {
 
     fn emit(&mut self, bytes: usize) {
         self.rows = self.rows.saturating_sub(1);
+        self.bytes = self.bytes.saturating_sub(bytes);
+    }
+
+    fn pass(&mut self, bytes: usize) {
         self.bytes = self.bytes.saturating_sub(bytes);
     }
 
@@ -94,7 +111,7 @@ where
     pub fn new(sealed: Sealed<K, V, O, T>) -> Self {
         let Sealed { merge, reset } = sealed;
         let reset = reset.map(|order| Reset { order, touched: Slots::default(), swept: None });
-        Drain { merge, reset, window: VecDeque::new(), slots: Vec::new() }
+        Drain { merge, reset, stack: None, window: VecDeque::new(), slots: Vec::new() }
     }
 
     /// Returns the time.
@@ -102,9 +119,11 @@ where
         &self.merge.time
     }
 
-    /// Returns the bytes in memory of the runs that it reads.
-    pub fn run_bytes(&self) -> usize {
-        self.merge.run_bytes()
+    /// Returns the bytes in memory of the runs that it reads, and of the patches that it has taken.
+    pub fn held_bytes(&self) -> usize {
+        let patched = self.window.iter().filter(|wanted| wanted.is_patched());
+        let stacked = self.stack.as_ref().map_or(0, |stack| stack.bytes);
+        self.merge.held_bytes() + stacked + patched.map(Wanted::heap_bytes).sum::<usize>()
     }
 
     /// Appends updates to `out` until the piece is used up; the last row may exceed it. What was in memory is taken off
@@ -120,7 +139,7 @@ where
     pub fn step(
         &mut self,
         state: &State<K, V>,
-        fold: &Fold<V>,
+        fold: &KeyedFold<K, V>,
         overlay: &mut Overlay<K, V, T>,
         pins: &mut Pins,
         piece: &mut Piece,
@@ -130,7 +149,7 @@ where
         overlay.index();
         while !piece.is_used_up() {
             if self.window.is_empty() {
-                let ended = self.fill_window(state, fold, pins, piece, &mut drained)?;
+                let ended = self.fill_window(state, pins, piece, &mut drained)?;
                 if ended && self.window.is_empty() {
                     drained.done = self.sweep(state, piece, out, &mut drained);
                     break;
@@ -143,14 +162,14 @@ where
 
     /// Ends the drain. Returns how many commands it had taken and not emitted, and those it had not taken.
     pub fn give_up(self) -> (u64, Merge<K, V, O, T>) {
-        ((self.window.len() + self.merge.group.len()) as u64, self.merge)
+        let stacked = usize::from(self.stack.is_some());
+        ((self.window.len() + stacked + self.merge.group.len()) as u64, self.merge)
     }
 
     /// Takes the next commands that take effect, and looks their keys up. Returns whether those were the last.
     fn fill_window(
         &mut self,
         state: &State<K, V>,
-        fold: &Fold<V>,
         pins: &mut Pins,
         piece: &mut Piece,
         drained: &mut Drained,
@@ -161,17 +180,26 @@ where
             if self.window.len() >= window || bytes >= WINDOW_BYTES || piece.work == 0 {
                 break false;
             }
-            let Some((command, superseded)) = self.merge.next(pins)? else { break true };
-            piece.look(1 + superseded, drained);
-            drained.superseded += superseded;
-            if self.reset.as_ref().is_some_and(|reset| !reset.survives(&command)) {
-                drained.superseded += 1;
-                continue;
-            }
-            let wanted = match command.action {
-                Action::Patch(_) => self.take_patches(command, fold, pins, piece, drained)?,
-                action => Wanted::new(command.hash, command.key, action),
+            let wanted = match self.stack.take() {
+                Some(stack) => self.take_patches(stack, pins, piece, drained),
+                None => {
+                    let Some((command, superseded)) = self.merge.next(pins)? else { break true };
+                    piece.look(1 + superseded, drained);
+                    drained.superseded += superseded;
+                    if self.reset.as_ref().is_some_and(|reset| !reset.survives(&command)) {
+                        drained.superseded += 1;
+                        continue;
+                    }
+                    match command.action {
+                        Action::Patch(_) => {
+                            let stack = self.stack(command);
+                            self.take_patches(stack, pins, piece, drained)
+                        }
+                        action => Some(Wanted::new(command.hash, command.key, action)),
+                    }
+                }
             };
+            let Some(wanted) = wanted else { break false };
             bytes += wanted.heap_bytes();
             self.window.push_back(wanted);
         };
@@ -183,42 +211,53 @@ where
         Ok(ended)
     }
 
-    /// Takes the commands that a key's last one, a patch, stands on: patches, and what these change.
+    /// Begins with a key's last command, a patch.
+    fn stack(&self, last: Pending<K, V, O>) -> Stack<K, V, O> {
+        // A reset leaves nothing to change.
+        let is_reset = self.reset.is_some() && !crate::mutant::on("patch_over_reset");
+        let bytes = last.heap_bytes();
+        Stack { last, patches: VecDeque::new(), base: is_reset.then_some(Action::Delete), bytes }
+    }
+
+    /// Takes the commands that a key's last one, a patch, stands on: patches, and what these change. Returns none, and keeps
+    /// what it has, where the piece does not go so far.
     fn take_patches(
         &mut self,
-        last: Pending<K, V, O>,
-        fold: &Fold<V>,
+        mut stack: Stack<K, V, O>,
         pins: &mut Pins,
         piece: &mut Piece,
         drained: &mut Drained,
-    ) -> Result<Wanted<K, V>, Error> {
-        // A reset leaves nothing to change.
-        let is_reset = self.reset.is_some() && !crate::mutant::on("patch_over_reset");
-        let mut base = is_reset.then_some(Action::Delete);
-        let mut patches = Vec::new();
-        while let Some(command) = self.merge.next_of(&last, pins) {
+    ) -> Option<Wanted<K, V>> {
+        loop {
+            if piece.work == 0 && !crate::mutant::on("patches_at_once") {
+                self.stack = Some(stack);
+                return None;
+            }
+            let Some(command) = self.merge.next_of(&stack.last, pins) else { break };
             piece.look(1, drained);
             drained.superseded += 1;
-            let counts = self.reset.as_ref().is_none_or(|reset| reset.survives(&command));
+            if self.reset.as_ref().is_some_and(|reset| !reset.survives(&command)) {
+                continue;
+            }
+            stack.bytes += command.heap_bytes();
             match command.action {
-                _ if !counts => {}
-                Action::Patch(patch) => patches.push(patch),
-                action => base = Some(action),
+                Action::Patch(patch) => stack.patches.push_front(patch),
+                action => stack.base = Some(action),
             }
         }
-        let Pending { hash, key, action, .. } = last;
-        if !crate::mutant::on("patches_reversed") {
-            patches.reverse();
-        }
+        let Stack { last: Pending { hash, key, action, .. }, mut patches, base, .. } = stack;
         patches.extend(action.into_value());
-        Wanted::patched(hash, key, base, patches, fold)
+        if crate::mutant::on("patches_reversed") {
+            patches.make_contiguous().reverse();
+        }
+        Some(Wanted::patched(hash, key, base, patches))
     }
 
     /// Emits what the window's commands turn into, as far as the piece goes.
     fn emit(
         &mut self,
         state: &State<K, V>,
-        fold: &Fold<V>,
+        fold: &KeyedFold<K, V>,
         overlay: &mut Overlay<K, V, T>,
         piece: &mut Piece,
         out: &mut Vec<((K, V), T, isize)>,
@@ -233,10 +272,21 @@ where
                 break;
             }
             let emitted = overlay.get(wanted.hash, &wanted.key);
-            if wanted.is_patched() {
+            if wanted.needs_prior() {
                 let emitted = emitted.filter(|_| !crate::mutant::on("patch_over_state"));
                 let prior = || slot.map(|slot| state.get(slot).1);
-                wanted.patch(emitted.map_or_else(prior, Option::<&V>::cloned), fold)?;
+                wanted.set_prior(emitted.map_or_else(prior, Option::<&V>::cloned));
+            }
+            let at_once = crate::mutant::on("patches_at_once");
+            while wanted.is_patched() && (at_once || !piece.is_used_up()) {
+                wanted.patch(fold)?;
+                piece.look(1, drained);
+                if wanted.is_patched() {
+                    piece.pass(K::heap_bytes(&wanted.key, wanted.value.as_ref()));
+                }
+            }
+            if wanted.is_patched() {
+                break;
             }
             let one = match (emitted, *slot, &wanted.value) {
                 (Some(None), _, Some(_)) | (None, None, Some(_)) => Found::Absent,

@@ -11,7 +11,7 @@ use super::pending::{Action, Pending};
 use super::pins::Pins;
 use super::stash::Sealed;
 use super::state::State;
-use super::wanted::Fold;
+use super::wanted::KeyedFold;
 
 type Row = ((u64, String), u64, isize);
 
@@ -35,8 +35,8 @@ fn drain(reset: Option<u8>, commands: &[(u64, Option<&str>, u8)]) -> Drain<u64, 
 }
 
 /// Appends.
-fn fold() -> Fold<String> {
-    Rc::new(|prior: Option<&String>, patch: &String| {
+fn fold() -> KeyedFold<u64, String> {
+    Rc::new(|_: &u64, prior: Option<&String>, patch: &String| {
         Ok(format!("{}{patch}", prior.map_or("none", |prior| prior)))
     })
 }
@@ -210,6 +210,8 @@ fn patches_fold_over_what_they_stand_on() {
             let mut piece = Piece { rows: 1, bytes: 1, work: 1 };
             let step = drain.step(&state, &fold(), overlay, &mut pins, &mut piece, &mut out);
             let step = step.unwrap();
+            // However many patches a key has.
+            assert!(step.work <= 1, "{step:?} in one piece");
             (sum.emitted, sum.unchanged) =
                 (sum.emitted + step.emitted, sum.unchanged + step.unchanged);
             (sum.superseded, done) = (sum.superseded + step.superseded, step.done);

@@ -25,6 +25,8 @@ pub struct Merge<K, V, O, T> {
     pub runs: Vec<Run<T>>,
     /// The commands of one hash, pruned and sorted.
     pub group: VecDeque<Pending<K, V, O>>,
+    /// The bytes of their keys and values.
+    group_bytes: usize,
 }
 
 /// The commands of one hash, while they are read; pruned and sorted up to `pruned`.
@@ -63,7 +65,13 @@ where
 {
     /// Merges commands in memory, pruned and sorted, with those at their time in runs.
     pub fn new(time: T, memory: Vec<Pending<K, V, O>>, runs: Vec<Run<T>>) -> Self {
-        Merge { time, memory: memory.into_iter().peekable(), runs, group: VecDeque::new() }
+        Merge {
+            time,
+            memory: memory.into_iter().peekable(),
+            runs,
+            group: VecDeque::new(),
+            group_bytes: 0,
+        }
     }
 
     /// Takes the greatest order of the time's resets out of the runs. Call it before the first command.
@@ -100,7 +108,7 @@ where
         if self.group.is_empty() {
             superseded = self.gather(pins)?;
         }
-        Ok(self.group.pop_front().map(|command| (command, superseded)))
+        Ok(self.pop().map(|command| (command, superseded)))
     }
 
     /// Returns the next command if it is of the same key as `command`, which came right before it.
@@ -111,11 +119,17 @@ where
     ) -> Option<Pending<K, V, O>> {
         if !self.runs.is_empty() {
             let is_next = self.group.front().is_some_and(|next| command.same_key(next));
-            return if is_next { self.group.pop_front() } else { None };
+            return if is_next { self.pop() } else { None };
         }
         let next = self.memory.next_if(|next| command.same_key(next))?;
         next.release(pins);
         Some(next)
+    }
+
+    fn pop(&mut self) -> Option<Pending<K, V, O>> {
+        let command = self.group.pop_front()?;
+        self.group_bytes -= command.heap_bytes();
+        Some(command)
     }
 
     /// Brings the commands of the least hash together.
@@ -138,12 +152,13 @@ where
             }
             group.prune();
         }
+        self.group_bytes = group.commands.iter().map(Pending::heap_bytes).sum();
         self.group = group.commands.into();
         Ok(group.superseded)
     }
 
-    /// Returns the bytes of the runs in memory.
-    pub fn run_bytes(&self) -> usize {
-        self.runs.iter().map(Run::heap_bytes).sum()
+    /// Returns the bytes of the runs in memory, and of what was read out of them and not taken.
+    pub fn held_bytes(&self) -> usize {
+        self.runs.iter().map(Run::heap_bytes).sum::<usize>() + self.group_bytes
     }
 }

@@ -90,8 +90,9 @@
 //!   and are counted with it. A reset that is being drained takes a 64th of it on top.
 //! * What is emitted in a wake-up is at most [`UpsertConfig::drain_bytes_max`], and one row with its prior
 //!   value. What came for one time is sorted in one go when its turn comes: at most the stash's bound.
-//! * The patches of one key at one time are in memory together, and so are the values that they make, one after the
-//!   other. Patches do not supersede each other: what they take until their turn follows their number.
+//! * The patches of one key at one time are in memory together when its turn comes, counted with the stash. Patches do
+//!   not supersede each other: what they take follows their number. A wake-up takes and applies as many as it may look
+//!   at, and goes on; those that were spilled it reads in one go.
 //! * A row's key and value have less than 4 GiB each; a longer one is an error where it is packed.
 //! * Two writers that keep passing each other fall back to one time per round trip, for what the other has
 //!   committed past our own emissions has to be read first.
@@ -143,7 +144,7 @@ pub(crate) use operator::upsert;
 pub use rows::{Kept, KeyHash};
 pub use stats::UpsertStats;
 pub use wanted::Fold;
-pub(crate) use wanted::no_patches;
+pub(crate) use wanted::{KeyedFold, no_patches};
 
 use crate::command::Command;
 
@@ -247,6 +248,6 @@ where
                 input.for_each(|time, rows| output.session(&time).give_container(rows));
             }
         });
-        upsert(self, feedback.as_collection(), config, fold, context)
+        upsert(self, feedback.as_collection(), config, wanted::keyed(fold), context)
     }
 }

@@ -18,7 +18,7 @@ use super::inbox::Update;
 use super::route::{Routed, route};
 use super::rows::Kept;
 use super::steps::UpsertOperator;
-use super::wanted::Fold;
+use super::wanted::KeyedFold;
 use crate::codec::deal::worker;
 use crate::command::Command;
 use crate::command::time::least;
@@ -29,7 +29,7 @@ pub(crate) fn upsert<'scope, K, V, O, T>(
     commands: StreamVec<'scope, T, (Command<K, V, O>, T)>,
     feedback: VecCollection<'scope, T, (K, V), isize>,
     config: UpsertConfig<T>,
-    fold: Fold<V>,
+    fold: KeyedFold<K, V>,
     context: UpsertContext<T>,
 ) -> Upserted<'scope, K, V, T>
 where

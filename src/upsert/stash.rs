@@ -220,13 +220,13 @@ where
         let mut merge = Merge::new(time.clone(), pile.commands, self.spilled.take(&time)?);
         let reset = merge.reset()?.max(pile.reset);
         let commands = merge.runs.iter().map(Run::commands).sum();
-        self.draining = Draining { heap, runs: merge.run_bytes(), commands };
+        self.draining = Draining { heap, runs: merge.held_bytes(), commands };
         Ok(Some(Sealed { merge, reset }))
     }
 
-    /// Notes the bytes of the runs that are being drained.
-    pub fn drains(&mut self, run_bytes: usize) {
-        self.draining.runs = run_bytes;
+    /// Notes the bytes of the runs that are being drained, and of what the drain has taken out of them.
+    pub fn drains(&mut self, bytes: usize) {
+        self.draining.runs = bytes;
     }
 
     /// Takes back what was not drained of a time that was sealed: all of it, or what its runs have of other times.

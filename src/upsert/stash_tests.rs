@@ -5,8 +5,12 @@ use std::rc::Rc;
 
 use super::*;
 use crate::codec::packed::{Encoded, Packer};
+use crate::upsert::drain::{Drain, Drained, Piece};
+use crate::upsert::overlay::Overlay;
 use crate::upsert::pending::Action;
 use crate::upsert::pile::PRUNE_MIN;
+use crate::upsert::state::State;
+use crate::upsert::wanted::KeyedFold;
 
 type Small = Stash<u32, u32, u8, u64>;
 
@@ -86,6 +90,65 @@ fn patches_stay_with_what_they_change() {
         let taken = [PATCH + 3, PATCH + 1, PATCH + 1, PATCH + 2, 5].map(|value| (1, Some(value)));
         assert_eq!(drain(&mut stash), [(0, None, taken.to_vec())]);
         assert_eq!(stash.take_done().superseded, 2);
+    }
+}
+
+/// A stash that has written out patches of two keys of one hash, each in runs of its own.
+fn written() -> Small {
+    let mut stash = stash(0);
+    for order in 0..4 {
+        for key in [1, 11, 2] {
+            stash.push(0, pending(key, Some(PATCH + key), order));
+        }
+        stash.keep_bound().unwrap();
+    }
+    stash
+}
+
+#[test]
+fn the_commands_of_a_key_come_one_after_the_other_out_of_runs() {
+    let mut stash = written();
+    let Sealed { mut merge, .. } = stash.seal().unwrap().unwrap();
+    assert!(!merge.runs.is_empty());
+    let mut all = Vec::new();
+    while let Some((first, superseded)) = merge.next(stash.pins()).unwrap() {
+        let mut orders = vec![first.order];
+        while let Some(next) = merge.next_of(&first, stash.pins()) {
+            assert!(next.same_key(&first));
+            orders.push(next.order);
+        }
+        all.push((first.key, orders, superseded));
+    }
+    let orders = || vec![3, 2, 1, 0];
+    assert_eq!(all, [(1, orders(), 0), (11, orders(), 0), (2, orders(), 0)]);
+    assert_eq!(merge.held_bytes(), merge.runs.iter().map(Run::heap_bytes).sum::<usize>());
+}
+
+/// Wherever a drain is given up, each command is emitted, superseded, taken, or left where it was.
+#[test]
+fn a_drain_of_patches_that_is_given_up_counts_them_all() {
+    let fold: KeyedFold<u32, u32> = Rc::new(|_, prior, patch| Ok(prior.unwrap_or(&0) ^ patch));
+    let mut pieces = 0;
+    loop {
+        let mut stash = written();
+        let mut drain = Drain::new(stash.seal().unwrap().unwrap());
+        let (state, mut overlay) = (State::default(), Overlay::new(0));
+        let (mut out, mut counted, mut last) = (Vec::new(), 0, Drained::default());
+        for _ in 0..pieces {
+            let mut piece = Piece { rows: 1, bytes: 1, work: 1 };
+            let pins = stash.pins();
+            last = drain.step(&state, &fold, &mut overlay, pins, &mut piece, &mut out).unwrap();
+            counted += last.emitted + last.superseded + last.unchanged;
+        }
+        let (taken, rest) = drain.give_up();
+        let left: u64 = rest.runs.iter().map(Run::commands).sum();
+        let left = left + rest.memory.len() as u64;
+        assert_eq!(counted + taken + left, 12, "after {pieces} pieces: {last:?}");
+        if last.done {
+            return assert_eq!((taken, left), (0, 0));
+        }
+        pieces += 1;
+        assert!(pieces < 100, "{last:?}");
     }
 }
 

@@ -54,9 +54,9 @@ counters! {
     stashed, add_stashed;
     /// Returns the commands that changed a key when their time came, and were emitted.
     emitted, add_emitted;
-    /// Returns the commands that lost to a greater order in the same time.
+    /// Returns the commands that lost to a greater order in the same time, and those that a later patch of it has changed.
     superseded, add_superseded;
-    /// Returns the rewrites of a live value and the deletes of absent keys.
+    /// Returns the rewrites of a live value, the patches that changed nothing, and the deletes of absent keys.
     unchanged, add_unchanged;
     /// Returns the elementary steps so far: commands received, folded or drained, times sealed,
     /// rows swept. It grows with what is eligible and new, never with what waits.

@@ -21,7 +21,7 @@ use super::spill::SharedSpill;
 use super::stash::Stash;
 use super::state::{Full, State};
 use super::stats::UpsertStats;
-use super::wanted::Fold;
+use super::wanted::KeyedFold;
 use super::warm::Warm;
 use crate::command::time::{is_last, refused};
 use crate::control::lifecycle::Phase;
@@ -37,7 +37,7 @@ pub(super) struct UpsertOperator<K: Kept<V>, V, O, T: Timestamp> {
     stash: Stash<K, V, O, T>,
     state: State<K, V>,
     /// What a patch makes of a value.
-    fold: Fold<V>,
+    fold: KeyedFold<K, V>,
     drain: Option<Drain<K, V, O, T>>,
     /// What it has emitted and not read back.
     overlay: Overlay<K, V, T>,
@@ -72,7 +72,7 @@ where
 {
     pub(super) fn new(
         config: &UpsertConfig<T>,
-        fold: Fold<V>,
+        fold: KeyedFold<K, V>,
         context: &UpsertContext<T>,
         events: Option<Events>,
     ) -> UpsertOperator<K, V, O, T> {
@@ -243,7 +243,7 @@ where
             let step = drain.step(&self.state, &self.fold, overlay, stash.pins(), &mut piece, out);
             match step {
                 Ok(drained) => {
-                    self.stash.drains(drain.run_bytes());
+                    self.stash.drains(drain.held_bytes());
                     let bytes = |((k, v), _, _): &Update<K, V, T>| flight_bytes(k, v);
                     inflight.add(out[start..].iter().map(bytes).sum());
                     before = Some(drained.work);

@@ -1,6 +1,8 @@
 //! Owns what the commands of one key come to at a time: a value, none, or the value before that time, patched. It does
 //! not own which commands take effect, nor where the prior value is.
 
+use std::collections::VecDeque;
+use std::fmt::Debug;
 use std::rc::Rc;
 
 use super::pending::Action;
@@ -13,12 +15,22 @@ use crate::error::{Error, ErrorKind};
 /// operator; what is wrong with one key's value belongs into the value that is returned.
 pub type Fold<V> = Rc<dyn Fn(Option<&V>, &V) -> Result<V, Error>>;
 
+/// A fold that is given the key too, so that its errors say where they are.
+pub type KeyedFold<K, V> = Rc<dyn Fn(&K, Option<&V>, &V) -> Result<V, Error>>;
+
 /// Returns the fold of an operator that was given none: a patch is an error.
 pub fn no_patches<V>() -> Fold<V> {
     Rc::new(|_, _| {
         let what = "a patch, and nothing says how it changes a value";
         let hint = "give the shard a fold, `Shard::with_fold`, or the operator: `upsert_patched`";
         Err(Error::new(ErrorKind::Invalid, what).hint(hint))
+    })
+}
+
+/// Returns a fold whose errors name the key.
+pub fn keyed<K: Debug + 'static, V: 'static>(fold: Fold<V>) -> KeyedFold<K, V> {
+    Rc::new(move |key, prior, patch| {
+        fold(prior, patch).map_err(|error| error.at(format!("key {key:?}")))
     })
 }
 
@@ -30,54 +42,53 @@ pub struct Wanted<K, V> {
     pub key: K,
     /// Its value, once it is not [patched](Wanted::is_patched) any more; none where it is gone.
     pub value: Option<V>,
-    /// What changes the prior value, in order.
-    patches: Vec<V>,
+    /// What is yet to change the value, in order.
+    patches: VecDeque<V>,
+    /// Whether the value is what the first of them changes.
+    has_base: bool,
 }
 
 impl<K, V> Wanted<K, V> {
     /// Returns what a put or a delete wants.
     pub fn new(hash: u64, key: K, action: Action<V>) -> Self {
-        Wanted { hash, key, value: action.into_value(), patches: Vec::new() }
+        let value = action.into_value();
+        Wanted { hash, key, value, patches: VecDeque::new(), has_base: true }
     }
 
     /// Returns what patches want, in order: of what the time itself has put or deleted, or else of the prior value.
-    ///
-    /// # Errors
-    ///
-    /// What the fold reports.
-    pub fn patched(
-        hash: u64,
-        key: K,
-        base: Option<Action<V>>,
-        patches: Vec<V>,
-        fold: &Fold<V>,
-    ) -> Result<Self, Error> {
-        let mut wanted = Wanted { hash, key, value: None, patches };
-        if let Some(base) = base {
-            wanted.patch(base.into_value(), fold)?;
-        }
-        Ok(wanted)
+    pub fn patched(hash: u64, key: K, base: Option<Action<V>>, patches: VecDeque<V>) -> Self {
+        let has_base = base.is_some();
+        Wanted { hash, key, value: base.and_then(Action::into_value), patches, has_base }
     }
 
     /// Whether the prior value is needed to know the value.
+    pub fn needs_prior(&self) -> bool {
+        !self.has_base
+    }
+
+    /// Says what the prior value is.
+    pub fn set_prior(&mut self, prior: Option<V>) {
+        (self.value, self.has_base) = (prior, true);
+    }
+
+    /// Whether patches are yet to change the value.
     pub fn is_patched(&self) -> bool {
         !self.patches.is_empty()
     }
 
-    /// Makes the patches' value out of what they change.
+    /// Lets the next patch change the value, which must be what it changes.
     ///
     /// # Errors
     ///
     /// What the fold reports.
-    pub fn patch(&mut self, base: Option<V>, fold: &Fold<V>) -> Result<(), Error> {
-        self.value = base;
-        for patch in std::mem::take(&mut self.patches) {
-            self.value = Some(fold(self.value.as_ref(), &patch)?);
+    pub fn patch(&mut self, fold: &KeyedFold<K, V>) -> Result<(), Error> {
+        if let Some(patch) = self.patches.pop_front() {
+            self.value = Some(fold(&self.key, self.value.as_ref(), &patch)?);
         }
         Ok(())
     }
 
-    /// Returns the bytes of the key and of the value, or of its patches.
+    /// Returns the bytes of the key, of the value and of its patches.
     pub fn heap_bytes(&self) -> usize
     where
         K: Kept<V>,

@@ -220,7 +220,7 @@ fn many(
 }
 
 /// Steps until the frontier is at `time`, and returns the most work of one wake-up and how many there were.
-fn most_work_until(rig: &mut Rig<Bytes>, time: u64) -> (u64, u64) {
+fn most_work_until<L: Layout>(rig: &mut Rig<L>, time: u64) -> (u64, u64) {
     let (mut most, mut wakes, mut before) = (0, 0, rig.stats.work());
     rig.flush();
     while rig.frontier() != Some(time) {
@@ -285,6 +285,24 @@ fn a_wake_up_does_a_piece_of_what_is_due() {
     rig.fed_below(5);
     check(&mut rig, "what is below", 5);
     assert_eq!(rig.stats.below(), 2 * DUE);
+}
+
+/// As many patches of one key as of many: they are taken and applied in pieces.
+#[test]
+fn many_patches_of_one_key_are_many_pieces() {
+    let config = UpsertConfig { drain_rows_max: 500, ..UpsertConfig::default() };
+    let mut rig = Rig::<Counting>::alone(config);
+    for number in 0..DUE {
+        rig.send(differential_upsert::Command::patch(Counted(1), 1, 0), 0);
+        if number % 1000 == 999 {
+            rig.flush();
+            rig.wake();
+        }
+    }
+    rig.close_below(1);
+    let (most, _) = most_work_until(&mut rig, 1);
+    assert!(most <= 2_000 + 1_024, "{most} steps in one wake-up");
+    assert_eq!(rig.take(), [((Counted(1), DUE), 0, 1)]);
 }
 
 /// Rows of 64 KiB: a wake-up emits by their bytes, not by their number.

@@ -7,7 +7,7 @@ use differential_upsert::io::Io;
 use differential_upsert::shard::Access;
 use differential_upsert::store::Root;
 use differential_upsert::{
-    Command, DataError, Error, ErrorKind, PipelineConfig, Shard, UpsertInto,
+    Command, DataError, Error, ErrorKind, PatchErrors, PipelineConfig, Shard, UpsertInto,
 };
 use timely::dataflow::operators::Input;
 
@@ -71,4 +71,43 @@ fn a_writer_with_another_fold_has_another_feed() {
     feed(&open(&root).with_fold("sum-1", sum), &[put(0)], config()).unwrap();
     let other = open(&root).with_fold("product-1", product);
     feed(&other, &[put(0), put(1)], config()).unwrap();
+}
+
+/// Less than nothing is an error.
+fn take(stock: u64, some: u64) -> Result<u64, DataError> {
+    stock.checked_sub(some).ok_or_else(|| DataError(format!("{stock} are too few")))
+}
+
+#[test]
+fn a_patch_that_comes_to_an_error_stops_where_it_is_told_to() {
+    let put = |key, time| (Command::put(key, 3, 0), time);
+    let patch = |key, time| (Command::patch(key, 4, 0), time);
+    let config = |patch_errors| PipelineConfig { patch_errors, ..PipelineConfig::default() };
+    // Too much, and of nothing; the key beside it is not committed either.
+    for (key, says) in [(1, "3 are too few at key 1; "), (9, "a patch of a key that has no value")]
+    {
+        let root = Root::open("mem:", Access::Write).unwrap();
+        let open = || open(&root).with_fold("take-1", take);
+        let before = [put(1, 0), put(2, 0)];
+        feed(&open(), &before, config(PatchErrors::Stop)).unwrap();
+        let rows = [&before[..], &[put(3, 1), patch(key, 1)]].concat();
+        let error = feed(&open(), &rows, config(PatchErrors::Stop)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+        assert!(error.to_string().contains(says), "{error}");
+        assert!(error.to_string().contains(&format!("at key {key}; ")), "{error}");
+        assert_eq!(open().upper(), 1);
+        feed(&open(), &rows, config(PatchErrors::Keep)).unwrap();
+        // What is there already stays, and stops nothing.
+        let rows = [&rows[..], &[patch(key, 2)]].concat();
+        feed(&open(), &rows, config(PatchErrors::Stop)).unwrap();
+        assert_eq!(open().upper(), 3);
+    }
+}
+
+#[test]
+fn a_patch_that_nothing_folds_names_its_key() {
+    let root = Root::open("mem:", Access::Write).unwrap();
+    let rows = [(Command::patch(7, 4, 0), 0)];
+    let error = feed(&open(&root), &rows, PipelineConfig::default()).unwrap_err();
+    assert!(error.to_string().contains("how it changes a value at key 7; "), "{error}");
 }

@@ -150,8 +150,13 @@ fn an_update_keeps_what_was_not_sent() {
     ingested(dir, &args);
     assert_eq!(snapshot(dir, "s"), [row(1, 3, "long"), row(2, 3, "other")]);
     // A patch of a row that is not there, and a new row without its column.
-    let rest = [message("u", 3, 1, UNSENT), message("c", 4, 1, UNSENT)].concat();
-    write(dir, "feed", [first, more.concat(), rest].concat());
+    let rest = [message("u", 3, 1, UNSENT), message("c", 4, 1, UNSENT)];
+    write(dir, "feed", [&*first, &*more.concat(), &*rest[0]].concat());
+    let stopped = ingest(dir, &args);
+    let says = "a patch of a key that has no value at key {\"id\":3}; correct the row";
+    assert!(stopped.error().starts_with(says), "{}", stopped.stderr);
+    assert_eq!(snapshot(dir, "s"), [row(1, 3, "long"), row(2, 3, "other")]);
+    write(dir, "feed", [first, more.concat(), rest.concat()].concat());
     ingested(dir, &[&args[..], &["--on-error", "keep"]].concat());
     let all = snapshot(dir, "s");
     assert_eq!(all[2], "{\"key\":{\"id\":3},\"error\":\"a patch of a key that has no value\"}");

@@ -26,11 +26,12 @@ const OP_BYTES_MAX: usize = 40;
 /// What a Debezium message comes to whose row lacks columns that did not change.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnUnavailable {
-    /// An update keeps what its row had: a [patch](crate::Command::Patch), which wants
-    /// [`Json::keep_unsent`](crate::codec::Json::keep_unsent) as the fold of its shard. A row that is new and lacks columns is a bad line.
-    #[default]
+    /// An update keeps what its row had: a [patch](crate::Command::Patch), which needs
+    /// [`Json::keep_unsent`](crate::codec::Json::keep_unsent) as the fold of its shard. A row that is new and lacks columns is a
+    /// bad line.
     Keep,
     /// It is a bad line.
+    #[default]
     Error,
 }
 

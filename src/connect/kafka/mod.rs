@@ -141,8 +141,9 @@ impl Kafka {
         self
     }
 
-    /// Says what a Debezium update comes to whose row lacks columns; [`OnUnavailable::Keep`] by default: a
-    /// [patch](crate::Command::Patch), which wants [`Json::keep_unsent`] as the fold of its shard.
+    /// Says what a Debezium update comes to whose row lacks columns; [`OnUnavailable::Error`] by default.
+    /// [`OnUnavailable::Keep`] makes patches: the shard then needs [`with_fold`](crate::Shard::with_fold) of
+    /// [`Json::keep_unsent`], or the first one stops the pipeline.
     pub fn on_unavailable(mut self, on_unavailable: OnUnavailable) -> Kafka {
         self.asked.on_unavailable = on_unavailable;
         self

@@ -79,7 +79,9 @@ impl Lines {
     }
 
     /// Says what a Debezium message comes to whose row lacks columns that did not change, as PostgreSQL sends it
-    /// without `REPLICA IDENTITY FULL`; [`OnUnavailable::Keep`] by default.
+    /// without `REPLICA IDENTITY FULL`; [`OnUnavailable::Error`] by default. [`OnUnavailable::Keep`] makes patches: the shard
+    /// then needs [`with_fold`](crate::Shard::with_fold) of [`Json::keep_unsent`](crate::codec::Json::keep_unsent), or the first
+    /// one stops the pipeline.
     pub fn on_unavailable(mut self, on_unavailable: OnUnavailable) -> Lines {
         self.config.on_unavailable = on_unavailable;
         self

@@ -26,7 +26,8 @@
 //! A followed file may only grow. Cut, written over or replaced, it is an error.
 //!
 //! [`Format::Debezium`] reads Debezium's messages in `value`, wrapped with a schema or not, and those that a
-//! console consumer prints of Avro. An update that lacks columns is a patch of its row: the shard wants
+//! console consumer prints of Avro. An update that lacks columns is a bad line or, where
+//! [`Lines::on_unavailable`] says so, a patch of its row: the shard then needs
 //! [`Json::keep_unsent`](crate::codec::Json::keep_unsent) as its [fold](crate::Shard::with_fold).
 //!
 //! Hints of errors use the words of `ingest`, the example that this module makes a program of: its options
