@@ -16,7 +16,9 @@ pub(super) struct Columns {
     all: Vec<usize>,
     /// Indexes of the key's columns, by name.
     key: Vec<usize>,
-    /// Indexes of the primary key's columns, by name; none if the key is known to be unique.
+    /// Indexes of the primary key's columns, by name.
+    primary: Vec<usize>,
+    /// The same; none if the key is known to be unique.
     row: Vec<usize>,
 }
 
@@ -24,6 +26,9 @@ pub(super) struct Columns {
 pub(super) struct Column {
     pub(super) name: String,
     pub(super) kind: Kind,
+    /// It is a `TEXT` or a `BLOB`.
+    pub(super) is_long: bool,
+    pub(super) is_nullable: bool,
 }
 
 /// What the JSON of a column is.
@@ -92,12 +97,13 @@ impl KeyColumns {
         key.sort_by_key(|column| all.iter().position(|index| index == column));
         key.dedup();
         let marked = |flag: u32| move |column: &usize| fields[*column].flags & flag == flag;
-        let mut row: Vec<usize> = all.iter().copied().filter(marked(PRI_KEY_FLAG)).collect();
-        let whole = row.iter().all(|column| key.contains(column));
+        let primary: Vec<usize> = all.iter().copied().filter(marked(PRI_KEY_FLAG)).collect();
+        let whole = primary.iter().all(|column| key.contains(column));
+        let mut row = primary.clone();
         if whole || key.iter().any(marked(UNIQUE_KEY_FLAG | NOT_NULL_FLAG)) {
             row.clear();
         }
-        Ok(Columns { table: table.to_string(), columns, all, key, row })
+        Ok(Columns { table: table.to_string(), columns, all, key, primary, row })
     }
 
     fn names(&mut self, table: &str, fields: &[Field]) -> Result<Vec<String>, Failure> {
@@ -145,6 +151,11 @@ impl Columns {
         &self.key
     }
 
+    /// Returns the columns that are marked as the primary key.
+    pub(super) fn primary(&self) -> &[usize] {
+        &self.primary
+    }
+
     /// Returns the columns that tell rows apart which have one key; empty if such rows do not exist, or
     /// nothing tells them apart.
     pub(super) fn row(&self) -> &[usize] {
@@ -187,7 +198,9 @@ impl Column {
             // Dates and times.
             _ => Kind::Text(Charset::Utf8),
         };
-        Ok(Column { name: field.name.clone(), kind })
+        let is_long = matches!(field.r#type, types::TEXT | types::BLOB);
+        let is_nullable = field.flags & NOT_NULL_FLAG == 0;
+        Ok(Column { name: field.name.clone(), kind, is_long, is_nullable })
     }
 }
 

@@ -46,9 +46,12 @@
 //!    [`OnPositionLost`](crate::source::OnPositionLost) says otherwise; not if its shards have never
 //!    run on any server that the cursor knows: that is another database, and `FeedDiffers`.
 //! 8. What cannot be read of a value is that key's error. A key that cannot be read is kept by its bytes,
-//!    as `{"key_base64": ".."}`. Rows that lack columns which did not change (`binlog_row_image=NOBLOB`) are
-//!    patches: the shard wants [`keep_unsent`](crate::codec::keep_unsent) as its
-//!    [fold](crate::Shard::with_fold). What leaves open which row it is, is an error of the feed, and names the setting.
+//!    as `{"key_base64": ".."}`.
+//! 9. With `binlog_row_image=NOBLOB`, MySQL leaves `TEXT` and `BLOB` columns out: those that an update did not change, and
+//!    those that an insert did not name. Such an update is a patch, and the shard needs
+//!    [`keep_unsent`](crate::codec::keep_unsent) as its [fold](crate::Shard::with_fold); such an insert has NULL there. If
+//!    the key has changed, or the column cannot be NULL, or the row in the shard does not have it, this is the key's error.
+//!    A row that lacks another column, or a key outside of the primary key, is an error of the feed.
 //!
 //! # Limits
 //!
@@ -58,8 +61,11 @@
 //! * The first connection that fails because nobody knows the host, or nobody trusts the certificate, ends
 //!   the run; later ones are tried again.
 //! * A response is held whole: [`PlanetScale::message_bytes_max`].
-//! * MySQL with `gtid_mode=ON`, `binlog_format=ROW` and `binlog_row_image=FULL` or, by `vstream`, `NOBLOB`; the first
-//!   two of other kinds, and rows of the third, are refused.
+//! * MySQL must run with `gtid_mode=ON`, `binlog_format=ROW` and `binlog_row_image=FULL`; by `vstream` it may be `NOBLOB`.
+//!   Other modes and formats are refused, and so is a row that another image has cut. `sync` does not say which columns
+//!   were sent, so it needs `FULL`, and other images are not noticed.
+//! * While a table is copied, an update of a row that is not copied yet may come. One that lacks columns is that key's error
+//!   until the row is copied; where [`PatchErrors::Stop`](crate::PatchErrors) is set, it stops the pipeline.
 //! * Vitess 16 or newer for `vstream`: an older one does not say where a copy ends, and none would.
 //!   Many shards need the shard's name on every event, as VTGate sends it.
 //! * A primary key that changes is an error when the table is read, but not noticed if that happens

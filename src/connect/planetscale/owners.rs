@@ -3,7 +3,8 @@
 //!
 //! A row whose shard changes is deleted in one shard and inserted in another, and the two streams
 //! are not ordered: the delete may come last. A delete counts only if the key's last row came
-//! from the same shard.
+//! from the same shard. A patch of another shard's row does not count either, and does not say whose the row is: it is of
+//! the row that goes, and what it lacks would be taken from the one that came.
 //!
 //! What is remembered is what came since the process began, of the last [`KEYS_MAX`] keys: about
 //! 64 MiB. So a delete still takes the row of another shard away if that row came before the process
@@ -42,8 +43,8 @@ impl Owners {
         self.shards = shards;
     }
 
-    /// Takes out the deletes of keys whose last row came from another shard. Nothing is lost: that row
-    /// is there, and its own shard says when it goes.
+    /// Takes out the deletes and patches of keys whose last row came from another shard. Nothing is lost: that row
+    /// is there, whole, and its own shard says when it changes or goes.
     pub(super) fn sift(&mut self, events: &mut Vec<Event<String, String, VStreamPosition>>) {
         if self.shards.len() > 1
             || events.iter().any(|event| matches!(event, Event::Boundary(at) if at.is_all()))
@@ -54,8 +55,10 @@ impl Owners {
 
     fn keeps(&mut self, event: &Event<String, String, VStreamPosition>) -> bool {
         match event {
-            Event::Change(shard, Change::Put(key, _) | Change::Patch(key, _)) => {
-                self.put(shard, key)
+            Event::Change(shard, Change::Put(key, _)) => self.put(shard, key),
+            Event::Change(shard, Change::Patch(key, _)) => {
+                return self.elsewhere(shard, key).is_none()
+                    || crate::mutant::on("patch_of_another");
             }
             Event::Change(shard, Change::Delete(key)) => return self.delete(shard, key),
             Event::Change(_, Change::Reset) => self.clear(),
@@ -81,11 +84,16 @@ impl Owners {
         }
     }
 
+    /// Returns the shard that the key's last row came from, if that is known to be another.
+    fn elsewhere(&self, shard: &Partition, key: &str) -> Option<&Partition> {
+        let owner = self.known.get(&xxh3_128(key.as_bytes()))?;
+        // A shard that a reshard is about to bring has the rows of others, for good.
+        (owner != shard && self.shards.contains(shard)).then_some(owner)
+    }
+
     fn delete(&mut self, shard: &Partition, key: &str) -> bool {
-        let hash = xxh3_128(key.as_bytes());
-        match self.known.get(&hash) {
-            // A shard that a reshard is about to bring has the rows of others, for good.
-            Some(owner) if owner != shard && self.shards.contains(shard) => {
+        match self.elsewhere(shard, key).cloned() {
+            Some(owner) => {
                 if !std::mem::replace(&mut self.warned, true) {
                     tracing::warn!(
                         key, from = %shard, to = %owner,
@@ -97,7 +105,7 @@ impl Owners {
                 false
             }
             _ => {
-                self.known.remove(&hash);
+                self.known.remove(&xxh3_128(key.as_bytes()));
                 true
             }
         }
@@ -146,6 +154,26 @@ mod tests {
         let own = "b:B b:F b:D1=y b:V=a1,b3 b:C";
         assert_eq!(sift(&mut owners, own), "-1 [80-@3]");
         assert_eq!(sift(&mut owners, delete), "-1 [-80@2]");
+    }
+
+    /// What a patch lacks is not what the row of another shard has.
+    #[test]
+    fn a_patch_of_the_row_that_goes_is_dropped() {
+        let patch = |key| format!("{key}~{{\"row\":{{\"k\":{key}}},\"unsent\":[\"v\"]}}");
+        let (old, new) = ("a:B a:F a:P1 a:D1=x a:V=a2,b1 a:C", "b:B b:F b:R1=y b:V=a1,b2 b:C");
+        let mut owners = of(2);
+        assert_eq!(sift(&mut owners, &format!("{new} {old}")), "1=y [80-@2] [-80@2]");
+        let more = "b:B b:F b:P1 b:V=a2,b3 b:C";
+        assert_eq!(sift(&mut owners, more), format!("{} [80-@3]", patch(1)));
+        // Of a row that came before the process began, it says nothing: whose it is, the next row does.
+        let mut owners = of(2);
+        let early = sift(&mut owners, "a:B a:F a:P1 a:V=a2,b1 a:C");
+        assert_eq!(early, format!("{} [-80@2]", patch(1)));
+        assert!(owners.known.is_empty());
+        assert_eq!(
+            sift(&mut owners, "b:B b:F b:P1 b:V=a2,b2 b:C"),
+            format!("{} [80-@2]", patch(1))
+        );
     }
 
     #[test]

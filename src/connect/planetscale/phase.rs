@@ -272,9 +272,10 @@ impl Phases {
             let before = before.map(|row| rows::read_key(columns, row, &mut self.scratch));
             let before = before.transpose()?;
             let after = change.after.as_ref();
-            let after = after.map(|row| match unsent.is_empty() {
-                true => rows::read(columns, row, &mut self.scratch),
-                false => rows::read_partial(columns, row, &unsent, &mut self.scratch),
+            let is_patch = before.is_some() && !unsent.is_empty();
+            let after = after.map(|row| match is_patch {
+                false => rows::read_new(columns, row, &unsent, &mut self.scratch),
+                true => rows::read_partial(columns, row, &unsent, &mut self.scratch),
             });
             let after = after.transpose()?;
             let mut id = |row: &Option<_>| match row {
@@ -290,7 +291,11 @@ impl Phases {
             let moved = before.filter(|key| after.as_ref().is_none_or(|row| row.key != *key));
             let delete = moved.map(Change::Delete);
             let put = after.map(|row| match row.value {
-                Ok(patch) if !unsent.is_empty() => Change::Patch(row.key, patch),
+                // What it would be a patch of is under another key.
+                Ok(_) if is_patch && delete.is_some() => {
+                    Change::Put(row.key, Err(rows::moved(columns, &unsent)))
+                }
+                Ok(patch) if is_patch => Change::Patch(row.key, patch),
                 value => Change::Put(row.key, value),
             });
             for change in delete.into_iter().chain(put) {

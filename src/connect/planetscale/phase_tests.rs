@@ -2,7 +2,7 @@
 //! they are cut into responses. Method: scripts in a small language, each cut in every place.
 //!
 //! `B` `C` `F` `DDL` `OTHER` `HB` `VER` `J` `RB` `CC` are events; `R1=x` inserts, `D1` deletes,
-//! `U1=x>2=y` updates; `V5` is a VGTID at the first five transactions, `V5p9` with a last primary key of
+//! `U1=x>2=y` updates, `P1` does without the column `v`; `V5` is a VGTID at the first five transactions, `V5p9` with a last primary key of
 //! 9. Before a colon stands the shard: `a` is `-80`, `b` is `80-`, `c` is `-40`, `d` is `40-80`; without,
 //! it is `-`. A VGTID of many shards is `a:V=a5,b3p9`.
 
@@ -33,7 +33,7 @@ pub(in super::super) fn fields() -> Vec<Field> {
         flags,
         ..Field::default()
     };
-    vec![field("k", 265, 2), field("v", 6165, 0)]
+    vec![field("k", 265, 2), field("v", 6163, 0)]
 }
 
 pub(in super::super) fn row(text: &str) -> Row {
@@ -102,6 +102,14 @@ pub(in super::super) fn event(word: &str) -> VEvent {
             event.vgtid = Some(VGtid { shard_gtids: entries });
             VEventType::Vgtid
         }
+        _ if word.starts_with('P') => {
+            let (key, mut rows) = (&word[1..], change(Some(&word[1..]), Some(&word[1..])));
+            let after = Row { lengths: vec![key.len() as i64, -1], values: key.into() };
+            rows.row_changes[0].after = Some(after);
+            rows.row_changes[0].data_columns = Some(Bitmap { count: 2, cols: vec![0b01] });
+            event.row_event = Some(rows);
+            VEventType::Row
+        }
         _ => {
             let (before, after) = match word.split_at(1) {
                 ("R", row) => (None, Some(row)),
@@ -133,8 +141,8 @@ pub(in super::super) fn show(event: &Event<String, String, VStreamPosition>) -> 
     match event {
         Event::Change(_, Change::Put(k, value)) => {
             let value = value.as_ref().map_or("error".to_string(), |value| {
-                let (_, value) = value.split_once("\"v\":\"").unwrap();
-                value.strip_suffix("\"}").unwrap().to_string()
+                let (_, value) = value.split_once("\"v\":").unwrap();
+                value.strip_suffix("}").unwrap().trim_matches('"').to_string()
             });
             format!("{}={value}", key(k))
         }
@@ -356,40 +364,92 @@ fn what_cannot_be_understood_is_definite_and_says_what_to_do() {
     assert!(failure.error().to_string().contains("does not name its shard"));
 }
 
+/// Reads a row, of a table whose columns are these, and which columns of it were sent.
+fn lacking(
+    key: &[&str],
+    fields: Vec<Field>,
+    word: &str,
+    (count, cols): (i64, &[u8]),
+    json: &[u8],
+) -> Result<String, String> {
+    let key = key.iter().map(|name| name.to_string()).collect();
+    let mut phases = Phases::new("ks", "t", key, &places(STREAMING));
+    let (mut field, mut row) = (event("F"), event(word));
+    field.field_event.as_mut().unwrap().fields = fields;
+    let change = &mut row.row_event.as_mut().unwrap().row_changes[0];
+    change.data_columns = Some(Bitmap { count, cols: cols.to_vec() });
+    change.json_partial_values = Some(Bitmap { count: 2, cols: json.to_vec() });
+    let out = phases.take(vec![field, row]);
+    out.map(|out| out.iter().map(show).collect::<Vec<_>>().join(" "))
+        .map_err(|failure| failure.error().to_string())
+}
+
+/// The error of a row that is one.
+fn error_of(mut fields: Vec<Field>, word: &str, flags: u32) -> String {
+    fields[1].flags = flags;
+    let (mut phases, mut field, mut row) = (phases(STREAMING), event("F"), event(word));
+    field.field_event.as_mut().unwrap().fields = fields;
+    row.row_event.as_mut().unwrap().row_changes[0].data_columns =
+        Some(Bitmap { count: 2, cols: vec![0b01] });
+    let out = phases.take(vec![field, row]).unwrap();
+    match out.last() {
+        Some(Event::Change(_, Change::Put(_, Err(error)))) => error.0.clone(),
+        other => panic!("{other:?}"),
+    }
+}
+
 #[test]
-fn rows_that_lack_columns_are_patches_or_refused() {
-    let read = |word: &str, count, cols: &[u8], json: &[u8]| {
-        let mut phases = phases(STREAMING);
-        let mut row = event(word);
-        let change = &mut row.row_event.as_mut().unwrap().row_changes[0];
-        change.data_columns = Some(Bitmap { count, cols: cols.to_vec() });
-        change.json_partial_values = Some(Bitmap { count: 2, cols: json.to_vec() });
-        let out = phases.take(vec![event("F"), row]);
-        out.map(|out| out.iter().map(show).collect::<Vec<_>>().join(" "))
-            .map_err(|failure| failure.error().to_string())
-    };
-    assert_eq!(read("R1=x", 2, &[0b11], &[]).unwrap(), "1=x");
-    assert_eq!(read("U1=x>1=y", 0, &[0b11], &[0]).unwrap(), "1=y");
-    // Of an update the value is kept, whatever its place holds; so it is where the key changes, if it has one there.
+fn rows_that_lack_long_columns_are_patches_or_rows() {
+    let read = |word: &str, sent, json: &[u8]| lacking(&[], fields(), word, sent, json);
+    assert_eq!(read("R1=x", (2, &[0b11]), &[]).unwrap(), "1=x");
+    assert_eq!(read("U1=x>1=y", (0, &[0b11]), &[0]).unwrap(), "1=y");
+    // Of an update the value is kept, whatever its place holds.
     let patch = r#"{"row":{"k":1},"unsent":["v"]}"#;
-    assert_eq!(read("U1=x>1=y", 2, &[0b01], &[]).unwrap(), format!("1~{patch}"));
-    let patch = r#"{"row":{"k":2},"unsent":["v"]}"#;
-    assert_eq!(read("U1=x>2=y", 2, &[0b01], &[]).unwrap(), format!("-1 2~{patch}"));
-    // A row that is new, one whose key is not whole, and a bitmap of other columns.
-    for (word, count, cols) in [
-        ("R1=x", 2, &[0b01][..]),
-        ("R1=x", 2, &[]),
-        ("U1=x>1=y", 2, &[0b10]),
-        ("U1=x>1=y", 2, &[]),
-        ("U1=x>1=y", 9, &[0xff, 0xff]),
-        ("U1=x>1=y", -1, &[0b11]),
-        ("U1=x>1=y", i64::MAX, &[0xff]),
+    assert_eq!(read("U1=x>1=y", (2, &[0b01]), &[]).unwrap(), format!("1~{patch}"));
+    // An insert did not name it.
+    assert_eq!(read("R1=x", (2, &[0b01]), &[]).unwrap(), "1=null");
+    let error = error_of(fields(), "R1=x", 1);
+    assert_eq!(error, "column \"v\" was not sent with a new row, and cannot be NULL");
+    // It is under the old key.
+    assert_eq!(read("U1=x>2=y", (2, &[0b01]), &[]).unwrap(), "-1 2=error");
+    let error = error_of(fields(), "U1=x>2=y", 0);
+    assert_eq!(error, "column \"v\" was not sent, and the key has changed");
+    let error = read("U1=x>1=y", (2, &[0b11]), &[0b10]).unwrap_err();
+    assert!(error.contains("binlog_row_value_options"), "{error}");
+}
+
+/// As `binlog_row_image=MINIMAL` does it, and what does not fit together.
+#[test]
+fn rows_that_lack_other_columns_are_refused() {
+    let short = |kind| {
+        let mut fields = fields();
+        fields[1].r#type = kind;
+        fields
+    };
+    let long_key = || {
+        let mut fields = fields();
+        fields[1].flags = 3;
+        fields
+    };
+    let none: &[&str] = &[];
+    for (key, fields, word, count, cols, says) in [
+        (none, fields(), "R1=x", 2, &[][..], "\"k\", which is of its primary key"),
+        (none, fields(), "U1=x>1=y", 2, &[0b10], "primary key"),
+        (none, fields(), "U1=x>1=y", 2, &[], "primary key"),
+        (none, long_key(), "U1=x>1=y", 2, &[0b01], "\"v\", which is of its primary key"),
+        (none, short(6165), "U1=x>1=y", 2, &[0b01], "\"v\", which is no TEXT or BLOB"),
+        (none, short(6165), "R1=x", 2, &[0b01], "no TEXT or BLOB"),
+        (none, short(2078), "U1=x>1=y", 2, &[0b01], "no TEXT or BLOB"),
+        (&["v"], fields(), "U1=x>1=y", 2, &[0b01], "a key with \"v\""),
+        (&["k", "v"], fields(), "U1=x>1=y", 2, &[0b01], "a key with \"v\""),
+        (none, fields(), "U1=x>1=y", 9, &[0xff, 0xff], "other columns"),
+        (none, fields(), "U1=x>1=y", -1, &[0b11], "other columns"),
+        (none, fields(), "U1=x>1=y", i64::MAX, &[0xff], "other columns"),
     ] {
-        let error = read(word, count, cols, &[]).unwrap_err();
+        let error = lacking(key, fields, word, (count, cols), &[]).unwrap_err();
+        assert!(error.contains(says), "{word}, {cols:?}: {error}");
         assert!(error.contains("binlog_row_image=FULL"), "{word}, {cols:?}: {error}");
     }
-    let error = read("U1=x>1=y", 2, &[0b11], &[0b10]).unwrap_err();
-    assert!(error.contains("binlog_row_value_options"), "{error}");
 }
 
 #[test]

@@ -70,6 +70,9 @@ pub(super) mod types {
     pub(in super::super) const SET: i32 = 2075;
     pub(in super::super) const GEOMETRY: i32 = 2077;
     pub(in super::super) const JSON: i32 = 2078;
+    /// `TINYTEXT` to `LONGTEXT`, and `TINYBLOB` to `LONGBLOB`: those that MySQL calls `MYSQL_TYPE_BLOB`.
+    pub(in super::super) const TEXT: i32 = 6163;
+    pub(in super::super) const BLOB: i32 = 10260;
     pub(in super::super) const VECTOR: i32 = 2086;
     /// `query.Flag`: bits that every type of a family has.
     pub(in super::super) const IS_INTEGRAL: i32 = 256;

@@ -32,12 +32,7 @@ pub(super) struct Read {
 
 /// Reads the whole of a row.
 pub(super) fn read(columns: &Columns, row: &Row, scratch: &mut Scratch) -> Result<Read, Failure> {
-    let cells = of(columns, row)?;
-    let value = object(columns, columns.all(), &cells, scratch);
-    Ok(match key(columns, &cells, scratch) {
-        (key, None) => Read { key, value: value.map_err(DataError) },
-        (key, Some(what)) => Read { key, value: Err(DataError(what)) },
-    })
+    read_new(columns, row, &[], scratch)
 }
 
 /// Reads the key of a row that may have no more than that.
@@ -49,11 +44,12 @@ pub(super) fn read_key(
     Ok(key(columns, &of(columns, row)?, scratch).0)
 }
 
-/// Returns the columns that the row after a change lacks: they did not change, and would read as NULL.
+/// Returns the columns that the row after a change lacks, which would read as NULL: as `binlog_row_image=NOBLOB` leaves
+/// them out, those of `TEXT` and `BLOB` types that an update did not change, or that an insert did not name.
 ///
 /// # Errors
 ///
-/// If that leaves open what the row is: where it is new, or its key is not whole.
+/// If it lacks others: nothing says of these what they have.
 pub(super) fn unsent(
     columns: &Columns,
     change: &RowChange,
@@ -65,12 +61,14 @@ pub(super) fn unsent(
     let mut unsent = Vec::new();
     if let Some(data) = &change.data_columns {
         let is_of_all = usize::try_from(data.count).is_ok_and(|count| count == columns.len());
-        unsent.extend((0..columns.len()).filter(|at| !bit(data, *at)));
-        let mut needed = columns.key().iter().chain(columns.row());
-        let is_known = change.before.is_some() && !needed.any(|column| unsent.contains(column));
-        if data.count != 0 && !is_of_all || !unsent.is_empty() && !is_known {
-            let what = "a row without columns that it cannot be told from others by";
-            let hint = "set binlog_row_image=FULL or NOBLOB and copy the table anew";
+        unsent.extend(columns.all().iter().copied().filter(|at| !bit(data, *at)));
+        let refused = match data.count != 0 && !is_of_all {
+            true => Some("a row that says of other columns whether they were sent".to_string()),
+            false => refused(columns, &unsent),
+        };
+        if let Some(what) = refused {
+            let hint = "set binlog_row_image=FULL, or NOBLOB where the key is of columns of the \
+                        primary key, and copy the table anew";
             return Err(definite(what, place, hint));
         }
     }
@@ -80,6 +78,43 @@ pub(super) fn unsent(
         return Err(definite(what, place, hint));
     }
     Ok(unsent)
+}
+
+/// Says why a row may not lack these columns.
+fn refused(columns: &Columns, unsent: &[usize]) -> Option<String> {
+    let primary = |at: &usize| columns.primary().contains(at);
+    let is_allowed = |at: &usize| columns.column(*at).is_long && !primary(at);
+    if let Some(at) = unsent.iter().find(|at| !is_allowed(at) && !crate::mutant::on("minimal_rows"))
+    {
+        let name = &columns.column(*at).name;
+        let what = if primary(at) { "is of its primary key" } else { "is no TEXT or BLOB" };
+        return Some(format!("a row without the column {name:?}, which {what}"));
+    }
+    // The row before lacks such a column too.
+    let outside = columns.key().iter().find(|at| !primary(at)).filter(|_| !unsent.is_empty())?;
+    let name = &columns.column(*outside).name;
+    Some(format!(
+        "a row without some columns, and a key with {name:?}, which is not of its primary key"
+    ))
+}
+
+/// Reads a row that is new, of which these columns were not sent: the statement did not name them.
+pub(super) fn read_new(
+    columns: &Columns,
+    row: &Row,
+    unsent: &[usize],
+    scratch: &mut Scratch,
+) -> Result<Read, Failure> {
+    let mut cells = of(columns, row)?;
+    unsent.iter().for_each(|at| cells[*at] = None);
+    let needed = unsent.iter().map(|at| columns.column(*at)).find(|column| !column.is_nullable);
+    let value = match needed {
+        Some(column) => {
+            Err(format!("column {:?} was not sent with a new row, and cannot be NULL", column.name))
+        }
+        None => object(columns, columns.all(), &cells, scratch),
+    };
+    Ok(with_key(columns, &cells, value, scratch))
 }
 
 /// Reads a row of which these columns were not sent: its value is the patch of the row before.
@@ -94,11 +129,26 @@ pub(super) fn read_partial(
         columns.all().iter().copied().filter(|column| !unsent.contains(column)).collect();
     let names: Vec<&str> = unsent.iter().map(|at| &*columns.column(*at).name).collect();
     let value = object(columns, &sent, &cells, scratch);
-    let value = value.map(|row| partial(&row, &names, scratch)).map_err(DataError);
-    Ok(match key(columns, &cells, scratch) {
-        (key, None) => Read { key, value },
+    let value = value.map(|row| partial(&row, &names, scratch));
+    Ok(with_key(columns, &cells, value, scratch))
+}
+
+/// Returns the error of a row that has another key than before, and lacks these columns: they are under the old key.
+pub(super) fn moved(columns: &Columns, unsent: &[usize]) -> DataError {
+    let name = unsent.first().map_or("", |at| &columns.column(*at).name);
+    DataError(format!("column {name:?} was not sent, and the key has changed"))
+}
+
+fn with_key(
+    columns: &Columns,
+    cells: &[Option<&[u8]>],
+    value: Result<String, String>,
+    scratch: &mut Scratch,
+) -> Read {
+    match key(columns, cells, scratch) {
+        (key, None) => Read { key, value: value.map_err(DataError) },
         (key, Some(what)) => Read { key, value: Err(DataError(what)) },
-    })
+    }
 }
 
 fn of<'a>(columns: &Columns, row: &'a Row) -> Result<Vec<Option<&'a [u8]>>, Failure> {

@@ -198,9 +198,12 @@ pub fn texts(runtime: &Runtime, root: &Root) -> BTreeMap<String, String> {
     })
 }
 
-/// Reads what is durable, as JSON.
+/// Reads what is durable, as JSON; of an error its text.
 pub fn contents(runtime: &Runtime, root: &Root) -> Table {
     let json = |text: String| {
+        if text.starts_with("error: ") {
+            return Value::String(text);
+        }
         serde_json::from_str::<Value>(&text).unwrap_or_else(|_| panic!("not JSON: {text}"))
     };
     let row = |(key, value)| {
@@ -211,8 +214,12 @@ pub fn contents(runtime: &Runtime, root: &Root) -> Table {
         }
         (json(key).to_string(), value)
     };
-    let mut all = texts(runtime, root);
-    // While a copy runs: the row of a patch is not copied yet.
-    all.retain(|_, value| value != "error: a patch of a key that has no value");
-    all.into_iter().map(row).collect()
+    texts(runtime, root).into_iter().map(row).collect()
+}
+
+/// Reads what is durable while a copy may run, as JSON: the row of a patch may not be copied yet.
+pub fn contents_in_copy(runtime: &Runtime, root: &Root) -> Table {
+    let mut all = contents(runtime, root);
+    all.retain(|_, value| *value != "error: a patch of a key that has no value");
+    all
 }

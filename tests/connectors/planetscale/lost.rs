@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use differential_upsert::store::{Access, Root};
 
-use crate::planetscale::client::{Client, Protocol, Setting, Table, contents, runtime};
+use crate::planetscale::client::{
+    Client, Protocol, Setting, Table, contents, contents_in_copy, runtime,
+};
 use crate::planetscale::model::Row;
 use crate::planetscale::proto::{Event, ShardGtid, VStreamRequest};
 use crate::planetscale::script::{Scene, begin, commit, events, field, insert, play, row, vgtid};
@@ -39,7 +41,7 @@ fn run(
     let server = runtime.block_on(world.serve());
     let mut client = Client::start(&runtime, root, setting, server.address);
     let (begun, expected) = (Instant::now(), table(world));
-    let mut seen = vec![contents(&runtime, root)];
+    let mut seen = vec![contents_in_copy(&runtime, root)];
     for step in 0.. {
         if crash_after == Some(step) {
             client.crash();
@@ -48,7 +50,7 @@ fn run(
         }
         client.step(&runtime);
         assert_eq!(client.error().map(|error| error.to_string()), None);
-        let now = contents(&runtime, root);
+        let now = contents_in_copy(&runtime, root);
         if seen.last() != Some(&now) {
             seen.push(now);
         }

@@ -23,7 +23,7 @@ pub fn fields(columns: usize) -> Vec<Field> {
     let mut all = vec![
         field("id", kind::INT64, 63, "bigint", PRIMARY),
         field("region", kind::CHAR, 255, "char(1)", PRIMARY),
-        field("name", kind::VARCHAR, 255, "varchar(64)", 0),
+        field("name", kind::TEXT, 255, "text", 0),
         field("n", kind::UINT64, 63, "bigint unsigned", 32),
         field("extra", kind::TEXT, 255, "text", 0),
     ];
@@ -47,17 +47,22 @@ fn values(row: &Row, columns: usize) -> Vec<Option<String>> {
     values
 }
 
-/// A row without those of its columns that did not change, but for its key, and a bit for each that it has.
-pub fn changed(before: &Row, after: &Row, columns: usize) -> (proto::Row, u8) {
-    let (before, mut after) = (values(before, columns), values(after, columns));
-    let mut sent = 0;
-    for (at, value) in after.iter_mut().enumerate() {
-        match at >= 2 && *value == before[at] {
-            true => *value = None,
-            false => sent |= 1 << at,
-        }
+/// The column that `binlog_row_image=NOBLOB` may leave out: a text that all rows have had from the start. Of one that was
+/// added later, a client may not know the value.
+const NAME: usize = 2;
+
+/// A row without its name if that did not change or, where the row is new, was not named; and a bit for each column
+/// that it has.
+pub fn noblob(before: Option<&Row>, after: &Row, columns: usize) -> (proto::Row, u8) {
+    let mut values = values(after, columns);
+    let unsent = match before {
+        Some(before) => before.name == after.name,
+        None => after.name.is_none(),
+    };
+    if unsent {
+        values[NAME] = None;
     }
-    (proto::Row::of(&after), sent)
+    (proto::Row::of(&values), (1 << columns) - 1 - (u8::from(unsent) << NAME))
 }
 
 /// A result of one row.

@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 
 use differential_upsert::store::{Access, Root};
 
-use crate::planetscale::client::{Client, Protocol, SILENCE, Setting, Table, contents, runtime};
+use crate::planetscale::client::{
+    Client, Protocol, SILENCE, Setting, Table, contents, contents_in_copy, runtime,
+};
 use crate::planetscale::ledger::Place;
 use crate::planetscale::model::{Key, Row, regions_of};
 use crate::planetscale::world::{Weather, World};
@@ -115,7 +117,7 @@ fn run(seed: u64, protocol: Protocol, shards: usize) -> BTreeMap<String, u64> {
 fn live(world: &Arc<World>, root: &Root, setting: &Setting, random: &Random) -> Result<(), String> {
     let begun = Instant::now();
     let runtime = runtime();
-    let durable = contents(&runtime, root);
+    let durable = contents_in_copy(&runtime, root);
     let life = world.with(|state| state.ledger.begin_life());
     let calm = world.look(|state| state.weather.calm);
     let server = runtime.block_on(world.serve());

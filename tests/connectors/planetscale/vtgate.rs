@@ -390,7 +390,14 @@ impl VStream {
             let (some, after) = rest.split_at((1 + self.random.index(3)).min(rest.len()));
             rest = after;
             let image = |row: &Row| Some(rows::row(row, columns));
+            let noblob = |before: Option<&Row>, after: &Row| {
+                let (after, sent) = rows::noblob(before, after, columns);
+                let data_columns = Some(Bitmap { count: columns as i64, cols: vec![sent] });
+                let before = before.and_then(image);
+                RowChange { before, after: Some(after), data_columns }
+            };
             let change = |change: &Change| match change {
+                Change::Insert(after) if self.random.one_in(3) => noblob(None, after),
                 Change::Insert(after) => RowChange { after: image(after), ..RowChange::default() },
                 Change::Delete(before) => {
                     RowChange { before: image(before), ..RowChange::default() }
@@ -399,9 +406,7 @@ impl VStream {
                 Change::Update(before, after)
                     if before.key() == after.key() && self.random.one_in(3) =>
                 {
-                    let (after, sent) = rows::changed(before, after, columns);
-                    let data_columns = Some(Bitmap { count: columns as i64, cols: vec![sent] });
-                    RowChange { before: image(before), after: Some(after), data_columns }
+                    noblob(Some(before), after)
                 }
                 Change::Update(before, after) => {
                     RowChange { before: image(before), after: image(after), ..RowChange::default() }

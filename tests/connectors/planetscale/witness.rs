@@ -158,10 +158,12 @@ fn a_client_that_is_never_cut_off_ends_with_the_table_by_vstream() {
                         let fields = &fields[&event.shard];
                         for change in event.row_changes {
                             let removed = |before| table.remove(&value(fields, &before).0);
+                            let is_new = change.before.is_none();
                             let before = change.before.and_then(removed);
                             if let Some(after) = change.after {
                                 let (key, mut value) = value(fields, &after);
-                                if let Some(sent) = change.data_columns {
+                                // What an insert does not name is NULL, and reads so.
+                                if let Some(sent) = change.data_columns.filter(|_| !is_new) {
                                     keep(&mut value, before.as_ref(), fields, sent.cols[0]);
                                 }
                                 table.insert(key, value);
