@@ -132,9 +132,9 @@ pub struct DrainEvent {
     pub operator: usize,
     /// Commands that changed a key, and were emitted.
     pub emitted: u64,
-    /// Commands that lost to a greater order in the same time.
+    /// Commands that lost to a greater order in the same time, or that a later patch of it has changed.
     pub superseded: u64,
-    /// Rewrites of a live value, and deletes of absent keys.
+    /// Rewrites of a live value, patches that change nothing, and deletes of absent keys.
     pub unchanged: u64,
     /// Whether the time is drained.
     pub done: bool,
