@@ -142,8 +142,6 @@ impl Kafka {
     }
 
     /// Says what a Debezium update comes to whose row lacks columns; [`OnUnavailable::Error`] by default.
-    /// [`OnUnavailable::Keep`] makes patches: the shard then needs [`with_fold`](crate::Shard::with_fold) of
-    /// [`Json::keep_unsent`], or the first one stops the pipeline.
     pub fn on_unavailable(mut self, on_unavailable: OnUnavailable) -> Kafka {
         self.asked.on_unavailable = on_unavailable;
         self
