@@ -44,8 +44,8 @@ fn has_login(scheme: &str, rest: &str) -> bool {
     let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
     let authority = place.split(['/', '#']).next().unwrap_or_default();
     let in_place = match authority.rsplit_once('@') {
-        // `abfss://CONTAINER@ACCOUNT..` is an address.
-        Some((user, _)) => user.contains(':') || !scheme.to_ascii_lowercase().starts_with("abfs"),
+        // `abfss://CONTAINER@ACCOUNT..` is an address, and so is `postgres://USER@HOST`.
+        Some((user, _)) => user.contains(':') || !is_named(scheme),
         // A password may have a `/` or a `?` in it: then the rest of it is taken for a path.
         None => {
             rest.contains('@') && authority.rsplit_once(':').is_some_and(|(_, port)| !is_port(port))
@@ -62,6 +62,12 @@ fn has_login(scheme: &str, rest: &str) -> bool {
     in_place || query.split('&').any(secret)
 }
 
+/// Whether what stands before the `@` is part of the place: a container, or a user without a password.
+fn is_named(scheme: &str) -> bool {
+    let scheme = scheme.to_ascii_lowercase();
+    scheme.starts_with("abfs") || matches!(&*scheme, "postgres" | "postgresql")
+}
+
 fn is_port(text: &str) -> bool {
     // `]` ends an address of IPv6.
     text.bytes().all(|byte| byte.is_ascii_digit()) || text.ends_with(']')
@@ -70,6 +76,7 @@ fn is_port(text: &str) -> bool {
 /// Returns what to do with the login that a URL of this scheme has, as the hint of an error.
 pub fn hint(scheme: &str) -> &'static str {
     match scheme.to_ascii_lowercase().as_str() {
+        "postgres" | "postgresql" => "take it out, and set PGPASSWORD",
         "planetscale" => "take it out, and set PLANETSCALE_USER and PLANETSCALE_PASSWORD",
         "kafka" => "name a variable of the environment: rdkafka.sasl.password=env:KAFKA_PASSWORD",
         "s3" | "s3a" | "gs" | "az" | "abfs" | "abfss" => {
@@ -117,6 +124,7 @@ mod tests {
             "s3://bucket/pre@fix",
             "s3://bucket",
             "abfss://container@account.dfs.core.windows.net/x",
+            "postgres://u@h/d?slot=s&table=t",
             "file:/home/me/a:b@c",
             "file:///a:b@c",
             "./a:b@c",

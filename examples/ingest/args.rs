@@ -46,9 +46,23 @@ Topics of Kafka: kafka://HOST:PORT[,HOST:PORT]/TOPIC?NAME=VALUE&NAME=VALUE
 #[cfg(not(feature = "kafka"))]
 const TOPICS: &str = "kafka:// feeds need this program built with --features kafka";
 
+/// What `--help` says of tables of PostgreSQL.
+#[cfg(feature = "postgres-source")]
+const POSTGRES: &str = "\
+Tables of PostgreSQL: postgres://USER@HOST:PORT/DB?table=SCHEMA.TABLE&slot=NAME&publication=NAME
+  PGPASSWORD, in the environment, is the password; an address has none.
+  slot=NAME                      the replication slot; it is made if it is not there
+  publication=NAME               CREATE PUBLICATION NAME FOR TABLE SCHEMA.TABLE
+  tls=on|off                     off sends rows in the clear [default: on]
+  ca=FILE                        who may have signed the server's certificate, PEM [default: the Web's]
+  attempts=N                     how often in a row a transaction may fail [default: 10]
+  idle_commit=SECONDS            how long a place without rows waits to be durable [default: 1]";
+#[cfg(not(feature = "postgres-source"))]
+const POSTGRES: &str = "postgres:// feeds need this program built with --features postgres-source";
+
 /// What stands at the end of `--help`.
 fn feeds() -> String {
-    format!("{TABLES}\n\n{TOPICS}")
+    format!("{TABLES}\n\n{POSTGRES}\n\n{TOPICS}")
 }
 
 /// Runs a keyed change feed into a durable shard.
@@ -56,7 +70,8 @@ fn feeds() -> String {
 #[command(name = "ingest", disable_help_flag = true, after_help = feeds())]
 pub(crate) struct Args {
     /// The feed: a path to JSON lines, `-` for standard input, git:PATH for the first-parent history
-    /// of a git repository, planetscale://HOST:PORT/KEYSPACE/TABLE, or kafka://HOST:PORT/TOPIC
+    /// of a git repository, planetscale://HOST:PORT/KEYSPACE/TABLE, kafka://HOST:PORT/TOPIC, or
+    /// postgres://USER@HOST:PORT/DB?table=SCHEMA.TABLE&slot=NAME&publication=NAME
     #[arg(value_name = "FEED", value_parser = feed)]
     pub(crate) feed: FeedName,
 
@@ -172,6 +187,9 @@ pub(crate) enum FeedName {
     /// A table of a PlanetScale or Vitess database, by its URL.
     #[cfg(feature = "planetscale")]
     PlanetScale(String),
+    /// A table of a PostgreSQL database, by its URL.
+    #[cfg(feature = "postgres-source")]
+    Postgres(String),
     /// A topic of Kafka, by its URL.
     #[cfg(feature = "kafka")]
     Kafka(String),
@@ -202,10 +220,13 @@ impl FeedName {
 
     /// Returns whether it is a table, which is served, and has one writer at a time.
     pub(crate) fn is_table(&self) -> bool {
-        #[cfg(feature = "planetscale")]
-        return matches!(self, FeedName::PlanetScale(_));
-        #[cfg(not(feature = "planetscale"))]
-        false
+        match self {
+            #[cfg(feature = "planetscale")]
+            FeedName::PlanetScale(_) => true,
+            #[cfg(feature = "postgres-source")]
+            FeedName::Postgres(_) => true,
+            _ => false,
+        }
     }
 }
 
@@ -216,6 +237,8 @@ impl std::fmt::Display for FeedName {
             FeedName::Git(path) => write!(f, "git:{path}"),
             #[cfg(feature = "planetscale")]
             FeedName::PlanetScale(url) => f.write_str(url),
+            #[cfg(feature = "postgres-source")]
+            FeedName::Postgres(url) => f.write_str(url),
             #[cfg(feature = "kafka")]
             FeedName::Kafka(url) => f.write_str(url),
         }
@@ -318,27 +341,27 @@ impl Args {
             ),
             (
                 self.stop_at_current && !served,
-                "--stop-at-current is for planetscale:// and kafka:// feeds: others have an end",
+                "--stop-at-current is for planetscale://, postgres:// and kafka:// feeds: others have an end",
             ),
             (
                 self.copy_anew && !served,
-                "--copy-anew is for planetscale:// and kafka:// feeds: others are read from their start",
+                "--copy-anew is for planetscale://, postgres:// and kafka:// feeds: others are read from their start",
             ),
             (
                 self.on_position_lost.is_some() && !served,
-                "--on-position-lost is for planetscale:// and kafka:// feeds: others keep what they had",
+                "--on-position-lost is for planetscale://, postgres:// and kafka:// feeds: others keep what they had",
             ),
             (
                 served && self.times.is_some(),
-                "--times does not go with planetscale:// and kafka://: times are made as changes are committed",
+                "--times does not go with planetscale://, postgres:// and kafka://: times are made as changes are committed",
             ),
             (
                 served && self.throttle.is_some(),
-                "--throttle counts lines, and planetscale:// and kafka:// feeds have none",
+                "--throttle counts lines, and planetscale://, postgres:// and kafka:// feeds have none",
             ),
             (
                 served && self.seal,
-                "--seal needs a feed that ends, and planetscale:// and kafka:// feeds go on",
+                "--seal needs a feed that ends, and planetscale://, postgres:// and kafka:// feeds go on",
             ),
         ];
         rules.into_iter().find(|(broken, _)| *broken).map(|(_, what)| what)
@@ -387,8 +410,16 @@ fn feed(text: &str) -> Result<FeedName, String> {
         Some("kafka") => {
             Err("this program reads no kafka:// feeds: build with --features kafka".to_string())
         }
-        Some(scheme @ ("postgres" | "postgresql")) => {
-            Err(format!("{scheme}:// feeds are not supported yet; use a path, - or git:PATH"))
+        #[cfg(feature = "postgres-source")]
+        Some("postgres" | "postgresql") => {
+            use differential_upsert::connect::postgres::Postgres;
+            drop(Postgres::open(text, None).map_err(|e| e.to_string())?);
+            Ok(FeedName::Postgres(text.to_string()))
+        }
+        #[cfg(not(feature = "postgres-source"))]
+        Some("postgres" | "postgresql") => {
+            Err("this program reads no postgres:// feeds: build with --features postgres-source"
+                .to_string())
         }
         Some(scheme) => Err(format!("{scheme}:// is no feed; use a path, - or git:PATH")),
         None if text.is_empty() => Err("an empty path".to_string()),

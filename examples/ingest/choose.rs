@@ -8,6 +8,10 @@ use differential_upsert::Error;
 #[cfg(feature = "kafka")]
 use differential_upsert::connect::kafka::Kafka;
 use differential_upsert::connect::lines::Lines;
+#[cfg(feature = "planetscale")]
+use differential_upsert::connect::planetscale::PlanetScale;
+#[cfg(feature = "postgres-source")]
+use differential_upsert::connect::postgres::Postgres;
 use differential_upsert::input::blocking::Throttle;
 use differential_upsert::io::Io;
 use differential_upsert::shard::State;
@@ -16,9 +20,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::args::{Args, FeedName};
 use crate::git::GitHistory;
-#[cfg(feature = "planetscale")]
-use crate::planetscale::Table;
 use crate::stop::or;
+#[cfg(any(feature = "planetscale", feature = "postgres-source"))]
+use crate::table::Table;
 use crate::values::{Format, TimesFrom};
 
 /// A feed, not yet opened, by how its times are made.
@@ -32,7 +36,10 @@ pub(crate) enum Chosen {
     Minted(Once<Lines>),
     /// They are made by the one writer there is.
     #[cfg(feature = "planetscale")]
-    PlanetScale(Once<Box<Table>>),
+    PlanetScale(Once<Box<Table<PlanetScale>>>),
+    /// The same.
+    #[cfg(feature = "postgres-source")]
+    Postgres(Once<Box<Table<Postgres>>>),
     /// A topic, whose writers agree on times.
     #[cfg(feature = "kafka")]
     Kafka(Once<Box<Kafka>>),
@@ -74,8 +81,13 @@ pub(crate) fn choose(
         }
         #[cfg(feature = "planetscale")]
         FeedName::PlanetScale(url) => {
-            let table = Table::open(url, args.on_error, stats)?;
+            let table = Table::planetscale(url, args.on_error, stats)?;
             return Ok(Chosen::PlanetScale(Once::new(Box::new(table))));
+        }
+        #[cfg(feature = "postgres-source")]
+        FeedName::Postgres(url) => {
+            let table = Table::postgres(url, args.on_error, stats)?;
+            return Ok(Chosen::Postgres(Once::new(Box::new(table))));
         }
         #[cfg(feature = "kafka")]
         FeedName::Kafka(url) => {

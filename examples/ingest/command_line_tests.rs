@@ -67,6 +67,8 @@ fn everything_else_is_usage() {
         "kafka://h:1/t --shard mem: --seal --stop-at-current",
         "kafka://h:1/t --shard mem: --times given",
         "postgres://h/d?slot=s&table=t --shard mem:",
+        "postgres://u:p@h/d?slot=s&table=t&publication=p --shard mem:",
+        "postgres://u@h/d?slot=s&table=t&publication=p --shard mem: --throttle 5",
         "planetscale://h/k --shard mem:",
         "planetscale://h:1/k/t --shard mem: --times given",
         "planetscale://h:1/k/t --shard mem: --throttle 5",

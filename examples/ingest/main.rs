@@ -10,12 +10,12 @@ mod choose;
 mod cluster;
 mod git;
 mod git_command;
-#[cfg(feature = "planetscale")]
-mod planetscale;
 mod progress;
 mod run;
 mod stop;
 mod summary;
+#[cfg(any(feature = "planetscale", feature = "postgres-source"))]
+mod table;
 mod values;
 
 use std::process::ExitCode;

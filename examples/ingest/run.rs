@@ -21,8 +21,6 @@ use timely::worker::Worker;
 use tokio_util::sync::CancellationToken;
 
 use crate::args::Args;
-#[cfg(feature = "planetscale")]
-use crate::args::FeedName;
 use crate::choose::{Chosen, choose};
 use crate::cluster;
 use crate::progress::Progress;
@@ -254,11 +252,8 @@ fn workers(
     let attempts =
         AttemptConfig { on_position_lost, copy_anew: args.copy_anew, ..AttemptConfig::default() };
     let source = SourceConfig { times, stop_at_current, attempts, ..SourceConfig::default() };
-    #[cfg(feature = "planetscale")]
-    let source = match &args.feed {
-        FeedName::PlanetScale(url) => crate::planetscale::configure(url, source),
-        _ => source,
-    };
+    #[cfg(any(feature = "planetscale", feature = "postgres-source"))]
+    let source = crate::table::configure(&args.feed, source);
     let first = args.process * args.workers.get();
     move |worker, report| {
         let config = PipelineConfig {
@@ -282,6 +277,13 @@ fn workers(
                 }
                 #[cfg(feature = "planetscale")]
                 Chosen::PlanetScale(table) => Pipeline::from_source(
+                    scope,
+                    || table.take().map(|table| *table),
+                    &shard,
+                    config,
+                ),
+                #[cfg(feature = "postgres-source")]
+                Chosen::Postgres(table) => Pipeline::from_source(
                     scope,
                     || table.take().map(|table| *table),
                     &shard,

@@ -8,10 +8,10 @@ mod choose;
 mod cluster;
 mod git;
 mod git_command;
-#[cfg(feature = "planetscale")]
-mod planetscale;
 mod stop;
 mod summary;
+#[cfg(any(feature = "planetscale", feature = "postgres-source"))]
+mod table;
 mod values;
 
 mod command_line_tests;

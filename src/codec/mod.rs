@@ -1,16 +1,16 @@
 //! Owns how a shard's keys and values become bytes: the codec trait and the default codec here, each other
 //! matter in a file of its own. It does not own the bytes around them.
 
-#[cfg(any(feature = "json", feature = "planetscale"))]
+#[cfg(any(feature = "json", feature = "planetscale", feature = "postgres-source"))]
 pub(crate) mod canonical;
 pub(crate) mod deal;
 #[cfg(feature = "json")]
 mod json;
 pub(crate) mod name;
-#[cfg(any(feature = "json", feature = "planetscale"))]
+#[cfg(any(feature = "json", feature = "planetscale", feature = "postgres-source"))]
 pub(crate) mod object;
 pub mod packed;
-#[cfg(any(feature = "json", feature = "planetscale"))]
+#[cfg(any(feature = "json", feature = "planetscale", feature = "postgres-source"))]
 mod partial;
 pub mod shape;
 mod stored;
@@ -20,9 +20,9 @@ use serde::de::DeserializeOwned;
 
 #[cfg(feature = "json")]
 pub use json::{Json, JsonText};
-#[cfg(any(feature = "json", feature = "planetscale"))]
+#[cfg(any(feature = "json", feature = "planetscale", feature = "postgres-source"))]
 pub(crate) use partial::partial;
-#[cfg(any(feature = "json", feature = "planetscale"))]
+#[cfg(any(feature = "json", feature = "planetscale", feature = "postgres-source"))]
 pub use partial::{KEEP_UNSENT, keep_unsent};
 pub use stored::{DataError, decode_stored, encode_stored};
 pub(crate) use stored::{encode_value, fold_stored, is_error};

@@ -12,6 +12,8 @@ pub mod lines;
 mod on_error;
 #[cfg(feature = "planetscale")]
 pub mod planetscale;
+#[cfg(feature = "postgres-source")]
+pub mod postgres;
 
 #[cfg(feature = "json")]
 pub use on_error::OnError;

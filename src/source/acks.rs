@@ -62,7 +62,8 @@ impl<P: Position> Acks<P> {
         };
         let is_old = durable.generation() < generation && crate::mutant::on("ack_old_generation");
         let is_now = durable.generation() == generation || is_old;
-        let is_place_in_copy = durable.cursor().is_snapshot() && !crate::mutant::on("ack_in_copy");
+        let is_place_in_copy =
+            !durable.cursor().may_be_acked() && !crate::mutant::on("ack_in_copy");
         if !is_new || !is_now || durable.is_start() || is_place_in_copy {
             return;
         }

@@ -317,7 +317,7 @@ impl<S: Source, C: Codec<S::Key> + Codec<S::Value>> Running<S, C> {
 
     fn start_ack(&mut self) {
         let generation = self.stager.boundary().generation();
-        self.acks.start(&mut self.source, generation, self.stager.copies());
+        self.acks.start(&mut self.source, generation, self.stager.keeps_acks());
     }
 
     /// Stages events, and hands on the units that they complete.

@@ -40,6 +40,12 @@ pub trait Position: Clone + fmt::Debug + Send + Sync + 'static {
         false
     }
 
+    /// Returns whether the feed may be told of this place once it is durable: by default where it lies in no copy. A feed
+    /// whose copy goes on from a place alone, and needs nothing that lies behind it, says true.
+    fn may_be_acked(&self) -> bool {
+        !self.is_snapshot()
+    }
+
     /// Returns the number that orders the units of a partition, the same on every replay; `None` for
     /// an opaque position. Only feeds that have it can be followed by several writers, and only if
     /// units with changes end at the same places on every replay, for every reader and from any place: a
@@ -181,6 +187,11 @@ impl<P: Position> Cursor<P> {
     /// Returns whether a copy of some partition is under way.
     pub fn is_snapshot(&self) -> bool {
         self.partitions.values().any(Position::is_snapshot)
+    }
+
+    /// Returns whether the feed may be told of it.
+    pub(crate) fn may_be_acked(&self) -> bool {
+        self.partitions.values().all(Position::may_be_acked)
     }
 
     pub(crate) fn encode(&self) -> Vec<u8> {

@@ -136,6 +136,11 @@ impl<P: Position> Stager<P> {
         self.anew.is_some() || self.reached.cursor().is_snapshot()
     }
 
+    /// Returns whether the feed is told of nothing meanwhile: a copy is under way that may need what lies behind it.
+    pub fn keeps_acks(&self) -> bool {
+        self.anew.is_some() || !self.reached.cursor().may_be_acked()
+    }
+
     /// Returns the bytes kept back.
     pub fn bytes(&self) -> u64 {
         self.open.values().map(|unit| &unit.changes).chain(&self.anew).map(Staged::bytes).sum()

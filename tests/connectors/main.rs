@@ -4,6 +4,8 @@
 #[cfg(feature = "kafka")]
 mod kafka;
 mod planetscale;
+#[cfg(feature = "postgres-source")]
+mod postgres;
 #[path = "../common/random.rs"]
 mod random;
 #[path = "../common/running.rs"]

@@ -1,0 +1,97 @@
+//! Owns what an error of the server or of the connection means for the next attempt: may it work later, is the place
+//! gone, or will it never work. It does not own our own cancellations.
+
+use pgwire_replication::PgWireError;
+
+use crate::error::{Error, ErrorKind};
+use crate::source::Failure;
+
+/// SQLSTATEs, or their first letters, of what will not work however often it is tried, and what to do.
+const DEFINITE: [(&str, &str); 9] = [
+    ("28", "check the user, PGPASSWORD and pg_hba.conf"),
+    ("3D", "check the database's name"),
+    ("42501", "grant the user REPLICATION, and SELECT on the table"),
+    ("42P01", "check the table's name"),
+    ("42704", "check the names of the table, the slot and the publication"),
+    ("42", "check the table, the slot and the publication"),
+    ("0A", "use PostgreSQL 14 or newer"),
+    ("25006", "name the primary: a standby cannot be asked for marks"),
+    ("22", "check the table's key"),
+];
+
+/// SQLSTATEs of a log that the server does not keep any more.
+const LOST: [&str; 2] = ["58P01", "55000"];
+
+/// Tells what an error of the connection means.
+pub(super) fn of(error: PgWireError, place: &str) -> Failure {
+    let text = error.to_string();
+    let code = text.split("SQLSTATE ").nth(1).and_then(|rest| rest.get(..5)).unwrap_or("");
+    let what = || Error::new(ErrorKind::Unavailable, text.clone()).at(place);
+    if error.is_auth() {
+        return definite(&text, place, "check the user, PGPASSWORD and pg_hba.conf");
+    }
+    if error.is_tls() {
+        return definite(
+            &text,
+            place,
+            "name the CA that signed the certificate with ca=FILE, or tls=off",
+        );
+    }
+    if error.is_message_too_large() {
+        return definite(&text, place, "a row is larger than this program takes");
+    }
+    if error.is_server() && LOST.contains(&code) {
+        return lost(&text, place);
+    }
+    match DEFINITE.iter().find(|(known, _)| code.starts_with(known)) {
+        Some((_, hint)) if error.is_server() => definite(&text, place, hint),
+        _ => Failure::Transient(what()),
+    }
+}
+
+pub(super) fn definite(what: &str, place: &str, hint: &str) -> Failure {
+    Failure::Definite(Error::new(ErrorKind::Invalid, what).at(place).hint(hint))
+}
+
+pub(super) fn transient(what: &str, place: &str) -> Failure {
+    Failure::Transient(Error::new(ErrorKind::Unavailable, what).at(place))
+}
+
+/// The server does not have what comes after our place.
+pub(super) fn lost(what: &str, place: &str) -> Failure {
+    let hint = "what came in between is lost to us: copy the table anew";
+    Failure::PositionLost(Error::new(ErrorKind::Missing, what).at(place).hint(hint))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_says_whether_it_may_work_again() {
+        let kind = |error| match of(error, "db/public.t") {
+            Failure::Transient(_) => "transient",
+            Failure::PositionLost(_) => "lost",
+            Failure::Definite(_) => "definite",
+        };
+        let server = |code: &str| PgWireError::Server(format!("FATAL: no (SQLSTATE {code})"));
+        for (error, expected) in [
+            (server("57P01"), "transient"), // shut down by the administrator
+            (server("57P03"), "transient"), // starting up
+            (server("53300"), "transient"), // too many connections
+            (server("55006"), "transient"), // the slot is another's, yet
+            (server("58P01"), "lost"),      // the log was removed
+            (server("55000"), "lost"),      // the slot was invalidated
+            (server("28P01"), "definite"),
+            (server("3D000"), "definite"),
+            (server("42P01"), "definite"),
+            (PgWireError::Auth("no".into()), "definite"),
+            (PgWireError::Tls("no".into()), "definite"),
+            (std::io::Error::other("reset").into(), "transient"),
+            (PgWireError::Task("gone".into()), "transient"),
+        ] {
+            let text = error.to_string();
+            assert_eq!(kind(error), expected, "{text}");
+        }
+    }
+}

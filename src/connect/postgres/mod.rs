@@ -1,0 +1,376 @@
+//! Owns tables of PostgreSQL as a source: a copy, and the stream of a replication slot, without gap or overlap. It does
+//! not own retries, units nor acks; those are every source's.
+//!
+//! ```text
+//!   catalog, slot --.
+//!                    \             .--> pieces of the table, as of a snapshot --.
+//!   PostgreSQL -------+-- session -+                                            +--> changes, boundaries
+//!                     '-- slot ----'--> transactions, in order of commit -------'
+//! ```
+//!
+//! # What is read
+//!
+//! Keys are JSON objects of the table's key: its primary key, or the columns of its replica identity's index. Values are
+//! JSON objects of all columns that the publication sends, as canonical text. Copy and stream bring the texts of the types'
+//! output functions under the same settings (UTC, ISO dates, hexadecimal bytes), so one value is written in one way:
+//!
+//! | type | JSON |
+//! | --- | --- |
+//! | `smallint`, `integer`, `bigint`, `oid` | a number |
+//! | `real`, `double precision` | a number, the shortest of its value; `"NaN"`, `"Infinity"`, `"-Infinity"` |
+//! | `boolean` | `true`, `false` |
+//! | `json`, `jsonb` | as it is, canonical |
+//! | all others: `numeric`, dates and times, `bytea`, arrays, enums, domains, .. | a string |
+//! | NULL | `null` |
+//!
+//! # Invariants
+//!
+//! 1. A place is one: how much of the log is handed over, and up to which key the table is copied. So a copy that was cut
+//!    off goes on, and what changed meanwhile in the rows that were copied comes by the log. See [`stream`](self) for why
+//!    nothing is missed or doubled between a piece of the copy and the log.
+//! 2. A place is of a history: the system, the timeline and the table's oid. A server restored from a backup, a promoted
+//!    standby and a table that was dropped and made again have another: the place is lost, never skipped.
+//! 3. The slot is told of durable places alone. A slot that is ahead of our place, missing, or invalidated has lost what lies
+//!    between: the place is lost.
+//! 4. The first boundary is the place at which the slot was found or made, before the first row: so what happens while
+//!    nothing is connected is not missed, however early that is.
+//! 5. A table without traffic moves on with what the server says of others: the slot keeps no log for it.
+//! 6. An update that does not send a column that is stored apart (TOAST) is a patch of its row: the shard wants
+//!    [`keep_unsent`](crate::codec::keep_unsent) as its [fold](crate::Shard::with_fold). If the key changes as well, the row
+//!    is read anew. So `REPLICA IDENTITY FULL` is not needed.
+//! 7. `TRUNCATE` is a reset. A table made again is copied anew, like any place that is lost, unless
+//!    [`OnPositionLost`](crate::source::OnPositionLost) says otherwise.
+//!
+//! # Limits
+//!
+//! * PostgreSQL 14 or newer, `wal_level=logical`, and a user with `REPLICATION` and `SELECT` on the table. The publication
+//!   sends inserts, updates, deletes and truncates; of a partitioned table `publish_via_partition_root`.
+//! * Two sessions per feed (`max_wal_senders`). One writer: the slot has one reader. Another waits until it is free.
+//! * One table.
+//! * The copy waits for transactions that ran when it connected. To copy anew keeps the log until the copy is whole.
+//! * Rows that a statement changes without a change of their own (`ADD COLUMN .. DEFAULT`, another type of a column) stay
+//!   as they were until they are updated. Generated columns are not sent.
+//! * A column's default, and rows of its filter, are as of the connect. A publication that changes is read anew then.
+//! * A piece of the copy is held in memory: about 4 MiB, and one row.
+
+mod address;
+mod failure;
+mod pgoutput;
+mod position;
+mod rows;
+mod session;
+mod snapshot;
+mod stream;
+#[cfg(test)]
+mod stream_tests;
+mod table;
+
+use std::time::Duration;
+
+use futures::FutureExt;
+use pgwire_replication::{Lsn, ReplicationClient, ReplicationEvent};
+use tokio::time::{Instant, timeout_at};
+
+pub use position::{PgPosition, lsn_text};
+
+use self::address::Address;
+use self::failure::{lost, of, transient};
+use self::position::{Copied, History};
+use self::session::Session;
+use self::stream::{Out, Place, Stream, Wanted};
+use self::table::{Slot, Table, mark, now};
+use crate::error::Error;
+use crate::source::{Ack, Boundary, Durable, Events, Failure, Partition, Source};
+
+/// A table of PostgreSQL.
+///
+/// # Examples
+///
+/// ```
+/// use differential_upsert::source::Source;
+/// use differential_upsert::connect::postgres::Postgres;
+///
+/// let url = "postgres://me@localhost:5432/shop?table=public.orders&slot=orders&publication=shop";
+/// let table = Postgres::open(url, None)?;
+/// assert_eq!(table.identity(), "postgres:shop/public.orders");
+/// assert!(Postgres::open("postgres://localhost/shop", None).is_err());
+/// # Ok::<(), differential_upsert::Error>(())
+/// ```
+pub struct Postgres {
+    address: Address,
+    password: Option<String>,
+    partition: Partition,
+    wire: Option<Wire>,
+}
+
+/// A connection.
+struct Wire {
+    session: Session,
+    client: ReplicationClient,
+    table: Table,
+    stream: Stream,
+    place: String,
+    history: History,
+    /// Rows of the next piece.
+    rows_max: usize,
+    /// What was read could not be used: not sooner than this again.
+    again: Option<Instant>,
+    /// When something came last.
+    heard: Instant,
+}
+
+/// Bytes of a piece of the copy, about; and how many rows the first piece has, and the largest.
+const PIECE_BYTES: usize = 4 << 20;
+const PIECE_ROWS: (usize, usize) = (500, 20_000);
+
+/// A snapshot that does not see what it must is taken again after this.
+const AGAIN: Duration = Duration::from_millis(20);
+
+/// Nothing may come for so long: a server asks for an answer every 30 s, by default.
+const SILENCE_MAX: Duration = Duration::from_secs(90);
+
+/// Events that are handed over together.
+const TOGETHER: usize = 512;
+
+impl Postgres {
+    /// Opens a table; connects to nothing yet.
+    ///
+    /// # Errors
+    ///
+    /// `Invalid` for an address that is none, an unknown parameter, or one said twice.
+    pub fn open(url: &str, password: Option<String>) -> Result<Postgres, Error> {
+        let address = Address::parse(url)?;
+        Ok(Postgres { address, password, partition: Partition::from(""), wire: None })
+    }
+
+    /// Returns how often in a row a unit may fail, if the address says so: it is for
+    /// [`AttemptConfig::attempts_max`](crate::source::AttemptConfig::attempts_max).
+    pub fn attempts_max(&self) -> Option<u32> {
+        self.address.attempts
+    }
+
+    /// Returns how long a boundary without rows waits to be made durable, if the address says so: it is
+    /// for [`SourceConfig::idle_commit`](crate::reclock::SourceConfig::idle_commit).
+    pub fn idle_commit(&self) -> Option<Duration> {
+        self.address.idle_commit
+    }
+
+    fn place(&self) -> String {
+        let Address { database, schema, table, .. } = &self.address;
+        format!("{database}/{schema}.{table}")
+    }
+
+    async fn session(&self) -> Result<(Session, session::Server), Failure> {
+        Session::open(&self.address, self.password.as_deref(), &self.place()).await
+    }
+
+    /// Returns where to go on, and what the slot has been told.
+    async fn begin(
+        &self,
+        session: &mut Session,
+        history: History,
+        from: Option<&PgPosition>,
+    ) -> Result<(PgPosition, u64), Failure> {
+        let place = self.place();
+        let slot = Slot::look(session, &self.address, &place).await?;
+        let Some(from) = from else {
+            let slot = match slot {
+                Some(slot) if slot.is_valid => slot,
+                other => Slot::make(session, &self.address, other.is_some(), &place).await?,
+            };
+            let copy = Some(Copied::default());
+            return Ok((PgPosition { history, lsn: slot.confirmed, copy }, slot.confirmed));
+        };
+        if from.history != history && !crate::mutant::on("any_history") {
+            let what = format!("the rows are of {}, and the server has {history}", from.history);
+            return Err(lost(&what, &place));
+        }
+        let name = &self.address.slot;
+        match slot {
+            None => Err(lost(&format!("the slot {name} is gone"), &place)),
+            Some(slot) if !slot.is_valid => {
+                Err(lost(&format!("the slot {name} does not keep the log any more"), &place))
+            }
+            Some(slot) if slot.confirmed > from.lsn && !crate::mutant::on("slot_ahead") => {
+                let (theirs, ours) = (lsn_text(slot.confirmed), from.lsn());
+                Err(lost(&format!("the slot {name} is at {theirs}, past our place {ours}"), &place))
+            }
+            Some(slot) => Ok((from.clone(), slot.confirmed)),
+        }
+    }
+}
+
+impl std::fmt::Debug for Postgres {
+    /// Without the password.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Postgres").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+impl Source for Postgres {
+    type Key = String;
+    type Value = String;
+    type Position = PgPosition;
+
+    /// Database and table: hosts change, and which server it is, is part of a place.
+    fn identity(&self) -> String {
+        format!("postgres:{}", self.place())
+    }
+
+    async fn connect(&mut self, from: &Boundary<PgPosition>) -> Result<(), Failure> {
+        self.wire = None;
+        let place = self.place();
+        let (mut session, server) = self.session().await?;
+        let table = Table::look(&mut session, &self.address, &place).await?;
+        let (system, timeline) = (server.system, server.timeline);
+        let history = History { system, timeline, table: table.oid };
+        let (at, kept_from) = self.begin(&mut session, history, from.get(&self.partition)).await?;
+        let snapshot = now(&mut session, &place).await?;
+        let password = self.password.as_deref();
+        let client = session::stream(&self.address, password, &place, at.lsn, kept_from).await?;
+        let is_new = from.get(&self.partition).is_none();
+        let names = (self.address.schema.clone(), self.address.table.clone());
+        let key = table.key_names();
+        let partition = Partition::clone(&self.partition);
+        let mut stream = Stream::new(partition, place.clone(), names, key, at, snapshot);
+        if is_new {
+            stream.say_start();
+        }
+        let (rows_max, again, heard) = (PIECE_ROWS.0, None, Instant::now());
+        self.wire =
+            Some(Wire { session, client, table, stream, place, history, rows_max, again, heard });
+        Ok(())
+    }
+
+    async fn next(&mut self) -> Result<Option<Events<Self>>, Failure> {
+        let Some(wire) = &mut self.wire else {
+            return Err(transient("it is not connected", &self.place()));
+        };
+        let events = wire.next().await;
+        if !matches!(events, Ok(Some(_))) {
+            self.wire = None;
+        }
+        events
+    }
+
+    async fn current(&mut self) -> Result<Vec<(Partition, PgPosition)>, Failure> {
+        let place = self.place();
+        let (mut session, server) = self.session().await?;
+        let table = Table::look(&mut session, &self.address, &place).await?;
+        let history =
+            History { system: server.system, timeline: server.timeline, table: table.oid };
+        // A mark, so that the stream surely gets there.
+        let lsn = mark(&mut session, &place).await?;
+        let at = PgPosition { history, lsn, copy: None };
+        Ok(vec![(Partition::clone(&self.partition), at)])
+    }
+
+    fn ack(&mut self, durable: &Durable<PgPosition>) -> Ack {
+        let place = durable.cursor().get(&self.partition);
+        if let (Some(wire), Some(place)) = (&self.wire, place)
+            && wire.history == place.history
+        {
+            wire.client.update_applied_lsn(Lsn(place.lsn));
+        }
+        Box::pin(std::future::ready(Ok(())))
+    }
+}
+
+impl Wire {
+    /// May be dropped and called again: what is half received is in the stream.
+    async fn next(&mut self) -> Result<Option<Vec<Out>>, Failure> {
+        loop {
+            if self.stream.waits() {
+                self.settle().await?;
+                continue;
+            }
+            let is_due = self.again.is_none_or(|again| again <= Instant::now());
+            if is_due && let Some(wanted) = self.stream.wanted() {
+                self.read(wanted).await?;
+                continue;
+            }
+            let has = self.stream.out.len();
+            let event = match has {
+                0 => self.event().await?,
+                // What is there already, and no more than a handful of small transactions.
+                _ if has < TOGETHER => match self.client.recv().now_or_never() {
+                    Some(event) => Some(event),
+                    None => return Ok(Some(std::mem::take(&mut self.stream.out))),
+                },
+                _ => return Ok(Some(std::mem::take(&mut self.stream.out))),
+            };
+            // None: it is time to read again.
+            let Some(event) = event else { continue };
+            match event.map_err(|error| of(error, &self.place))? {
+                Some(event) => self.take(event)?,
+                None => return Ok(None),
+            }
+        }
+    }
+
+    /// Waits for an event; `None` if it is time to read again.
+    async fn event(
+        &mut self,
+    ) -> Result<Option<pgwire_replication::Result<Option<ReplicationEvent>>>, Failure> {
+        let silent = self.heard + SILENCE_MAX;
+        let until = self.again.filter(|_| self.stream.wanted().is_some()).unwrap_or(silent);
+        match timeout_at(until.min(silent), self.client.recv()).await {
+            Ok(event) => Ok(Some(event)),
+            Err(_) if Instant::now() < silent => Ok(None),
+            Err(_) => Err(transient("the server is silent", &self.place)),
+        }
+    }
+
+    fn take(&mut self, event: ReplicationEvent) -> Result<(), Failure> {
+        self.heard = Instant::now();
+        match event {
+            ReplicationEvent::Begin { xid, .. } => self.stream.begin(xid),
+            ReplicationEvent::XLogData { data, .. } => self.stream.message(&data)?,
+            ReplicationEvent::Commit { end_lsn, .. } => self.stream.commit(end_lsn.as_u64()),
+            ReplicationEvent::KeepAlive { wal_end, .. } => self.stream.reached(wal_end.as_u64()),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Asks where the keys of what waits are, if only the server knows, and sends it on its way.
+    async fn settle(&mut self) -> Result<(), Failure> {
+        let places = match self.stream.unplaced() {
+            None => None,
+            Some((keys, copied, piece)) => {
+                let (session, table) = (&mut self.session, &self.table);
+                let mut within = vec![vec![false; keys.len()]; 2];
+                for (bound, within) in [copied, piece].into_iter().zip(&mut within) {
+                    if let Some(last) = bound {
+                        *within = table.are_within(session, &keys, last).await?;
+                    }
+                }
+                let places = within[0].iter().zip(&within[1]);
+                let place = |(is_copied, is_in_piece): (&bool, &bool)| Place {
+                    is_copied: *is_copied,
+                    is_in_piece: *is_in_piece,
+                };
+                Some(places.map(place).collect())
+            }
+        };
+        self.stream.settle(places)
+    }
+
+    /// Reads what the stream wants beside the log.
+    async fn read(&mut self, wanted: Wanted) -> Result<(), Failure> {
+        let (session, table) = (&mut self.session, &self.table);
+        let (piece, is_last) = match &wanted {
+            Wanted::After(key) => {
+                let piece = table.after(session, key.as_deref(), self.rows_max).await?;
+                let is_last = piece.rows.len() < self.rows_max;
+                let each = piece.bytes / piece.rows.len().max(1) + 1;
+                self.rows_max = (PIECE_BYTES / each).clamp(1, PIECE_ROWS.1);
+                (piece, is_last)
+            }
+            Wanted::Keys(keys) => (table.rows_of(session, keys).await?, true),
+        };
+        let is_used = self.stream.read(wanted, piece, is_last);
+        self.again = (!is_used).then(|| Instant::now() + AGAIN);
+        Ok(())
+    }
+}

@@ -1,0 +1,478 @@
+//! Owns what transactions of the log come to: changes, and boundaries, while the table is copied and after that. Pure:
+//! what only the server knows is asked for by its owner. It does not own connections.
+//!
+//! # The copy
+//!
+//! Rows are copied in pieces, in the order of keys, each as of a snapshot, and the log is read meanwhile. Of a
+//! transaction's rows, those up to the last key *copied* go on. The others are dropped, and none is lost: a later piece has
+//! them, since its snapshot must [see](Snapshot::sees) every transaction of which rows were dropped, or it is read again.
+//!
+//! A piece that was read, a *window*, waits until the stream has passed a mark that was put into the log after its
+//! snapshot. Until then, rows of its keys are dropped if the snapshot sees their transaction, for the piece has them; else
+//! they wait, and follow the piece's rows. So at the mark its rows are as of that place in the log, and the boundary
+//! there is `(place, last key)`: one place, for the copy and for the stream.
+//!
+//! # Rows that nobody sends whole
+//!
+//! An update sends no column that is stored apart and did not change. It is a patch of its row. If its key changed as well,
+//! the row before has another key, and a patch finds nothing: then the row is read anew, in a window of its own, and
+//! no boundary is said until that has passed its mark.
+
+use std::collections::BTreeSet;
+
+use super::failure::{definite, lost};
+use super::pgoutput::{Message, Old, Tuple, read};
+use super::position::{Copied, History, PgPosition};
+use super::rows::{Columns, Key, Row};
+use super::snapshot::Snapshot;
+use super::table::Piece;
+use crate::codec::DataError;
+use crate::codec::canonical::Scratch;
+use crate::source::{Change, Event, Failure, Partition, Received};
+
+pub(super) type Out = Event<String, String, PgPosition>;
+
+/// Rows of the log whose order among keys is asked for together.
+const TOGETHER: usize = 1_000;
+
+/// What is read of the log, and of the table beside it.
+pub(super) struct Stream {
+    partition: Partition,
+    place: String,
+    history: History,
+    schema: String,
+    name: String,
+    key: Vec<String>,
+    columns: Option<Columns>,
+    /// What is handed over.
+    at: PgPosition,
+    /// Half the number of the transaction under way.
+    transaction: Option<u32>,
+    /// Its rows, until it is known where their keys are.
+    rows: Vec<Happened>,
+    /// Where the transaction ends whose rows these are.
+    ends: Option<u64>,
+    window: Option<Window>,
+    /// Transactions of which rows were dropped that the next window must have.
+    dropped: BTreeSet<u64>,
+    /// Keys whose rows have to be read.
+    unread: BTreeSet<Key>,
+    /// The snapshot that was read last.
+    snapshot: Snapshot,
+    /// All transactions below it have ended when the first window is read: those that had committed before we
+    /// connected, and were not seen yet, are not said again.
+    settled_from: u64,
+    pub(super) out: Vec<Out>,
+    scratch: Scratch,
+}
+
+/// A change of a row in the log.
+#[derive(Debug)]
+enum Happened {
+    /// `moved`: under another key before.
+    Put {
+        key: Key,
+        row: Row,
+        moved: bool,
+    },
+    Delete(Key),
+    Truncate,
+}
+
+/// Rows that were read, and wait for their mark.
+struct Window {
+    of: Of,
+    snapshot: Snapshot,
+    rows: Vec<(Key, Result<String, DataError>)>,
+    high: u64,
+    /// What transactions that the snapshot does not see have done to them.
+    later: Vec<(Happened, u64)>,
+}
+
+enum Of {
+    /// Keys after the last one copied, up to this one; without end, of the last piece.
+    Piece(Option<Vec<String>>),
+    Keys(BTreeSet<Key>),
+}
+
+/// What is to be read next.
+pub(super) enum Wanted {
+    /// The rows after a key.
+    After(Option<Vec<String>>),
+    Keys(Vec<Key>),
+}
+
+/// Where keys are, by the order of the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) is_copied: bool,
+    pub(super) is_in_piece: bool,
+}
+
+/// Where a row of the log belongs.
+enum Way {
+    On,
+    ToWindow,
+    Nowhere,
+}
+
+impl Stream {
+    pub(super) fn new(
+        partition: Partition,
+        place: String,
+        (schema, name): (String, String),
+        key: Vec<String>,
+        at: PgPosition,
+        snapshot: Snapshot,
+    ) -> Stream {
+        Stream {
+            partition,
+            place,
+            history: at.history,
+            schema,
+            name,
+            key,
+            columns: None,
+            at,
+            transaction: None,
+            rows: Vec::new(),
+            ends: None,
+            window: None,
+            dropped: BTreeSet::new(),
+            unread: BTreeSet::new(),
+            settled_from: snapshot.max,
+            snapshot,
+            out: Vec::new(),
+            scratch: Scratch::default(),
+        }
+    }
+
+    /// Says where the log begins to be read, before the first row.
+    pub(super) fn say_start(&mut self) {
+        self.say();
+    }
+
+    /// Begins a transaction.
+    pub(super) fn begin(&mut self, half: u32) {
+        self.transaction = Some(half);
+        self.rows.clear();
+    }
+
+    /// Takes in a message of a transaction.
+    pub(super) fn message(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        let wrong = |what| definite(what, &self.place, "use a newer program");
+        match read(bytes).map_err(wrong)? {
+            Message::Relation(relation) => {
+                let is_named = relation.schema == self.schema && relation.name == self.name;
+                if relation.table == self.history.table {
+                    self.columns = Columns::new(relation.columns, &self.key);
+                    if self.columns.is_none() {
+                        let hint = "copy the table anew: its key is another";
+                        return Err(definite("the key's columns have changed", &self.place, hint));
+                    }
+                } else if is_named {
+                    return Err(lost("the table was dropped and made again", &self.place));
+                }
+            }
+            Message::Insert { table, new } if table == self.history.table => {
+                let (key, row) = self.row(&new, None)?;
+                self.rows.push(Happened::Put { key, row, moved: false });
+            }
+            Message::Update { table, old, new } if table == self.history.table => {
+                let whole = match &old {
+                    Some(Old::Row(row)) => Some(row),
+                    _ => None,
+                };
+                let (key, row) = self.row(&new, whole)?;
+                let before = match &old {
+                    Some(Old::Key(row) | Old::Row(row)) => Some(self.key(row)?),
+                    None => None,
+                };
+                let before = before.filter(|before| before.json != key.json);
+                let moved = before.is_some();
+                self.rows.extend(before.map(Happened::Delete));
+                self.rows.push(Happened::Put { key, row, moved });
+            }
+            Message::Delete { table, old: Old::Key(row) | Old::Row(row) }
+                if table == self.history.table =>
+            {
+                let key = self.key(&row)?;
+                self.rows.push(Happened::Delete(key));
+            }
+            Message::Truncate { tables } if tables.contains(&self.history.table) => {
+                self.rows.push(Happened::Truncate);
+            }
+            // Other tables of the publication: this feed is of one.
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn columns(&self) -> Result<&Columns, Failure> {
+        self.columns.as_ref().ok_or_else(|| {
+            definite("rows whose columns were never described", &self.place, "report this")
+        })
+    }
+
+    fn key(&mut self, row: &Tuple<'_>) -> Result<Key, Failure> {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let columns = self.columns()?;
+        let key = (row.len() == columns.len()).then(|| columns.key(row, &mut scratch)).flatten();
+        self.scratch = scratch;
+        key.ok_or_else(|| {
+            let hint =
+                "use REPLICA IDENTITY DEFAULT, or that of the index whose columns are the key";
+            definite("a row without its key", &self.place, hint)
+        })
+    }
+
+    fn row(&mut self, new: &Tuple<'_>, old: Option<&Tuple<'_>>) -> Result<(Key, Row), Failure> {
+        // A key that is stored apart and did not change is the one before.
+        let filled: Tuple<'_> = match old {
+            Some(old) if old.len() == new.len() => new
+                .iter()
+                .zip(old)
+                .map(|(new, old)| if *new == super::pgoutput::Cell::Unsent { *old } else { *new })
+                .collect(),
+            _ => new.clone(),
+        };
+        let key = self.key(&filled)?;
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let row = self.columns().map(|columns| columns.row(&filled, None, &mut scratch));
+        self.scratch = scratch;
+        Ok((key, row?))
+    }
+
+    /// Ends a transaction.
+    pub(super) fn commit(&mut self, end: u64) {
+        self.ends = Some(end);
+    }
+
+    /// Takes in that the server has sent everything before a place.
+    pub(super) fn reached(&mut self, place: u64) {
+        if self.transaction.is_none() && self.ends.is_none() && place > self.at.lsn {
+            self.pass(place);
+        }
+    }
+
+    /// Whether rows wait, or the end of a transaction: go on with [`settle`](Stream::settle).
+    pub(super) fn waits(&self) -> bool {
+        self.ends.is_some() || self.rows.len() >= TOGETHER
+    }
+
+    /// Returns the keys of what waits if their places have to be asked for, with the bounds: the last key copied, and the
+    /// last of the piece that is a window.
+    pub(super) fn unplaced(&self) -> Option<(Vec<Key>, Option<&[String]>, Option<&[String]>)> {
+        let copied = self.at.copy.as_ref()?.last.as_deref();
+        let piece = match &self.window {
+            Some(Window { of: Of::Piece(Some(last)), .. }) => Some(&**last),
+            _ => None,
+        };
+        let keys: Vec<Key> = self.rows.iter().filter_map(Happened::key).cloned().collect();
+        (!keys.is_empty() && (copied.is_some() || piece.is_some())).then_some((keys, copied, piece))
+    }
+
+    /// Sends what waits on its way: `places` are those of the keys that were [asked](Stream::unplaced) for.
+    pub(super) fn settle(&mut self, places: Option<Vec<Place>>) -> Result<(), Failure> {
+        let mut places = places.map(Vec::into_iter);
+        let half = self.transaction.unwrap_or_default();
+        let transaction = self.snapshot.whole(half);
+        for happened in std::mem::take(&mut self.rows) {
+            let place = match happened.key() {
+                Some(_) => self.place_of(places.as_mut().and_then(Iterator::next)),
+                None => Place { is_copied: true, is_in_piece: true },
+            };
+            self.happened(happened, place, transaction);
+        }
+        if let Some(end) = self.ends.take() {
+            self.transaction = None;
+            self.pass(end.max(self.at.lsn));
+        }
+        Ok(())
+    }
+
+    /// Where a key is, if that need not be asked for.
+    fn place_of(&self, asked: Option<Place>) -> Place {
+        let Some(copy) = &self.at.copy else {
+            return Place { is_copied: true, is_in_piece: false };
+        };
+        let asked = asked.unwrap_or(Place { is_copied: false, is_in_piece: false });
+        let is_in_piece = match &self.window {
+            Some(Window { of: Of::Piece(None), .. }) => true,
+            Some(Window { of: Of::Piece(Some(_)), .. }) => asked.is_in_piece,
+            _ => false,
+        };
+        Place { is_copied: copy.last.is_some() && asked.is_copied, is_in_piece }
+    }
+
+    fn happened(&mut self, happened: Happened, place: Place, transaction: u64) {
+        if let Happened::Truncate = happened {
+            return self.truncated(transaction);
+        }
+        let Some(key) = happened.key() else { return };
+        match self.way(key, place, transaction) {
+            Way::Nowhere => {}
+            Way::ToWindow => {
+                if let Some(window) = &mut self.window {
+                    window.later.push((happened, transaction));
+                }
+            }
+            Way::On => self.emit(happened, transaction),
+        }
+    }
+
+    fn way(&mut self, key: &Key, place: Place, transaction: u64) -> Way {
+        let seen = |window: &Window| window.snapshot.sees(transaction);
+        match &self.window {
+            Some(window @ Window { of: Of::Keys(keys), .. }) if keys.contains(key) => {
+                if seen(window) { Way::Nowhere } else { Way::ToWindow }
+            }
+            _ if place.is_copied => Way::On,
+            Some(window) if place.is_in_piece => {
+                if seen(window) || crate::mutant::on("window_drops_later") {
+                    Way::Nowhere
+                } else {
+                    Way::ToWindow
+                }
+            }
+            // A later piece has it.
+            _ => {
+                self.dropped.insert(transaction);
+                Way::Nowhere
+            }
+        }
+    }
+
+    fn emit(&mut self, happened: Happened, transaction: u64) {
+        if happened.key().is_some_and(|key| self.unread.contains(key)) {
+            // The row that is read instead must have it.
+            self.dropped.insert(transaction);
+        }
+        let change = match happened {
+            Happened::Put { key, row: Row::Whole(value), .. } => Change::Put(key.json, value),
+            Happened::Put { key, row: Row::Partial(patch), moved } => {
+                if moved && !crate::mutant::on("moved_stays_unread") {
+                    self.dropped.insert(transaction);
+                    self.unread.insert(key.clone());
+                }
+                match patch {
+                    Ok(patch) => Change::Patch(key.json, patch),
+                    Err(error) => Change::Put(key.json, Err(error)),
+                }
+            }
+            Happened::Delete(key) => Change::Delete(key.json),
+            Happened::Truncate => Change::Reset,
+        };
+        self.out.push(Event::Change(Partition::clone(&self.partition), change));
+    }
+
+    fn truncated(&mut self, transaction: u64) {
+        if let Some(window) = &mut self.window
+            && !window.snapshot.sees(transaction)
+        {
+            window.rows.clear();
+            window.later.clear();
+            if let Of::Keys(keys) = &mut window.of {
+                keys.clear();
+            }
+        }
+        self.unread.clear();
+        if self.at.copy.is_some() {
+            // A later piece must not have what it took away.
+            self.dropped.insert(transaction);
+        }
+        self.emit(Happened::Truncate, transaction);
+    }
+
+    /// Everything before a place has come.
+    fn pass(&mut self, place: u64) {
+        let was = self.at.clone();
+        self.at.lsn = place;
+        if let Some(window) = self.window.take_if(|window| window.high <= place) {
+            self.open(window);
+        }
+        if !self.is_half_read() && self.at != was {
+            self.say();
+        }
+    }
+
+    /// Whether rows that were handed over want another reading, or a reading that waits has rows instead of the log.
+    fn is_half_read(&self) -> bool {
+        let reads = |window: &Window| matches!(&window.of, Of::Keys(keys) if !keys.is_empty());
+        !self.unread.is_empty() || self.window.as_ref().is_some_and(reads)
+    }
+
+    fn say(&mut self) {
+        let received = Received::at(Partition::clone(&self.partition), self.at.clone());
+        self.out.push(Event::Boundary(received));
+    }
+
+    /// Hands over a window's rows, as of here.
+    fn open(&mut self, window: Window) {
+        let Window { of, rows, later, .. } = window;
+        let partition = &self.partition;
+        let put = |(key, value): (Key, _)| {
+            Event::Change(Partition::clone(partition), Change::Put(key.json, value))
+        };
+        if let Of::Keys(keys) = &of {
+            let gone = keys.iter().filter(|key| rows.iter().all(|(row, _)| row != *key));
+            let gone = gone.map(|key| Change::Delete(key.json.clone()));
+            self.out.extend(gone.map(|change| Event::Change(Partition::clone(partition), change)));
+            self.unread.retain(|key| !keys.contains(key));
+        }
+        self.out.extend(rows.into_iter().map(put));
+        later.into_iter().for_each(|(happened, transaction)| self.emit(happened, transaction));
+        if let (Of::Piece(last), Some(copy)) = (of, &mut self.at.copy) {
+            match last {
+                Some(last) => *copy = Copied { last: Some(last), pieces: copy.pieces + 1 },
+                None => self.at.copy = None,
+            }
+        }
+    }
+
+    /// Returns what has to be read beside the log.
+    pub(super) fn wanted(&self) -> Option<Wanted> {
+        if self.window.is_some() {
+            return None;
+        }
+        if !self.unread.is_empty() {
+            return Some(Wanted::Keys(self.unread.iter().cloned().collect()));
+        }
+        self.at.copy.as_ref().map(|copy| Wanted::After(copy.last.clone()))
+    }
+
+    /// Takes in what was read. Returns whether it can be used: else it is to be read again, after a while.
+    pub(super) fn read(&mut self, wanted: Wanted, piece: Piece, is_last: bool) -> bool {
+        let Piece { snapshot, rows, high, .. } = piece;
+        let is_settled = snapshot.min >= self.settled_from || self.at.copy.is_none();
+        let sees = self.dropped.iter().all(|transaction| snapshot.sees(*transaction));
+        if !(is_settled && sees || crate::mutant::on("any_snapshot")) {
+            self.snapshot = snapshot;
+            return false;
+        }
+        self.dropped.clear();
+        if self.at.copy.is_some() {
+            self.settled_from = 0;
+        }
+        let of = match wanted {
+            Wanted::Keys(keys) => Of::Keys(keys.into_iter().collect()),
+            Wanted::After(_) => Of::Piece(match is_last {
+                true => None,
+                false => rows.last().map(|(key, _)| key.texts.clone()),
+            }),
+        };
+        self.snapshot = snapshot.clone();
+        self.window = Some(Window { of, snapshot, rows, high, later: Vec::new() });
+        // What is whole already has its window's place.
+        true
+    }
+}
+
+impl Happened {
+    fn key(&self) -> Option<&Key> {
+        match self {
+            Happened::Put { key, .. } | Happened::Delete(key) => Some(key),
+            Happened::Truncate => None,
+        }
+    }
+}

@@ -1,0 +1,402 @@
+//! Owns what the catalog says of a table and of its slot, and the questions in SQL. It does not own what is made of the
+//! answers.
+
+use bytes::Bytes;
+
+use super::address::Address;
+use super::failure::{definite, transient};
+use super::pgoutput::{Cell, Column};
+use super::position::lsn;
+use super::rows::{Columns, Key, Row};
+use super::session::{Session, Texts, literal, name};
+use super::snapshot::Snapshot;
+use crate::codec::DataError;
+use crate::codec::canonical::Scratch;
+use crate::source::Failure;
+
+/// What the catalog says of a table.
+#[derive(Clone, Debug)]
+pub(super) struct Table {
+    pub(super) oid: u32,
+    /// The key's columns, in its order: their names, types and collations.
+    key: Vec<KeyColumn>,
+    /// The columns that the publication sends.
+    columns: Vec<Column>,
+    /// Which rows it sends.
+    filter: Option<String>,
+    place: String,
+    quoted: String,
+}
+
+#[derive(Clone, Debug)]
+struct KeyColumn {
+    name: String,
+    kind: String,
+    collation: Option<String>,
+}
+
+/// What is known of a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Slot {
+    /// What it has been told that need not be kept.
+    pub(super) confirmed: u64,
+    /// It keeps what comes after that.
+    pub(super) is_valid: bool,
+}
+
+/// Rows of one snapshot.
+#[derive(Debug)]
+pub(super) struct Piece {
+    pub(super) snapshot: Snapshot,
+    pub(super) rows: Vec<(Key, Result<String, DataError>)>,
+    /// The stream has passed all that the snapshot sees when it is there.
+    pub(super) high: u64,
+    /// Bytes of the rows.
+    pub(super) bytes: usize,
+}
+
+fn cell(row: &Texts, at: usize) -> &str {
+    row.get(at).and_then(Option::as_deref).unwrap_or_default()
+}
+
+impl Table {
+    /// Asks what the table is.
+    ///
+    /// # Errors
+    ///
+    /// Definite if it cannot be followed: it, its key or its publication is missing.
+    pub(super) async fn look(
+        session: &mut Session,
+        address: &Address,
+        place: &str,
+    ) -> Result<Table, Failure> {
+        let (schema, table) = (literal(&address.schema), literal(&address.table));
+        let found = session
+            .ask(&format!(
+                "SELECT c.oid, c.relkind, c.relreplident, current_setting('server_version_num') FROM pg_class c \
+                 JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = {schema} AND c.relname = {table} \
+                 AND c.relkind IN ('r', 'p')"
+            ))
+            .await?;
+        let Some(found) = found.first() else {
+            return Err(definite(
+                "there is no such table",
+                place,
+                "check its name, as SCHEMA.TABLE",
+            ));
+        };
+        let oid: u32 =
+            cell(found, 0).parse().map_err(|_| transient("a table without an oid", place))?;
+        let (is_root, identity) = (cell(found, 1) == "p", cell(found, 2).to_string());
+        let version: u32 = cell(found, 3).parse().unwrap_or(0);
+        let (lists, filter) = publication(session, address, version, is_root, place).await?;
+        let key = key(session, oid, &identity, place).await?;
+        let columns = session
+            .ask(&format!(
+                "SELECT attname, atttypid FROM pg_attribute WHERE attrelid = {oid} AND attnum > 0 \
+                 AND NOT attisdropped AND attgenerated = '' ORDER BY attnum"
+            ))
+            .await?;
+        let column = |row: &Texts| {
+            let kind = cell(row, 1).parse().unwrap_or(0);
+            Column { name: cell(row, 0).to_string(), kind }
+        };
+        let sent =
+            |column: &Column| lists.as_ref().is_none_or(|lists| lists.contains(&column.name));
+        let columns: Vec<Column> = columns.iter().map(column).filter(sent).collect();
+        let quoted = format!("{}.{}", name(&address.schema), name(&address.table));
+        let place = place.to_string();
+        Ok(Table { oid, key, columns, filter, place, quoted })
+    }
+
+    /// Returns the names of the key's columns.
+    pub(super) fn key_names(&self) -> Vec<String> {
+        self.key.iter().map(|column| column.name.clone()).collect()
+    }
+
+    /// Returns the columns as the publication sends them.
+    pub(super) fn sent(&self) -> Result<Columns, Failure> {
+        Columns::new(self.columns.clone(), &self.key_names()).ok_or_else(|| {
+            let hint = "publish all columns of the key";
+            definite("the publication leaves out a column of the key", &self.place, hint)
+        })
+    }
+
+    /// Reads the next rows after a key, in the order of keys, as of one snapshot.
+    pub(super) async fn after(
+        &self,
+        session: &mut Session,
+        key: Option<&[String]>,
+        rows_max: usize,
+    ) -> Result<Piece, Failure> {
+        let names = self.names();
+        let beyond = key.map(|key| format!("({names}) > ({})", self.key_of(key)));
+        let order = format!("ORDER BY {names} LIMIT {rows_max}");
+        self.read(session, beyond, &order).await
+    }
+
+    /// Reads the rows of some keys, as of one snapshot.
+    pub(super) async fn rows_of(
+        &self,
+        session: &mut Session,
+        keys: &[Key],
+    ) -> Result<Piece, Failure> {
+        let keys: Vec<String> =
+            keys.iter().map(|key| format!("({})", self.key_of(&key.texts))).collect();
+        let which = format!("({}) IN ({})", self.names(), keys.join(", "));
+        self.read(session, Some(which), "").await
+    }
+
+    async fn read(
+        &self,
+        session: &mut Session,
+        which: Option<String>,
+        order: &str,
+    ) -> Result<Piece, Failure> {
+        let columns: Vec<String> = self.columns.iter().map(|column| name(&column.name)).collect();
+        let conditions: Vec<String> =
+            self.filter.iter().map(|filter| format!("({filter})")).chain(which).collect();
+        let wanted = match conditions.is_empty() {
+            true => String::new(),
+            false => format!("WHERE {}", conditions.join(" AND ")),
+        };
+        // In one question: nothing is left open if the answer is not waited for.
+        let answer = session
+            .rows(&format!(
+                "ROLLBACK; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT pg_current_snapshot()::text; \
+                 SELECT {} FROM {} {wanted} {order}; COMMIT",
+                columns.join(", "),
+                self.quoted,
+            ))
+            .await?;
+        let mut answer = answer.into_iter();
+        let text = |row: Vec<Option<Bytes>>| {
+            row.into_iter().next().flatten().map(|text| String::from_utf8_lossy(&text).into_owned())
+        };
+        let snapshot = answer.next().and_then(text).and_then(|text| Snapshot::parse(&text));
+        let snapshot =
+            snapshot.ok_or_else(|| transient("an answer without its snapshot", &self.place))?;
+        // After the snapshot: what it sees lies before the mark.
+        let high = mark(session, &self.place).await?;
+        let (columns, mut scratch) = (self.sent()?, Scratch::default());
+        let (mut rows, mut bytes) = (Vec::new(), 0);
+        for row in answer {
+            let cells: Vec<Cell<'_>> = row
+                .iter()
+                .map(|cell| cell.as_ref().map_or(Cell::Null, |text| Cell::Text(text)))
+                .collect();
+            bytes += row.iter().flatten().map(Bytes::len).sum::<usize>();
+            let key = columns.key(&cells, &mut scratch).ok_or_else(|| {
+                definite("a row without its key", &self.place, "check the table's key")
+            })?;
+            let (Row::Whole(value) | Row::Partial(value)) = columns.row(&cells, None, &mut scratch);
+            rows.push((key, value));
+        }
+        Ok(Piece { snapshot, rows, high, bytes })
+    }
+
+    /// Asks which of some keys are not beyond another. In the order of keys, which is the server's alone.
+    pub(super) async fn are_within(
+        &self,
+        session: &mut Session,
+        keys: &[Key],
+        last: &[String],
+    ) -> Result<Vec<bool>, Failure> {
+        let row = |(n, key): (usize, &Key)| format!("({n}, {})", self.key_of(&key.texts));
+        let rows: Vec<String> = keys.iter().enumerate().map(row).collect();
+        let places: Vec<String> = (0..self.key.len()).map(|at| format!("k{at}")).collect();
+        let collated =
+            self.key.iter().zip(&places).map(|(column, place)| match &column.collation {
+                Some(collation) => format!("{place} COLLATE {collation}"),
+                None => place.clone(),
+            });
+        let answer = session
+            .ask(&format!(
+                "SELECT ({}) <= ({}) FROM (VALUES {}) v(n, {}) ORDER BY n",
+                collated.collect::<Vec<_>>().join(", "),
+                self.key_of(last),
+                rows.join(", "),
+                places.join(", "),
+            ))
+            .await?;
+        match answer.len() == keys.len() {
+            true => Ok(answer.iter().map(|row| cell(row, 0) == "t").collect()),
+            false => Err(transient("an answer of other length than its question", &self.place)),
+        }
+    }
+
+    fn names(&self) -> String {
+        let names: Vec<String> = self.key.iter().map(|column| name(&column.name)).collect();
+        names.join(", ")
+    }
+
+    /// Returns a key's texts as values of their types.
+    fn key_of(&self, texts: &[String]) -> String {
+        let typed = texts.iter().zip(&self.key);
+        let typed: Vec<String> =
+            typed.map(|(text, column)| format!("{}::{}", literal(text), column.kind)).collect();
+        typed.join(", ")
+    }
+}
+
+/// Checks what the publication sends of a table, and returns which columns and which rows.
+async fn publication(
+    session: &mut Session,
+    address: &Address,
+    version: u32,
+    is_root: bool,
+    place: &str,
+) -> Result<(Option<Vec<String>>, Option<String>), Failure> {
+    let publication = literal(&address.publication);
+    let all = session
+        .ask(&format!(
+            "SELECT pubinsert AND pubupdate AND pubdelete AND pubtruncate, pubviaroot FROM pg_publication \
+             WHERE pubname = {publication}"
+        ))
+        .await?;
+    let create = format!(
+        "CREATE PUBLICATION {} FOR TABLE {}.{}",
+        name(&address.publication),
+        name(&address.schema),
+        name(&address.table)
+    );
+    let Some(all) = all.first() else {
+        return Err(definite("there is no such publication", place, &create));
+    };
+    if cell(all, 0) != "t" {
+        let hint = "publish insert, update, delete and truncate";
+        return Err(definite("the publication leaves out kinds of changes", place, hint));
+    }
+    if is_root && cell(all, 1) != "t" {
+        let hint = "set publish_via_partition_root = true";
+        return Err(definite("the publication sends a partitioned table in parts", place, hint));
+    }
+    // Lists of columns and filters of rows came with version 15.
+    let lists = if version >= 150_000 { "attnames::text[], rowfilter" } else { "NULL, NULL" };
+    let (schema, table) = (literal(&address.schema), literal(&address.table));
+    let listed = session
+        .ask(&format!(
+            "SELECT {lists} FROM pg_publication_tables WHERE pubname = {publication} \
+             AND schemaname = {schema} AND tablename = {table}"
+        ))
+        .await?;
+    let Some(listed) = listed.first() else {
+        let hint = format!("ALTER PUBLICATION .. ADD TABLE, or {create}");
+        return Err(definite("the publication does not have the table", place, &hint));
+    };
+    let columns = match version >= 150_000 {
+        false => None,
+        true => {
+            let names = session
+                .ask(&format!(
+                    "SELECT unnest(attnames)::text FROM pg_publication_tables WHERE pubname = {publication} \
+                     AND schemaname = {schema} AND tablename = {table}"
+                ))
+                .await?;
+            Some(names.iter().map(|row| cell(row, 0).to_string()).collect())
+        }
+    };
+    Ok((columns, listed.get(1).cloned().flatten()))
+}
+
+/// Returns the columns that tell rows apart: those of the replica identity.
+async fn key(
+    session: &mut Session,
+    oid: u32,
+    identity: &str,
+    place: &str,
+) -> Result<Vec<KeyColumn>, Failure> {
+    let which = match identity {
+        "i" => "indisreplident",
+        "d" | "f" => "indisprimary",
+        _ => {
+            let hint = "ALTER TABLE .. REPLICA IDENTITY DEFAULT";
+            return Err(definite("the table has no replica identity", place, hint));
+        }
+    };
+    let rows = session
+        .ask(&format!(
+            "SELECT a.attname, format_type(a.atttypid, a.atttypmod), \
+             (SELECT quote_ident(n.nspname) || '.' || quote_ident(c.collname) FROM pg_collation c \
+              JOIN pg_namespace n ON n.oid = c.collnamespace WHERE c.oid = a.attcollation) \
+             FROM pg_index i CROSS JOIN LATERAL unnest(i.indkey) WITH ORDINALITY k(attnum, n) \
+             JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum \
+             WHERE i.indrelid = {oid} AND i.{which} AND k.n <= i.indnkeyatts ORDER BY k.n"
+        ))
+        .await?;
+    if rows.is_empty() {
+        let hint = "give it a primary key, or a replica identity by a unique index";
+        return Err(definite("the table has no key", place, hint));
+    }
+    let column = |row: &Texts| KeyColumn {
+        name: cell(row, 0).to_string(),
+        kind: cell(row, 1).to_string(),
+        collation: row.get(2).cloned().flatten(),
+    };
+    Ok(rows.iter().map(column).collect())
+}
+
+impl Slot {
+    /// Asks for a slot; `None` if it is not there.
+    pub(super) async fn look(
+        session: &mut Session,
+        address: &Address,
+        place: &str,
+    ) -> Result<Option<Slot>, Failure> {
+        let rows = session
+            .ask(&format!(
+                "SELECT plugin, database, confirmed_flush_lsn, coalesce(wal_status, '') FROM pg_replication_slots \
+                 WHERE slot_name = {}",
+                literal(&address.slot)
+            ))
+            .await?;
+        let Some(row) = rows.first() else { return Ok(None) };
+        if cell(row, 0) != "pgoutput" || cell(row, 1) != address.database {
+            let what = format!(
+                "the slot {} is of plugin {:?} and database {:?}",
+                address.slot,
+                cell(row, 0),
+                cell(row, 1)
+            );
+            return Err(definite(&what, place, "name a slot of its own"));
+        }
+        let confirmed = lsn(cell(row, 2));
+        let is_valid = confirmed.is_some() && cell(row, 3) != "lost";
+        Ok(Some(Slot { confirmed: confirmed.unwrap_or(0), is_valid }))
+    }
+
+    /// Makes a slot, in place of one that is not valid any more.
+    pub(super) async fn make(
+        session: &mut Session,
+        address: &Address,
+        replaces: bool,
+        place: &str,
+    ) -> Result<Slot, Failure> {
+        let slot = literal(&address.slot);
+        if replaces {
+            session.ask(&format!("SELECT pg_drop_replication_slot({slot})")).await?;
+        }
+        let made = session
+            .ask(&format!("SELECT lsn FROM pg_create_logical_replication_slot({slot}, 'pgoutput')"))
+            .await?;
+        let confirmed = made.first().and_then(|row| lsn(cell(row, 0)));
+        let confirmed = confirmed.ok_or_else(|| transient("a slot without a place", place))?;
+        Ok(Slot { confirmed, is_valid: true })
+    }
+}
+
+/// Puts a mark into the log that the stream will bring, and returns where it is.
+pub(super) async fn mark(session: &mut Session, place: &str) -> Result<u64, Failure> {
+    let rows = session
+        .ask("ROLLBACK; SELECT pg_logical_emit_message(true, 'differential-upsert', '')")
+        .await?;
+    let at = rows.first().and_then(|row| lsn(cell(row, 0)));
+    at.ok_or_else(|| transient("a mark without a place", place))
+}
+
+/// Asks for the number of the next transaction.
+pub(super) async fn now(session: &mut Session, place: &str) -> Result<Snapshot, Failure> {
+    let rows = session.ask("SELECT pg_current_snapshot()::text").await?;
+    let snapshot = rows.first().and_then(|row| Snapshot::parse(cell(row, 0)));
+    snapshot.ok_or_else(|| transient("an answer without its snapshot", place))
+}

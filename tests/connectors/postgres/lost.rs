@@ -1,0 +1,131 @@
+//! Goal: what was lost is said, and never skipped. Method: each loss that other programs had, by name.
+
+use differential_upsert::source::OnPositionLost;
+
+use crate::postgres::client::{Client, Place};
+use crate::postgres::server::Server;
+use crate::postgres::workload::{MAKE, table};
+
+/// A server whose table is in a shard, and nobody follows.
+fn followed() -> (Server, Place) {
+    let server = Server::start();
+    server.ask(MAKE);
+    server.ask("INSERT INTO t SELECT g, 'a', g, md5(g::text), NULL FROM generate_series(1, 50) g");
+    let place = Place::new();
+    let mut client = Client::start(&place, &server, "public.t", OnPositionLost::Fail);
+    client.until(&place, "the copy", |contents| contents.len() == 50);
+    client.stop();
+    (server, place)
+}
+
+fn is_lost(server: &Server, place: &Place, words: &[&str]) {
+    let error = Client::start(place, server, "public.t", OnPositionLost::Fail).fails();
+    assert!(words.iter().all(|word| error.contains(word)), "{words:?}: {error}");
+    // And copied anew, where that is wanted: one step, and the table is there.
+    let mut client = Client::start(place, server, "public.t", OnPositionLost::Copy);
+    let expected = table(server);
+    client.until(place, "copied anew", |contents| *contents == expected);
+    client.stop();
+}
+
+#[test]
+fn a_table_made_again_under_its_name_is_another() {
+    let (server, place) = followed();
+    server.ask("DROP TABLE t; DROP TABLE other; DROP PUBLICATION p");
+    server.ask(MAKE);
+    server.ask("INSERT INTO t VALUES (1, 'a', 7, 'new', NULL)");
+    is_lost(&server, &place, &["oid"]);
+}
+
+#[test]
+fn a_slot_that_is_gone_has_lost_what_came_since() {
+    let (server, place) = followed();
+    server.ask("SELECT pg_drop_replication_slot('s')");
+    server.ask("DELETE FROM t WHERE a < 10");
+    is_lost(&server, &place, &["slot", "gone"]);
+}
+
+#[test]
+fn a_slot_ahead_of_us_has_lost_what_lies_between() {
+    let (server, place) = followed();
+    server.ask("DELETE FROM t WHERE a < 10");
+    server.ask("SELECT pg_replication_slot_advance('s', pg_current_wal_lsn())");
+    is_lost(&server, &place, &["slot", "past our place"]);
+}
+
+/// What is done while nobody follows, before the first row was ever read, comes.
+#[test]
+fn changes_before_the_first_event_come() {
+    let server = Server::start();
+    server.ask(MAKE);
+    let place = Place::new();
+    let mut client = Client::start(&place, &server, "public.t", OnPositionLost::Fail);
+    client.until(&place, "the start", |_| place.at().is_some());
+    client.crash();
+    server.ask("INSERT INTO t VALUES (1, 'a', 1, 'x', NULL); DELETE FROM t; INSERT INTO t VALUES (2, 'b', 2, 'y', NULL)");
+    let mut client = Client::start(&place, &server, "public.t", OnPositionLost::Fail);
+    let expected = table(&server);
+    client.until(&place, "the rows", |contents| *contents == expected);
+    client.stop();
+}
+
+/// A table without traffic: the slot moves with what others do, so that the server need not keep it.
+#[test]
+fn a_quiet_table_keeps_no_log() {
+    let (server, place) = followed();
+    let mut client = Client::start(&place, &server, "public.t", OnPositionLost::Fail);
+    let place_of_slot =
+        "SELECT pg_current_wal_lsn() - confirmed_flush_lsn FROM pg_replication_slots";
+    let begun = std::time::Instant::now();
+    server.ask("INSERT INTO other SELECT g FROM generate_series(1, 20000) g");
+    let written: u64 = server.ask(place_of_slot)[0].parse().expect("a number");
+    assert!(written > 500_000, "{written} bytes");
+    loop {
+        (0..50).for_each(|_| client.step());
+        let kept: u64 = server.ask(place_of_slot)[0].parse().expect("a number");
+        if kept < 100_000 {
+            break;
+        }
+        assert!(begun.elapsed().as_secs() < 60, "{kept} bytes are kept");
+    }
+    client.stop();
+}
+
+/// A copy that is cut off after each piece goes on, with what has changed meanwhile in rows that were copied and in those
+/// that were not.
+#[test]
+fn a_copy_that_is_cut_off_goes_on() {
+    let server = Server::start();
+    server.ask(MAKE);
+    server.ask("INSERT INTO t SELECT g, 'a', g, repeat(md5(g::text), 100), NULL FROM generate_series(1, 20000) g");
+    let place = Place::new();
+    let mut round = 0;
+    let mut pieces = std::collections::BTreeSet::new();
+    loop {
+        let mut client = Client::start(&place, &server, "public.t", OnPositionLost::Fail);
+        let before = place.at();
+        let begun = std::time::Instant::now();
+        while place.at() == before {
+            (0..5).for_each(|_| client.step());
+            assert!(client.error().is_none(), "{:?}", client.error());
+            assert!(begun.elapsed().as_secs() < 60, "{:?}", client.health.report());
+        }
+        client.crash();
+        let at = place.at().expect("a place");
+        pieces.insert(format!("{at:?}"));
+        if at.is_copied() {
+            break;
+        }
+        round += 1;
+        server.ask(&format!(
+            "DELETE FROM t WHERE a % 97 = {round}; UPDATE t SET n = -n WHERE a % 89 = {round}; \
+             UPDATE t SET a = a + 20000 WHERE a % 83 = {round} AND a <= 20000; \
+             INSERT INTO t VALUES ({round}, 'new', 1, 'x', NULL)"
+        ));
+    }
+    assert!(round > 3, "{round} cuts: {pieces:#?}");
+    let expected = table(&server);
+    let mut client = Client::start(&place, &server, "public.t", OnPositionLost::Fail);
+    client.until(&place, "the rest", |contents| *contents == expected);
+    client.stop();
+}
