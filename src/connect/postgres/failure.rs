@@ -7,20 +7,16 @@ use crate::error::{Error, ErrorKind};
 use crate::source::Failure;
 
 /// SQLSTATEs, or their first letters, of what will not work however often it is tried, and what to do.
-const DEFINITE: [(&str, &str); 9] = [
+const DEFINITE: [(&str, &str); 8] = [
     ("28", "check the user, PGPASSWORD and pg_hba.conf"),
     ("3D", "check the database's name"),
     ("42501", "grant the user REPLICATION, and SELECT on the table"),
-    ("42P01", "check the table's name"),
     ("42704", "check the names of the table, the slot and the publication"),
     ("42", "check the table, the slot and the publication"),
-    ("0A", "use PostgreSQL 14 or newer"),
     ("25006", "name the primary: a standby cannot be asked for marks"),
     ("22", "check the table's key"),
+    ("55000", "set wal_level = logical, and start the server again"),
 ];
-
-/// SQLSTATEs of a log that the server does not keep any more.
-const LOST: [&str; 2] = ["58P01", "55000"];
 
 /// Tells what an error of the connection means.
 pub(super) fn of(error: PgWireError, place: &str) -> Failure {
@@ -30,7 +26,8 @@ pub(super) fn of(error: PgWireError, place: &str) -> Failure {
     if error.is_auth() {
         return definite(&text, place, "check the user, PGPASSWORD and pg_hba.conf");
     }
-    if error.is_tls() {
+    // A connection that ends in a handshake is an error of TLS to the transport, too.
+    if error.is_tls() && text.to_ascii_lowercase().contains("certificate") {
         return definite(
             &text,
             place,
@@ -40,8 +37,14 @@ pub(super) fn of(error: PgWireError, place: &str) -> Failure {
     if error.is_message_too_large() {
         return definite(&text, place, "a row is larger than this program takes");
     }
-    if error.is_server() && LOST.contains(&code) {
+    // The log was removed, or the slot invalidated: "can no longer get changes from replication slot".
+    let is_lost = code == "58P01" || code == "55000" && text.contains("slot");
+    if error.is_server() && is_lost {
         return lost(&text, place);
+    }
+    // A column or the table itself is gone since we looked: the next connection says so, or finds it.
+    if matches!(code, "42703" | "42P01") {
+        return Failure::Transient(what());
     }
     match DEFINITE.iter().find(|(known, _)| code.starts_with(known)) {
         Some((_, hint)) if error.is_server() => definite(&text, place, hint),
@@ -81,12 +84,20 @@ mod tests {
             (server("53300"), "transient"), // too many connections
             (server("55006"), "transient"), // the slot is another's, yet
             (server("58P01"), "lost"),      // the log was removed
-            (server("55000"), "lost"),      // the slot was invalidated
+            (
+                PgWireError::Server(
+                    "can no longer get changes from replication slot \"s\" (SQLSTATE 55000)".into(),
+                ),
+                "lost",
+            ),
+            (server("55000"), "definite"), // wal_level
             (server("28P01"), "definite"),
             (server("3D000"), "definite"),
-            (server("42P01"), "definite"),
+            (server("42P01"), "transient"), // since we looked
+            (server("42501"), "definite"),
             (PgWireError::Auth("no".into()), "definite"),
-            (PgWireError::Tls("no".into()), "definite"),
+            (PgWireError::Tls("invalid peer certificate: UnknownIssuer".into()), "definite"),
+            (PgWireError::Tls("unexpected end of file".into()), "transient"),
             (std::io::Error::other("reset").into(), "transient"),
             (PgWireError::Task("gone".into()), "transient"),
         ] {

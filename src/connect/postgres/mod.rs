@@ -46,12 +46,19 @@
 //! * PostgreSQL 14 or newer, `wal_level=logical`, and a user with `REPLICATION` and `SELECT` on the table. The publication
 //!   sends inserts, updates, deletes and truncates; of a partitioned table `publish_via_partition_root`.
 //! * Two sessions per feed (`max_wal_senders`). One writer: the slot has one reader. Another waits until it is free.
+//! * A partition that is truncated, dropped, detached or attached says nothing of its rows to the stream of its root: copy
+//!   anew then. Of tables that inherit, rows of children are not read.
+//! * The key is of PostgreSQL's own types, enums and domains of these: of an extension's type the order is not known.
 //! * One table.
 //! * The copy waits for transactions that ran when it connected. To copy anew keeps the log until the copy is whole.
 //! * Rows that a statement changes without a change of their own (`ADD COLUMN .. DEFAULT`, another type of a column) stay
 //!   as they were until they are updated. Generated columns are not sent.
 //! * A column's default, and rows of its filter, are as of the connect. A publication that changes is read anew then.
-//! * A piece of the copy is held in memory: about 4 MiB, and one row.
+//! * A piece of the copy is held in memory, and what the stream says of its rows until the mark: 100 rows, then as many as
+//!   4 MiB would be by the size of those before, four times as many at the most. Of the stream 64 messages wait, and 4 MiB of
+//!   a transaction while the table is copied.
+//! * While rows whose key moved wait to be read anew, transactions become one unit: a boundary comes when none waits.
+//! * A server that was set back to an earlier state of itself is noticed at a connect, if its log ends before our place.
 
 mod address;
 mod failure;
@@ -67,7 +74,6 @@ mod table;
 
 use std::time::Duration;
 
-use futures::FutureExt;
 use pgwire_replication::{Lsn, ReplicationClient, ReplicationEvent};
 use tokio::time::{Instant, timeout_at};
 
@@ -115,16 +121,18 @@ struct Wire {
     rows_max: usize,
     /// What was read could not be used: not sooner than this again.
     again: Option<Instant>,
+    /// How long that is the next time.
+    pause: Duration,
     /// When something came last.
     heard: Instant,
 }
 
 /// Bytes of a piece of the copy, about; and how many rows the first piece has, and the largest.
 const PIECE_BYTES: usize = 4 << 20;
-const PIECE_ROWS: (usize, usize) = (500, 20_000);
+const PIECE_ROWS: (usize, usize) = (100, 20_000);
 
-/// A snapshot that does not see what it must is taken again after this.
-const AGAIN: Duration = Duration::from_millis(20);
+/// A snapshot that does not see what it must is taken again after this, and then after twice as long, up to that.
+const AGAIN: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 
 /// Nothing may come for so long: a server asks for an answer every 30 s, by default.
 const SILENCE_MAX: Duration = Duration::from_secs(90);
@@ -223,22 +231,43 @@ impl Source for Postgres {
         let (mut session, server) = self.session().await?;
         let table = Table::look(&mut session, &self.address, &place).await?;
         let (system, timeline) = (server.system, server.timeline);
-        let history = History { system, timeline, table: table.oid };
-        let (at, kept_from) = self.begin(&mut session, history, from.get(&self.partition)).await?;
-        let snapshot = now(&mut session, &place).await?;
+        let history = History::new(system, timeline, table.oid, &table.key_names());
+        let now = now(&mut session, &place).await?;
+        let from_place = from.get(&self.partition);
+        if let Some(ahead) = from_place.filter(|at| at.history == history && at.lsn > server.end) {
+            let what = format!(
+                "the server's log ends at {}, before our place {}: it is an earlier state of itself",
+                lsn_text(server.end),
+                ahead.lsn()
+            );
+            return Err(lost(&what, &place));
+        }
+        let (at, kept_from) = self.begin(&mut session, history, from_place).await?;
         let password = self.password.as_deref();
-        let client = session::stream(&self.address, password, &place, at.lsn, kept_from).await?;
-        let is_new = from.get(&self.partition).is_none();
+        let (after, is_new) = (at.lsn, from_place.is_none());
+        let client =
+            session::stream(&self.address, password, &place, server, after, kept_from).await?;
         let names = (self.address.schema.clone(), self.address.table.clone());
         let key = table.key_names();
         let partition = Partition::clone(&self.partition);
-        let mut stream = Stream::new(partition, place.clone(), names, key, at, snapshot);
+        let mut stream = Stream::new(partition, place.clone(), names, key, at, now);
         if is_new {
             stream.say_start();
         }
-        let (rows_max, again, heard) = (PIECE_ROWS.0, None, Instant::now());
-        self.wire =
-            Some(Wire { session, client, table, stream, place, history, rows_max, again, heard });
+        let (rows_max, pause, heard) = (PIECE_ROWS.0, AGAIN.0, Instant::now());
+        let again = None;
+        self.wire = Some(Wire {
+            session,
+            client,
+            table,
+            stream,
+            place,
+            history,
+            rows_max,
+            again,
+            pause,
+            heard,
+        });
         Ok(())
     }
 
@@ -257,8 +286,8 @@ impl Source for Postgres {
         let place = self.place();
         let (mut session, server) = self.session().await?;
         let table = Table::look(&mut session, &self.address, &place).await?;
-        let history =
-            History { system: server.system, timeline: server.timeline, table: table.oid };
+        let (system, timeline) = (server.system, server.timeline);
+        let history = History::new(system, timeline, table.oid, &table.key_names());
         // A mark, so that the stream surely gets there.
         let lsn = mark(&mut session, &place).await?;
         let at = PgPosition { history, lsn, copy: None };
@@ -290,17 +319,11 @@ impl Wire {
                 continue;
             }
             let has = self.stream.out.len();
-            let event = match has {
-                0 => self.event().await?,
-                // What is there already, and no more than a handful of small transactions.
-                _ if has < TOGETHER => match self.client.recv().now_or_never() {
-                    Some(event) => Some(event),
-                    None => return Ok(Some(std::mem::take(&mut self.stream.out))),
-                },
-                _ => return Ok(Some(std::mem::take(&mut self.stream.out))),
-            };
+            if has >= TOGETHER || has > 0 && self.stream.rests() {
+                return Ok(Some(std::mem::take(&mut self.stream.out)));
+            }
             // None: it is time to read again.
-            let Some(event) = event else { continue };
+            let Some(event) = self.event().await? else { continue };
             match event.map_err(|error| of(error, &self.place))? {
                 Some(event) => self.take(event)?,
                 None => return Ok(None),
@@ -364,13 +387,15 @@ impl Wire {
                 let piece = table.after(session, key.as_deref(), self.rows_max).await?;
                 let is_last = piece.rows.len() < self.rows_max;
                 let each = piece.bytes / piece.rows.len().max(1) + 1;
-                self.rows_max = (PIECE_BYTES / each).clamp(1, PIECE_ROWS.1);
+                // Rows may become larger; not all at once.
+                self.rows_max = (PIECE_BYTES / each).clamp(1, PIECE_ROWS.1).min(self.rows_max * 4);
                 (piece, is_last)
             }
             Wanted::Keys(keys) => (table.rows_of(session, keys).await?, true),
         };
         let is_used = self.stream.read(wanted, piece, is_last);
-        self.again = (!is_used).then(|| Instant::now() + AGAIN);
+        self.again = (!is_used).then(|| Instant::now() + self.pause);
+        self.pause = if is_used { AGAIN.0 } else { (self.pause * 2).min(AGAIN.1) };
         Ok(())
     }
 }

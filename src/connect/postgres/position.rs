@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use xxhash_rust::xxh3::xxh3_64;
+
 use crate::error::{Error, ErrorKind};
 use crate::source::Position;
 
@@ -27,6 +29,8 @@ pub(super) struct History {
     pub(super) timeline: u32,
     /// The table's oid: a table that is dropped and made again has another.
     pub(super) table: u32,
+    /// The hash of the names of the key's columns: rows are kept under keys of these.
+    pub(super) key: u64,
 }
 
 /// How far a copy is: rows up to a key are in, as of the place in the log.
@@ -55,6 +59,12 @@ impl PgPosition {
     }
 }
 
+impl History {
+    pub(super) fn new(system: u64, timeline: u32, table: u32, key: &[String]) -> History {
+        History { system, timeline, table, key: xxh3_64(key.join("\0").as_bytes()) }
+    }
+}
+
 /// Returns a place in the log as PostgreSQL writes it.
 pub fn lsn_text(lsn: u64) -> String {
     format!("{:X}/{:X}", lsn >> 32, lsn & 0xFFFF_FFFF)
@@ -69,8 +79,8 @@ pub(super) fn lsn(text: &str) -> Option<u64> {
 
 impl fmt::Display for History {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let History { system, timeline, table } = self;
-        write!(f, "system {system}, timeline {timeline}, table of oid {table}")
+        let History { system, timeline, table, key } = self;
+        write!(f, "system {system}, timeline {timeline}, table of oid {table}, key {key:016x}")
     }
 }
 
@@ -99,13 +109,14 @@ impl Position for PgPosition {
         true
     }
 
-    /// Version 1: system u64, timeline u32, table u32, place u64; 0 if the copy is complete, else 1, pieces u64, how many
+    /// Version 1: system u64, timeline u32, table u32, key u64, place u64; 0 if the copy is complete, else 1, pieces u64, how many
     /// columns the last key has, u32 (0 before the first), and each as its length, u32, and text. Little-endian.
     fn encode(&self, into: &mut Vec<u8>) {
         into.push(VERSION);
         into.extend_from_slice(&self.history.system.to_le_bytes());
         into.extend_from_slice(&self.history.timeline.to_le_bytes());
         into.extend_from_slice(&self.history.table.to_le_bytes());
+        into.extend_from_slice(&self.history.key.to_le_bytes());
         into.extend_from_slice(&self.lsn.to_le_bytes());
         into.push(u8::from(self.copy.is_some()));
         let Some(Copied { last, pieces }) = &self.copy else { return };
@@ -126,8 +137,12 @@ impl Position for PgPosition {
             return Err(Error::new(ErrorKind::Unsupported, what).hint("use a newer program"));
         }
         let mut fields = Fields(rest);
-        let history =
-            History { system: fields.long()?, timeline: fields.word()?, table: fields.word()? };
+        let history = History {
+            system: fields.long()?,
+            timeline: fields.word()?,
+            table: fields.word()?,
+            key: fields.long()?,
+        };
         let lsn = fields.long()?;
         let copy = match fields.chunk()? {
             [0u8] => None,
@@ -183,7 +198,7 @@ mod tests {
     fn at(lsn: u64, copy: Option<(u64, Option<&[&str]>)>) -> PgPosition {
         let texts = |key: &[&str]| key.iter().map(|text| text.to_string()).collect();
         let copy = copy.map(|(pieces, key)| Copied { last: key.map(texts), pieces });
-        PgPosition { history: History { system: 7, timeline: 1, table: 16_384 }, lsn, copy }
+        PgPosition { history: History { system: 7, timeline: 1, table: 16_384, key: 9 }, lsn, copy }
     }
 
     #[test]
@@ -215,7 +230,7 @@ mod tests {
         let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(
             hex,
-            "0107000000000000000100000000400000020100000000000001030000000000000002000000\
+            "01070000000000000001000000004000000900000000000000020100000000000001030000000000000002000000\
              010000003101000000"
                 .to_owned()
                 + "62"

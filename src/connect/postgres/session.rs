@@ -15,8 +15,12 @@ use crate::source::Failure;
 /// What decides how values are written, and what is read.
 const SETTINGS: &str = "-c datestyle=ISO -c intervalstyle=postgres -c timezone=UTC -c bytea_output=hex \
      -c extra_float_digits=1 -c standard_conforming_strings=on -c search_path=pg_catalog -c lc_monetary=C \
-     -c quote_all_identifiers=off -c row_security=off -c statement_timeout=0 \
-     -c idle_in_transaction_session_timeout=0";
+     -c quote_all_identifiers=off -c row_security=off -c idle_in_transaction_session_timeout=0";
+
+/// The stream is asked for an answer so often, at least; questions end at the server when nobody waits any more.
+const OF_STREAM: &str = "-c statement_timeout=0 -c wal_sender_timeout=60s";
+const OF_QUESTIONS: &str =
+    "-c statement_timeout=290s -c lock_timeout=60s -c wal_sender_timeout=60s";
 
 /// To connect may take this long, and an answer that.
 const CONNECT_MAX: Duration = Duration::from_secs(20);
@@ -25,8 +29,8 @@ const ANSWER_MAX: Duration = Duration::from_secs(300);
 /// How often the server is told what is durable, at least; sooner when that has changed.
 const STATUS: Duration = Duration::from_secs(5);
 
-/// Events that wait to be taken.
-const BUFFERED: usize = 1024;
+/// Messages that wait to be taken.
+const BUFFERED: usize = 64;
 
 /// A row, in texts.
 pub(super) type Texts = Vec<Option<String>>;
@@ -42,16 +46,33 @@ pub(super) struct Session {
 pub(super) struct Server {
     pub(super) system: u64,
     pub(super) timeline: u32,
+    /// The end of its log.
+    pub(super) end: u64,
 }
 
-fn config(address: &Address, password: Option<&str>) -> ReplicationConfig {
+impl Server {
+    async fn ask(
+        client: &mut ReplicationClient,
+    ) -> pgwire_replication::Result<Result<Server, String>> {
+        let said = client.identify_system().await?;
+        let (timeline, end) = (said.timeline, said.xlogpos.as_u64());
+        let system = said
+            .system_id
+            .parse()
+            .map_err(|_| format!("a system identifier of {:?}", said.system_id));
+        Ok(system.map(|system| Server { system, timeline, end }))
+    }
+}
+
+fn config(address: &Address, password: Option<&str>, settings: &str) -> ReplicationConfig {
     let mut config = ReplicationConfig::new(
         address.host.clone(),
         address.user.clone(),
         password.unwrap_or_default(),
         address.database.clone(),
         address.slot.clone(),
-        address.publication.clone(),
+        // As the server splits a list of names.
+        name(&address.publication),
     );
     config.port = address.port;
     config.tls = match address.tls {
@@ -62,7 +83,7 @@ fn config(address: &Address, password: Option<&str>) -> ReplicationConfig {
             ..TlsConfig::default()
         },
     };
-    config.options = Some(SETTINGS.to_string());
+    config.options = Some(format!("{SETTINGS} {settings}"));
     config.application_name = Some("differential-upsert".to_string());
     config.status_interval = STATUS;
     config.buffer_events = BUFFERED;
@@ -74,18 +95,27 @@ pub(super) async fn stream(
     address: &Address,
     password: Option<&str>,
     place: &str,
+    server: Server,
     after: u64,
     kept_from: u64,
 ) -> Result<ReplicationClient, Failure> {
-    let mut config = config(address, password);
+    let mut config = config(address, password, OF_STREAM);
     (config.start_lsn, config.ack_lsn) = (Lsn(after), Some(Lsn(kept_from)));
     let opening = async {
-        let mut client = ReplicationClient::connect(config).await?;
-        client.wait_started().await?;
-        Ok(client)
+        let mut client = ReplicationClient::connect_gated(config).await?;
+        // A name may stand for several servers.
+        let said = Server::ask(&mut client).await?;
+        let is_same =
+            said.is_ok_and(|said| (said.system, said.timeline) == (server.system, server.timeline));
+        if is_same {
+            client.start().await?;
+            client.wait_started().await?;
+        }
+        Ok(is_same.then_some(client))
     };
     let opened = timeout(CONNECT_MAX, opening).await.map_err(|_| late(place))?;
-    opened.map_err(|error| of(error, place))
+    let opened = opened.map_err(|error| of(error, place))?;
+    opened.ok_or_else(|| transient("two connections came to two servers", place))
 }
 
 fn late(place: &str) -> Failure {
@@ -98,19 +128,16 @@ impl Session {
         password: Option<&str>,
         place: &str,
     ) -> Result<(Session, Server), Failure> {
-        let config = config(address, password);
+        let config = config(address, password, OF_QUESTIONS);
         let opening = async {
             let mut client = ReplicationClient::connect_gated(config).await?;
-            let server = client.identify_system().await?;
+            let server = Server::ask(&mut client).await?;
             Ok((client, server))
         };
         let opened = timeout(CONNECT_MAX, opening).await.map_err(|_| late(place))?;
         let (client, server) = opened.map_err(|error| of(error, place))?;
-        let system = server.system_id.parse().map_err(|_| {
-            transient(&format!("a system identifier of {:?}", server.system_id), place)
-        })?;
-        let session = Session { client, place: place.to_string() };
-        Ok((session, Server { system, timeline: server.timeline }))
+        let server = server.map_err(|what| transient(&what, place))?;
+        Ok((Session { client, place: place.to_string() }, server))
     }
 
     /// Asks in SQL, and returns the rows in texts.

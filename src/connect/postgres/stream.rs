@@ -32,8 +32,12 @@ use crate::source::{Change, Event, Failure, Partition, Received};
 
 pub(super) type Out = Event<String, String, PgPosition>;
 
-/// Rows of the log whose order among keys is asked for together.
+/// Rows of the log whose order among keys is asked for together, or fewer of so many bytes.
 const TOGETHER: usize = 1_000;
+const BYTES_TOGETHER: usize = 4 << 20;
+
+/// Keys whose rows are read together.
+const KEYS_TOGETHER: usize = 300;
 
 /// What is read of the log, and of the table beside it.
 pub(super) struct Stream {
@@ -50,6 +54,8 @@ pub(super) struct Stream {
     transaction: Option<u32>,
     /// Its rows, until it is known where their keys are.
     rows: Vec<Happened>,
+    /// The bytes that they came in.
+    bytes: usize,
     /// Where the transaction ends whose rows these are.
     ends: Option<u64>,
     window: Option<Window>,
@@ -123,8 +129,10 @@ impl Stream {
         (schema, name): (String, String),
         key: Vec<String>,
         at: PgPosition,
-        snapshot: Snapshot,
+        (snapshot, number): (Snapshot, u64),
     ) -> Stream {
+        let by_snapshot = crate::mutant::on("settled_by_snapshot");
+        let settled_from = if by_snapshot { snapshot.max } else { number };
         Stream {
             partition,
             place,
@@ -136,11 +144,12 @@ impl Stream {
             at,
             transaction: None,
             rows: Vec::new(),
+            bytes: 0,
             ends: None,
             window: None,
             dropped: BTreeSet::new(),
             unread: BTreeSet::new(),
-            settled_from: snapshot.max,
+            settled_from,
             snapshot,
             out: Vec::new(),
             scratch: Scratch::default(),
@@ -156,10 +165,12 @@ impl Stream {
     pub(super) fn begin(&mut self, half: u32) {
         self.transaction = Some(half);
         self.rows.clear();
+        self.bytes = 0;
     }
 
     /// Takes in a message of a transaction.
     pub(super) fn message(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        self.bytes += bytes.len();
         let wrong = |what| definite(what, &self.place, "use a newer program");
         match read(bytes).map_err(wrong)? {
             Message::Relation(relation) => {
@@ -176,7 +187,8 @@ impl Stream {
             }
             Message::Insert { table, new } if table == self.history.table => {
                 let (key, row) = self.row(&new, None)?;
-                self.rows.push(Happened::Put { key, row, moved: false });
+                // A row that comes into a filter is an update of one that we never had.
+                self.rows.push(Happened::Put { key, row, moved: true });
             }
             Message::Update { table, old, new } if table == self.history.table => {
                 let whole = match &old {
@@ -257,7 +269,7 @@ impl Stream {
 
     /// Whether rows wait, or the end of a transaction: go on with [`settle`](Stream::settle).
     pub(super) fn waits(&self) -> bool {
-        self.ends.is_some() || self.rows.len() >= TOGETHER
+        self.ends.is_some() || self.rows.len() >= TOGETHER || self.bytes >= BYTES_TOGETHER
     }
 
     /// Returns the keys of what waits if their places have to be asked for, with the bounds: the last key copied, and the
@@ -277,6 +289,7 @@ impl Stream {
         let mut places = places.map(Vec::into_iter);
         let half = self.transaction.unwrap_or_default();
         let transaction = self.snapshot.whole(half);
+        self.bytes = 0;
         for happened in std::mem::take(&mut self.rows) {
             let place = match happened.key() {
                 Some(_) => self.place_of(places.as_mut().and_then(Iterator::next)),
@@ -436,7 +449,7 @@ impl Stream {
             return None;
         }
         if !self.unread.is_empty() {
-            return Some(Wanted::Keys(self.unread.iter().cloned().collect()));
+            return Some(Wanted::Keys(self.unread.iter().take(KEYS_TOGETHER).cloned().collect()));
         }
         self.at.copy.as_ref().map(|copy| Wanted::After(copy.last.clone()))
     }
@@ -465,6 +478,11 @@ impl Stream {
         self.window = Some(Window { of, snapshot, rows, high, later: Vec::new() });
         // What is whole already has its window's place.
         true
+    }
+
+    /// Whether nothing of a transaction waits.
+    pub(super) fn rests(&self) -> bool {
+        self.transaction.is_none() && !self.waits()
     }
 }
 

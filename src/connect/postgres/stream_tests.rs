@@ -38,7 +38,7 @@ struct Logged {
 }
 
 const TABLE: u32 = 16_384;
-const HISTORY: History = History { system: 1, timeline: 1, table: TABLE };
+const HISTORY: History = History { system: 1, timeline: 1, table: TABLE, key: 1 };
 
 /// A server's table, its log, and who has seen what.
 struct Model {
@@ -126,11 +126,20 @@ impl Model {
         self.log.push(Logged { transaction, ops, before, end: self.lsn });
     }
 
+    /// As a server says it: beyond the last that has ended, all count as not begun.
     fn snapshot(&self) -> Snapshot {
         let running: BTreeSet<u64> = self.open.iter().chain(&self.unseen).copied().collect();
-        let min = running.first().copied().unwrap_or(self.next);
+        let max = (99..self.next).rev().find(|id| !running.contains(id)).unwrap_or(99) + 1;
+        let running: Vec<u64> = running.into_iter().filter(|id| *id < max).collect();
+        let min = running.first().copied().unwrap_or(max);
         let running: Vec<String> = running.iter().map(u64::to_string).collect();
-        Snapshot::parse(&format!("{min}:{}:{}", self.next, running.join(","))).unwrap()
+        Snapshot::parse(&format!("{min}:{max}:{}", running.join(","))).unwrap()
+    }
+
+    /// Takes a number for a transaction that does nothing.
+    fn number(&mut self) -> u64 {
+        self.next += 1;
+        self.next - 1
     }
 
     /// The table as a snapshot sees it.
@@ -289,10 +298,11 @@ impl Handed {
     }
 }
 
-fn stream(at: PgPosition, model: &Model) -> Stream {
+fn stream(at: PgPosition, model: &mut Model) -> Stream {
+    let (snapshot, number) = (model.snapshot(), model.number());
     let names = ("public".to_string(), "t".to_string());
     let key = vec!["a".to_string()];
-    Stream::new(Partition::from(""), "db/public.t".into(), names, key, at, model.snapshot())
+    Stream::new(Partition::from(""), "db/public.t".into(), names, key, at, (snapshot, number))
 }
 
 /// Sends what waits on its way, with the places of keys as a server has them.
@@ -326,7 +336,7 @@ fn run(seed: u64) {
         model.unseen.clear();
     }
     let start = PgPosition { history: HISTORY, lsn: model.lsn, copy: Some(Copied::default()) };
-    let (mut handed, mut now) = (Handed::default(), stream(start, &model));
+    let (mut handed, mut now) = (Handed::default(), stream(start, &mut model));
     now.say_start();
     handed.take(std::mem::take(&mut now.out), &model);
     let (mut sent, mut described) = (model.lsn, false);
@@ -360,7 +370,9 @@ fn run(seed: u64) {
                         now.message(&relation()).unwrap();
                     }
                     for (op, before) in logged.ops.iter().zip(&logged.before) {
-                        message(*op, before).map(|bytes| now.message(&bytes).unwrap());
+                        if let Some(bytes) = message(*op, before) {
+                            now.message(&bytes).unwrap();
+                        }
                     }
                     now.commit(logged.end);
                     settle(&mut now);
@@ -377,7 +389,7 @@ fn run(seed: u64) {
                 let at = handed.at.clone().unwrap();
                 (sent, described) = (at.lsn, false);
                 handed.unit.clear();
-                now = stream(at, &model);
+                now = stream(at, &mut model);
             }
             _ => {}
         }
@@ -400,7 +412,7 @@ fn at_every_boundary_it_is_the_table() {
 
 #[test]
 fn a_table_made_again_is_lost_and_one_without_its_key_is_definite() {
-    let model = Model {
+    let mut model = Model {
         random: fastrand::Rng::with_seed(0),
         table: Table::new(),
         log: Vec::new(),
@@ -410,7 +422,7 @@ fn a_table_made_again_is_lost_and_one_without_its_key_is_definite() {
         lsn: 1000,
     };
     let start = PgPosition { history: HISTORY, lsn: 1000, copy: None };
-    let mut now = stream(start, &model);
+    let mut now = stream(start, &mut model);
     now.begin(7);
     let mut other = relation();
     other[4] += 1;

@@ -26,6 +26,10 @@ pub(super) struct Table {
     filter: Option<String>,
     place: String,
     quoted: String,
+    /// Whether it is made of others.
+    is_root: bool,
+    /// Its columns, to notice that they are others.
+    signature: String,
 }
 
 #[derive(Clone, Debug)]
@@ -105,8 +109,10 @@ impl Table {
             |column: &Column| lists.as_ref().is_none_or(|lists| lists.contains(&column.name));
         let columns: Vec<Column> = columns.iter().map(column).filter(sent).collect();
         let quoted = format!("{}.{}", name(&address.schema), name(&address.table));
+        let signature = session.ask(&format!("SELECT {}", signature(oid))).await?;
+        let signature = signature.first().map_or(String::new(), |row| cell(row, 0).to_string());
         let place = place.to_string();
-        Ok(Table { oid, key, columns, filter, place, quoted })
+        Ok(Table { oid, key, columns, filter, place, quoted, is_root, signature })
     }
 
     /// Returns the names of the key's columns.
@@ -160,22 +166,34 @@ impl Table {
             true => String::new(),
             false => format!("WHERE {}", conditions.join(" AND ")),
         };
-        // In one question: nothing is left open if the answer is not waited for.
+        // In one question: nothing is left open if the answer is not waited for. The lock comes before the snapshot: what
+        // makes the table anew under a lock of its own leaves it empty for snapshots of before.
+        let only = if self.is_root { "" } else { "ONLY " };
         let answer = session
             .rows(&format!(
-                "ROLLBACK; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT pg_current_snapshot()::text; \
-                 SELECT {} FROM {} {wanted} {order}; COMMIT",
+                "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; LOCK TABLE {only}{table} IN ACCESS SHARE MODE; \
+                 SELECT pg_current_snapshot()::text, {}::regclass::oid::text, {}; \
+                 SELECT {} FROM {only}{table} {wanted} {order}; COMMIT",
+                literal(&self.quoted),
+                signature(self.oid),
                 columns.join(", "),
-                self.quoted,
+                table = self.quoted,
             ))
             .await?;
         let mut answer = answer.into_iter();
-        let text = |row: Vec<Option<Bytes>>| {
-            row.into_iter().next().flatten().map(|text| String::from_utf8_lossy(&text).into_owned())
+        let text = |cell: Option<Bytes>| {
+            cell.map(|text| String::from_utf8_lossy(&text).into_owned()).unwrap_or_default()
         };
-        let snapshot = answer.next().and_then(text).and_then(|text| Snapshot::parse(&text));
-        let snapshot =
-            snapshot.ok_or_else(|| transient("an answer without its snapshot", &self.place))?;
+        let first: Vec<String> = answer.next().into_iter().flatten().map(text).collect();
+        let [snapshot, oid, signature] = &first[..] else {
+            return Err(transient("an answer without its snapshot", &self.place));
+        };
+        if *oid != self.oid.to_string() || *signature != self.signature {
+            // The next connection looks at it as it is now.
+            return Err(transient("the table or its columns are others now", &self.place));
+        }
+        let snapshot = Snapshot::parse(snapshot)
+            .ok_or_else(|| transient("a snapshot that is none", &self.place))?;
         // After the snapshot: what it sees lies before the mark.
         let high = mark(session, &self.place).await?;
         let (columns, mut scratch) = (self.sent()?, Scratch::default());
@@ -318,7 +336,10 @@ async fn key(
         .ask(&format!(
             "SELECT a.attname, format_type(a.atttypid, a.atttypmod), \
              (SELECT quote_ident(n.nspname) || '.' || quote_ident(c.collname) FROM pg_collation c \
-              JOIN pg_namespace n ON n.oid = c.collnamespace WHERE c.oid = a.attcollation) \
+              JOIN pg_namespace n ON n.oid = c.collnamespace WHERE c.oid = a.attcollation), \
+             (SELECT coalesce(b.typtype, t.typtype) = 'e' OR coalesce(b.typnamespace, t.typnamespace) = \
+              'pg_catalog'::regnamespace FROM pg_type t LEFT JOIN pg_type b ON b.oid = nullif(t.typbasetype, 0) \
+              WHERE t.oid = a.atttypid) \
              FROM pg_index i CROSS JOIN LATERAL unnest(i.indkey) WITH ORDINALITY k(attnum, n) \
              JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum \
              WHERE i.indrelid = {oid} AND i.{which} AND k.n <= i.indnkeyatts ORDER BY k.n"
@@ -327,6 +348,11 @@ async fn key(
     if rows.is_empty() {
         let hint = "give it a primary key, or a replica identity by a unique index";
         return Err(definite("the table has no key", place, hint));
+    }
+    if let Some(row) = rows.iter().find(|row| cell(row, 3) != "t") {
+        // Its operators may be others than those of its order.
+        let what = format!("the key's column {:?} is of an extension's type", cell(row, 0));
+        return Err(definite(&what, place, "use a key of PostgreSQL's own types"));
     }
     let column = |row: &Texts| KeyColumn {
         name: cell(row, 0).to_string(),
@@ -387,16 +413,34 @@ impl Slot {
 
 /// Puts a mark into the log that the stream will bring, and returns where it is.
 pub(super) async fn mark(session: &mut Session, place: &str) -> Result<u64, Failure> {
-    let rows = session
-        .ask("ROLLBACK; SELECT pg_logical_emit_message(true, 'differential-upsert', '')")
-        .await?;
+    let rows =
+        session.ask("SELECT pg_logical_emit_message(true, 'differential-upsert', '')").await?;
     let at = rows.first().and_then(|row| lsn(cell(row, 0)));
     at.ok_or_else(|| transient("a mark without a place", place))
 }
 
-/// Asks for the number of the next transaction.
-pub(super) async fn now(session: &mut Session, place: &str) -> Result<Snapshot, Failure> {
-    let rows = session.ask("SELECT pg_current_snapshot()::text").await?;
-    let snapshot = rows.first().and_then(|row| Snapshot::parse(cell(row, 0)));
-    snapshot.ok_or_else(|| transient("an answer without its snapshot", place))
+/// Asks which transactions have ended, and takes a number past all that have begun.
+///
+/// # Errors
+///
+/// Transient on a standby, whose name may be the primary's again.
+pub(super) async fn now(session: &mut Session, place: &str) -> Result<(Snapshot, u64), Failure> {
+    let standby = session.ask("SELECT pg_is_in_recovery()").await?;
+    if standby.first().is_some_and(|row| cell(row, 0) == "t") {
+        return Err(transient("the server is a standby: name the primary", place));
+    }
+    let rows =
+        session.ask("SELECT pg_current_xact_id()::text, pg_current_snapshot()::text").await?;
+    let row = rows.first();
+    let number = row.and_then(|row| cell(row, 0).parse().ok());
+    let snapshot = row.and_then(|row| Snapshot::parse(cell(row, 1)));
+    snapshot.zip(number).ok_or_else(|| transient("an answer without its snapshot", place))
+}
+
+/// What tells a table's columns from those that it had, as SQL.
+fn signature(oid: u32) -> String {
+    format!(
+        "(SELECT string_agg(attname || ':' || atttypid || ':' || atttypmod, ',' ORDER BY attnum) FROM pg_attribute \
+         WHERE attrelid = {oid} AND attnum > 0 AND NOT attisdropped)"
+    )
 }

@@ -104,9 +104,13 @@ pub struct Client {
 
 impl Client {
     pub fn start(place: &Place, server: &Server, table: &str, lost: OnPositionLost) -> Client {
+        Client::of(place, &server.url(table), lost)
+    }
+
+    pub fn of(place: &Place, url: &str, lost: OnPositionLost) -> Client {
         let runtime = runtime();
         let shard = place.open_on(&runtime);
-        let source = Postgres::open(&server.url(table), None).expect("an address");
+        let source = Postgres::open(url, None).expect("an address");
         let config = PipelineConfig {
             source: SourceConfig {
                 times: Times::CoCommitted,

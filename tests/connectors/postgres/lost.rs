@@ -97,7 +97,7 @@ fn a_quiet_table_keeps_no_log() {
 fn a_copy_that_is_cut_off_goes_on() {
     let server = Server::start();
     server.ask(MAKE);
-    server.ask("INSERT INTO t SELECT g, 'a', g, repeat(md5(g::text), 100), NULL FROM generate_series(1, 20000) g");
+    server.ask("INSERT INTO t SELECT g, 'a', g, repeat(md5(g::text), 100), NULL FROM generate_series(1, 1500) g");
     let place = Place::new();
     let mut round = 0;
     let mut pieces = std::collections::BTreeSet::new();
@@ -119,7 +119,7 @@ fn a_copy_that_is_cut_off_goes_on() {
         round += 1;
         server.ask(&format!(
             "DELETE FROM t WHERE a % 97 = {round}; UPDATE t SET n = -n WHERE a % 89 = {round}; \
-             UPDATE t SET a = a + 20000 WHERE a % 83 = {round} AND a <= 20000; \
+             UPDATE t SET a = a + 2000 WHERE a % 83 = {round} AND a <= 1500; \
              INSERT INTO t VALUES ({round}, 'new', 1, 'x', NULL)"
         ));
     }

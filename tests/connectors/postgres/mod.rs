@@ -5,5 +5,6 @@ mod client;
 mod lost;
 mod runs;
 mod server;
+mod shapes;
 mod types;
 mod workload;
