@@ -95,7 +95,7 @@
 //! # Features
 //!
 //! None by default. `json` reads JSON lines and Debezium's messages ([`connect`]), `planetscale` tables of
-//! PlanetScale and Vitess. `http` shows a pipeline over HTTP (`face`). `aws`, `gcp` and `azure` let a shard live
+//! PlanetScale and Vitess, `postgres-source` tables of PostgreSQL, `kafka` topics. `http` shows a pipeline over HTTP (`face`). `aws`, `gcp` and `azure` let a shard live
 //! in object storage. `testing` exports the contracts that a store of your own must keep (`testing`).
 
 #![forbid(unsafe_code)]
