@@ -1,5 +1,6 @@
 //! Goal: what was lost is said, and never skipped. Method: each loss that other programs had, by name.
 
+use differential_upsert::connect::postgres::PgPosition;
 use differential_upsert::source::OnPositionLost;
 
 use crate::postgres::client::{Client, Place};
@@ -91,6 +92,11 @@ fn a_quiet_table_keeps_no_log() {
     client.stop();
 }
 
+/// How far the copy is.
+fn piece(at: &Option<PgPosition>) -> String {
+    format!("{at:?}").split_once("copy:").map_or(String::new(), |(_, copy)| copy.to_string())
+}
+
 /// A copy that is cut off after each piece goes on, with what has changed meanwhile in rows that were copied and in those
 /// that were not.
 #[test]
@@ -105,7 +111,7 @@ fn a_copy_that_is_cut_off_goes_on() {
         let mut client = Client::start(&place, &server, "public.t", OnPositionLost::Fail);
         let before = place.at();
         let begun = std::time::Instant::now();
-        while place.at() == before {
+        while piece(&place.at()) == piece(&before) {
             (0..5).for_each(|_| client.step());
             assert!(client.error().is_none(), "{:?}", client.error());
             assert!(begun.elapsed().as_secs() < 60, "{:?}", client.health.report());
