@@ -1,3 +1,5 @@
+//! Goal: a place that a topic does not have any more is told from one that it has. Method: what a broker says, case by case.
+
 use super::*;
 
 const CLUSTER: &str = "c";

@@ -252,7 +252,7 @@ impl Source for Postgres {
         let partition = Partition::clone(&self.partition);
         let mut stream = Stream::new(partition, place.clone(), names, key, at, now);
         if is_new {
-            stream.say_start();
+            stream.say();
         }
         let (rows_max, pause, heard) = (PIECE_ROWS.0, AGAIN.0, Instant::now());
         let again = None;
@@ -376,7 +376,8 @@ impl Wire {
                 Some(places.map(place).collect())
             }
         };
-        self.stream.settle(places)
+        self.stream.settle(places);
+        Ok(())
     }
 
     /// Reads what the stream wants beside the log.

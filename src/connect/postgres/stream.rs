@@ -156,11 +156,6 @@ impl Stream {
         }
     }
 
-    /// Says where the log begins to be read, before the first row.
-    pub(super) fn say_start(&mut self) {
-        self.say();
-    }
-
     /// Begins a transaction.
     pub(super) fn begin(&mut self, half: u32) {
         self.transaction = Some(half);
@@ -285,7 +280,7 @@ impl Stream {
     }
 
     /// Sends what waits on its way: `places` are those of the keys that were [asked](Stream::unplaced) for.
-    pub(super) fn settle(&mut self, places: Option<Vec<Place>>) -> Result<(), Failure> {
+    pub(super) fn settle(&mut self, places: Option<Vec<Place>>) {
         let mut places = places.map(Vec::into_iter);
         let half = self.transaction.unwrap_or_default();
         let transaction = self.snapshot.whole(half);
@@ -301,7 +296,6 @@ impl Stream {
             self.transaction = None;
             self.pass(end.max(self.at.lsn));
         }
-        Ok(())
     }
 
     /// Where a key is, if that need not be asked for.
@@ -415,7 +409,8 @@ impl Stream {
         !self.unread.is_empty() || self.window.as_ref().is_some_and(reads)
     }
 
-    fn say(&mut self) {
+    /// Says the place as a boundary: at the start, before the first row, too.
+    pub(super) fn say(&mut self) {
         let received = Received::at(Partition::clone(&self.partition), self.at.clone());
         self.out.push(Event::Boundary(received));
     }
@@ -476,7 +471,6 @@ impl Stream {
         };
         self.snapshot = snapshot.clone();
         self.window = Some(Window { of, snapshot, rows, high, later: Vec::new() });
-        // What is whole already has its window's place.
         true
     }
 

@@ -40,7 +40,7 @@ struct Logged {
 const TABLE: u32 = 16_384;
 const HISTORY: History = History { system: 1, timeline: 1, table: TABLE, key: 1 };
 
-/// A server's table, its log, and who has seen what.
+/// A server's table, its log, and which transactions are seen.
 struct Model {
     random: fastrand::Rng,
     table: Table,
@@ -316,7 +316,7 @@ fn settle(stream: &mut Stream) {
             |key: &Key| Place { is_copied: within(key, copied), is_in_piece: within(key, piece) };
         keys.iter().map(place).collect()
     });
-    stream.settle(places).unwrap();
+    stream.settle(places);
 }
 
 fn run(seed: u64) {
@@ -337,7 +337,7 @@ fn run(seed: u64) {
     }
     let start = PgPosition { history: HISTORY, lsn: model.lsn, copy: Some(Copied::default()) };
     let (mut handed, mut now) = (Handed::default(), stream(start, &mut model));
-    now.say_start();
+    now.say();
     handed.take(std::mem::take(&mut now.out), &model);
     let (mut sent, mut described) = (model.lsn, false);
     for step in 0..800 {
