@@ -290,11 +290,11 @@ async fn publication(
         return Err(definite("the publication sends a partitioned table in parts", place, hint));
     }
     // Lists of columns and filters of rows came with version 15.
-    let lists = if version >= 150_000 { "attnames::text[], rowfilter" } else { "NULL, NULL" };
+    let filter = if version >= 150_000 { "rowfilter" } else { "NULL" };
     let (schema, table) = (literal(&address.schema), literal(&address.table));
     let listed = session
         .ask(&format!(
-            "SELECT {lists} FROM pg_publication_tables WHERE pubname = {publication} \
+            "SELECT {filter} FROM pg_publication_tables WHERE pubname = {publication} \
              AND schemaname = {schema} AND tablename = {table}"
         ))
         .await?;
@@ -314,7 +314,7 @@ async fn publication(
             Some(names.iter().map(|row| cell(row, 0).to_string()).collect())
         }
     };
-    Ok((columns, listed.get(1).cloned().flatten()))
+    Ok((columns, listed.first().cloned().flatten()))
 }
 
 /// Returns the columns that tell rows apart: those of the replica identity.
