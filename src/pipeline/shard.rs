@@ -152,7 +152,8 @@ impl<K, V, C: Codec<K> + Codec<V>> Shard<K, V, C> {
     ///     let (mut commands, token, rows) = worker.dataflow(|scope| {
     ///         let (input, commands) = scope.new_input();
     ///         let pipeline = commands.upsert_into(&shard, PipelineConfig::default());
-    ///         (input, pipeline.token, pipeline.collection().inner.capture())
+    ///         let rows = pipeline.collection().inner.capture();
+    ///         (input, pipeline.token, rows)
     ///     });
     ///     commands.send((Command::put("apples".to_string(), 3, 0), 0));
     ///     commands.advance_to(1);
