@@ -1,4 +1,5 @@
-//! Owns the progress bar on stderr. It does not own the counts it shows.
+//! Owns the progress bar on stderr: rows read, and how far behind the source the shard is. It does not own the counts it
+//! shows.
 
 use std::io::IsTerminal;
 use std::sync::Arc;
@@ -6,8 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use differential_upsert::face::Face;
+use differential_upsert::health::SourceLag;
 use differential_upsert::source::SourceStats;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{HumanBytes, HumanDuration, ProgressBar, ProgressStyle};
 
 const REDRAW: Duration = Duration::from_millis(100);
 
@@ -19,12 +22,12 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// Starts the bar, and returns it with the counts it shows.
-    pub(crate) fn start(stats: SourceStats) -> Progress {
+    /// Starts the bar, which shows these counts, and of the face how far behind it is.
+    pub(crate) fn start(stats: SourceStats, face: Face) -> Progress {
         let done = Arc::new(AtomicBool::new(false));
         let drawing = std::io::stderr().is_terminal().then(|| {
             let done = Arc::clone(&done);
-            std::thread::spawn(move || draw(&stats, &done))
+            std::thread::spawn(move || draw(&stats, &face, &done))
         });
         Progress { done, drawing }
     }
@@ -40,7 +43,7 @@ impl Drop for Progress {
     }
 }
 
-fn draw(stats: &SourceStats, done: &AtomicBool) {
+fn draw(stats: &SourceStats, face: &Face, done: &AtomicBool) {
     let style = |template| {
         ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
     };
@@ -52,9 +55,38 @@ fn draw(stats: &SourceStats, done: &AtomicBool) {
         bar.set_style(if length > 0 { known.clone() } else { unknown.clone() });
         bar.set_length(length.max(1));
         bar.set_position(stats.position());
-        bar.set_message(format!("{} rows", stats.rows_read()));
+        bar.set_message(format!("{} rows{}", stats.rows_read(), behind(face.report().lag)));
         bar.tick();
         std::thread::park_timeout(REDRAW);
     }
     bar.finish_and_clear();
+}
+
+/// Says how far behind the source the shard is, as far as that is known.
+fn behind(lag: SourceLag) -> String {
+    let rows = lag.rows.map(|rows| format!("{rows} rows"));
+    let bytes = lag.bytes.map(|bytes| HumanBytes(bytes).to_string());
+    let age = lag.age.map(|age| match age.as_secs() {
+        0..60 => format!("{:.1} s", age.as_secs_f64()),
+        _ => HumanDuration(age).to_string(),
+    });
+    let known: Vec<String> = [rows, bytes, age].into_iter().flatten().collect();
+    if known.is_empty() { String::new() } else { format!(", behind by {}", known.join(", ")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_known_is_said() {
+        let age = |seconds| Some(Duration::from_millis(seconds));
+        assert_eq!(behind(SourceLag::default()), "");
+        let all = SourceLag { rows: Some(7), bytes: Some(3 << 20), age: age(2_500) };
+        assert_eq!(behind(all), ", behind by 7 rows, 3.00 MiB, 2.5 s");
+        assert_eq!(
+            behind(SourceLag { age: age(7_200_000), ..SourceLag::default() }),
+            ", behind by 2 hours"
+        );
+    }
 }

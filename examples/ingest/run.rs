@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use differential_upsert::codec::{Json, JsonText, KEEP_UNSENT};
 use differential_upsert::face::{self, Face};
-use differential_upsert::health::{HealthReport, HealthState, Role};
+use differential_upsert::health::{HealthReport, HealthState, Role, SourceLag};
 use differential_upsert::io::Io;
 use differential_upsert::reclock::{SourceConfig, Times};
 use differential_upsert::shard::{self, Append, Appended, HandleConfig};
@@ -48,9 +48,11 @@ pub(crate) fn run(
 ) -> (Summary, Result<(), Error>) {
     let started = Instant::now();
     let stats = SourceStats::default();
-    let progress = Progress::start(stats.clone());
+    let standby = args.standby.then(Promotion::default);
+    let face = Face::new(standby.clone().unwrap_or_default());
+    let progress = Progress::start(stats.clone(), face.clone());
     let mut summary = Summary::default();
-    let result = drive(args, config, io, stop, &stats, &mut summary);
+    let result = drive(args, config, io, stop, &standby, &face, &stats, &mut summary);
     drop(progress);
     summary.read = stats.rows_read();
     summary.skipped = stats.messages();
@@ -67,16 +69,17 @@ pub(crate) fn run(
 
 /// Drives the feed through a pipeline, and through another one when the process slept for so long
 /// that the shard did not wait for it.
+#[allow(clippy::too_many_arguments, reason = "what a run shares with the next one")]
 fn drive(
     args: &Args,
     mut config: timely::Config,
     io: &Io,
     stop: &CancellationToken,
+    standby: &Option<Promotion>,
+    face: &Face,
     stats: &SourceStats,
     summary: &mut Summary,
 ) -> Result<(), Error> {
-    let standby = args.standby.then(Promotion::default);
-    let face = Face::new(standby.clone().unwrap_or_default());
     if let Some(mut address) = args.http {
         if address.port() != 0 {
             address.set_port(address.port().saturating_add(args.process as u16));
@@ -97,7 +100,7 @@ fn drive(
     let mut restarts = Restarts::new(u64::from(std::process::id()));
     loop {
         let began = Instant::now();
-        let result = once(args, &root, config, io, stop, &standby, &face, stats, summary);
+        let result = once(args, &root, config, io, stop, standby, face, stats, summary);
         let lost = match result {
             Err(e)
                 if e.kind() == ErrorKind::LeaseLost && can_start_again && !stop.is_cancelled() =>
@@ -188,6 +191,7 @@ fn no_row_yet(args: &Args, state: &shard::State) -> HealthReport {
         behind: 0,
         since: state.since,
         why: Some("the feed has no row yet".to_string()),
+        lag: SourceLag::default(),
     }
 }
 

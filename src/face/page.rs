@@ -13,6 +13,12 @@ pub(super) fn html(report: &HealthReport) -> String {
         row("since", report.since),
     ]
     .concat();
+    let lag = [
+        ("rows behind the source", report.lag.rows),
+        ("bytes behind the source", report.lag.bytes),
+        ("seconds behind the source", report.lag.age.map(|age| age.as_secs())),
+    ];
+    let lag: String = lag.iter().filter_map(|(name, value)| Some(row(name, (*value)?))).collect();
     let (role, state) = (report.role.name(), report.state.name());
     let trouble = if report.state.is_trouble() { " class=trouble" } else { "" };
     let why = escaped(report.why.as_deref().unwrap_or_default());
@@ -23,7 +29,7 @@ pub(super) fn html(report: &HealthReport) -> String {
          th {{ text-align: left; padding-right: 2em }}\n\
          td {{ text-align: right; font-variant-numeric: tabular-nums }}\n\
          .trouble {{ color: #b00020 }}\n</style>\n<h1{trouble}>{state}</h1>\n\
-         <p>{role}</p>\n<table>\n{rows}</table>\n<p>{why}</p>\n\
+         <p>{role}</p>\n<table>\n{rows}{lag}</table>\n<p>{why}</p>\n\
          <p><a href=/health>health</a> <a href=/metrics>metrics</a></p>\n</html>\n",
         upper = report.upper,
     )

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::control::promotion::Promotion;
-use crate::health::{Health, HealthReport, HealthState, Role};
+use crate::health::{Health, HealthReport, HealthState, Role, SourceLag};
 use crate::pipeline::metrics::Metrics;
 
 /// What the pages show; cheap to clone. Before there is a pipeline it is a report of the program's own.
@@ -33,6 +33,7 @@ impl Face {
             behind: 0,
             since: 0,
             why: Some("the shard is being opened".to_string()),
+            lag: SourceLag::default(),
         };
         Face(Arc::new(Shown { before: Mutex::new(opening), pipeline: Mutex::default(), promotion }))
     }
@@ -48,7 +49,8 @@ impl Face {
         *pipeline = Some((health, metrics));
     }
 
-    pub(super) fn report(&self) -> HealthReport {
+    /// Returns what `GET /health` shows.
+    pub fn report(&self) -> HealthReport {
         let before = || self.0.before.lock().clone();
         self.shown().map_or_else(before, |(health, _)| health.report())
     }

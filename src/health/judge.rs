@@ -26,6 +26,7 @@ pub(super) fn judge(signs: &Signs) -> HealthReport {
         behind: input.saturating_sub(upper),
         since: signs.since,
         why,
+        lag: signs.lag,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::super::report::SourceLag;
 use super::super::signs::Measured;
 use super::super::staged::StagedSigns;
 use super::*;
@@ -36,6 +37,7 @@ fn signs(workers: Vec<WorkerSigns>) -> Signs {
         staged: StagedSigns::default(),
         trouble: None,
         store: None,
+        lag: SourceLag::default(),
     };
     signs.measured.progress = signs.progress();
     signs

@@ -42,7 +42,7 @@ use std::sync::Arc;
 
 use crate::error::Error;
 
-pub use report::{HealthReport, HealthState, Role};
+pub use report::{HealthReport, HealthState, Role, SourceLag};
 pub(crate) use status::Status;
 pub(crate) use vitals::{Pipelines, Process, Vitals};
 pub(crate) use watchdog::watch;

@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
+
+use crate::source::Lag;
 
 /// What a pipeline is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -108,6 +110,43 @@ pub struct HealthReport {
     pub since: u64,
     /// Why, where that needs words.
     pub why: Option<String>,
+    /// How far the shard is behind the end of the source; left out where the source says nothing of it.
+    #[serde(skip_serializing_if = "SourceLag::is_unknown")]
+    pub lag: SourceLag,
+}
+
+/// How far what is in the shard lies behind the end of its source: each as far as the source
+/// [says](crate::source::Source::lag), else left out. While the source is not connected, as it was last said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct SourceLag {
+    /// Changes, or messages.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rows: Option<u64>,
+    /// Bytes, as the source counts them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
+    /// How long ago the oldest change was made upstream that is not in the shard; in seconds.
+    #[serde(
+        rename = "seconds",
+        serialize_with = "in_seconds",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub age: Option<Duration>,
+}
+
+impl SourceLag {
+    pub(super) fn new(lag: Lag, now_ms: u64) -> SourceLag {
+        SourceLag { rows: lag.rows, bytes: lag.bytes, age: lag.age(now_ms) }
+    }
+
+    /// Returns whether nothing is known of it.
+    pub fn is_unknown(&self) -> bool {
+        *self == SourceLag::default()
+    }
+}
+
+fn in_seconds<S: Serializer>(age: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+    age.map(|age| age.as_secs_f64()).serialize(serializer)
 }
 
 /// Writes a time as a reader of a report wants it.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::report::Role;
+use super::report::{Role, SourceLag};
 use super::staged::StagedSigns;
 use crate::error::Error;
 use crate::source::Trouble;
@@ -75,6 +75,8 @@ pub(super) struct Signs {
     pub(super) trouble: Option<Trouble>,
     /// What the store has not answered for longest.
     pub(super) store: Option<store::Trouble>,
+    /// How far the shard is behind the source.
+    pub(super) lag: SourceLag,
 }
 
 /// One worker's part; the fields are those of [`Vitals`](super::Vitals).

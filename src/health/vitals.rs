@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use timely::scheduling::SyncActivator;
 use tokio::sync::Notify;
 
-use super::report::{HealthState, Role};
+use super::report::{HealthState, Role, SourceLag};
 use super::signs::{Interval, Measured, Signs, WorkerSigns};
 use super::staged::StagedSigns;
 use crate::control::epoch::Epoch;
@@ -331,6 +331,11 @@ impl Process {
         StagedSigns::of(&self.source.staged(), self.measured.lock().looked)
     }
 
+    /// Returns how far the shard is behind the source.
+    pub(crate) fn lag(&self) -> SourceLag {
+        SourceLag::new(self.source.lag(), self.handle.now_ms())
+    }
+
     /// Collects everything that a report is made of, as one worker sees it.
     pub(super) fn signs(&self, own: &Vitals) -> Signs {
         let (state, measured) = (self.handle.state(), self.measured());
@@ -352,6 +357,7 @@ impl Process {
             unbound: self.source.unbound_units(),
             staged: self.staged(),
             trouble: self.source.troubles(),
+            lag: self.lag(),
             // As long as it is one: an answer ends it at once.
             store: store.filter(|trouble| self.handle.is_in(trouble)),
         }

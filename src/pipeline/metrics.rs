@@ -8,7 +8,7 @@
 
 use std::fmt::{Display, Write};
 
-use crate::health::{Health, HealthState, Role, Vitals};
+use crate::health::{Health, HealthState, Role, SourceLag, Vitals};
 use crate::shard::{Counters, MaintenanceStats, MemoryStats};
 use crate::sink::{Totals, Watch};
 use crate::source::SourceStats;
@@ -67,6 +67,7 @@ impl Metrics {
             "Time since the first row of an incomplete unit or copy, as the watchdog saw it last.",
             self.health.process.staged().age().as_secs_f64(),
         );
+        lag(&mut page, self.health.process.lag());
         let handle = &self.health.process.handle;
         shard(&mut page, self.watch.totals(), handle.counters(), handle.maintenance());
         memory(&mut page, handle.memory());
@@ -207,6 +208,25 @@ fn source(page: &mut Page, stats: &SourceStats) {
     ] {
         page.gauge(name, help, value);
     }
+}
+
+/// How far the shard is behind the source; without samples where the source does not say.
+fn lag(page: &mut Page, lag: SourceLag) {
+    page.known_gauge(
+        "source_lag_rows",
+        "Changes or messages that the source has and the shard has not.",
+        lag.rows,
+    );
+    page.known_gauge(
+        "source_lag_bytes",
+        "Bytes that the source has, as it counts them, and the shard has not.",
+        lag.bytes,
+    );
+    page.known_gauge(
+        "source_lag_seconds",
+        "Time since the oldest change was made at the source that is not in the shard; 0 when it has all.",
+        lag.age.map(|age| age.as_secs_f64()),
+    );
 }
 
 /// What the shard and its upkeep have done in this process.

@@ -125,6 +125,11 @@ impl Handle {
         self.parts.view.next_change()
     }
 
+    /// Returns the milliseconds since 1970, by the clock of its I/O.
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.parts.view.io.now_ms()
+    }
+
     /// Returns what has had no answer of the store for longest, here or in a sibling.
     pub(crate) fn trouble(&self, now: Instant) -> Option<Trouble> {
         self.parts.view.trouble(now)

@@ -71,6 +71,12 @@ impl<P: Position> Acks<P> {
         self.in_flight = Some((durable, ack, Box::pin(tokio::time::sleep(PATIENCE))));
     }
 
+    /// Returns what is durable of a generation.
+    pub(super) fn durable(&self, generation: u64) -> Option<Durable<P>> {
+        let durable = self.durable.borrow();
+        durable.as_ref().filter(|durable| durable.generation() == generation).cloned()
+    }
+
     /// Waits for whatever comes next: an answer, the end of a delay, or a newer cursor. May be dropped
     /// and called again.
     pub(super) async fn turn(&mut self) {

@@ -31,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 use super::acks::Acks;
 use super::by_partition::Partition;
 use super::cursor::{Boundary, Durable, Position, is_beyond};
+use super::lag::Lag;
 use super::retry::{Budget, Outcome, Own, Part, Step};
 use super::stage::{StageLimits, Stager, Unit};
 use super::staging::Staging;
@@ -215,6 +216,10 @@ impl<S: Source, C: Codec<S::Key> + Codec<S::Value>> Running<S, C> {
                 () = std::future::ready(()), if delay.is_zero() => {}
             }
         };
+        if !matches!(reason, Reason::Failed(_)) {
+            // What it had is on its way, and there is nothing more to be behind of.
+            self.stats.set_lag(Lag::default());
+        }
         Ended { boundary: self.handed_on, reason }
     }
 
@@ -294,6 +299,7 @@ impl<S: Source, C: Codec<S::Key> + Codec<S::Value>> Running<S, C> {
         }
         loop {
             self.start_ack();
+            self.tell_lag();
             let events = tokio::select! {
                 biased;
                 () = self.acks.turn() => continue,
@@ -318,6 +324,13 @@ impl<S: Source, C: Codec<S::Key> + Codec<S::Value>> Running<S, C> {
     fn start_ack(&mut self) {
         let generation = self.stager.boundary().generation();
         self.acks.start(&mut self.source, generation, self.stager.keeps_acks());
+    }
+
+    /// Says how far what is durable is behind. Of a generation that is not there yet nothing is known.
+    fn tell_lag(&mut self) {
+        let durable = self.acks.durable(self.stager.boundary().generation());
+        let lag = durable.map(|durable| self.source.lag(&durable));
+        self.stats.set_lag(lag.unwrap_or_default());
     }
 
     /// Stages events, and hands on the units that they complete.
@@ -391,7 +404,10 @@ impl<S: Source, C: Codec<S::Key> + Codec<S::Value>> Running<S, C> {
                 biased;
                 room = &mut room => break room.ok(),
                 // Rows may wait for room until what is before them is durable, and acked.
-                () = self.acks.turn() => self.start_ack(),
+                () = self.acks.turn() => {
+                    self.start_ack();
+                    self.tell_lag();
+                }
             }
         };
         self.staging.held_back(Instant::now());

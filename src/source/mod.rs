@@ -31,6 +31,7 @@ pub(crate) mod stage;
 
 mod acks;
 mod by_partition;
+pub(crate) mod lag;
 mod retry;
 pub(crate) mod staged;
 mod staging;
@@ -47,6 +48,7 @@ use crate::error::{Error, ErrorKind};
 pub use attempt::{AttemptConfig, OnPositionLost};
 pub use by_partition::Partition;
 pub use cursor::{Boundary, Cursor, Durable, Position, Received, Released};
+pub use lag::{Age, Lag};
 pub use stage::StageLimits;
 pub(crate) use staged::Order;
 pub use stats::SourceStats;
@@ -178,6 +180,14 @@ pub trait Source: Send + 'static {
     fn ack(&mut self, durable: &Durable<Self::Position>) -> Ack {
         let _ = durable;
         Box::pin(std::future::ready(Ok(())))
+    }
+
+    /// Returns how far what is durable, all that this cursor covers, lies behind the feed's end, as far as is known
+    /// without asking: what the feed has said itself. Called after each [`next`](Source::next) and whenever more is durable,
+    /// so it has to be cheap. By default nothing is known.
+    fn lag(&mut self, durable: &Durable<Self::Position>) -> Lag {
+        let _ = durable;
+        Lag::default()
     }
 
     /// Says, before the first connect, where another writer has ended the copy that is to be made anew if the

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::by_partition::{Partition, named};
+use super::lag::{Age, Lag};
 use super::staging::Waiting;
 use crate::counter::Counter;
 use crate::error::Error;
@@ -32,6 +33,7 @@ struct Shared {
     acks: Counter,
     acks_failed: Counter,
     staged: Mutex<StagedNow>,
+    lag: Mutex<Lag>,
     /// Why the last attempt failed.
     attempt_trouble: Mutex<Option<Failing>>,
     /// Why the last ack failed, and how many in a row have.
@@ -99,6 +101,19 @@ impl SourceStats {
         let staged = self.0.staged.lock();
         let names = staged.waiting.iter().map(|waiting| &waiting.partition);
         names.collect::<BTreeSet<_>>().len() as u64
+    }
+
+    /// How far what is durable lies behind the end of the feed, as far as the feed has said. While it is not connected,
+    /// what was current has no age: nobody knows what came since.
+    pub fn lag(&self) -> Lag {
+        let lag = *self.0.lag.lock();
+        let is_away = self.0.attempt_trouble.lock().is_some();
+        match lag.age {
+            Age::Current if is_away && !crate::mutant::on("current_while_away") => {
+                Lag { age: Age::Unknown, ..lag }
+            }
+            _ => lag,
+        }
     }
 
     /// Rows of the feed that were read, [skipped](SourceStats::rows_skipped) ones among them.
@@ -250,6 +265,10 @@ impl SourceStats {
 
     pub(super) fn add_generation(&self) {
         self.0.generations.add(1);
+    }
+
+    pub(super) fn set_lag(&self, lag: Lag) {
+        *self.0.lag.lock() = lag;
     }
 
     pub(super) fn set_staged(&self, waiting: Vec<Waiting>) {

@@ -61,6 +61,7 @@
 //! * A server that was set back to an earlier state of itself is noticed at a connect, if its log ends before our place.
 
 mod address;
+mod behind;
 mod failure;
 mod pgoutput;
 mod position;
@@ -80,13 +81,14 @@ use tokio::time::{Instant, timeout_at};
 pub use position::{PgPosition, lsn_text};
 
 use self::address::Address;
+use self::behind::Behind;
 use self::failure::{lost, of, transient};
 use self::position::{Copied, History};
 use self::session::Session;
 use self::stream::{Out, Place, Stream, Wanted};
 use self::table::{Slot, Table, mark, now};
 use crate::error::Error;
-use crate::source::{Ack, Boundary, Durable, Events, Failure, Partition, Source};
+use crate::source::{Ack, Boundary, Durable, Events, Failure, Lag, Partition, Source};
 
 /// A table of PostgreSQL.
 ///
@@ -125,6 +127,7 @@ struct Wire {
     pause: Duration,
     /// When something came last.
     heard: Instant,
+    behind: Behind,
 }
 
 /// Bytes of a piece of the copy, about; and how many rows the first piece has, and the largest.
@@ -245,6 +248,11 @@ impl Source for Postgres {
         let (at, kept_from) = self.begin(&mut session, history, from_place).await?;
         let password = self.password.as_deref();
         let (after, is_new) = (at.lsn, from_place.is_none());
+        // Of a copy that goes on, nobody knows how much it has.
+        let rows_left = match is_new {
+            true => behind::rows_of(&mut session, table.oid).await?,
+            false => None,
+        };
         let client =
             session::stream(&self.address, password, &place, server, after, kept_from).await?;
         let names = (self.address.schema.clone(), self.address.table.clone());
@@ -256,6 +264,7 @@ impl Source for Postgres {
         }
         let (rows_max, pause, heard) = (PIECE_ROWS.0, AGAIN.0, Instant::now());
         let again = None;
+        let behind = Behind::new(after, server.end, rows_left);
         self.wire = Some(Wire {
             session,
             client,
@@ -267,6 +276,7 @@ impl Source for Postgres {
             again,
             pause,
             heard,
+            behind,
         });
         Ok(())
     }
@@ -303,6 +313,15 @@ impl Source for Postgres {
         }
         Box::pin(std::future::ready(Ok(())))
     }
+
+    /// Bytes of the server's log, and how long ago the oldest transaction was committed that is not durable. While the table
+    /// is copied, rows that are left, by the statistics that the table had when the copy began.
+    fn lag(&mut self, durable: &Durable<PgPosition>) -> Lag {
+        match (&mut self.wire, durable.get(&self.partition)) {
+            (Some(wire), Some(place)) if wire.history == place.history => wire.behind.lag(place),
+            _ => Lag::default(),
+        }
+    }
 }
 
 impl Wire {
@@ -322,7 +341,10 @@ impl Wire {
             if has >= TOGETHER || has > 0 && self.stream.rests() {
                 return Ok(Some(std::mem::take(&mut self.stream.out)));
             }
-            // None: it is time to read again.
+            if self.behind.due() <= Instant::now() {
+                self.behind.ask(&mut self.session, &self.place).await?;
+            }
+            // None: it is time to read again, or to ask.
             let Some(event) = self.event().await? else { continue };
             match event.map_err(|error| of(error, &self.place))? {
                 Some(event) => self.take(event)?,
@@ -331,13 +353,14 @@ impl Wire {
         }
     }
 
-    /// Waits for an event; `None` if it is time to read again.
+    /// Waits for an event; `None` if it is time to read again, or to ask how far the log goes.
     async fn event(
         &mut self,
     ) -> Result<Option<pgwire_replication::Result<Option<ReplicationEvent>>>, Failure> {
         let silent = self.heard + SILENCE_MAX;
         let until = self.again.filter(|_| self.stream.wanted().is_some()).unwrap_or(silent);
-        match timeout_at(until.min(silent), self.client.recv()).await {
+        let until = until.min(silent).min(self.behind.due());
+        match timeout_at(until, self.client.recv()).await {
             Ok(event) => Ok(Some(event)),
             Err(_) if Instant::now() < silent => Ok(None),
             Err(_) => Err(transient("the server is silent", &self.place)),
@@ -347,10 +370,19 @@ impl Wire {
     fn take(&mut self, event: ReplicationEvent) -> Result<(), Failure> {
         self.heard = Instant::now();
         match event {
-            ReplicationEvent::Begin { xid, .. } => self.stream.begin(xid),
+            ReplicationEvent::Begin { xid, final_lsn, commit_time_micros } => {
+                self.behind.began(final_lsn.as_u64(), commit_time_micros);
+                self.stream.begin(xid);
+            }
             ReplicationEvent::XLogData { data, .. } => self.stream.message(&data)?,
-            ReplicationEvent::Commit { end_lsn, .. } => self.stream.commit(end_lsn.as_u64()),
-            ReplicationEvent::KeepAlive { wal_end, .. } => self.stream.reached(wal_end.as_u64()),
+            ReplicationEvent::Commit { end_lsn, .. } => {
+                self.behind.reached(end_lsn.as_u64());
+                self.stream.commit(end_lsn.as_u64());
+            }
+            ReplicationEvent::KeepAlive { wal_end, .. } => {
+                self.behind.reached(wal_end.as_u64());
+                self.stream.reached(wal_end.as_u64());
+            }
             _ => {}
         }
         Ok(())
@@ -394,7 +426,9 @@ impl Wire {
             }
             Wanted::Keys(keys) => (table.rows_of(session, keys).await?, true),
         };
+        let copied = if matches!(wanted, Wanted::After(_)) { piece.rows.len() } else { 0 };
         let is_used = self.stream.read(wanted, piece, is_last);
+        self.behind.copied(if is_used { copied } else { 0 });
         self.again = (!is_used).then(|| Instant::now() + self.pause);
         self.pause = if is_used { AGAIN.0 } else { (self.pause * 2).min(AGAIN.1) };
         Ok(())

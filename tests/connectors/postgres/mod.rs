@@ -2,6 +2,7 @@
 //! the test starts, on loopback, in a directory of its own; clients of its own by `psql`.
 
 mod client;
+mod lag;
 mod lost;
 mod runs;
 mod server;

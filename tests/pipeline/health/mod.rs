@@ -5,6 +5,7 @@
 //! clock, looked at every second of it.
 
 mod held;
+mod lag;
 mod last;
 mod lines;
 mod metrics;

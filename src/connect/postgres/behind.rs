@@ -1,0 +1,137 @@
+//! Owns how far what is durable lies behind the server: the end of its log, when what is on its way was committed, and how
+//! many rows the copy has left. It does not own the places themselves.
+//!
+//! Whatever a server sends says how far it has *read* its log; how far that goes, it has to be asked.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::failure::transient;
+use super::position::{PgPosition, lsn};
+use super::session::Session;
+use crate::source::lag::Trail;
+use crate::source::{Age, Failure, Lag};
+
+/// How often the server is asked for the end of its log.
+const ASK: Duration = Duration::from_secs(5);
+
+/// Microseconds from 1970 to 2000, where PostgreSQL begins to count.
+const EPOCH: i64 = 946_684_800_000_000;
+
+/// What is known of a connection's end.
+#[derive(Debug)]
+pub(super) struct Behind {
+    /// Where the log ends.
+    end: u64,
+    /// Everything before it has come.
+    reached: u64,
+    /// Commits, and when they were made.
+    commits: Trail,
+    /// Rows that the copy has left, by the table's statistics.
+    rows_left: Option<u64>,
+    asked: Instant,
+}
+
+impl Behind {
+    /// Goes on after a place, when the log ended at `end`.
+    pub(super) fn new(after: u64, end: u64, rows_left: Option<u64>) -> Behind {
+        let (commits, asked) = (Trail::default(), Instant::now());
+        Behind { end: end.max(after), reached: after, commits, rows_left, asked }
+    }
+
+    /// Takes in that a transaction is on its way whose commit is at a place.
+    pub(super) fn began(&mut self, commit: u64, committed_micros: i64) {
+        let committed = committed_micros.saturating_add(EPOCH) / 1_000;
+        self.commits.add(commit, committed.try_into().unwrap_or(0));
+    }
+
+    /// Takes in that everything before a place has come.
+    pub(super) fn reached(&mut self, place: u64) {
+        self.reached = self.reached.max(place);
+        self.end = self.end.max(place);
+    }
+
+    /// Takes in that rows of the copy were read.
+    pub(super) fn copied(&mut self, rows: usize) {
+        self.rows_left = self.rows_left.map(|left| left.saturating_sub(rows as u64));
+    }
+
+    /// Returns how far what is durable is behind.
+    pub(super) fn lag(&mut self, durable: &PgPosition) -> Lag {
+        let to = if crate::mutant::on("lag_of_received") { self.reached } else { durable.lsn };
+        let age = self.commits.age(to, self.reached >= self.end);
+        let bytes = Some(self.end.saturating_sub(to));
+        match durable.is_copied() {
+            true => Lag { rows: None, bytes, age },
+            // A reader does not see all rows yet, however new those are that it sees.
+            false => Lag { rows: self.rows_left, bytes, age: Age::Unknown },
+        }
+    }
+
+    /// Returns when the server is to be asked again.
+    pub(super) fn due(&self) -> Instant {
+        self.asked + ASK
+    }
+
+    /// Asks the server where its log ends.
+    pub(super) async fn ask(&mut self, session: &mut Session, place: &str) -> Result<(), Failure> {
+        self.asked = Instant::now();
+        let rows = session.ask("SELECT pg_current_wal_flush_lsn()").await?;
+        let end = rows.first().and_then(|row| lsn(row.first()?.as_deref()?));
+        self.end = self.end.max(end.ok_or_else(|| transient("a log without an end", place))?);
+        Ok(())
+    }
+}
+
+/// Returns how many rows a table has by its statistics, those of its partitions summed up; `None` without statistics.
+pub(super) async fn rows_of(session: &mut Session, table: u32) -> Result<Option<u64>, Failure> {
+    let rows = session
+        .ask(&format!(
+            "SELECT CASE WHEN min(reltuples) >= 0 THEN sum(reltuples)::bigint END FROM pg_class WHERE relkind = 'r' \
+             AND (oid = {table} OR oid IN (SELECT relid FROM pg_partition_tree({table})))"
+        ))
+        .await?;
+    Ok(rows.first().and_then(|row| row.first()?.as_deref()?.parse().ok()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::position::{Copied, History};
+    use super::*;
+
+    fn at(lsn: u64, copied: bool) -> PgPosition {
+        let history = History { system: 7, timeline: 1, table: 1, key: 1 };
+        PgPosition { history, lsn, copy: (!copied).then(Copied::default) }
+    }
+
+    #[test]
+    fn what_the_server_has_and_is_not_durable_is_behind() {
+        let mut behind = Behind::new(100, 500, Some(1_000));
+        let lag = |bytes, age| Lag { rows: None, bytes: Some(bytes), age };
+        assert_eq!(behind.lag(&at(100, true)), lag(400, Age::Unknown), "nothing has come yet");
+        behind.began(180, 1_000_000);
+        let second = 946_684_801_000;
+        assert_eq!(behind.lag(&at(100, true)), lag(400, Age::AsOf(second)));
+        behind.reached(200);
+        behind.began(580, 2_000_000);
+        behind.reached(600);
+        assert_eq!(behind.lag(&at(100, true)), lag(500, Age::AsOf(second)));
+        assert_eq!(behind.lag(&at(200, true)), lag(400, Age::AsOf(second + 1_000)));
+        assert_eq!(behind.lag(&at(600, true)), lag(0, Age::Current));
+        // What others write is no change of this table, and its place may become durable later.
+        behind.reached(700);
+        assert_eq!(behind.lag(&at(600, true)), lag(100, Age::Current));
+    }
+
+    #[test]
+    fn a_copy_has_rows_left() {
+        let mut behind = Behind::new(100, 100, Some(1_000));
+        behind.copied(300);
+        let lag = |rows| Lag { rows, bytes: Some(0), age: Age::Unknown };
+        assert_eq!(behind.lag(&at(100, false)), lag(Some(700)));
+        behind.copied(900);
+        assert_eq!(behind.lag(&at(100, false)), lag(Some(0)));
+        assert_eq!(Behind::new(100, 100, None).lag(&at(100, false)), lag(None));
+    }
+}

@@ -1,0 +1,56 @@
+//! Goal: how far the shard is behind the server shows: bytes of its log, rows of a copy, and nothing once all is durable.
+
+use std::time::{Duration, Instant};
+
+use differential_upsert::health::SourceLag;
+use differential_upsert::source::OnPositionLost;
+
+use crate::postgres::client::{Client, Place};
+use crate::postgres::server::Server;
+use crate::postgres::workload::MAKE;
+
+/// Goes on until the lag is as wanted.
+fn until(client: &mut Client, what: &str, wanted: impl Fn(SourceLag) -> bool) -> SourceLag {
+    let begun = Instant::now();
+    loop {
+        (0..20).for_each(|_| client.step());
+        assert!(client.error().is_none(), "{what}: {:?}", client.error());
+        let lag = client.health.report().lag;
+        if wanted(lag) {
+            return lag;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(60), "{what}: {lag:?}");
+    }
+}
+
+#[test]
+fn the_lag_shows_in_the_copy_and_in_the_stream() {
+    let server = Server::start();
+    server.ask(MAKE);
+    let fill = "INSERT INTO t SELECT g, 'a', g, repeat(md5(g::text), 100), NULL FROM generate_series(1, 3000) g";
+    server.ask(fill);
+    server.ask("ANALYZE t");
+    let place = Place::new();
+    let mut client = Client::start(&place, &server, "public.t", OnPositionLost::Fail);
+    let copying = until(&mut client, "the copy", |lag| lag.rows.is_some_and(|rows| rows < 3_000));
+    assert_eq!(copying.age, None, "not all rows are there: {copying:?}");
+    assert!(copying.bytes.is_some(), "{copying:?}");
+    let is_current = |lag: SourceLag| lag.age == Some(Duration::ZERO) && lag.bytes == Some(0);
+    let copied = until(&mut client, "all of it", is_current);
+    assert_eq!(copied.rows, None, "of the log nobody knows how many rows it has");
+    client.stop();
+
+    // What is done meanwhile is behind from the connect on, until it is durable.
+    server.ask("UPDATE t SET n = n + 1; UPDATE t SET doc = doc || 'x'");
+    let mut client = Client::start(&place, &server, "public.t", OnPositionLost::Fail);
+    let most =
+        until(&mut client, "the log", |lag| lag.bytes.is_some_and(|bytes| bytes > 1_000_000));
+    let later = until(&mut client, "its first transaction", |lag| lag.age.is_some());
+    assert!(later.bytes <= most.bytes, "{most:?}, {later:?}");
+    until(&mut client, "the end of it", is_current);
+
+    // Others' log is none of this table's changes.
+    server.ask("INSERT INTO other SELECT g FROM generate_series(1, 20000) g");
+    until(&mut client, "what others do", is_current);
+    client.stop();
+}
