@@ -106,6 +106,7 @@ impl<S: Source<Key = String, Value = String>> Table<S> {
             Change::Patch(key, patch) => Change::Patch(json(key), json(patch)),
             Change::Delete(key) => Change::Delete(json(key)),
             Change::Reset => Change::Reset,
+            Change::ResetOf(collection) => Change::ResetOf(collection),
         };
         self.stats.add_rows_read(1);
         Some(Event::Change(partition, change))

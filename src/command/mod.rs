@@ -13,12 +13,16 @@ use serde::{Deserialize, Serialize};
 /// at equal orders the lesser patch first. The rule does not depend on arrival, so every replica comes to the
 /// same value.
 ///
+/// A reset is a delete of every key, or of every key of one collection: a key has the greatest order of the resets that
+/// speak of it, and of its other commands only those take effect that are later, or puts and patches of that order.
+///
 /// ```
 /// use differential_upsert::Command;
 /// let set: Command<&str, u32, u64> = Command::put("k", 7, 0);
 /// assert_eq!(set.order(), &0);
 /// assert_eq!(set.key(), Some(&"k"));
 /// assert_eq!(Command::<&str, u32, u64>::reset(1).key(), None);
+/// assert_eq!(Command::<&str, u32, u64>::reset_of("fruit".to_string(), 1).key(), None);
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Command<K, V, O> {
@@ -56,6 +60,14 @@ pub enum Command<K, V, O> {
         /// The order among the commands of this time.
         order: O,
     },
+    /// Every key of one collection is deleted, but for those with a later command in the same time. Which collection a key
+    /// is of, its [shard](crate::Shard::with_collections) or operator ([`Rules`](crate::upsert::Rules)) was told.
+    ResetOf {
+        /// The collection's name. One that no key is of is empty, and stays so.
+        collection: String,
+        /// The order among the commands of this time.
+        order: O,
+    },
 }
 
 impl<K, V, O> Command<K, V, O> {
@@ -79,13 +91,18 @@ impl<K, V, O> Command<K, V, O> {
         Command::Reset { order }
     }
 
-    /// Returns the key, or `None` for a reset, which speaks of all keys.
+    /// Returns a reset of a collection.
+    pub fn reset_of(collection: String, order: O) -> Self {
+        Command::ResetOf { collection, order }
+    }
+
+    /// Returns the key, or `None` for a reset, which speaks of all keys or of those of a collection.
     pub fn key(&self) -> Option<&K> {
         match self {
             Command::Put { key, .. } | Command::Patch { key, .. } | Command::Delete { key, .. } => {
                 Some(key)
             }
-            Command::Reset { .. } => None,
+            Command::Reset { .. } | Command::ResetOf { .. } => None,
         }
     }
 
@@ -95,7 +112,8 @@ impl<K, V, O> Command<K, V, O> {
             Command::Put { order, .. }
             | Command::Patch { order, .. }
             | Command::Delete { order, .. }
-            | Command::Reset { order } => order,
+            | Command::Reset { order }
+            | Command::ResetOf { order, .. } => order,
         }
     }
 }

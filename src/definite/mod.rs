@@ -5,7 +5,8 @@
 //! what is there was made from the same feed, and nothing but a comparison can tell: so every append
 //! carries the count and the order-free sum of hashes of all commands below its upper, and a writer
 //! compares its own with the shard's whenever its input passes an upper. What a patch comes to is for its
-//! [fold](crate::Shard::with_fold) to say, so the name of that is in its hash.
+//! [fold](crate::Shard::with_fold) to say, so the name of that is in its hash; and in that of a reset of a collection is the
+//! name of what says [which keys are of it](crate::Shard::with_collections).
 //!
 //! # Operators
 //!
@@ -49,5 +50,6 @@ pub(crate) mod digest;
 mod ledger;
 mod operator;
 
+pub(crate) use digest::Digest;
 pub(crate) use ledger::Terms;
 pub(crate) use operator::{Checked, check, tally};

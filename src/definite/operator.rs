@@ -33,11 +33,11 @@ type Counted = (u64, Option<(u64, u128)>);
 
 /// Counts and hashes commands, and passes them all on: what the shard has already is dropped by the operator,
 /// which knows what it has emitted. Dropped here, by an upper that the operator has not heard of, it would be
-/// missing from what the operator runs ahead on. `fold` names what patches change values by.
+/// missing from what the operator runs ahead on. `digest` hashes them.
 pub(crate) fn tally<'scope, O: ExchangeData>(
     commands: StreamVec<'scope, u64, Timed<O>>,
     checked: bool,
-    fold: &'static str,
+    mut digest: Digest,
     ends: Ends,
     status: Status,
 ) -> (StreamVec<'scope, u64, Timed<O>>, StreamVec<'scope, u64, Counted>) {
@@ -50,7 +50,7 @@ pub(crate) fn tally<'scope, O: ExchangeData>(
     let mut counts = OutputBuilder::<_, CapacityContainerBuilder<Vec<Counted>>>::from(counts);
     builder.build(move |mut capabilities| {
         let mut last = capabilities.pop();
-        let (mut digest, mut failed) = (Digest::with_fold(fold), false);
+        let mut failed = false;
         let mut held: Option<(Capability<u64>, Capability<u64>)> = None;
         move |frontiers: &[MutableAntichain<u64>]| {
             input.for_each(|message, commands| {

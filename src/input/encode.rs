@@ -56,6 +56,7 @@ where
                 Command::Patch { order, .. } => Command::patch(next(), next(), order),
                 Command::Delete { order, .. } => Command::delete(next(), order),
                 Command::Reset { order } => Command::reset(order),
+                Command::ResetOf { collection, order } => Command::reset_of(collection, order),
             };
             (command, time)
         };

@@ -29,6 +29,9 @@ where
                         }
                         Command::Delete { key, order } => Command::delete(key, order),
                         Command::Reset { order } => Command::reset(order),
+                        Command::ResetOf { collection, order } => {
+                            Command::reset_of(collection, order)
+                        }
                     };
                     (command, at)
                 });

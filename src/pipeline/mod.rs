@@ -271,14 +271,14 @@ impl Parts {
             overlay_bytes_max: if config.ahead && proven { config.overlay_bytes_max } else { 0 },
             ..UpsertConfig::default()
         };
-        let (commands, counted) = tally(commands, checks, shard.fold_id(), ends, status.clone());
+        let (commands, counted) = tally(commands, checks, shard.digest(), ends, status.clone());
         let resumes = shard.resumes().clone();
         // Other writers may have come further than its end: by cursors, an end says nothing of the whole.
         let stops = config.feed.mode == Times::WriteAhead.mode();
         let feed = config.feed.clone();
         let (limit, checked) = check(counted, checks, feed, stops, resumes, status.clone());
-        let fold = shard.fold(config.patch_errors);
-        let upserted = upsert(commands, rows.clone(), upsert_config, fold, lent);
+        let rules = shard.rules(config.patch_errors);
+        let upserted = upsert(commands, rows.clone(), upsert_config, rules, lent);
         let errors = report(upserted.errors.clone(), status.clone());
         let context = SinkContext {
             handle,

@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::config::PatchErrors;
 use crate::codec::packed::Encoded;
 use crate::codec::{Codec, DataError, Postcard, decode_stored, fold_stored, is_error};
+use crate::definite::Digest;
 use crate::error::{Error, ErrorKind};
 use crate::health::Pipelines;
 use crate::io::Io;
@@ -18,10 +19,13 @@ use crate::shard::{
     Resumes, Schema, State,
 };
 use crate::store::Root;
-use crate::upsert::{KeyedFold, no_patches};
+use crate::upsert::{Rules, no_fold};
 
 /// What a patch makes of a value: the prior value and the patch in, the key's value from then on out.
 type PatchFold<V> = fn(V, V) -> Result<V, DataError>;
+
+/// Which collection a key is of.
+type CollectionOf<K> = fn(&K) -> &str;
 
 /// An open shard of keys `K` and values `V`, encoded by `C`; clones share everything.
 ///
@@ -42,6 +46,8 @@ pub struct Shard<K, V, C = Postcard> {
     epoch: u64,
     /// What a patch makes of a value, and its name.
     fold: Option<(&'static str, PatchFold<V>)>,
+    /// Which collection a key is of, and the name of that.
+    collections: Option<(&'static str, CollectionOf<K>)>,
     types: PhantomData<fn(C) -> (K, V)>,
 }
 
@@ -124,6 +130,7 @@ impl<K, V, C: Codec<K> + Codec<V>> Shard<K, V, C> {
             pipelines: Pipelines::default(),
             epoch: 0,
             fold: None,
+            collections: None,
             types: PhantomData,
         })
     }
@@ -173,28 +180,83 @@ impl<K, V, C: Codec<K> + Codec<V>> Shard<K, V, C> {
         Shard { fold: Some((id, fold)), ..self }
     }
 
-    /// Returns the name of the fold; nothing without one.
-    pub(crate) fn fold_id(&self) -> &'static str {
-        self.fold.map_or("", |(id, _)| id)
+    /// Says which collection a key is of. Without it a [reset of a collection](crate::Command::ResetOf) is an error that
+    /// stops the pipeline.
+    ///
+    /// The function is part of the feed, as a [fold](Shard::with_fold) is: it must say the same of a key in every writer and
+    /// every version of the program, and it sees the key alone. `id` names it, and is hashed into the digest of each such
+    /// reset: where the feed is checked ([`checked`](crate::PipelineConfig::checked)), a writer with a function of another
+    /// name stops with [`FeedDiffers`](ErrorKind::FeedDiffers). A key is of one collection; that of others may be any name
+    /// that is not reset.
+    ///
+    /// It is called at a time with such a reset alone: for each key of that time and, as the reset sweeps the state,
+    /// for each key there, of whichever collection.
+    ///
+    /// ```
+    /// use differential_upsert::{Command, PipelineConfig, Shard, UpsertInto};
+    /// use timely::dataflow::operators::Input;
+    ///
+    /// let shard = Shard::<(String, u64), u64>::open("mem:")?;
+    /// let shard = shard.with_collections("first-1", |(table, _)| table);
+    /// let (read, key) = (shard.clone(), |table: &str, id| (table.to_string(), id));
+    /// timely::execute_directly(move |worker| {
+    ///     let (mut commands, _token) = worker.dataflow(|scope| {
+    ///         let (input, commands) = scope.new_input();
+    ///         (input, commands.upsert_into(&shard, PipelineConfig::default()).token)
+    ///     });
+    ///     commands.send((Command::put(key("apples", 1), 3, 0), 0));
+    ///     commands.send((Command::put(key("pears", 1), 4, 0), 0));
+    ///     commands.advance_to(1);
+    ///     commands.send((Command::reset_of("apples".to_string(), 0), 1));
+    ///     commands.send((Command::put(key("apples", 2), 5, 1), 1)); // later than the reset
+    ///     commands.close();
+    ///     while worker.has_dataflows() {
+    ///         worker.step_or_park(None);
+    ///     }
+    /// });
+    /// let mut rows = read.io().block_on(read.snapshot(1))?;
+    /// rows.sort();
+    /// assert_eq!(rows, [(key("apples", 2), 5), (key("pears", 1), 4)]);
+    /// # Ok::<(), differential_upsert::Error>(())
+    /// ```
+    pub fn with_collections(self, id: &'static str, of: fn(&K) -> &str) -> Self {
+        Shard { collections: Some((id, of)), ..self }
     }
 
-    /// Returns what a patch makes of a stored value.
-    pub(crate) fn fold(&self, errors: PatchErrors) -> KeyedFold<Encoded, Encoded>
+    /// Returns what hashes the commands of its feed.
+    pub(crate) fn digest(&self) -> Digest {
+        let fold = self.fold.map_or("", |(id, _)| id);
+        let collections = self.collections.map_or("", |(id, _)| id);
+        Digest::default().with_fold(fold).with_collections(collections)
+    }
+
+    /// Returns what is known of stored keys and values.
+    pub(crate) fn rules(&self, errors: PatchErrors) -> Rules<Encoded, Encoded>
     where
-        K: fmt::Debug,
+        K: fmt::Debug + 'static,
         V: 'static,
+        C: 'static,
     {
-        let (fold, none) = (self.fold, no_patches::<Encoded>());
-        Rc::new(move |key: &Encoded, prior: Option<&Encoded>, patch: &Encoded| {
+        let fold = self.fold;
+        let rules = Rules::new().with_keyed_fold(Rc::new(move |key: &Encoded, prior, patch| {
             let patched = match fold {
                 Some((_, fold)) => patched::<V, C>(prior, patch, fold, errors),
-                None => none(prior, patch),
+                None => Err(no_fold()),
             };
             patched.map_err(|error| match <C as Codec<K>>::decode(key.as_bytes()) {
                 Ok(key) => error.at(format!("key {key:?}")),
                 Err(_) => error.at(format!("key {key:?}")),
             })
-        })
+        }));
+        match self.collections {
+            Some((_, of)) => rules.with_collections_told(Rc::new(move |key: &Encoded, told| {
+                let key = <C as Codec<K>>::decode(key.as_bytes())
+                    .map_err(|error| error.at(format!("key {key:?}")))?;
+                told(of(&key));
+                Ok(())
+            })),
+            None => rules,
+        }
     }
 
     /// Returns the upper, as last read: where a program that brings its own times continues them.
@@ -321,6 +383,7 @@ impl<K, V, C> Clone for Shard<K, V, C> {
             pipelines: self.pipelines.clone(),
             epoch: self.epoch,
             fold: self.fold,
+            collections: self.collections,
             types: PhantomData,
         }
     }

@@ -220,7 +220,7 @@ pub enum Event<K, V, P> {
     End,
 }
 
-/// A change of a key, or of all.
+/// A change of a key, or of many.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Change<K, V> {
     /// The key has this value now. An error stands for a value that could not be read, until the key
@@ -233,6 +233,9 @@ pub enum Change<K, V> {
     Delete(K),
     /// Every key is gone.
     Reset,
+    /// Every key of the collection of this name is gone: see
+    /// [`with_collections`](crate::Shard::with_collections).
+    ResetOf(String),
 }
 
 /// Why a source could not connect or go on.

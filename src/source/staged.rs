@@ -28,6 +28,8 @@ const PUT: u8 = 0;
 const DELETE: u8 = 1;
 const RESET: u8 = 2;
 const PATCH: u8 = 3;
+/// Its key is the collection's name.
+const RESET_OF: u8 = 4;
 
 /// Changes in the order they came.
 #[derive(Debug, Default)]
@@ -91,12 +93,16 @@ impl Staged {
                 DELETE
             }
             Change::Reset => RESET,
+            Change::ResetOf(collection) => {
+                self.memory.extend_from_slice(collection.as_bytes());
+                RESET_OF
+            }
         };
         let key = self.memory.len() - start - HEAD;
         match change {
             Change::Put(_, value) => encode_stored::<V, C>(value, &mut self.memory)?,
             Change::Patch(_, patch) => encode_value::<V, C>(patch, &mut self.memory)?,
-            Change::Delete(_) | Change::Reset => {}
+            Change::Delete(_) | Change::Reset | Change::ResetOf(_) => {}
         }
         let value = self.memory.len() - start - HEAD - key;
         if key.saturating_add(value) > CHANGE_BYTES_MAX {
@@ -224,6 +230,10 @@ impl Reading {
                 PUT => Command::put(field(start, key), field(start + key, value), order),
                 PATCH => Command::patch(field(start, key), field(start + key, value), order),
                 DELETE => Command::delete(field(start, key), order),
+                RESET_OF => {
+                    let name = buffer[start..start + key].to_vec();
+                    Command::reset_of(String::from_utf8(name).map_err(|_| cut())?, order)
+                }
                 _ => Command::reset(order),
             });
             (at, self.next, self.left) = (end, self.next + 1, self.left - 1);
@@ -317,11 +327,12 @@ mod tests {
     #[test]
     fn what_is_spilled_is_read_back_in_order() {
         let changes: Changes = (0..1000u64)
-            .map(|n| match n % 5 {
+            .map(|n| match n % 6 {
                 0 => Change::Delete(n),
                 1 => Change::Reset,
                 2 => Change::Put(n, Err(crate::DataError("bad".into()))),
                 3 => Change::Patch(n, "p".repeat(n as usize)),
+                4 => Change::ResetOf("c".repeat(n as usize)),
                 _ => Change::Put(n, Ok("v".repeat(n as usize))),
             })
             .collect();

@@ -119,11 +119,11 @@ where
         };
         let Some(mut taken) = self.piles.remove(&time) else { return Ok(written) };
         let superseded = taken.prune(&mut self.pins);
-        if let Some(reset) = taken.reset.take() {
-            written += out.reset(&time, &reset)?;
+        let bytes = taken.heap_bytes::<T>();
+        for (collection, order) in taken.resets.iter().flat_map(|resets| resets.iter()) {
+            written += out.reset(&time, collection, order)?;
         }
         *next = Bound::Excluded(time.clone());
-        let bytes = taken.heap_bytes::<T>();
         *pile = Some((time, taken.commands.into_iter(), bytes));
         self.superseded(superseded);
         Ok(written)

@@ -2,24 +2,25 @@
 //! out. It neither decides eligibility nor changes the state, so a drain can stop and go on, or be
 //! given up, at any row.
 
-use std::cmp::Ordering;
 use std::collections::VecDeque;
 
 use super::merge::Merge;
 use super::overlay::Overlay;
 use super::pending::{Action, Pending};
 use super::pins::Pins;
+use super::resets::{Resets, survives};
 use super::rows::{Kept, Rows};
+use super::rules::Rules;
 use super::slot::{Slot, Slots};
 use super::stash::Sealed;
 use super::state::State;
-use super::wanted::{KeyedFold, Wanted};
+use super::wanted::Wanted;
 use crate::error::Error;
 
 /// One time on its way out.
 pub struct Drain<K, V, O, T> {
     merge: Merge<K, V, O, T>,
-    reset: Option<Reset<O>>,
+    sweep: Option<Sweep<O>>,
     /// The commands of one key that end in a patch, as far as they are taken.
     stack: Option<Stack<K, V, O>>,
     /// What keys are to have.
@@ -33,18 +34,31 @@ struct Stack<K, V, O> {
     last: Pending<K, V, O>,
     /// The patches below the last one, the last first.
     patches: VecDeque<V>,
+    /// The greatest order of the resets that speak of the key.
+    reset: Option<O>,
     /// What the time itself has put, deleted or reset.
     base: Option<Action<V>>,
     /// The bytes of these patches.
     bytes: usize,
 }
 
-struct Reset<O> {
-    order: O,
-    /// Rows whose key has a command that survives the reset.
+/// The resets of the time, and how far the rows are swept that these delete.
+struct Sweep<O> {
+    resets: Box<Resets<O>>,
+    /// Rows whose key has a command that survives its resets.
     touched: Slots,
     /// Where the sweep over the other rows stands.
     swept: Option<Slot>,
+}
+
+impl<K: Kept<V>, V, O> Stack<K, V, O> {
+    /// Begins with a key's last command, a patch.
+    fn new(last: Pending<K, V, O>, reset: Option<O>) -> Self {
+        // A reset leaves nothing to change.
+        let is_reset = reset.is_some() && !crate::mutant::on("patch_over_reset");
+        let (base, bytes) = (is_reset.then_some(Action::Delete), last.heap_bytes());
+        Stack { last, patches: VecDeque::new(), reset, base, bytes }
+    }
 }
 
 /// What a drain did, and with the commands that it did not emit.
@@ -109,9 +123,15 @@ where
 {
     /// Starts to drain a time.
     pub fn new(sealed: Sealed<K, V, O, T>) -> Self {
-        let Sealed { merge, reset } = sealed;
-        let reset = reset.map(|order| Reset { order, touched: Slots::default(), swept: None });
-        Drain { merge, reset, stack: None, window: VecDeque::new(), slots: Vec::new() }
+        let Sealed { merge, resets } = sealed;
+        let sweep = |resets| Sweep { resets, touched: Slots::default(), swept: None };
+        Drain {
+            merge,
+            sweep: resets.map(sweep),
+            stack: None,
+            window: VecDeque::new(),
+            slots: Vec::new(),
+        }
     }
 
     /// Returns the time.
@@ -135,11 +155,11 @@ where
     ///
     /// # Errors
     ///
-    /// A spilled run that cannot be read back, and what the fold reports.
+    /// A spilled run that cannot be read back, and what the rules report.
     pub fn step(
         &mut self,
         state: &State<K, V>,
-        fold: &KeyedFold<K, V>,
+        rules: &Rules<K, V>,
         overlay: &mut Overlay<K, V, T>,
         pins: &mut Pins,
         piece: &mut Piece,
@@ -149,13 +169,13 @@ where
         overlay.index();
         while !piece.is_used_up() {
             if self.window.is_empty() {
-                let ended = self.fill_window(state, pins, piece, &mut drained)?;
+                let ended = self.fill_window(state, rules, pins, piece, &mut drained)?;
                 if ended && self.window.is_empty() {
-                    drained.done = self.sweep(state, piece, out, &mut drained);
+                    drained.done = self.sweep(state, rules, piece, out, &mut drained)?;
                     break;
                 }
             }
-            self.emit(state, fold, overlay, piece, out, &mut drained)?;
+            self.emit(state, rules, overlay, piece, out, &mut drained)?;
         }
         Ok(drained)
     }
@@ -170,6 +190,7 @@ where
     fn fill_window(
         &mut self,
         state: &State<K, V>,
+        rules: &Rules<K, V>,
         pins: &mut Pins,
         piece: &mut Piece,
         drained: &mut Drained,
@@ -186,13 +207,17 @@ where
                     let Some((command, superseded)) = self.merge.next(pins)? else { break true };
                     piece.look(1 + superseded, drained);
                     drained.superseded += superseded;
-                    if self.reset.as_ref().is_some_and(|reset| !reset.survives(&command)) {
+                    let reset = match &self.sweep {
+                        Some(sweep) => sweep.resets.of(&command.key, rules)?,
+                        None => None,
+                    };
+                    if !survives(reset, &command) {
                         drained.superseded += 1;
                         continue;
                     }
                     match command.action {
                         Action::Patch(_) => {
-                            let stack = self.stack(command);
+                            let stack = Stack::new(command, reset.cloned());
                             self.take_patches(stack, pins, piece, drained)
                         }
                         action => Some(Wanted::new(command.hash, command.key, action)),
@@ -205,18 +230,10 @@ where
         };
         let keys = self.window.iter().map(|wanted| (wanted.hash, &wanted.key));
         state.find_all(keys, &mut self.slots);
-        if let Some(reset) = &mut self.reset {
-            self.slots.iter().flatten().for_each(|slot| reset.touched.insert(*slot));
+        if let Some(sweep) = &mut self.sweep {
+            self.slots.iter().flatten().for_each(|slot| sweep.touched.insert(*slot));
         }
         Ok(ended)
-    }
-
-    /// Begins with a key's last command, a patch.
-    fn stack(&self, last: Pending<K, V, O>) -> Stack<K, V, O> {
-        // A reset leaves nothing to change.
-        let is_reset = self.reset.is_some() && !crate::mutant::on("patch_over_reset");
-        let bytes = last.heap_bytes();
-        Stack { last, patches: VecDeque::new(), base: is_reset.then_some(Action::Delete), bytes }
     }
 
     /// Takes the commands that a key's last one, a patch, stands on: patches, and what these change. Returns none, and keeps
@@ -236,7 +253,7 @@ where
             let Some(command) = self.merge.next_of(&stack.last, pins) else { break };
             piece.look(1, drained);
             drained.superseded += 1;
-            if self.reset.as_ref().is_some_and(|reset| !reset.survives(&command)) {
+            if !survives(stack.reset.as_ref(), &command) {
                 continue;
             }
             stack.bytes += command.heap_bytes();
@@ -257,7 +274,7 @@ where
     fn emit(
         &mut self,
         state: &State<K, V>,
-        fold: &KeyedFold<K, V>,
+        rules: &Rules<K, V>,
         overlay: &mut Overlay<K, V, T>,
         piece: &mut Piece,
         out: &mut Vec<((K, V), T, isize)>,
@@ -279,7 +296,7 @@ where
             }
             let at_once = crate::mutant::on("patches_at_once");
             while wanted.is_patched() && (at_once || !piece.is_used_up()) {
-                wanted.patch(fold)?;
+                wanted.patch(rules)?;
                 piece.look(1, drained);
                 if wanted.is_patched() {
                     piece.pass(K::heap_bytes(&wanted.key, wanted.value.as_ref()));
@@ -314,7 +331,7 @@ where
         let mut priors = <K::Rows as Rows<K, V>>::values(&mut gather);
         let time = &self.merge.time;
         // What a reset sweeps is not recorded: nothing past it is looked up before it has come back.
-        let records = self.reset.is_none();
+        let records = self.sweep.is_none();
         for (wanted, found) in self.window.drain(..found.len()).zip(found) {
             let Wanted { hash, key, value, .. } = wanted;
             let prior = match found {
@@ -336,25 +353,32 @@ where
         Ok(())
     }
 
-    /// Retracts, after a reset, the rows that no command has touched. Returns whether all is done.
+    /// Retracts, after resets, the rows that these speak of and no command has touched. Returns whether all is done.
+    ///
+    /// # Errors
+    ///
+    /// What the rules report.
     fn sweep(
         &mut self,
         state: &State<K, V>,
+        rules: &Rules<K, V>,
         piece: &mut Piece,
         out: &mut Vec<((K, V), T, isize)>,
         drained: &mut Drained,
-    ) -> bool {
-        let Some(reset) = &mut self.reset else { return true };
+    ) -> Result<bool, Error> {
+        let Some(Sweep { resets, touched, swept }) = &mut self.sweep else { return Ok(true) };
         while !piece.is_used_up() {
-            let Some(slot) = state.next(reset.swept) else { return true };
-            reset.swept = Some(slot);
+            let Some(slot) = state.next(*swept) else { return Ok(true) };
+            *swept = Some(slot);
             piece.look(1, drained);
-            if !reset.touched.contains(slot) {
+            let stays = touched.contains(slot)
+                || !resets.are_of_all() && resets.of(&state.key(slot), rules)?.is_none();
+            if !stays {
                 piece.emit(state.row_bytes(slot));
                 out.push((state.get(slot), self.merge.time.clone(), -1));
             }
         }
-        false
+        Ok(false)
     }
 }
 
@@ -368,16 +392,4 @@ enum Found<V> {
     Prior,
     /// A value to retract, emitted and not read back yet.
     Emitted(V),
-}
-
-impl<O: Ord> Reset<O> {
-    /// Whether a command survives: only a later one does, and at equal orders a put beats the
-    /// delete that a reset is for every key.
-    fn survives<K, V>(&self, command: &Pending<K, V, O>) -> bool {
-        match command.order.cmp(&self.order) {
-            Ordering::Greater => true,
-            Ordering::Equal => command.action.value().is_some(),
-            Ordering::Less => false,
-        }
-    }
 }

@@ -9,9 +9,10 @@ use super::merge::Merge;
 use super::overlay::Overlay;
 use super::pending::{Action, Pending};
 use super::pins::Pins;
+use super::resets::{self, Resets};
+use super::rules::Rules;
 use super::stash::Sealed;
 use super::state::State;
-use super::wanted::KeyedFold;
 
 type Row = ((u64, String), u64, isize);
 
@@ -31,14 +32,26 @@ fn drain(reset: Option<u8>, commands: &[(u64, Option<&str>, u8)]) -> Drain<u64, 
         order: *order,
     };
     let commands = commands.iter().map(pending).collect();
-    Drain::new(Sealed { merge: Merge::new(5, commands, Vec::new()), reset })
+    let resets = reset.and_then(|order| resets(&[(None, order)]));
+    Drain::new(Sealed { merge: Merge::new(5, commands, Vec::new()), resets })
 }
 
-/// Appends.
-fn fold() -> KeyedFold<u64, String> {
-    Rc::new(|_: &u64, prior: Option<&String>, patch: &String| {
+/// Resets of all keys, or of those of a collection.
+fn resets(all: &[(Option<&str>, u8)]) -> Option<Box<Resets<u8>>> {
+    let mut resets = None;
+    all.iter().for_each(|(name, order)| {
+        resets::add(&mut resets, name.map(str::to_string), *order);
+    });
+    resets
+}
+
+/// Patches append; keys are of the collection of their parity.
+fn rules() -> Rules<u64, String> {
+    let fold = |prior: Option<&String>, patch: &String| {
         Ok(format!("{}{patch}", prior.map_or("none", |prior| prior)))
-    })
+    };
+    let rules = Rules::new().with_fold(Rc::new(fold));
+    rules.with_collections(|key| if key % 2 == 0 { "even" } else { "odd" })
 }
 
 fn piece(rows: usize) -> Piece {
@@ -57,7 +70,7 @@ fn run(
     loop {
         let (mut piece, work) = (piece, piece.work);
         let step =
-            drain.step(state, &fold(), &mut overlay, &mut pins, &mut piece, &mut all).unwrap();
+            drain.step(state, &rules(), &mut overlay, &mut pins, &mut piece, &mut all).unwrap();
         sum.emitted += step.emitted;
         sum.superseded += step.superseded;
         sum.unchanged += step.unchanged;
@@ -137,7 +150,7 @@ fn the_overlay_goes_before_the_state() {
     let (mut out, mut pins) = (Vec::new(), Pins::default());
     let mut drain = drain(None, &commands);
     let step =
-        drain.step(&state, &fold(), &mut overlay, &mut pins, &mut piece(100), &mut out).unwrap();
+        drain.step(&state, &rules(), &mut overlay, &mut pins, &mut piece(100), &mut out).unwrap();
     let row = |key, value: &str, diff| ((key, value.to_string()), 5, diff);
     out.sort();
     assert_eq!(out, [row(1, "x", -1), row(1, "z", 1), row(2, "b", 1), row(3, "c", -1)]);
@@ -155,7 +168,7 @@ fn what_is_not_drained_is_counted() {
     let (state, mut overlay) = (state(&[]), Overlay::new(0));
     let mut piece = Piece { rows: 256, bytes: 1, work: usize::MAX };
     let step = drain
-        .step(&state, &fold(), &mut overlay, &mut Pins::default(), &mut piece, &mut out)
+        .step(&state, &rules(), &mut overlay, &mut Pins::default(), &mut piece, &mut out)
         .unwrap();
     assert!(!step.done);
     let (taken, rest) = drain.give_up();
@@ -196,19 +209,19 @@ fn patches_fold_over_what_they_stand_on() {
     commands.sort_by(Pending::compare);
     commands.dedup_by(|next, kept| kept.supersedes(next));
     for (reset, expected) in [
-        (None, "0-s 0+s1223 1-e 1+e1 2+none1 3-s 3+p2 4-s 4+none1 7+none1"),
-        (Some(2), "0-s 0+none223 1-s 2-s 3-s 3+p2 4-s 4+none1 5-s 6-s"),
+        (vec![], "0-s 0+s1223 1-e 1+e1 2+none1 3-s 3+p2 4-s 4+none1 7+none1"),
+        (vec![(None, 2)], "0-s 0+none223 1-s 2-s 3-s 3+p2 4-s 4+none1 5-s 6-s"),
     ] {
         let merge = Merge::new(5, commands.clone(), Vec::new());
-        let mut drain = Drain::new(Sealed { merge, reset });
+        let mut drain = Drain::new(Sealed { merge, resets: resets(&reset) });
         let (mut out, mut sum, mut pins) = (Vec::new(), Drained::default(), Pins::default());
         let mut before = Overlay::new(1 << 20);
         // Ahead of a reset nothing is emitted and not read back.
-        let overlay = if reset.is_none() { &mut overlay } else { &mut before };
+        let overlay = if reset.is_empty() { &mut overlay } else { &mut before };
         let mut done = false;
         while !done {
             let mut piece = Piece { rows: 1, bytes: 1, work: 1 };
-            let step = drain.step(&state, &fold(), overlay, &mut pins, &mut piece, &mut out);
+            let step = drain.step(&state, &rules(), overlay, &mut pins, &mut piece, &mut out);
             let step = step.unwrap();
             // However many patches a key has.
             assert!(step.work <= 1, "{step:?} in one piece");

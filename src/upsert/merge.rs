@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 
 use super::pending::Pending;
 use super::pins::Pins;
+use super::resets::{self, Resets};
 use super::rows::Kept;
 use super::run::{Record, Run};
 use super::spill::SpillError;
@@ -74,21 +75,20 @@ where
         }
     }
 
-    /// Takes the greatest order of the time's resets out of the runs. Call it before the first command.
+    /// Takes the time's resets out of the runs, and adds them to others. Call it before the first command.
     ///
     /// # Errors
     ///
     /// What the spill reports.
-    pub fn reset(&mut self) -> Result<Option<O>, SpillError> {
-        let mut greatest = None;
+    pub fn resets(&mut self, all: &mut Option<Box<Resets<O>>>) -> Result<(), SpillError> {
         for run in &mut self.runs {
             while run.time() == Some(&self.time) && run.hash().is_none() {
-                if let Some(Record::Reset(order)) = run.take::<K, V, O>()? {
-                    greatest = greatest.max(Some(order));
+                if let Some(Record::Reset(collection, order)) = run.take::<K, V, O>()? {
+                    resets::add(all, collection, order);
                 }
             }
         }
-        Ok(greatest)
+        Ok(())
     }
 
     /// Returns the next command, and how many others were found superseded; none at the end. What was in memory leaves

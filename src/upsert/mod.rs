@@ -115,8 +115,10 @@ mod overlay;
 mod pending;
 mod pile;
 mod pins;
+mod resets;
 mod route;
 pub(crate) mod rows;
+mod rules;
 mod run;
 mod slot;
 mod spill;
@@ -128,6 +130,8 @@ mod stats;
 mod steps;
 mod wanted;
 mod warm;
+
+use std::fmt::Debug;
 
 use differential_dataflow::{AsCollection, ExchangeData, VecCollection};
 use timely::dataflow::StreamVec;
@@ -142,9 +146,9 @@ pub use config::{UpsertConfig, Upserted};
 pub(crate) use context::{Inflight, Known, Look, UpsertContext, flight_bytes, row_bytes};
 pub(crate) use operator::upsert;
 pub use rows::{Kept, KeyHash};
+pub(crate) use rules::no_fold;
+pub use rules::{Fold, Rules};
 pub use stats::UpsertStats;
-pub use wanted::Fold;
-pub(crate) use wanted::{KeyedFold, no_patches};
 
 use crate::command::Command;
 
@@ -208,7 +212,7 @@ pub trait Upsert<'scope, K: 'static, V: 'static, T: Timestamp> {
     where
         Self: Sized,
     {
-        self.upsert_patched(feedback, config, no_patches())
+        self.upsert_with(feedback, config, Rules::new())
     }
 
     /// As [`upsert`](Upsert::upsert), of a feed that has [patches](Command::Patch): `fold` says what one makes of the
@@ -222,6 +226,25 @@ pub trait Upsert<'scope, K: 'static, V: 'static, T: Timestamp> {
         feedback: VecCollection<'scope, T, (K, V), isize>,
         config: UpsertConfig<T>,
         fold: Fold<V>,
+    ) -> Upserted<'scope, K, V, T>
+    where
+        Self: Sized,
+        K: Debug,
+    {
+        self.upsert_with(feedback, config, Rules::new().with_fold(fold))
+    }
+
+    /// As [`upsert`](Upsert::upsert), of a feed that has [patches](Command::Patch) or [resets of a
+    /// collection](Command::ResetOf): `rules` say what one makes of the prior value, and which collection a key is of.
+    ///
+    /// # Errors
+    ///
+    /// Nothing is returned here; what the rules report, or lack, stops the operator, see [`Upserted::errors`].
+    fn upsert_with(
+        self,
+        feedback: VecCollection<'scope, T, (K, V), isize>,
+        config: UpsertConfig<T>,
+        rules: Rules<K, V>,
     ) -> Upserted<'scope, K, V, T>;
 }
 
@@ -232,11 +255,11 @@ where
     O: ExchangeData,
     T: Timestamp + TotalOrder,
 {
-    fn upsert_patched(
+    fn upsert_with(
         self,
         feedback: VecCollection<'scope, T, (K, V), isize>,
         config: UpsertConfig<T>,
-        fold: Fold<V>,
+        rules: Rules<K, V>,
     ) -> Upserted<'scope, K, V, T> {
         let mut context = UpsertContext::alone();
         context.known = Known::new(config.resume_upper.clone());
@@ -248,6 +271,6 @@ where
                 input.for_each(|time, rows| output.session(&time).give_container(rows));
             }
         });
-        upsert(self, feedback.as_collection(), config, wanted::keyed(fold), context)
+        upsert(self, feedback.as_collection(), config, rules, context)
     }
 }

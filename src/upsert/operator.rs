@@ -17,8 +17,8 @@ use super::events::Events;
 use super::inbox::Update;
 use super::route::{Routed, route};
 use super::rows::Kept;
+use super::rules::Rules;
 use super::steps::UpsertOperator;
-use super::wanted::KeyedFold;
 use crate::codec::deal::worker;
 use crate::command::Command;
 use crate::command::time::least;
@@ -29,7 +29,7 @@ pub(crate) fn upsert<'scope, K, V, O, T>(
     commands: StreamVec<'scope, T, (Command<K, V, O>, T)>,
     feedback: VecCollection<'scope, T, (K, V), isize>,
     config: UpsertConfig<T>,
-    fold: KeyedFold<K, V>,
+    rules: Rules<K, V>,
     context: UpsertContext<T>,
 ) -> Upserted<'scope, K, V, T>
 where
@@ -46,9 +46,9 @@ where
     context.inflight.wake(activator.clone());
 
     let peers = scope.peers() as u64;
-    let exchange = pact::Exchange::new(move |(to, key, ..): &Routed<K, V, O, T>| match key {
-        Some(_) => worker(*to, peers),
-        None => *to,
+    let exchange = pact::Exchange::new(move |routed: &Routed<K, V, O, T>| match routed {
+        Routed::Keyed(command, _) => worker(command.hash, peers),
+        Routed::Reset(worker, ..) => *worker,
     });
     let mut input = builder.new_input_connection(routed, exchange, []);
     let by_key = move |((key, _), ..): &Update<K, V, T>| worker(key.key_hash(), peers);
@@ -66,7 +66,7 @@ where
 
     let stats = context.stats.clone();
     let events = Events::of(scope, operator_info.global_id);
-    let mut operator = UpsertOperator::new(&config, fold, &context, events);
+    let mut operator = UpsertOperator::new(&config, rules, &context, events);
 
     builder.build(move |mut capabilities| {
         operator.capability =

@@ -46,7 +46,7 @@ impl<V> Action<V> {
 }
 
 /// A command of one key, with the key's hash.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pending<K, V, O> {
     /// The key's hash, computed once.
     pub hash: u64,

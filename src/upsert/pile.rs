@@ -3,6 +3,7 @@
 
 use super::pending::Pending;
 use super::pins::Pins;
+use super::resets::{self, Resets};
 use super::rows::Kept;
 
 /// Commands of one time.
@@ -13,14 +14,14 @@ pub struct Pile<K, V, O> {
     prune_at: usize,
     /// The bytes of keys and values.
     live: usize,
-    /// The greatest order of a reset.
-    pub reset: Option<O>,
+    /// What it has of resets.
+    pub resets: Option<Box<Resets<O>>>,
 }
 
 impl<K, V, O> Default for Pile<K, V, O> {
     fn default() -> Self {
         // Many piles have one command each.
-        Pile { commands: Vec::with_capacity(1), prune_at: PRUNE_MIN, live: 0, reset: None }
+        Pile { commands: Vec::with_capacity(1), prune_at: PRUNE_MIN, live: 0, resets: None }
     }
 }
 
@@ -41,11 +42,9 @@ impl<K: Kept<V> + Ord, V: Ord, O: Ord> Pile<K, V, O> {
         superseded
     }
 
-    /// Adds a reset.
-    pub fn reset(&mut self, order: O) {
-        if self.reset.as_ref().is_none_or(|reset| *reset < order) {
-            self.reset = Some(order);
-        }
+    /// Adds a reset, of a collection or of all keys.
+    pub fn reset(&mut self, collection: Option<String>, order: O) {
+        resets::add(&mut self.resets, collection, order);
     }
 
     /// Keeps the commands that take effect, sorted; returns how many went.
@@ -110,11 +109,12 @@ fn copy<K: Kept<V>, V, O>(batch: &mut Vec<&mut Pending<K, V, O>>, pins: &mut Pin
 }
 
 impl<K, V, O> Pile<K, V, O> {
-    /// Returns the bytes allocated for the commands themselves, and for the pile among others of times `T`.
+    /// Returns the bytes allocated for the commands themselves, for resets, and for the pile among others of times `T`.
     pub fn heap_bytes<T>(&self) -> usize {
         // Nodes of the index are half full at the worst.
         let node = 2 * (size_of::<T>() + size_of::<Self>());
-        self.commands.capacity() * size_of::<Pending<K, V, O>>() + node
+        let resets = self.resets.as_ref().map_or(0, |resets| resets.heap_bytes());
+        self.commands.capacity() * size_of::<Pending<K, V, O>>() + node + resets
     }
 
     /// Returns the bytes of keys and values.

@@ -84,6 +84,8 @@ pub trait Rows<K, V>: Default {
     fn gather(&self, row: u32, into: &mut Self::Gather);
     /// Returns the collected values, in order, and leaves the collection empty.
     fn values(gather: &mut Self::Gather) -> impl Iterator<Item = V>;
+    /// Returns a copy of the row's key.
+    fn copy_key(&self, row: u32) -> K;
     /// Returns a copy of the row.
     fn get(&self, row: u32) -> (K, V);
     /// Returns the first row past `row`, or the first of all; `None` at the end.
@@ -245,6 +247,10 @@ impl<A, B> Rows<Packed<A>, Packed<B>> for ByteRows {
         gather.finish()
     }
 
+    fn copy_key(&self, row: u32) -> Packed<A> {
+        Packed::from_bytes(self.key(row).to_vec())
+    }
+
     fn get(&self, row: u32) -> (Packed<A>, Packed<B>) {
         let value = self.bytes[self.value_range(row)].to_vec();
         (Packed::from_bytes(self.key(row).to_vec()), Packed::from_bytes(value))
@@ -362,6 +368,10 @@ where
 
     fn values(gather: &mut Vec<V>) -> impl Iterator<Item = V> {
         std::mem::take(gather).into_iter()
+    }
+
+    fn copy_key(&self, row: u32) -> K {
+        self.rows[row as usize].0.clone()
     }
 
     fn get(&self, row: u32) -> (K, V) {

@@ -1,7 +1,7 @@
 //! Owns runs of stashed commands outside memory: how they are written and read back, in order. It does not own
 //! when to spill, nor where the pages are.
 //!
-//! A run holds any number of times, in order; within a time first a reset, if there is one, then commands by hash and
+//! A run holds any number of times, in order; within a time first its resets, then commands by hash and
 //! key. It is read once, from its start, and gives its pages back as it is read, so space follows what is left of it.
 //!
 //! ```text
@@ -50,8 +50,8 @@ struct Head<T> {
 
 /// What a record is.
 pub enum Record<K, V, O> {
-    /// A reset of its time, and its order.
-    Reset(O),
+    /// A reset of its time: of a collection, or of all keys, and its order.
+    Reset(Option<String>, O),
     /// A command.
     Command(Pending<K, V, O>),
 }
@@ -91,8 +91,13 @@ impl<T: Clone + Serialize> RunWriter<T> {
     /// # Errors
     ///
     /// What the spill reports.
-    pub fn reset(&mut self, time: &T, order: &impl Serialize) -> Result<usize, SpillError> {
-        self.write(time, 0, RESET, order)
+    pub fn reset(
+        &mut self,
+        time: &T,
+        collection: Option<&String>,
+        order: &impl Serialize,
+    ) -> Result<usize, SpillError> {
+        self.write(time, 0, RESET, &(collection, order))
     }
 
     /// Appends a command, not before the one written last. Returns the bytes written.
@@ -260,7 +265,8 @@ impl<T: DeserializeOwned> Run<T> {
         };
         let row = &self.fill(before + row_length)?[before..];
         let record = if kind == RESET {
-            Record::Reset(coded(postcard::from_bytes(row))?)
+            let (collection, order) = coded(postcard::from_bytes(row))?;
+            Record::Reset(collection, order)
         } else {
             let (key, action, order) = coded(postcard::from_bytes(row))?;
             Record::Command(Pending { hash, key, action, order })
@@ -354,7 +360,7 @@ mod tests {
 
     fn write(spill: &SharedSpill, time: u64, commands: &[Command]) -> RunWriter<u64> {
         let mut writer = RunWriter::new(spill);
-        writer.reset(&time, &7u8).unwrap();
+        writer.reset(&time, None, &7u8).unwrap();
         for command in commands {
             writer.command(&(time + 1), command).unwrap();
         }
@@ -363,7 +369,7 @@ mod tests {
 
     fn take(run: &mut Run<u64>) -> Option<(Option<Command>, u8)> {
         match run.take().unwrap()? {
-            Record::Reset(order) => Some((None, order)),
+            Record::Reset(_, order) => Some((None, order)),
             Record::Command(command) => Some((Some(command), 9)),
         }
     }

@@ -175,10 +175,12 @@ where
         let Some(Merging { merge, out }) = &mut self.merging else { return Ok(merged) };
         let mut bytes = 0;
         while bytes < bytes_max {
-            if (out.first().is_none() || merge.group.is_empty())
-                && let Some(reset) = merge.reset()?
-            {
-                bytes += out.reset(&merge.time, &reset)?;
+            if out.first().is_none() || merge.group.is_empty() {
+                let mut resets = None;
+                merge.resets(&mut resets)?;
+                for (collection, order) in resets.iter().flat_map(|resets| resets.iter()) {
+                    bytes += out.reset(&merge.time, collection, order)?;
+                }
             }
             // Nothing of it is in memory, so nothing is counted there.
             if let Some((command, superseded)) = merge.next(&mut Pins::default())? {

@@ -17,6 +17,7 @@ use super::merge::Merge;
 use super::pending::Pending;
 use super::pile::Pile;
 use super::pins::Pins;
+use super::resets::Resets;
 use super::rows::Kept;
 use super::run::Run;
 use super::spill::{SharedSpill, SpillError};
@@ -68,8 +69,8 @@ pub struct Done {
 pub struct Sealed<K, V, O, T> {
     /// The commands.
     pub merge: Merge<K, V, O, T>,
-    /// The greatest order of a reset.
-    pub reset: Option<O>,
+    /// The resets.
+    pub resets: Option<Box<Resets<O>>>,
 }
 
 impl<K, V, O, T> std::fmt::Debug for Stash<K, V, O, T> {
@@ -117,9 +118,12 @@ where
         self.superseded(superseded);
     }
 
-    /// Adds a reset at a time.
-    pub fn reset(&mut self, time: T, order: O) {
-        pile_of(&mut self.piles, &mut self.heap, time).reset(order);
+    /// Adds a reset, of a collection or of all keys, at a time.
+    pub fn reset(&mut self, time: T, collection: Option<String>, order: O) {
+        let pile = pile_of(&mut self.piles, &mut self.heap, time);
+        self.heap -= pile.heap_bytes::<T>();
+        pile.reset(collection, order);
+        self.heap += pile.heap_bytes::<T>();
     }
 
     /// Puts commands back whose rows are counted already.
@@ -216,12 +220,14 @@ where
             pile.commands.iter().for_each(|command| command.hold(&mut self.left));
         }
         self.rows -= pile.commands.len() as u64;
+        let mut resets = pile.resets.take();
         let heap = pile.heap_bytes::<T>();
         let mut merge = Merge::new(time.clone(), pile.commands, self.spilled.take(&time)?);
-        let reset = merge.reset()?.max(pile.reset);
+        merge.resets(&mut resets)?;
+        let heap = heap + resets.as_ref().map_or(0, |resets| resets.heap_bytes());
         let commands = merge.runs.iter().map(Run::commands).sum();
         self.draining = Draining { heap, runs: merge.held_bytes(), commands };
-        Ok(Some(Sealed { merge, reset }))
+        Ok(Some(Sealed { merge, resets }))
     }
 
     /// Notes the bytes of the runs that are being drained, and of what the drain has taken out of them.
@@ -241,11 +247,11 @@ where
         runs.into_iter().for_each(|run| self.spilled.insert(run));
     }
 
-    /// Takes back all of a time that was sealed, its reset too.
+    /// Takes back all of a time that was sealed, its resets too.
     pub fn unseal_whole(&mut self, sealed: Sealed<K, V, O, T>) {
-        let Sealed { merge, reset } = sealed;
-        if let Some(order) = reset {
-            self.reset(merge.time.clone(), order);
+        let Sealed { merge, resets } = sealed;
+        for (collection, order) in resets.into_iter().flat_map(|resets| resets.into_iter()) {
+            self.reset(merge.time.clone(), collection, order);
         }
         self.unseal(merge);
     }

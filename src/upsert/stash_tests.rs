@@ -9,8 +9,8 @@ use crate::upsert::drain::{Drain, Drained, Piece};
 use crate::upsert::overlay::Overlay;
 use crate::upsert::pending::Action;
 use crate::upsert::pile::PRUNE_MIN;
+use crate::upsert::rules::Rules;
 use crate::upsert::state::State;
-use crate::upsert::wanted::KeyedFold;
 
 type Small = Stash<u32, u32, u8, u64>;
 
@@ -31,16 +31,20 @@ fn pending(key: u32, value: Option<u32>, order: u8) -> Pending<u32, u32, u8> {
     Pending { hash: u64::from(key % 10), key, action, order }
 }
 
-/// Takes everything out, time by time: the least time, its reset, and the commands that take effect.
-fn drain(stash: &mut Small) -> Vec<(u64, Option<u8>, Vec<(u32, Option<u32>)>)> {
+/// A time, its resets by collection, and its commands.
+type Taken = (u64, Vec<(Option<String>, u8)>, Vec<(u32, Option<u32>)>);
+
+/// Takes everything out, time by time: the least time, its resets, and the commands that take effect.
+fn drain(stash: &mut Small) -> Vec<Taken> {
     let mut all = Vec::new();
-    while let Some(Sealed { mut merge, reset }) = stash.seal().unwrap() {
+    while let Some(Sealed { mut merge, resets }) = stash.seal().unwrap() {
         let mut commands = Vec::new();
         while let Some((command, superseded)) = merge.next(stash.pins()).unwrap() {
             stash.done.superseded += superseded;
             commands.push((command.key, command.action.into_value()));
         }
-        all.push((merge.time, reset, commands));
+        let resets = resets.into_iter().flat_map(|resets| resets.into_iter()).collect();
+        all.push((merge.time, resets, commands));
         stash.unseal(merge);
     }
     assert_eq!((stash.rows(), stash.bytes(), stash.spill_bytes()), (0, 0, 0));
@@ -55,11 +59,16 @@ fn seals_the_least_time_with_the_latest_per_key() {
     for (key, value, order) in [(1, Some(5), 1), (11, Some(6), 0), (1, None, 2), (2, None, 0)] {
         stash.push(3, pending(key, value, order));
     }
-    stash.reset(3, 4);
-    stash.reset(3, 2);
+    stash.reset(3, None, 4);
+    stash.reset(3, None, 2);
+    for (order, name) in [(1, "b"), (5, "a"), (7, "b"), (6, "b")] {
+        stash.reset(3, Some(name.to_string()), order);
+    }
+    let named = |name: &str, order| (Some(name.to_string()), order);
+    let resets = vec![(None, 4), named("a", 5), named("b", 7)];
     let expected = vec![
-        (3, Some(4), vec![(1, None), (11, Some(6)), (2, None)]),
-        (7, None, vec![(1, Some(1))]),
+        (3, resets, vec![(1, None), (11, Some(6)), (2, None)]),
+        (7, vec![], vec![(1, Some(1))]),
     ];
     assert_eq!(drain(&mut stash), expected);
     assert_eq!(stash.take_done().superseded, 1);
@@ -73,7 +82,7 @@ fn equal_orders_go_to_the_greater_value() {
             stash.push(0, pending(1, value, 1));
             stash.keep_bound().unwrap();
         }
-        assert_eq!(drain(&mut stash), [(0, None, vec![(1, Some(9))])]);
+        assert_eq!(drain(&mut stash), [(0, vec![], vec![(1, Some(9))])]);
     }
 }
 
@@ -88,7 +97,7 @@ fn patches_stay_with_what_they_change() {
             stash.keep_bound().unwrap();
         }
         let taken = [PATCH + 3, PATCH + 1, PATCH + 1, PATCH + 2, 5].map(|value| (1, Some(value)));
-        assert_eq!(drain(&mut stash), [(0, None, taken.to_vec())]);
+        assert_eq!(drain(&mut stash), [(0, vec![], taken.to_vec())]);
         assert_eq!(stash.take_done().superseded, 2);
     }
 }
@@ -127,7 +136,8 @@ fn the_commands_of_a_key_come_one_after_the_other_out_of_runs() {
 /// Wherever a drain is given up, each command is emitted, superseded, taken, or left where it was.
 #[test]
 fn a_drain_of_patches_that_is_given_up_counts_them_all() {
-    let fold: KeyedFold<u32, u32> = Rc::new(|_, prior, patch| Ok(prior.unwrap_or(&0) ^ patch));
+    let fold = |prior: Option<&u32>, patch: &u32| Ok(prior.unwrap_or(&0) ^ patch);
+    let rules = Rules::new().with_fold(Rc::new(fold));
     let mut pieces = 0;
     loop {
         let mut stash = written();
@@ -137,7 +147,7 @@ fn a_drain_of_patches_that_is_given_up_counts_them_all() {
         for _ in 0..pieces {
             let mut piece = Piece { rows: 1, bytes: 1, work: 1 };
             let pins = stash.pins();
-            last = drain.step(&state, &fold, &mut overlay, pins, &mut piece, &mut out).unwrap();
+            last = drain.step(&state, &rules, &mut overlay, pins, &mut piece, &mut out).unwrap();
             counted += last.emitted + last.superseded + last.unchanged;
         }
         let (taken, rest) = drain.give_up();
@@ -175,7 +185,8 @@ fn sheds_below_a_bound_and_nothing_else() {
             stash.keep_bound().unwrap();
         }
     }
-    stash.reset(0, 1);
+    stash.reset(0, None, 1);
+    stash.reset(1, Some("a".to_string()), 1);
     assert_eq!(stash.shed(&3, 100), Ok(6));
     assert_eq!(stash.shed(&3, 100), Ok(0));
     assert_eq!((stash.first_time(), stash.rows()), (Some(&3), 4));
@@ -236,8 +247,9 @@ fn spilling_changes_nothing() {
             let time = next(6);
             if next(100) == 0 {
                 let order = next(9) as u8;
-                roomy.reset(time, order);
-                tight.reset(time, order);
+                let name = [None, Some("a"), Some("b")][next(3) as usize].map(str::to_string);
+                roomy.reset(time, name.clone(), order);
+                tight.reset(time, name, order);
             } else {
                 let (key, value) = (next(30) as u32, (next(4) > 0).then_some(next(9) as u32));
                 let value = value.map(|value| if next(5) == 0 { PATCH + value } else { value });
@@ -249,9 +261,9 @@ fn spilling_changes_nothing() {
                 0 => drop(tight.keep_bound().unwrap()),
                 // A drain that is given up at once.
                 1 => {
-                    if let Some(Sealed { mut merge, reset }) = tight.seal().unwrap() {
-                        if let Some(reset) = reset {
-                            tight.reset(merge.time, reset);
+                    if let Some(Sealed { mut merge, resets }) = tight.seal().unwrap() {
+                        for (name, order) in resets.into_iter().flat_map(|all| all.into_iter()) {
+                            tight.reset(merge.time, name, order);
                         }
                         let (time, mut taken) = (merge.time, Vec::new());
                         taken.extend(merge.next(tight.pins()).unwrap().map(|(command, _)| command));

@@ -228,6 +228,11 @@ where
         self.chunks[slot.chunk()].rows.row_bytes(slot.row())
     }
 
+    /// Returns a copy of the key at a place.
+    pub fn key(&self, slot: Slot) -> K {
+        self.chunks[slot.chunk()].rows.copy_key(slot.row())
+    }
+
     /// Returns a copy of the key and value at a place.
     pub fn get(&self, slot: Slot) -> (K, V) {
         self.chunks[slot.chunk()].rows.get(slot.row())

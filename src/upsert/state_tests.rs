@@ -181,6 +181,10 @@ impl Rows<Key, Value> for Tiny {
         std::mem::take(gather).into_iter()
     }
 
+    fn copy_key(&self, row: u32) -> Key {
+        Key(self.0[row as usize].1)
+    }
+
     fn get(&self, row: u32) -> (Key, Value) {
         let (_, key, value) = self.0[row as usize];
         (Key(key), Value(value))

@@ -14,14 +14,13 @@ use super::drain::{Drain, Drained, Piece};
 use super::events::Events;
 use super::inbox::{Inbox, Update};
 use super::overlay::Overlay;
-use super::pending::Pending;
 use super::route::Routed;
 use super::rows::Kept;
+use super::rules::Rules;
 use super::spill::SharedSpill;
 use super::stash::Stash;
 use super::state::{Full, State};
 use super::stats::UpsertStats;
-use super::wanted::KeyedFold;
 use super::warm::Warm;
 use crate::command::time::{is_last, refused};
 use crate::control::lifecycle::Phase;
@@ -36,8 +35,8 @@ const WORK_MIN: usize = 1 << 10;
 pub(super) struct UpsertOperator<K: Kept<V>, V, O, T: Timestamp> {
     stash: Stash<K, V, O, T>,
     state: State<K, V>,
-    /// What a patch makes of a value.
-    fold: KeyedFold<K, V>,
+    /// What it was told of keys and values.
+    rules: Rules<K, V>,
     drain: Option<Drain<K, V, O, T>>,
     /// What it has emitted and not read back.
     overlay: Overlay<K, V, T>,
@@ -72,14 +71,14 @@ where
 {
     pub(super) fn new(
         config: &UpsertConfig<T>,
-        fold: KeyedFold<K, V>,
+        rules: Rules<K, V>,
         context: &UpsertContext<T>,
         events: Option<Events>,
     ) -> UpsertOperator<K, V, O, T> {
         UpsertOperator {
             stash: Stash::new(config.stash_bytes_max, SharedSpill::clone(&context.spill)),
             state: State::default(),
-            fold,
+            rules,
             drain: None,
             overlay: Overlay::new(config.overlay_bytes_max),
             anchored: false,
@@ -125,33 +124,39 @@ where
     ) {
         self.stats.add_work(routed.len() as u64);
         if let (Some(events), None) = (&self.events, &self.failed) {
-            let keyed = routed.iter().filter(|(_, key, ..)| key.is_some());
-            events.placed(keyed.map(|(.., time)| time), at);
+            let keyed = routed.iter().filter_map(|routed| match routed {
+                Routed::Keyed(_, time) => Some(time),
+                Routed::Reset(..) => None,
+            });
+            events.placed(keyed, at);
         }
-        for (hash, key, action, order, time) in routed.drain(..) {
+        for routed in routed.drain(..) {
             if self.failed.is_some() {
                 // It holds its frontier, so that these times are not taken for done.
                 return;
             }
-            if time < *message {
+            let (Routed::Keyed(_, time) | Routed::Reset(.., time)) = &routed;
+            if time < message {
                 // Its time may have been passed on as closed: it cannot be emitted any more.
                 let what = format!("a command at {time:?} came in a message at {message:?}");
                 let hint = "give messages the least time of their commands, or an earlier one";
                 return self.fail(Error::new(ErrorKind::Invalid, what).hint(hint));
             }
-            if is_last(&time) {
+            if is_last(time) {
                 return self.fail(refused());
             }
-            if at.place(&time, false) == Placement::Below && !crate::mutant::on("restash_below") {
+            if at.place(time, false) == Placement::Below && !crate::mutant::on("restash_below") {
                 // Persisted already, as in `shed`.
-                self.stats.add_below(u64::from(key.is_some()));
+                self.stats.add_below(u64::from(matches!(routed, Routed::Keyed(..))));
                 continue;
             }
-            match key {
-                None => self.stash.reset(time, order),
-                Some(key) => {
-                    self.stash.push(time, Pending { hash, key, action, order });
+            match routed {
+                Routed::Keyed(command, time) => {
+                    self.stash.push(time, command);
                     self.stats.add_stashed(1);
+                }
+                Routed::Reset(_, collection, order, time) => {
+                    self.stash.reset(time, collection, order);
                 }
             }
         }
@@ -240,7 +245,7 @@ where
                 self.warm.go_on(work, &self.stash, &self.state, closed);
             }
             let (stash, overlay, start) = (&mut self.stash, &mut self.overlay, out.len());
-            let step = drain.step(&self.state, &self.fold, overlay, stash.pins(), &mut piece, out);
+            let step = drain.step(&self.state, &self.rules, overlay, stash.pins(), &mut piece, out);
             match step {
                 Ok(drained) => {
                     self.stash.drains(drain.held_bytes());
@@ -283,7 +288,11 @@ where
         match self.stash.seal() {
             Ok(Some(sealed)) => {
                 // It sweeps the state, so it waits until that is exact, and what is past it waits too.
-                let resets = sealed.reset.is_some();
+                let resets = sealed.resets.is_some();
+                let named = sealed.resets.as_ref().and_then(|resets| resets.named());
+                if let Some(Err(error)) = named.map(|name| self.rules.check_reset_of(name)) {
+                    return self.fail(error);
+                }
                 if resets && !crate::mutant::on("ahead_past_a_reset") {
                     self.overlay.bar(sealed.merge.time.clone());
                 }

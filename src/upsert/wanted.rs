@@ -2,37 +2,11 @@
 //! not own which commands take effect, nor where the prior value is.
 
 use std::collections::VecDeque;
-use std::fmt::Debug;
-use std::rc::Rc;
 
 use super::pending::Action;
 use super::rows::Kept;
-use crate::error::{Error, ErrorKind};
-
-/// Says what a patch makes of a value, or of none: the first is the prior value, the second the patch.
-///
-/// Every writer must come to the same value: the fold sees nothing else, and keeps nothing. An error stops the
-/// operator; what is wrong with one key's value belongs into the value that is returned.
-pub type Fold<V> = Rc<dyn Fn(Option<&V>, &V) -> Result<V, Error>>;
-
-/// A fold that is given the key too, so that its errors say where they are.
-pub type KeyedFold<K, V> = Rc<dyn Fn(&K, Option<&V>, &V) -> Result<V, Error>>;
-
-/// Returns the fold of an operator that was given none: a patch is an error.
-pub fn no_patches<V>() -> Fold<V> {
-    Rc::new(|_, _| {
-        let what = "a patch, and nothing says how it changes a value";
-        let hint = "give the shard a fold, `Shard::with_fold`, or the operator: `upsert_patched`";
-        Err(Error::new(ErrorKind::Invalid, what).hint(hint))
-    })
-}
-
-/// Returns a fold whose errors name the key.
-pub fn keyed<K: Debug + 'static, V: 'static>(fold: Fold<V>) -> KeyedFold<K, V> {
-    Rc::new(move |key, prior, patch| {
-        fold(prior, patch).map_err(|error| error.at(format!("key {key:?}")))
-    })
-}
+use super::rules::Rules;
+use crate::error::Error;
 
 /// What a key is to have.
 pub struct Wanted<K, V> {
@@ -81,9 +55,9 @@ impl<K, V> Wanted<K, V> {
     /// # Errors
     ///
     /// What the fold reports.
-    pub fn patch(&mut self, fold: &KeyedFold<K, V>) -> Result<(), Error> {
+    pub fn patch(&mut self, rules: &Rules<K, V>) -> Result<(), Error> {
         if let Some(patch) = self.patches.pop_front() {
-            self.value = Some(fold(&self.key, self.value.as_ref(), &patch)?);
+            self.value = Some(rules.patch(&self.key, self.value.as_ref(), &patch)?);
         }
         Ok(())
     }

@@ -10,7 +10,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::rig::{Bytes, Columns, Counts, Layout, Rig, Timed, Updates, consolidated};
+use crate::rig::{Bytes, Columns, Counts, Layout, Rig, Timed, Updates, collection, consolidated};
 use differential_upsert::{Command, UpsertConfig};
 use fastrand::Rng;
 use proptest::prelude::*;
@@ -24,6 +24,8 @@ enum Verb {
     Patch(u8),
     Delete,
     Reset,
+    /// Of the key's collection.
+    ResetOf,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -52,6 +54,7 @@ fn lines() -> impl Strategy<Value = Vec<Line>> {
         3 => (0..6u8).prop_map(Verb::Patch),
         3 => Just(Verb::Delete),
         1 => Just(Verb::Reset),
+        2 => Just(Verb::ResetOf),
     ];
     let line = (0..TIMES, 0..KEYS, verb, 0..4u8).prop_map(|(time, key, verb, order)| Line {
         time,
@@ -95,19 +98,20 @@ enum Effect<V> {
     Patch(V),
 }
 
-/// The collection after each time, folded from scratch: a reset is a delete of every key.
+/// The collection after each time, folded from scratch: a reset is a delete of every key, or of those of a collection.
 fn oracle<L: Layout>(lines: &[Line]) -> Vec<BTreeMap<L::K, L::V>> {
     let mut now = BTreeMap::new();
     let at = |time| {
         for key in 0..KEYS {
             let about_key = |line: &&Line| match line.verb {
                 Verb::Reset => line.time == time,
+                Verb::ResetOf => line.time == time && collection(line.key) == collection(key),
                 _ => line.time == time && line.key == key,
             };
             let effect = |line: &Line| match line.verb {
                 Verb::Put(value) => (line.order, Effect::Put(L::value(value))),
                 Verb::Patch(patch) => (line.order, Effect::Patch(L::value(patch))),
-                Verb::Delete | Verb::Reset => (line.order, Effect::Gone),
+                Verb::Delete | Verb::Reset | Verb::ResetOf => (line.order, Effect::Gone),
             };
             // Not a set: equal patches of one order are as many.
             let mut effects: Vec<_> = lines.iter().filter(about_key).map(effect).collect();
@@ -148,6 +152,7 @@ fn command<L: Layout>(line: &Line) -> Timed<L::K, L::V> {
         Verb::Patch(patch) => Command::patch(L::key(key), L::value(patch), order),
         Verb::Delete => Command::delete(L::key(key), order),
         Verb::Reset => Command::reset(order),
+        Verb::ResetOf => Command::reset_of(collection(key).to_string(), order),
     };
     (command, time)
 }
@@ -337,7 +342,7 @@ fn check<L: Layout>(case: Case) {
 
 /// Every put, patch and delete is counted in one place: superseded, unchanged, or in effect.
 fn check_counts<L: Ord, V: PartialEq>(case: &Case, contents: &[BTreeMap<L, V>], counts: Counts) {
-    let keyed = case.lines.iter().filter(|line| !matches!(line.verb, Verb::Reset));
+    let keyed = case.lines.iter().filter(|line| !matches!(line.verb, Verb::Reset | Verb::ResetOf));
     let keyed_by: BTreeSet<_> = keyed.clone().map(|line| (line.time, line.key)).collect();
     let superseded = counts.superseded as usize;
     assert_eq!(counts.below, 0, "{counts:?}");

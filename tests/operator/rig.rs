@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 
 use differential_dataflow::input::InputSession;
 use differential_dataflow::{ExchangeData, Hashable};
-use differential_upsert::upsert::{Fold, Kept, UpsertStats};
+use differential_upsert::upsert::{Kept, Rules, UpsertStats};
 use differential_upsert::{Command, Error, Packed, Upsert, UpsertConfig};
 use fastrand::Rng;
 use timely::dataflow::InputHandleVec;
@@ -31,8 +31,14 @@ pub trait Layout: 'static {
     type V: ExchangeData;
     fn key(number: u8) -> Self::K;
     fn value(number: u8) -> Self::V;
+    fn number(key: &Self::K) -> u8;
     /// What a patch makes of a value: another one for each order of patches.
     fn fold(prior: Option<&Self::V>, patch: &Self::V) -> Self::V;
+}
+
+/// Which collection a key is of.
+pub fn collection(number: u8) -> &'static str {
+    ["none", "one", "two"][usize::from(number) % 3]
 }
 
 /// Both as bytes. Values differ in length, so that not all of them fit in place.
@@ -44,6 +50,9 @@ impl Layout for Bytes {
     type V = Packed<Vec<u8>>;
     fn key(number: u8) -> Self::K {
         Packed::pack(&number).unwrap()
+    }
+    fn number(key: &Self::K) -> u8 {
+        key.unpack().unwrap()
     }
     fn value(number: u8) -> Self::V {
         Packed::pack(&vec![number; 1 + usize::from(number) % 3]).unwrap()
@@ -65,6 +74,9 @@ impl Layout for Columns {
     fn key(number: u8) -> String {
         format!("key {number}")
     }
+    fn number(key: &String) -> u8 {
+        key["key ".len()..].parse().unwrap()
+    }
     fn value(number: u8) -> Self::V {
         (u64::from(number / 2), vec![number; usize::from(number) % 3])
     }
@@ -73,6 +85,12 @@ impl Layout for Columns {
         all.extend(bytes);
         (prior.wrapping_mul(31) + number, all)
     }
+}
+
+/// What the operators of the tests are told.
+fn rules<L: Layout>() -> Rules<L::K, L::V> {
+    let fold = |prior: Option<&L::V>, patch: &L::V| Ok(L::fold(prior, patch));
+    Rules::new().with_fold(Rc::new(fold)).with_collections(|key| collection(L::number(key)))
 }
 
 /// What an operator has counted, summed over workers.
@@ -107,7 +125,12 @@ pub struct Rig<L: Layout> {
 }
 
 impl<L: Layout> Rig<L> {
-    fn new(worker: &mut Worker, config: UpsertConfig<u64>, errors: Arc<Mutex<Vec<Error>>>) -> Self {
+    fn new(
+        worker: &mut Worker,
+        config: UpsertConfig<u64>,
+        rules: Rules<L::K, L::V>,
+        errors: Arc<Mutex<Vec<Error>>>,
+    ) -> Self {
         let emitted = Rc::default();
         let mut feedback = InputSession::new();
         let (commands, probe, stats) = worker.dataflow(|scope| {
@@ -119,8 +142,7 @@ impl<L: Layout> Rig<L> {
             let spread = commands.exchange(|(command, time): &Timed<L::K, L::V>| {
                 Rng::with_seed(time * 256 + u64::from(*command.order())).u64(..)
             });
-            let fold: Fold<L::V> = Rc::new(|prior, patch| Ok(L::fold(prior, patch)));
-            let upserted = spread.upsert_patched(fed_back, config, fold);
+            let upserted = spread.upsert_with(fed_back, config, rules);
             let into: Rc<RefCell<Updates<L>>> = Rc::clone(&emitted);
             let failures = Arc::clone(&errors);
             let updates = upserted.updates.inner.exchange(|_| 0);
@@ -146,10 +168,15 @@ impl<L: Layout> Rig<L> {
 
     /// A rig of one worker on this thread.
     pub fn alone(config: UpsertConfig<u64>) -> Self {
+        Self::told(config, rules::<L>())
+    }
+
+    /// The same, told what it is to know of keys and values.
+    pub fn told(config: UpsertConfig<u64>, rules: Rules<L::K, L::V>) -> Self {
         let allocator = timely::communication::allocator::Thread::default();
         let allocator = timely::communication::Allocator::Thread(allocator);
         let mut worker = Worker::new(timely::WorkerConfig::default(), allocator, None);
-        Self::new(&mut worker, config, Arc::default())
+        Self::new(&mut worker, config, rules, Arc::default())
     }
 
     /// Runs `drive` on a rig of `workers`, which step one at a time, in an order by `seed`.
@@ -171,7 +198,7 @@ impl<L: Layout> Rig<L> {
         let total = Arc::clone(&counts);
         let errors = Arc::default();
         let guards = timely::execute(timely::Config::process(workers), move |worker| {
-            let mut rig = Self::new(worker, config.clone(), Arc::clone(&errors));
+            let mut rig = Self::new(worker, config.clone(), rules::<L>(), Arc::clone(&errors));
             if worker.index() == 0 {
                 rig.others = drivers.lock().unwrap().take().unwrap();
                 rig.random = Rng::with_seed(seed);
@@ -244,8 +271,17 @@ impl<L: Layout> Rig<L> {
         self.send(Command::delete(L::key(key), order), time);
     }
 
+    pub fn patch(&mut self, time: u64, key: u8, patch: u8, order: u8) {
+        self.send(Command::patch(L::key(key), L::value(patch), order), time);
+    }
+
     pub fn reset(&mut self, time: u64, order: u8) {
         self.send(Command::reset(order), time);
+    }
+
+    /// Resets the collection of a key.
+    pub fn reset_of(&mut self, time: u64, key: u8, order: u8) {
+        self.send(Command::reset_of(collection(key).to_string(), order), time);
     }
 
     pub fn send(&mut self, command: Command<L::K, L::V, u8>, time: u64) {

@@ -4,6 +4,7 @@
 //! emitted, counted and held after each.
 
 use crate::rig::{Bytes, Layout, Rig};
+use differential_upsert::upsert::Rules;
 use differential_upsert::{Command, Packed, UpsertConfig};
 
 fn rig() -> Rig<Bytes> {
@@ -207,6 +208,65 @@ fn a_reset_spares_later_commands() {
     ];
     assert_eq!(rig.taken(), expected);
     assert_eq!((rig.stats.superseded(), rig.stats.unchanged()), (1, 1));
+}
+
+/// Resets of a collection delete its keys and no others, each by the greatest order that speaks of it. Keys 0, 3, 6 and 9
+/// are of one collection, 1, 4, 7 and 10 of another.
+#[test]
+fn a_reset_of_a_collection_spares_the_others() {
+    for drain_rows_max in [1, 1 << 14] {
+        let mut rig = Rig::<Bytes>::alone(UpsertConfig { drain_rows_max, ..Default::default() });
+        let live: Vec<_> = (0..11).map(|key| (key, key)).collect();
+        with_live(&mut rig, &live, 1);
+        rig.reset_of(1, 0, 5);
+        rig.reset_of(1, 0, 3);
+        rig.reset_of(1, 1, 2);
+        rig.reset(1, 1);
+        rig.put(1, 0, 50, 6); // later: updates
+        rig.put(1, 3, 53, 5); // equal order: updates
+        rig.put(1, 6, 56, 4); // earlier, but later than the others: goes
+        rig.patch(1, 9, 59, 6); // later: of nothing
+        rig.put(1, 1, 51, 1); // earlier: goes
+        rig.put(1, 4, 54, 4); // later than its own, earlier than the other's: updates
+        rig.delete(1, 7, 5); // later delete: goes, once
+        rig.put(1, 2, 52, 1); // of neither, at the order of all
+        rig.delete(1, 5, 0); // goes with all
+        rig.put(1, 12, 62, 4); // new, and earlier: never was
+        rig.put(1, 13, 63, 4); // new, and later
+        rig.close_below(2);
+        rig.settle();
+        let mut expected: Vec<_> = (0..11).map(|key| (key, key, 1, -1)).collect();
+        // 99 is where a patch of nothing begins.
+        let new = [(0, 50), (2, 52), (3, 53), (4, 54), (9, 99), (13, 63)];
+        expected.extend(new.map(|(key, value)| (key, value, 1, 1)));
+        expected.sort();
+        assert_eq!(rig.taken(), expected);
+        assert_eq!(rig.errors.lock().unwrap().len(), 0);
+    }
+}
+
+/// An operator that does not know which keys a collection has says so, writes nothing of that time and holds it; also where
+/// there is no key.
+#[test]
+fn a_reset_of_a_collection_that_nothing_tells_is_an_error() {
+    for is_fed in [false, true] {
+        let mut rig = Rig::<Bytes>::told(UpsertConfig::default(), Rules::new());
+        with_live(&mut rig, if is_fed { &[(1, 1)] } else { &[] }, 1);
+        if is_fed {
+            rig.put(1, 0, 2, 6);
+        }
+        rig.put(2, 0, 3, 0);
+        rig.reset_of(1, 0, 5);
+        rig.close_below(3);
+        rig.settle();
+        assert_eq!((rig.taken(), rig.frontier()), (vec![], Some(1)), "it holds the time");
+        let errors = rig.errors.lock().unwrap();
+        let [error] = &errors[..] else { panic!("{errors:?}") };
+        let text = error.to_string();
+        for part in ["a collection is reset", "\"none\"", "`Shard::with_collections`"] {
+            assert!(text.contains(part), "{text}");
+        }
+    }
 }
 
 /// A drain that yields after every row, and is overtaken in between, emits a part of the truth and

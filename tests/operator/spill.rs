@@ -8,13 +8,13 @@
 
 use std::collections::BTreeMap;
 
-use crate::rig::{Bytes, Layout, Rig, consolidated};
+use crate::rig::{Bytes, Layout, Rig, collection, consolidated};
 use differential_upsert::{Command, UpsertConfig};
 use fastrand::Rng;
 
 const TIMES: u64 = 6;
 
-/// `(time, key, value or delete, order)`; key `None` resets.
+/// `(time, key, value or delete, order)`; key `None` resets: all keys, or with a value those of its collection.
 type Line = (u64, Option<u8>, Option<u8>, u8);
 
 fn feed(random: &mut Rng) -> Vec<Line> {
@@ -30,8 +30,12 @@ fn oracle(lines: &[Line], upto: u64) -> BTreeMap<u8, Vec<u8>> {
     let mut now = BTreeMap::new();
     for time in 0..=upto {
         for key in 0..40 {
-            let ours =
-                lines.iter().filter(|line| line.0 == time && line.1.is_none_or(|k| k == key));
+            let is_about = |line: &&Line| match (line.1, line.2) {
+                (Some(k), _) => k == key,
+                (None, None) => true,
+                (None, Some(of)) => collection(of) == collection(key),
+            };
+            let ours = lines.iter().filter(|line| line.0 == time).filter(is_about);
             let best = ours.map(|(_, k, value, order)| {
                 (*order, value.filter(|_| k.is_some()).map(Bytes::value))
             });
@@ -52,7 +56,8 @@ fn run(lines: &[Line], stash_bytes_max: usize) -> (Vec<BTreeMap<u8, Vec<u8>>>, [
     for batch in lines.chunks(70) {
         for (time, key, value, order) in batch {
             let command = match (key, value) {
-                (None, _) => Command::reset(*order),
+                (None, None) => Command::reset(*order),
+                (None, Some(of)) => Command::reset_of(collection(*of).to_string(), *order),
                 (Some(key), Some(value)) => {
                     Command::put(Bytes::key(*key), Bytes::value(*value), *order)
                 }

@@ -64,6 +64,9 @@ impl Layout for Counting {
     fn key(number: u8) -> Counted {
         Counted(number)
     }
+    fn number(key: &Counted) -> u8 {
+        key.0
+    }
     fn value(number: u8) -> u64 {
         number.into()
     }

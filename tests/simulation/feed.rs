@@ -34,6 +34,14 @@ pub fn fold(value: u64, patch: u64) -> Result<u64, DataError> {
     Ok((3 * value + patch + 1) % 128)
 }
 
+/// Names the function below.
+pub const COLLECTIONS: &str = "third-1";
+
+/// Which collection a key is of.
+pub fn collection(key: &u64) -> &'static str {
+    ["a", "b", "c"][(*key % 3) as usize]
+}
+
 /// What a key has, by key.
 pub type Contents = BTreeMap<u64, u64>;
 
@@ -83,6 +91,7 @@ impl Feed {
                 let (key, order) = (random.below(keys), random.below(4));
                 let command = match random.below(12) {
                     0 if resets => Command::reset(order),
+                    1 | 2 if resets => Command::reset_of(collection(&key).to_string(), order),
                     0..4 => Command::delete(key, order),
                     4 | 5 if patches => Command::patch(key, random.below(4), order),
                     _ => Command::put(key, random.below(4), order),
@@ -122,20 +131,27 @@ enum Effect {
 }
 
 /// The contents after the commands of one time: each key's by order, at equal orders deletes, puts and patches by
-/// value; a reset deletes every key at its order.
+/// value; a reset deletes every key, or those of its collection, at its order.
 fn after(before: Contents, commands: &[&Command<u64, u64, u64>]) -> Contents {
-    let reset = commands.iter().filter(|c| c.key().is_none()).map(|c| *c.order()).max();
     let mut keys: BTreeSet<u64> = commands.iter().filter_map(|c| c.key().copied()).collect();
     keys.extend(before.keys());
     let mut contents = before;
     for key in keys {
+        let resets = commands.iter().filter(|c| match c {
+            Command::Reset { .. } => true,
+            Command::ResetOf { collection: name, .. } => name == collection(&key),
+            _ => false,
+        });
+        let resets = resets.map(|c| (*c.order(), Effect::Gone));
         let own = commands.iter().filter(|c| c.key() == Some(&key)).map(|c| match c {
             Command::Put { value, order, .. } => (*order, Effect::Put(*value)),
             Command::Patch { patch, order, .. } => (*order, Effect::Patch(*patch)),
-            Command::Delete { order, .. } | Command::Reset { order } => (*order, Effect::Gone),
+            Command::Delete { order, .. }
+            | Command::Reset { order }
+            | Command::ResetOf { order, .. } => (*order, Effect::Gone),
         });
         // Not a set: equal patches of one order are as many.
-        let mut effects: Vec<_> = own.chain(reset.map(|order| (order, Effect::Gone))).collect();
+        let mut effects: Vec<_> = own.chain(resets).collect();
         effects.sort();
         for (_, effect) in effects {
             let value = match (effect, contents.get(&key)) {

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::feed::{Contents, FOLD, Feed, Row, fold, stored};
+use crate::feed::{COLLECTIONS, Contents, FOLD, Feed, Row, collection, fold, stored};
 use differential_upsert::health::{Health, HealthState};
 use differential_upsert::io::Io;
 use differential_upsert::shard::{Access, HandleConfig, History, verify};
@@ -45,6 +45,7 @@ fn row() -> impl Strategy<Value = Row> {
         2 => (0..6u64, 0..4u64, 0..3u64).prop_map(|(k, p, o)| Command::patch(k, p, o)),
         2 => (0..6u64, 0..3u64).prop_map(|(k, o)| Command::delete(k, o)),
         1 => (0..3u64).prop_map(Command::reset),
+        1 => (0..6u64, 0..3u64).prop_map(|(k, o)| Command::reset_of(collection(&k).to_string(), o)),
     ];
     (command, 0..12u64)
 }
@@ -70,7 +71,11 @@ fn pipeline(root: &Root, rows: Vec<Row>, run: &Run, io: &Io) -> BTreeMap<(u64, u
         ..HandleConfig::default()
     };
     let opened = Shard::<u64, u64>::open_with(root.clone(), io.clone(), config);
-    let shard = io.block_on(opened).unwrap().with_fold(FOLD, fold);
+    let shard = io
+        .block_on(opened)
+        .unwrap()
+        .with_fold(FOLD, fold)
+        .with_collections(COLLECTIONS, collection);
     let (sums, over, skips) = (Sums::default(), run.over, run.skips);
     let all = Arc::clone(&sums);
     let lost = Arc::new(AtomicBool::new(false));

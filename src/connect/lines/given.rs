@@ -170,6 +170,7 @@ impl<S: CellSink> Rows<S> {
             }
             Command::Delete { key, .. } => key.as_str().len(),
             Command::Reset { .. } => 0,
+            Command::ResetOf { collection, .. } => collection.len(),
         };
         self.batch.row(command, time, bytes)
     }

@@ -147,7 +147,7 @@ mod tests {
             .map(|change| match change {
                 Change::Put(key, value) => format!("{key}={}", value.unwrap()),
                 Change::Delete(key) => format!("-{key}"),
-                Change::Patch(..) | Change::Reset => unreachable!(),
+                Change::Patch(..) | Change::Reset | Change::ResetOf(_) => unreachable!(),
             })
             .collect();
         changes.sort();
@@ -242,7 +242,7 @@ mod tests {
                 match change {
                     Change::Put(key, value) => merged.insert(key, value.unwrap()),
                     Change::Delete(key) => merged.remove(&key),
-                    Change::Patch(..) | Change::Reset => unreachable!(),
+                    Change::Patch(..) | Change::Reset | Change::ResetOf(_) => unreachable!(),
                 };
             }
             for key in keys {

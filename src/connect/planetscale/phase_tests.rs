@@ -149,6 +149,7 @@ pub(in super::super) fn show(event: &Event<String, String, VStreamPosition>) -> 
         Event::Change(_, Change::Patch(k, patch)) => format!("{}~{patch}", key(k)),
         Event::Change(_, Change::Delete(k)) => format!("-{}", key(k)),
         Event::Change(_, Change::Reset) => "reset".to_string(),
+        Event::Change(_, Change::ResetOf(name)) => format!("reset {name}"),
         Event::Void(_) => "void".to_string(),
         Event::End => "end".to_string(),
         Event::Boundary(received) => {

@@ -277,6 +277,7 @@ impl Handed {
             Change::Put(key, value) => drop(self.contents.insert(key, value)),
             Change::Delete(key) => drop(self.contents.remove(&key)),
             Change::Reset => self.contents.clear(),
+            Change::ResetOf(name) => panic!("a reset of {name:?}, and there is one table"),
             Change::Patch(key, patch) => {
                 let none = Err(DataError("nothing to patch".into()));
                 let prior = self.contents.get(&key).cloned().unwrap_or(none);

@@ -12,7 +12,7 @@ use differential_upsert::source::{
 };
 use differential_upsert::{DataError, Error, ErrorKind};
 
-use crate::behaviours::oracle::{KEYS, Log, Transaction, name};
+use crate::behaviours::oracle::{KEYS, Log, Transaction, collection, name};
 use crate::behaviours::place::Place;
 use crate::behaviours::script::failure;
 use crate::random::Random;
@@ -111,6 +111,7 @@ impl State {
             transaction.push(match self.random.below(40) {
                 // All keys of all partitions would go.
                 0 if alone => Change::Reset,
+                3 if alone => Change::ResetOf(collection(key).to_string()),
                 1 | 2 => Change::Put(key, Err(DataError(format!("unreadable {}", self.value)))),
                 0..12 => Change::Delete(key),
                 12..17 => Change::Patch(key, self.value),
@@ -171,7 +172,7 @@ fn conflict(one: &Transaction, other: &Transaction) -> bool {
     let keys = |transaction: &Transaction| -> Option<BTreeSet<u64>> {
         let key = |change: &Change<u64, u64>| match change {
             Change::Put(key, _) | Change::Patch(key, _) | Change::Delete(key) => Some(*key),
-            Change::Reset => None,
+            Change::Reset | Change::ResetOf(_) => None,
         };
         transaction.iter().map(key).collect()
     };

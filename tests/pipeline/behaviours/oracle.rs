@@ -44,11 +44,17 @@ impl Log {
                     Change::Patch(key, patch) => patched(&mut contents, key, patch),
                     Change::Delete(key) => drop(contents.remove(&key)),
                     Change::Reset => contents.clear(),
+                    Change::ResetOf(name) => contents.retain(|key, _| collection(*key) != name),
                 }
             }
         }
         contents
     }
+}
+
+/// Which collection a key is of.
+pub fn collection(key: u64) -> &'static str {
+    if key.is_multiple_of(2) { "even" } else { "odd" }
 }
 
 /// Applies a patch: a key without a value has an error then, and one with an error keeps it.

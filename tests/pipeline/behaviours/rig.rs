@@ -14,7 +14,7 @@ use differential_upsert::{Command, DataError};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::behaviours::oracle::patched;
+use crate::behaviours::oracle::{collection, patched};
 use crate::behaviours::script::{Asked, At, Scripted, Step, parse, rechunk};
 use crate::random::Random;
 
@@ -51,6 +51,7 @@ impl<P: Position> Kept<P> {
                     }
                     Command::Delete { key: k, .. } => Change::Delete(key(k.as_bytes())),
                     Command::Reset { .. } => Change::Reset,
+                    Command::ResetOf { collection, .. } => Change::ResetOf(collection),
                 });
             }
         }
@@ -65,6 +66,7 @@ pub fn apply(contents: &mut Contents, changes: &[Change<u64, u64>]) {
             Change::Patch(key, patch) => patched(contents, *key, *patch),
             Change::Delete(key) => drop(contents.remove(key)),
             Change::Reset => contents.clear(),
+            Change::ResetOf(name) => contents.retain(|key, _| collection(*key) != name),
         }
     }
 }
@@ -166,7 +168,7 @@ impl Run {
     pub fn keys(&self) -> Vec<Vec<u64>> {
         let key = |change: &Change<u64, u64>| match change {
             Change::Put(key, _) | Change::Patch(key, _) | Change::Delete(key) => Some(*key),
-            Change::Reset => None,
+            Change::Reset | Change::ResetOf(_) => None,
         };
         self.kept.iter().map(|kept| kept.changes.iter().filter_map(key).collect()).collect()
     }

@@ -14,7 +14,7 @@ use differential_upsert::unstable::Digest;
 use differential_upsert::{Command, Encoded};
 use tokio::runtime::Runtime;
 
-use crate::feed::{Contents, FOLD, Feed, NO_VALUE, NO_VALUE_STORED, stored};
+use crate::feed::{COLLECTIONS, Contents, FOLD, Feed, NO_VALUE, NO_VALUE_STORED, stored};
 
 /// Where the rival's tokens begin.
 const FAST: u64 = 2 << 60;
@@ -241,7 +241,7 @@ impl Rival {
 
 /// What the feed has below a time. A rival does not check hashes: it uses the library's.
 pub fn sum_below(feed: &Feed, upper: u64) -> Sum {
-    let mut digest = Digest::with_fold(FOLD);
+    let mut digest = Digest::default().with_fold(FOLD).with_collections(COLLECTIONS);
     let below = feed.rows.iter().filter(|(_, time)| *time < upper);
     below.fold(Sum::default(), |sum, (command, time)| {
         let command: Command<Vec<u8>, Vec<u8>, u64> = match command {
@@ -253,6 +253,7 @@ pub fn sum_below(feed: &Feed, upper: u64) -> Sum {
             }
             Command::Delete { key, order } => Command::delete(vec![*key as u8], *order),
             Command::Reset { order } => Command::reset(*order),
+            Command::ResetOf { collection, order } => Command::reset_of(collection.clone(), *order),
         };
         sum + digest.command(&command, *time).unwrap()
     })

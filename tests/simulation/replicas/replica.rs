@@ -12,7 +12,7 @@ use differential_upsert::{ErrorKind, PipelineConfig, Promotion, Shard};
 use tokio::runtime::Runtime;
 
 use crate::crew::Crew;
-use crate::feed::{FOLD, Feed, Row, fold};
+use crate::feed::{COLLECTIONS, FOLD, Feed, Row, collection, fold};
 use crate::random::Random;
 use crate::replicas::observer::{Counted, runtime};
 use crate::replicas::seat::{Inlet, Plan, Report, Seat, Told};
@@ -141,7 +141,8 @@ impl Replica {
         };
         let root = self.root.with_faults(Arc::clone(&faults));
         let opened = runtime.block_on(Shard::<u64, u64>::open_with(root, io, config));
-        let opened = opened.map(|shard| shard.with_fold(FOLD, fold));
+        let opened = opened
+            .map(|shard| shard.with_fold(FOLD, fold).with_collections(COLLECTIONS, collection));
         let shard = match opened {
             Ok(shard) => shard,
             Err(e) => {

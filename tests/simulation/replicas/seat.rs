@@ -61,6 +61,9 @@ impl TimedSource for Obedient {
                             }
                             Command::Delete { key, order } => Command::delete(key, order),
                             Command::Reset { order } => Command::reset(order),
+                            Command::ResetOf { collection, order } => {
+                                Command::reset_of(collection, order)
+                            }
                         };
                         (command, time)
                     });

@@ -11,7 +11,7 @@ use differential_upsert::{Command, PipelineConfig, Promotion, Shard};
 use tokio::runtime::Runtime;
 
 use crate::crew::Crew;
-use crate::feed::{FOLD, Feed, Row, fold};
+use crate::feed::{COLLECTIONS, FOLD, Feed, Row, collection, fold};
 use crate::replicas::observer::{Counted, Observer, runtime};
 use crate::replicas::seat::{Inlet, Plan, Report, Seat, Told};
 
@@ -103,7 +103,11 @@ impl Stage {
             let io = Io::new(runtime.handle().clone(), Counted::from(process << 32));
             let root = root.with_faults(Arc::clone(faults));
             let opened = Shard::<u64, u64>::open_with(root, io, Stage::shard_config(PATIENCE));
-            let shard = runtime.block_on(opened).unwrap().with_fold(FOLD, fold);
+            let shard = runtime
+                .block_on(opened)
+                .unwrap()
+                .with_fold(FOLD, fold)
+                .with_collections(COLLECTIONS, collection);
             let config = config.clone();
             Plan { shard, config, from_source: false }
         };
@@ -156,7 +160,11 @@ impl Stage {
         let io = Io::new(runtime.handle().clone(), Counted::from((listed + 1) << 32));
         let config = Stage::shard_config(patience);
         let opened = Shard::<u64, u64>::open_with(root.with_faults(faults), io, config);
-        let shard = runtime.block_on(opened).unwrap().with_fold(FOLD, fold);
+        let shard = runtime
+            .block_on(opened)
+            .unwrap()
+            .with_fold(FOLD, fold)
+            .with_collections(COLLECTIONS, collection);
         // Small, so that a standby runs into its bounds.
         let config = PipelineConfig { inflight_bytes_max: 300, ..PipelineConfig::default() };
         let (shard, config) = change(&runtime, shard, config);

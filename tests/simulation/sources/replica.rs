@@ -18,7 +18,7 @@ use crate::random::Random;
 use crate::sources::clockwork::{Own, Time, runtime};
 use crate::sources::scripted::Scripted;
 use crate::sources::seat::{Plan, Report, Seat};
-use crate::sources::upstream::{Shared, more};
+use crate::sources::upstream::{Shared, collection, more};
 
 const DAY: i64 = 86_400_000;
 
@@ -138,7 +138,7 @@ impl Replica {
         let root = self.root.with_faults(Arc::clone(&faults));
         let opening = Shard::<u64, u64>::open_with(root, clock.io(&runtime), self.limits());
         let shard = match runtime.block_on(opening) {
-            Ok(shard) => shard.with_fold("more-1", more),
+            Ok(shard) => shard.with_fold("more-1", more).with_collections("two-1", collection),
             Err(e) => return assert!(weather.may_cause(e.kind()), "opening failed: {e}"),
         };
         opened.store(true, Ordering::Relaxed);

@@ -12,7 +12,7 @@ use differential_upsert::{Error, ErrorKind};
 
 use crate::random::Random;
 use crate::sources::place::{Kind, Place, Reached};
-use crate::sources::upstream::{Asked, Life, New, Row, Shared, Upstream};
+use crate::sources::upstream::{Asked, Life, New, Row, Shared, Upstream, collection};
 
 /// A value that no unit has: of rows that are void.
 const VOID: u64 = 120;
@@ -150,6 +150,7 @@ impl Scripted {
                         New::Gone => Change::Delete(key),
                         New::Value(value) => Change::Put(key, Ok(value)),
                         New::More(by) => Change::Patch(key, by),
+                        New::AllGone => Change::ResetOf(collection(&key).to_string()),
                     },
                 ),
                 Item::Void(partition) => Event::Void(name(partition)),
@@ -403,7 +404,8 @@ impl Connection {
         if from < visible && (self.copy_of[partition].is_none() || random.one_in(4)) {
             self.copy_of[partition] = Some(visible);
             let units = &upstream.units(partition)[from as usize..visible as usize];
-            let copied = |(key, _): &&Row| last.is_some_and(|last| *key <= last);
+            let copied =
+                |(key, new): &&Row| last.is_some_and(|last| *key <= last || *new == New::AllGone);
             let rows = units.iter().flatten().filter(copied).copied().collect();
             return Ok(Some((rows, upstream.place(visible, last))));
         }

@@ -21,6 +21,8 @@ pub enum New {
     Gone,
     Value(u64),
     More(u64),
+    /// None, for all keys of its [`collection`].
+    AllGone,
 }
 
 pub type Contents = BTreeMap<u64, u64>;
@@ -253,6 +255,7 @@ fn unit(random: &Random, base: u64, keys: u64, before: &Contents) -> Vec<Row> {
     for _ in 0..count {
         let key = base + random.below(keys);
         match random.below(8) {
+            1 if key % 4 == 0 => rows.push((key, New::AllGone)),
             0 | 1 => rows.push((key, New::Gone)),
             2 | 3 if has(before, &rows, key) => rows.push((key, New::More(random.below(100)))),
             // Of the unit's start: within a unit, the last of a key counts.
@@ -268,8 +271,17 @@ fn unit(random: &Random, base: u64, keys: u64, before: &Contents) -> Vec<Row> {
 }
 
 fn has(before: &Contents, rows: &[Row], key: u64) -> bool {
-    let last = rows.iter().rev().find(|(at, _)| *at == key);
-    last.map_or(before.contains_key(&key), |(_, new)| *new != New::Gone)
+    let about = |(at, new): &&Row| match new {
+        New::AllGone => collection(at) == collection(&key),
+        _ => *at == key,
+    };
+    let last = rows.iter().rev().find(about);
+    last.map_or(before.contains_key(&key), |(_, new)| !matches!(new, New::Gone | New::AllGone))
+}
+
+/// Which collection a key is of: two in each partition.
+pub fn collection(key: &u64) -> &'static str {
+    ["a0", "a1", "b0", "b1"][(key / KEYS * 2 + key % 2) as usize]
 }
 
 /// What a patch makes of a value.
@@ -280,9 +292,10 @@ pub fn more(value: u64, patch: u64) -> Result<u64, DataError> {
 fn fold(contents: &mut Contents, unit: &[Row]) {
     for (key, new) in unit {
         match new {
-            New::Gone => contents.remove(key),
-            New::Value(value) => contents.insert(*key, *value),
-            New::More(by) => contents.insert(*key, (contents[key] + by) % 128),
-        };
+            New::Gone => drop(contents.remove(key)),
+            New::Value(value) => drop(contents.insert(*key, *value)),
+            New::More(by) => drop(contents.insert(*key, (contents[key] + by) % 128)),
+            New::AllGone => contents.retain(|other, _| collection(other) != collection(key)),
+        }
     }
 }

@@ -30,6 +30,7 @@ fn line_of(text: &str, on_unavailable: OnUnavailable) -> String {
         Change::Patch(key, patch) => format!("{}~{}", key.as_str(), patch.as_str()),
         Change::Delete(key) => format!("{}-", key.as_str()),
         Change::Reset => "reset".to_string(),
+        Change::ResetOf(name) => format!("reset {name}"),
     }
 }
 

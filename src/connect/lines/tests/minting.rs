@@ -69,6 +69,7 @@ impl Driven {
                 Change::Patch(key, patch) => format!("{}~{}", key.as_str(), patch.as_str()),
                 Change::Delete(key) => format!("{}-", key.as_str()),
                 Change::Reset => "reset".to_string(),
+                Change::ResetOf(name) => format!("reset {name}"),
             };
             // What a source says comes back only through a cursor; its text will do here.
             let Some(Event::Boundary(received)) = events.next() else {

@@ -70,7 +70,9 @@ impl RowSink for Recorder {
                     format!("{}!{what}@{time}#{order}", key.as_str())
                 }
                 Command::Delete { key, order } => format!("{}-@{time}#{order}", key.as_str()),
-                Command::Patch { .. } | Command::Reset { .. } => panic!("no feed here makes one"),
+                Command::Patch { .. } | Command::Reset { .. } | Command::ResetOf { .. } => {
+                    panic!("no feed here makes one")
+                }
             };
             self.0.lock().expect("no panic while recording").push(event);
         }
