@@ -49,10 +49,11 @@ const TOPICS: &str = "kafka:// feeds need this program built with --features kaf
 /// What `--help` says of tables of PostgreSQL.
 #[cfg(feature = "postgres-source")]
 const POSTGRES: &str = "\
-Tables of PostgreSQL: postgres://USER@HOST:PORT/DB?table=SCHEMA.TABLE&slot=NAME&publication=NAME
+Tables of PostgreSQL: postgres://USER@HOST:PORT/DB?table=SCHEMA.TABLE[,..]&slot=NAME&publication=NAME
   PGPASSWORD, in the environment, is the password; an address has none.
+  table=SCHEMA.TABLE[,..]        of several, keys are [\"SCHEMA.TABLE\",KEY]; shard snapshot --collection shows one
   slot=NAME                      the replication slot; it is made if it is not there
-  publication=NAME               CREATE PUBLICATION NAME FOR TABLE SCHEMA.TABLE
+  publication=NAME               CREATE PUBLICATION NAME FOR TABLE SCHEMA.TABLE[,..]
   tls=on|off                     off sends rows in the clear [default: on]
   ca=FILE                        who may have signed the server's certificate, PEM [default: the Web's]
   attempts=N                     how often in a row a transaction may fail [default: 10]
@@ -71,7 +72,7 @@ fn feeds() -> String {
 pub(crate) struct Args {
     /// The feed: a path to JSON lines, `-` for standard input, git:PATH for the first-parent history
     /// of a git repository, planetscale://HOST:PORT/KEYSPACE/TABLE, kafka://HOST:PORT/TOPIC, or
-    /// postgres://USER@HOST:PORT/DB?table=SCHEMA.TABLE&slot=NAME&publication=NAME
+    /// postgres://USER@HOST:PORT/DB?table=SCHEMA.TABLE[,..]&slot=NAME&publication=NAME
     #[arg(value_name = "FEED", value_parser = feed)]
     pub(crate) feed: FeedName,
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use differential_upsert::codec::{Json, JsonText, KEEP_UNSENT};
+use differential_upsert::codec::{COLLECTIONS, Json, JsonText, KEEP_UNSENT};
 use differential_upsert::face::{self, Face};
 use differential_upsert::health::{HealthReport, HealthState, Role, SourceLag};
 use differential_upsert::io::Io;
@@ -141,6 +141,7 @@ fn once(
     let limits = HandleConfig { history: args.history, ..HandleConfig::default() };
     let opened = JsonShard::open_with(root.clone(), io.clone(), limits);
     let shard = io.block_on(or(stop, opened))?.with_fold(KEEP_UNSENT, Json::keep_unsent);
+    let shard = shard.with_collections(COLLECTIONS, Json::collection);
     if args.process == 0 && standby.is_none() {
         io.block_on(or(stop, change_history(args, &shard)))?;
     }

@@ -33,6 +33,9 @@ pub(crate) enum Command {
         /// The time [default: the last one that is final]
         #[arg(long, value_name = "T")]
         as_of: Option<u64>,
+        /// Only the keys of one collection, those written `["NAME",KEY]`, as KEY
+        #[arg(long, value_name = "NAME")]
+        collection: Option<String>,
     },
     /// Print the collection as of one time, then every later update as it becomes final
     Tail {
@@ -45,6 +48,9 @@ pub(crate) enum Command {
         /// The last time to print, waited for if need be; without it, what is final now
         #[arg(long, value_name = "T")]
         until: Option<u64>,
+        /// Only the keys of one collection, those written `["NAME",KEY]`, as KEY
+        #[arg(long, value_name = "NAME")]
+        collection: Option<String>,
     },
     /// Read every file again and check it
     Verify {

@@ -35,8 +35,12 @@ pub(crate) async fn run(command: &Command, io: &Io, out: &mut impl Write) -> Res
             let status = Status::of(&seen(url, io).await?);
             print(out, &if *text { status.text() } else { status.json() })?;
         }
-        Command::Snapshot { url, as_of } => snapshot(url, *as_of, io, out).await?,
-        Command::Tail { url, from, until } => tail(url, *from, *until, io, out).await?,
+        Command::Snapshot { url, as_of, collection } => {
+            snapshot(url, *as_of, collection.as_deref(), io, out).await?;
+        }
+        Command::Tail { url, from, until, collection } => {
+            tail(url, (*from, *until), collection.as_deref(), io, out).await?;
+        }
         Command::Verify { url } => {
             let verified = verify(Root::open(url, Access::Read)?, io.clone()).await?;
             let line = serde_json::json!({
@@ -151,10 +155,12 @@ async fn mend_one(url: &str, name: &str, gc: bool, io: &Io) -> Result<Maintenanc
 async fn snapshot(
     url: &str,
     as_of: Option<u64>,
+    collection: Option<&str>,
     io: &Io,
     out: &mut impl Write,
 ) -> Result<(), Error> {
     let shard = open(url, DATA, io).await?;
+    let form = form(url, &shard, collection)?;
     let upper = shard.state().upper;
     let as_of = match as_of {
         Some(as_of) => as_of,
@@ -163,7 +169,7 @@ async fn snapshot(
         None => upper - 1,
     };
     let rows = shard.snapshot(as_of).await?;
-    for line in Form::of_codec(&shard.schema().codec).snapshot(rows) {
+    for line in form.snapshot(rows) {
         print(out, &line.map_err(|e| e.at(url))?)?;
     }
     Ok(())
@@ -171,12 +177,13 @@ async fn snapshot(
 
 async fn tail(
     url: &str,
-    from: Option<u64>,
-    until: Option<u64>,
+    (from, until): (Option<u64>, Option<u64>),
+    collection: Option<&str>,
     io: &Io,
     out: &mut impl Write,
 ) -> Result<(), Error> {
     let shard = open(url, DATA, io).await?;
+    let form = form(url, &shard, collection)?;
     // What is final now, or with `--until` what will be: then it waits for it.
     let (since, upper) = (shard.state().since, shard.state().upper);
     let end = until.map_or(upper, |until| until.saturating_add(1));
@@ -195,22 +202,37 @@ async fn tail(
     }
     let mut rows = shard.snapshot(from).await?;
     Form::sort(&mut rows);
-    let form = Form::of_codec(&shard.schema().codec);
     for row in &rows {
-        print(out, &form.update(row).map_err(|e| e.at(url))?)?;
+        if let Some(line) = form.update(row) {
+            print(out, &line.map_err(|e| e.at(url))?)?;
+        }
     }
     let mut next = from.saturating_add(1);
     while next < end {
         out.flush().map_err(unwritable)?;
         let Some(state) = reach(&shard, next).await? else { return Ok(()) };
         let upper = state.upper.min(end);
-        later(&shard, &state, (next, upper), |update| {
-            print(out, &form.update(update).map_err(|e| e.at(url))?)
+        later(&shard, &state, (next, upper), |update| match form.update(update) {
+            Some(line) => print(out, &line.map_err(|e| e.at(url))?),
+            None => Ok(()),
         })
         .await?;
         next = upper;
     }
     Ok(())
+}
+
+/// Returns how the rows of a shard are shown, of one collection if that is named.
+fn form(url: &str, shard: &Handle, collection: Option<&str>) -> Result<Form, Error> {
+    let form = Form::of_codec(&shard.schema().codec);
+    match collection {
+        None => Ok(form),
+        Some(name) => form.of_collection(name).ok_or_else(|| {
+            Error::new(ErrorKind::Invalid, "the keys are not JSON: they are of no collection")
+                .at(url)
+                .hint("leave --collection out")
+        }),
+    }
 }
 
 /// Waits until a time is final, and returns the state then; `None` if it never will be.

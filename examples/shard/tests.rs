@@ -107,6 +107,44 @@ fn a_tail_begins_with_the_collection_and_goes_on_in_order() {
     assert_eq!(shard("tail URL --from 2 --until 1"), Err("exit 2".to_string()));
 }
 
+#[test]
+fn a_collection_is_shown_by_its_own_keys() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    make(directory.path(), text::JSON_TEXT, History::Keep, true);
+    let all = |line| shard(line, directory.path());
+    assert_eq!(all("snapshot URL --collection b").as_deref(), Ok(""));
+    let io = Io::process().expect("threads");
+    let pairs = tempfile::tempdir().expect("a temporary directory");
+    append(pairs.path(), &io, &["[\"a.b\",{\"id\":1}]", "[\"a\\\"c\",2]", "[\"a.b\",7,8]", "1"]);
+    let pairs = |line| shard(line, pairs.path());
+    let row = "{\"key\":{\"id\":1},\"value\":0}\n";
+    assert_eq!(pairs("snapshot URL --collection a.b").as_deref(), Ok(row));
+    assert_eq!(
+        pairs("tail URL --collection a\"c").as_deref(),
+        Ok("{\"key\":2,\"value\":0,\"time\":0,\"diff\":1}\n")
+    );
+    let opaque = tempfile::tempdir().expect("a temporary directory");
+    make(opaque.path(), "other", History::Keep, true);
+    let error = shard("snapshot URL --collection b", opaque.path()).expect_err("bytes");
+    assert!(error.contains("not JSON"), "{error}");
+}
+
+/// Makes a shard of JSON keys, each with the value 0, at one time.
+fn append(path: &Path, io: &Io, keys: &[&str]) {
+    let rows = keys.iter().map(|key| {
+        let bytes = |text: &str| Encoded::from_bytes(text.as_bytes().to_vec());
+        ((bytes(key), bytes("\x000")), 0, 1)
+    });
+    let schema = Schema { codec: text::JSON_TEXT.into(), key: "k".into(), value: "v".into() };
+    let appended = io.block_on(async {
+        let root = Root::open(path.to_str().expect("UTF-8"), Access::Write)?;
+        let shard = Handle::open(root, io.clone(), HandleOptions::write("data", schema)).await?;
+        let parts = shard.prepare(rows.collect()).await?;
+        shard.compare_and_append(Append { lower: 0, upper: 1, parts, ..Append::default() }).await
+    });
+    assert!(matches!(appended, Ok(Appended::Won { .. })), "{appended:?}");
+}
+
 /// Every file below a directory, with what is in it.
 fn files(directory: &Path) -> Vec<(std::path::PathBuf, Vec<u8>)> {
     let mut all = Vec::new();

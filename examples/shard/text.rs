@@ -1,8 +1,7 @@
 //! Owns how rows of a shard are printed, and in which order. It does not own reading them. Pure.
 
-use std::fmt::Write as _;
-
 use base64::Engine as _;
+use differential_upsert::codec::{Json, split_collection};
 use differential_upsert::shard::Update;
 use differential_upsert::{Error, ErrorKind};
 
@@ -15,10 +14,12 @@ const VALUE: u8 = 0;
 const ERROR: u8 = 1;
 
 /// How stored keys and values are shown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Form {
     /// They are JSON.
     Json,
+    /// They are JSON, and those of one collection are shown, which is named as keys have it between quotes.
+    Collection(String),
     /// They are bytes that only their own program understands: `{"base64":".."}`.
     Opaque,
 }
@@ -29,7 +30,14 @@ impl Form {
         if codec == JSON_TEXT { Form::Json } else { Form::Opaque }
     }
 
-    /// Puts the rows of a snapshot in the order they are printed in, and returns each one's line:
+    /// Returns the form that shows one collection; none if keys are not JSON.
+    pub(crate) fn of_collection(self, name: &str) -> Option<Form> {
+        let quoted = Json::string(name);
+        let inner = quoted.as_str().strip_prefix('"')?.strip_suffix('"')?;
+        (self != Form::Opaque).then(|| Form::Collection(inner.to_string()))
+    }
+
+    /// Puts the rows of a snapshot in the order they are printed in, and returns the line of each that is shown:
     /// `{"key":..,"value":..}` or `{"key":..,"error":".."}`.
     ///
     /// # Errors
@@ -41,17 +49,15 @@ impl Form {
     ) -> impl Iterator<Item = Result<String, Error>> {
         rows.sort_by(|((a, _), _, _), ((b, _), _, _)| a.as_bytes().cmp(b.as_bytes()));
         let mut last: Option<Update> = None;
-        rows.into_iter().map(move |row| {
+        rows.into_iter().filter_map(move |row| {
             let ((key, value), time, count) = &row;
             let again = last.as_ref().is_some_and(|((last, _), _, _)| last == key);
             if *count != 1 || again {
-                return Err(not_once(*time));
+                return Some(Err(not_once(*time)));
             }
-            let mut line = String::from("{");
-            self.row(key.as_bytes(), value.as_bytes(), &mut line)?;
-            line.push('}');
+            let line = self.line(key.as_bytes(), value.as_bytes(), "}");
             last = Some(row);
-            Ok(line)
+            line
         })
     }
 
@@ -63,20 +69,33 @@ impl Form {
         });
     }
 
-    /// Returns the line of an update: `{"key":..,"value":..,"time":..,"diff":..}`.
+    /// Returns the line of an update, if it is shown: `{"key":..,"value":..,"time":..,"diff":..}`.
     ///
     /// # Errors
     ///
     /// `Corrupt` if its bytes are not a shard's.
-    pub(crate) fn update(self, ((key, value), time, diff): &Update) -> Result<String, Error> {
-        let mut line = String::from("{");
-        self.row(key.as_bytes(), value.as_bytes(), &mut line)?;
-        // Writing to a string cannot fail.
-        let _ = write!(line, ",\"time\":{time},\"diff\":{diff}}}");
-        Ok(line)
+    pub(crate) fn update(&self, update: &Update) -> Option<Result<String, Error>> {
+        let ((key, value), time, diff) = update;
+        let end = format!(",\"time\":{time},\"diff\":{diff}}}");
+        self.line(key.as_bytes(), value.as_bytes(), &end)
     }
 
-    fn row(self, key: &[u8], value: &[u8], line: &mut String) -> Result<(), Error> {
+    /// Returns the line of a row, if it is shown.
+    fn line(&self, key: &[u8], value: &[u8], end: &str) -> Option<Result<String, Error>> {
+        let key = match self {
+            Form::Collection(name) => {
+                let of = std::str::from_utf8(key).ok().and_then(split_collection);
+                of.filter(|(of, _)| of == name)?.1.as_bytes()
+            }
+            Form::Json | Form::Opaque => key,
+        };
+        let mut line = String::from("{");
+        let row = self.row(key, value, &mut line);
+        line.push_str(end);
+        Some(row.map(|()| line))
+    }
+
+    fn row(&self, key: &[u8], value: &[u8], line: &mut String) -> Result<(), Error> {
         line.push_str("\"key\":");
         self.datum(key, line)?;
         match value.split_first() {
@@ -93,9 +112,9 @@ impl Form {
         }
     }
 
-    fn datum(self, bytes: &[u8], line: &mut String) -> Result<(), Error> {
+    fn datum(&self, bytes: &[u8], line: &mut String) -> Result<(), Error> {
         match self {
-            Form::Json => line.push_str(utf8(bytes)?),
+            Form::Json | Form::Collection(_) => line.push_str(utf8(bytes)?),
             Form::Opaque => {
                 line.push_str("{\"base64\":\"");
                 base64::engine::general_purpose::STANDARD.encode_string(bytes, line);

@@ -114,6 +114,12 @@ impl Json {
         Ok(Json(row.into_boxed_str()))
     }
 
+    /// Returns the [collection](super::collection()) that this is the key of; `""` if it is of none. For
+    /// [`Shard::with_collections`](crate::Shard::with_collections), under the name [`COLLECTIONS`](super::COLLECTIONS).
+    pub fn collection(&self) -> &str {
+        super::collection(&self.0)
+    }
+
     /// Returns the text.
     pub fn as_str(&self) -> &str {
         &self.0

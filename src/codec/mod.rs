@@ -3,6 +3,8 @@
 
 #[cfg(any(feature = "json", feature = "planetscale", feature = "postgres-source"))]
 pub(crate) mod canonical;
+#[cfg(any(feature = "json", feature = "planetscale", feature = "postgres-source"))]
+mod collection;
 pub(crate) mod deal;
 #[cfg(feature = "json")]
 mod json;
@@ -18,6 +20,10 @@ mod stored;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+#[cfg(feature = "postgres-source")]
+pub(crate) use collection::in_collection;
+#[cfg(any(feature = "json", feature = "planetscale", feature = "postgres-source"))]
+pub use collection::{COLLECTIONS, collection, split_collection};
 #[cfg(feature = "json")]
 pub use json::{Json, JsonText};
 #[cfg(any(feature = "json", feature = "planetscale", feature = "postgres-source"))]

@@ -1,9 +1,11 @@
-//! Owns the address of a table and what can be said in it. It does not own how it is connected.
+//! Owns the address of tables and what can be said in it. It does not own how it is connected.
 //!
 //! ```text
-//!   postgres://USER@HOST:PORT/DB?table=SCHEMA.TABLE&slot=S&publication=P&NAME=VALUE..
+//!   postgres://USER@HOST:PORT/DB?table=SCHEMA.TABLE[,..]&slot=S&publication=P&NAME=VALUE..
 //! ```
 
+use std::collections::BTreeSet;
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -18,8 +20,8 @@ pub(super) struct Address {
     pub(super) host: String,
     pub(super) port: u16,
     pub(super) database: String,
-    pub(super) schema: String,
-    pub(super) table: String,
+    /// At least one, in the order of their names.
+    pub(super) tables: Vec<Name>,
     pub(super) slot: String,
     pub(super) publication: String,
     pub(super) tls: Tls,
@@ -27,6 +29,19 @@ pub(super) struct Address {
     pub(super) ca: Option<PathBuf>,
     pub(super) attempts: Option<u32>,
     pub(super) idle_commit: Option<Duration>,
+}
+
+/// The name of a table.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Name {
+    pub(super) schema: String,
+    pub(super) name: String,
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.schema, self.name)
+    }
 }
 
 /// How the connection is encrypted.
@@ -37,11 +52,11 @@ pub(super) enum Tls {
     Off,
 }
 
-const KNOWN: &str = "there are table=SCHEMA.TABLE slot=NAME publication=NAME tls=on|off ca=FILE attempts=N \
+const KNOWN: &str = "there are table=SCHEMA.TABLE[,..] slot=NAME publication=NAME tls=on|off ca=FILE attempts=N \
                      idle_commit=SECONDS";
 
 const FORM: &str =
-    "write postgres://USER@HOST:PORT/DB?table=SCHEMA.TABLE&slot=NAME&publication=NAME";
+    "write postgres://USER@HOST:PORT/DB?table=SCHEMA.TABLE[,..]&slot=NAME&publication=NAME";
 
 impl Address {
     pub(super) fn parse(url: &str) -> Result<Address, Error> {
@@ -64,8 +79,7 @@ impl Address {
             host: named("host", host, url)?,
             port: port.ok_or_else(|| wrong("no port", url, FORM))?,
             database: named("database", database, url)?,
-            schema: String::new(),
-            table: String::new(),
+            tables: Vec::new(),
             slot: String::new(),
             publication: String::new(),
             tls: Tls::On,
@@ -82,12 +96,12 @@ impl Address {
             seen.push(name);
             address.set(name, value, url)?;
         }
-        for (name, value) in [
-            ("table", &address.table),
-            ("slot", &address.slot),
-            ("publication", &address.publication),
+        for (name, is_there) in [
+            ("table", !address.tables.is_empty()),
+            ("slot", !address.slot.is_empty()),
+            ("publication", !address.publication.is_empty()),
         ] {
-            if value.is_empty() {
+            if !is_there {
                 return Err(wrong(&format!("no {name}="), url, FORM));
             }
         }
@@ -99,11 +113,7 @@ impl Address {
 
     fn set(&mut self, name: &str, value: &str, url: &str) -> Result<(), Error> {
         match (name, value) {
-            ("table", name) => {
-                let (schema, table) = name.split_once('.').unwrap_or(("public", name));
-                self.schema = named("schema", schema, url)?;
-                self.table = named("table", table, url)?;
-            }
+            ("table", names) => self.tables = tables(names, url)?,
             ("slot", slot) => self.slot = slot_name(slot, url)?,
             ("publication", name) => self.publication = named("publication", name, url)?,
             ("tls", "on") => self.tls = Tls::On,
@@ -123,6 +133,22 @@ impl Address {
             }
         }
         Ok(())
+    }
+}
+
+/// Reads names with commas between; their order says nothing.
+fn tables(names: &str, url: &str) -> Result<Vec<Name>, Error> {
+    let table = |name: &str| {
+        let (schema, name) = name.split_once('.').unwrap_or(("public", name));
+        Ok(Name { schema: named("schema", schema, url)?, name: named("table", name, url)? })
+    };
+    let mut tables: Vec<Name> = names.split(',').map(table).collect::<Result<_, Error>>()?;
+    tables.sort();
+    // Dots may stand in a name, too: what they are called has to tell them apart.
+    let called: BTreeSet<String> = tables.iter().map(Name::to_string).collect();
+    match called.len() == tables.len() {
+        true => Ok(tables),
+        false => Err(wrong("one table twice", url, "name each table once")),
     }
 }
 
@@ -159,15 +185,29 @@ fn wrong(what: &str, url: &str, hint: &str) -> Error {
 mod tests {
     use super::*;
 
+    fn names(address: &Address) -> Vec<String> {
+        address.tables.iter().map(Name::to_string).collect()
+    }
+
+    #[test]
+    fn the_order_of_tables_says_nothing() {
+        let url = |tables| format!("postgres://me@h/d?table={tables}&slot=s&publication=p");
+        let address = Address::parse(&url("b.t,u,a.t%2Cx")).unwrap();
+        assert_eq!(names(&address), ["a.t,x", "b.t", "public.u"]);
+        assert_eq!(Address::parse(&url("u,b.t,a.t%2Cx")).unwrap(), address);
+        for (tables, word) in [("t,t", "twice"), ("t,public.t", "twice"), ("t,", "no table")] {
+            let error = Address::parse(&url(tables)).unwrap_err().to_string();
+            assert!(error.contains(word), "{tables}: {error}");
+        }
+    }
+
     #[test]
     fn what_is_left_out_has_a_default() {
         let url = "postgres://me@db/shop?table=orders&slot=s&publication=p";
         let address = Address::parse(url).unwrap();
         assert_eq!((&*address.user, &*address.host, address.port), ("me", "db", 5432));
-        assert_eq!(
-            (&*address.database, &*address.schema, &*address.table),
-            ("shop", "public", "orders")
-        );
+        assert_eq!(&*address.database, "shop");
+        assert_eq!(names(&address), ["public.orders"]);
         assert_eq!((address.tls, address.attempts), (Tls::On, None));
     }
 
@@ -176,7 +216,8 @@ mod tests {
         let url = "postgresql://a%40b@[::1]:6000/my%20db?table=S%2Ex.%C3%A9&slot=s_1&publication=P&tls=on&ca=/ca.pem&attempts=3&idle_commit=9";
         let address = Address::parse(url).unwrap();
         assert_eq!((&*address.user, &*address.host, address.port), ("a@b", "::1", 6000));
-        assert_eq!((&*address.database, &*address.schema, &*address.table), ("my db", "S.x", "é"));
+        assert_eq!(&*address.database, "my db");
+        assert_eq!(address.tables, [Name { schema: "S.x".into(), name: "é".into() }]);
         assert_eq!(address.idle_commit, Some(Duration::from_secs(9)));
     }
 

@@ -84,12 +84,17 @@ impl Behind {
     }
 }
 
-/// Returns how many rows a table has by its statistics, those of its partitions summed up; `None` without statistics.
-pub(super) async fn rows_of(session: &mut Session, table: u32) -> Result<Option<u64>, Failure> {
+/// Returns how many rows tables have by their statistics, those of partitions summed up; `None` without statistics of one.
+pub(super) async fn rows_of(
+    session: &mut Session,
+    tables: impl Iterator<Item = u32>,
+) -> Result<Option<u64>, Failure> {
+    let tables: Vec<String> = tables.map(|oid| oid.to_string()).collect();
+    let tables = tables.join(", ");
     let rows = session
         .ask(&format!(
             "SELECT CASE WHEN min(reltuples) >= 0 THEN sum(reltuples)::bigint END FROM pg_class WHERE relkind = 'r' \
-             AND (oid = {table} OR oid IN (SELECT relid FROM pg_partition_tree({table})))"
+             AND (oid IN ({tables}) OR oid IN (SELECT relid FROM unnest(ARRAY[{tables}]) t, pg_partition_tree(t)))"
         ))
         .await?;
     Ok(rows.first().and_then(|row| row.first()?.as_deref()?.parse().ok()))
@@ -97,11 +102,12 @@ pub(super) async fn rows_of(session: &mut Session, table: u32) -> Result<Option<
 
 #[cfg(test)]
 mod tests {
-    use super::super::position::{Copied, History};
+    use super::super::position::{Copied, History, Lineage};
     use super::*;
 
     fn at(lsn: u64, copied: bool) -> PgPosition {
-        let history = History { system: 7, timeline: 1, table: 1, key: 1 };
+        let history =
+            History { system: 7, timeline: 1, tables: [Lineage { oid: 1, key: 1 }].into() };
         PgPosition { history, lsn, copy: (!copied).then(Copied::default) }
     }
 

@@ -3,16 +3,18 @@
 //!
 //! ```text
 //!   catalog, slot --.
-//!                    \             .--> pieces of the table, as of a snapshot --.
+//!                    \             .--> pieces of a table, as of a snapshot ----.
 //!   PostgreSQL -------+-- session -+                                            +--> changes, boundaries
 //!                     '-- slot ----'--> transactions, in order of commit -------'
 //! ```
 //!
 //! # What is read
 //!
-//! Keys are JSON objects of the table's key: its primary key, or the columns of its replica identity's index. Values are
-//! JSON objects of all columns that the publication sends, as canonical text. Copy and stream bring the texts of the types'
-//! output functions under the same settings (UTC, ISO dates, hexadecimal bytes), so one value is written in one way:
+//! Of one table, keys are JSON objects of the table's key: its primary key, or the columns of its replica identity's index.
+//! Of several, over one slot, they are `["SCHEMA.TABLE",KEY]`: keys of named [collections](crate::codec::collection()). All
+//! have one upper: a transaction over several tables is one time. Values are JSON objects of all columns that the publication
+//! sends, as canonical text. Copy and stream bring the texts of the types' output functions under the same settings (UTC, ISO
+//! dates, hexadecimal bytes), so one value is written in one way:
 //!
 //! | type | JSON |
 //! | --- | --- |
@@ -25,10 +27,10 @@
 //!
 //! # Invariants
 //!
-//! 1. A place is one: how much of the log is handed over, and up to which key the table is copied. So a copy that was cut
-//!    off goes on, and what changed meanwhile in the rows that were copied comes by the log. See [`stream`](self) for why
-//!    nothing is missed or doubled between a piece of the copy and the log.
-//! 2. A place is of a history: the system, the timeline and the table's oid. A server restored from a backup, a promoted
+//! 1. A place is one: how much of the log is handed over, and up to which table and key is copied, one table after the
+//!    other. So a copy that was cut off goes on, and what changed meanwhile in the rows that were copied comes by the log.
+//!    See [`stream`](self) for why nothing is missed or doubled between a piece of the copy and the log.
+//! 2. A place is of a history: the system, the timeline and the tables' oids. A server restored from a backup, a promoted
 //!    standby and a table that was dropped and made again have another: the place is lost, never skipped.
 //! 3. The slot is told of durable places alone. A slot that is ahead of our place, missing, or invalidated has lost what lies
 //!    between: the place is lost.
@@ -38,7 +40,9 @@
 //! 6. An update that does not send a column that is stored apart (TOAST) is a patch of its row: the shard wants
 //!    [`keep_unsent`](crate::codec::keep_unsent) as its [fold](crate::Shard::with_fold). If the key changes as well, the row
 //!    is read anew. So `REPLICA IDENTITY FULL` is not needed.
-//! 7. `TRUNCATE` is a reset. A table made again is copied anew, like any place that is lost, unless
+//! 7. `TRUNCATE` is a reset; of one of several tables, a reset of its collection: the shard wants
+//!    [`collection`](crate::codec::collection()) as what says which keys
+//!    [those](crate::Shard::with_collections) are. A table made again is copied anew, like any place that is lost, unless
 //!    [`OnPositionLost`](crate::source::OnPositionLost) says otherwise.
 //!
 //! # Limits
@@ -49,7 +53,8 @@
 //! * A partition that is truncated, dropped, detached or attached says nothing of its rows to the stream of its root: copy
 //!   anew then. Of tables that inherit, rows of children are not read.
 //! * The key is of PostgreSQL's own types, enums and domains of these: of an extension's type the order is not known.
-//! * One table.
+//! * Which tables they are is part of which feed it is: with another list, copy into another shard. If one of several was
+//!   made again, all are copied anew.
 //! * The copy waits for transactions that ran when it connected. To copy anew keeps the log until the copy is whole.
 //! * Rows that a statement changes without a change of their own (`ADD COLUMN .. DEFAULT`, another type of a column) stay
 //!   as they were until they are updated. Generated columns are not sent.
@@ -62,9 +67,11 @@
 
 mod address;
 mod behind;
+mod changes;
 mod failure;
 mod pgoutput;
 mod position;
+mod question;
 mod rows;
 mod session;
 mod snapshot;
@@ -72,25 +79,25 @@ mod stream;
 #[cfg(test)]
 mod stream_tests;
 mod table;
+mod wire;
 
 use std::time::Duration;
 
-use pgwire_replication::{Lsn, ReplicationClient, ReplicationEvent};
-use tokio::time::{Instant, timeout_at};
-
 pub use position::{PgPosition, lsn_text};
 
-use self::address::Address;
+use self::address::{Address, Name};
 use self::behind::Behind;
-use self::failure::{lost, of, transient};
+use self::changes::Changes;
+use self::failure::{lost, transient};
 use self::position::{Copied, History};
-use self::session::Session;
-use self::stream::{Out, Place, Stream, Wanted};
+use self::session::{Server, Session};
+use self::stream::Stream;
 use self::table::{Slot, Table, mark, now};
+use self::wire::Wire;
 use crate::error::Error;
 use crate::source::{Ack, Boundary, Durable, Events, Failure, Lag, Partition, Source};
 
-/// A table of PostgreSQL.
+/// A table of PostgreSQL, or several.
 ///
 /// # Examples
 ///
@@ -101,6 +108,8 @@ use crate::source::{Ack, Boundary, Durable, Events, Failure, Lag, Partition, Sou
 /// let url = "postgres://me@localhost:5432/shop?table=public.orders&slot=orders&publication=shop";
 /// let table = Postgres::open(url, None)?;
 /// assert_eq!(table.identity(), "postgres:shop/public.orders");
+/// let url = "postgres://me@localhost:5432/shop?table=orders,lines&slot=orders&publication=shop";
+/// assert_eq!(Postgres::open(url, None)?.identity(), "postgres:shop/public.lines,public.orders");
 /// assert!(Postgres::open("postgres://localhost/shop", None).is_err());
 /// # Ok::<(), differential_upsert::Error>(())
 /// ```
@@ -111,40 +120,8 @@ pub struct Postgres {
     wire: Option<Wire>,
 }
 
-/// A connection.
-struct Wire {
-    session: Session,
-    client: ReplicationClient,
-    table: Table,
-    stream: Stream,
-    place: String,
-    history: History,
-    /// Rows of the next piece.
-    rows_max: usize,
-    /// What was read could not be used: not sooner than this again.
-    again: Option<Instant>,
-    /// How long that is the next time.
-    pause: Duration,
-    /// When something came last.
-    heard: Instant,
-    behind: Behind,
-}
-
-/// Bytes of a piece of the copy, about; and how many rows the first piece has, and the largest.
-const PIECE_BYTES: usize = 4 << 20;
-const PIECE_ROWS: (usize, usize) = (100, 20_000);
-
-/// A snapshot that does not see what it must is taken again after this, and then after twice as long, up to that.
-const AGAIN: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
-
-/// Nothing may come for so long: a server asks for an answer every 30 s, by default.
-const SILENCE_MAX: Duration = Duration::from_secs(90);
-
-/// Events that are handed over together.
-const TOGETHER: usize = 512;
-
 impl Postgres {
-    /// Opens a table; connects to nothing yet.
+    /// Opens what an address names; connects to nothing yet.
     ///
     /// # Errors
     ///
@@ -167,11 +144,21 @@ impl Postgres {
     }
 
     fn place(&self) -> String {
-        let Address { database, schema, table, .. } = &self.address;
-        format!("{database}/{schema}.{table}")
+        let tables: Vec<String> = self.address.tables.iter().map(Name::to_string).collect();
+        format!("{}/{}", self.address.database, tables.join(","))
     }
 
-    async fn session(&self) -> Result<(Session, session::Server), Failure> {
+    /// Returns a session, what the tables are and of which history.
+    async fn look(&self) -> Result<(Session, Server, Vec<Table>, History), Failure> {
+        let (mut session, server) = self.session().await?;
+        let tables = Table::look_all(&mut session, &self.address).await?;
+        let (system, timeline) = (server.system, server.timeline);
+        let history =
+            History { system, timeline, tables: tables.iter().map(Table::lineage).collect() };
+        Ok((session, server, tables, history))
+    }
+
+    async fn session(&self) -> Result<(Session, Server), Failure> {
         Session::open(&self.address, self.password.as_deref(), &self.place()).await
     }
 
@@ -179,7 +166,7 @@ impl Postgres {
     async fn begin(
         &self,
         session: &mut Session,
-        history: History,
+        history: &History,
         from: Option<&PgPosition>,
     ) -> Result<(PgPosition, u64), Failure> {
         let place = self.place();
@@ -190,9 +177,12 @@ impl Postgres {
                 other => Slot::make(session, &self.address, other.is_some(), &place).await?,
             };
             let copy = Some(Copied::default());
-            return Ok((PgPosition { history, lsn: slot.confirmed, copy }, slot.confirmed));
+            return Ok((
+                PgPosition { history: history.clone(), lsn: slot.confirmed, copy },
+                slot.confirmed,
+            ));
         };
-        if from.history != history && !crate::mutant::on("any_history") {
+        if from.history != *history && !crate::mutant::on("any_history") {
             let what = format!("the rows are of {}, and the server has {history}", from.history);
             return Err(lost(&what, &place));
         }
@@ -223,7 +213,7 @@ impl Source for Postgres {
     type Value = String;
     type Position = PgPosition;
 
-    /// Database and table: hosts change, and which server it is, is part of a place.
+    /// Database and tables: hosts change, and which server it is, is part of a place.
     fn identity(&self) -> String {
         format!("postgres:{}", self.place())
     }
@@ -231,10 +221,7 @@ impl Source for Postgres {
     async fn connect(&mut self, from: &Boundary<PgPosition>) -> Result<(), Failure> {
         self.wire = None;
         let place = self.place();
-        let (mut session, server) = self.session().await?;
-        let table = Table::look(&mut session, &self.address, &place).await?;
-        let (system, timeline) = (server.system, server.timeline);
-        let history = History::new(system, timeline, table.oid, &table.key_names());
+        let (mut session, server, tables, history) = self.look().await?;
         let now = now(&mut session, &place).await?;
         let from_place = from.get(&self.partition);
         if let Some(ahead) = from_place.filter(|at| at.history == history && at.lsn > server.end) {
@@ -245,39 +232,27 @@ impl Source for Postgres {
             );
             return Err(lost(&what, &place));
         }
-        let (at, kept_from) = self.begin(&mut session, history, from_place).await?;
+        let (at, kept_from) = self.begin(&mut session, &history, from_place).await?;
         let password = self.password.as_deref();
         let (after, is_new) = (at.lsn, from_place.is_none());
         // Of a copy that goes on, nobody knows how much it has.
         let rows_left = match is_new {
-            true => behind::rows_of(&mut session, table.oid).await?,
+            true => {
+                let oids = tables.iter().map(|table| table.followed.oid);
+                behind::rows_of(&mut session, oids).await?
+            }
             false => None,
         };
         let client =
             session::stream(&self.address, password, &place, server, after, kept_from).await?;
-        let names = (self.address.schema.clone(), self.address.table.clone());
-        let key = table.key_names();
-        let partition = Partition::clone(&self.partition);
-        let mut stream = Stream::new(partition, place.clone(), names, key, at, now);
+        let followed = tables.iter().map(|table| table.followed.clone()).collect();
+        let changes = Changes::new(place.clone(), followed);
+        let mut stream = Stream::new(Partition::clone(&self.partition), changes, at, now);
         if is_new {
             stream.say();
         }
-        let (rows_max, pause, heard) = (PIECE_ROWS.0, AGAIN.0, Instant::now());
-        let again = None;
         let behind = Behind::new(after, server.end, rows_left);
-        self.wire = Some(Wire {
-            session,
-            client,
-            table,
-            stream,
-            place,
-            history,
-            rows_max,
-            again,
-            pause,
-            heard,
-            behind,
-        });
+        self.wire = Some(Wire::new(session, client, tables, stream, behind, place, history));
         Ok(())
     }
 
@@ -294,10 +269,7 @@ impl Source for Postgres {
 
     async fn current(&mut self) -> Result<Vec<(Partition, PgPosition)>, Failure> {
         let place = self.place();
-        let (mut session, server) = self.session().await?;
-        let table = Table::look(&mut session, &self.address, &place).await?;
-        let (system, timeline) = (server.system, server.timeline);
-        let history = History::new(system, timeline, table.oid, &table.key_names());
+        let (mut session, _, _, history) = self.look().await?;
         // A mark, so that the stream surely gets there.
         let lsn = mark(&mut session, &place).await?;
         let at = PgPosition { history, lsn, copy: None };
@@ -306,131 +278,18 @@ impl Source for Postgres {
 
     fn ack(&mut self, durable: &Durable<PgPosition>) -> Ack {
         let place = durable.cursor().get(&self.partition);
-        if let (Some(wire), Some(place)) = (&self.wire, place)
-            && wire.history == place.history
-        {
-            wire.client.update_applied_lsn(Lsn(place.lsn));
+        if let (Some(wire), Some(place)) = (&self.wire, place) {
+            wire.ack(place);
         }
         Box::pin(std::future::ready(Ok(())))
     }
 
-    /// Bytes of the server's log, and how long ago the oldest transaction was committed that is not durable. While the table
-    /// is copied, rows that are left, by the statistics that the table had when the copy began.
+    /// Bytes of the server's log, and how long ago the oldest transaction was committed that is not durable. While the tables
+    /// are copied, rows that are left, by the statistics that the tables had when the copy began.
     fn lag(&mut self, durable: &Durable<PgPosition>) -> Lag {
         match (&mut self.wire, durable.get(&self.partition)) {
-            (Some(wire), Some(place)) if wire.history == place.history => wire.behind.lag(place),
+            (Some(wire), Some(place)) => wire.lag(place),
             _ => Lag::default(),
         }
-    }
-}
-
-impl Wire {
-    /// May be dropped and called again: what is half received is in the stream.
-    async fn next(&mut self) -> Result<Option<Vec<Out>>, Failure> {
-        loop {
-            if self.stream.waits() {
-                self.settle().await?;
-                continue;
-            }
-            let is_due = self.again.is_none_or(|again| again <= Instant::now());
-            if is_due && let Some(wanted) = self.stream.wanted() {
-                self.read(wanted).await?;
-                continue;
-            }
-            let has = self.stream.out.len();
-            if has >= TOGETHER || has > 0 && self.stream.rests() {
-                return Ok(Some(std::mem::take(&mut self.stream.out)));
-            }
-            if self.behind.due() <= Instant::now() {
-                self.behind.ask(&mut self.session, &self.place).await?;
-            }
-            // None: it is time to read again, or to ask.
-            let Some(event) = self.event().await? else { continue };
-            match event.map_err(|error| of(error, &self.place))? {
-                Some(event) => self.take(event)?,
-                None => return Ok(None),
-            }
-        }
-    }
-
-    /// Waits for an event; `None` if it is time to read again, or to ask how far the log goes.
-    async fn event(
-        &mut self,
-    ) -> Result<Option<pgwire_replication::Result<Option<ReplicationEvent>>>, Failure> {
-        let silent = self.heard + SILENCE_MAX;
-        let until = self.again.filter(|_| self.stream.wanted().is_some()).unwrap_or(silent);
-        let until = until.min(silent).min(self.behind.due());
-        match timeout_at(until, self.client.recv()).await {
-            Ok(event) => Ok(Some(event)),
-            Err(_) if Instant::now() < silent => Ok(None),
-            Err(_) => Err(transient("the server is silent", &self.place)),
-        }
-    }
-
-    fn take(&mut self, event: ReplicationEvent) -> Result<(), Failure> {
-        self.heard = Instant::now();
-        match event {
-            ReplicationEvent::Begin { xid, final_lsn, commit_time_micros } => {
-                self.behind.began(final_lsn.as_u64(), commit_time_micros);
-                self.stream.begin(xid);
-            }
-            ReplicationEvent::XLogData { data, .. } => self.stream.message(&data)?,
-            ReplicationEvent::Commit { end_lsn, .. } => {
-                self.behind.reached(end_lsn.as_u64());
-                self.stream.commit(end_lsn.as_u64());
-            }
-            ReplicationEvent::KeepAlive { wal_end, .. } => {
-                self.behind.reached(wal_end.as_u64());
-                self.stream.reached(wal_end.as_u64());
-            }
-            _ => {}
-        }
-        Ok(())
-    }
-
-    /// Asks where the keys of what waits are, if only the server knows, and sends it on its way.
-    async fn settle(&mut self) -> Result<(), Failure> {
-        let places = match self.stream.unplaced() {
-            None => None,
-            Some((keys, copied, piece)) => {
-                let (session, table) = (&mut self.session, &self.table);
-                let mut within = vec![vec![false; keys.len()]; 2];
-                for (bound, within) in [copied, piece].into_iter().zip(&mut within) {
-                    if let Some(last) = bound {
-                        *within = table.are_within(session, &keys, last).await?;
-                    }
-                }
-                let places = within[0].iter().zip(&within[1]);
-                let place = |(is_copied, is_in_piece): (&bool, &bool)| Place {
-                    is_copied: *is_copied,
-                    is_in_piece: *is_in_piece,
-                };
-                Some(places.map(place).collect())
-            }
-        };
-        self.stream.settle(places);
-        Ok(())
-    }
-
-    /// Reads what the stream wants beside the log.
-    async fn read(&mut self, wanted: Wanted) -> Result<(), Failure> {
-        let (session, table) = (&mut self.session, &self.table);
-        let (piece, is_last) = match &wanted {
-            Wanted::After(key) => {
-                let piece = table.after(session, key.as_deref(), self.rows_max).await?;
-                let is_last = piece.rows.len() < self.rows_max;
-                let each = piece.bytes / piece.rows.len().max(1) + 1;
-                // Rows may become larger; not all at once.
-                self.rows_max = (PIECE_BYTES / each).clamp(1, PIECE_ROWS.1).min(self.rows_max * 4);
-                (piece, is_last)
-            }
-            Wanted::Keys(keys) => (table.rows_of(session, keys).await?, true),
-        };
-        let copied = if matches!(wanted, Wanted::After(_)) { piece.rows.len() } else { 0 };
-        let is_used = self.stream.read(wanted, piece, is_last);
-        self.behind.copied(if is_used { copied } else { 0 });
-        self.again = (!is_used).then(|| Instant::now() + self.pause);
-        self.pause = if is_used { AGAIN.0 } else { (self.pause * 2).min(AGAIN.1) };
-        Ok(())
     }
 }

@@ -1,18 +1,19 @@
-//! Owns a place in a table's history: how it is compared, and its bytes. It does not own which places there are; the
+//! Owns a place in the history of tables: how it is compared, and its bytes. It does not own which places there are; the
 //! stream says them.
 
 use std::fmt;
+use std::sync::Arc;
 
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::error::{Error, ErrorKind};
 use crate::source::Position;
 
-/// A place in the history of a table: of which server, timeline and table, how much of its log is handed over, and how
+/// A place in the history of tables: of which server, timeline and tables, how much of its log is handed over, and how
 /// much of the copy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PgPosition {
-    /// Which history: a restored backup, a promoted standby and a table that was made again have others.
+    /// Which history: a restored backup, a promoted standby and tables of which one was made again have others.
     pub(super) history: History,
     /// Every transaction whose commit ends at or before it is handed over, as far as it is copied.
     pub(super) lsn: u64,
@@ -21,21 +22,30 @@ pub struct PgPosition {
 }
 
 /// What tells one history from another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct History {
     /// The server's `system_identifier`, made by `initdb`.
     pub(super) system: u64,
     /// Its timeline: a promoted standby begins another one.
     pub(super) timeline: u32,
-    /// The table's oid: a table that is dropped and made again has another.
-    pub(super) table: u32,
+    /// In the order in which they are copied, that of their names.
+    pub(super) tables: Arc<[Lineage]>,
+}
+
+/// What tells a table from others of its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Lineage {
+    /// A table that is dropped and made again has another.
+    pub(super) oid: u32,
     /// The hash of the names of the key's columns: rows are kept under keys of these.
     pub(super) key: u64,
 }
 
-/// How far a copy is: rows up to a key are in, as of the place in the log.
+/// How far a copy is: the tables before one are in, and of that one the rows up to a key, as of the place in the log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Copied {
+    /// The index of the table that is copied.
+    pub(super) table: usize,
     /// The last key copied, the texts of its columns; none before the first.
     pub(super) last: Option<Vec<String>>,
     /// How many pieces: which of two keys comes first is known to the server alone.
@@ -59,9 +69,9 @@ impl PgPosition {
     }
 }
 
-impl History {
-    pub(super) fn new(system: u64, timeline: u32, table: u32, key: &[String]) -> History {
-        History { system, timeline, table, key: xxh3_64(key.join("\0").as_bytes()) }
+impl Lineage {
+    pub(super) fn new(oid: u32, key: &[String]) -> Lineage {
+        Lineage { oid, key: xxh3_64(key.join("\0").as_bytes()) }
     }
 }
 
@@ -79,13 +89,17 @@ pub(super) fn lsn(text: &str) -> Option<u64> {
 
 impl fmt::Display for History {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let History { system, timeline, table, key } = self;
-        write!(f, "system {system}, timeline {timeline}, table of oid {table}, key {key:016x}")
+        write!(f, "system {}, timeline {}", self.system, self.timeline)?;
+        for Lineage { oid, key } in &*self.tables {
+            write!(f, ", table of oid {oid}, key {key:016x}")?;
+        }
+        Ok(())
     }
 }
 
-/// Format of a position's bytes.
-const VERSION: u8 = 1;
+/// Formats of a position's bytes: of one table, and of several.
+const ONE: u8 = 1;
+const SEVERAL: u8 = 2;
 
 impl Position for PgPosition {
     fn contains(&self, other: &Self) -> Option<bool> {
@@ -109,18 +123,30 @@ impl Position for PgPosition {
         true
     }
 
-    /// Version 1: system u64, timeline u32, table u32, key u64, place u64; 0 if the copy is complete, else 1, pieces u64, how many
-    /// columns the last key has, u32 (0 before the first), and each as its length, u32, and text. Little-endian.
+    /// Version 1, of one table: system u64, timeline u32, its oid u32, its key u64, place u64; 0 if the copy is complete,
+    /// else 1, pieces u64, how many columns the last key has, u32 (0 before the first), and each as its length, u32, and
+    /// text. Version 2, of several: how many they are, u32, and oid and key of each, in place of those of the one; the index
+    /// of the table that is copied, u32, before the columns. Little-endian.
     fn encode(&self, into: &mut Vec<u8>) {
-        into.push(VERSION);
-        into.extend_from_slice(&self.history.system.to_le_bytes());
-        into.extend_from_slice(&self.history.timeline.to_le_bytes());
-        into.extend_from_slice(&self.history.table.to_le_bytes());
-        into.extend_from_slice(&self.history.key.to_le_bytes());
+        let History { system, timeline, tables } = &self.history;
+        let version = if tables.len() == 1 { ONE } else { SEVERAL };
+        into.push(version);
+        into.extend_from_slice(&system.to_le_bytes());
+        into.extend_from_slice(&timeline.to_le_bytes());
+        if version == SEVERAL {
+            into.extend_from_slice(&(tables.len() as u32).to_le_bytes());
+        }
+        for Lineage { oid, key } in &**tables {
+            into.extend_from_slice(&oid.to_le_bytes());
+            into.extend_from_slice(&key.to_le_bytes());
+        }
         into.extend_from_slice(&self.lsn.to_le_bytes());
         into.push(u8::from(self.copy.is_some()));
-        let Some(Copied { last, pieces }) = &self.copy else { return };
+        let Some(Copied { table, last, pieces }) = &self.copy else { return };
         into.extend_from_slice(&pieces.to_le_bytes());
+        if version == SEVERAL {
+            into.extend_from_slice(&(*table as u32).to_le_bytes());
+        }
         let key = last.as_deref().unwrap_or_default();
         into.extend_from_slice(&(key.len() as u32).to_le_bytes());
         for text in key {
@@ -131,26 +157,31 @@ impl Position for PgPosition {
 
     fn decode(bytes: &[u8]) -> Result<Self, Error> {
         let (&version, rest) = bytes.split_first().ok_or_else(|| damaged("no bytes"))?;
-        if version != VERSION {
-            let what =
-                format!("a place in a table of version {version}, this program reads {VERSION}");
+        if !matches!(version, ONE | SEVERAL) {
+            let what = format!(
+                "a place in tables of version {version}, this program reads {ONE} and {SEVERAL}"
+            );
             return Err(Error::new(ErrorKind::Unsupported, what).hint("use a newer program"));
         }
         let mut fields = Fields(rest);
-        let history = History {
-            system: fields.long()?,
-            timeline: fields.word()?,
-            table: fields.word()?,
-            key: fields.long()?,
-        };
+        let (system, timeline) = (fields.long()?, fields.word()?);
+        let count = if version == ONE { 1 } else { fields.word()? };
+        let tables: Result<_, Error> =
+            (0..count).map(|_| Ok(Lineage { oid: fields.word()?, key: fields.long()? })).collect();
+        let history = History { system, timeline, tables: tables? };
         let lsn = fields.long()?;
         let copy = match fields.chunk()? {
             [0u8] => None,
             [1] => {
                 let pieces = fields.long()?;
+                let table = if version == ONE { 0 } else { fields.word()? as usize };
+                if table >= history.tables.len() {
+                    return Err(damaged("a table that it does not have"));
+                }
                 let columns = fields.word()?;
                 let key: Result<Vec<String>, Error> = (0..columns).map(|_| fields.text()).collect();
-                Some(Copied { last: Some(key?).filter(|key| !key.is_empty()), pieces })
+                let last = Some(key?).filter(|key| !key.is_empty());
+                Some(Copied { table, last, pieces })
             }
             _ => return Err(damaged("a phase that is unknown")),
         };
@@ -197,8 +228,18 @@ mod tests {
 
     fn at(lsn: u64, copy: Option<(u64, Option<&[&str]>)>) -> PgPosition {
         let texts = |key: &[&str]| key.iter().map(|text| text.to_string()).collect();
-        let copy = copy.map(|(pieces, key)| Copied { last: key.map(texts), pieces });
-        PgPosition { history: History { system: 7, timeline: 1, table: 16_384, key: 9 }, lsn, copy }
+        let copy = copy.map(|(pieces, key)| Copied { table: 0, last: key.map(texts), pieces });
+        let tables = Arc::from([Lineage { oid: 16_384, key: 9 }]);
+        PgPosition { history: History { system: 7, timeline: 1, tables }, lsn, copy }
+    }
+
+    fn of_two(mut place: PgPosition) -> PgPosition {
+        place.history.tables =
+            Arc::from([Lineage { oid: 16_384, key: 9 }, Lineage { oid: 16_390, key: 8 }]);
+        if let Some(copy) = &mut place.copy {
+            copy.table = 1;
+        }
+        place
     }
 
     #[test]
@@ -208,7 +249,7 @@ mod tests {
             at(9, Some((0, None))),
             at(u64::MAX, Some((3, Some(&["1", "é"])))),
         ];
-        for place in all {
+        for place in all.iter().cloned().chain(all.iter().cloned().map(of_two)) {
             let mut bytes = Vec::new();
             place.encode(&mut bytes);
             assert_eq!(PgPosition::decode(&bytes).unwrap(), place);
@@ -217,31 +258,44 @@ mod tests {
             }
             bytes.push(0);
             assert!(PgPosition::decode(&bytes).is_err());
-            bytes[0] = 2;
+            bytes[0] = 3;
             assert_eq!(PgPosition::decode(&bytes).unwrap_err().kind(), ErrorKind::Unsupported);
         }
+        let mut strange = of_two(at(9, Some((0, None))));
+        strange.copy.as_mut().unwrap().table = 2;
+        let mut bytes = Vec::new();
+        strange.encode(&mut bytes);
+        assert_eq!(PgPosition::decode(&bytes).unwrap_err().kind(), ErrorKind::Corrupt);
+    }
+
+    fn hex(place: &PgPosition) -> String {
+        let mut bytes = Vec::new();
+        place.encode(&mut bytes);
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// Stored places stay readable for ever.
     #[test]
     fn the_bytes_of_a_place_do_not_change() {
-        let mut bytes = Vec::new();
-        at(0x0102, Some((3, Some(&["1", "b"])))).encode(&mut bytes);
-        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let place = at(0x0102, Some((3, Some(&["1", "b"]))));
         assert_eq!(
-            hex,
+            hex(&place),
             "01070000000000000001000000004000000900000000000000020100000000000001030000000000000002000000\
-             010000003101000000"
-                .to_owned()
-                + "62"
+             01000000310100000062"
+        );
+        assert_eq!(
+            hex(&of_two(place)),
+            "0207000000000000000100000002000000004000000900000000000000064000000800000000000000\
+             0201000000000000010300000000000000010000000200000001000000310100000062"
         );
     }
 
     #[test]
     fn another_history_is_not_compared() {
         let mut other = at(9, None);
-        other.history.table += 1;
+        other.history.tables = Arc::from([Lineage { oid: 16_385, key: 9 }]);
         assert_eq!(at(9, None).contains(&other), None);
+        assert_eq!(at(9, None).contains(&of_two(at(9, None))), None);
         assert_eq!(at(9, None).contains(&at(9, Some((5, None)))), Some(true));
         assert_eq!(at(9, Some((5, None))).contains(&at(9, None)), Some(false));
         assert_eq!(at(9, Some((5, None))).contains(&at(9, Some((6, None)))), Some(false));

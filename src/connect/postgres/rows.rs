@@ -1,17 +1,21 @@
-//! Owns how a row becomes JSON: the key an object of the key's columns, the value an object of all. It does not own
-//! which rows there are. Pure.
+//! Owns how a row becomes JSON: the key an object of the key's columns, the value an object of all. Where a feed has
+//! several tables, the key is that of the table's collection. It does not own which rows there are. Pure.
 //!
 //! The copy and the stream bring the same texts, those of the types' output functions under the same settings, so a
 //! value is written in one way whichever of them it came by.
 
 use crate::codec::canonical::{Reader, Scratch, quote};
-use crate::codec::{DataError, partial};
+use crate::codec::{DataError, in_collection, partial};
 
 use super::pgoutput::{Cell, Column};
 
 /// The columns of a table, as rows have them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Columns {
+    /// The table's index in the feed.
+    table: usize,
+    /// The collection of its keys, where the feed has several.
+    collection: Option<String>,
     columns: Vec<Column>,
     /// Indexes of all, by name.
     all: Vec<usize>,
@@ -21,9 +25,10 @@ pub(super) struct Columns {
     key_by_name: Vec<usize>,
 }
 
-/// A key: the texts of its columns, as the server is asked for it, and the JSON that it is stored as.
+/// A key: of which table, the JSON that it is stored as, and the texts of its columns, as the server is asked for it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Key {
+    pub(super) table: usize,
     pub(super) json: String,
     pub(super) texts: Vec<String>,
 }
@@ -46,7 +51,12 @@ impl Columns {
             places
         };
         let (all, key_by_name) = (by_name((0..columns.len()).collect()), by_name(key.clone()));
-        Some(Columns { columns, all, key, key_by_name })
+        Some(Columns { columns, all, key, key_by_name, ..Columns::default() })
+    }
+
+    /// Says of which table they are, and of which collection its keys.
+    pub(super) fn of(self, table: usize, collection: Option<&str>) -> Columns {
+        Columns { table, collection: collection.map(str::to_string), ..self }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -60,27 +70,19 @@ impl Columns {
             Cell::Null | Cell::Unsent => None,
         };
         let texts = self.key.iter().map(text).collect::<Option<_>>()?;
-        Some(Key { json: self.object(&self.key_by_name, row, scratch).ok()?, texts })
+        let json = self.object(&self.key_by_name, row, scratch).ok()?;
+        let json = match &self.collection {
+            Some(name) => in_collection(name, &json),
+            None => json,
+        };
+        Some(Key { table: self.table, json, texts })
     }
 
-    /// Reads a row. What it lacks is taken from `old`, if that is the whole row before.
-    pub(super) fn row(
-        &self,
-        row: &[Cell<'_>],
-        old: Option<&[Cell<'_>]>,
-        scratch: &mut Scratch,
-    ) -> Row {
-        let filled: Vec<Cell<'_>> = row
-            .iter()
-            .enumerate()
-            .map(|(at, cell)| match (cell, old) {
-                (Cell::Unsent, Some(old)) => old.get(at).copied().unwrap_or(Cell::Unsent),
-                _ => *cell,
-            })
-            .collect();
-        let is_sent = |at: &usize| filled.get(*at) != Some(&Cell::Unsent);
+    /// Reads a row.
+    pub(super) fn row(&self, row: &[Cell<'_>], scratch: &mut Scratch) -> Row {
+        let is_sent = |at: &usize| row.get(*at) != Some(&Cell::Unsent);
         let (sent, unsent): (Vec<usize>, Vec<usize>) = self.all.iter().partition(|at| is_sent(at));
-        let object = self.object(&sent, &filled, scratch).map_err(DataError);
+        let object = self.object(&sent, row, scratch).map_err(DataError);
         if unsent.is_empty() {
             return Row::Whole(object);
         }
@@ -175,7 +177,7 @@ mod tests {
             (r#"{"a":"1.50","z":7}"#, &["7".to_string(), "1.50".into()][..])
         );
         let expected = r#"{"a":"1.50","doc":"x\"y","j":{"a":[],"b":1.0},"z":7}"#;
-        assert_eq!(columns.row(&row, None, &mut scratch), Row::Whole(Ok(expected.into())));
+        assert_eq!(columns.row(&row, &mut scratch), Row::Whole(Ok(expected.into())));
         for short in [&["7", "x", "null", "null"][..], &["-", "x", "1", "null"], &["7"]] {
             assert_eq!(columns.key(&cells(short), &mut scratch), None, "{short:?}");
         }
@@ -183,13 +185,18 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_sent_is_the_old_rows_or_a_patch() {
+    fn what_was_not_sent_is_named() {
         let (columns, mut scratch) = (columns(), Scratch::default());
-        let (new, old) = (cells(&["7", "-", "2", "null"]), cells(&["7", "long", "1", "null"]));
-        let whole = r#"{"a":"2","doc":"long","j":null,"z":7}"#;
-        assert_eq!(columns.row(&new, Some(&old), &mut scratch), Row::Whole(Ok(whole.into())));
         let patch = r#"{"row":{"a":"2","j":null,"z":7},"unsent":["doc"]}"#;
-        assert_eq!(columns.row(&new, None, &mut scratch), Row::Partial(Ok(patch.into())));
+        let row = cells(&["7", "-", "2", "null"]);
+        assert_eq!(columns.row(&row, &mut scratch), Row::Partial(Ok(patch.into())));
+    }
+
+    #[test]
+    fn a_key_of_several_tables_is_of_a_collection() {
+        let columns = columns().of(1, Some("s.t"));
+        let key = columns.key(&cells(&["7", "x", "2", "null"]), &mut Scratch::default()).unwrap();
+        assert_eq!((key.table, &*key.json), (1, r#"["s.t",{"a":"2","z":7}]"#));
     }
 
     #[test]

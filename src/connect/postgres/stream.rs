@@ -1,9 +1,9 @@
-//! Owns what transactions of the log come to: changes, and boundaries, while the table is copied and after that. Pure:
-//! what only the server knows is asked for by its owner. It does not own connections.
+//! Owns what transactions of the log come to: changes, and boundaries, while the tables are copied and after that. Pure:
+//! what only the server knows is asked for by its owner. It does not own connections, nor what messages say.
 //!
 //! # The copy
 //!
-//! Rows are copied in pieces, in the order of keys, each as of a snapshot, and the log is read meanwhile. Of a
+//! Rows are copied in pieces, in the order of tables and of keys, each as of a snapshot, and the log is read meanwhile. Of a
 //! transaction's rows, those up to the last key *copied* go on. The others are dropped, and none is lost: a later piece has
 //! them, since its snapshot must [see](Snapshot::sees) every transaction of which rows were dropped, or it is read again.
 //!
@@ -20,14 +20,12 @@
 
 use std::collections::BTreeSet;
 
-use super::failure::{definite, lost};
-use super::pgoutput::{Message, Old, Tuple, read};
-use super::position::{Copied, History, PgPosition};
-use super::rows::{Columns, Key, Row};
+use super::changes::{Changes, Happened};
+use super::position::{Copied, PgPosition};
+use super::question::{Piece, Place, Unplaced, Wanted};
+use super::rows::{Key, Row};
 use super::snapshot::Snapshot;
-use super::table::Piece;
 use crate::codec::DataError;
-use crate::codec::canonical::Scratch;
 use crate::source::{Change, Event, Failure, Partition, Received};
 
 pub(super) type Out = Event<String, String, PgPosition>;
@@ -39,15 +37,10 @@ const BYTES_TOGETHER: usize = 4 << 20;
 /// Keys whose rows are read together.
 const KEYS_TOGETHER: usize = 300;
 
-/// What is read of the log, and of the table beside it.
+/// What is read of the log, and of the tables beside it.
 pub(super) struct Stream {
     partition: Partition,
-    place: String,
-    history: History,
-    schema: String,
-    name: String,
-    key: Vec<String>,
-    columns: Option<Columns>,
+    changes: Changes,
     /// What is handed over.
     at: PgPosition,
     /// Half the number of the transaction under way.
@@ -69,20 +62,6 @@ pub(super) struct Stream {
     /// connected, and were not seen yet, are not said again.
     settled_from: u64,
     pub(super) out: Vec<Out>,
-    scratch: Scratch,
-}
-
-/// A change of a row in the log.
-#[derive(Debug)]
-enum Happened {
-    /// `moved`: under another key before.
-    Put {
-        key: Key,
-        row: Row,
-        moved: bool,
-    },
-    Delete(Key),
-    Truncate,
 }
 
 /// Rows that were read, and wait for their mark.
@@ -96,23 +75,10 @@ struct Window {
 }
 
 enum Of {
-    /// Keys after the last one copied, up to this one; without end, of the last piece.
+    /// Keys of the table that is copied, after the last one copied, up to this one; without end, of the last piece.
     Piece(Option<Vec<String>>),
+    /// Of one table.
     Keys(BTreeSet<Key>),
-}
-
-/// What is to be read next.
-pub(super) enum Wanted {
-    /// The rows after a key.
-    After(Option<Vec<String>>),
-    Keys(Vec<Key>),
-}
-
-/// Where keys are, by the order of the server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Place {
-    pub(super) is_copied: bool,
-    pub(super) is_in_piece: bool,
 }
 
 /// Where a row of the log belongs.
@@ -125,9 +91,7 @@ enum Way {
 impl Stream {
     pub(super) fn new(
         partition: Partition,
-        place: String,
-        (schema, name): (String, String),
-        key: Vec<String>,
+        changes: Changes,
         at: PgPosition,
         (snapshot, number): (Snapshot, u64),
     ) -> Stream {
@@ -135,12 +99,7 @@ impl Stream {
         let settled_from = if by_snapshot { snapshot.max } else { number };
         Stream {
             partition,
-            place,
-            history: at.history,
-            schema,
-            name,
-            key,
-            columns: None,
+            changes,
             at,
             transaction: None,
             rows: Vec::new(),
@@ -152,7 +111,6 @@ impl Stream {
             settled_from,
             snapshot,
             out: Vec::new(),
-            scratch: Scratch::default(),
         }
     }
 
@@ -166,88 +124,7 @@ impl Stream {
     /// Takes in a message of a transaction.
     pub(super) fn message(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         self.bytes += bytes.len();
-        let wrong = |what| definite(what, &self.place, "use a newer program");
-        match read(bytes).map_err(wrong)? {
-            Message::Relation(relation) => {
-                let is_named = relation.schema == self.schema && relation.name == self.name;
-                if relation.table == self.history.table {
-                    self.columns = Columns::new(relation.columns, &self.key);
-                    if self.columns.is_none() {
-                        let hint = "copy the table anew: its key is another";
-                        return Err(definite("the key's columns have changed", &self.place, hint));
-                    }
-                } else if is_named {
-                    return Err(lost("the table was dropped and made again", &self.place));
-                }
-            }
-            Message::Insert { table, new } if table == self.history.table => {
-                let (key, row) = self.row(&new, None)?;
-                // A row that comes into a filter is an update of one that we never had.
-                self.rows.push(Happened::Put { key, row, moved: true });
-            }
-            Message::Update { table, old, new } if table == self.history.table => {
-                let whole = match &old {
-                    Some(Old::Row(row)) => Some(row),
-                    _ => None,
-                };
-                let (key, row) = self.row(&new, whole)?;
-                let before = match &old {
-                    Some(Old::Key(row) | Old::Row(row)) => Some(self.key(row)?),
-                    None => None,
-                };
-                let before = before.filter(|before| before.json != key.json);
-                let moved = before.is_some();
-                self.rows.extend(before.map(Happened::Delete));
-                self.rows.push(Happened::Put { key, row, moved });
-            }
-            Message::Delete { table, old: Old::Key(row) | Old::Row(row) }
-                if table == self.history.table =>
-            {
-                let key = self.key(&row)?;
-                self.rows.push(Happened::Delete(key));
-            }
-            Message::Truncate { tables } if tables.contains(&self.history.table) => {
-                self.rows.push(Happened::Truncate);
-            }
-            // Other tables of the publication: this feed is of one.
-            _ => {}
-        }
-        Ok(())
-    }
-
-    fn columns(&self) -> Result<&Columns, Failure> {
-        self.columns.as_ref().ok_or_else(|| {
-            definite("rows whose columns were never described", &self.place, "report this")
-        })
-    }
-
-    fn key(&mut self, row: &Tuple<'_>) -> Result<Key, Failure> {
-        let mut scratch = std::mem::take(&mut self.scratch);
-        let columns = self.columns()?;
-        let key = (row.len() == columns.len()).then(|| columns.key(row, &mut scratch)).flatten();
-        self.scratch = scratch;
-        key.ok_or_else(|| {
-            let hint =
-                "use REPLICA IDENTITY DEFAULT, or that of the index whose columns are the key";
-            definite("a row without its key", &self.place, hint)
-        })
-    }
-
-    fn row(&mut self, new: &Tuple<'_>, old: Option<&Tuple<'_>>) -> Result<(Key, Row), Failure> {
-        // A key that is stored apart and did not change is the one before.
-        let filled: Tuple<'_> = match old {
-            Some(old) if old.len() == new.len() => new
-                .iter()
-                .zip(old)
-                .map(|(new, old)| if *new == super::pgoutput::Cell::Unsent { *old } else { *new })
-                .collect(),
-            _ => new.clone(),
-        };
-        let key = self.key(&filled)?;
-        let mut scratch = std::mem::take(&mut self.scratch);
-        let row = self.columns().map(|columns| columns.row(&filled, None, &mut scratch));
-        self.scratch = scratch;
-        Ok((key, row?))
+        self.changes.read(bytes, &mut self.rows)
     }
 
     /// Ends a transaction.
@@ -267,16 +144,18 @@ impl Stream {
         self.ends.is_some() || self.rows.len() >= TOGETHER || self.bytes >= BYTES_TOGETHER
     }
 
-    /// Returns the keys of what waits if their places have to be asked for, with the bounds: the last key copied, and the
-    /// last of the piece that is a window.
-    pub(super) fn unplaced(&self) -> Option<(Vec<Key>, Option<&[String]>, Option<&[String]>)> {
-        let copied = self.at.copy.as_ref()?.last.as_deref();
+    /// Returns the keys of what waits whose places only the server knows: those of the table that is copied.
+    pub(super) fn unplaced(&self) -> Option<Unplaced<'_>> {
+        let Copied { table, last, .. } = self.at.copy.as_ref()?;
         let piece = match &self.window {
             Some(Window { of: Of::Piece(Some(last)), .. }) => Some(&**last),
             _ => None,
         };
-        let keys: Vec<Key> = self.rows.iter().filter_map(Happened::key).cloned().collect();
-        (!keys.is_empty() && (copied.is_some() || piece.is_some())).then_some((keys, copied, piece))
+        let keys = self.rows.iter().filter_map(Happened::key);
+        let keys: Vec<Key> = keys.filter(|key| key.table == *table).cloned().collect();
+        let copied = last.as_deref();
+        let is_asked = !keys.is_empty() && (copied.is_some() || piece.is_some());
+        is_asked.then_some(Unplaced { table: *table, keys, copied, piece })
     }
 
     /// Sends what waits on its way: `places` are those of the keys that were [asked](Stream::unplaced) for.
@@ -286,11 +165,13 @@ impl Stream {
         let transaction = self.snapshot.whole(half);
         self.bytes = 0;
         for happened in std::mem::take(&mut self.rows) {
-            let place = match happened.key() {
-                Some(_) => self.place_of(places.as_mut().and_then(Iterator::next)),
-                None => Place { is_copied: true, is_in_piece: true },
-            };
-            self.happened(happened, place, transaction);
+            match &happened {
+                Happened::Truncate(table) => self.truncated(*table, transaction),
+                Happened::Put { key, .. } | Happened::Delete(key) => {
+                    let place = self.place_of(key, &mut places);
+                    self.happened(happened, place, transaction);
+                }
+            }
         }
         if let Some(end) = self.ends.take() {
             self.transaction = None;
@@ -298,11 +179,15 @@ impl Stream {
         }
     }
 
-    /// Where a key is, if that need not be asked for.
-    fn place_of(&self, asked: Option<Place>) -> Place {
+    /// Where a key is: by its table, or else as the server says.
+    fn place_of(&self, key: &Key, asked: &mut Option<impl Iterator<Item = Place>>) -> Place {
         let Some(copy) = &self.at.copy else {
             return Place { is_copied: true, is_in_piece: false };
         };
+        if key.table != copy.table {
+            return Place { is_copied: key.table < copy.table, is_in_piece: false };
+        }
+        let asked = asked.as_mut().and_then(Iterator::next);
         let asked = asked.unwrap_or(Place { is_copied: false, is_in_piece: false });
         let is_in_piece = match &self.window {
             Some(Window { of: Of::Piece(None), .. }) => true,
@@ -313,9 +198,6 @@ impl Stream {
     }
 
     fn happened(&mut self, happened: Happened, place: Place, transaction: u64) {
-        if let Happened::Truncate = happened {
-            return self.truncated(transaction);
-        }
         let Some(key) = happened.key() else { return };
         match self.way(key, place, transaction) {
             Way::Nowhere => {}
@@ -368,27 +250,33 @@ impl Stream {
                 }
             }
             Happened::Delete(key) => Change::Delete(key.json),
-            Happened::Truncate => Change::Reset,
+            Happened::Truncate(table) => match self.changes.collection(table) {
+                Some(name) => Change::ResetOf(name.to_string()),
+                None => Change::Reset,
+            },
         };
         self.out.push(Event::Change(Partition::clone(&self.partition), change));
     }
 
-    fn truncated(&mut self, transaction: u64) {
+    fn truncated(&mut self, table: usize, transaction: u64) {
         if let Some(window) = &mut self.window
             && !window.snapshot.sees(transaction)
         {
-            window.rows.clear();
-            window.later.clear();
+            // All that are there are of one table.
+            window.rows.retain(|(key, _)| key.table != table);
+            window
+                .later
+                .retain(|(happened, _)| happened.key().is_none_or(|key| key.table != table));
             if let Of::Keys(keys) = &mut window.of {
-                keys.clear();
+                keys.retain(|key| key.table != table);
             }
         }
-        self.unread.clear();
-        if self.at.copy.is_some() {
+        self.unread.retain(|key| key.table != table);
+        if self.at.copy.as_ref().is_some_and(|copy| table >= copy.table) {
             // A later piece must not have what it took away.
             self.dropped.insert(transaction);
         }
-        self.emit(Happened::Truncate, transaction);
+        self.emit(Happened::Truncate(table), transaction);
     }
 
     /// Everything before a place has come.
@@ -430,11 +318,13 @@ impl Stream {
         }
         self.out.extend(rows.into_iter().map(put));
         later.into_iter().for_each(|(happened, transaction)| self.emit(happened, transaction));
-        if let (Of::Piece(last), Some(copy)) = (of, &mut self.at.copy) {
-            match last {
-                Some(last) => *copy = Copied { last: Some(last), pieces: copy.pieces + 1 },
-                None => self.at.copy = None,
-            }
+        if let (Of::Piece(last), Some(copy)) = (of, &self.at.copy) {
+            let (table, pieces) = (copy.table, copy.pieces + 1);
+            let is_whole = last.is_none() && table + 1 == self.at.history.tables.len();
+            self.at.copy = (!is_whole).then(|| match last {
+                Some(last) => Copied { table, last: Some(last), pieces },
+                None => Copied { table: table + 1, last: None, pieces },
+            });
         }
     }
 
@@ -443,10 +333,11 @@ impl Stream {
         if self.window.is_some() {
             return None;
         }
-        if !self.unread.is_empty() {
-            return Some(Wanted::Keys(self.unread.iter().take(KEYS_TOGETHER).cloned().collect()));
+        if let Some(table) = self.unread.first().map(|key| key.table) {
+            let keys = self.unread.iter().take_while(|key| key.table == table);
+            return Some(Wanted::Keys(table, keys.take(KEYS_TOGETHER).cloned().collect()));
         }
-        self.at.copy.as_ref().map(|copy| Wanted::After(copy.last.clone()))
+        self.at.copy.as_ref().map(|copy| Wanted::After(copy.table, copy.last.clone()))
     }
 
     /// Takes in what was read. Returns whether it can be used: else it is to be read again, after a while.
@@ -463,8 +354,8 @@ impl Stream {
             self.settled_from = 0;
         }
         let of = match wanted {
-            Wanted::Keys(keys) => Of::Keys(keys.into_iter().collect()),
-            Wanted::After(_) => Of::Piece(match is_last {
+            Wanted::Keys(_, keys) => Of::Keys(keys.into_iter().collect()),
+            Wanted::After(..) => Of::Piece(match is_last {
                 true => None,
                 false => rows.last().map(|(key, _)| key.texts.clone()),
             }),
@@ -477,14 +368,5 @@ impl Stream {
     /// Whether nothing of a transaction waits.
     pub(super) fn rests(&self) -> bool {
         self.transaction.is_none() && !self.waits()
-    }
-}
-
-impl Happened {
-    fn key(&self) -> Option<&Key> {
-        match self {
-            Happened::Put { key, .. } | Happened::Delete(key) => Some(key),
-            Happened::Truncate => None,
-        }
     }
 }

@@ -1,49 +1,63 @@
-//! Goal: at every boundary, what was handed over is the table as of that place, up to the last key copied, and nothing
-//! beyond it. Method: a log and snapshots by a model, in any interleaving, with transactions that have committed and are
-//! not seen yet, with restarts at the last boundary. `STREAM_SEED=n` runs one seed.
+//! Goal: at every boundary, what was handed over is the tables as of that place, up to the last key copied, and nothing
+//! beyond it. Method: a log and snapshots by a model of one to three tables, in any interleaving, with transactions that
+//! have committed and are not seen yet, with restarts at the last boundary. `STREAM_SEED=n` runs one seed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::pgoutput::Column;
-use super::position::{Copied, History, PgPosition};
-use super::rows::{Columns, Key};
+use super::changes::{Changes, Followed};
+use super::position::{Copied, History, Lineage, PgPosition};
+use super::question::{Piece, Place, Wanted};
+use super::rows::Key;
 use super::snapshot::Snapshot;
-use super::stream::{Out, Place, Stream, Wanted};
-use super::table::Piece;
-use crate::codec::{DataError, keep_unsent};
+use super::stream::{Out, Stream};
+use crate::codec::{DataError, collection, in_collection, keep_unsent};
 use crate::source::{Change, Event, Partition};
+
+/// Which table, and the key in it.
+type Id = (usize, u64);
 
 /// What a key has: a column that is stored apart, and another.
 type Row = (u64, u64);
-type Table = BTreeMap<u64, Row>;
+type Tables = BTreeMap<Id, Row>;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Op {
-    Insert(u64, Row),
+    Insert(Id, Row),
     /// The other column alone.
-    Update(u64, u64),
-    /// To another key, where there is none.
-    Move(u64, u64),
-    Delete(u64),
-    Truncate,
+    Update(Id, u64),
+    /// To another key of the table, where there is none.
+    Move(Id, Id),
+    Delete(Id),
+    Truncate(usize),
 }
 
 #[derive(Clone, Debug)]
 struct Logged {
     transaction: u64,
     ops: Vec<Op>,
-    /// The table before each of them.
-    before: Vec<Table>,
+    /// The tables before each of them.
+    before: Vec<Tables>,
     end: u64,
 }
 
-const TABLE: u32 = 16_384;
-const HISTORY: History = History { system: 1, timeline: 1, table: TABLE, key: 1 };
+fn oid(table: usize) -> u32 {
+    16_384 + table as u32
+}
 
-/// A server's table, its log, and which transactions are seen.
+fn name(table: usize) -> String {
+    format!("t{table}")
+}
+
+fn history(tables: usize) -> History {
+    let tables = (0..tables).map(|table| Lineage { oid: oid(table), key: 1 }).collect();
+    History { system: 1, timeline: 1, tables }
+}
+
+/// A server's tables, their log, and which transactions are seen.
 struct Model {
     random: fastrand::Rng,
-    table: Table,
+    count: usize,
+    tables: Tables,
     log: Vec<Logged>,
     /// Committed, and not seen yet.
     unseen: BTreeSet<u64>,
@@ -53,7 +67,7 @@ struct Model {
     lsn: u64,
 }
 
-fn apply(table: &mut Table, op: Op) {
+fn apply(table: &mut Tables, op: Op) {
     match op {
         Op::Insert(key, row) => drop(table.insert(key, row)),
         Op::Update(key, n) => {
@@ -67,7 +81,7 @@ fn apply(table: &mut Table, op: Op) {
             }
         }
         Op::Delete(key) => drop(table.remove(&key)),
-        Op::Truncate => table.clear(),
+        Op::Truncate(which) => table.retain(|(table, _), _| *table != which),
     }
 }
 
@@ -76,15 +90,15 @@ impl Model {
         self.random.u64(..bound)
     }
 
-    /// Keys that another may not touch yet, since their transaction still holds them; all if it has emptied the table.
-    fn held(&self) -> Option<BTreeSet<u64>> {
+    /// Keys that another may not touch yet, since their transaction still holds them; all if it has emptied a table.
+    fn held(&self) -> Option<BTreeSet<Id>> {
         let unseen = self.log.iter().filter(|logged| self.unseen.contains(&logged.transaction));
         let mut held = BTreeSet::new();
         for op in unseen.flat_map(|logged| &logged.ops) {
             match *op {
                 Op::Insert(key, _) | Op::Update(key, _) | Op::Delete(key) => drop(held.insert(key)),
                 Op::Move(from, to) => held.extend([from, to]),
-                Op::Truncate => return None,
+                Op::Truncate(_) => return None,
             }
         }
         Some(held)
@@ -104,10 +118,12 @@ impl Model {
         let transaction = self.open.swap_remove(at);
         let (mut ops, mut before) = (Vec::new(), Vec::new());
         for _ in 0..1 + self.below(4) {
-            let (key, to, n) = (self.below(14), self.below(14), self.below(1000));
-            let op = match (self.below(12), self.table.contains_key(&key)) {
-                (0, _) if held.is_empty() && self.unseen.is_empty() => Op::Truncate,
-                (1 | 2, true) if !self.table.contains_key(&to) && !held.contains(&to) => {
+            let table = self.random.usize(..self.count);
+            let (key, to) = ((table, self.below(14)), (table, self.below(14)));
+            let n = self.below(1000);
+            let op = match (self.below(12), self.tables.contains_key(&key)) {
+                (0, _) if held.is_empty() && self.unseen.is_empty() => Op::Truncate(table),
+                (1 | 2, true) if !self.tables.contains_key(&to) && !held.contains(&to) => {
                     Op::Move(key, to)
                 }
                 (3 | 4, true) => Op::Delete(key),
@@ -117,8 +133,8 @@ impl Model {
             if held.contains(&key) {
                 continue;
             }
-            before.push(self.table.clone());
-            apply(&mut self.table, op);
+            before.push(self.tables.clone());
+            apply(&mut self.tables, op);
             ops.push(op);
         }
         self.lsn += 10;
@@ -136,22 +152,36 @@ impl Model {
         Snapshot::parse(&format!("{min}:{max}:{}", running.join(","))).unwrap()
     }
 
+    /// The collection of a table's keys, if there are several tables.
+    fn collection(&self, table: usize) -> Option<String> {
+        (self.count > 1).then(|| format!("public.{}", name(table)))
+    }
+
+    fn key_of(&self, (table, key): Id) -> Key {
+        let json = format!("{{\"a\":{key}}}");
+        let json = match self.collection(table) {
+            Some(name) => in_collection(&name, &json),
+            None => json,
+        };
+        Key { table, json, texts: vec![key.to_string()] }
+    }
+
     /// Takes a number for a transaction that does nothing.
     fn number(&mut self) -> u64 {
         self.next += 1;
         self.next - 1
     }
 
-    /// The table as a snapshot sees it.
-    fn seen(&self) -> Table {
-        let mut table = Table::new();
+    /// The tables as a snapshot sees them.
+    fn seen(&self) -> Tables {
+        let mut table = Tables::new();
         let seen = self.log.iter().filter(|logged| !self.unseen.contains(&logged.transaction));
         seen.flat_map(|logged| &logged.ops).for_each(|op| apply(&mut table, *op));
         table
     }
 
-    fn as_of(&self, lsn: u64) -> Table {
-        let mut table = Table::new();
+    fn as_of(&self, lsn: u64) -> Tables {
+        let mut table = Tables::new();
         let until = self.log.iter().filter(|logged| logged.end <= lsn);
         until.flat_map(|logged| &logged.ops).for_each(|op| apply(&mut table, *op));
         table
@@ -160,31 +190,34 @@ impl Model {
     /// Reads what is wanted, and puts a mark behind it.
     fn read(&mut self, wanted: &Wanted) -> (Piece, bool) {
         let (seen, rows_max) = (self.seen(), 1 + self.random.usize(..4));
-        let rows: Vec<(u64, Row)> = match wanted {
-            Wanted::After(last) => {
-                let last = last.as_ref().map(|key| key[0].parse::<u64>().unwrap());
-                let left = seen.into_iter().filter(|(key, _)| last.is_none_or(|last| *key > last));
+        let (Wanted::After(table, _) | Wanted::Keys(table, _)) = wanted;
+        let of_table = seen.into_iter().filter(|((of, _), _)| of == table);
+        let rows: Vec<(Id, Row)> = match wanted {
+            Wanted::After(_, last) => {
+                let last = last.as_deref().map(number);
+                let left = of_table.filter(|((_, key), _)| last.is_none_or(|last| *key > last));
                 left.take(rows_max).collect()
             }
-            Wanted::Keys(keys) => {
+            Wanted::Keys(_, keys) => {
+                assert!(keys.iter().all(|key| key.table == *table));
                 let wanted =
                     |key: u64| keys.iter().any(|wanted| wanted.texts[0] == key.to_string());
-                seen.into_iter().filter(|(key, _)| wanted(*key)).collect()
+                of_table.filter(|((_, key), _)| wanted(*key)).collect()
             }
         };
         let is_last = rows.len() < rows_max;
         let snapshot = self.snapshot();
         self.lsn += 10;
-        let rows = rows.into_iter().map(|(key, row)| (key_of(key), Ok(json(key, row)))).collect();
+        let rows = rows.into_iter().map(|(id, row)| (self.key_of(id), Ok(json(id, row)))).collect();
         (Piece { snapshot, rows, high: self.lsn, bytes: 0 }, is_last)
     }
 }
 
-fn key_of(key: u64) -> Key {
-    Key { json: format!("{{\"a\":{key}}}"), texts: vec![key.to_string()] }
+fn number(texts: &[String]) -> u64 {
+    texts[0].parse().unwrap()
 }
 
-fn json(key: u64, (doc, n): Row) -> String {
+fn json((_, key): Id, (doc, n): Row) -> String {
     format!("{{\"a\":{key},\"doc\":\"{doc}\",\"n\":{n}}}")
 }
 
@@ -205,10 +238,15 @@ fn tuple(cells: &[String]) -> Vec<u8> {
     bytes
 }
 
-fn message(op: Op, before: &Table) -> Option<Vec<u8>> {
-    let table = TABLE.to_be_bytes();
-    let row = |key: u64, doc: String, n: u64| tuple(&[key.to_string(), doc, n.to_string()]);
-    let old = |key: u64| tuple(&[key.to_string(), "null".into(), "null".into()]);
+fn message(op: Op, before: &Tables) -> Option<Vec<u8>> {
+    let (Op::Insert((table, _), _)
+    | Op::Update((table, _), _)
+    | Op::Move((table, _), _)
+    | Op::Delete((table, _))
+    | Op::Truncate(table)) = op;
+    let table = oid(table).to_be_bytes();
+    let row = |(_, key): Id, doc: String, n: u64| tuple(&[key.to_string(), doc, n.to_string()]);
+    let old = |(_, key): Id| tuple(&[key.to_string(), "null".into(), "null".into()]);
     Some(match op {
         Op::Insert(key, (doc, n)) => {
             [b"I", &table[..], b"N", &row(key, doc.to_string(), n)].concat()
@@ -225,12 +263,14 @@ fn message(op: Op, before: &Table) -> Option<Vec<u8>> {
             before.get(&key)?;
             [b"D", &table[..], b"K", &old(key)].concat()
         }
-        Op::Truncate => [b"T\0\0\0\x01\0", &table[..]].concat(),
+        // Another table of the publication as well.
+        Op::Truncate(_) => [b"T\0\0\0\x02\0\0\0\0\x07", &table[..]].concat(),
     })
 }
 
-fn relation() -> Vec<u8> {
-    let mut bytes = [b"R", &TABLE.to_be_bytes()[..], b"public\0t\0d\0\x03"].concat();
+fn relation(table: usize) -> Vec<u8> {
+    let name = format!("public\0{}\0d\0\x03", name(table));
+    let mut bytes = [b"R", &oid(table).to_be_bytes()[..], name.as_bytes()].concat();
     for (name, kind) in [("a", 23u32), ("doc", 25), ("n", 23)] {
         bytes.push(0);
         bytes.extend_from_slice(name.as_bytes());
@@ -277,7 +317,7 @@ impl Handed {
             Change::Put(key, value) => drop(self.contents.insert(key, value)),
             Change::Delete(key) => drop(self.contents.remove(&key)),
             Change::Reset => self.contents.clear(),
-            Change::ResetOf(name) => panic!("a reset of {name:?}, and there is one table"),
+            Change::ResetOf(name) => self.contents.retain(|key, _| collection(key) != name),
             Change::Patch(key, patch) => {
                 let none = Err(DataError("nothing to patch".into()));
                 let prior = self.contents.get(&key).cloned().unwrap_or(none);
@@ -287,44 +327,55 @@ impl Handed {
     }
 
     fn check(&self, at: &PgPosition, model: &Model) {
-        let copied =
-            at.copy.as_ref().map(|copy| copy.last.as_ref().map(|key| key[0].parse().unwrap()));
-        let is_copied = |key: &u64| match copied {
+        let is_copied = |(table, key): &Id| match &at.copy {
             None => true,
-            Some(last) => last.is_some_and(|last: u64| *key <= last),
+            Some(copy) if *table == copy.table => {
+                copy.last.as_deref().is_some_and(|last| *key <= number(last))
+            }
+            Some(copy) => *table < copy.table,
         };
-        let table = model.as_of(at.lsn).into_iter().filter(|(key, _)| is_copied(key));
-        let expected = table.map(|(key, row)| (key_of(key).json, Ok(json(key, row)))).collect();
+        let rows = model.as_of(at.lsn).into_iter().filter(|(id, _)| is_copied(id));
+        let expected = rows.map(|(id, row)| (model.key_of(id).json, Ok(json(id, row)))).collect();
         assert_eq!(self.contents, expected, "at {at:?}");
     }
 }
 
 fn stream(at: PgPosition, model: &mut Model) -> Stream {
     let (snapshot, number) = (model.snapshot(), model.number());
-    let names = ("public".to_string(), "t".to_string());
-    let key = vec!["a".to_string()];
-    Stream::new(Partition::from(""), "db/public.t".into(), names, key, at, (snapshot, number))
+    let followed = |table| Followed {
+        oid: oid(table),
+        schema: "public".into(),
+        name: name(table),
+        key: vec!["a".into()],
+        collection: model.collection(table),
+    };
+    let followed = (0..model.count).map(followed).collect();
+    let changes = Changes::new("db/public.t".into(), followed);
+    Stream::new(Partition::from(""), changes, at, (snapshot, number))
 }
 
 /// Sends what waits on its way, with the places of keys as a server has them.
 fn settle(stream: &mut Stream) {
-    let places = stream.unplaced().map(|(keys, copied, piece)| {
-        let number = |texts: &[String]| texts[0].parse::<u64>().unwrap();
+    let places = stream.unplaced().map(|asked| {
         let within = |key: &Key, last: Option<&[String]>| {
             last.is_some_and(|last| number(&key.texts) <= number(last))
         };
-        let place =
-            |key: &Key| Place { is_copied: within(key, copied), is_in_piece: within(key, piece) };
-        keys.iter().map(place).collect()
+        let place = |key: &Key| Place {
+            is_copied: within(key, asked.copied),
+            is_in_piece: within(key, asked.piece),
+        };
+        assert!(asked.keys.iter().all(|key| key.table == asked.table));
+        asked.keys.iter().map(place).collect()
     });
     stream.settle(places);
 }
 
 fn run(seed: u64) {
-    let random = fastrand::Rng::with_seed(seed);
+    let mut random = fastrand::Rng::with_seed(seed);
     let mut model = Model {
+        count: random.usize(1..4),
         random,
-        table: Table::new(),
+        tables: Tables::new(),
         log: Vec::new(),
         unseen: BTreeSet::new(),
         open: Vec::new(),
@@ -336,7 +387,8 @@ fn run(seed: u64) {
     if model.below(2) == 0 {
         model.unseen.clear();
     }
-    let start = PgPosition { history: HISTORY, lsn: model.lsn, copy: Some(Copied::default()) };
+    let history = history(model.count);
+    let start = PgPosition { history, lsn: model.lsn, copy: Some(Copied::default()) };
     let (mut handed, mut now) = (Handed::default(), stream(start, &mut model));
     now.say();
     handed.take(std::mem::take(&mut now.out), &model);
@@ -368,7 +420,7 @@ fn run(seed: u64) {
                     }
                     now.begin(logged.transaction as u32);
                     if !std::mem::replace(&mut described, true) {
-                        now.message(&relation()).unwrap();
+                        (0..model.count).for_each(|table| now.message(&relation(table)).unwrap());
                     }
                     for (op, before) in logged.ops.iter().zip(&logged.before) {
                         if let Some(bytes) = message(*op, before) {
@@ -409,29 +461,4 @@ fn at_every_boundary_it_is_the_table() {
             std::panic::resume_unwind(panic);
         }
     }
-}
-
-#[test]
-fn a_table_made_again_is_lost_and_one_without_its_key_is_definite() {
-    let mut model = Model {
-        random: fastrand::Rng::with_seed(0),
-        table: Table::new(),
-        log: Vec::new(),
-        unseen: BTreeSet::new(),
-        open: Vec::new(),
-        next: 100,
-        lsn: 1000,
-    };
-    let start = PgPosition { history: HISTORY, lsn: 1000, copy: None };
-    let mut now = stream(start, &mut model);
-    now.begin(7);
-    let mut other = relation();
-    other[4] += 1;
-    let lost = now.message(&other).unwrap_err();
-    assert!(matches!(lost, crate::source::Failure::PositionLost(_)), "{lost:?}");
-    let renamed: Vec<u8> =
-        relation().into_iter().map(|byte| if byte == b'a' { b'z' } else { byte }).collect();
-    assert!(now.message(&renamed).unwrap_err().error().to_string().contains("key"));
-    let column = |name: &str| Column { name: name.into(), kind: 23 };
-    assert!(Columns::new(vec![column("b")], &["a".to_string()]).is_none());
 }

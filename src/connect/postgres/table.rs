@@ -3,25 +3,27 @@
 
 use bytes::Bytes;
 
-use super::address::Address;
+use super::address::{Address, Name};
+use super::changes::Followed;
 use super::failure::{definite, transient};
 use super::pgoutput::{Cell, Column};
-use super::position::lsn;
+use super::position::{Lineage, lsn};
+use super::question::{Piece, Place, Unplaced};
 use super::rows::{Columns, Key, Row};
 use super::session::{Session, Texts, literal, name};
 use super::snapshot::Snapshot;
-use crate::codec::DataError;
 use crate::codec::canonical::Scratch;
 use crate::source::Failure;
 
 /// What the catalog says of a table.
 #[derive(Clone, Debug)]
 pub(super) struct Table {
-    pub(super) oid: u32,
+    pub(super) followed: Followed,
     /// The key's columns, in its order: their names, types and collations.
     key: Vec<KeyColumn>,
-    /// The columns that the publication sends.
-    columns: Vec<Column>,
+    /// The names of the columns that the publication sends.
+    sent: Vec<String>,
+    columns: Columns,
     /// Which rows it sends.
     filter: Option<String>,
     place: String,
@@ -48,33 +50,35 @@ pub(super) struct Slot {
     pub(super) is_valid: bool,
 }
 
-/// Rows of one snapshot.
-#[derive(Debug)]
-pub(super) struct Piece {
-    pub(super) snapshot: Snapshot,
-    pub(super) rows: Vec<(Key, Result<String, DataError>)>,
-    /// The stream has passed all that the snapshot sees when it is there.
-    pub(super) high: u64,
-    /// Bytes of the rows.
-    pub(super) bytes: usize,
-}
-
 fn cell(row: &Texts, at: usize) -> &str {
     row.get(at).and_then(Option::as_deref).unwrap_or_default()
 }
 
 impl Table {
-    /// Asks what the table is.
+    /// Asks what the tables are.
     ///
     /// # Errors
     ///
-    /// Definite if it cannot be followed: it, its key or its publication is missing.
-    pub(super) async fn look(
+    /// Definite if one cannot be followed: it, its key or its publication is missing.
+    pub(super) async fn look_all(
         session: &mut Session,
         address: &Address,
-        place: &str,
+    ) -> Result<Vec<Table>, Failure> {
+        let mut tables = Vec::new();
+        for index in 0..address.tables.len() {
+            tables.push(Table::look(session, address, index).await?);
+        }
+        Ok(tables)
+    }
+
+    async fn look(
+        session: &mut Session,
+        address: &Address,
+        index: usize,
     ) -> Result<Table, Failure> {
-        let (schema, table) = (literal(&address.schema), literal(&address.table));
+        let named = &address.tables[index];
+        let place = &*format!("{}/{named}", address.database);
+        let (schema, table) = (literal(&named.schema), literal(&named.name));
         let found = session
             .ask(&format!(
                 "SELECT c.oid, c.relkind, c.relreplident, current_setting('server_version_num') FROM pg_class c \
@@ -93,7 +97,8 @@ impl Table {
             cell(found, 0).parse().map_err(|_| transient("a table without an oid", place))?;
         let (is_root, identity) = (cell(found, 1) == "p", cell(found, 2).to_string());
         let version: u32 = cell(found, 3).parse().unwrap_or(0);
-        let (lists, filter) = publication(session, address, version, is_root, place).await?;
+        let (lists, filter) =
+            publication(session, &address.publication, named, version, is_root, place).await?;
         let key = key(session, oid, &identity, place).await?;
         let columns = session
             .ask(&format!(
@@ -105,27 +110,33 @@ impl Table {
             let kind = cell(row, 1).parse().unwrap_or(0);
             Column { name: cell(row, 0).to_string(), kind }
         };
-        let sent =
+        let is_sent =
             |column: &Column| lists.as_ref().is_none_or(|lists| lists.contains(&column.name));
-        let columns: Vec<Column> = columns.iter().map(column).filter(sent).collect();
-        let quoted = format!("{}.{}", name(&address.schema), name(&address.table));
+        let columns: Vec<Column> = columns.iter().map(column).filter(is_sent).collect();
+        let sent = columns.iter().map(|column| name(&column.name)).collect();
+        let quoted = format!("{}.{}", name(&named.schema), name(&named.name));
+        let collection = (address.tables.len() > 1).then(|| named.to_string());
+        let followed = Followed {
+            oid,
+            schema: named.schema.clone(),
+            name: named.name.clone(),
+            key: key.iter().map(|column| column.name.clone()).collect(),
+            collection,
+        };
         let signature = session.ask(&format!("SELECT {}", signature(oid))).await?;
         let signature = signature.first().map_or(String::new(), |row| cell(row, 0).to_string());
         let place = place.to_string();
-        Ok(Table { oid, key, columns, filter, place, quoted, is_root, signature })
-    }
-
-    /// Returns the names of the key's columns.
-    pub(super) fn key_names(&self) -> Vec<String> {
-        self.key.iter().map(|column| column.name.clone()).collect()
-    }
-
-    /// Returns the columns as the publication sends them.
-    pub(super) fn sent(&self) -> Result<Columns, Failure> {
-        Columns::new(self.columns.clone(), &self.key_names()).ok_or_else(|| {
+        let columns = Columns::new(columns, &followed.key).ok_or_else(|| {
             let hint = "publish all columns of the key";
-            definite("the publication leaves out a column of the key", &self.place, hint)
-        })
+            definite("the publication leaves out a column of the key", &place, hint)
+        })?;
+        let columns = columns.of(index, followed.collection.as_deref());
+        Ok(Table { followed, key, sent, columns, filter, place, quoted, is_root, signature })
+    }
+
+    /// Returns what tells it from others of its name.
+    pub(super) fn lineage(&self) -> Lineage {
+        Lineage::new(self.followed.oid, &self.followed.key)
     }
 
     /// Reads the next rows after a key, in the order of keys, as of one snapshot.
@@ -159,7 +170,6 @@ impl Table {
         which: Option<String>,
         order: &str,
     ) -> Result<Piece, Failure> {
-        let columns: Vec<String> = self.columns.iter().map(|column| name(&column.name)).collect();
         let conditions: Vec<String> =
             self.filter.iter().map(|filter| format!("({filter})")).chain(which).collect();
         let wanted = match conditions.is_empty() {
@@ -175,8 +185,8 @@ impl Table {
                  SELECT pg_current_snapshot()::text, {}::regclass::oid::text, {}; \
                  SELECT {} FROM {only}{table} {wanted} {order}; COMMIT",
                 literal(&self.quoted),
-                signature(self.oid),
-                columns.join(", "),
+                signature(self.followed.oid),
+                self.sent.join(", "),
                 table = self.quoted,
             ))
             .await?;
@@ -188,7 +198,7 @@ impl Table {
         let [snapshot, oid, signature] = &first[..] else {
             return Err(transient("an answer without its snapshot", &self.place));
         };
-        if *oid != self.oid.to_string() || *signature != self.signature {
+        if *oid != self.followed.oid.to_string() || *signature != self.signature {
             // The next connection looks at it as it is now.
             return Err(transient("the table or its columns are others now", &self.place));
         }
@@ -196,7 +206,7 @@ impl Table {
             .ok_or_else(|| transient("a snapshot that is none", &self.place))?;
         // After the snapshot: what it sees lies before the mark.
         let high = mark(session, &self.place).await?;
-        let (columns, mut scratch) = (self.sent()?, Scratch::default());
+        let mut scratch = Scratch::default();
         let (mut rows, mut bytes) = (Vec::new(), 0);
         for row in answer {
             let cells: Vec<Cell<'_>> = row
@@ -204,41 +214,48 @@ impl Table {
                 .map(|cell| cell.as_ref().map_or(Cell::Null, |text| Cell::Text(text)))
                 .collect();
             bytes += row.iter().flatten().map(Bytes::len).sum::<usize>();
-            let key = columns.key(&cells, &mut scratch).ok_or_else(|| {
+            let key = self.columns.key(&cells, &mut scratch).ok_or_else(|| {
                 definite("a row without its key", &self.place, "check the table's key")
             })?;
-            let (Row::Whole(value) | Row::Partial(value)) = columns.row(&cells, None, &mut scratch);
+            let (Row::Whole(value) | Row::Partial(value)) = self.columns.row(&cells, &mut scratch);
             rows.push((key, value));
         }
         Ok(Piece { snapshot, rows, high, bytes })
     }
 
-    /// Asks which of some keys are not beyond another. In the order of keys, which is the server's alone.
-    pub(super) async fn are_within(
+    /// Asks where keys are. In the order of keys, which is the server's alone.
+    pub(super) async fn places(
         &self,
         session: &mut Session,
-        keys: &[Key],
-        last: &[String],
-    ) -> Result<Vec<bool>, Failure> {
+        asked: &Unplaced<'_>,
+    ) -> Result<Vec<Place>, Failure> {
         let row = |(n, key): (usize, &Key)| format!("({n}, {})", self.key_of(&key.texts));
-        let rows: Vec<String> = keys.iter().enumerate().map(row).collect();
-        let places: Vec<String> = (0..self.key.len()).map(|at| format!("k{at}")).collect();
-        let collated =
-            self.key.iter().zip(&places).map(|(column, place)| match &column.collation {
-                Some(collation) => format!("{place} COLLATE {collation}"),
-                None => place.clone(),
-            });
+        let rows: Vec<String> = asked.keys.iter().enumerate().map(row).collect();
+        let columns: Vec<String> = (0..self.key.len()).map(|at| format!("k{at}")).collect();
+        let collated = self.key.iter().zip(&columns).map(|(column, k)| match &column.collation {
+            Some(collation) => format!("{k} COLLATE {collation}"),
+            None => k.clone(),
+        });
+        let collated = collated.collect::<Vec<_>>().join(", ");
+        let within = |last: Option<&[String]>| match last {
+            Some(last) => format!("({collated}) <= ({})", self.key_of(last)),
+            None => "false".to_string(),
+        };
         let answer = session
             .ask(&format!(
-                "SELECT ({}) <= ({}) FROM (VALUES {}) v(n, {}) ORDER BY n",
-                collated.collect::<Vec<_>>().join(", "),
-                self.key_of(last),
+                "SELECT {}, {} FROM (VALUES {}) v(n, {}) ORDER BY n",
+                within(asked.copied),
+                within(asked.piece),
                 rows.join(", "),
-                places.join(", "),
+                columns.join(", "),
             ))
             .await?;
-        match answer.len() == keys.len() {
-            true => Ok(answer.iter().map(|row| cell(row, 0) == "t").collect()),
+        let place = |row: &Texts| Place {
+            is_copied: cell(row, 0) == "t",
+            is_in_piece: cell(row, 1) == "t",
+        };
+        match answer.len() == asked.keys.len() {
+            true => Ok(answer.iter().map(place).collect()),
             false => Err(transient("an answer of other length than its question", &self.place)),
         }
     }
@@ -260,24 +277,25 @@ impl Table {
 /// Checks what the publication sends of a table, and returns which columns and which rows.
 async fn publication(
     session: &mut Session,
-    address: &Address,
+    publication: &str,
+    table: &Name,
     version: u32,
     is_root: bool,
     place: &str,
 ) -> Result<(Option<Vec<String>>, Option<String>), Failure> {
-    let publication = literal(&address.publication);
+    let create = format!(
+        "CREATE PUBLICATION {} FOR TABLE {}.{}",
+        name(publication),
+        name(&table.schema),
+        name(&table.name)
+    );
+    let publication = literal(publication);
     let all = session
         .ask(&format!(
             "SELECT pubinsert AND pubupdate AND pubdelete AND pubtruncate, pubviaroot FROM pg_publication \
              WHERE pubname = {publication}"
         ))
         .await?;
-    let create = format!(
-        "CREATE PUBLICATION {} FOR TABLE {}.{}",
-        name(&address.publication),
-        name(&address.schema),
-        name(&address.table)
-    );
     let Some(all) = all.first() else {
         return Err(definite("there is no such publication", place, &create));
     };
@@ -291,7 +309,7 @@ async fn publication(
     }
     // Lists of columns and filters of rows came with version 15.
     let filter = if version >= 150_000 { "rowfilter" } else { "NULL" };
-    let (schema, table) = (literal(&address.schema), literal(&address.table));
+    let (schema, table) = (literal(&table.schema), literal(&table.name));
     let listed = session
         .ask(&format!(
             "SELECT {filter} FROM pg_publication_tables WHERE pubname = {publication} \

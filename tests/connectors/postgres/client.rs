@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use differential_upsert::codec::{KEEP_UNSENT, keep_unsent};
+use differential_upsert::codec::{COLLECTIONS, KEEP_UNSENT, collection, keep_unsent};
 use differential_upsert::connect::postgres::{PgPosition, Postgres};
 use differential_upsert::health::Health;
 use differential_upsert::io::{Io, RandomTokens};
@@ -43,7 +43,10 @@ impl Place {
     fn open_on(&self, runtime: &Runtime) -> Shard<String, String> {
         let io = Io::new(runtime.handle().clone(), Arc::new(RandomTokens));
         let opened = Shard::open_with(self.root.clone(), io, HandleConfig::default());
-        runtime.block_on(opened).expect("a store in memory").with_fold(KEEP_UNSENT, keep_unsent)
+        let shard = runtime.block_on(opened).expect("a store in memory");
+        shard
+            .with_fold(KEEP_UNSENT, keep_unsent)
+            .with_collections(COLLECTIONS, |key| collection(key))
     }
 
     /// Reads what is durable. Values that are errors come as `error: TEXT`.

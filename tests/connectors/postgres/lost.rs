@@ -32,7 +32,7 @@ fn is_lost(server: &Server, place: &Place, words: &[&str]) {
 #[test]
 fn a_table_made_again_under_its_name_is_another() {
     let (server, place) = followed();
-    server.ask("DROP TABLE t; DROP TABLE other; DROP PUBLICATION p");
+    server.ask("DROP TABLE t, u, other; DROP PUBLICATION p");
     server.ask(MAKE);
     server.ask("INSERT INTO t VALUES (1, 'a', 7, 'new', NULL)");
     is_lost(&server, &place, &["oid"]);

@@ -6,6 +6,7 @@ mod lag;
 mod lost;
 mod runs;
 mod server;
+mod several;
 mod shapes;
 mod types;
 mod workload;

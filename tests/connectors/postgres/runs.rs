@@ -1,5 +1,5 @@
-//! Goal: in the end the shard has the table, whatever happened: to the client, to the server, to the connection, in the
-//! copy and in the stream; each closed time is what the table was after some commit; and the slot is never told of a
+//! Goal: in the end the shard has the tables, whatever happened: to the client, to the server, to the connection, in the
+//! copy and in the stream; each closed time is what the tables were after some commit; and the slot is never told of a
 //! place that is not durable.
 
 use std::collections::BTreeSet;
@@ -8,7 +8,7 @@ use differential_upsert::source::OnPositionLost;
 
 use crate::postgres::client::{Client, Contents, Place};
 use crate::postgres::server::{Server, Session};
-use crate::postgres::workload::{MAKE, statements, table};
+use crate::postgres::workload::{MAKE, TABLES, contents, statements};
 use crate::random::{Random, for_seeds};
 
 /// Sessions, each of which may be inside a transaction.
@@ -72,7 +72,7 @@ fn number(lsn: &str) -> u64 {
 
 /// Leaves nothing of the run before.
 fn clean(server: &Server) {
-    server.ask("DROP PUBLICATION IF EXISTS p; DROP TABLE IF EXISTS t, other");
+    server.ask("DROP PUBLICATION IF EXISTS p; DROP TABLE IF EXISTS t, u, other");
     server.ask("SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE active");
     server.ask("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots");
     server.ask(MAKE);
@@ -87,28 +87,31 @@ fn assert_same(contents: &Contents, table: &Contents) {
 }
 
 #[test]
-fn the_shard_ends_with_the_table() {
+fn the_shard_ends_with_the_tables() {
     let mut server = Server::start();
     for_seeds("POSTGRES", 20, |seed| {
         let random = Random::new(seed);
         clean(&server);
         let (keys, rows) = (random.pick(&[3, 40, 2_000]), random.pick(&[0, 5, 3_000]));
+        let tables = &TABLES[..random.pick(&[1, 2])];
+        let named = tables.join(",");
         server.ask(&format!(
             "INSERT INTO t SELECT g, 'a', g, repeat(md5(g::text), CASE WHEN g % 9 = 0 THEN 100 ELSE 1 END), NULL \
              FROM generate_series(1, {rows}) g"
         ));
-        // What the table was after each commit; a large one is looked at in the end.
+        server.ask("INSERT INTO u SELECT * FROM t WHERE a % 2 = 0");
+        // What the tables were after each commit; large ones are looked at in the end.
         let follows = keys <= 40 && rows <= 5;
-        let mut seen = vec![table(&server)];
+        let mut seen = vec![contents(&server, tables)];
         let place = Place::new();
-        let start = || Client::start(&place, &server, "public.t", OnPositionLost::Fail);
+        let start = || Client::start(&place, &server, &named, OnPositionLost::Fail);
         let (mut clients, mut client) = (Clients::new(&server), start());
         let mut crashes = false;
         for _ in 0..30 {
             for _ in 0..1 + random.below(4) {
                 clients.act(&random, keys);
                 if follows {
-                    seen.push(table(&server));
+                    seen.push(contents(&server, tables));
                 }
             }
             (0..random.below(60)).for_each(|_| client.step());
@@ -117,8 +120,8 @@ fn the_shard_ends_with_the_table() {
                 assert!(told <= number(&at.lsn()), "the slot is told {told:X}, past {}", at.lsn());
             }
             if follows && place.at().is_some_and(|at| at.is_copied()) {
-                let contents = place.contents();
-                assert!(seen.contains(&contents), "never was the table this: {contents:#?}");
+                let now = place.contents();
+                assert!(seen.contains(&now), "never were the tables this: {now:#?}");
             }
             match random.below(20) {
                 0 | 1 => {
@@ -145,9 +148,9 @@ fn the_shard_ends_with_the_table() {
         if crashes {
             client.crash();
             server.crash();
-            client = Client::start(&place, &server, "public.t", OnPositionLost::Fail);
+            client = Client::start(&place, &server, &named, OnPositionLost::Fail);
         }
-        let expected = table(&server);
+        let expected = contents(&server, tables);
         let end = number(&server.ask("SELECT pg_logical_emit_message(true, 'test', '')")[0]);
         client.gets(&place, |at| at.is_copied() && number(&at.lsn()) > end);
         client.stop();
