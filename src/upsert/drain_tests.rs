@@ -211,6 +211,11 @@ fn patches_fold_over_what_they_stand_on() {
     for (reset, expected) in [
         (vec![], "0-s 0+s1223 1-e 1+e1 2+none1 3-s 3+p2 4-s 4+none1 7+none1"),
         (vec![(None, 2)], "0-s 0+none223 1-s 2-s 3-s 3+p2 4-s 4+none1 5-s 6-s"),
+        (vec![(Some("odd"), 2)], "0-s 0+s1223 1-s 2-s 2+s1 3-s 3+p2 4-s 4+none1 5-s"),
+        (
+            vec![(None, 1), (Some("even"), 2), (Some("odd"), 1), (Some("neither"), 9)],
+            "0-s 0+none223 1-s 1+none1 2-s 3-s 3+p2 4-s 4+none1 5-s 5+none 6-s 7+none1",
+        ),
     ] {
         let merge = Merge::new(5, commands.clone(), Vec::new());
         let mut drain = Drain::new(Sealed { merge, resets: resets(&reset) });

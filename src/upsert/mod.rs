@@ -51,7 +51,7 @@
 //!   drop a command, or the overlay lacks what the sum has.
 //! * The overlay records each change in order, deletions too. It ends by the feedback as *applied*: rows may be here
 //!   and wait for a drain.
-//! * A reset sweeps the state, so it is drained in its turn, and nothing past it before the feedback has passed it.
+//! * A reset, of all keys or of a collection, sweeps the state, so it is drained in its turn, and nothing past it before the feedback has passed it.
 //!   So is what comes after a time that the overlay has no room for.
 //! * A full overlay stops the start of a time, and never a drain under way: the feedback waits for the drain, and
 //!   the room for the feedback.
@@ -69,7 +69,9 @@
 //! 4. Emission at a time is minimal: per key at most one retraction and one insertion.
 //! 5. A failure keeps the capability. So no other worker sees the frontier pass a time whose rows
 //!    this worker did not emit. Only a clean end lets go.
-//! 6. A patch folds over the value as of its time: what the time itself has put, deleted or reset before it, else
+//! 6. Which commands a reset leaves is decided by orders alone, for each key by the greatest of the resets that speak of it;
+//!    which collection a key is of, by the key alone. So it does not matter when, or on which worker, a reset came.
+//! 7. A patch folds over the value as of its time: what the time itself has put, deleted or reset before it, else
 //!    the prior value, which is exact by 3. So its outcome depends on the commands alone, as that of a put does.
 //!
 //! # Limits
@@ -93,6 +95,10 @@
 //! * The patches of one key at one time are in memory together when its turn comes, counted with the stash. Patches do
 //!   not supersede each other: what they take follows their number. A wake-up takes and applies as many as it may look
 //!   at, and goes on; those that were spilled it reads in one go.
+//! * A reset goes through all of the state, one of a collection too: that costs a look at each row, and one of a collection
+//!   a copy of each key and a call of the function that says which one it is of. A time without one calls it never.
+//! * The names of the collections that a time resets are in memory together when its turn comes, counted with the stash, and
+//!   are written and merged in one go.
 //! * A row's key and value have less than 4 GiB each; a longer one is an error where it is packed.
 //! * Two writers that keep passing each other fall back to one time per round trip, for what the other has
 //!   committed past our own emissions has to be read first.

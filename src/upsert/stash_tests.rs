@@ -102,6 +102,30 @@ fn patches_stay_with_what_they_change() {
     }
 }
 
+/// What a reset's collection is called counts, in memory, while it is drained and until it is taken back; on disk it does
+/// not, and comes back from there.
+#[test]
+fn the_names_of_resets_count() {
+    let mut stash = stash(usize::MAX);
+    let name = |number: u64| format!("{number:01000}");
+    for number in 0..100 {
+        stash.reset(number % 2, Some(name(number)), 1);
+        stash.reset(number % 2, Some(name(number)), 0);
+    }
+    let all = 100_000..120_000;
+    assert!(all.contains(&stash.bytes()), "{} bytes", stash.bytes());
+    stash.bytes_max = 0;
+    while stash.keep_bound().unwrap() {}
+    assert!(stash.spill_bytes() >= 100_000 && stash.heap == 0, "{} bytes", stash.heap);
+    stash.bytes_max = usize::MAX;
+    let sealed = stash.seal().unwrap().unwrap();
+    assert!(stash.bytes() >= 50_000, "{} bytes of what is drained", stash.bytes());
+    stash.unseal_whole(sealed);
+    assert!(stash.heap >= 50_000, "{} bytes", stash.heap);
+    let names = |from| (from..100).step_by(2).map(|number| (Some(name(number)), 1)).collect();
+    assert_eq!(drain(&mut stash), [(0, names(0), vec![]), (1, names(1), vec![])]);
+}
+
 /// A stash that has written out patches of two keys of one hash, each in runs of its own.
 fn written() -> Small {
     let mut stash = stash(0);

@@ -52,7 +52,7 @@ impl Layout for Bytes {
         Packed::pack(&number).unwrap()
     }
     fn number(key: &Self::K) -> u8 {
-        key.unpack().unwrap()
+        key.as_bytes()[0]
     }
     fn value(number: u8) -> Self::V {
         Packed::pack(&vec![number; 1 + usize::from(number) % 3]).unwrap()

@@ -290,6 +290,46 @@ fn a_wake_up_does_a_piece_of_what_is_due() {
     assert_eq!(rig.stats.below(), 2 * DUE);
 }
 
+/// A reset of one collection of three goes through all that its time has and all of the state, in pieces, and keeps what it
+/// has to delete over them; also where most of the time is on disk.
+#[test]
+fn a_reset_of_a_collection_is_done_in_pieces() {
+    for stash_bytes_max in [1 << 16, 1 << 30] {
+        let config =
+            UpsertConfig { drain_rows_max: 500, stash_bytes_max, ..UpsertConfig::default() };
+        let mut rig = Rig::<Bytes>::alone(config);
+        for time in 0..2 {
+            if time == 1 {
+                rig.reset_of(1, 0, 9);
+            }
+            for (number, key) in many(0..DUE) {
+                let put = differential_upsert::Command::put(key, Bytes::value(time), time);
+                rig.send(put, time.into());
+                if number % 1000 == 999 {
+                    rig.flush();
+                    rig.wake();
+                }
+            }
+            assert_eq!(rig.stats.spill_bytes() > 0, stash_bytes_max < 1 << 20);
+            rig.close_below(u64::from(time) + 1);
+            let (most, _) = most_work_until(&mut rig, u64::from(time) + 1);
+            assert!(most <= 2_000 + 1_024, "{most} steps in one wake-up");
+            if time == 0 {
+                rig.commit(1);
+            }
+        }
+        let (gone, mut come): (Vec<_>, Vec<_>) =
+            rig.take().into_iter().map(|((key, _), _, diff)| (key, diff)).partition(|r| r.1 < 0);
+        assert_eq!(gone.len(), DUE as usize);
+        come.sort();
+        let stay = many(0..DUE).filter(|(number, _)| number % 256 % 3 != 0);
+        let mut stay: Vec<_> = stay.map(|(_, key)| (key, 1)).collect();
+        stay.sort();
+        assert_eq!(come.len(), stay.len());
+        assert!(come == stay);
+    }
+}
+
 /// As many patches of one key as of many: they are taken and applied in pieces.
 #[test]
 fn many_patches_of_one_key_are_many_pieces() {

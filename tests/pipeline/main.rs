@@ -2,6 +2,7 @@
 //! threads of a test, on a shard in memory, fed by hand or by scripted sources. One behaviour a file.
 
 mod behaviours;
+mod collections;
 mod continuation;
 mod dealing;
 mod health;

@@ -11,15 +11,15 @@ use differential_upsert::{
 };
 use timely::dataflow::operators::Input;
 
-type Row = (Command<u64, u64, u64>, u64);
+pub type Row = (Command<u64, u64, u64>, u64);
 
-fn open(root: &Root) -> Shard<u64, u64> {
+pub fn open(root: &Root) -> Shard<u64, u64> {
     let io = Io::process().unwrap();
     io.block_on(Shard::open_with(root.clone(), io.clone(), crate::short_waits())).unwrap()
 }
 
 /// Feeds rows, closed up to the last one's time, and waits until all are in the shard. Returns how it went.
-fn feed(shard: &Shard<u64, u64>, rows: &[Row], config: PipelineConfig) -> Result<(), Error> {
+pub fn feed(shard: &Shard<u64, u64>, rows: &[Row], config: PipelineConfig) -> Result<(), Error> {
     let (shard, rows) = (shard.clone(), rows.to_vec());
     timely::execute_directly(move |worker| {
         let (mut input, token, health) = worker.dataflow(|scope| {

@@ -21,7 +21,7 @@ use differential_upsert::{Encoded, Error, Pipeline, PipelineConfig, Promotion, S
 use tokio::runtime::Runtime;
 
 use crate::behaviours::feed::Server;
-use crate::behaviours::oracle::{Covered, fold};
+use crate::behaviours::oracle::{Covered, collection, fold};
 use crate::behaviours::place::Place;
 use crate::behaviours::rig::Contents;
 
@@ -105,7 +105,9 @@ impl Replica {
         };
         let root = root.with_faults(faults);
         let opened = runtime.block_on(Shard::<u64, u64>::open_with(root, io, config));
-        let shard = opened?.with_fold("script-1", fold);
+        let shard = opened?
+            .with_fold("script-1", fold)
+            .with_collections("parity-1", |key| collection(*key));
         let attempts = AttemptConfig { attempts_max: 30, ..AttemptConfig::default() };
         let how = SourceConfig { times, stop_at_current, attempts, ..SourceConfig::default() };
         let config = PipelineConfig { source: how, standby, ..PipelineConfig::default() };

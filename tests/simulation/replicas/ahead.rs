@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use differential_upsert::store::{Fault, Faults, Operation, Root};
 use differential_upsert::{Command, ErrorKind, PipelineConfig, Promotion};
 
-use crate::feed::{Feed, Row};
+use crate::feed::{Feed, Row, collection};
 use crate::replicas::observer::Rival;
 use crate::replicas::seat::Report;
 use crate::replicas::stage::{Stage, delete, memory, no_faults, patch, put};
@@ -207,20 +207,22 @@ fn an_unchecked_feed_takes_its_turn() {
 /// A reset deletes what the state has, so it waits for its turn, and what follows waits for it.
 #[test]
 fn a_reset_holds_a_run_up() {
-    let mut rows = rows();
-    rows.push(put(2, 1, 0, 1));
-    rows.push((Command::reset(5), 3));
-    rows.push(delete(1, 0, 4));
-    rows.push(put(2, 2, 0, 5));
-    let feed = Arc::new(Feed::new(rows));
-    let mut stage = open(&memory(), &feed);
-    stage.run();
-    give_from(&mut stage, &feed, 0, 7);
-    stage.step_deaf(0);
-    assert_eq!(output(&mut stage), 3);
-    stage.run();
-    assert_eq!(stage.upper(), 7);
-    finish(stage, &feed);
+    for reset in [Command::reset(5), Command::reset_of(collection(&1).to_string(), 5)] {
+        let mut rows = rows();
+        rows.push(put(2, 1, 0, 1));
+        rows.push((reset, 3));
+        rows.push(delete(1, 0, 4));
+        rows.push(put(2, 2, 0, 5));
+        let feed = Arc::new(Feed::new(rows));
+        let mut stage = open(&memory(), &feed);
+        stage.run();
+        give_from(&mut stage, &feed, 0, 7);
+        stage.step_deaf(0);
+        assert_eq!(output(&mut stage), 3);
+        stage.run();
+        assert_eq!(stage.upper(), 7);
+        finish(stage, &feed);
+    }
 }
 
 /// Worker 0's process learns from its lost append of a rival's commit that the process of worker 1 has not read, and names an interval
