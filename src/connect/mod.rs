@@ -2,6 +2,8 @@
 //! [`Source`](crate::source::Source). It does not own retries, units or cursors' way into a shard; those are
 //! every source's.
 
+#[cfg(any(feature = "kafka", feature = "planetscale", feature = "postgres-source"))]
+mod address;
 #[cfg(feature = "json")]
 mod debezium;
 #[cfg(feature = "kafka")]

@@ -1,9 +1,8 @@
 //! Owns the URL of a topic: what it may say, and how it is read. It does not own what the settings of
 //! librdkafka mean, but which of them are ours and which are secret.
 
-use percent_encoding::percent_decode_str;
-
 use super::rows::{KeyFormat, ValueFormat};
+use crate::connect::address::{self, check_server, parameters};
 use crate::error::{Error, ErrorKind};
 
 /// What a URL looks like.
@@ -69,7 +68,7 @@ impl Address {
             return Err(wrong("a user or a password", hint));
         }
         for broker in brokers.split(',') {
-            check_broker(broker)?;
+            check_server(broker).map_err(|what| wrong(what, FORM))?;
         }
         let topic = decode(topic)?;
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
@@ -81,13 +80,7 @@ impl Address {
         let brokers = brokers.to_string();
         let mut address =
             Address { brokers, topic, key, value, settings: Vec::new(), secrets: Vec::new() };
-        let mut seen = Vec::new();
-        for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
-            let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
-            if seen.contains(&name) {
-                return Err(wrong(&format!("{name}= more than once"), "say it once"));
-            }
-            seen.push(name);
+        for (name, value) in parameters(query).map_err(|what| wrong(&what, "say it once"))? {
             address.set(name, value, &variable)?;
         }
         Ok(address)
@@ -163,28 +156,8 @@ fn is_file(name: &str) -> bool {
     name.ends_with(".location") || name.ends_with(".url")
 }
 
-fn check_broker(broker: &str) -> Result<(), Error> {
-    let (host, port) = broker.rsplit_once(':').unwrap_or((broker, ""));
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte);
-    let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
-    let plain = bracketed.unwrap_or(host);
-    let colons = bracketed.is_some() || !host.contains(':');
-    if plain.is_empty() || !host.bytes().all(allowed) || plain.contains(['[', ']']) || !colons {
-        return Err(wrong("no host", FORM));
-    }
-    if !port.bytes().all(|byte| byte.is_ascii_digit()) || !port.parse().is_ok_and(|p: u16| p > 0) {
-        return Err(wrong("no port", FORM));
-    }
-    Ok(())
-}
-
 fn decode(text: &str) -> Result<String, Error> {
-    let digits = |after: &str| after.bytes().take(2).filter(u8::is_ascii_hexdigit).count();
-    if text.split('%').skip(1).any(|after| digits(after) < 2) {
-        return Err(wrong("a % without two hexadecimal digits", "write % as %25"));
-    }
-    let decoded = percent_decode_str(text).decode_utf8();
-    decoded.map(Into::into).map_err(|_| wrong("a text that is not UTF-8", FORM))
+    address::decode(text).map_err(|what| wrong(what, FORM))
 }
 
 /// The URL itself is not repeated: what is wrong with it may be a secret in the wrong place.

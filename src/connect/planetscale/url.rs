@@ -6,9 +6,8 @@
 
 use std::time::Duration;
 
-use percent_encoding::percent_decode_str;
-
 use super::tablet::Tablet;
+use crate::connect::address::{self, check_server, number, parameters, seconds};
 use crate::error::{Error, ErrorKind};
 use crate::login::{hint, login};
 
@@ -73,7 +72,8 @@ impl Address {
         let rest = rest.ok_or_else(|| wrong("no planetscale:// in front", url, FORM))?;
         let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
         let mut parts = place.split('/');
-        let authority = authority(parts.next().unwrap_or_default(), url)?;
+        let authority = parts.next().unwrap_or_default();
+        check_server(authority).map_err(|what| wrong(what, url, FORM))?;
         let mut name = |what: &str| match parts.next() {
             Some(part) if !part.is_empty() => decode(part, url),
             _ => Err(wrong(&format!("no {what}"), url, FORM)),
@@ -85,7 +85,7 @@ impl Address {
         let protocol = Protocol::VStream;
         let (shards, key) = (vec!["-".to_string()], Vec::new());
         let mut address = Address {
-            authority,
+            authority: authority.to_string(),
             keyspace,
             table,
             shards,
@@ -101,13 +101,7 @@ impl Address {
             attempts: None,
             idle_commit: None,
         };
-        let mut seen = Vec::new();
-        for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
-            let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
-            if seen.contains(&name) {
-                return Err(wrong(&format!("{name}= more than once"), url, "say it once"));
-            }
-            seen.push(name);
+        for (name, value) in parameters(query).map_err(|what| wrong(&what, url, "say it once"))? {
             address.set(name, value, url)?;
         }
         let files = address.ca.is_some() || address.cert.is_some();
@@ -141,9 +135,7 @@ impl Address {
             ("attempts", text) if number(text).is_some_and(|n| n > 0) => {
                 self.attempts = number(text);
             }
-            ("idle_commit", text) if number(text).is_some() => {
-                self.idle_commit = number(text).map(|n| Duration::from_secs(n.into()));
-            }
+            ("idle_commit", text) if seconds(text).is_some() => self.idle_commit = seconds(text),
             (
                 "protocol" | "tls" | "auth" | "tablet" | "ca" | "cert" | "key_file" | "attempts"
                 | "idle_commit",
@@ -156,26 +148,6 @@ impl Address {
         }
         Ok(())
     }
-}
-
-fn authority(text: &str, url: &str) -> Result<String, Error> {
-    let (host, port) = text.rsplit_once(':').unwrap_or((text, ""));
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte);
-    let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
-    let plain = bracketed.unwrap_or(host);
-    let colons = bracketed.is_some() || !host.contains(':');
-    if plain.is_empty() || !host.bytes().all(allowed) || plain.contains(['[', ']']) || !colons {
-        return Err(wrong("no host", url, FORM));
-    }
-    if !port.bytes().all(|byte| byte.is_ascii_digit()) || !port.parse().is_ok_and(|p: u16| p > 0) {
-        return Err(wrong("no port", url, FORM));
-    }
-    Ok(text.to_string())
-}
-
-fn number(text: &str) -> Option<u32> {
-    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    digits.then(|| text.parse().ok())?
 }
 
 /// Reads a list of names. A comma in a name is written `%2C`.
@@ -192,12 +164,7 @@ fn names(parameter: &str, list: &str, url: &str) -> Result<Vec<String>, Error> {
 }
 
 fn decode(text: &str, url: &str) -> Result<String, Error> {
-    let digits = |after: &str| after.bytes().take(2).filter(u8::is_ascii_hexdigit).count();
-    if text.split('%').skip(1).any(|after| digits(after) < 2) {
-        return Err(wrong("a % without two hexadecimal digits", url, "write % as %25"));
-    }
-    let decoded = percent_decode_str(text).decode_utf8();
-    decoded.map(Into::into).map_err(|_| wrong("a name that is not UTF-8", url, FORM))
+    address::decode(text).map_err(|what| wrong(what, url, FORM))
 }
 
 fn wrong(what: &str, url: &str, hint: &str) -> Error {

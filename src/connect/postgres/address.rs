@@ -9,8 +9,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use percent_encoding::percent_decode_str;
-
+use crate::connect::address::{self, number, parameters, seconds};
 use crate::error::{Error, ErrorKind};
 
 /// What an address says.
@@ -87,13 +86,7 @@ impl Address {
             attempts: None,
             idle_commit: None,
         };
-        let mut seen = Vec::new();
-        for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
-            let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
-            if seen.contains(&name) {
-                return Err(wrong(&format!("{name}= more than once"), url, "say it once"));
-            }
-            seen.push(name);
+        for (name, value) in parameters(query).map_err(|what| wrong(&what, url, "say it once"))? {
             address.set(name, value, url)?;
         }
         for (name, is_there) in [
@@ -122,9 +115,7 @@ impl Address {
             ("attempts", text) if number(text).is_some_and(|n| n > 0) => {
                 self.attempts = number(text);
             }
-            ("idle_commit", text) if number(text).is_some() => {
-                self.idle_commit = number(text).map(|n| Duration::from_secs(n.into()));
-            }
+            ("idle_commit", text) if seconds(text).is_some() => self.idle_commit = seconds(text),
             ("tls" | "attempts" | "idle_commit", other) => {
                 return Err(wrong(&format!("{name}={other}"), url, KNOWN));
             }
@@ -162,17 +153,11 @@ fn slot_name(slot: &str, url: &str) -> Result<String, Error> {
     Ok(slot.to_string())
 }
 
-fn number(text: &str) -> Option<u32> {
-    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    digits.then(|| text.parse().ok())?
-}
-
 fn named(what: &str, text: &str, url: &str) -> Result<String, Error> {
-    let decoded = percent_decode_str(text).decode_utf8();
-    let decoded = decoded.map_err(|_| wrong("a name that is not UTF-8", url, FORM))?;
+    let decoded = address::decode(text).map_err(|what| wrong(what, url, FORM))?;
     match decoded.is_empty() || decoded.contains('\0') {
         true => Err(wrong(&format!("no {what}"), url, FORM)),
-        false => Ok(decoded.into_owned()),
+        false => Ok(decoded),
     }
 }
 
