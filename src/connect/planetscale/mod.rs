@@ -61,6 +61,8 @@
 //! * The first connection that fails because nobody knows the host, or nobody trusts the certificate, ends
 //!   the run; later ones are tried again.
 //! * A response is held whole: [`PlanetScale::message_bytes_max`].
+//! * With `NOBLOB`, a `TEXT` or `BLOB` column that was added is not in the rows of before: the first update of such a row that does
+//!   not set it is an error of its key, until the row is written whole or the table is copied anew.
 //! * MySQL must run with `gtid_mode=ON`, `binlog_format=ROW` and `binlog_row_image=FULL`; by `vstream` it may be `NOBLOB`.
 //!   Other modes and formats are refused, and so is a row that another image has cut. `sync` does not say which columns
 //!   were sent, so it needs `FULL`, and other images are not noticed.
@@ -92,6 +94,7 @@ mod phase;
 mod position;
 mod proto;
 mod ranges;
+mod row_change;
 mod rows;
 mod sync;
 mod tablet;

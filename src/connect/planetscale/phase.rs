@@ -31,7 +31,7 @@ use super::gtid::Gtid;
 use super::position::{LastPk, VStreamPosition};
 use super::proto::{FieldEvent, RowEvent, ShardGtid, VEvent, VEventType, VGtid};
 use super::ranges::cover_the_same;
-use super::rows;
+use super::row_change::changes;
 use super::unique::Unique;
 use crate::codec::canonical::Scratch;
 use crate::source::{Change, Event, Failure, Partition, Position, Received};
@@ -267,38 +267,8 @@ impl Phases {
         // In a copy before Vitess 18, BEGIN may be missing.
         state.open = true;
         for change in &event.row_changes {
-            let unsent = rows::unsent(columns, change, &place)?;
-            let before = change.before.as_ref();
-            let before = before.map(|row| rows::read_key(columns, row, &mut self.scratch));
-            let before = before.transpose()?;
-            let after = change.after.as_ref();
-            let is_patch = before.is_some() && !unsent.is_empty();
-            let after = after.map(|row| match is_patch {
-                false => rows::read_new(columns, row, &unsent, &mut self.scratch),
-                true => rows::read_partial(columns, row, &unsent, &mut self.scratch),
-            });
-            let after = after.transpose()?;
-            let mut id = |row: &Option<_>| match row {
-                Some(row) => rows::identity(columns, row, &mut self.scratch),
-                None => Ok(None),
-            };
-            if let (Some(id), Some(key)) = (id(&change.before)?, &before) {
-                state.unique.goes(key, &id);
-            }
-            if let (Some(id), Some(row)) = (id(&change.after)?, &after) {
-                state.unique.comes(&row.key, &id, &place)?;
-            }
-            let moved = before.filter(|key| after.as_ref().is_none_or(|row| row.key != *key));
-            let delete = moved.map(Change::Delete);
-            let put = after.map(|row| match row.value {
-                // What it would be a patch of is under another key.
-                Ok(_) if is_patch && delete.is_some() => {
-                    Change::Put(row.key, Err(rows::moved(columns, &unsent)))
-                }
-                Ok(patch) if is_patch => Change::Patch(row.key, patch),
-                value => Change::Put(row.key, value),
-            });
-            for change in delete.into_iter().chain(put) {
+            let changed = changes(columns, change, &mut state.unique, &place, &mut self.scratch)?;
+            for change in changed {
                 state.rows = true;
                 out.push(Event::Change(shard.clone(), change));
             }
