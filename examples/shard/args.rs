@@ -33,7 +33,8 @@ pub(crate) enum Command {
         /// The time [default: the last one that is final]
         #[arg(long, value_name = "T")]
         as_of: Option<u64>,
-        /// Only the keys of one collection, those written `["NAME",KEY]`, as KEY
+        /// Only the keys of one collection, those written `["NAME",KEY]`, as KEY (of PostgreSQL's, NAME is
+        /// SCHEMA.TABLE)
         #[arg(long, value_name = "NAME")]
         collection: Option<String>,
     },
@@ -48,7 +49,8 @@ pub(crate) enum Command {
         /// The last time to print, waited for if need be; without it, what is final now
         #[arg(long, value_name = "T")]
         until: Option<u64>,
-        /// Only the keys of one collection, those written `["NAME",KEY]`, as KEY
+        /// Only the keys of one collection, those written `["NAME",KEY]`, as KEY (of PostgreSQL's, NAME is
+        /// SCHEMA.TABLE)
         #[arg(long, value_name = "NAME")]
         collection: Option<String>,
     },

@@ -160,7 +160,6 @@ async fn snapshot(
     out: &mut impl Write,
 ) -> Result<(), Error> {
     let shard = open(url, DATA, io).await?;
-    let form = form(url, &shard, collection)?;
     let upper = shard.state().upper;
     let as_of = match as_of {
         Some(as_of) => as_of,
@@ -169,7 +168,13 @@ async fn snapshot(
         None => upper - 1,
     };
     let rows = shard.snapshot(as_of).await?;
-    for line in form.snapshot(rows) {
+    let form = form(url, &shard, collection)?;
+    let is_empty = rows.is_empty();
+    let mut lines = form.snapshot(rows).peekable();
+    if let (Some(name), None, false) = (collection, lines.peek(), is_empty) {
+        eprintln!("note: no key is of the collection {name}; one of PostgreSQL is SCHEMA.TABLE");
+    }
+    for line in lines {
         print(out, &line.map_err(|e| e.at(url))?)?;
     }
     Ok(())
@@ -183,7 +188,6 @@ async fn tail(
     out: &mut impl Write,
 ) -> Result<(), Error> {
     let shard = open(url, DATA, io).await?;
-    let form = form(url, &shard, collection)?;
     // What is final now, or with `--until` what will be: then it waits for it.
     let (since, upper) = (shard.state().since, shard.state().upper);
     let end = until.map_or(upper, |until| until.saturating_add(1));
@@ -201,20 +205,19 @@ async fn tail(
         return Err(Error::new(ErrorKind::Invalid, what).at(url).hint(hint));
     }
     let mut rows = shard.snapshot(from).await?;
-    Form::sort(&mut rows);
+    // The first commit says what keys are.
+    let form = form(url, &shard, collection)?;
+    form.arrange(&mut rows);
     for row in &rows {
-        if let Some(line) = form.update(row) {
-            print(out, &line.map_err(|e| e.at(url))?)?;
-        }
+        print(out, &form.update(row).map_err(|e| e.at(url))?)?;
     }
     let mut next = from.saturating_add(1);
     while next < end {
         out.flush().map_err(unwritable)?;
         let Some(state) = reach(&shard, next).await? else { return Ok(()) };
         let upper = state.upper.min(end);
-        later(&shard, &state, (next, upper), |update| match form.update(update) {
-            Some(line) => print(out, &line.map_err(|e| e.at(url))?),
-            None => Ok(()),
+        later(&shard, &state, (next, upper), &form, |update| {
+            print(out, &form.update(update).map_err(|e| e.at(url))?)
         })
         .await?;
         next = upper;
@@ -256,6 +259,7 @@ async fn later(
     shard: &Handle,
     state: &Arc<State>,
     (mut lower, upper): (u64, u64),
+    form: &Form,
     mut each: impl FnMut(&Update) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let (mut state, mut attempts) = (Arc::clone(state), 1);
@@ -279,7 +283,7 @@ async fn later(
                     rows => updates.extend(rows?),
                 }
             }
-            Form::sort(&mut updates);
+            form.arrange(&mut updates);
             updates.iter().try_for_each(&mut each)?;
             lower = batch.upper;
         }

@@ -107,6 +107,35 @@ fn a_tail_begins_with_the_collection_and_goes_on_in_order() {
     assert_eq!(shard("tail URL --from 2 --until 1"), Err("exit 2".to_string()));
 }
 
+/// What keys are, is known once there is one.
+#[test]
+fn a_tail_waits_for_the_first_commit() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let at_0 = "{\"key\":\"b\",\"value\":{\"x\":1},\"time\":0,\"diff\":1}\n";
+    std::thread::scope(|scope| {
+        let (io, (ready, is_ready)) = (Io::process().expect("threads"), std::sync::mpsc::channel());
+        let path = directory.path();
+        let waiting = scope.spawn(move || {
+            let url = path.to_str().expect("UTF-8");
+            let args = Args::of(["shard", "tail", url, "--until", "0"]).expect("a command");
+            let mut out = Vec::new();
+            let run = look::run(&args.command, &io, &mut out);
+            io.block_on(async {
+                let mut run = std::pin::pin!(run);
+                // It has looked once, and waits.
+                let first = tokio::time::timeout(std::time::Duration::ZERO, run.as_mut()).await;
+                ready.send(first.is_err()).expect("the test");
+                run.await
+            })
+            .expect("a row");
+            String::from_utf8(out).expect("text")
+        });
+        assert!(is_ready.recv().expect("the tail"), "there is nothing to print yet");
+        make(directory.path(), text::JSON_TEXT, History::Keep, true);
+        assert_eq!(waiting.join().expect("the tail"), at_0);
+    });
+}
+
 #[test]
 fn a_collection_is_shown_by_its_own_keys() {
     let directory = tempfile::tempdir().expect("a temporary directory");
@@ -115,14 +144,30 @@ fn a_collection_is_shown_by_its_own_keys() {
     assert_eq!(all("snapshot URL --collection b").as_deref(), Ok(""));
     let io = Io::process().expect("threads");
     let pairs = tempfile::tempdir().expect("a temporary directory");
-    append(pairs.path(), &io, &["[\"a.b\",{\"id\":1}]", "[\"a\\\"c\",2]", "[\"a.b\",7,8]", "1"]);
+    append(
+        pairs.path(),
+        &io,
+        &[
+            "[\"a.b\",{\"id\":1}]",
+            "[\"a\\\"c\",2]",
+            "[\"a.b\",7,8]",
+            "1",
+            "[\"n\",1]",
+            "[\"n\",12]",
+        ],
+    );
     let pairs = |line| shard(line, pairs.path());
     let row = "{\"key\":{\"id\":1},\"value\":0}\n";
     assert_eq!(pairs("snapshot URL --collection a.b").as_deref(), Ok(row));
+    // In the order of the keys that are shown.
+    let rows = "{\"key\":1,\"value\":0}\n{\"key\":12,\"value\":0}\n";
+    assert_eq!(pairs("snapshot URL --collection n").as_deref(), Ok(rows));
     assert_eq!(
         pairs("tail URL --collection a\"c").as_deref(),
         Ok("{\"key\":2,\"value\":0,\"time\":0,\"diff\":1}\n")
     );
+    let empty = tempfile::tempdir().expect("a temporary directory");
+    assert_eq!(shard("snapshot URL --collection b", empty.path()).as_deref(), Ok(""));
     let opaque = tempfile::tempdir().expect("a temporary directory");
     make(opaque.path(), "other", History::Keep, true);
     let error = shard("snapshot URL --collection b", opaque.path()).expect_err("bytes");

@@ -1,7 +1,9 @@
 //! Owns how rows of a shard are printed, and in which order. It does not own reading them. Pure.
 
+use std::fmt::Write as _;
+
 use base64::Engine as _;
-use differential_upsert::codec::{Json, split_collection};
+use differential_upsert::codec::{collection, collection_name};
 use differential_upsert::shard::Update;
 use differential_upsert::{Error, ErrorKind};
 
@@ -32,13 +34,10 @@ impl Form {
 
     /// Returns the form that shows one collection; none if keys are not JSON.
     pub(crate) fn of_collection(self, name: &str) -> Option<Form> {
-        let quoted = Json::string(name);
-        let inner = quoted.as_str().strip_prefix('"')?.strip_suffix('"')?;
-        (self != Form::Opaque).then(|| Form::Collection(inner.to_string()))
+        (self != Form::Opaque).then(|| Form::Collection(collection_name(name)))
     }
 
-    /// Puts the rows of a snapshot in the order they are printed in, and returns the line of each that is shown:
-    /// `{"key":..,"value":..}` or `{"key":..,"error":".."}`.
+    /// Returns the lines of a snapshot, in their order: `{"key":..,"value":..}` or `{"key":..,"error":".."}`.
     ///
     /// # Errors
     ///
@@ -47,57 +46,62 @@ impl Form {
         self,
         mut rows: Vec<Update>,
     ) -> impl Iterator<Item = Result<String, Error>> {
-        rows.sort_by(|((a, _), _, _), ((b, _), _, _)| a.as_bytes().cmp(b.as_bytes()));
+        // All are of one time.
+        self.arrange(&mut rows);
         let mut last: Option<Update> = None;
-        rows.into_iter().filter_map(move |row| {
+        rows.into_iter().map(move |row| {
             let ((key, value), time, count) = &row;
             let again = last.as_ref().is_some_and(|((last, _), _, _)| last == key);
             if *count != 1 || again {
-                return Some(Err(not_once(*time)));
+                return Err(not_once(*time));
             }
-            let line = self.line(key.as_bytes(), value.as_bytes(), "}");
+            let mut line = String::from("{");
+            self.row(key.as_bytes(), value.as_bytes(), &mut line)?;
+            line.push('}');
             last = Some(row);
-            line
+            Ok(line)
         })
     }
 
-    /// Puts updates in the order they are printed in: by time, then key, a retraction before an
-    /// insertion.
-    pub(crate) fn sort(updates: &mut [Update]) {
+    /// Keeps the updates that are shown, and puts them in the order they are printed in: by time, then key as it is shown, a
+    /// retraction before an insertion.
+    pub(crate) fn arrange(&self, updates: &mut Vec<Update>) {
+        if let Form::Collection(name) = self {
+            updates.retain(|((key, _), _, _)| {
+                std::str::from_utf8(key.as_bytes()).is_ok_and(|key| collection(key) == name)
+            });
+        }
         updates.sort_by(|((a, _), a_time, a_diff), ((b, _), b_time, b_diff)| {
-            (a_time, a.as_bytes(), a_diff).cmp(&(b_time, b.as_bytes(), b_diff))
+            let (a, b) = (self.shown(a.as_bytes()), self.shown(b.as_bytes()));
+            (a_time, a, a_diff).cmp(&(b_time, b, b_diff))
         });
     }
 
-    /// Returns the line of an update, if it is shown: `{"key":..,"value":..,"time":..,"diff":..}`.
+    /// Returns what is shown of a key.
+    fn shown<'a>(&self, key: &'a [u8]) -> &'a [u8] {
+        match self {
+            // Behind `["NAME",`, and before `]`.
+            Form::Collection(name) => key.get(name.len() + 4..key.len() - 1).unwrap_or(key),
+            Form::Json | Form::Opaque => key,
+        }
+    }
+
+    /// Returns the line of an update: `{"key":..,"value":..,"time":..,"diff":..}`.
     ///
     /// # Errors
     ///
     /// `Corrupt` if its bytes are not a shard's.
-    pub(crate) fn update(&self, update: &Update) -> Option<Result<String, Error>> {
-        let ((key, value), time, diff) = update;
-        let end = format!(",\"time\":{time},\"diff\":{diff}}}");
-        self.line(key.as_bytes(), value.as_bytes(), &end)
-    }
-
-    /// Returns the line of a row, if it is shown.
-    fn line(&self, key: &[u8], value: &[u8], end: &str) -> Option<Result<String, Error>> {
-        let key = match self {
-            Form::Collection(name) => {
-                let of = std::str::from_utf8(key).ok().and_then(split_collection);
-                of.filter(|(of, _)| of == name)?.1.as_bytes()
-            }
-            Form::Json | Form::Opaque => key,
-        };
+    pub(crate) fn update(&self, ((key, value), time, diff): &Update) -> Result<String, Error> {
         let mut line = String::from("{");
-        let row = self.row(key, value, &mut line);
-        line.push_str(end);
-        Some(row.map(|()| line))
+        self.row(key.as_bytes(), value.as_bytes(), &mut line)?;
+        // Writing to a string cannot fail.
+        let _ = write!(line, ",\"time\":{time},\"diff\":{diff}}}");
+        Ok(line)
     }
 
     fn row(&self, key: &[u8], value: &[u8], line: &mut String) -> Result<(), Error> {
         line.push_str("\"key\":");
-        self.datum(key, line)?;
+        self.datum(self.shown(key), line)?;
         match value.split_first() {
             Some((&VALUE, value)) => {
                 line.push_str(",\"value\":");

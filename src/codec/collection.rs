@@ -7,18 +7,27 @@ use super::canonical::quote;
 /// changes without another name here.
 pub const COLLECTIONS: &str = "pairs-1";
 
-/// Returns the key of a collection.
-pub(crate) fn in_collection(name: &str, key: &str) -> String {
-    let mut out = String::with_capacity(name.len() + key.len() + 5);
-    out.push('[');
-    quote(name, &mut out);
-    out.push(',');
-    out.push_str(key);
-    out.push(']');
-    out
+/// Returns the name of a collection as it stands in keys, between the quotes: so it is named everywhere, in a
+/// [reset of it](crate::Command::ResetOf), too.
+///
+/// ```
+/// use differential_upsert::codec::collection_name;
+/// assert_eq!(collection_name("public.orders"), "public.orders");
+/// assert_eq!(collection_name("public.\"Odd\""), r#"public.\"Odd\""#);
+/// ```
+pub fn collection_name(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    quote(text, &mut out);
+    out.pop();
+    out.split_off(1)
 }
 
-/// Returns the collection that a key in canonical JSON is of, as it stands between the quotes: a pair of a string and
+/// Returns the key of a collection, whose [name](collection_name) stands as in keys.
+pub(crate) fn in_collection(name: &str, key: &str) -> String {
+    format!("[\"{name}\",{key}]")
+}
+
+/// Returns the collection that a key in canonical JSON is of, by its [name](collection_name): a pair of a string and
 /// another value is a key of a collection, and all others are of none, `""`.
 ///
 /// ```
@@ -83,13 +92,13 @@ mod tests {
 
     #[test]
     fn a_key_of_a_collection_is_a_pair_with_its_name() {
-        for name in ["a", "public.orders", "a\"b", "a\\", "é,]", ""] {
+        for called in ["a", "public.orders", "a\"b", "a\\", "é,]", "\n", ""] {
+            let name = called;
             for key in ["1", "\"x,y\"", "{\"a\":[1,2],\"b\":\",\"}", "[1,2]", "\"\\\"],\""] {
-                let whole = in_collection(name, key);
-                let quoted = format!("\"{}\"", split_collection(&whole).unwrap().0);
-                let mut expected = String::new();
-                quote(name, &mut expected);
-                assert_eq!((quoted, split_collection(&whole).unwrap().1), (expected, key));
+                let name = collection_name(name);
+                let whole = in_collection(&name, key);
+                assert_eq!(split_collection(&whole), Some((&*name, key)), "{whole}");
+                assert_eq!(serde_json::from_str::<serde_json::Value>(&whole).unwrap()[0], called);
             }
         }
     }

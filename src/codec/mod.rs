@@ -23,7 +23,7 @@ use serde::de::DeserializeOwned;
 #[cfg(feature = "postgres-source")]
 pub(crate) use collection::in_collection;
 #[cfg(any(feature = "json", feature = "planetscale", feature = "postgres-source"))]
-pub use collection::{COLLECTIONS, collection, split_collection};
+pub use collection::{COLLECTIONS, collection, collection_name, split_collection};
 #[cfg(feature = "json")]
 pub use json::{Json, JsonText};
 #[cfg(any(feature = "json", feature = "planetscale", feature = "postgres-source"))]

@@ -1,6 +1,8 @@
 //! Owns what a message of the log says of rows: puts, deletes and truncates of the feed's tables. It does not own where
 //! they belong while the tables are copied.
 
+use std::collections::BTreeMap;
+
 use super::failure::{definite, lost};
 use super::pgoutput::{Cell, Message, Old, Relation, Tuple, read};
 use super::rows::{Columns, Key, Row};
@@ -39,7 +41,7 @@ pub(super) struct Followed {
     pub(super) name: String,
     /// The names of the key's columns.
     pub(super) key: Vec<String>,
-    /// The collection of its keys, where the feed has several.
+    /// The name of its keys' collection, as they have it, where the feed has several.
     pub(super) collection: Option<String>,
 }
 
@@ -47,13 +49,22 @@ pub(super) struct Followed {
 pub(super) struct Changes {
     place: String,
     tables: Vec<(Followed, Option<Columns>)>,
+    /// Which of them an oid is.
+    indexes: BTreeMap<u32, usize>,
+    is_renamed: bool,
     scratch: Scratch,
 }
 
 impl Changes {
     pub(super) fn new(place: String, tables: Vec<Followed>) -> Changes {
+        let indexes = tables.iter().enumerate().map(|(at, table)| (table.oid, at)).collect();
         let tables = tables.into_iter().map(|table| (table, None)).collect();
-        Changes { place, tables, scratch: Scratch::default() }
+        Changes { place, tables, indexes, is_renamed: false, scratch: Scratch::default() }
+    }
+
+    /// Whether the log has come to call a table otherwise, said once.
+    pub(super) fn is_renamed(&mut self) -> bool {
+        std::mem::take(&mut self.is_renamed)
     }
 
     /// Returns the collection of a table; none if the feed has one table.
@@ -103,7 +114,7 @@ impl Changes {
 
     /// Returns the index of a table; none of the publication's other tables.
     fn index(&self, oid: u32) -> Option<usize> {
-        self.tables.iter().position(|(table, _)| table.oid == oid)
+        self.indexes.get(&oid).copied()
     }
 
     fn describe(&mut self, relation: Relation) -> Result<(), Failure> {
@@ -123,6 +134,8 @@ impl Changes {
             };
         };
         let (table, columns) = &mut self.tables[index];
+        // It may have another name now, or had it when that was written.
+        self.is_renamed |= (&table.schema, &table.name) != (&relation.schema, &relation.name);
         *columns = Columns::new(relation.columns, &table.key)
             .map(|columns| columns.of(index, table.collection.as_deref()));
         if columns.is_none() {
@@ -282,6 +295,9 @@ mod tests {
         assert!(matches!(again, Err(Failure::PositionLost(e)) if e.to_string().contains("s.t1")));
         let key = changes.read(&relation(10, "t0", "other"), &mut Vec::new());
         assert!(matches!(key, Err(Failure::Definite(e)) if e.to_string().contains("s.t0")));
+        assert!(!changes.is_renamed());
+        changes.read(&relation(10, "t1", "id"), &mut Vec::new()).unwrap();
+        assert!(changes.is_renamed() && !changes.is_renamed());
         changes.read(&relation(99, "else", "id"), &mut Vec::new()).unwrap();
     }
 }

@@ -53,8 +53,10 @@
 //! * A partition that is truncated, dropped, detached or attached says nothing of its rows to the stream of its root: copy
 //!   anew then. Of tables that inherit, rows of children are not read.
 //! * The key is of PostgreSQL's own types, enums and domains of these: of an extension's type the order is not known.
+//! * Of several tables, `TRUNCATE` of one goes through the keys of all, once, while nothing runs ahead.
 //! * Which tables they are is part of which feed it is: with another list, copy into another shard. If one of several was
-//!   made again, all are copied anew.
+//!   made again or given another name, all are copied anew. A table that is replaced by another, by names, is noticed within
+//!   5 s, or with the next row.
 //! * The copy waits for transactions that ran when it connected. To copy anew keeps the log until the copy is whole.
 //! * Rows that a statement changes without a change of their own (`ADD COLUMN .. DEFAULT`, another type of a column) stay
 //!   as they were until they are updated. Generated columns are not sent.
@@ -183,7 +185,17 @@ impl Postgres {
             ));
         };
         if from.history != *history && !crate::mutant::on("any_history") {
-            let what = format!("the rows are of {}, and the server has {history}", from.history);
+            let names = self.address.tables.iter().zip(&*from.history.tables);
+            let others: Vec<String> = names
+                .zip(&*history.tables)
+                .filter(|((_, ours), theirs)| ours != theirs)
+                .map(|((name, ours), theirs)| format!("; {name} was {ours}, and is {theirs}"))
+                .collect();
+            let what = format!(
+                "the rows are of {}, and the server has {history}{}",
+                from.history,
+                others.concat()
+            );
             return Err(lost(&what, &place));
         }
         let name = &self.address.slot;

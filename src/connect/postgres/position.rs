@@ -87,13 +87,16 @@ pub(super) fn lsn(text: &str) -> Option<u64> {
     Some(part(high)? << 32 | part(low)?)
 }
 
+impl fmt::Display for Lineage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the table of oid {}, key {:016x}", self.oid, self.key)
+    }
+}
+
+/// Without the tables.
 impl fmt::Display for History {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "system {}, timeline {}", self.system, self.timeline)?;
-        for Lineage { oid, key } in &*self.tables {
-            write!(f, ", table of oid {oid}, key {key:016x}")?;
-        }
-        Ok(())
+        write!(f, "system {}, timeline {}", self.system, self.timeline)
     }
 }
 

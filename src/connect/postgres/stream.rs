@@ -127,6 +127,11 @@ impl Stream {
         self.changes.read(bytes, &mut self.rows)
     }
 
+    /// Whether the server is to be asked if tables have their names still, said once.
+    pub(super) fn doubts_names(&mut self) -> bool {
+        self.changes.is_renamed()
+    }
+
     /// Ends a transaction.
     pub(super) fn commit(&mut self, end: u64) {
         self.ends = Some(end);
@@ -275,11 +280,15 @@ impl Stream {
             }
         }
         self.unread.retain(|key| key.table != table);
-        if self.at.copy.as_ref().is_some_and(|copy| table >= copy.table) {
+        let copied = self.at.copy.as_ref().map_or(usize::MAX, |copy| copy.table);
+        if table >= copied {
             // A later piece must not have what it took away.
             self.dropped.insert(transaction);
         }
-        self.emit(Happened::Truncate(table), transaction);
+        // Of a table whose turn is later, nothing is handed over.
+        if table <= copied {
+            self.emit(Happened::Truncate(table), transaction);
+        }
     }
 
     /// Everything before a place has come.

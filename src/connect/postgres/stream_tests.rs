@@ -10,7 +10,7 @@ use super::question::{Piece, Place, Wanted};
 use super::rows::Key;
 use super::snapshot::Snapshot;
 use super::stream::{Out, Stream};
-use crate::codec::{DataError, collection, in_collection, keep_unsent};
+use crate::codec::{DataError, collection, collection_name, in_collection, keep_unsent};
 use crate::source::{Change, Event, Partition};
 
 /// Which table, and the key in it.
@@ -44,8 +44,9 @@ fn oid(table: usize) -> u32 {
     16_384 + table as u32
 }
 
+/// One of them is written otherwise in keys than it is called.
 fn name(table: usize) -> String {
-    format!("t{table}")
+    if table == 1 { "t\"1".to_string() } else { format!("t{table}") }
 }
 
 fn history(tables: usize) -> History {
@@ -154,7 +155,7 @@ impl Model {
 
     /// The collection of a table's keys, if there are several tables.
     fn collection(&self, table: usize) -> Option<String> {
-        (self.count > 1).then(|| format!("public.{}", name(table)))
+        (self.count > 1).then(|| collection_name(&format!("public.{}", name(table))))
     }
 
     fn key_of(&self, (table, key): Id) -> Key {

@@ -13,6 +13,7 @@ use super::rows::{Columns, Key, Row};
 use super::session::{Session, Texts, literal, name};
 use super::snapshot::Snapshot;
 use crate::codec::canonical::Scratch;
+use crate::codec::collection_name;
 use crate::source::Failure;
 
 /// What the catalog says of a table.
@@ -115,7 +116,7 @@ impl Table {
         let columns: Vec<Column> = columns.iter().map(column).filter(is_sent).collect();
         let sent = columns.iter().map(|column| name(&column.name)).collect();
         let quoted = format!("{}.{}", name(&named.schema), name(&named.name));
-        let collection = (address.tables.len() > 1).then(|| named.to_string());
+        let collection = (address.tables.len() > 1).then(|| collection_name(&named.to_string()));
         let followed = Followed {
             oid,
             schema: named.schema.clone(),
@@ -271,6 +272,28 @@ impl Table {
         let typed: Vec<String> =
             typed.map(|(text, column)| format!("{}::{}", literal(text), column.kind)).collect();
         typed.join(", ")
+    }
+}
+
+/// Checks that the names of tables still name them. Rows of one that has another's name now are not taken for that one's:
+/// the next connection says what that means.
+pub(super) async fn check_names(
+    session: &mut Session,
+    tables: &[Table],
+    place: &str,
+) -> Result<(), Failure> {
+    let named = |table: &Table| format!("to_regclass({})::oid::text", literal(&table.quoted));
+    let named: Vec<String> = tables.iter().map(named).collect();
+    let answer = session.ask(&format!("SELECT {}", named.join(", "))).await?;
+    let oids = answer.first().into_iter().flatten();
+    match tables
+        .iter()
+        .zip(oids)
+        .find(|(table, oid)| oid.as_deref() != Some(&*table.followed.oid.to_string()))
+    {
+        Some((table, _)) => Err(transient("the table has another name now", &table.place)),
+        None if answer.first().is_some_and(|oids| oids.len() == tables.len()) => Ok(()),
+        None => Err(transient("an answer of other length than its question", place)),
     }
 }
 

@@ -12,7 +12,7 @@ use super::position::{History, PgPosition};
 use super::question::Wanted;
 use super::session::Session;
 use super::stream::{Out, Stream};
-use super::table::Table;
+use super::table::{Table, check_names};
 use crate::source::{Failure, Lag};
 
 /// Bytes of a piece of the copy, about; and how many rows the first piece has, and the largest.
@@ -103,11 +103,18 @@ impl Wire {
             }
             if self.behind.due() <= Instant::now() {
                 self.behind.ask(&mut self.session, &self.place).await?;
+                // Of a table that was replaced, the log may say nothing any more.
+                check_names(&mut self.session, &self.tables, &self.place).await?;
             }
             // None: it is time to read again, or to ask.
             let Some(event) = self.event().await? else { continue };
             match event.map_err(|error| of(error, &self.place))? {
-                Some(event) => self.take(event)?,
+                Some(event) => {
+                    self.take(event)?;
+                    if self.stream.doubts_names() {
+                        check_names(&mut self.session, &self.tables, &self.place).await?;
+                    }
+                }
                 None => return Ok(None),
             }
         }
@@ -169,17 +176,19 @@ impl Wire {
                 let table = &self.tables[*table];
                 let piece = table.after(session, key.as_deref(), self.rows_max).await?;
                 let is_last = piece.rows.len() < self.rows_max;
-                let each = piece.bytes / piece.rows.len().max(1) + 1;
-                // Rows may become larger, not all at once; those of the next table are of another size.
-                let more = if is_last { PIECE_ROWS.0 } else { self.rows_max * 4 };
-                self.rows_max = (PIECE_BYTES / each).clamp(1, PIECE_ROWS.1).min(more);
                 (piece, is_last)
             }
             Wanted::Keys(table, keys) => (self.tables[*table].rows_of(session, keys).await?, true),
         };
-        let copied = if matches!(wanted, Wanted::After(..)) { piece.rows.len() } else { 0 };
+        let copied = matches!(wanted, Wanted::After(..)).then_some((piece.rows.len(), piece.bytes));
         let is_used = self.stream.read(wanted, piece, is_last);
-        self.behind.copied(if is_used { copied } else { 0 });
+        if is_used && let Some((rows, bytes)) = copied {
+            self.behind.copied(rows);
+            // Rows may become larger, not all at once; those of the next table are of another size.
+            let more = if is_last { PIECE_ROWS.0 } else { self.rows_max * 4 };
+            let each = bytes / rows.max(1) + 1;
+            self.rows_max = (PIECE_BYTES / each).clamp(1, PIECE_ROWS.1).min(more);
+        }
         self.again = (!is_used).then(|| Instant::now() + self.pause);
         self.pause = if is_used { AGAIN.0 } else { (self.pause * 2).min(AGAIN.1) };
         Ok(())
