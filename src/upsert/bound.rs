@@ -120,7 +120,7 @@ where
         let Some(mut taken) = self.piles.remove(&time) else { return Ok(written) };
         let superseded = taken.prune(&mut self.pins);
         let bytes = taken.heap_bytes::<T>();
-        for (collection, order) in taken.resets.iter().flat_map(|resets| resets.iter()) {
+        for (collection, order) in taken.resets.iter().flat_map(|resets| resets.orders()) {
             written += out.reset(&time, collection, order)?;
         }
         *next = Bound::Excluded(time.clone());

@@ -11,7 +11,7 @@ use crate::error::Error;
 /// The resets of one time: the greatest order of those of all keys, and of those of each collection.
 ///
 /// Most times have none, so it stands behind a pointer: see [`add`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Resets<O> {
     /// Of those of all keys.
     all: Option<O>,
@@ -43,13 +43,13 @@ pub fn add<O: Ord>(resets: &mut Option<Box<Resets<O>>>, collection: Option<Strin
 
 impl<O> Resets<O> {
     /// Returns the collection, or none for all keys, and the greatest order of each of them.
-    pub fn iter(&self) -> impl Iterator<Item = (Option<&String>, &O)> {
+    pub fn orders(&self) -> impl Iterator<Item = (Option<&String>, &O)> {
         let named = self.named.iter().map(|(name, order)| (Some(name), order));
         self.all.iter().map(|order| (None, order)).chain(named)
     }
 
-    /// As [`iter`](Resets::iter).
-    pub fn into_iter(self) -> impl Iterator<Item = (Option<String>, O)> {
+    /// As [`orders`](Resets::orders).
+    pub fn into_orders(self) -> impl Iterator<Item = (Option<String>, O)> {
         let named = self.named.into_iter().map(|(name, order)| (Some(name), order));
         self.all.into_iter().map(|order| (None, order)).chain(named)
     }

@@ -16,7 +16,7 @@ pub type Fold<V> = Rc<dyn Fn(Option<&V>, &V) -> Result<V, Error>>;
 pub(crate) type KeyedFold<K, V> = Rc<dyn Fn(&K, Option<&V>, &V) -> Result<V, Error>>;
 
 /// Tells the second which collection a key is of, once.
-pub(crate) type CollectionOf<K> = Rc<dyn Fn(&K, &mut dyn FnMut(&str)) -> Result<(), Error>>;
+pub(crate) type TellCollection<K> = Rc<dyn Fn(&K, &mut dyn FnMut(&str)) -> Result<(), Error>>;
 
 /// What an operator is told of keys and values: what a [patch](crate::Command::Patch) makes of a value, and which
 /// collection a key is of, for a [reset of one](crate::Command::ResetOf).
@@ -33,7 +33,7 @@ pub(crate) type CollectionOf<K> = Rc<dyn Fn(&K, &mut dyn FnMut(&str)) -> Result<
 /// ```
 pub struct Rules<K, V> {
     fold: KeyedFold<K, V>,
-    collection: Option<CollectionOf<K>>,
+    collection: Option<TellCollection<K>>,
 }
 
 impl<K, V> Default for Rules<K, V> {
@@ -77,7 +77,7 @@ impl<K, V> Rules<K, V> {
         Rules { fold, ..self }
     }
 
-    pub(crate) fn with_collections_told(self, collection: CollectionOf<K>) -> Self {
+    pub(crate) fn with_collections_told(self, collection: TellCollection<K>) -> Self {
         Rules { collection: Some(collection), ..self }
     }
 
@@ -110,7 +110,7 @@ impl<K, V> Rules<K, V> {
     pub(super) fn check_reset_of(&self, collection: &str) -> Result<(), Error> {
         match &self.collection {
             Some(_) => Ok(()),
-            None => Err(no_collections().at(format!("a reset of collection {collection:?}"))),
+            None => Err(no_collections().at(format!("collection {collection:?}"))),
         }
     }
 }

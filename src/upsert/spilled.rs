@@ -178,7 +178,7 @@ where
             if out.first().is_none() || merge.group.is_empty() {
                 let mut resets = None;
                 merge.resets(&mut resets)?;
-                for (collection, order) in resets.iter().flat_map(|resets| resets.iter()) {
+                for (collection, order) in resets.iter().flat_map(|resets| resets.orders()) {
                     bytes += out.reset(&merge.time, collection, order)?;
                 }
             }

@@ -250,7 +250,7 @@ where
     /// Takes back all of a time that was sealed, its resets too.
     pub fn unseal_whole(&mut self, sealed: Sealed<K, V, O, T>) {
         let Sealed { merge, resets } = sealed;
-        for (collection, order) in resets.into_iter().flat_map(|resets| resets.into_iter()) {
+        for (collection, order) in resets.into_iter().flat_map(|resets| resets.into_orders()) {
             self.reset(merge.time.clone(), collection, order);
         }
         self.unseal(merge);

@@ -43,7 +43,7 @@ fn drain(stash: &mut Small) -> Vec<Taken> {
             stash.done.superseded += superseded;
             commands.push((command.key, command.action.into_value()));
         }
-        let resets = resets.into_iter().flat_map(|resets| resets.into_iter()).collect();
+        let resets = resets.into_iter().flat_map(|resets| resets.into_orders()).collect();
         all.push((merge.time, resets, commands));
         stash.unseal(merge);
     }
@@ -286,7 +286,7 @@ fn spilling_changes_nothing() {
                 // A drain that is given up at once.
                 1 => {
                     if let Some(Sealed { mut merge, resets }) = tight.seal().unwrap() {
-                        for (name, order) in resets.into_iter().flat_map(|all| all.into_iter()) {
+                        for (name, order) in resets.into_iter().flat_map(|all| all.into_orders()) {
                             tight.reset(merge.time, name, order);
                         }
                         let (time, mut taken) = (merge.time, Vec::new());

@@ -255,7 +255,7 @@ fn unit(random: &Random, base: u64, keys: u64, before: &Contents) -> Vec<Row> {
     for _ in 0..count {
         let key = base + random.below(keys);
         match random.below(8) {
-            1 if key % 4 == 0 => rows.push((key, New::AllGone)),
+            1 if key.is_multiple_of(4) => rows.push((key, New::AllGone)),
             0 | 1 => rows.push((key, New::Gone)),
             2 | 3 if has(before, &rows, key) => rows.push((key, New::More(random.below(100)))),
             // Of the unit's start: within a unit, the last of a key counts.
