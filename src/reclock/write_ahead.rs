@@ -166,6 +166,7 @@ impl<P: Position> Run<'_, P> {
 
     async fn take(&mut self, units: Vec<Unit<P>>) -> Result<(), Error> {
         let mut rows = Vec::new();
+        let (upper, now) = (self.context.handle.state().upper, Instant::now());
         for unit in units {
             let anew = unit.boundary.generation() > self.waiting.received().generation();
             let several = unit.moved.len() > 1 && !self.copies_as_told;
@@ -177,17 +178,16 @@ impl<P: Position> Run<'_, P> {
             if anew && !self.covers_older(&unit) {
                 let older = self.remap.bindings().last_before(unit.boundary.generation());
                 let bound = older.map_or(u64::MAX, |binding| binding.time);
-                return Err(lost_rows(bound, self.context.handle.state().upper));
+                return Err(lost_rows(bound, upper));
             }
             if unit.boundary.cursor().contains(self.waiting.received().cursor()) != Some(true) {
                 let what = "partitions of this feed were replaced, which no binding can say";
                 return Err(Error::new(ErrorKind::Invalid, what).hint("use Times::CoCommitted"));
             }
             self.waiting.receive(&unit.boundary);
-            let upper = self.context.handle.state().upper;
             match time_of(&self.remap, &unit, self.copies_as_told, upper)? {
                 Some(time) => self.read(unit, time, &mut rows).await?,
-                None => self.waiting.push(unit, Instant::now()),
+                None => self.waiting.push(unit, now),
             }
         }
         self.send(rows).await

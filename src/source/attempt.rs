@@ -335,11 +335,16 @@ impl<S: Source, C: Codec<S::Key> + Codec<S::Value>> Running<S, C> {
 
     /// Stages events, and hands on the units that they complete.
     async fn take(&mut self, events: Events<S>) -> Result<Option<Outcome>, Failure> {
-        let (mut units, mut outcome, mut progressed) = (Vec::new(), None, false);
+        let (mut units, mut outcome) = (Vec::new(), None);
+        let began = self.stager.boundary().clone();
         for event in events {
             let ends = matches!(event, Event::End);
-            let moves = matches!(event, Event::Boundary(_));
-            let before = moves.then(|| self.stager.boundary().clone());
+            let (moves, all) = match &event {
+                Event::Boundary(received) => (true, received.is_all()),
+                _ => (false, false),
+            };
+            // Only then may there be fewer partitions.
+            let before = all.then(|| self.stager.boundary().clone());
             match self.stager.take::<S, C>(event) {
                 Ok(unit) => units.extend(unit),
                 Err(error) => {
@@ -349,17 +354,15 @@ impl<S: Source, C: Codec<S::Key> + Codec<S::Value>> Running<S, C> {
                     return Err(Failure::Definite(error));
                 }
             }
-            if let Some(before) = before {
-                if let Some(targets) = &mut self.targets {
-                    targets.drop_replaced(&before, self.stager.boundary());
-                }
-                progressed |= is_beyond(self.stager.boundary().cursor(), before.cursor());
+            if let (Some(before), Some(targets)) = (before, &mut self.targets) {
+                targets.drop_replaced(&before, self.stager.boundary());
             }
             if ends || (moves && self.is_there()) {
                 outcome = Some(Outcome::End);
                 break;
             }
         }
+        let progressed = is_beyond(self.stager.boundary().cursor(), began.cursor());
         if progressed && self.budget.spent() > 0 {
             let failing: Vec<Partition> = self.budget.failing().cloned().collect();
             let good = failing.iter().filter(|name| self.has_progressed(name));
@@ -417,10 +420,10 @@ impl<S: Source, C: Codec<S::Key> + Codec<S::Value>> Running<S, C> {
     }
 
     /// Whether everything that the feed had at the start has been handed over.
-    fn is_there(&self) -> bool {
-        let targets = self.targets.as_ref();
-        !self.stager.copies()
-            && targets.is_some_and(|targets| targets.are_within(self.stager.boundary()))
+    fn is_there(&mut self) -> bool {
+        let targets = self.targets.as_mut();
+        targets.is_some_and(|targets| targets.are_within(self.stager.boundary()))
+            && !self.stager.copies()
     }
 }
 

@@ -56,6 +56,20 @@ impl<V> ByPartition<V> {
         self.0.iter_mut().map(|(_, value)| value)
     }
 
+    /// Returns each value of another map beside the one of the same partition here, in the order of the names. Both are sorted,
+    /// so that it takes one pass; and maps that follow one another share their names, so that few are compared.
+    pub(super) fn beside<'a, W>(
+        &'a self,
+        others: &'a ByPartition<W>,
+    ) -> impl Iterator<Item = (Option<&'a V>, &'a W)> {
+        let mut ours = self.0.iter().peekable();
+        others.0.iter().map(move |(name, theirs)| {
+            while ours.next_if(|(ours, _)| !Arc::ptr_eq(ours, name) && ours < name).is_some() {}
+            let same = ours.next_if(|(ours, _)| Arc::ptr_eq(ours, name) || ours == name);
+            (same.map(|(_, ours)| ours), theirs)
+        })
+    }
+
     /// Sets a partition's value, whatever it was.
     pub(super) fn set(&mut self, partition: Partition, value: V) {
         match self.place(&partition) {

@@ -160,8 +160,8 @@ impl<P: Position> Cursor<P> {
             return Some(self.generation > other.generation);
         }
         let mut all = true;
-        for (partition, theirs) in other.partitions.iter() {
-            all &= match self.partitions.get(partition) {
+        for (ours, theirs) in self.partitions.beside(&other.partitions) {
+            all &= match ours {
                 Some(ours) => ours.contains(theirs)?,
                 None => false,
             };
@@ -241,8 +241,10 @@ impl<P: Position> Cursor<P> {
 /// Whether a cursor lies beyond another of the same feed. Partitions that others have taken the place
 /// of make it one, too: neither contains the other then.
 pub(crate) fn is_beyond<P: Position>(to: &Cursor<P>, from: &Cursor<P>) -> bool {
-    let is_replaced = |name| to.generation == from.generation && to.get(name).is_none();
-    from.contains(to) != Some(true) || from.partitions.iter().any(|(name, _)| is_replaced(name))
+    let is_replaced = |(to, _): (Option<&P>, &P)| to.is_none();
+    from.contains(to) != Some(true)
+        || to.generation == from.generation
+            && to.partitions.beside(&from.partitions).any(is_replaced)
 }
 
 /// The rest of a cursor's bytes.

@@ -84,7 +84,7 @@ impl Sum for Lag {
 /// Places of changes that were handed over, and when these were made, until they are durable. At most [`PLACES_MAX`].
 #[derive(Clone, Debug, Default)]
 #[cfg_attr(
-    not(feature = "postgres-source"),
+    not(any(feature = "postgres-source", feature = "kafka")),
     allow(dead_code, reason = "feeds that know times use it")
 )]
 pub(crate) struct Trail {
@@ -95,10 +95,16 @@ pub(crate) struct Trail {
 }
 
 /// Beyond it, two places become one, of the age of the older.
-#[cfg_attr(not(feature = "postgres-source"), allow(dead_code, reason = "as the trail"))]
+#[cfg_attr(
+    not(any(feature = "postgres-source", feature = "kafka")),
+    allow(dead_code, reason = "as the trail")
+)]
 const PLACES_MAX: usize = 256;
 
-#[cfg_attr(not(feature = "postgres-source"), allow(dead_code, reason = "as the trail"))]
+#[cfg_attr(
+    not(any(feature = "postgres-source", feature = "kafka")),
+    allow(dead_code, reason = "as the trail")
+)]
 impl Trail {
     /// Takes in that a change which ends at a place was made at a time. Places that do not increase are left out.
     pub(crate) fn add(&mut self, place: u64, made_ms: u64) {

@@ -291,9 +291,7 @@ impl<P: Position> Stager<P> {
             }
         }
         self.reached = reached;
-        let shown =
-            self.is_copied() || crate::mutant::on("copy_shown_early") && !self.reached.is_start();
-        if anew && !shown {
+        if anew && !self.is_copied() {
             self.anew = Some(changes);
             return Ok(None);
         }
@@ -312,6 +310,9 @@ impl<P: Position> Stager<P> {
 
     /// Whether the copy of every partition is complete.
     fn is_copied(&self) -> bool {
+        if crate::mutant::on("copy_shown_early") && !self.reached.is_start() {
+            return true;
+        }
         let copied = |name: &Partition| self.reached.get(name).is_some_and(|at| !at.is_snapshot());
         self.partitions.iter().all(copied)
     }
