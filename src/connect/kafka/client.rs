@@ -13,6 +13,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -37,6 +38,10 @@ const NO_GROUP: &str = "differential-upsert";
 /// How librdkafka writes the id of a topic that has none.
 const NO_ID: &str = "AAAAAAAAAAAAAAAAAAAAAA";
 
+/// The lines of its log that say why a connection was cut. Where the other side has closed it at once, as one does that
+/// wants TLS, that is in no error.
+const CUT: &str = "FAIL";
+
 /// How long a question may take, each.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -47,18 +52,18 @@ const FIRST: u64 = 4;
 /// How long what is in the queue already is waited for.
 const QUEUED: Duration = Duration::from_millis(20);
 
-/// What librdkafka has said besides messages.
+/// What librdkafka has said besides messages, without secrets.
 #[derive(Debug)]
 pub(super) struct Said {
-    topic: String,
+    address: Address,
     heard: Mutex<Heard>,
+    /// The topic's id was another one before. It is asked for with each message.
+    changed: AtomicBool,
 }
 
 #[derive(Debug, Default)]
 struct Heard {
     id: Option<String>,
-    /// The id was another one before.
-    changed: bool,
     /// The last error of a connection, until it is asked for.
     trouble: Option<(Code, String)>,
     /// The offset of the last end of a partition.
@@ -66,9 +71,14 @@ struct Heard {
 }
 
 impl Said {
+    fn new(address: &Address) -> Said {
+        let (address, heard) = (address.clone(), Mutex::default());
+        Said { address, heard, changed: AtomicBool::new(false) }
+    }
+
     /// Returns whether the topic was made anew since the consumer was made.
     pub(super) fn has_changed(&self) -> bool {
-        self.heard.lock().changed
+        self.changed.load(Ordering::Relaxed)
     }
 
     /// Returns the last error of a connection, once.
@@ -84,15 +94,24 @@ impl Said {
 
 impl ClientContext for Said {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
-        if let Some((before, now)) = id_in(text, &self.topic) {
+        if let Some((before, now)) = id_in(text, &self.address.topic) {
             let mut heard = self.heard.lock();
             let known = heard.id.as_deref().unwrap_or(before);
-            heard.changed |= known != NO_ID && now != NO_ID && now != known;
+            if known != NO_ID && now != NO_ID && now != known {
+                self.changed.store(true, Ordering::Relaxed);
+            }
             if now != NO_ID {
                 heard.id = Some(now.to_string());
             }
         } else if (level as i32) <= RDKafkaLogLevel::Warning as i32 {
-            tracing::warn!(topic = self.topic, facility, "{text}");
+            let text = self.address.without_secrets(text);
+            tracing::warn!(topic = self.address.topic, facility, "{text}");
+        } else if facility == CUT {
+            let mut heard = self.heard.lock();
+            if heard.trouble.is_none() {
+                let text = self.address.without_secrets(text);
+                heard.trouble = Some((Code::BrokerTransportFailure, text));
+            }
         }
     }
 
@@ -100,12 +119,15 @@ impl ClientContext for Said {
         let mut heard = self.heard.lock();
         match error.rdkafka_error_code() {
             Some(Code::PartitionEOF) => heard.end = end_in(text),
-            // That all brokers are away follows from what keeps them away, which stays.
             Some(code) => {
-                let known =
-                    heard.trouble.as_ref().is_some_and(|(code, _)| failure::is_telling(*code));
-                if !known || failure::is_telling(code) {
-                    heard.trouble = Some((code, text.to_string()));
+                let says_more = match heard.trouble {
+                    None => true,
+                    // That all brokers are away follows from what keeps them away.
+                    Some(_) if code == Code::AllBrokersDown => false,
+                    Some((known, _)) => failure::is_telling(code) || !failure::is_telling(known),
+                };
+                if says_more {
+                    heard.trouble = Some((code, self.address.without_secrets(text)));
                 }
             }
             None => {}
@@ -151,8 +173,7 @@ pub(super) fn make(address: &Address) -> Result<Arc<Client>, Failure> {
         .set("allow.auto.create.topics", "false")
         .set("debug", debug)
         .set_log_level(RDKafkaLogLevel::Debug);
-    let said = Said { topic: address.topic.clone(), heard: Mutex::default() };
-    let made: Result<Client, KafkaError> = config.create_with_context(said);
+    let made: Result<Client, KafkaError> = config.create_with_context(Said::new(address));
     made.map(Arc::new).map_err(|e| {
         let what = match &e {
             KafkaError::ClientConfig(_, what, name, _) => format!("rdkafka.{name}: {what}"),
@@ -172,11 +193,9 @@ pub(super) fn look(
     goes_on: &dyn Fn() -> bool,
 ) -> Result<Topic, Failure> {
     let name = &address.topic;
-    let metadata = client.fetch_metadata(Some(name), PATIENCE).map_err(|error| {
-        let said = client.context().trouble();
-        let said = said.map(|(code, text)| (code, address.without_secrets(&text)));
-        failure::of(&error, said, reached, name)
-    })?;
+    let metadata = client
+        .fetch_metadata(Some(name), PATIENCE)
+        .map_err(|error| failure::of(&error, client.context().trouble(), reached, name))?;
     let found = metadata.topics().iter().find(|topic| topic.name() == name);
     let Some(found) = found else {
         return Err(transient("the brokers do not know the topic", name));
@@ -230,7 +249,6 @@ pub(super) fn look_and_listen(
         let said = client.context().trouble();
         let is_telling = said.as_ref().is_some_and(|(code, _)| failure::is_telling(*code));
         if tries == FIRST || is_telling || !goes_on() {
-            let said = said.map(|(code, text)| (code, address.without_secrets(&text)));
             return Err(failure::of(&error, said, reached, &address.topic));
         }
     }
@@ -247,7 +265,7 @@ mod tests {
 
     #[test]
     fn a_topics_id_is_heard_in_the_log() {
-        let said = Said { topic: "orders".to_string(), heard: Mutex::default() };
+        let said = Said::new(&Address::parse("kafka://a:1/orders", |_| None).unwrap());
         let hear = |text: &str| said.log(RDKafkaLogLevel::Debug, "METADATA", text);
         hear(
             "[thrd:main]: Topic orders2 changed id from AAAAAAAAAAAAAAAAAAAAAA to BAAAAAAAAAAAAAAAAAAAAA",
@@ -262,6 +280,23 @@ mod tests {
             "[thrd:main]: Topic orders changed id from BAAAAAAAAAAAAAAAAAAAAA to CAAAAAAAAAAAAAAAAAAAAA",
         );
         assert!(said.has_changed());
+    }
+
+    /// Whatever librdkafka repeats in its words, for whatever reason.
+    #[test]
+    fn no_secret_is_kept_of_what_is_said() {
+        let url = "kafka://a:1/t?rdkafka.sasl.password=env:ANY";
+        let said = Said::new(&Address::parse(url, |_| Some("hunter2".into())).unwrap());
+        let error = |code| KafkaError::Global(code);
+        said.error(error(Code::Authentication), "hunter2 is wrong");
+        // What follows from it says less.
+        said.error(error(Code::BrokerTransportFailure), "disconnected");
+        said.error(error(Code::AllBrokersDown), "1/1 brokers are down");
+        assert!(!format!("{said:?}").contains("hunter2"));
+        assert_eq!(said.trouble(), Some((Code::Authentication, "*** is wrong".to_string())));
+        said.error(error(Code::BrokerTransportFailure), "a TLS handshake");
+        said.error(error(Code::AllBrokersDown), "1/1 brokers are down");
+        assert_eq!(said.trouble().map(|(_, text)| text).as_deref(), Some("a TLS handshake"));
     }
 
     #[test]

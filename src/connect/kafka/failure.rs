@@ -9,9 +9,10 @@ use crate::source::Failure;
 /// Codes that stay what they are however often it is tried, and what to do.
 fn definite(code: Code) -> Option<(ErrorKind, &'static str)> {
     Some(match code {
-        Code::Authentication | Code::SaslAuthenticationFailed => {
-            (ErrorKind::Refused, "check rdkafka.sasl.username and rdkafka.sasl.password=env:NAME")
-        }
+        Code::Authentication | Code::SaslAuthenticationFailed => (
+            ErrorKind::Refused,
+            "check rdkafka.sasl.mechanism, rdkafka.sasl.username and rdkafka.sasl.password=env:NAME",
+        ),
         Code::TopicAuthorizationFailed
         | Code::GroupAuthorizationFailed
         | Code::ClusterAuthorizationFailed => {
@@ -63,6 +64,12 @@ pub(super) fn of(
 
 /// Tells what a code, and the text that came with it, mean.
 pub(super) fn of_code(code: Code, text: String, reached: bool, place: &str) -> Failure {
+    // What answers does not know the first thing that it is asked.
+    let text = match ["SSL_HANDSHAKE", "APIVERSION_QUERY"].iter().any(|state| text.contains(state))
+    {
+        true => format!("{text}; it may want another rdkafka.security.protocol"),
+        false => text,
+    };
     if let Some((kind, hint)) = definite(code) {
         return Failure::Definite(Error::new(kind, text).at(place).hint(hint));
     }

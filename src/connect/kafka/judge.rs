@@ -84,7 +84,7 @@ pub(super) fn added(topic: &Topic, partition: i32, marks: Marks) -> Result<Kafka
         let what = format!(
             "partition {partition} is new, and the messages below offset {start} are deleted already"
         );
-        return Err(lost(what, &place_of(topic, partition)));
+        return Err(lost(what, &place_of(&topic.name, partition)));
     }
     let log = Arc::clone(&topic.log);
     Ok(KafkaPosition { offset: marks.start, log, seen: None, until: None })
@@ -108,7 +108,7 @@ pub(super) fn recognise(
     }
     let offset = seen.offset;
     let what = format!("the log was rewritten: another message is at offset {offset} now");
-    Err(lost(what, &place_of(topic, partition)))
+    Err(lost(what, &place_of(&topic.name, partition)))
 }
 
 fn check(topic: &Topic, partition: i32, place: &KafkaPosition) -> Result<(), Failure> {
@@ -123,18 +123,18 @@ fn check(topic: &Topic, partition: i32, place: &KafkaPosition) -> Result<(), Fai
     }
     if !place.log.may_be(&topic.log) && !crate::mutant::on("kafka_topic_by_name") {
         let what = "the topic was deleted and made anew under its name".to_string();
-        return Err(lost(what, &place_of(topic, partition)));
+        return Err(lost(what, &place_of(&topic.name, partition)));
     }
     let Some(marks) = topic.partitions.get(&partition) else {
         let what = "the topic was deleted and made anew, with fewer partitions".to_string();
-        return Err(lost(what, &place_of(topic, partition)));
+        return Err(lost(what, &place_of(&topic.name, partition)));
     };
     let (Marks { start, end }, offset) = (*marks, place.offset);
     if start > offset && !crate::mutant::on("kafka_start_ahead") {
         let what = format!(
             "the messages from offset {offset} to {start} were deleted before they were read"
         );
-        return Err(lost(what, &place_of(topic, partition)));
+        return Err(lost(what, &place_of(&topic.name, partition)));
     }
     let needed = place.until.unwrap_or(offset).max(offset);
     if end < needed && !crate::mutant::on("kafka_end_behind") {
@@ -142,7 +142,7 @@ fn check(topic: &Topic, partition: i32, place: &KafkaPosition) -> Result<(), Fai
             "the log ends at offset {end}, and was read up to {needed}: the topic was made anew, or lost \
              messages when a broker failed"
         );
-        return Err(lost(what, &place_of(topic, partition)));
+        return Err(lost(what, &place_of(&topic.name, partition)));
     }
     Ok(())
 }
@@ -161,7 +161,7 @@ fn copy(topic: &Topic, bound: Option<&Cursor<KafkaPosition>>) -> Result<Plan, Fa
             let what = "another writer has begun a copy of what the topic does not have any more";
             return Err(Failure::Definite(
                 Error::new(ErrorKind::FeedDiffers, what)
-                    .at(place_of(topic, partition))
+                    .at(place_of(&topic.name, partition))
                     .hint("that writer can go on; else use a new shard"),
             ));
         }
@@ -195,8 +195,8 @@ fn number(name: &Partition) -> Result<i32, Failure> {
 }
 
 /// Returns what a partition is called.
-pub(super) fn place_of(topic: &Topic, partition: i32) -> String {
-    format!("{}/{partition}", topic.name)
+pub(super) fn place_of(topic: &str, partition: i32) -> String {
+    format!("{topic}/{partition}")
 }
 
 /// Returns that a place is lost, why, and where.

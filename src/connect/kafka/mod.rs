@@ -17,9 +17,11 @@
 //! # Operators
 //!
 //! ```text
-//!   brokers --> librdkafka --messages, logs, errors, one queue--> [ a thread: judge, verify, read ] --> Source
-//!                                     ^                                      ^
-//!                                     '------------- looks, every 3 s -------'
+//!   brokers --> librdkafka --messages, logs, errors, one queue--> [ a thread: judge, verify, poll ]
+//!                    ^                                              ^             |
+//!                    '------------- looks, every 3 s ---------------'             chunks
+//!                                                                                 v
+//!                                                                        Source: read what they say
 //! ```
 //!
 //! # Promises
@@ -35,7 +37,7 @@
 //! 4. Partitions that are added are read from their start, within seconds.
 //! 5. Times are bound ahead of the rows, so any number of programs follow one topic, and give each message
 //!    the same time. A copy anew ends at the same places in all of them.
-//! 6. Told to stop, it stops: whatever a broker still owes is waited for by nobody.
+//! 6. Told to stop, it stops: it does not wait for what a broker still owes.
 //!
 //! # Limits
 //!
@@ -44,7 +46,7 @@
 //!   from which compaction has taken the message at that very offset, is not noticed.
 //! * Brokers before 3.1 hand over messages by the topic's name: of a topic made anew *while it is read*, those
 //!   past the cursor may be handed over before the id is looked at, every 3 s. Then the position is lost all the same.
-//! * Compaction takes tombstones away after `delete.retention.ms`: who stays away for longer keeps the rows that
+//! * Compaction takes tombstones away after `delete.retention.ms`: a shard whose programs are away for longer keeps the rows that
 //!   they deleted. To copy anew mends it.
 //! * Compaction between two programs' readings makes their feeds differ at a time: the second stops with
 //!   `FeedDiffers`, and goes on when it is started again.
@@ -53,12 +55,16 @@
 //! * A Debezium message that empties a table is a reset of all partitions, at its own offset.
 //! * The end of a log that is compared with the cursor is that of its leader: brokers from 2.2 on say when
 //!   they do not know it yet.
-//! * One thread polls and reads what messages say: JSON of 1 KiB comes at about half the rate of a consumer that drops
-//!   it, on two cores that the brokers share (`benches/kafka.rs`).
+//! * One thread polls, and one task reads what messages say: `benches/kafka.rs` measures them against a consumer
+//!   that drops them.
+//! * How far the shard is behind is said in messages and in time, not in bytes. Messages are told by offsets: those
+//!   that compaction has taken count until they are passed.
 //! * librdkafka keeps up to 64 MiB of messages ahead of what is read: `rdkafka.queued.max.messages.kbytes`.
 
 mod address;
 mod asked;
+mod behind;
+mod chunk;
 mod client;
 mod failure;
 mod judge;
@@ -78,22 +84,24 @@ pub use position::KafkaPosition;
 
 use self::address::Address;
 use self::asked::Asked;
+use self::behind::Behind;
 use self::client::Client;
 use self::failure::transient;
 use self::judge::Topic;
 use self::reader::{Handed, Reading};
+use self::rows::Rows;
 use crate::codec::Json;
 use crate::connect::debezium::OnUnavailable;
 use crate::connect::on_error::OnError;
 use crate::error::Error;
-use crate::source::{Ack, Boundary, Durable, Events, Failure, Partition, Source, SourceStats};
+use crate::source::{Ack, Boundary, Durable, Events, Failure, Lag, Partition, Source, SourceStats};
 
-/// Batches of messages between the reading thread and the pipeline.
-const BATCHES_AHEAD: usize = 4;
+/// Chunks of messages between the thread that polls and the pipeline.
+const CHUNKS_AHEAD: usize = 4;
 
 /// A topic of Kafka, not yet connected to.
 ///
-/// Memory: what librdkafka keeps ahead, and some thousand messages on their way.
+/// Memory: what librdkafka keeps ahead, and about 8 MiB of messages on their way.
 ///
 /// # Examples
 ///
@@ -113,10 +121,14 @@ pub struct Kafka {
     connected: Option<Connected>,
 }
 
-/// A reading thread, what it has read, and what it reads with.
+/// A thread that polls, what it hands over, and what it polls.
 struct Connected {
     handed: mpsc::Receiver<Handed>,
     client: Arc<Client>,
+    behind: Behind,
+    rows: Rows,
+    /// What comes after what was handed over last.
+    failed: Option<Failure>,
 }
 
 impl std::fmt::Debug for Connected {
@@ -182,40 +194,54 @@ impl Source for Kafka {
     async fn connect(&mut self, from: &Boundary<KafkaPosition>) -> Result<(), Failure> {
         // The thread before ends at the next thing that it hands over.
         self.connected = None;
-        let (sender, handed) = mpsc::channel(BATCHES_AHEAD);
+        let (sender, handed) = mpsc::channel(CHUNKS_AHEAD);
         let (ready, opened) = oneshot::channel();
         let (asked, from) = (Arc::new(self.asked.clone()), from.cursor().clone());
         let place = self.asked.address.topic.clone();
-        // Nobody waits for it: a broker that does not answer must not hold up a stop.
+        // It is not waited for: a broker that does not answer must not hold up a stop.
         drop(tokio::task::spawn_blocking(move || {
             let reading = Reading::open(asked, sender, &from);
             match reading {
                 Ok(reading) => {
-                    if ready.send(Ok(reading.client())).is_ok() {
+                    if ready.send(Ok((reading.client(), reading.behind()))).is_ok() {
                         reading.run();
                     }
                 }
-                // An error means that nobody asks any more.
+                // An error means that the connect was given up.
                 Err(failure) => drop(ready.send(Err(failure))),
             }
         }));
         let gone = |_| transient("the thread that reads the topic is gone", &place);
-        let client = opened.await.map_err(gone)??;
+        let (client, behind) = opened.await.map_err(gone)??;
         self.asked.reached();
-        self.connected = Some(Connected { handed, client });
+        let Address { key, value, .. } = self.asked.address;
+        let rows = Rows::new(key, value, self.asked.on_unavailable);
+        self.connected = Some(Connected { handed, client, behind, rows, failed: None });
         Ok(())
     }
 
     async fn next(&mut self) -> Result<Option<Events<Self>>, Failure> {
+        let topic = &self.asked.address.topic;
         let Some(connected) = &mut self.connected else {
-            return Err(transient("it is not connected", &self.asked.address.topic));
+            return Err(transient("it is not connected", topic));
         };
-        match connected.handed.recv().await {
-            Some(handed) => handed.map(|events| Some(events).filter(|events| !events.is_empty())),
-            None => {
-                Err(transient("the thread that reads the topic is gone", &self.asked.address.topic))
-            }
+        if let Some(failure) = connected.failed.take() {
+            // What comes behind it must not be handed over.
+            self.connected = None;
+            return Err(failure);
         }
+        let Some(handed) = connected.handed.recv().await else {
+            return Err(transient("the thread that reads the topic is gone", topic));
+        };
+        let (events, failed) = handed?.events(&mut connected.rows, &self.asked, &connected.behind);
+        connected.failed = failed;
+        if events.is_empty()
+            && let Some(failure) = connected.failed.take()
+        {
+            self.connected = None;
+            return Err(failure);
+        }
+        Ok(Some(events).filter(|events| !events.is_empty()))
     }
 
     /// The ends of the logs, of what is committed.
@@ -237,7 +263,7 @@ impl Source for Kafka {
         Ok(ends.map(end).collect())
     }
 
-    /// Commits the offsets to the group that the address names, for who watches it.
+    /// Commits the offsets to the group that the address names, to be watched there.
     fn ack(&mut self, durable: &Durable<KafkaPosition>) -> Ack {
         let (Some(_), Some(connected)) = (self.asked.group(), &self.connected) else {
             return Box::pin(std::future::ready(Ok(())));
@@ -256,6 +282,11 @@ impl Source for Kafka {
             });
             commit.await.unwrap_or(Err(gone))
         })
+    }
+
+    /// Messages, by offsets, and how long ago the oldest was made that is not durable.
+    fn lag(&mut self, durable: &Durable<KafkaPosition>) -> Lag {
+        self.connected.as_ref().map_or_else(Lag::default, |connected| connected.behind.lag(durable))
     }
 
     fn copy_until(&mut self, bound: Option<&Boundary<KafkaPosition>>) -> bool {

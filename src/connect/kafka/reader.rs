@@ -1,5 +1,6 @@
 //! Owns one reading of a topic, on a thread that may block: from the places of a cursor on, message by
-//! message, or as a copy up to fixed ends. It does not own what a message says, nor whether a place is lost.
+//! message, or as a copy up to fixed ends. It does not own what a message says ([`chunk`](super::chunk)), nor
+//! whether a place is lost.
 //!
 //! A copy anew reads one partition after the other, each up to where its log ended when the copy began: so
 //! every writer's copy has the same messages in the same order, and ends at the same places.
@@ -17,24 +18,17 @@ use rdkafka::message::BorrowedMessage;
 use tokio::sync::mpsc::Sender;
 
 use super::asked::Asked;
+use super::behind::Behind;
+use super::chunk::{Chunk, Slot};
 use super::client::{self, Client};
 use super::failure::{self, is_mended, transient};
 use super::judge::{Marks, Plan, Topic, added, judge, lost, place_of};
 use super::position::KafkaPosition;
-use super::rows::{Bad, Rows, Says};
 use super::verify::{self, POLL, verify};
-use crate::codec::{DataError, Json};
-use crate::connect::on_error::OnError;
-use crate::error::{Error, ErrorKind};
-use crate::source::{Change, Cursor, Event, Failure, Partition, Received};
-
-pub(super) type TopicEvent = Event<Json, Json, KafkaPosition>;
+use crate::source::{Cursor, Failure, Partition, Received};
 
 /// What the reading thread hands over. A failure is the last, and so is nothing: the end of the connection.
-pub(super) type Handed = Result<Vec<TopicEvent>, Failure>;
-
-/// A batch is handed over when it holds this many events, and when no more has come.
-const EVENTS_MAX: usize = 2048;
+pub(super) type Handed = Result<Chunk, Failure>;
 
 /// How often a topic is looked at before a place in it is given up, and how long between: the metadata of a
 /// broker, and the end of a log whose leader is new, may be behind for a moment.
@@ -47,8 +41,8 @@ pub(super) struct Reading {
     sender: Sender<Handed>,
     topic: Topic,
     parts: BTreeMap<i32, Part>,
-    rows: Rows,
-    batch: Vec<TopicEvent>,
+    chunk: Chunk,
+    behind: Behind,
     /// The partition that is copied now.
     copies: Option<i32>,
     /// The copy is complete: what comes next is read by another consumer, from where it ended.
@@ -59,6 +53,7 @@ pub(super) struct Reading {
 struct Part {
     name: Partition,
     place: KafkaPosition,
+    slot: Slot,
 }
 
 /// What another thread finds while this one reads; dropped, it stops.
@@ -97,26 +92,16 @@ impl Reading {
             }
         };
         let Plan { places, is_news } = plan;
-        let part = |(number, place): (i32, KafkaPosition)| {
-            (number, Part { name: Partition::from(number.to_string()), place })
-        };
+        let part = |(number, place): (i32, KafkaPosition)| (number, Part::new(number, place));
         let parts: BTreeMap<i32, Part> = places.into_iter().map(part).collect();
-        let rows = Rows::new(asked.address.key, asked.address.value, asked.on_unavailable);
-        let batch = Vec::new();
-        let mut reading = Reading {
-            asked,
-            client,
-            sender,
-            topic,
-            parts,
-            rows,
-            batch,
-            copies: None,
-            copied: false,
-        };
+        let (chunk, copies, copied) = (Chunk::default(), None, false);
+        let behind = Behind::default();
+        behind.looked(&topic.partitions);
+        let mut reading =
+            Reading { asked, client, sender, topic, parts, chunk, behind, copies, copied };
         if is_news {
             // All at once: with a part of them, the others would seem to have been added later.
-            reading.batch.push(Event::Boundary(reading.all()));
+            reading.chunk.place(reading.all());
         }
         reading.begin()?;
         Ok(reading)
@@ -126,10 +111,14 @@ impl Reading {
         Arc::clone(&self.client)
     }
 
-    /// Reads until it fails, or nobody takes what it reads any more.
+    pub(super) fn behind(&self) -> Behind {
+        self.behind.clone()
+    }
+
+    /// Reads until it fails, or what it reads is not taken any more.
     pub(super) fn run(mut self) {
         let last = match self.read() {
-            Ok(()) if self.copied => Ok(Vec::new()),
+            Ok(()) if self.copied => Ok(Chunk::default()),
             Ok(()) => return,
             Err(failure) => Err(failure),
         };
@@ -143,7 +132,7 @@ impl Reading {
         let mut looks = Looks::begin(&self.client, &self.asked);
         let client = Arc::clone(&self.client);
         while !self.sender.is_closed() && !self.copied {
-            let wait = if self.batch.is_empty() { POLL } else { Duration::ZERO };
+            let wait = if self.chunk.is_empty() { POLL } else { Duration::ZERO };
             let polled = client.poll(wait);
             if client.context().has_changed() && !crate::mutant::on("kafka_changed_while_read") {
                 // Before what was polled: it may be the new topic's.
@@ -159,7 +148,7 @@ impl Reading {
                 }
                 Some(Err(error)) => self.trouble(&error)?,
             }
-            if self.batch.len() >= EVENTS_MAX && !self.flush() {
+            if self.chunk.is_full() && !self.flush() {
                 return Ok(());
             }
             if let Some(found) = looks.take()? {
@@ -186,7 +175,7 @@ impl Reading {
             }
             None => {
                 self.parts.values_mut().for_each(|part| part.place.until = None);
-                self.batch.push(Event::Boundary(self.all()));
+                self.chunk.place(self.all());
                 self.copied = true;
                 Ok(())
             }
@@ -206,33 +195,9 @@ impl Reading {
             // Past the copy's end: it is read once all of the copy is there.
             return if self.copies == Some(number) { self.copied(number) } else { Ok(()) };
         }
-        let place = part.place.after(verify::seen(message));
-        let name = Partition::clone(&part.name);
-        let change = match self.rows.read(message.key(), message.payload()) {
-            Says::Change(change) => Some(change),
-            Says::Nothing => None,
-            Says::Bad(bad) if self.asked.on_error == OnError::Keep => {
-                Some(kept(bad, number, offset))
-            }
-            Says::Bad(bad) => {
-                let place = format!("{}, offset {offset}", place_of(&self.topic, number));
-                let error = Error::new(ErrorKind::Invalid, bad.what).at(place).hint(bad.hint);
-                return Err(Failure::Definite(error));
-            }
-        };
-        match change {
-            Some(change) => {
-                self.asked.stats.add_rows_read(1);
-                self.batch.push(Event::Change(Partition::clone(&name), change));
-            }
-            None => self.asked.stats.add_message(self.asked.stats.messages() + 1),
-        }
-        let done = place.until.is_some_and(|until| place.offset >= until);
-        part.place = place.clone();
-        // A copy is one unit, so that its places are only to go on from.
-        if place.until.is_none() || self.batch.len() + 1 >= EVENTS_MAX {
-            self.batch.push(Event::Boundary(Received::at(name, place)));
-        }
+        part.place = part.place.after(verify::seen(message));
+        self.chunk.message(&mut part.slot, &part.name, &part.place, message);
+        let done = part.place.until.is_some_and(|until| part.place.offset >= until);
         if done { self.copied(number) } else { Ok(()) }
     }
 
@@ -249,8 +214,8 @@ impl Reading {
             return Ok(());
         }
         part.place.offset = end;
-        let received = Received::at(Partition::clone(&part.name), part.place.clone());
-        self.batch.push(Event::Boundary(received));
+        self.chunk.place(part.received());
+        self.behind.reached(number, end, None);
         Ok(())
     }
 
@@ -263,8 +228,7 @@ impl Reading {
             && let Some(until) = part.place.until
         {
             part.place.offset = until;
-            let received = Received::at(Partition::clone(&part.name), part.place.clone());
-            self.batch.push(Event::Boundary(received));
+            self.chunk.place(part.received());
         }
         self.begin()
     }
@@ -277,23 +241,20 @@ impl Reading {
                 tracing::info!(topic = name, ?code, "a broker is away, or not the leader any more");
                 Ok(())
             }
-            // Nothing is committed to a group that nobody named.
+            // Nothing is committed to a group that the address does not name.
             Some(Code::GroupAuthorizationFailed) if self.asked.group().is_none() => Ok(()),
             Some(Code::AutoOffsetReset | Code::OffsetOutOfRange | Code::LogTruncation) => {
                 let text = said.map_or_else(|| error.to_string(), |(_, text)| text);
                 let what = format!("a place is looked at again: {text}");
-                Err(transient(self.asked.address.without_secrets(&what), name))
+                Err(transient(what, name))
             }
-            _ => {
-                let said =
-                    said.map(|(code, text)| (code, self.asked.address.without_secrets(&text)));
-                Err(failure::of(error, said, true, name))
-            }
+            _ => Err(failure::of(error, said, true, name)),
         }
     }
 
     /// Takes in what the topic has now: partitions that were added, and how far there is to go.
     fn looked(&mut self, found: &Topic) -> Result<(), Failure> {
+        self.behind.looked(&found.partitions);
         let mut news = BTreeMap::new();
         let (mut position, mut length) = (0, 0);
         for (&number, &marks) in &found.partitions {
@@ -301,7 +262,7 @@ impl Reading {
             match self.parts.get(&number) {
                 Some(part) if end < part.place.offset => {
                     let what = format!("its log ends at offset {end}, and was read further");
-                    return Err(transient(what, &place_of(found, number)));
+                    return Err(transient(what, &place_of(&found.name, number)));
                 }
                 Some(part) => (position, length) = (position + part.place.offset, length + end),
                 None if self.copies.is_some()
@@ -310,11 +271,10 @@ impl Reading {
                 None => {
                     let topic = Topic { log: Arc::clone(&self.topic.log), ..found.clone() };
                     let place = added(&topic, number, marks)?;
-                    let name = Partition::from(number.to_string());
-                    let received = Received::at(Partition::clone(&name), place.clone());
-                    self.batch.push(Event::Boundary(received));
                     news.insert(number, place.offset);
-                    self.parts.insert(number, Part { name, place });
+                    let part = Part::new(number, place);
+                    self.chunk.place(part.received());
+                    self.parts.insert(number, part);
                 }
             }
         }
@@ -330,17 +290,28 @@ impl Reading {
         Received::all(places.map(|part| (Partition::clone(&part.name), part.place.clone())))
     }
 
-    /// Hands the batch over. Returns false if nobody takes it any more.
+    /// Hands the chunk over. Returns false if it is not taken any more.
     fn flush(&mut self) -> bool {
-        if self.batch.is_empty() {
+        if self.chunk.is_empty() {
             return true;
         }
         if let Some(part) = self.copies.and_then(|number| self.parts.get(&number)) {
-            let received = Received::at(Partition::clone(&part.name), part.place.clone());
-            self.batch.push(Event::Boundary(received));
+            // A copy is one unit, so its places are only to go on from.
+            self.chunk.place(part.received());
         }
-        let batch = std::mem::replace(&mut self.batch, Vec::with_capacity(EVENTS_MAX));
-        self.sender.blocking_send(Ok(batch)).is_ok()
+        self.parts.values_mut().for_each(|part| part.slot = Slot::default());
+        let next = self.chunk.next();
+        self.sender.blocking_send(Ok(std::mem::replace(&mut self.chunk, next))).is_ok()
+    }
+}
+
+impl Part {
+    fn new(number: i32, place: KafkaPosition) -> Part {
+        Part { name: Partition::from(number.to_string()), place, slot: Slot::default() }
+    }
+
+    fn received(&self) -> Received<KafkaPosition> {
+        Received::at(Partition::clone(&self.name), self.place.clone())
     }
 }
 
@@ -349,7 +320,7 @@ impl Looks {
         let (stop, stopped) = sync_channel(1);
         let found = Arc::new(Mutex::new(None));
         let (client, asked, into) = (Arc::clone(client), Arc::clone(asked), Arc::clone(&found));
-        // It ends with the reading, or soon after: nobody waits for it.
+        // It ends with the reading, or soon after: it is not waited for.
         drop(tokio::task::spawn_blocking(move || watch(&client, &asked, &into, &stopped)));
         Looks { found, failed: 0, _stop: stop }
     }
@@ -384,11 +355,4 @@ fn watch(
         let found = client::look(client, &asked.address, true, &goes_on);
         *into.lock() = Some(found);
     }
-}
-
-/// Returns the error value that a bad message is kept as. Without the topic's name: every replica must store
-/// the same bytes, whatever it calls the topic.
-fn kept(bad: Bad, partition: i32, offset: u64) -> Change<Json, Json> {
-    let what = format!("{} in partition {partition} at offset {offset}", bad.what);
-    Change::Put(bad.key, Err(DataError(what)))
 }

@@ -50,7 +50,7 @@ pub(super) fn verify(
         if began.elapsed() > PATIENCE {
             let partition = open.keys().next().copied().unwrap_or_default();
             let what = "the last message that was read does not come again";
-            return Err(transient(what, &place_of(topic, partition)));
+            return Err(transient(what, &place_of(&topic.name, partition)));
         }
         let (partition, found) = match client.poll(POLL) {
             None => continue,
