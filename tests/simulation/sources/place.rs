@@ -27,11 +27,18 @@ pub struct Place {
     pub units: u64,
     /// Transactions that are not the partition's.
     pub others: u64,
-    /// In a copy: all keys up to this one are as of `units`, the rest has not been handed over.
+    /// In a copy of contents: all keys up to this one are as of `units`, the rest has not been handed over.
     pub copied: Option<u64>,
+    /// In a copy of the log that is made anew: where it ends.
+    pub until: Option<u64>,
 }
 
 impl Place {
+    /// Whether it is inside of a copy.
+    pub fn copies(&self) -> bool {
+        self.copied.is_some() || self.until.is_some()
+    }
+
     /// Whether this covers what another place does.
     pub fn covers(&self, other: &Place) -> bool {
         let others = self.kind != Kind::Set || self.others >= other.others;
@@ -50,7 +57,7 @@ impl Position for Place {
     }
 
     fn is_snapshot(&self) -> bool {
-        self.copied.is_some()
+        self.copies()
     }
 
     fn order(&self) -> Option<u64> {
@@ -58,13 +65,14 @@ impl Position for Place {
     }
 
     fn encode(&self, into: &mut Vec<u8>) {
-        let copied = self.copied.map_or(0, |key| key as u8 + 1);
-        into.extend([1, self.kind as u8, self.edition as u8, self.units as u8, copied]);
+        let one_more = |of: Option<u64>| of.map_or(0, |of| of as u8 + 1);
+        let (copied, until) = (one_more(self.copied), one_more(self.until));
+        into.extend([1, self.kind as u8, self.edition as u8, self.units as u8, copied, until]);
         into.extend(self.others.to_le_bytes());
     }
 
     fn decode(bytes: &[u8]) -> Result<Place, Error> {
-        let [1, kind, edition, units, copied, others @ ..] = bytes else {
+        let [1, kind, edition, units, copied, until, others @ ..] = bytes else {
             return Err(Error::new(ErrorKind::Corrupt, "not a place"));
         };
         Ok(Place {
@@ -73,6 +81,7 @@ impl Position for Place {
             units: u64::from(*units),
             others: u64::from_le_bytes(others.try_into().unwrap()),
             copied: copied.checked_sub(1).map(u64::from),
+            until: until.checked_sub(1).map(u64::from),
         })
     }
 }
@@ -131,6 +140,6 @@ impl Reached {
 
     /// Whether a copy is under way.
     pub fn copies(&self) -> bool {
-        self.places.values().any(|place| place.copied.is_some())
+        self.places.values().any(Place::copies)
     }
 }

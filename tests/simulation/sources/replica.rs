@@ -16,7 +16,7 @@ use tokio::runtime::Runtime;
 use crate::crew::Crew;
 use crate::random::Random;
 use crate::sources::clockwork::{Own, Time, runtime};
-use crate::sources::scripted::Scripted;
+use crate::sources::scripted::{ELSEWHERE, Scripted};
 use crate::sources::seat::{Plan, Report, Seat};
 use crate::sources::upstream::{Shared, collection, more};
 
@@ -283,7 +283,9 @@ impl Replica {
                 // It began with the feed's new contents, before what another had bound of the old
                 // ones was durable: started again it goes on from there.
                 ErrorKind::FeedDiffers => {
-                    upstream.edition() > 0 && error.to_string().contains("cannot be compared")
+                    let text = error.to_string();
+                    let other = ["cannot be compared", ELSEWHERE].iter().any(|t| text.contains(t));
+                    upstream.edition() > 0 && other
                 }
                 ErrorKind::Unavailable => upstream.fails_one_in > 0 || alive.has_goal,
                 _ => false,

@@ -17,6 +17,9 @@ use crate::sources::upstream::{Asked, Life, New, Row, Shared, Upstream, collecti
 /// A value that no unit has: of rows that are void.
 const VOID: u64 = 120;
 
+/// Another writer's copy ends in a log that there is not any more.
+pub const ELSEWHERE: &str = "another writer has begun a copy of what is gone";
+
 /// What is on its way.
 enum Item {
     Row(usize, Row),
@@ -47,6 +50,8 @@ pub struct Scripted {
     hangs: bool,
     /// The partition whose stream broke.
     broken: Option<usize>,
+    /// Where another writer's copy made anew ends.
+    bound: Option<Reached>,
 }
 
 impl Scripted {
@@ -62,6 +67,7 @@ impl Scripted {
             connection: None,
             hangs: false,
             broken: None,
+            bound: None,
         }
     }
 
@@ -210,8 +216,18 @@ impl Source for Scripted {
         }
         let piece = self.random.pick(&[1, 2, 6, 40]);
         let (copy_of, queue) = (vec![None; places.len()], VecDeque::new());
-        self.connection = Some(Connection { edition, places, copy_of, queue, piece });
+        let mut connection = Connection { edition, places, copy_of, queue, piece };
+        if from.is_start() && from.generation() > 0 && upstream.copies_as_told {
+            let ends = self.ends_of_copy(from.generation(), &upstream)?;
+            connection.begin_copy(&ends, &upstream);
+        }
+        self.connection = Some(connection);
         Ok(())
+    }
+
+    fn copy_until(&mut self, bound: Option<&Boundary<Place>>) -> bool {
+        self.bound = bound.map(|bound| Reached::of(bound.cursor()));
+        self.upstream.lock().unwrap().copies_as_told
     }
 
     async fn next(&mut self) -> Result<Option<Events<Self>>, Failure> {
@@ -300,9 +316,54 @@ impl Scripted {
     }
 }
 
+impl Scripted {
+    /// Where a copy made anew ends in each partition: where another writer's does, or where the log does now.
+    fn ends_of_copy(&self, generation: u64, upstream: &Upstream) -> Result<Vec<u64>, Failure> {
+        let bound = self.bound.as_ref().filter(|bound| bound.generation == generation);
+        let Some(bound) = bound else { return Ok(upstream.visible.clone()) };
+        let end = |name: &Partition| {
+            let place = bound.places.get(&**name);
+            let place = place.filter(|place| place.edition == upstream.edition());
+            place.map(|place| place.units)
+        };
+        let ends: Option<Vec<u64>> = self.names.iter().map(end).collect();
+        let elsewhere = || Error::new(ErrorKind::FeedDiffers, ELSEWHERE);
+        ends.ok_or_else(|| Failure::Definite(elsewhere()))
+    }
+}
+
 impl Connection {
+    /// Begins a copy of the log up to these ends.
+    fn begin_copy(&mut self, ends: &[u64], upstream: &Upstream) {
+        let place = |until: &u64| Place { until: Some(*until), ..upstream.place(0, None) };
+        let places: Vec<Place> = ends.iter().map(place).collect();
+        self.places = places.iter().copied().map(Some).collect();
+        // All at once: with a part of them, the copy would look complete without the others.
+        self.queue.push_back(Item::Boundary(places.into_iter().enumerate().collect(), true));
+    }
+
+    /// Queues the next unit of such a copy: one partition after the other, so that all writers' are the same.
+    fn go_on_copying(&mut self, upstream: &Upstream) {
+        let places = || self.places.iter().flatten().copied().enumerate();
+        let next = places().find(|(_, place)| place.until.is_some_and(|until| place.units < until));
+        let Some((partition, place)) = next else {
+            let all: Vec<_> = places().map(|(at, p)| (at, upstream.place(p.units, None))).collect();
+            self.places = all.iter().map(|(_, place)| Some(*place)).collect();
+            return self.queue.push_back(Item::Boundary(all, true));
+        };
+        let rows = &upstream.units(partition)[place.units as usize];
+        self.queue.extend(rows.iter().map(|row| Item::Row(partition, *row)));
+        let place = Place { until: place.until, ..upstream.place(place.units + 1, None) };
+        self.places[partition] = Some(place);
+        self.queue.push_back(Item::Boundary(vec![(partition, place)], false));
+    }
+
     /// Queues one more unit, or one of every partition. Returns whether there is any.
     fn fill(&mut self, upstream: &mut Upstream, random: &Random) -> Result<bool, Failure> {
+        if self.places.iter().flatten().any(|place| place.until.is_some()) {
+            self.go_on_copying(upstream);
+            return Ok(true);
+        }
         let mut partitions: Vec<usize> = (0..self.places.len()).collect();
         let first = random.index(partitions.len());
         partitions.rotate_left(first);

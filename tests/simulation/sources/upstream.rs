@@ -97,6 +97,8 @@ pub struct Upstream {
     pub copies: bool,
     /// Whether several writers read it.
     pub several_write: bool,
+    /// Whether a copy of the log that is made anew ends where it is told, and else where the log does as it begins.
+    pub copies_as_told: bool,
     /// How often it fails: one request in so many; 0 for never.
     pub fails_one_in: u64,
     /// The logs that there were, the last of which is there.
@@ -138,6 +140,7 @@ impl Upstream {
             names: ["a", "b"][..partitions].iter().map(|name| Partition::from(*name)).collect(),
             copies,
             several_write,
+            copies_as_told: several_write && random.one_in(2),
             fails_one_in: random.pick(&[0, 40, 12, 5]),
             visible: (0..partitions).map(begin).collect(),
             purged: vec![0; partitions],
@@ -197,9 +200,10 @@ impl Upstream {
     }
 
     /// Whether it must be copied anew, and nobody may: not if several writers are to agree on several
-    /// partitions.
+    /// partitions, and their copies cannot end as told.
     pub fn is_refused(&self) -> bool {
-        self.edition() > 0 && self.several_write && self.names.len() > 1
+        let agree = self.names.len() == 1 || self.copies_as_told;
+        self.edition() > 0 && self.several_write && !agree
     }
 
     /// The log of a partition.
@@ -236,7 +240,7 @@ impl Upstream {
         let covered = |(name, units): (&Partition, &u64)| {
             let place = reached.places.get(&**name);
             let far = |place: &Place| (place.edition, place.units) >= (edition, *units);
-            place.is_some_and(|place| place.copied.is_none() && far(place))
+            place.is_some_and(|place| !place.copies() && far(place))
         };
         self.names.iter().zip(units).all(covered)
     }
@@ -244,7 +248,7 @@ impl Upstream {
     /// A place in the log.
     pub fn place(&self, units: u64, copied: Option<u64>) -> Place {
         let others = if self.kind == Kind::Number { 0 } else { self.others };
-        Place { kind: self.kind, edition: self.edition(), units, others, copied }
+        Place { kind: self.kind, edition: self.edition(), units, others, copied, until: None }
     }
 }
 

@@ -89,7 +89,8 @@ impl World {
                 self.check_staged();
             }
             self.settle(false);
-            if self.random.one_in(4) {
+            let as_told = self.upstream.lock().unwrap().copies_as_told;
+            if self.random.one_in(if as_told { 2 } else { 4 }) {
                 self.upstream.lock().unwrap().replace(&self.random);
             }
             if self.upstream.lock().unwrap().is_refused() {
