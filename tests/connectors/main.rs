@@ -10,3 +10,5 @@ mod postgres;
 mod random;
 #[path = "../common/running.rs"]
 mod running;
+#[path = "../common/tls.rs"]
+mod tls;

@@ -13,7 +13,9 @@ use differential_upsert::reclock::SourceConfig;
 use differential_upsert::shard::HandleConfig;
 use differential_upsert::source::{AttemptConfig, OnPositionLost, SourceStats};
 use differential_upsert::store::Root;
-use differential_upsert::{Encoded, Error, Pipeline, PipelineConfig, Shard, Token};
+use differential_upsert::{
+    Encoded, Error, Pipeline, PipelineConfig, Promotion, Shard, Token, Totals,
+};
 use timely::WorkerConfig;
 use timely::communication::Allocator;
 use timely::communication::allocator::thread::Thread;
@@ -33,6 +35,8 @@ pub struct Setting {
     pub stop_at_current: bool,
     pub on_position_lost: OnPositionLost,
     pub outage_max: Duration,
+    /// Writes nothing until it is promoted.
+    pub standby: Option<Promotion>,
 }
 
 impl Setting {
@@ -42,6 +46,7 @@ impl Setting {
             stop_at_current: false,
             on_position_lost: OnPositionLost::Fail,
             outage_max: PATIENCE,
+            standby: None,
         }
     }
 
@@ -58,6 +63,7 @@ pub struct Client {
     runtime: Option<Runtime>,
     pub health: Health,
     pub stats: SourceStats,
+    totals: Box<dyn Fn() -> Totals>,
 }
 
 fn runtime() -> Runtime {
@@ -85,15 +91,17 @@ impl Client {
                 },
                 ..SourceConfig::default()
             },
+            standby: setting.standby.clone(),
             ..PipelineConfig::default()
         };
         let allocator = Allocator::Thread(Thread::default());
         let mut worker = Worker::new(WorkerConfig::default(), allocator, None);
-        let (token, health) = worker.dataflow(|scope| {
+        let (token, health, watch) = worker.dataflow(|scope| {
             let pipeline = Pipeline::from_source(scope, || Some(source), &shard, config);
-            (pipeline.token, pipeline.health)
+            (pipeline.token, pipeline.health, pipeline.watch)
         });
-        Client { worker, token: Some(token), runtime: Some(runtime), health, stats }
+        let totals = Box::new(move || watch.totals());
+        Client { worker, token: Some(token), runtime: Some(runtime), health, stats, totals }
     }
 
     /// Moves the dataflow a little.
@@ -104,6 +112,11 @@ impl Client {
     /// Whether it has come to its end.
     pub fn is_done(&self) -> bool {
         !self.worker.has_dataflows()
+    }
+
+    /// What it has appended, and lost.
+    pub fn totals(&self) -> Totals {
+        (self.totals)()
     }
 
     pub fn error(&self) -> Option<Error> {

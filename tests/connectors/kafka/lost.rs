@@ -6,14 +6,15 @@ use differential_upsert::source::OnPositionLost;
 use differential_upsert::store::{Access, Root};
 
 use crate::kafka::client::{Client, Setting, Table, contents, table};
-use crate::kafka::cluster::Cluster;
+use crate::kafka::cluster::{Cluster, TOPIC};
+use crate::kafka::topic::Topic;
 
 fn root() -> Root {
     Root::open("mem:", Access::Write).expect("memory")
 }
 
 /// A shard that has read a topic of two partitions and five messages.
-fn read(cluster: &Cluster) -> (Root, Setting, Table) {
+fn read(topic: &Topic) -> (Root, Setting, Table) {
     let root = root();
     let rows = [
         (0, "a", Some("1")),
@@ -22,8 +23,8 @@ fn read(cluster: &Cluster) -> (Root, Setting, Table) {
         (1, "d", Some("1")),
         (1, "e", Some("1")),
     ];
-    rows.iter().for_each(|row| cluster.write(&[*row]));
-    let setting = Setting::up_to_now(cluster.url(""));
+    rows.iter().for_each(|row| topic.write(&[*row]));
+    let setting = Setting::up_to_now(topic.url(""));
     Client::start(&root, &setting).end();
     let had = table(&[("a", "1"), ("b", "1"), ("c", "1"), ("d", "1"), ("e", "1")]);
     assert_eq!(contents(&root), had);
@@ -50,12 +51,12 @@ fn check(root: &Root, setting: &Setting, had: &Table, has: &Table) -> String {
 #[test]
 fn a_topic_made_anew_is_lost_though_it_has_more_messages_than_before() {
     for messages in [1, 3, 7] {
-        let cluster = Cluster::start(2, 2);
-        let (root, setting, had) = read(&cluster);
-        cluster.make_anew(2);
+        let topic = Topic::anywhere(2);
+        let (root, setting, had) = read(&topic);
+        topic.make_anew(2);
         let keys = ["p", "q", "r", "s", "t", "u", "v"];
         let rows: Vec<_> = keys[..messages].iter().map(|key| (0, *key, Some("2"))).collect();
-        cluster.write(&rows);
+        topic.write(&rows);
         let has: Vec<_> = keys[..messages].iter().map(|key| (*key, "2")).collect();
         let says = check(&root, &setting, &had, &table(&has));
         assert!(says.contains("deleted and made anew"), "{says}");
@@ -64,11 +65,11 @@ fn a_topic_made_anew_is_lost_though_it_has_more_messages_than_before() {
 
 #[test]
 fn a_topic_made_anew_with_the_same_messages_is_lost() {
-    let cluster = Cluster::start(1, 2);
-    let (root, setting, had) = read(&cluster);
-    cluster.make_anew(2);
+    let topic = Topic::anywhere(2);
+    let (root, setting, had) = read(&topic);
+    topic.make_anew(2);
     for row in [(0, "a"), (0, "b"), (0, "c"), (1, "d"), (1, "e")] {
-        cluster.write(&[(row.0, row.1, Some("1"))]);
+        topic.write(&[(row.0, row.1, Some("1"))]);
     }
     let says = check(&root, &setting, &had, &had);
     assert!(says.contains("deleted and made anew"), "{says}");
@@ -76,18 +77,18 @@ fn a_topic_made_anew_with_the_same_messages_is_lost() {
 
 #[test]
 fn a_topic_made_anew_without_a_message_is_lost() {
-    let cluster = Cluster::start(1, 2);
-    let (root, setting, had) = read(&cluster);
-    cluster.make_anew(2);
+    let topic = Topic::anywhere(2);
+    let (root, setting, had) = read(&topic);
+    topic.make_anew(2);
     check(&root, &setting, &had, &Table::new());
 }
 
 #[test]
 fn a_topic_made_anew_with_fewer_partitions_is_lost() {
-    let cluster = Cluster::start(1, 2);
-    let (root, setting, had) = read(&cluster);
-    cluster.make_anew(1);
-    cluster.write(&[(0, "p", Some("2"))]);
+    let topic = Topic::anywhere(2);
+    let (root, setting, had) = read(&topic);
+    topic.make_anew(1);
+    topic.write(&[(0, "p", Some("2"))]);
     check(&root, &setting, &had, &table(&[("p", "2")]));
 }
 
@@ -158,7 +159,7 @@ fn a_log_that_was_cut_and_has_grown_again_is_lost() {
 fn a_partition_that_was_added_and_has_lost_messages_is_lost() {
     let cluster = Cluster::start(1, 2);
     let (root, setting, had) = read(&cluster);
-    cluster.broker.add_partitions(crate::kafka::cluster::TOPIC, 3);
+    cluster.broker.add_partitions(TOPIC, 3);
     cluster.write(&[(2, "p", Some("2"))]);
     cluster.write(&[(2, "q", Some("2"))]);
     cluster.retain_from(2, 1);

@@ -9,10 +9,7 @@ use differential_upsert::store::{Access, Root};
 use prost::Message;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc::UnboundedReceiver;
-use tokio_rustls::rustls::pki_types::pem::PemObject;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio_rustls::rustls::server::WebPkiClientVerifier;
-use tokio_rustls::rustls::{RootCertStore, ServerConfig};
+use tokio_rustls::rustls::ServerConfig;
 
 use crate::planetscale::client::{Client, Protocol, Setting, contents, runtime};
 use crate::planetscale::proto::{
@@ -23,6 +20,7 @@ use crate::planetscale::script::{
 };
 use crate::planetscale::server::{Call, Ending, Server, code};
 use crate::planetscale::world::KEYSPACE;
+use crate::tls::pem;
 
 /// Runs until the client fails, or has a row.
 fn run(runtime: &Runtime, setting: &Setting, server: &Server) -> Result<(), String> {
@@ -163,25 +161,8 @@ fn a_host_that_nobody_knows_is_definite() {
     );
 }
 
-/// Made with openssl for tests alone: a CA, and certificates of "localhost" that it signed.
-fn pem(name: &str) -> String {
-    format!("{}/tests/connectors/planetscale/tls/{name}", env!("CARGO_MANIFEST_DIR"))
-}
-
 fn tls(wants_client: bool) -> Arc<ServerConfig> {
-    let certificate = |name: &str| CertificateDer::from_pem_file(pem(name)).expect("a certificate");
-    let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
-    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider));
-    let builder = builder.with_safe_default_protocol_versions().expect("TLS 1.3");
-    let mut roots = RootCertStore::empty();
-    roots.add(certificate("ca.pem")).expect("a CA");
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
-    let builder = match wants_client {
-        true => builder.with_client_cert_verifier(verifier.build().expect("a verifier")),
-        false => builder.with_no_client_auth(),
-    };
-    let key = PrivateKeyDer::from_pem_file(pem("server.key.pem")).expect("a key");
-    let mut config = builder.with_single_cert(vec![certificate("server.pem")], key).expect("both");
+    let mut config = crate::tls::tls(wants_client);
     config.alpn_protocols = vec![b"h2".to_vec()];
     Arc::new(config)
 }
