@@ -81,6 +81,12 @@ impl Said {
         self.changed.load(Ordering::Relaxed)
     }
 
+    /// Returns whether the last error of a connection says more than that it is away.
+    fn is_telling(&self) -> bool {
+        let heard = self.heard.lock();
+        heard.trouble.as_ref().is_some_and(|(code, _)| failure::is_telling(*code))
+    }
+
     /// Returns the last error of a connection, once.
     pub(super) fn trouble(&self) -> Option<(Code, String)> {
         self.heard.lock().trouble.take()
@@ -103,15 +109,15 @@ impl ClientContext for Said {
             if now != NO_ID {
                 heard.id = Some(now.to_string());
             }
-        } else if (level as i32) <= RDKafkaLogLevel::Warning as i32 {
-            let text = self.address.without_secrets(text);
+            return;
+        }
+        let text = self.address.without_secrets(text);
+        if (level as i32) <= RDKafkaLogLevel::Warning as i32 {
             tracing::warn!(topic = self.address.topic, facility, "{text}");
-        } else if facility == CUT {
-            let mut heard = self.heard.lock();
-            if heard.trouble.is_none() {
-                let text = self.address.without_secrets(text);
-                heard.trouble = Some((Code::BrokerTransportFailure, text));
-            }
+        }
+        if facility == CUT {
+            let cut = || (Code::BrokerTransportFailure, text);
+            self.heard.lock().trouble.get_or_insert_with(cut);
         }
     }
 
@@ -246,10 +252,8 @@ pub(super) fn look_and_listen(
         let asked = client.fetch_metadata(Some(&address.topic), Duration::from_secs(tries));
         while client.poll(QUEUED).is_some() {}
         let Err(error) = asked else { break };
-        let said = client.context().trouble();
-        let is_telling = said.as_ref().is_some_and(|(code, _)| failure::is_telling(*code));
-        if tries == FIRST || is_telling || !goes_on() {
-            return Err(failure::of(&error, said, reached, &address.topic));
+        if tries == FIRST || client.context().is_telling() || !goes_on() {
+            return Err(failure::of(&error, client.context().trouble(), reached, &address.topic));
         }
     }
     let mut topic = look(client, address, reached, goes_on)?;
