@@ -23,6 +23,7 @@ pub fn collection_name(text: &str) -> String {
 }
 
 /// Returns the key of a collection, whose [name](collection_name) stands as in keys.
+#[cfg(any(test, feature = "postgres-source"))]
 pub(crate) fn in_collection(name: &str, key: &str) -> String {
     format!("[\"{name}\",{key}]")
 }
