@@ -390,12 +390,13 @@ fn plain_words(bytes: &[u8]) -> usize {
 pub(crate) fn quote(text: &str, out: &mut String) {
     out.push('"');
     let mut rest = text;
-    while let Some(at) = rest.find(|char: char| char < ' ' || char == '"' || char == '\\') {
+    loop {
+        let at = plain(rest.as_bytes());
         out.push_str(&rest[..at]);
-        quote_char(char::from(rest.as_bytes()[at]), out);
+        let Some(byte) = rest.as_bytes().get(at) else { break };
+        quote_char(char::from(*byte), out);
         rest = &rest[at + 1..];
     }
-    out.push_str(rest);
     out.push('"');
 }
 

@@ -80,12 +80,12 @@ impl Columns {
 
     /// Reads a row.
     pub(super) fn row(&self, row: &[Cell<'_>], scratch: &mut Scratch) -> Row {
+        if !row.contains(&Cell::Unsent) {
+            return Row::Whole(self.object(&self.all, row, scratch).map_err(DataError));
+        }
         let is_sent = |at: &usize| row.get(*at) != Some(&Cell::Unsent);
         let (sent, unsent): (Vec<usize>, Vec<usize>) = self.all.iter().partition(|at| is_sent(at));
         let object = self.object(&sent, row, scratch).map_err(DataError);
-        if unsent.is_empty() {
-            return Row::Whole(object);
-        }
         let names: Vec<&str> = unsent.iter().map(|at| &*self.columns[*at].name).collect();
         Row::Partial(object.map(|row| partial(&row, &names, scratch)))
     }
@@ -96,7 +96,13 @@ impl Columns {
         row: &[Cell<'_>],
         scratch: &mut Scratch,
     ) -> Result<String, String> {
-        let mut out = String::from("{");
+        // Names, quotes and texts; what has to be escaped may be longer.
+        let length = |at: &usize| match row.get(*at) {
+            Some(Cell::Text(bytes)) => self.columns[*at].name.len() + bytes.len() + 6,
+            _ => self.columns[*at].name.len() + 8,
+        };
+        let mut out = String::with_capacity(which.iter().map(length).sum::<usize>() + 2);
+        out.push('{');
         for (index, at) in which.iter().enumerate() {
             out.push_str(if index == 0 { "" } else { "," });
             let column = &self.columns[*at];

@@ -208,12 +208,11 @@ impl Table {
         // After the snapshot: what it sees lies before the mark.
         let high = mark(session, &self.place).await?;
         let mut scratch = Scratch::default();
-        let (mut rows, mut bytes) = (Vec::new(), 0);
+        let (mut rows, mut bytes) = (Vec::with_capacity(answer.len()), 0);
         for row in answer {
-            let cells: Vec<Cell<'_>> = row
-                .iter()
-                .map(|cell| cell.as_ref().map_or(Cell::Null, |text| Cell::Text(text)))
-                .collect();
+            let texts = row.iter().map(Option::as_deref);
+            let cells: Vec<Cell<'_>> =
+                texts.map(|text| text.map_or(Cell::Null, Cell::Text)).collect();
             bytes += row.iter().flatten().map(Bytes::len).sum::<usize>();
             let key = self.columns.key(&cells, &mut scratch).ok_or_else(|| {
                 definite("a row without its key", &self.place, "check the table's key")
