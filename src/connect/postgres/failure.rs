@@ -18,6 +18,17 @@ const DEFINITE: [(&str, &str); 8] = [
     ("55000", "set wal_level = logical, and start the server again"),
 ];
 
+/// Words of errors of TLS that stay, and what to do.
+const OF_TLS: [(&str, &str); 4] = [
+    ("does not support TLS", "set ssl = on at the server, or say tls=off"),
+    ("is an IP address", "name the server as its certificate does, or say tls=off"),
+    ("CA PEM", "name a PEM file with certificates by ca=FILE"),
+    (
+        "certificate",
+        "name the server as its certificate does, and the CA that signed it by ca=FILE; or say tls=off",
+    ),
+];
+
 /// Tells what an error of the connection means.
 pub(super) fn of(error: PgWireError, place: &str) -> Failure {
     let text = error.to_string();
@@ -26,13 +37,11 @@ pub(super) fn of(error: PgWireError, place: &str) -> Failure {
     if error.is_auth() {
         return definite(&text, place, "check the user, PGPASSWORD and pg_hba.conf");
     }
-    // A connection that ends in a handshake is an error of TLS to the transport, too.
-    if error.is_tls() && text.to_ascii_lowercase().contains("certificate") {
-        return definite(
-            &text,
-            place,
-            "name the CA that signed the certificate with ca=FILE, or tls=off",
-        );
+    // A connection that ends in a handshake is an error of TLS to the transport, too: any other may work again.
+    if error.is_tls()
+        && let Some((_, hint)) = OF_TLS.iter().find(|(known, _)| text.contains(known))
+    {
+        return definite(&text, place, hint);
     }
     if error.is_message_too_large() {
         return definite(&text, place, "a row is larger than this program takes");
@@ -98,6 +107,7 @@ mod tests {
             (PgWireError::Auth("no".into()), "definite"),
             (PgWireError::Tls("invalid peer certificate: UnknownIssuer".into()), "definite"),
             (PgWireError::Tls("unexpected end of file".into()), "transient"),
+            (PgWireError::Tls("server does not support TLS".into()), "definite"),
             (std::io::Error::other("reset").into(), "transient"),
             (PgWireError::Task("gone".into()), "transient"),
         ] {

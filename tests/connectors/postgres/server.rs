@@ -3,7 +3,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
-use std::os::unix::fs::chown;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -68,6 +68,27 @@ impl Server {
         drop(free);
         server.run();
         server
+    }
+
+    /// Puts files beside its data, says more in its configuration and who may log in, and starts it again. `me` may,
+    /// without TLS.
+    pub fn change(&mut self, files: &[&Path], settings: &str, who: &str) {
+        self.end("fast");
+        let data = self.directory.path().join("data");
+        for file in files {
+            let copy = data.join(file.file_name().expect("a file"));
+            std::fs::copy(file, &copy).expect("to copy");
+            std::fs::set_permissions(&copy, std::fs::Permissions::from_mode(0o600))
+                .expect("its mode");
+            if let Some(user) = self.user {
+                chown(&copy, Some(user), Some(user)).expect("to give it away");
+            }
+        }
+        let config = std::fs::OpenOptions::new().append(true).open(data.join("postgresql.conf"));
+        config.and_then(|mut file| file.write_all(settings.as_bytes())).expect("to write");
+        let who = format!("host all me 127.0.0.1/32 trust\n{who}");
+        std::fs::write(data.join("pg_hba.conf"), who).expect("to write");
+        self.run();
     }
 
     fn run(&mut self) {
