@@ -8,7 +8,7 @@ use differential_upsert::connect::planetscale::PlanetScale;
 use differential_upsert::connect::postgres::Postgres;
 use differential_upsert::reclock::SourceConfig;
 use differential_upsert::source::{
-    Ack, Boundary, Change, Durable, Event, Events, Failure, Partition, Source, SourceStats,
+    Ack, Boundary, Change, Durable, Event, Events, Failure, Lag, Partition, Source, SourceStats,
 };
 use differential_upsert::{Error, ErrorKind};
 
@@ -154,5 +154,9 @@ impl<S: Source<Key = String, Value = String>> Source for Table<S> {
 
     fn ack(&mut self, durable: &Durable<S::Position>) -> Ack {
         self.table.ack(durable)
+    }
+
+    fn lag(&mut self, durable: &Durable<S::Position>) -> Lag {
+        self.table.lag(durable)
     }
 }

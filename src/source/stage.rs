@@ -232,7 +232,8 @@ impl<P: Position> Stager<P> {
         self.open.clear();
         self.reached = self.released.anew();
         self.copying = self.partitions.iter().map(|name| (name.clone(), 0)).collect();
-        self.anew = Some(Staged::reset());
+        let without = crate::mutant::on("anew_without_reset");
+        self.anew = Some(if without { Staged::default() } else { Staged::reset() });
     }
 
     fn change<K, V, C>(&mut self, partition: Partition, change: &Change<K, V>) -> Result<(), Error>

@@ -15,9 +15,15 @@ mod kill;
 mod lease_lost;
 mod lock;
 mod minted;
+#[cfg(feature = "postgres-source")]
+mod postgres;
 mod process;
 #[path = "../common/running.rs"]
 mod running;
+#[allow(dead_code, reason = "the connectors' tests ask more of it")]
+#[cfg(feature = "postgres-source")]
+#[path = "../connectors/postgres/server.rs"]
+mod server;
 mod soak;
 mod standby;
 mod written_before;

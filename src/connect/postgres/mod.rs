@@ -49,6 +49,8 @@
 //!
 //! * PostgreSQL 14 or newer, `wal_level=logical`, and a user with `REPLICATION` and `SELECT` on the table. The publication
 //!   sends inserts, updates, deletes and truncates; of a partitioned table `publish_via_partition_root`.
+//! * TLS is checked against the server's name, so the host is a name and no IP address, or `tls=off`. Messages are `pgoutput`'s
+//!   of version 1: a transaction is sent when it commits, and the server keeps it until then.
 //! * Two sessions per feed (`max_wal_senders`). One writer: the slot has one reader. Another waits until it is free.
 //! * A partition that is truncated, dropped, detached or attached says nothing of its rows to the stream of its root: copy
 //!   anew then. Of tables that inherit, rows of children are not read.
@@ -246,7 +248,9 @@ impl Source for Postgres {
         }
         let (at, kept_from) = self.begin(&mut session, &history, from_place).await?;
         let password = self.password.as_deref();
-        let (after, is_new) = (at.lsn, from_place.is_none());
+        let from_now = crate::mutant::on("stream_from_now");
+        let after = if from_now { server.end } else { at.lsn };
+        let is_new = from_place.is_none();
         // Of a copy that goes on, nobody knows how much it has.
         let rows_left = match is_new {
             true => {

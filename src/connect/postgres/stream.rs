@@ -222,7 +222,7 @@ impl Stream {
             Some(window @ Window { of: Of::Keys(keys), .. }) if keys.contains(key) => {
                 if seen(window) { Way::Nowhere } else { Way::ToWindow }
             }
-            _ if place.is_copied => Way::On,
+            _ if place.is_copied && !self.takes_as_read(transaction) => Way::On,
             Some(window) if place.is_in_piece => {
                 if seen(window) || crate::mutant::on("window_drops_later") {
                     Way::Nowhere
@@ -236,6 +236,12 @@ impl Stream {
                 Way::Nowhere
             }
         }
+    }
+
+    /// Whether what a transaction has done to rows that are copied is left to the next piece.
+    fn takes_as_read(&self, transaction: u64) -> bool {
+        let is_seen = self.at.copy.is_some() && self.snapshot.sees(transaction);
+        is_seen && crate::mutant::on("resume_drops_copied")
     }
 
     fn emit(&mut self, happened: Happened, transaction: u64) {
@@ -369,6 +375,9 @@ impl Stream {
             Wanted::Keys(_, keys) => Of::Keys(keys.into_iter().collect()),
             Wanted::After(..) => Of::Piece(match is_last {
                 true => None,
+                false if crate::mutant::on("cursor_short_of_key") => {
+                    rows.get(rows.len() / 2).map(|(key, _)| key.texts.clone())
+                }
                 false => rows.last().map(|(key, _)| key.texts.clone()),
             }),
         };

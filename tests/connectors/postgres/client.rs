@@ -13,7 +13,7 @@ use differential_upsert::reclock::{SourceConfig, Times};
 use differential_upsert::shard::HandleConfig;
 use differential_upsert::source::{AttemptConfig, OnPositionLost, Position};
 use differential_upsert::store::{Access, Root};
-use differential_upsert::{Encoded, Error, Pipeline, PipelineConfig, Shard, Token};
+use differential_upsert::{Encoded, Error, Pipeline, PipelineConfig, Promotion, Shard, Token};
 use timely::WorkerConfig;
 use timely::communication::Allocator;
 use timely::communication::allocator::thread::Thread;
@@ -96,6 +96,14 @@ fn runtime() -> Runtime {
     builder.worker_threads(1).enable_all().build().expect("a runtime")
 }
 
+/// What a client may have besides an address.
+#[derive(Default)]
+pub struct How<'a> {
+    pub password: Option<&'a str>,
+    /// It follows until this is promoted.
+    pub standby: Option<Promotion>,
+}
+
 /// A running pipeline.
 pub struct Client {
     worker: Worker,
@@ -111,9 +119,13 @@ impl Client {
     }
 
     pub fn of(place: &Place, url: &str, lost: OnPositionLost) -> Client {
+        Client::with(place, url, lost, How::default())
+    }
+
+    pub fn with(place: &Place, url: &str, lost: OnPositionLost, how: How) -> Client {
         let runtime = runtime();
         let shard = place.open_on(&runtime);
-        let source = Postgres::open(url, None).expect("an address");
+        let source = Postgres::open(url, how.password.map(str::to_string)).expect("an address");
         let config = PipelineConfig {
             source: SourceConfig {
                 times: Times::CoCommitted,
@@ -127,6 +139,7 @@ impl Client {
                 },
                 ..SourceConfig::default()
             },
+            standby: how.standby,
             ..PipelineConfig::default()
         };
         let allocator = Allocator::Thread(Thread::default());

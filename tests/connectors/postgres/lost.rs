@@ -1,4 +1,15 @@
-//! Goal: what was lost is said, and never skipped. Method: each loss that other programs had, by name.
+//! Goal: what was lost is said, and never skipped. Method: each loss that other programs had, by name; each has a fault of its
+//! own in `tests/mutants.txt`.
+//!
+//! | what others lost | the test here | the fault |
+//! | --- | --- | --- |
+//! | changes buffered between flushes of a copy, when it crashes | [`changes_during_a_copy_that_crashes_are_there`] | `window_drops_later` |
+//! | changes to rows already copied, while a resumed copy starts up | [`a_copy_that_is_cut_off_goes_on`] | `resume_drops_copied` |
+//! | a delete during a re-scan, which no snapshot can show | [`rows_deleted_while_a_table_is_copied_anew_are_gone`] | `anew_without_reset` |
+//! | deleted rows resurrected by a resumed copy: its cursor was not the full key | [`rows_deleted_while_a_copy_is_off_stay_deleted`] | `cursor_short_of_key` |
+//! | a table dropped and made again under its name | [`a_table_made_again_under_its_name_is_another`] | `any_history` |
+//! | changes made while off, before the first event ever | [`changes_before_the_first_event_come`] | `stream_from_now` |
+//! | a cursor that never moves because the table has no traffic | [`a_quiet_table_keeps_no_log`] | `quiet_table_stays` |
 
 use differential_upsert::connect::postgres::PgPosition;
 use differential_upsert::source::OnPositionLost;
@@ -61,7 +72,7 @@ fn changes_before_the_first_event_come() {
     server.ask(MAKE);
     let place = Place::new();
     let mut client = Client::start(&place, &server, "public.t", OnPositionLost::Fail);
-    client.until(&place, "the start", |_| place.at().is_some());
+    client.gets(&place, |at| at.is_copied());
     client.crash();
     server.ask("INSERT INTO t VALUES (1, 'a', 1, 'x', NULL); DELETE FROM t; INSERT INTO t VALUES (2, 'b', 2, 'y', NULL)");
     let mut client = Client::start(&place, &server, "public.t", OnPositionLost::Fail);
@@ -132,6 +143,107 @@ fn a_copy_that_is_cut_off_goes_on() {
     assert!(round > 3, "{round} cuts: {pieces:#?}");
     let expected = table(&server);
     let mut client = Client::start(&place, &server, "public.t", OnPositionLost::Fail);
+    client.until(&place, "the rest", |contents| *contents == expected);
+    client.stop();
+}
+
+/// Rows that compare by the last column of their key alone, of which a copy that was cut off has some: those that are
+/// deleted before it goes on are in no later piece, and none may stay.
+#[test]
+fn rows_deleted_while_a_copy_is_off_stay_deleted() {
+    let server = Server::start();
+    server.ask(MAKE);
+    server.ask("INSERT INTO t SELECT 1, to_char(g, '00000'), g, repeat(md5(g::text), 100), NULL FROM generate_series(1, 5000) g");
+    let place = Place::new();
+    let mut deleted = 0;
+    loop {
+        let mut client = Client::start(&place, &server, "public.t", OnPositionLost::Fail);
+        let before = piece(&place.at());
+        client.gets(&place, |at| piece(&Some(at.clone())) != before);
+        client.crash();
+        let copied = place.contents().len();
+        assert!(copied > 0 || deleted == 0, "the copy shows no row");
+        if place.at().expect("a place").is_copied() {
+            break;
+        }
+        // Of the rows that are copied, the last and some before it.
+        let last = "SELECT b FROM t ORDER BY b LIMIT 1 OFFSET";
+        server.ask(&format!(
+            "DELETE FROM t WHERE b IN (({last} {}), ({last} {}))",
+            copied.max(1) - 1,
+            copied * 3 / 4
+        ));
+        deleted += 1;
+    }
+    assert!(deleted > 0, "too few rows to test");
+    let expected = table(&server);
+    let mut client = Client::start(&place, &server, "public.t", OnPositionLost::Fail);
+    client.until(&place, "the rest", |contents| *contents == expected);
+    client.stop();
+}
+
+/// A copy anew sees no row that was deleted before it, nor one that is deleted behind it: what it replaces goes as a whole,
+/// and the log brings the rest.
+#[test]
+fn rows_deleted_while_a_table_is_copied_anew_are_gone() {
+    let server = Server::start();
+    server.ask(MAKE);
+    server.ask("INSERT INTO t SELECT g, 'a', g, repeat(md5(g::text), 100), NULL FROM generate_series(1, 1500) g");
+    let place = Place::new();
+    let mut client = Client::start(&place, &server, "public.t", OnPositionLost::Fail);
+    client.gets(&place, |at| at.is_copied());
+    client.stop();
+    let all = place.contents();
+    assert_eq!(all.len(), 1_500);
+    // What comes now is lost with the slot, and the copy anew has to do without it.
+    server.ask("SELECT pg_drop_replication_slot('s')");
+    server.ask("DELETE FROM t WHERE a % 10 = 0");
+    let mut client = Client::start(&place, &server, "public.t", OnPositionLost::Copy);
+    let begun = std::time::Instant::now();
+    let mut deletes = 0;
+    // It shows nothing until it is whole.
+    while place.contents() == all {
+        assert!(client.error().is_none(), "{:?}", client.error());
+        assert!(begun.elapsed().as_secs() < 60, "{:?}", client.health.report());
+        (0..3).for_each(|_| client.step());
+        // Behind the copy, and before it.
+        deletes += 1;
+        server.ask(&format!("DELETE FROM t WHERE a IN ({deletes}, {})", 1_500 - deletes));
+    }
+    let expected = table(&server);
+    client.until(&place, "copied anew", |contents| *contents == expected);
+    client.stop();
+    assert!(place.contents().len() < 1_350);
+}
+
+/// While pieces are read, and wait for their mark, the log goes on: what it says of their rows comes after them, also where
+/// the client dies in between.
+#[test]
+fn changes_during_a_copy_that_crashes_are_there() {
+    let server = Server::start();
+    server.ask(MAKE);
+    server.ask("INSERT INTO t SELECT g, 'a', g, repeat(md5(g::text), 100), NULL FROM generate_series(1, 1500) g");
+    let mut writer = server.session();
+    let place = Place::new();
+    let mut client = Client::start(&place, &server, "public.t", OnPositionLost::Fail);
+    let (mut round, mut copied) = (0, String::new());
+    let begun = std::time::Instant::now();
+    while !place.at().is_some_and(|at| at.is_copied()) {
+        round += 1;
+        assert!(begun.elapsed().as_secs() < 60, "{:?}", client.health.report());
+        writer.tell(&format!(
+            "UPDATE t SET n = -n WHERE a % 50 = {0}; DELETE FROM t WHERE a = {0} * 7; INSERT INTO t VALUES ({0}, 'new', 1, 'x', NULL);",
+            round % 50
+        ));
+        (0..4).for_each(|_| client.step());
+        assert!(client.error().is_none(), "{:?}", client.error());
+        if copied != piece(&place.at()) {
+            copied = piece(&place.at());
+            client.crash();
+            client = Client::start(&place, &server, "public.t", OnPositionLost::Fail);
+        }
+    }
+    let expected = table(&server);
     client.until(&place, "the rest", |contents| *contents == expected);
     client.stop();
 }

@@ -3,6 +3,7 @@
 
 mod client;
 mod lag;
+mod login;
 mod lost;
 mod runs;
 mod server;
@@ -10,3 +11,4 @@ mod several;
 mod shapes;
 mod types;
 mod workload;
+mod writers;

@@ -58,13 +58,13 @@ impl Clients<'_> {
 }
 
 /// The place that the slot has been told of, as a number.
-fn confirmed(server: &Server) -> Option<u64> {
+pub fn confirmed(server: &Server) -> Option<u64> {
     let told = "SELECT confirmed_flush_lsn - '0/0'::pg_lsn FROM pg_replication_slots WHERE slot_name = 's'";
     let rows = server.ask(told);
     rows.first().filter(|text| !text.is_empty()).map(|text| text.parse().expect("a number"))
 }
 
-fn number(lsn: &str) -> u64 {
+pub fn number(lsn: &str) -> u64 {
     let (high, low) = lsn.split_once('/').expect("a place");
     let part = |text| u64::from_str_radix(text, 16).expect("a place");
     part(high) << 32 | part(low)
