@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use rdkafka::Message;
 use rdkafka::message::BorrowedMessage;
 
@@ -62,16 +63,27 @@ enum Item {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Slot(Option<usize>);
 
-impl Chunk {
-    /// Returns an empty one, with room for as much as this one has.
-    pub(super) fn next(&self) -> Chunk {
-        Chunk {
-            bytes: Vec::with_capacity(self.bytes.len()),
-            items: Vec::with_capacity(self.items.len()),
-            parts: Vec::new(),
-        }
+/// Chunks that were read, for the thread that polls to fill again: to make room anew, there and freed here, costs as
+/// much as to fill it. At most as many as are on their way at a time.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Spare(Arc<Mutex<Vec<Chunk>>>);
+
+impl Spare {
+    pub(super) fn take(&self) -> Chunk {
+        self.0.lock().pop().unwrap_or_default()
     }
 
+    fn give(&self, mut chunk: Chunk) {
+        if chunk.bytes.capacity() <= 2 * BYTES_MAX {
+            chunk.bytes.clear();
+            chunk.items.clear();
+            chunk.parts.clear();
+            self.0.lock().push(chunk);
+        }
+    }
+}
+
+impl Chunk {
     /// Adds a message that comes to this place. It is a unit, but for one of a copy.
     pub(super) fn message(
         &mut self,
@@ -112,17 +124,18 @@ impl Chunk {
 
     /// Returns what it comes to, up to the first message that may not be kept as an error, and that error.
     pub(super) fn events(
-        self,
+        mut self,
         rows: &mut Rows,
         asked: &Asked,
         behind: &Behind,
+        spare: &Spare,
     ) -> (Vec<TopicEvent>, Option<Failure>) {
         for part in &self.parts {
             behind.reached(part.number, part.reached, part.made_ms);
         }
         let mut events = Vec::with_capacity(2 * self.items.len());
         let (mut rest, mut read) = (&self.bytes[..], 0);
-        for item in self.items {
+        for item in self.items.drain(..) {
             let (slot, key, value, seen, ends) = match item {
                 Item::Message { slot, key, value, seen, ends } => (slot, key, value, seen, ends),
                 Item::Place(received) => {
@@ -159,6 +172,7 @@ impl Chunk {
             }
         }
         asked.stats.add_rows_read(read);
+        spare.give(self);
         (events, None)
     }
 }

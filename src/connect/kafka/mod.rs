@@ -85,6 +85,7 @@ pub use position::KafkaPosition;
 use self::address::Address;
 use self::asked::Asked;
 use self::behind::Behind;
+use self::chunk::Spare;
 use self::client::Client;
 use self::failure::transient;
 use self::judge::Topic;
@@ -126,6 +127,7 @@ struct Connected {
     handed: mpsc::Receiver<Handed>,
     client: Arc<Client>,
     behind: Behind,
+    spare: Spare,
     rows: Rows,
     /// What comes after what was handed over last.
     failed: Option<Failure>,
@@ -203,7 +205,8 @@ impl Source for Kafka {
             let reading = Reading::open(asked, sender, &from);
             match reading {
                 Ok(reading) => {
-                    if ready.send(Ok((reading.client(), reading.behind()))).is_ok() {
+                    if ready.send(Ok((reading.client(), reading.behind(), reading.spare()))).is_ok()
+                    {
                         reading.run();
                     }
                 }
@@ -212,11 +215,11 @@ impl Source for Kafka {
             }
         }));
         let gone = |_| transient("the thread that reads the topic is gone", &place);
-        let (client, behind) = opened.await.map_err(gone)??;
+        let (client, behind, spare) = opened.await.map_err(gone)??;
         self.asked.reached();
         let Address { key, value, .. } = self.asked.address;
         let rows = Rows::new(key, value, self.asked.on_unavailable);
-        self.connected = Some(Connected { handed, client, behind, rows, failed: None });
+        self.connected = Some(Connected { handed, client, behind, spare, rows, failed: None });
         Ok(())
     }
 
@@ -233,7 +236,8 @@ impl Source for Kafka {
         let Some(handed) = connected.handed.recv().await else {
             return Err(transient("the thread that reads the topic is gone", topic));
         };
-        let (events, failed) = handed?.events(&mut connected.rows, &self.asked, &connected.behind);
+        let (events, failed) =
+            handed?.events(&mut connected.rows, &self.asked, &connected.behind, &connected.spare);
         connected.failed = failed;
         if events.is_empty()
             && let Some(failure) = connected.failed.take()

@@ -19,7 +19,7 @@ use tokio::sync::mpsc::Sender;
 
 use super::asked::Asked;
 use super::behind::Behind;
-use super::chunk::{Chunk, Slot};
+use super::chunk::{Chunk, Slot, Spare};
 use super::client::{self, Client};
 use super::failure::{self, is_mended, transient};
 use super::judge::{Marks, Plan, Topic, added, judge, lost, place_of};
@@ -42,6 +42,7 @@ pub(super) struct Reading {
     topic: Topic,
     parts: BTreeMap<i32, Part>,
     chunk: Chunk,
+    spare: Spare,
     behind: Behind,
     /// The partition that is copied now.
     copies: Option<i32>,
@@ -95,10 +96,10 @@ impl Reading {
         let part = |(number, place): (i32, KafkaPosition)| (number, Part::new(number, place));
         let parts: BTreeMap<i32, Part> = places.into_iter().map(part).collect();
         let (chunk, copies, copied) = (Chunk::default(), None, false);
-        let behind = Behind::default();
+        let (behind, spare) = (Behind::default(), Spare::default());
         behind.looked(&topic.partitions);
         let mut reading =
-            Reading { asked, client, sender, topic, parts, chunk, behind, copies, copied };
+            Reading { asked, client, sender, topic, parts, chunk, spare, behind, copies, copied };
         if is_news {
             // All at once: with a part of them, the others would seem to have been added later.
             reading.chunk.place(reading.all());
@@ -113,6 +114,10 @@ impl Reading {
 
     pub(super) fn behind(&self) -> Behind {
         self.behind.clone()
+    }
+
+    pub(super) fn spare(&self) -> Spare {
+        self.spare.clone()
     }
 
     /// Reads until it fails, or what it reads is not taken any more.
@@ -300,7 +305,7 @@ impl Reading {
             self.chunk.place(part.received());
         }
         self.parts.values_mut().for_each(|part| part.slot = Slot::default());
-        let next = self.chunk.next();
+        let next = self.spare.take();
         self.sender.blocking_send(Ok(std::mem::replace(&mut self.chunk, next))).is_ok()
     }
 }
