@@ -9,13 +9,13 @@ use tokio::time::Instant;
 
 use crate::error::Error;
 use crate::source::stage::Unit;
-use crate::source::{Boundary, Cursor, Position};
+use crate::source::{Boundary, Cursor, Partition, Position};
 
 /// Units that wait for a time.
 #[derive(Debug)]
 pub(super) struct Waiting<P> {
     units: VecDeque<Unit<P>>,
-    /// What their changes hold, in memory and spilled.
+    /// What they hold: their changes, in memory and spilled, and their cursors.
     bytes: u64,
     /// How many of them have rows.
     with_rows: u64,
@@ -49,10 +49,10 @@ impl<P: Position> Waiting<P> {
     /// Keeps a unit until it is bound. Neighbours without rows are one: that is all they say.
     pub(super) fn push(&mut self, unit: Unit<P>, now: Instant) {
         self.since.get_or_insert(now);
-        self.bytes += unit.changes.bytes();
         self.with_rows += u64::from(has_rows(&unit));
         match self.units.back_mut() {
             Some(last) if !has_rows(last) && !has_rows(&unit) => {
+                self.bytes -= bytes(last);
                 for (partition, place) in unit.moved {
                     match last.moved.iter_mut().find(|(name, _)| *name == partition) {
                         Some((_, known)) => *known = place,
@@ -60,8 +60,12 @@ impl<P: Position> Waiting<P> {
                     }
                 }
                 last.boundary = unit.boundary;
+                self.bytes += bytes(last);
             }
-            _ => self.units.push_back(unit),
+            _ => {
+                self.bytes += bytes(&unit);
+                self.units.push_back(unit);
+            }
         }
     }
 
@@ -81,7 +85,7 @@ impl<P: Position> Waiting<P> {
         while let Some(unit) = self.units.pop_front() {
             match time_of(&unit)? {
                 Some(time) => {
-                    self.bytes -= unit.changes.bytes();
+                    self.bytes -= bytes(&unit);
                     self.with_rows -= u64::from(has_rows(&unit));
                     bound.push((unit, time));
                 }
@@ -135,6 +139,12 @@ impl<P: Position> Waiting<P> {
     }
 }
 
+/// Returns what a unit holds. Where there are many partitions, most of it is its cursor.
+fn bytes<P: Position>(unit: &Unit<P>) -> u64 {
+    let places = unit.boundary.cursor().len() + unit.moved.len();
+    unit.changes.bytes() + (places * size_of::<(Partition, P)>()) as u64
+}
+
 fn has_rows<P>(unit: &Unit<P>) -> bool {
     unit.changes.changes() > 0
 }
@@ -144,7 +154,7 @@ mod tests {
     use super::*;
     use crate::codec::Postcard;
     use crate::source::staged::Staged;
-    use crate::source::{Change, Durable, Partition};
+    use crate::source::{Change, Durable};
 
     fn boundary(generation: u64, places: &[(&str, u64)]) -> Boundary<u64> {
         let places = places.iter().map(|(name, at)| (Partition::from(*name), *at));
@@ -181,6 +191,18 @@ mod tests {
             Ok(bound.iter().find(binds).map(|(.., time)| *time))
         };
         waiting.take_bound(time_of).unwrap().into_iter().map(|(_, time)| time).collect()
+    }
+
+    #[test]
+    fn a_cursor_of_many_partitions_counts() {
+        let names: Vec<String> = (0..200).map(|n| format!("{n:03}")).collect();
+        let places: Vec<(&str, u64)> = names.iter().map(|name| (&**name, 1)).collect();
+        let at = boundary(0, &places);
+        let mut waiting = Waiting::new(at.clone());
+        push(&mut waiting, (0..10).map(|_| unit(1, ("000", 1), &at)).collect());
+        assert!(waiting.bytes() > 10 * 200 * size_of::<(Partition, u64)>() as u64);
+        take(&mut waiting, &[("000", 1, 7)]);
+        assert_eq!(waiting.bytes(), 0);
     }
 
     #[test]

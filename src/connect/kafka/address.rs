@@ -83,6 +83,8 @@ impl Address {
         for (name, value) in parameters(query).map_err(|what| wrong(&what, "say it once"))? {
             address.set(name, value, &variable)?;
         }
+        // One that is a part of another is looked for after it.
+        address.secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
         Ok(address)
     }
 

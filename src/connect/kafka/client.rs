@@ -257,6 +257,8 @@ pub(super) fn look_and_listen(
         }
     }
     let mut topic = look(client, address, reached, goes_on)?;
+    // What kept a broker away before the answer says nothing of what comes.
+    drop(client.context().trouble());
     while client.poll(QUEUED).is_some() {}
     let id = client.context().heard.lock().id.clone();
     topic.log = Arc::new(Log { topic: id, ..(*topic.log).clone() });
