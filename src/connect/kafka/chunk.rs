@@ -40,7 +40,7 @@ struct Part {
     number: i32,
     name: Partition,
     log: Arc<Log>,
-    /// When the first of them was made.
+    /// When the oldest of them was made.
     made_ms: Option<u64>,
     /// The offset after the last.
     reached: u64,
@@ -96,11 +96,13 @@ impl Chunk {
         let slot = *slot.0.get_or_insert_with(|| {
             let (number, name, log) =
                 (message.partition(), Partition::clone(name), Arc::clone(&place.log));
-            let made_ms = u64::try_from(seen.timestamp).ok().filter(|ms| *ms > 0);
-            self.parts.push(Part { number, name, log, made_ms, reached: 0 });
+            self.parts.push(Part { number, name, log, made_ms: None, reached: 0 });
             self.parts.len() - 1
         });
-        self.parts[slot].reached = place.offset;
+        let part = &mut self.parts[slot];
+        part.reached = place.offset;
+        let made_ms = u64::try_from(seen.timestamp).ok().filter(|ms| *ms > 0);
+        part.made_ms = [part.made_ms, made_ms].into_iter().flatten().min();
         let (key, value, ends) = (message.key(), message.payload(), place.until.is_none());
         for bytes in [key, value].into_iter().flatten() {
             self.bytes.extend_from_slice(bytes);

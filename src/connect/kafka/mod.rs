@@ -119,6 +119,8 @@ const CHUNKS_AHEAD: usize = 4;
 #[derive(Debug)]
 pub struct Kafka {
     asked: Asked,
+    /// Over all connections: what one has received may become durable in a later one.
+    behind: Behind,
     connected: Option<Connected>,
 }
 
@@ -126,7 +128,6 @@ pub struct Kafka {
 struct Connected {
     handed: mpsc::Receiver<Handed>,
     client: Arc<Client>,
-    behind: Behind,
     spare: Spare,
     rows: Rows,
     /// What comes after what was handed over last.
@@ -148,7 +149,8 @@ impl Kafka {
     /// address, and a variable that is not set.
     pub fn open(url: &str) -> Result<Kafka, Error> {
         let address = Address::parse(url, |name| std::env::var(name).ok())?;
-        Ok(Kafka { asked: Asked::new(address), connected: None })
+        let (asked, behind) = (Asked::new(address), Behind::default());
+        Ok(Kafka { asked, behind, connected: None })
     }
 
     /// Says what happens at a message that cannot be read; [`OnError::Stop`] by default.
@@ -196,17 +198,19 @@ impl Source for Kafka {
     async fn connect(&mut self, from: &Boundary<KafkaPosition>) -> Result<(), Failure> {
         // The thread before ends at the next thing that it hands over.
         self.connected = None;
+        if from.is_start() {
+            self.behind = Behind::default();
+        }
         let (sender, handed) = mpsc::channel(CHUNKS_AHEAD);
         let (ready, opened) = oneshot::channel();
         let (asked, from) = (Arc::new(self.asked.clone()), from.cursor().clone());
-        let place = self.asked.address.topic.clone();
+        let (behind, place) = (self.behind.clone(), self.asked.address.topic.clone());
         // It is not waited for: a broker that does not answer must not hold up a stop.
         drop(tokio::task::spawn_blocking(move || {
-            let reading = Reading::open(asked, sender, &from);
+            let reading = Reading::open(asked, sender, &from, behind);
             match reading {
                 Ok(reading) => {
-                    if ready.send(Ok((reading.client(), reading.behind(), reading.spare()))).is_ok()
-                    {
+                    if ready.send(Ok((reading.client(), reading.spare()))).is_ok() {
                         reading.run();
                     }
                 }
@@ -215,11 +219,11 @@ impl Source for Kafka {
             }
         }));
         let gone = |_| transient("the thread that reads the topic is gone", &place);
-        let (client, behind, spare) = opened.await.map_err(gone)??;
+        let (client, spare) = opened.await.map_err(gone)??;
         self.asked.reached();
         let Address { key, value, .. } = self.asked.address;
         let rows = Rows::new(key, value, self.asked.on_unavailable);
-        self.connected = Some(Connected { handed, client, behind, spare, rows, failed: None });
+        self.connected = Some(Connected { handed, client, spare, rows, failed: None });
         Ok(())
     }
 
@@ -237,7 +241,7 @@ impl Source for Kafka {
             return Err(transient("the thread that reads the topic is gone", topic));
         };
         let (events, failed) =
-            handed?.events(&mut connected.rows, &self.asked, &connected.behind, &connected.spare);
+            handed?.events(&mut connected.rows, &self.asked, &self.behind, &connected.spare);
         connected.failed = failed;
         if events.is_empty()
             && let Some(failure) = connected.failed.take()
@@ -290,7 +294,7 @@ impl Source for Kafka {
 
     /// Messages, by offsets, and how long ago the oldest was made that is not durable.
     fn lag(&mut self, durable: &Durable<KafkaPosition>) -> Lag {
-        self.connected.as_ref().map_or_else(Lag::default, |connected| connected.behind.lag(durable))
+        self.connected.as_ref().map_or_else(Lag::default, |_| self.behind.lag(durable))
     }
 
     fn copy_until(&mut self, bound: Option<&Boundary<KafkaPosition>>) -> bool {

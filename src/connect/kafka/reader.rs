@@ -71,6 +71,7 @@ impl Reading {
         asked: Arc<Asked>,
         sender: Sender<Handed>,
         from: &Cursor<KafkaPosition>,
+        behind: Behind,
     ) -> Result<Reading, Failure> {
         let goes_on = || !sender.is_closed();
         let (mut looks, (most, pause)) = (0, LOOKS);
@@ -96,7 +97,7 @@ impl Reading {
         let part = |(number, place): (i32, KafkaPosition)| (number, Part::new(number, place));
         let parts: BTreeMap<i32, Part> = places.into_iter().map(part).collect();
         let (chunk, copies, copied) = (Chunk::default(), None, false);
-        let (behind, spare) = (Behind::default(), Spare::default());
+        let spare = Spare::default();
         behind.looked(&topic.partitions);
         let mut reading =
             Reading { asked, client, sender, topic, parts, chunk, spare, behind, copies, copied };
@@ -110,10 +111,6 @@ impl Reading {
 
     pub(super) fn client(&self) -> Arc<Client> {
         Arc::clone(&self.client)
-    }
-
-    pub(super) fn behind(&self) -> Behind {
-        self.behind.clone()
     }
 
     pub(super) fn spare(&self) -> Spare {
@@ -239,7 +236,8 @@ impl Reading {
     }
 
     fn trouble(&self, error: &KafkaError) -> Result<(), Failure> {
-        let said = self.client.context().trouble();
+        // Taken where it is used: what keeps a broker away is said before that all are away.
+        let said = || self.client.context().trouble();
         let name = &self.topic.name;
         match error.rdkafka_error_code() {
             Some(code) if is_mended(code) => {
@@ -249,11 +247,11 @@ impl Reading {
             // Nothing is committed to a group that the address does not name.
             Some(Code::GroupAuthorizationFailed) if self.asked.group().is_none() => Ok(()),
             Some(Code::AutoOffsetReset | Code::OffsetOutOfRange | Code::LogTruncation) => {
-                let text = said.map_or_else(|| error.to_string(), |(_, text)| text);
+                let text = said().map_or_else(|| error.to_string(), |(_, text)| text);
                 let what = format!("a place is looked at again: {text}");
                 Err(transient(what, name))
             }
-            _ => Err(failure::of(error, said, true, name)),
+            _ => Err(failure::of(error, said(), true, name)),
         }
     }
 

@@ -136,7 +136,7 @@ fn an_outage_longer_than_the_greatest_delay_is_survived() {
     for_seeds("SIM", 12, |seed| {
         let Some(mut run) = Run::new(seed) else { return };
         run.live(2000, 2);
-        assert_eq!(run.live(2000, 0).state, HealthState::Idle);
+        assert_eq!(run.live(6000, 0).state, HealthState::Idle);
         let away = Duration::from_secs(40 + run.random.below(180));
         assert!(away > AttemptConfig::default().delay_max);
         {
