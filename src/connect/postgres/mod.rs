@@ -78,6 +78,7 @@ mod position;
 mod question;
 mod rows;
 mod session;
+mod slot;
 mod snapshot;
 mod stream;
 #[cfg(test)]
@@ -95,8 +96,9 @@ use self::changes::Changes;
 use self::failure::{lost, transient};
 use self::position::{Copied, History};
 use self::session::{Server, Session};
+use self::slot::{Slot, mark, now};
 use self::stream::Stream;
-use self::table::{Slot, Table, mark, now};
+use self::table::Table;
 use self::wire::Wire;
 use crate::error::Error;
 use crate::source::{Ack, Boundary, Durable, Events, Failure, Lag, Partition, Source};

@@ -35,6 +35,11 @@ const BUFFERED: usize = 64;
 /// A row, in texts.
 pub(super) type Texts = Vec<Option<String>>;
 
+/// Returns a text of a row; of NULL, and of what is not there, an empty one.
+pub(super) fn cell(row: &Texts, at: usize) -> &str {
+    row.get(at).and_then(Option::as_deref).unwrap_or_default()
+}
+
 /// A session that answers questions.
 pub(super) struct Session {
     client: ReplicationClient,
