@@ -88,8 +88,6 @@ impl Sum for Lag {
     allow(dead_code, reason = "feeds that know times use it")
 )]
 pub(crate) struct Trail {
-    /// When the last change was made that is durable.
-    passed: Option<u64>,
     /// Where each change ends, and when it was made.
     ahead: VecDeque<(u64, u64)>,
 }
@@ -121,16 +119,15 @@ impl Trail {
 
     /// Returns how old what is durable up to a place is. `has_all`: all that the feed has was handed over.
     pub(crate) fn age(&mut self, durable: u64, has_all: bool) -> Age {
-        while let Some((_, made_ms)) = self.ahead.front().copied().filter(|at| at.0 <= durable) {
-            self.passed = Some(made_ms);
+        while self.ahead.front().is_some_and(|(place, _)| *place <= durable) {
             self.ahead.pop_front();
         }
-        match (self.ahead.front(), self.passed) {
+        match self.ahead.front() {
             // What was made before it, is durable.
-            (Some((_, made_ms)), _) => Age::AsOf(*made_ms),
-            (None, _) if has_all => Age::Current,
-            (None, Some(made_ms)) => Age::AsOf(made_ms),
-            (None, None) => Age::Unknown,
+            Some((_, made_ms)) => Age::AsOf(*made_ms),
+            None if has_all => Age::Current,
+            // More is to come, and it does not say since when.
+            None => Age::Unknown,
         }
     }
 }
@@ -168,8 +165,8 @@ mod tests {
         assert_eq!(trail.age(9, true), Age::AsOf(1_000));
         assert_eq!(trail.age(10, true), Age::AsOf(2_000));
         assert_eq!(trail.age(25, true), Age::Current);
-        // More is to come, and nobody knows since when.
-        assert_eq!(trail.age(25, false), Age::AsOf(2_000));
+        // More is to come, which need not be old because what came before it is.
+        assert_eq!(trail.age(25, false), Age::Unknown);
     }
 
     /// However many wait, it is never said to be younger than it is.

@@ -106,7 +106,7 @@ mod tests {
         assert_eq!(behind.lag(&durable(&[(0, 10), (1, 0)])), lag(0, Age::Current));
         // There is more, which has not come yet.
         behind.looked(&BTreeMap::from([(0, marks(5, 30)), (1, marks(0, 0))]));
-        assert_eq!(behind.lag(&durable(&[(0, 10), (1, 0)])), lag(20, Age::AsOf(2_000)));
+        assert_eq!(behind.lag(&durable(&[(0, 10), (1, 0)])), lag(20, Age::Unknown));
         // It has come, and has no time.
         behind.reached(1, 3, None);
         let both = behind.lag(&durable(&[(0, 30), (1, 0)]));

@@ -9,12 +9,13 @@ use tokio::time::Instant;
 
 use super::failure::transient;
 use super::position::{PgPosition, lsn};
-use super::session::Session;
+use super::session::{Session, cell};
 use crate::source::lag::Trail;
 use crate::source::{Age, Failure, Lag};
 
-/// How often the server is asked for the end of its log.
+/// How often the server is asked for the end of its log, and how soon again if the answer was not waited for.
 const ASK: Duration = Duration::from_secs(5);
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Microseconds from 1970 to 2000, where PostgreSQL begins to count.
 const EPOCH: i64 = 946_684_800_000_000;
@@ -28,16 +29,27 @@ pub(super) struct Behind {
     reached: u64,
     /// Commits, and when they were made.
     commits: Trail,
-    /// Rows that the copy has left, by the table's statistics.
+    /// Where the log ended when it was asked for, and when that was, in milliseconds since 1970 by the server's clock.
+    asked: Option<(u64, u64)>,
+    /// All that the server had by then is durable.
+    had: Option<u64>,
+    /// Rows that the copy has not read, by the table's statistics.
     rows_left: Option<u64>,
-    asked: Instant,
+    due: Instant,
 }
 
 impl Behind {
     /// Goes on after a place, when the log ended at `end`.
     pub(super) fn new(after: u64, end: u64, rows_left: Option<u64>) -> Behind {
-        let (commits, asked) = (Trail::default(), Instant::now());
-        Behind { end: end.max(after), reached: after, commits, rows_left, asked }
+        let (end, due) = (end.max(after), Instant::now() + ASK);
+        let (commits, asked, had) = (Trail::default(), None, None);
+        Behind { end, reached: after, commits, asked, had, rows_left, due }
+    }
+
+    /// Goes on in another connection of the same history: what this one has received may become durable in that one.
+    pub(super) fn again(self, after: u64, end: u64) -> Behind {
+        let Behind { commits, asked, had, .. } = self;
+        Behind { commits, asked, had, ..Behind::new(after, end, None) }
     }
 
     /// Takes in that a transaction is on its way whose commit is at a place.
@@ -60,7 +72,14 @@ impl Behind {
     /// Returns how far what is durable is behind.
     pub(super) fn lag(&mut self, durable: &PgPosition) -> Lag {
         let to = if crate::mutant::on("lag_of_received") { self.reached } else { durable.lsn };
-        let age = self.commits.age(to, self.reached >= self.end);
+        if let Some((_, when)) = self.asked.take_if(|(end, _)| *end <= to) {
+            self.had = Some(when);
+        }
+        let age = match (self.commits.age(to, self.reached >= self.end), self.had) {
+            // Since then there is more, which has not come yet.
+            (Age::Unknown, Some(when)) => Age::AsOf(when),
+            (age, _) => age,
+        };
         let bytes = Some(self.end.saturating_sub(to));
         match durable.is_copied() {
             true => Lag { rows: None, bytes, age },
@@ -71,16 +90,27 @@ impl Behind {
 
     /// Returns when the server is to be asked again.
     pub(super) fn due(&self) -> Instant {
-        self.asked + ASK
+        self.due
     }
 
     /// Asks the server where its log ends.
     pub(super) async fn ask(&mut self, session: &mut Session, place: &str) -> Result<(), Failure> {
-        self.asked = Instant::now();
-        let rows = session.ask("SELECT pg_current_wal_flush_lsn()").await?;
-        let end = rows.first().and_then(|row| lsn(row.first()?.as_deref()?));
-        self.end = self.end.max(end.ok_or_else(|| transient("a log without an end", place))?);
+        self.due = Instant::now() + ASK_AGAIN;
+        let now = "(extract(epoch FROM clock_timestamp()) * 1000)::bigint";
+        let rows = session.ask(&format!("SELECT {now}, pg_current_wal_flush_lsn()")).await?;
+        let answer = rows.first().map(|row| (cell(row, 0).parse().ok(), lsn(cell(row, 1))));
+        let Some((Some(when), Some(end))) = answer else {
+            return Err(transient("a log without an end", place));
+        };
+        self.end = self.end.max(end);
+        // One that is not durable yet stays: however long that takes, it is told then.
+        self.asked.get_or_insert((end, when));
         Ok(())
+    }
+
+    /// Takes in that all was asked that is to be asked with it.
+    pub(super) fn answered(&mut self) {
+        self.due = Instant::now() + ASK;
     }
 }
 
@@ -128,6 +158,32 @@ mod tests {
         // What others write is no change of this table, and its place may become durable later.
         behind.reached(700);
         assert_eq!(behind.lag(&at(600, true)), lag(100, Age::Current));
+    }
+
+    /// However old the last row of a quiet table is, what is there now is not.
+    #[test]
+    fn what_has_not_come_yet_is_as_old_as_what_was_asked_for() {
+        let mut behind = Behind::new(100, 100, None);
+        behind.began(180, 1_000_000);
+        behind.reached(200);
+        (behind.end, behind.asked) = (300, Some((300, 900_000_000_000)));
+        let lag = |bytes, age| Lag { rows: None, bytes: Some(bytes), age };
+        assert_eq!(behind.lag(&at(200, true)), lag(100, Age::Unknown));
+        behind.reached(300);
+        assert_eq!(behind.lag(&at(300, true)), lag(0, Age::Current));
+        behind.end = 400;
+        assert_eq!(behind.lag(&at(300, true)), lag(100, Age::AsOf(900_000_000_000)));
+    }
+
+    #[test]
+    fn what_was_received_in_one_connection_is_known_in_the_next() {
+        let mut behind = Behind::new(100, 100, None);
+        behind.began(180, 1_000_000);
+        behind.reached(200);
+        let mut behind = behind.again(200, 200);
+        let lag = |bytes, age| Lag { rows: None, bytes: Some(bytes), age };
+        assert_eq!(behind.lag(&at(100, true)), lag(100, Age::AsOf(946_684_801_000)));
+        assert_eq!(behind.lag(&at(200, true)), lag(0, Age::Current));
     }
 
     #[test]

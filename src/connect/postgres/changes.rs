@@ -62,9 +62,14 @@ impl Changes {
         Changes { place, tables, indexes, is_renamed: false, scratch: Scratch::default() }
     }
 
-    /// Whether the log has come to call a table otherwise, said once.
-    pub(super) fn is_renamed(&mut self) -> bool {
-        std::mem::take(&mut self.is_renamed)
+    /// Whether the log has come to call a table otherwise.
+    pub(super) fn is_renamed(&self) -> bool {
+        self.is_renamed
+    }
+
+    /// Takes in that the tables have their names still.
+    pub(super) fn trust_names(&mut self) {
+        self.is_renamed = false;
     }
 
     /// Returns the collection of a table; none if the feed has one table.
@@ -297,7 +302,9 @@ mod tests {
         assert!(matches!(key, Err(Failure::Definite(e)) if e.to_string().contains("s.t0")));
         assert!(!changes.is_renamed());
         changes.read(&relation(10, "t1", "id"), &mut Vec::new()).unwrap();
-        assert!(changes.is_renamed() && !changes.is_renamed());
+        assert!(changes.is_renamed());
+        changes.trust_names();
+        assert!(!changes.is_renamed());
         changes.read(&relation(99, "else", "id"), &mut Vec::new()).unwrap();
     }
 }

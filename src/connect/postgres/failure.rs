@@ -18,11 +18,11 @@ const DEFINITE: [(&str, &str); 8] = [
     ("55000", "set wal_level = logical, and start the server again"),
 ];
 
-/// Words of errors of TLS that stay, and what to do.
+/// Words of errors of TLS that stay, in lower case, and what to do.
 const OF_TLS: [(&str, &str); 4] = [
-    ("does not support TLS", "set ssl = on at the server, or say tls=off"),
-    ("is an IP address", "name the server as its certificate does, or say tls=off"),
-    ("CA PEM", "name a PEM file with certificates by ca=FILE"),
+    ("does not support tls", "set ssl = on at the server, or say tls=off"),
+    ("is an ip address", "name the server as its certificate does, or say tls=off"),
+    ("ca pem", "name a PEM file with certificates by ca=FILE"),
     (
         "certificate",
         "name the server as its certificate does, and the CA that signed it by ca=FILE; or say tls=off",
@@ -38,8 +38,9 @@ pub(super) fn of(error: PgWireError, place: &str) -> Failure {
         return definite(&text, place, "check the user, PGPASSWORD and pg_hba.conf");
     }
     // A connection that ends in a handshake is an error of TLS to the transport, too: any other may work again.
+    let words = text.to_ascii_lowercase();
     if error.is_tls()
-        && let Some((_, hint)) = OF_TLS.iter().find(|(known, _)| text.contains(known))
+        && let Some((_, hint)) = OF_TLS.iter().find(|(known, _)| words.contains(known))
     {
         return definite(&text, place, hint);
     }
@@ -106,6 +107,7 @@ mod tests {
             (server("42501"), "definite"),
             (PgWireError::Auth("no".into()), "definite"),
             (PgWireError::Tls("invalid peer certificate: UnknownIssuer".into()), "definite"),
+            (PgWireError::Tls("received fatal alert: CertificateRequired".into()), "definite"),
             (PgWireError::Tls("unexpected end of file".into()), "transient"),
             (PgWireError::Tls("server does not support TLS".into()), "definite"),
             (std::io::Error::other("reset").into(), "transient"),

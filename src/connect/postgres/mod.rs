@@ -124,6 +124,8 @@ pub struct Postgres {
     password: Option<String>,
     partition: Partition,
     wire: Option<Wire>,
+    /// Of the connection before, what is known of the end of its history's log.
+    before: Option<(History, Behind)>,
 }
 
 impl Postgres {
@@ -134,7 +136,8 @@ impl Postgres {
     /// `Invalid` for an address that is none, an unknown parameter, or one said twice.
     pub fn open(url: &str, password: Option<String>) -> Result<Postgres, Error> {
         let address = Address::parse(url)?;
-        Ok(Postgres { address, password, partition: Partition::from(""), wire: None })
+        let partition = Partition::from("");
+        Ok(Postgres { address, password, partition, wire: None, before: None })
     }
 
     /// Returns how often in a row a unit may fail, if the address says so: it is for
@@ -152,6 +155,10 @@ impl Postgres {
     fn place(&self) -> String {
         let tables: Vec<String> = self.address.tables.iter().map(Name::to_string).collect();
         format!("{}/{}", self.address.database, tables.join(","))
+    }
+
+    fn disconnect(&mut self) {
+        self.before = self.wire.take().map(Wire::give_up).or(self.before.take());
     }
 
     /// Returns a session, what the tables are and of which history.
@@ -235,7 +242,7 @@ impl Source for Postgres {
     }
 
     async fn connect(&mut self, from: &Boundary<PgPosition>) -> Result<(), Failure> {
-        self.wire = None;
+        self.disconnect();
         let place = self.place();
         let (mut session, server, tables, history) = self.look().await?;
         let now = now(&mut session, &place).await?;
@@ -269,7 +276,11 @@ impl Source for Postgres {
         if is_new {
             stream.say();
         }
-        let behind = Behind::new(after, server.end, rows_left);
+        let before = self.before.take().filter(|(of, _)| !is_new && *of == history);
+        let behind = match before {
+            Some((_, behind)) => behind.again(after, server.end),
+            None => Behind::new(after, server.end, rows_left),
+        };
         self.wire = Some(Wire::new(session, client, tables, stream, behind, place, history));
         Ok(())
     }
@@ -280,7 +291,7 @@ impl Source for Postgres {
         };
         let events = wire.next().await;
         if !matches!(events, Ok(Some(_))) {
-            self.wire = None;
+            self.disconnect();
         }
         events
     }
@@ -303,7 +314,7 @@ impl Source for Postgres {
     }
 
     /// Bytes of the server's log, and how long ago the oldest transaction was committed that is not durable. While the tables
-    /// are copied, rows that are left, by the statistics that the tables had when the copy began.
+    /// are copied, rows that are not read yet, by the statistics that the tables had when the copy began.
     fn lag(&mut self, durable: &Durable<PgPosition>) -> Lag {
         match (&mut self.wire, durable.get(&self.partition)) {
             (Some(wire), Some(place)) => wire.lag(place),

@@ -127,9 +127,14 @@ impl Stream {
         self.changes.read(bytes, &mut self.rows)
     }
 
-    /// Whether the server is to be asked if tables have their names still, said once.
-    pub(super) fn doubts_names(&mut self) -> bool {
+    /// Whether the server is to be asked if tables have their names still.
+    pub(super) fn doubts_names(&self) -> bool {
         self.changes.is_renamed()
+    }
+
+    /// Takes in that they have.
+    pub(super) fn trusts_names(&mut self) {
+        self.changes.trust_names();
     }
 
     /// Ends a transaction.

@@ -73,6 +73,11 @@ impl Wire {
         }
     }
 
+    /// Gives the connection up, and returns what is known of the end of its history's log.
+    pub(super) fn give_up(self) -> (History, Behind) {
+        (self.history, self.behind)
+    }
+
     /// Tells the server what is durable, if that is a place in this history.
     pub(super) fn ack(&self, place: &PgPosition) {
         if self.history == place.history {
@@ -88,6 +93,11 @@ impl Wire {
     /// May be dropped and called again: what is half received is in the stream.
     pub(super) async fn next(&mut self) -> Result<Option<Vec<Out>>, Failure> {
         loop {
+            // Before anything goes on. Dropped, it is asked again.
+            if self.stream.doubts_names() {
+                check_names(&mut self.session, &self.tables, &self.place).await?;
+                self.stream.trusts_names();
+            }
             if self.stream.waits() {
                 self.settle().await?;
                 continue;
@@ -105,16 +115,12 @@ impl Wire {
                 self.behind.ask(&mut self.session, &self.place).await?;
                 // Of a table that was replaced, the log may say nothing any more.
                 check_names(&mut self.session, &self.tables, &self.place).await?;
+                self.behind.answered();
             }
             // None: it is time to read again, or to ask.
             let Some(event) = self.event().await? else { continue };
             match event.map_err(|error| of(error, &self.place))? {
-                Some(event) => {
-                    self.take(event)?;
-                    if self.stream.doubts_names() {
-                        check_names(&mut self.session, &self.tables, &self.place).await?;
-                    }
-                }
+                Some(event) => self.take(event)?,
                 None => return Ok(None),
             }
         }
