@@ -1,5 +1,5 @@
 //! Owns how far what is durable lies behind the end of a feed: what a feed says of it, and the times of its places, to say
-//! it by. Pure: what time it is, is said by whoever reads it. It does not own how it is shown.
+//! it by. Pure: what time it is comes with the question. It does not own how it is shown.
 
 use std::collections::VecDeque;
 use std::iter::Sum;

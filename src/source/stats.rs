@@ -104,7 +104,7 @@ impl SourceStats {
     }
 
     /// How far what is durable lies behind the end of the feed, as far as the feed has said. While it is not connected,
-    /// what was current has no age: nobody knows what came since.
+    /// what was current has no age: what came since is not known.
     pub fn lag(&self) -> Lag {
         let lag = *self.0.lag.lock();
         let is_away = self.0.attempt_trouble.lock().is_some();

@@ -260,7 +260,7 @@ impl Source for Postgres {
         let from_now = crate::mutant::on("stream_from_now");
         let after = if from_now { server.end } else { at.lsn };
         let is_new = from_place.is_none();
-        // Of a copy that goes on, nobody knows how much it has.
+        // Of a copy that goes on, it is not known how much it has.
         let rows_left = match is_new {
             true => {
                 let oids = tables.iter().map(|table| table.followed.oid);

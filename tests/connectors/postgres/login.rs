@@ -1,5 +1,5 @@
-//! Goal: who logs in, and to whom: passwords by SCRAM, and TLS with an authority of one's own. What is wrong is said at once,
-//! and is no reason to try again; the password is in no message. Method: a server with certificates that the test makes.
+//! Goal: logins: passwords by SCRAM, and TLS with an authority of one's own. What is wrong is said at once, and is not tried
+//! again; messages are without the password. Method: a server with certificates that the test makes.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

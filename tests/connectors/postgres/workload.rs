@@ -39,7 +39,7 @@ fn key(random: &Random, keys: u64) -> (u64, String) {
 }
 
 fn statement(random: &Random, keys: u64) -> String {
-    // Also of the one that nobody follows.
+    // Also of one that is not followed.
     let t = random.pick(&TABLES);
     let ((a, b), n) = (key(random, keys), random.below(1_000_000));
     // More than a page holds, so that it is stored apart.

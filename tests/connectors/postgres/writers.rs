@@ -1,4 +1,4 @@
-//! Goal: one writer at a time, whoever else is there: a standby takes over when the active dies, in the copy and in the
+//! Goal: one writer at a time, whatever else is there: a standby takes over when the active dies, in the copy and in the
 //! stream, and of two writers on one shard and one slot the older is fenced. Nothing is lost, and the slot is never told past a
 //! durable place.
 
