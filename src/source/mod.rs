@@ -31,12 +31,14 @@ pub(crate) mod stage;
 
 mod acks;
 mod by_partition;
-pub(crate) mod lag;
+mod lag;
 mod retry;
 pub(crate) mod staged;
 mod staging;
 mod stats;
 mod targets;
+#[cfg(any(feature = "postgres-source", feature = "kafka"))]
+pub(crate) mod trail;
 
 use std::fmt;
 use std::future::Future;

@@ -10,5 +10,6 @@ mod postgres;
 mod random;
 #[path = "../common/running.rs"]
 mod running;
+mod texts;
 #[path = "../common/tls.rs"]
 mod tls;

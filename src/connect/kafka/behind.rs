@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 
 use super::judge::Marks;
 use super::position::KafkaPosition;
-use crate::source::lag::Trail;
+use crate::source::trail::Trail;
 use crate::source::{Age, Durable, Lag};
 
 /// What is known of a connection's topic; shared by the thread that polls and the pipeline.

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::failure::transient;
 use super::position::{PgPosition, lsn};
 use super::session::{Session, cell};
-use crate::source::lag::Trail;
+use crate::source::trail::Trail;
 use crate::source::{Age, Failure, Lag};
 
 /// How often the server is asked for the end of its log, and how soon again if the answer was not waited for.
@@ -155,7 +155,7 @@ mod tests {
         assert_eq!(behind.lag(&at(100, true)), lag(500, Age::AsOf(second)));
         assert_eq!(behind.lag(&at(200, true)), lag(400, Age::AsOf(second + 1_000)));
         assert_eq!(behind.lag(&at(600, true)), lag(0, Age::Current));
-        // What others write is no change of this table, and its place may become durable later.
+        // What others write changes this table in nothing, and its place may become durable later.
         behind.reached(700);
         assert_eq!(behind.lag(&at(600, true)), lag(100, Age::Current));
     }

@@ -117,7 +117,7 @@ impl Changes {
         Ok(())
     }
 
-    /// Returns the index of a table; none of the publication's other tables.
+    /// Returns the index of a table; of the publication's other tables, nothing.
     fn index(&self, oid: u32) -> Option<usize> {
         self.indexes.get(&oid).copied()
     }
@@ -193,6 +193,7 @@ impl Changes {
 
 #[cfg(test)]
 mod tests {
+    use super::super::written::row;
     use super::*;
 
     fn changes(tables: u32) -> Changes {
@@ -211,28 +212,7 @@ mod tests {
     }
 
     fn relation(oid: u32, name: &str, key: &str) -> Vec<u8> {
-        let mut bytes =
-            [b"R", &oid.to_be_bytes()[..], b"s\0", name.as_bytes(), b"\0d\0\x02"].concat();
-        for (name, kind) in [(key, 23u32), ("doc", 25)] {
-            bytes.extend([&[0], name.as_bytes(), &[0], &kind.to_be_bytes(), &[0xFF; 4]].concat());
-        }
-        bytes
-    }
-
-    /// A row: "-" was not sent.
-    fn row(cells: &[&str]) -> Vec<u8> {
-        let mut bytes = (cells.len() as u16).to_be_bytes().to_vec();
-        for cell in cells {
-            match *cell {
-                "-" => bytes.push(b'u'),
-                text => {
-                    bytes.push(b't');
-                    bytes.extend((text.len() as u32).to_be_bytes());
-                    bytes.extend(text.as_bytes());
-                }
-            }
-        }
-        bytes
+        super::super::written::relation(oid, "s", name, &[(key, 23), ("doc", 25)])
     }
 
     fn happened(changes: &mut Changes, parts: &[&[u8]]) -> Vec<String> {

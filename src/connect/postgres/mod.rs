@@ -49,7 +49,7 @@
 //!
 //! * PostgreSQL 14 or newer, `wal_level=logical`, and a user with `REPLICATION` and `SELECT` on the table. The publication
 //!   sends inserts, updates, deletes and truncates; of a partitioned table `publish_via_partition_root`.
-//! * TLS is checked against the server's name, so the host is a name and no IP address, or `tls=off`. Messages are `pgoutput`'s
+//! * TLS is checked against the server's name, so the host is a name, not an IP address; or `tls=off`. Messages are `pgoutput`'s
 //!   of version 1: a transaction is sent when it commits, and the server keeps it until then.
 //! * Two sessions per feed (`max_wal_senders`). One writer: the slot has one reader. Another waits until it is free.
 //! * A partition that is truncated, dropped, detached or attached says nothing of its rows to the stream of its root: copy
@@ -82,9 +82,13 @@ mod slot;
 mod snapshot;
 mod stream;
 #[cfg(test)]
+mod stream_model;
+#[cfg(test)]
 mod stream_tests;
 mod table;
 mod wire;
+#[cfg(test)]
+mod written;
 
 use std::time::Duration;
 

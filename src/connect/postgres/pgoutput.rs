@@ -182,27 +182,12 @@ impl<'a> Reader<'a> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::written::row;
     use super::*;
-
-    fn tuple(cells: &[Option<&str>]) -> Vec<u8> {
-        let mut bytes = (cells.len() as u16).to_be_bytes().to_vec();
-        for cell in cells {
-            match cell {
-                None => bytes.push(b'n'),
-                Some("-") => bytes.push(b'u'),
-                Some(text) => {
-                    bytes.push(b't');
-                    bytes.extend_from_slice(&(text.len() as u32).to_be_bytes());
-                    bytes.extend_from_slice(text.as_bytes());
-                }
-            }
-        }
-        bytes
-    }
 
     fn all() -> Vec<(Vec<u8>, Message<'static>)> {
         let head = |kind: u8, rest: &[u8]| [&[kind, 0, 0, 64, 1][..], rest].concat();
-        let (key, row) = (tuple(&[Some("1"), None]), tuple(&[Some("2"), Some("-")]));
+        let (key, row) = (row(&["1", "null"]), row(&["2", "-"]));
         let cells = |id: &'static str, other| vec![Cell::Text(id.as_bytes()), other];
         let relation = [
             &b"public\0t\0d\0\x02\x01id\0\0\0\0\x17\xff\xff\xff\xff"[..],

@@ -17,7 +17,7 @@ const SETTINGS: &str = "-c datestyle=ISO -c intervalstyle=postgres -c timezone=U
      -c extra_float_digits=1 -c standard_conforming_strings=on -c search_path=pg_catalog -c lc_monetary=C \
      -c quote_all_identifiers=off -c row_security=off -c idle_in_transaction_session_timeout=0";
 
-/// The stream is asked for an answer so often, at least; questions end at the server when nobody waits any more.
+/// The stream is asked for an answer so often, at least; questions end at the server once their answers are not waited for.
 const OF_STREAM: &str = "-c statement_timeout=0 -c wal_sender_timeout=60s";
 const OF_QUESTIONS: &str =
     "-c statement_timeout=290s -c lock_timeout=60s -c wal_sender_timeout=60s";

@@ -12,7 +12,7 @@
 //! they wait, and follow the piece's rows. So at the mark its rows are as of that place in the log, and the boundary
 //! there is `(place, last key)`: one place, for the copy and for the stream.
 //!
-//! # Rows that nobody sends whole
+//! # Rows that are not sent whole
 //!
 //! An update sends no column that is stored apart and did not change. It is a patch of its row. If its key changed as well,
 //! the row before has another key, and a patch finds nothing: then the row is read anew, in a window of its own, and

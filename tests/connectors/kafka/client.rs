@@ -66,7 +66,8 @@ pub struct Client {
     totals: Box<dyn Fn() -> Totals>,
 }
 
-fn runtime() -> Runtime {
+/// Returns a runtime of its own: what runs on it ends with it.
+pub fn runtime() -> Runtime {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     builder.worker_threads(1).enable_all().build().expect("a runtime")
 }

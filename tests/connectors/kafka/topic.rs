@@ -20,6 +20,8 @@ use rdkafka::error::RDKafkaErrorCode as Code;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use tokio::runtime::Runtime;
 
+use crate::kafka::client::runtime;
+
 /// The topic's name at fake brokers.
 pub const TOPIC: &str = "orders";
 
@@ -35,11 +37,6 @@ pub struct Topic {
     /// None if others run them.
     fake: Option<Arc<FakeBroker>>,
     runtime: Runtime,
-}
-
-fn runtime() -> Runtime {
-    let mut builder = tokio::runtime::Builder::new_multi_thread();
-    builder.worker_threads(1).enable_all().build().expect("a runtime")
 }
 
 impl Topic {

@@ -3,18 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
-use differential_upsert::codec::{KEEP_UNSENT, keep_unsent};
 use differential_upsert::connect::planetscale::PlanetScale;
 use differential_upsert::health::Health;
-use differential_upsert::io::{Io, RandomTokens};
 use differential_upsert::reclock::{SourceConfig, Times};
-use differential_upsert::shard::HandleConfig;
 use differential_upsert::source::{AttemptConfig, OnPositionLost};
 use differential_upsert::store::Root;
-use differential_upsert::{Encoded, Error, Pipeline, PipelineConfig, Shard, Token};
+use differential_upsert::{Error, Pipeline, PipelineConfig, Token};
 use serde_json::Value;
 use timely::WorkerConfig;
 use timely::communication::Allocator;
@@ -23,6 +19,7 @@ use timely::worker::Worker;
 use tokio::runtime::Runtime;
 
 use crate::planetscale::world::{KEYSPACE, TABLE};
+use crate::texts::{open, texts};
 
 /// A table as the shard has it: keys as text, so that they sort.
 pub type Table = BTreeMap<String, Value>;
@@ -166,36 +163,6 @@ impl Client {
     pub fn crash(self) {
         std::mem::forget(self);
     }
-}
-
-/// Opens a shard on a runtime.
-pub fn open(runtime: &Runtime, root: &Root) -> Shard<String, String> {
-    let io = Io::new(runtime.handle().clone(), Arc::new(RandomTokens));
-    let opened = Shard::open_with(root.clone(), io, HandleConfig::default());
-    runtime.block_on(opened).expect("a store in memory").with_fold(KEEP_UNSENT, keep_unsent)
-}
-
-/// Reads what is durable: keys and values as they are. Values that are errors come as `error: TEXT`.
-pub fn texts(runtime: &Runtime, root: &Root) -> BTreeMap<String, String> {
-    let shard = open(runtime, root);
-    let text = |bytes: &[u8]| postcard::from_bytes::<String>(bytes).expect("a text");
-    let row = |((key, value), _, diff): ((Encoded, Encoded), u64, isize)| {
-        assert_eq!(diff, 1, "one live value");
-        let value = match value.as_bytes() {
-            [0, value @ ..] => text(value),
-            [_, error @ ..] => format!("error: {}", String::from_utf8_lossy(error)),
-            [] => panic!("a value without a tag"),
-        };
-        (text(key.as_bytes()), value)
-    };
-    runtime.block_on(async {
-        let state = shard.handle().refresh().await.expect("a store in memory");
-        if state.upper == 0 {
-            return BTreeMap::new();
-        }
-        let rows = shard.handle().snapshot(state.upper - 1).await.expect("a store in memory");
-        rows.into_iter().map(row).collect()
-    })
 }
 
 /// Reads what is durable, as JSON; of an error its text.

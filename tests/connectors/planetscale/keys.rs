@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use differential_upsert::store::{Access, Root};
 use prost::Message;
 
-use crate::planetscale::client::{Client, Protocol, Setting, runtime, texts};
+use crate::planetscale::client::{Client, Protocol, Setting, runtime};
 use crate::planetscale::proto::{
     self, DeletedRow, Event, Field, QueryResult, RowChange, ShardGtid, SyncRequest, SyncResponse,
     VStreamRequest, VStreamResponse, kind,
@@ -17,6 +17,7 @@ use crate::planetscale::script::{
     Scene, begin, change, commit, completed, cursor, events, field as fields, field_of, gtid,
     insert, play, row, synced, vgtid, vgtid_of,
 };
+use crate::texts::texts;
 
 thread_local! {
     static RUNTIME: std::rc::Rc<tokio::runtime::Runtime> = std::rc::Rc::new(runtime());

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use differential_upsert::store::{Access, Root};
 
-use crate::planetscale::client::{Client, Protocol, Setting, runtime, texts};
+use crate::planetscale::client::{Client, Protocol, Setting, runtime};
 use crate::planetscale::proto::{
     self, Bitmap, Event, QueryResult, RowChange, RpcError, SyncRequest, SyncResponse,
     VStreamRequest, VStreamResponse, kind,
@@ -17,6 +17,7 @@ use crate::planetscale::script::{
     row, synced, vgtid, vgtid_of,
 };
 use crate::planetscale::server::{Ending, Server, code};
+use crate::texts::texts;
 
 /// Runs until the error, which must hold all these words. Returns how often the server was asked.
 fn fails(protocol: Protocol, server: &Server, words: &[&str], what: &str) {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use differential_upsert::store::{Access, Root};
 
-use crate::planetscale::client::{Client, Protocol, Setting, runtime, texts};
+use crate::planetscale::client::{Client, Protocol, Setting, runtime};
 use crate::planetscale::proto::{
     DeletedRow, Field, QueryResult, Row, RowChange, SyncRequest, SyncResponse, VStreamRequest,
     VStreamResponse, kind,
@@ -21,6 +21,7 @@ use crate::planetscale::script::{
     Scene, begin, change, commit, completed, cursor, events, field_of, gtid, play, vgtid_of,
 };
 use crate::planetscale::server::Server;
+use crate::texts::texts;
 
 const BINARY: u32 = 63;
 const LATIN1: u32 = 8;

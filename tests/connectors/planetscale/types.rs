@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use differential_upsert::store::{Access, Root};
 
-use crate::planetscale::client::{Client, Protocol, Setting, runtime, texts};
+use crate::planetscale::client::{Client, Protocol, Setting, runtime};
 use crate::planetscale::proto::{
     self, Field, QueryResult, RowChange, SyncRequest, SyncResponse, UpdatedRow, VStreamRequest,
     VStreamResponse, kind,
@@ -14,6 +14,7 @@ use crate::planetscale::rows::{PRIMARY, field};
 use crate::planetscale::script::{
     Scene, begin, change, commit, completed, cursor, events, field_of, gtid, play, vgtid_of,
 };
+use crate::texts::texts;
 
 const BINARY: u32 = 63;
 const UTF8: u32 = 255;

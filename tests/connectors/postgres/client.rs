@@ -2,18 +2,14 @@
 //! stopped, or dropped as a killed process is. And what the shard has.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use differential_upsert::codec::{COLLECTIONS, KEEP_UNSENT, collection, keep_unsent};
 use differential_upsert::connect::postgres::{PgPosition, Postgres};
 use differential_upsert::health::Health;
-use differential_upsert::io::{Io, RandomTokens};
 use differential_upsert::reclock::{SourceConfig, Times};
-use differential_upsert::shard::HandleConfig;
 use differential_upsert::source::{AttemptConfig, OnPositionLost, Position};
 use differential_upsert::store::{Access, Root};
-use differential_upsert::{Encoded, Error, Pipeline, PipelineConfig, Promotion, Shard, Token};
+use differential_upsert::{Error, Pipeline, PipelineConfig, Promotion, Token};
 use timely::WorkerConfig;
 use timely::communication::Allocator;
 use timely::communication::allocator::thread::Thread;
@@ -21,6 +17,7 @@ use timely::worker::Worker;
 use tokio::runtime::Runtime;
 
 use crate::postgres::server::Server;
+use crate::texts::{open, texts};
 
 /// What a shard has: keys and values as JSON text.
 pub type Contents = BTreeMap<String, String>;
@@ -36,45 +33,14 @@ impl Place {
         Place { runtime: runtime(), root: Root::open("mem:", Access::Write).expect("a store") }
     }
 
-    fn open(&self) -> Shard<String, String> {
-        self.open_on(&self.runtime)
-    }
-
-    fn open_on(&self, runtime: &Runtime) -> Shard<String, String> {
-        let io = Io::new(runtime.handle().clone(), Arc::new(RandomTokens));
-        let opened = Shard::open_with(self.root.clone(), io, HandleConfig::default());
-        let shard = runtime.block_on(opened).expect("a store in memory");
-        shard
-            .with_fold(KEEP_UNSENT, keep_unsent)
-            .with_collections(COLLECTIONS, |key| collection(key))
-    }
-
     /// Reads what is durable. Values that are errors come as `error: TEXT`.
     pub fn contents(&self) -> Contents {
-        let shard = self.open();
-        let text = |bytes: &[u8]| postcard::from_bytes::<String>(bytes).expect("a text");
-        let row = |((key, value), _, diff): ((Encoded, Encoded), u64, isize)| {
-            assert_eq!(diff, 1, "one live value");
-            let value = match value.as_bytes() {
-                [0, value @ ..] => text(value),
-                [_, error @ ..] => format!("error: {}", String::from_utf8_lossy(error)),
-                [] => panic!("a value without a tag"),
-            };
-            (text(key.as_bytes()), value)
-        };
-        self.runtime.block_on(async {
-            let state = shard.handle().refresh().await.expect("a store in memory");
-            if state.upper == 0 {
-                return BTreeMap::new();
-            }
-            let rows = shard.handle().snapshot(state.upper - 1).await.expect("a store in memory");
-            rows.into_iter().map(row).collect()
-        })
+        texts(&self.runtime, &self.root)
     }
 
     /// Returns the durable place; none before the first.
     pub fn at(&self) -> Option<PgPosition> {
-        let shard = self.open();
+        let shard = open(&self.runtime, &self.root);
         let state = self.runtime.block_on(shard.handle().refresh()).expect("a store in memory");
         let bytes = state.cursor.clone()?;
         // As cursors are written: see `source::cursor`.
@@ -124,7 +90,7 @@ impl Client {
 
     pub fn with(place: &Place, url: &str, lost: OnPositionLost, how: How) -> Client {
         let runtime = runtime();
-        let shard = place.open_on(&runtime);
+        let shard = open(&runtime, &place.root);
         let source = Postgres::open(url, how.password.map(str::to_string)).expect("an address");
         let config = PipelineConfig {
             source: SourceConfig {

@@ -7,15 +7,9 @@ use differential_upsert::health::SourceLag;
 use differential_upsert::source::OnPositionLost;
 
 use crate::postgres::client::{Client, Place};
+use crate::postgres::runs::number;
 use crate::postgres::server::Server;
 use crate::postgres::workload::MAKE;
-
-/// Reads a place in the log.
-fn number(lsn: &str) -> u64 {
-    let (high, low) = lsn.split_once('/').expect("a place");
-    let part = |text| u64::from_str_radix(text, 16).expect("a place");
-    part(high) << 32 | part(low)
-}
 
 /// Goes on until the lag is as wanted.
 fn until(client: &mut Client, what: &str, wanted: impl Fn(SourceLag) -> bool) -> SourceLag {
@@ -54,7 +48,7 @@ fn the_lag_shows_in_the_copy_and_in_the_stream() {
     until(&mut client, "the log", |lag| lag.bytes.is_some_and(|bytes| bytes > 1_000_000));
     until(&mut client, "the end of it", is_current);
 
-    // Others' log is none of this table's changes.
+    // Others' log changes this table in nothing.
     server.ask("INSERT INTO other SELECT g FROM generate_series(1, 20000) g");
     let end = server.ask("SELECT pg_current_wal_flush_lsn()")[0].clone();
     let is_past = |at: &PgPosition| number(&at.lsn()) >= number(&end);

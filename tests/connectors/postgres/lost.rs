@@ -18,7 +18,7 @@ use crate::postgres::client::{Client, Place};
 use crate::postgres::server::Server;
 use crate::postgres::workload::{MAKE, table};
 
-/// A server whose table is in a shard, and nobody follows.
+/// A server whose table is in a shard, and is not followed.
 fn followed() -> (Server, Place) {
     let server = Server::start();
     server.ask(MAKE);
@@ -65,7 +65,7 @@ fn a_slot_ahead_of_us_has_lost_what_lies_between() {
     is_lost(&server, &place, &["slot", "past our place"]);
 }
 
-/// What is done while nobody follows, before the first row was ever read, comes.
+/// What is done while it is not followed, before the first row was ever read, comes.
 #[test]
 fn changes_before_the_first_event_come() {
     let server = Server::start();
