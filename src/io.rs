@@ -128,6 +128,15 @@ impl Io {
         self.executor.spawn(future)
     }
 
+    /// Runs what blocks on a thread of its own, many at a time. On an executor of the caller's it runs in a task, so that a
+    /// simulation replays.
+    pub(crate) fn spawn_blocking(&self, job: impl FnOnce() + Send + 'static) {
+        match self.has_threads {
+            true => drop(self.executor.spawn_blocking(job)),
+            false => drop(self.executor.spawn(async move { job() })),
+        }
+    }
+
     /// Runs a future and hands its outcome to `answer`, which is called exactly once whatever happens:
     /// a panic, and a task that is dropped with its executor, come as an `Indeterminate` error.
     pub(crate) fn spawn_answered<T: Send + 'static>(

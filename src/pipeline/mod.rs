@@ -59,13 +59,16 @@ use crate::input::encode::encode;
 use crate::input::end::{Ends, hold};
 use crate::input::operator::source;
 use crate::input::values::values;
+use crate::io::Io;
 use crate::output::decode::{Rows, committed, committed_errors};
 use crate::reclock::claim;
 use crate::reclock::{Cursors, ReclockContext, Reclocked, Times};
 use crate::shard::Feed;
 use crate::sink::{self, SinkContext};
 use crate::source::{Source, SourceStats};
-use crate::upsert::{Inflight, Look, UpsertConfig, UpsertContext, UpsertStats, upsert};
+use crate::upsert::{
+    ColdSpace, Inflight, Look, Readers, UpsertConfig, UpsertContext, UpsertStats, upsert,
+};
 
 pub use crate::sink::Watch;
 pub use listen::{Changes, Keyed, Listen};
@@ -256,6 +259,7 @@ impl Parts {
         let lent = UpsertContext {
             known,
             spill: Default::default(),
+            cold: cold_space(shard.io().clone()),
             inflight: inflight.clone(),
             lifecycle: status.lifecycle().clone(),
             stats: stats.clone(),
@@ -317,6 +321,12 @@ fn look(status: &Status) -> Look<u64> {
     Box::new(move |least, at| {
         vitals.see(least.copied(), at.input.first().copied(), at.complete.first().copied());
     })
+}
+
+/// Lets the operator read cold rows where the shard's I/O runs.
+fn cold_space(io: Io) -> ColdSpace {
+    let readers: Readers = Box::new(move |job| io.spawn_blocking(job));
+    ColdSpace { readers: Some(readers), ..ColdSpace::default() }
 }
 
 /// Makes a stream of commands a durable collection.

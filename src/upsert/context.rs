@@ -9,6 +9,7 @@ use timely::progress::frontier::Antichain;
 use timely::scheduling::Activator;
 
 use super::classify::Frontiers;
+use super::cold::ColdSpace;
 use super::inbox::Update;
 use super::rows::Kept;
 use super::spill::SharedSpill;
@@ -22,6 +23,8 @@ pub(crate) struct UpsertContext<T> {
     pub(crate) known: Known<T>,
     /// Where the stash spills.
     pub(crate) spill: SharedSpill,
+    /// Where cold chunks are, and reads run.
+    pub(crate) cold: ColdSpace,
     /// How much may be emitted and not yet durable.
     pub(crate) inflight: Inflight,
     /// Whether to go on, hold or release.
@@ -41,6 +44,7 @@ impl<T: Timestamp> UpsertContext<T> {
         UpsertContext {
             known: Known::new(T::minimum()),
             spill: SharedSpill::default(),
+            cold: ColdSpace::default(),
             inflight: Inflight::default(),
             lifecycle: Lifecycle::default(),
             stats: UpsertStats::default(),

@@ -4,6 +4,7 @@
 
 use std::collections::VecDeque;
 
+use super::index::Entry;
 use super::merge::Merge;
 use super::overlay::Overlay;
 use super::pending::{Action, Pending};
@@ -11,9 +12,9 @@ use super::pins::Pins;
 use super::resets::{Resets, survives};
 use super::rows::{Kept, Rows};
 use super::rules::Rules;
-use super::slot::{Slot, Slots};
+use super::slot::Slot;
 use super::stash::Sealed;
-use super::state::State;
+use super::state::{Live, State};
 use super::wanted::Wanted;
 use crate::error::Error;
 
@@ -25,8 +26,12 @@ pub struct Drain<K, V, O, T> {
     stack: Option<Stack<K, V, O>>,
     /// What keys are to have.
     window: VecDeque<Wanted<K, V>>,
-    /// The places of the last of their keys in the state, which stands still.
-    slots: Vec<Option<Slot>>,
+    /// What the state, which stands still, has of them.
+    found: VecDeque<Option<Entry>>,
+    /// Of so many the rows were asked for.
+    asked: usize,
+    /// The merge has no more commands.
+    ended: bool,
 }
 
 /// The commands of one key, the last first: patches, down to what these change.
@@ -45,8 +50,8 @@ struct Stack<K, V, O> {
 /// The resets of the time, and how far the rows are swept that these delete.
 struct Sweep<O> {
     resets: Box<Resets<O>>,
-    /// Rows whose key has a command that survives its resets.
-    touched: Slots,
+    /// Rows whose key has a command that survives its resets are marked in the state, from its first step on.
+    begun: bool,
     /// Where the sweep over the other rows stands.
     swept: Option<Slot>,
 }
@@ -72,6 +77,10 @@ pub struct Drained {
     pub unchanged: u64,
     /// Commands and swept rows looked at, and patches applied.
     pub work: u64,
+    /// Rows that it has asked for, which were not in memory.
+    pub missed: u64,
+    /// It goes on when these have come.
+    pub waits: bool,
     /// All of it is out.
     pub done: bool,
 }
@@ -111,6 +120,8 @@ impl Piece {
 
 /// Keys looked up together, so that their cache misses overlap.
 const WINDOW: usize = 256;
+/// Keys looked up together where rows have to be read: for half of them, reads are under way while the others are emitted.
+const COLD_WINDOW: usize = 2048;
 /// Bytes of commands looked up together; one command may be larger.
 const WINDOW_BYTES: usize = 1 << 20;
 
@@ -124,13 +135,15 @@ where
     /// Starts to drain a time.
     pub fn new(sealed: Sealed<K, V, O, T>) -> Self {
         let Sealed { merge, resets } = sealed;
-        let sweep = |resets| Sweep { resets, touched: Slots::default(), swept: None };
+        let sweep = |resets| Sweep { resets, begun: false, swept: None };
         Drain {
             merge,
             sweep: resets.map(sweep),
             stack: None,
             window: VecDeque::new(),
-            slots: Vec::new(),
+            found: VecDeque::new(),
+            asked: 0,
+            ended: false,
         }
     }
 
@@ -153,12 +166,15 @@ where
     /// Emission is minimal: per key at most one retraction, directly followed by at most one
     /// insertion; nothing for a value that stays.
     ///
+    /// Rows that are not in memory are asked for ahead of it. Where the first of them has not come, it
+    /// [waits](Drained::waits).
+    ///
     /// # Errors
     ///
-    /// A spilled run that cannot be read back, and what the rules report.
+    /// A spilled run or a row of the state that cannot be read back, and what the rules report.
     pub fn step(
         &mut self,
-        state: &State<K, V>,
+        state: &mut State<K, V>,
         rules: &Rules<K, V>,
         overlay: &mut Overlay<K, V, T>,
         pins: &mut Pins,
@@ -167,13 +183,21 @@ where
     ) -> Result<Drained, Error> {
         let mut drained = Drained::default();
         overlay.index();
-        while !piece.is_used_up() {
-            if self.window.is_empty() {
-                let ended = self.fill_window(state, rules, pins, piece, &mut drained)?;
-                if ended && self.window.is_empty() {
-                    drained.done = self.sweep(state, rules, piece, out, &mut drained)?;
-                    break;
-                }
+        if let Some(sweep) = self.sweep.as_mut().filter(|sweep| !sweep.begun) {
+            sweep.begun = true;
+            state.untouch();
+        }
+        while !piece.is_used_up() && !drained.waits {
+            let few = state.has_cold() && self.window.len() <= COLD_WINDOW / 2;
+            if !self.ended && (self.window.is_empty() || few) {
+                self.fill_window(state, rules, pins, piece, &mut drained)?;
+            }
+            if self.ended && self.window.is_empty() {
+                drained.done = self.sweep(state, rules, piece, out, &mut drained)?;
+                break;
+            }
+            if state.has_cold() {
+                self.fetch(state, overlay, &mut drained)?;
             }
             self.emit(state, rules, overlay, piece, out, &mut drained)?;
         }
@@ -186,7 +210,7 @@ where
         ((self.window.len() + stacked + self.merge.group.len()) as u64, self.merge)
     }
 
-    /// Takes the next commands that take effect, and looks their keys up. Returns whether those were the last.
+    /// Takes the next commands that take effect, and looks their keys up.
     fn fill_window(
         &mut self,
         state: &State<K, V>,
@@ -194,10 +218,11 @@ where
         pins: &mut Pins,
         piece: &mut Piece,
         drained: &mut Drained,
-    ) -> Result<bool, Error> {
-        let mut bytes = 0;
-        let window = WINDOW.min(piece.rows);
-        let ended = loop {
+    ) -> Result<(), Error> {
+        let had = self.window.len();
+        let mut bytes = self.window.iter().map(Wanted::heap_bytes).sum::<usize>();
+        let window = if state.has_cold() { COLD_WINDOW } else { WINDOW.min(piece.rows) };
+        self.ended = loop {
             if self.window.len() >= window || bytes >= WINDOW_BYTES || piece.work == 0 {
                 break false;
             }
@@ -228,12 +253,39 @@ where
             bytes += wanted.heap_bytes();
             self.window.push_back(wanted);
         };
-        let keys = self.window.iter().map(|wanted| (wanted.hash, &wanted.key));
-        state.find_all(keys, &mut self.slots);
-        if let Some(sweep) = &mut self.sweep {
-            self.slots.iter().flatten().for_each(|slot| sweep.touched.insert(*slot));
+        let keys = self.window.iter().skip(had).map(|wanted| (wanted.hash, &wanted.key));
+        let mut found = Vec::new();
+        state.find_all(keys, &mut found);
+        self.found.extend(found);
+        Ok(())
+    }
+
+    /// Asks for the rows that are not in memory, and takes in those that have come.
+    fn fetch(
+        &mut self,
+        state: &mut State<K, V>,
+        overlay: &Overlay<K, V, T>,
+        drained: &mut Drained,
+    ) -> Result<(), Error> {
+        state.arrive()?;
+        let both = self.window.iter().zip(&self.found);
+        let first = self.found.front().copied().flatten();
+        if first.is_some_and(|first| !state.is_here(&first) && !state.is_under_way(&first)) {
+            // It was read too long ago, or is yet to be asked for.
+            self.asked = 0;
         }
-        Ok(ended)
+        if self.asked < self.window.len() {
+            let (mut asked, sweeps) = (self.asked, self.sweep.is_some());
+            let wanted =
+                both.skip(self.asked).inspect(|_| asked += 1).filter_map(|(wanted, found)| {
+                    found.filter(|_| sweeps || overlay.get(wanted.hash, &wanted.key).is_none())
+                });
+            drained.missed += state.fetch(wanted)?;
+            self.asked = asked;
+            // Who reads at once has them already.
+            state.arrive()?;
+        }
+        Ok(())
     }
 
     /// Takes the commands that a key's last one, a patch, stands on: patches, and what these change. Returns none, and keeps
@@ -273,7 +325,7 @@ where
     /// Emits what the window's commands turn into, as far as the piece goes.
     fn emit(
         &mut self,
-        state: &State<K, V>,
+        state: &mut State<K, V>,
         rules: &Rules<K, V>,
         overlay: &mut Overlay<K, V, T>,
         piece: &mut Piece,
@@ -282,16 +334,28 @@ where
     ) -> Result<(), Error> {
         // The prior values that have to be retracted share buffers.
         let mut gather = <K::Rows as Rows<K, V>>::Gather::default();
-        let slots = &self.slots[self.slots.len() - self.window.len()..];
-        let mut found = Vec::with_capacity(slots.len());
-        for (wanted, slot) in self.window.iter_mut().zip(slots) {
+        let mut found = Vec::with_capacity(self.window.len().min(WINDOW));
+        for (wanted, entry) in self.window.iter_mut().zip(&self.found) {
             if piece.is_used_up() {
                 break;
             }
             let emitted = overlay.get(wanted.hash, &wanted.key);
+            let slot = match entry {
+                Some(entry) if emitted.is_none() || self.sweep.is_some() => {
+                    if !state.is_here(entry) {
+                        drained.waits = true;
+                        break;
+                    }
+                    state.confirm(wanted.hash, &wanted.key, entry)?
+                }
+                _ => None,
+            };
+            if let (Some(slot), Some(_)) = (slot, &self.sweep) {
+                state.touch(wanted.hash, slot);
+            }
             if wanted.needs_prior() {
                 let emitted = emitted.filter(|_| !crate::mutant::on("patch_over_state"));
-                let prior = || slot.map(|slot| state.get(slot).1);
+                let prior = || slot.and_then(|slot| state.get(slot)).map(|(_, value)| value);
                 wanted.set_prior(emitted.map_or_else(prior, Option::<&V>::cloned));
             }
             let at_once = crate::mutant::on("patches_at_once");
@@ -305,7 +369,7 @@ where
             if wanted.is_patched() {
                 break;
             }
-            let one = match (emitted, *slot, &wanted.value) {
+            let one = match (emitted, slot, &wanted.value) {
                 (Some(None), _, Some(_)) | (None, None, Some(_)) => Found::Absent,
                 (Some(Some(prior)), _, value) if value.as_ref().is_none_or(|v| v != prior) => {
                     piece.emit(K::heap_bytes(&wanted.key, Some(prior)));
@@ -314,8 +378,7 @@ where
                 (None, Some(slot), value)
                     if value.as_ref().is_none_or(|v| !state.holds(slot, v)) =>
                 {
-                    state.gather(slot, &mut gather);
-                    piece.emit(state.row_bytes(slot));
+                    piece.emit(state.gather(slot, &mut gather));
                     Found::Prior
                 }
                 _ => Found::Unchanged,
@@ -332,6 +395,8 @@ where
         let time = &self.merge.time;
         // What a reset sweeps is not recorded: nothing past it is looked up before it has come back.
         let records = self.sweep.is_none();
+        self.found.drain(..found.len());
+        self.asked = self.asked.saturating_sub(found.len());
         for (wanted, found) in self.window.drain(..found.len()).zip(found) {
             let Wanted { hash, key, value, .. } = wanted;
             let prior = match found {
@@ -360,22 +425,27 @@ where
     /// What the rules report.
     fn sweep(
         &mut self,
-        state: &State<K, V>,
+        state: &mut State<K, V>,
         rules: &Rules<K, V>,
         piece: &mut Piece,
         out: &mut Vec<((K, V), T, isize)>,
         drained: &mut Drained,
     ) -> Result<bool, Error> {
-        let Some(Sweep { resets, touched, swept }) = &mut self.sweep else { return Ok(true) };
+        let Some(Sweep { resets, swept, .. }) = &mut self.sweep else { return Ok(true) };
         while !piece.is_used_up() {
-            let Some(slot) = state.next(*swept) else { return Ok(true) };
+            let Some(Live { slot, is_touched, bytes }) = state.next(*swept)? else {
+                return Ok(true);
+            };
             *swept = Some(slot);
             piece.look(1, drained);
-            let stays = touched.contains(slot)
-                || !resets.are_of_all() && resets.of(&state.key(slot), rules)?.is_none();
-            if !stays {
-                piece.emit(state.row_bytes(slot));
-                out.push((state.get(slot), self.merge.time.clone(), -1));
+            let speaks = |key: Option<K>| match key {
+                Some(key) if !resets.are_of_all() => Ok(resets.of(&key, rules)?.is_some()),
+                _ => Ok::<_, Error>(true),
+            };
+            if !is_touched && speaks(state.key(slot))? {
+                piece.emit(bytes);
+                let row = state.get(slot).map(|row| (row, self.merge.time.clone(), -1));
+                out.extend(row);
             }
         }
         Ok(false)

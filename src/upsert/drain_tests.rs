@@ -61,7 +61,7 @@ fn piece(rows: usize) -> Piece {
 /// Steps to the end, a piece at a time. Returns also how many pieces it took.
 fn run(
     mut drain: Drain<u64, String, u8, u64>,
-    state: &State<u64, String>,
+    state: &mut State<u64, String>,
     piece: Piece,
 ) -> (Vec<Row>, Drained, usize) {
     let (mut all, mut sum, mut pieces, mut pins) =
@@ -85,7 +85,7 @@ fn run(
 
 #[test]
 fn emits_the_least() {
-    let state = state(&[(1, "a"), (2, "b"), (3, "c")]);
+    let mut state = state(&[(1, "a"), (2, "b"), (3, "c")]);
     let commands = [
         (1, Some("x"), 0), // update
         (2, Some("b"), 0), // rewrite
@@ -93,7 +93,7 @@ fn emits_the_least() {
         (4, None, 0),      // delete of an absent key
         (5, Some("y"), 0), // insertion
     ];
-    let (rows, drained, _) = run(drain(None, &commands), &state, piece(100));
+    let (rows, drained, _) = run(drain(None, &commands), &mut state, piece(100));
     let row = |key, value: &str, diff| ((key, value.to_string()), 5, diff);
     assert_eq!(rows, [row(1, "a", -1), row(1, "x", 1), row(3, "c", -1), row(5, "y", 1)]);
     let expected = Drained { emitted: 3, unchanged: 2, work: 5, ..Drained::default() };
@@ -102,11 +102,11 @@ fn emits_the_least() {
 
 #[test]
 fn a_reset_sweeps_what_no_surviving_command_has_touched() {
-    let state = state(&[(1, "a"), (2, "b"), (3, "c"), (4, "d")]);
+    let mut state = state(&[(1, "a"), (2, "b"), (3, "c"), (4, "d")]);
     // Later, equal and earlier orders; the last also for a delete.
     let commands = [(1, Some("a"), 9), (2, Some("z"), 5), (3, Some("c"), 4), (4, None, 5)];
     for rows_max in [1, 100] {
-        let (mut rows, drained, _) = run(drain(Some(5), &commands), &state, piece(rows_max));
+        let (mut rows, drained, _) = run(drain(Some(5), &commands), &mut state, piece(rows_max));
         rows.sort();
         let row = |key, value: &str, diff| ((key, value.to_string()), 5, diff);
         assert_eq!(rows, [row(2, "b", -1), row(2, "z", 1), row(3, "c", -1), row(4, "d", -1)]);
@@ -119,7 +119,7 @@ fn a_reset_sweeps_what_no_surviving_command_has_touched() {
 #[test]
 fn a_piece_is_bounded_by_work_rows_and_bytes() {
     let all: Vec<_> = (0..2000).map(|key| (key, "v")).collect();
-    let state = state(&all);
+    let mut state = state(&all);
     let rewrites: Vec<_> = (0..2000).map(|key| (key, Some("v"), 9)).collect();
     let earlier: Vec<_> = (0..2000).map(|key| (key, Some("w"), 1)).collect();
     let work = Piece { work: 100, ..piece(usize::MAX) };
@@ -128,19 +128,19 @@ fn a_piece_is_bounded_by_work_rows_and_bytes() {
         (drain(Some(5), &rewrites), 0, 40),
         (drain(Some(5), &earlier), 2000, 40),
     ] {
-        let (rows, _, took) = run(drain, &state, work);
+        let (rows, _, took) = run(drain, &mut state, work);
         assert_eq!(rows.len(), emitted);
         assert!((pieces..=pieces + 1).contains(&took), "{took} pieces");
     }
     let bytes = Piece { bytes: 1, ..piece(usize::MAX) };
-    let (rows, _, took) = run(drain(Some(5), &earlier), &state, bytes);
+    let (rows, _, took) = run(drain(Some(5), &earlier), &mut state, bytes);
     assert!(rows.len() == 2000 && took >= 2000, "{took} pieces");
 }
 
 /// What was emitted and has not come back goes before the state, a deletion too.
 #[test]
 fn the_overlay_goes_before_the_state() {
-    let state = state(&[(1, "a"), (2, "b"), (3, "c"), (4, "d")]);
+    let mut state = state(&[(1, "a"), (2, "b"), (3, "c"), (4, "d")]);
     let mut overlay = Overlay::new(1 << 20);
     let emitted = [(1, Some("x")), (2, None), (4, Some("y"))];
     for (key, value) in emitted {
@@ -149,8 +149,9 @@ fn the_overlay_goes_before_the_state() {
     let commands = [(1, Some("z"), 0), (2, Some("b"), 0), (3, None, 0), (4, Some("y"), 0)];
     let (mut out, mut pins) = (Vec::new(), Pins::default());
     let mut drain = drain(None, &commands);
-    let step =
-        drain.step(&state, &rules(), &mut overlay, &mut pins, &mut piece(100), &mut out).unwrap();
+    let step = drain
+        .step(&mut state, &rules(), &mut overlay, &mut pins, &mut piece(100), &mut out)
+        .unwrap();
     let row = |key, value: &str, diff| ((key, value.to_string()), 5, diff);
     out.sort();
     assert_eq!(out, [row(1, "x", -1), row(1, "z", 1), row(2, "b", 1), row(3, "c", -1)]);
@@ -165,10 +166,10 @@ fn what_is_not_drained_is_counted() {
     let commands: Vec<_> = (0..2 * 256).map(|key| (key, Some("v"), 0)).collect();
     let mut drain = drain(None, &commands);
     let mut out = Vec::new();
-    let (state, mut overlay) = (state(&[]), Overlay::new(0));
+    let (mut state, mut overlay) = (state(&[]), Overlay::new(0));
     let mut piece = Piece { rows: 256, bytes: 1, work: usize::MAX };
     let step = drain
-        .step(&state, &rules(), &mut overlay, &mut Pins::default(), &mut piece, &mut out)
+        .step(&mut state, &rules(), &mut overlay, &mut Pins::default(), &mut piece, &mut out)
         .unwrap();
     assert!(!step.done);
     let (taken, rest) = drain.give_up();
@@ -179,7 +180,7 @@ fn what_is_not_drained_is_counted() {
 #[test]
 fn patches_fold_over_what_they_stand_on() {
     let all: Vec<_> = (0..7).map(|key| (key, "s")).collect();
-    let state = state(&all);
+    let mut state = state(&all);
     let mut overlay = Overlay::new(1 << 20);
     for (key, value) in [(1, Some("e")), (2, None)] {
         overlay.record(key.hashed(), &key, value.map(str::to_string).as_ref(), &4);
@@ -226,7 +227,7 @@ fn patches_fold_over_what_they_stand_on() {
         let mut done = false;
         while !done {
             let mut piece = Piece { rows: 1, bytes: 1, work: 1 };
-            let step = drain.step(&state, &rules(), overlay, &mut pins, &mut piece, &mut out);
+            let step = drain.step(&mut state, &rules(), overlay, &mut pins, &mut piece, &mut out);
             let step = step.unwrap();
             // However many patches a key has.
             assert!(step.work <= 1, "{step:?} in one piece");

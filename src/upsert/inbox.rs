@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use super::rows::Kept;
-use super::state::{Full, State};
+use super::state::{Broken, State};
 
 /// An update of the collection.
 pub(super) type Update<K, V, T> = ((K, V), T, isize);
@@ -63,8 +63,8 @@ where
     ///
     /// # Errors
     ///
-    /// [`Full`] if the state has no room.
-    pub fn apply(&mut self, state: &mut State<K, V>, updates_max: usize) -> Result<u64, Full> {
+    /// [`Broken`] if the state cannot go on.
+    pub fn apply(&mut self, state: &mut State<K, V>, updates_max: usize) -> Result<u64, Broken> {
         let mut left = std::mem::take(&mut self.arrived).saturating_add(updates_max);
         let mut done = 0;
         while let Some(batch) = self.batches.front()
@@ -90,7 +90,7 @@ fn apply<K, V, T>(
     state: &mut State<K, V>,
     updates: &[Update<K, V, T>],
     applied: &mut Option<T>,
-) -> Result<(), Full>
+) -> Result<(), Broken>
 where
     K: Kept<V> + Clone + Ord,
     V: Clone + Ord,
@@ -153,8 +153,10 @@ mod tests {
         inbox.push(updates.collect());
         inbox.apply(&mut state, 0).unwrap();
         let key = bytes("key");
-        let live = state.find(key.key_hash(), &key).map(|slot| state.get(slot).1);
-        assert_eq!(live, Some(bytes("other")));
+        let mut found = Vec::new();
+        state.find_all([(key.key_hash(), &key)].into_iter(), &mut found);
+        let live = found[0].and_then(|entry| state.get(entry.slot()));
+        assert_eq!(live, Some((key, bytes("other"))));
         assert!(state.unsettled().is_none() && inbox.is_empty());
         assert_eq!((state.len(), inbox.applied()), (2, Some(&3)));
     }

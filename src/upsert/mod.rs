@@ -107,7 +107,9 @@
 //!   [`UpsertConfig::overlay_bytes_max`], the buffers that rows keep included, and two of these.
 
 mod bound;
+mod chunks;
 mod classify;
+mod cold;
 mod config;
 mod context;
 mod drain;
@@ -115,12 +117,15 @@ mod drain;
 mod drain_tests;
 mod events;
 mod inbox;
+mod index;
 mod merge;
 mod operator;
 mod overlay;
 mod pending;
 mod pile;
 mod pins;
+mod placed;
+mod regions;
 mod resets;
 mod route;
 pub(crate) mod rows;
@@ -148,6 +153,7 @@ use timely::progress::Timestamp;
 
 pub use crate::codec::packed::Place;
 pub use classify::{Ahead, Frontiers, Placement};
+pub(crate) use cold::{ColdSpace, Readers};
 pub use config::{UpsertConfig, Upserted};
 pub(crate) use context::{Inflight, Known, Look, UpsertContext, flight_bytes, row_bytes};
 pub(crate) use operator::upsert;

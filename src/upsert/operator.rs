@@ -1,6 +1,8 @@
 //! Owns the operator's ports, and in which order a wake-up takes its four steps. What each of them does is
 //! [`steps`](super::steps)'.
 
+use std::sync::Arc;
+
 use differential_dataflow::{AsCollection, ExchangeData, VecCollection};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::StreamVec;
@@ -30,7 +32,7 @@ pub(crate) fn upsert<'scope, K, V, O, T>(
     feedback: VecCollection<'scope, T, (K, V), isize>,
     config: UpsertConfig<T>,
     rules: Rules<K, V>,
-    context: UpsertContext<T>,
+    mut context: UpsertContext<T>,
 ) -> Upserted<'scope, K, V, T>
 where
     K: ExchangeData + Kept<V>,
@@ -42,7 +44,8 @@ where
     let routed = route(commands);
     let mut builder = context.lifecycle.operator(&format!("Upsert: {}", config.name), scope);
     let operator_info = builder.operator_info();
-    let activator = scope.activator_for(operator_info.address);
+    let address = operator_info.address;
+    let activator = scope.activator_for(std::rc::Rc::clone(&address));
     context.inflight.wake(activator.clone());
 
     let peers = scope.peers() as u64;
@@ -66,7 +69,15 @@ where
 
     let stats = context.stats.clone();
     let events = Events::of(scope, operator_info.global_id);
-    let mut operator = UpsertOperator::new(&config, rules, &context, events);
+    let mut space = std::mem::take(&mut context.cold);
+    if space.readers.is_some() {
+        let woken = scope.worker().sync_activator_for(address.to_vec());
+        // An error means that the worker is gone.
+        space.wake = Some(Arc::new(move || {
+            let _ = woken.activate();
+        }));
+    }
+    let mut operator = UpsertOperator::new(&config, rules, &context, space, events);
 
     builder.build(move |mut capabilities| {
         operator.capability =

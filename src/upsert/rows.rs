@@ -1,5 +1,5 @@
-//! Owns how one chunk of state keeps its rows: a key, its live value and the key's hash, side by
-//! side. It does not own the index over them, nor which rows are live.
+//! Owns how one chunk of state keeps its rows: a key and its live value, side by side. It does not own the index over
+//! them, which rows are live, nor whether the chunk is in memory.
 //!
 //! Two layouts, chosen by the types: packed rows lie one after another in one byte buffer; any
 //! other types are kept in a columnation region. Both are append-only but for a value of equal
@@ -8,6 +8,7 @@
 use columnation::{ColumnStack, Columnation};
 use differential_dataflow::Hashable;
 
+use crate::codec::deal;
 use crate::codec::packed::{Packed, Packer, Place};
 
 /// Keys that have a hash, by which they are dealt to workers.
@@ -68,12 +69,13 @@ pub trait Rows<K, V>: Default {
     /// Collects values out of rows, cheaper than one by one.
     type Gather: Default;
 
-    /// Appends a row and returns its number, below 2^17; `None` if the chunk is full.
-    fn push(&mut self, hash: u32, key: &K, value: &V) -> Option<u32>;
+    /// Appends a row and returns its number, below 2^17; `None` if the chunk is full: it has rows, and this one would
+    /// take it beyond `bytes_max`, where its layout counts bytes.
+    fn push(&mut self, bytes_max: usize, key: &K, value: &V) -> Option<u32>;
     /// Appends a copy of another chunk's row.
-    fn push_row(&mut self, other: &Self, row: u32) -> Option<u32>;
-    /// Returns the hash that the row was pushed with.
-    fn hash(&self, row: u32) -> u32;
+    fn push_row(&mut self, bytes_max: usize, other: &Self, row: u32) -> Option<u32>;
+    /// Returns the hash of the row's key.
+    fn key_hash(&self, row: u32) -> u64;
     /// Whether the row has this key.
     fn key_is(&self, row: u32, key: &K) -> bool;
     /// Whether the row has this value.
@@ -92,16 +94,39 @@ pub trait Rows<K, V>: Default {
     fn next(&self, row: Option<u32>) -> Option<u32>;
     /// Returns the bytes that the row takes, about.
     fn row_bytes(&self, row: u32) -> usize;
-    /// Returns the row's share of the chunk, in a unit of the layout's.
-    fn share(&self, row: u32) -> usize;
+    /// Returns the share of its chunk that a row of this key and value has, in a unit of the layout's.
+    fn share(key: &K, value: &V) -> usize;
+    /// Returns the share that the row has.
+    fn share_at(&self, row: u32) -> usize;
     /// Returns the sum of the shares of all rows, dead or alive.
     fn shares(&self) -> usize;
     /// Returns the bytes allocated for the chunk.
     fn heap_bytes(&self) -> usize;
     /// Gives back the spare capacity of a chunk that is full.
     fn seal(&mut self);
+    /// Whether chunks can be written to a file and read back. Where not, the rest of this trait is not called.
+    const FILES: bool = false;
+    /// Returns a hash of a value.
+    fn value_hash(_value: &V) -> u32 {
+        0
+    }
+    /// Returns the hash of the row's value.
+    fn value_hash_at(&self, _row: u32) -> u32 {
+        0
+    }
+    /// Returns the chunk's bytes.
+    fn as_bytes(&self) -> &[u8] {
+        &[]
+    }
+    /// Returns a chunk of these bytes; `None` if they are no rows.
+    fn from_bytes(_bytes: Vec<u8>) -> Option<Self> {
+        None
+    }
+    /// Returns a chunk of the first row of these bytes, numbered 0; `None` if that is not there, whole.
+    fn from_row(_bytes: Vec<u8>) -> Option<Self> {
+        None
+    }
 }
-
 impl<A: 'static, B: 'static> Kept<Packed<B>> for Packed<A> {
     type Rows = ByteRows;
 
@@ -150,16 +175,14 @@ where
     type Rows = StackRows<K, V>;
 }
 
-/// Packed rows: `hash, key length, value length` as u32, key, value, padded to 8 bytes.
+/// Packed rows: `key length, value length` as u32, key, value, padded to 8 bytes.
 #[derive(Debug, Default)]
 pub struct ByteRows {
     bytes: Vec<u8>,
 }
 
 const UNIT: usize = 8;
-const HEADER: usize = 12;
-/// A chunk takes no further row past this many bytes; one larger row has a chunk to itself.
-const CHUNK_BYTES: usize = 1 << 20;
+const HEADER: usize = 8;
 
 impl ByteRows {
     fn word(&self, at: usize) -> u32 {
@@ -170,35 +193,57 @@ impl ByteRows {
 
     fn key(&self, row: u32) -> &[u8] {
         let at = row as usize * UNIT;
-        let length = self.word(at + 4) as usize;
+        let length = self.word(at) as usize;
         &self.bytes[at + HEADER..][..length]
     }
 
     fn value_range(&self, row: u32) -> std::ops::Range<usize> {
         let at = row as usize * UNIT;
-        let (key, value) = (self.word(at + 4) as usize, self.word(at + 8) as usize);
+        let (key, value) = (self.word(at) as usize, self.word(at + 4) as usize);
         let start = at + HEADER + key;
         start..start + value
     }
 
-    fn make_room(&mut self, size: usize) -> Option<u32> {
-        if !self.bytes.is_empty() && self.bytes.len() + size > CHUNK_BYTES {
+    fn value(&self, row: u32) -> &[u8] {
+        &self.bytes[self.value_range(row)]
+    }
+
+    fn row_len(&self, row: u32) -> usize {
+        (self.value_range(row).end - row as usize * UNIT).next_multiple_of(UNIT)
+    }
+
+    /// Returns where the row that begins at `at` ends, if it ends within the bytes.
+    fn end_of(&self, at: usize) -> Option<usize> {
+        if self.bytes.len() < at + HEADER {
+            return None;
+        }
+        let (key, value) = (self.word(at) as usize, self.word(at + 4) as usize);
+        let end = (at + HEADER).checked_add(key)?.checked_add(value)?.next_multiple_of(UNIT);
+        (end <= self.bytes.len()).then_some(end)
+    }
+
+    fn make_room(&mut self, bytes_max: usize, size: usize) -> Option<u32> {
+        if !self.bytes.is_empty() && self.bytes.len() + size > bytes_max {
             return None;
         }
         Some((self.bytes.len() / UNIT) as u32)
     }
 }
 
+/// Returns the low half of a hash.
+fn half(bytes: &[u8]) -> u32 {
+    deal::hash(bytes) as u32
+}
+
 impl<A, B> Rows<Packed<A>, Packed<B>> for ByteRows {
     type Gather = Packer;
 
-    fn push(&mut self, hash: u32, key: &Packed<A>, value: &Packed<B>) -> Option<u32> {
+    fn push(&mut self, bytes_max: usize, key: &Packed<A>, value: &Packed<B>) -> Option<u32> {
+        let size = <Self as Rows<Packed<A>, Packed<B>>>::share(key, value);
         let (key, value) = (key.as_bytes(), value.as_bytes());
-        let size = (HEADER + key.len() + value.len()).next_multiple_of(UNIT);
-        let row = self.make_room(size)?;
+        let row = self.make_room(bytes_max, size)?;
         // In one step, or a large row would double what is there.
         self.bytes.reserve(size);
-        self.bytes.extend_from_slice(&hash.to_le_bytes());
         self.bytes.extend_from_slice(&(key.len() as u32).to_le_bytes());
         self.bytes.extend_from_slice(&(value.len() as u32).to_le_bytes());
         self.bytes.extend_from_slice(key);
@@ -207,15 +252,15 @@ impl<A, B> Rows<Packed<A>, Packed<B>> for ByteRows {
         Some(row)
     }
 
-    fn push_row(&mut self, other: &Self, row: u32) -> Option<u32> {
-        let size = Rows::<Packed<A>, Packed<B>>::row_bytes(other, row);
-        let copy = self.make_room(size)?;
+    fn push_row(&mut self, bytes_max: usize, other: &Self, row: u32) -> Option<u32> {
+        let size = other.row_len(row);
+        let copy = self.make_room(bytes_max, size)?;
         self.bytes.extend_from_slice(&other.bytes[row as usize * UNIT..][..size]);
         Some(copy)
     }
 
-    fn hash(&self, row: u32) -> u32 {
-        self.word(row as usize * UNIT)
+    fn key_hash(&self, row: u32) -> u64 {
+        deal::hash(self.key(row))
     }
 
     #[inline]
@@ -225,7 +270,7 @@ impl<A, B> Rows<Packed<A>, Packed<B>> for ByteRows {
 
     #[inline]
     fn value_is(&self, row: u32, value: &Packed<B>) -> bool {
-        &self.bytes[self.value_range(row)] == value.as_bytes()
+        self.value(row) == value.as_bytes()
     }
 
     fn overwrite(&mut self, row: u32, value: &Packed<B>) -> bool {
@@ -238,8 +283,7 @@ impl<A, B> Rows<Packed<A>, Packed<B>> for ByteRows {
     }
 
     fn gather(&self, row: u32, into: &mut Packer) {
-        let pushed =
-            into.push_with(|buffer| buffer.extend_from_slice(&self.bytes[self.value_range(row)]));
+        let pushed = into.push_with(|buffer| buffer.extend_from_slice(self.value(row)));
         debug_assert!(pushed.is_ok(), "a value came from a row");
     }
 
@@ -252,24 +296,24 @@ impl<A, B> Rows<Packed<A>, Packed<B>> for ByteRows {
     }
 
     fn get(&self, row: u32) -> (Packed<A>, Packed<B>) {
-        let value = self.bytes[self.value_range(row)].to_vec();
-        (Packed::from_bytes(self.key(row).to_vec()), Packed::from_bytes(value))
+        (Packed::from_bytes(self.key(row).to_vec()), Packed::from_bytes(self.value(row).to_vec()))
     }
 
     fn next(&self, row: Option<u32>) -> Option<u32> {
-        let next = match row {
-            None => 0,
-            Some(row) => row as usize * UNIT + Rows::<Packed<A>, Packed<B>>::row_bytes(self, row),
-        };
+        let next = row.map_or(0, |row| row as usize * UNIT + self.row_len(row));
         (next < self.bytes.len()).then_some((next / UNIT) as u32)
     }
 
     fn row_bytes(&self, row: u32) -> usize {
-        (self.value_range(row).end - row as usize * UNIT).next_multiple_of(UNIT)
+        self.row_len(row)
     }
 
-    fn share(&self, row: u32) -> usize {
-        Rows::<Packed<A>, Packed<B>>::row_bytes(self, row)
+    fn share(key: &Packed<A>, value: &Packed<B>) -> usize {
+        (HEADER + key.as_bytes().len() + value.as_bytes().len()).next_multiple_of(UNIT)
+    }
+
+    fn share_at(&self, row: u32) -> usize {
+        self.row_len(row)
     }
 
     fn shares(&self) -> usize {
@@ -283,11 +327,41 @@ impl<A, B> Rows<Packed<A>, Packed<B>> for ByteRows {
     fn seal(&mut self) {
         self.bytes.shrink_to_fit();
     }
+
+    const FILES: bool = true;
+
+    fn value_hash(value: &Packed<B>) -> u32 {
+        half(value.as_bytes())
+    }
+
+    fn value_hash_at(&self, row: u32) -> u32 {
+        half(self.value(row))
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    fn from_bytes(bytes: Vec<u8>) -> Option<Self> {
+        let rows = ByteRows { bytes };
+        let mut at = 0;
+        while at < rows.bytes.len() {
+            at = rows.end_of(at)?;
+        }
+        Some(rows)
+    }
+
+    fn from_row(bytes: Vec<u8>) -> Option<Self> {
+        let mut row = ByteRows { bytes };
+        let end = row.end_of(0)?;
+        row.bytes.truncate(end);
+        row.bytes.shrink_to_fit();
+        Some(row)
+    }
 }
 
 /// Rows of any columnation types.
 pub struct StackRows<K: Columnation, V: Columnation> {
-    hashes: Vec<u32>,
     rows: ColumnStack<(K, V)>,
 }
 
@@ -296,13 +370,13 @@ const STACK_ROWS: usize = 1 << 13;
 
 impl<K: Columnation, V: Columnation> Default for StackRows<K, V> {
     fn default() -> Self {
-        StackRows { hashes: Vec::new(), rows: ColumnStack::default() }
+        StackRows { rows: ColumnStack::default() }
     }
 }
 
 impl<K: Columnation, V: Columnation> std::fmt::Debug for StackRows<K, V> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("StackRows").field("rows", &self.hashes.len()).finish_non_exhaustive()
+        f.debug_struct("StackRows").field("rows", &self.rows.len()).finish_non_exhaustive()
     }
 }
 
@@ -311,41 +385,32 @@ where
     K: Columnation,
     V: Columnation,
 {
-    fn make_room(&mut self) -> Option<u32> {
-        if self.hashes.len() == STACK_ROWS {
-            return None;
-        }
-        if self.hashes.is_empty() {
-            // A region cannot grow in place: doubling would leave the small pieces behind.
-            self.hashes.reserve_exact(STACK_ROWS);
-        }
-        Some(self.hashes.len() as u32)
+    fn make_room(&self) -> Option<u32> {
+        (self.rows.len() < STACK_ROWS).then_some(self.rows.len() as u32)
     }
 }
 
 impl<K, V> Rows<K, V> for StackRows<K, V>
 where
-    K: Columnation + Clone + Eq,
+    K: Columnation + KeyHash + Clone + Eq,
     V: Columnation + Clone + Eq,
 {
     type Gather = Vec<V>;
 
-    fn push(&mut self, hash: u32, key: &K, value: &V) -> Option<u32> {
+    fn push(&mut self, _bytes_max: usize, key: &K, value: &V) -> Option<u32> {
         let row = self.make_room()?;
-        self.hashes.push(hash);
         self.rows.copy_destructured(key, value);
         Some(row)
     }
 
-    fn push_row(&mut self, other: &Self, row: u32) -> Option<u32> {
+    fn push_row(&mut self, _bytes_max: usize, other: &Self, row: u32) -> Option<u32> {
         let copy = self.make_room()?;
-        self.hashes.push(other.hashes[row as usize]);
         self.rows.copy(&other.rows[row as usize]);
         Some(copy)
     }
 
-    fn hash(&self, row: u32) -> u32 {
-        self.hashes[row as usize]
+    fn key_hash(&self, row: u32) -> u64 {
+        self.rows[row as usize].0.key_hash()
     }
 
     #[inline]
@@ -380,24 +445,28 @@ where
 
     fn next(&self, row: Option<u32>) -> Option<u32> {
         let next = row.map_or(0, |row| row + 1);
-        ((next as usize) < self.hashes.len()).then_some(next)
+        ((next as usize) < self.rows.len()).then_some(next)
     }
 
     fn row_bytes(&self, _row: u32) -> usize {
         // The region does not say how much of it belongs to a row: use the average.
-        self.heap_bytes() / self.hashes.len().max(1)
+        self.rows.summed_heap_size().1 / self.rows.len().max(1)
     }
 
-    fn share(&self, _row: u32) -> usize {
+    fn share(_key: &K, _value: &V) -> usize {
+        1
+    }
+
+    fn share_at(&self, _row: u32) -> usize {
         1
     }
 
     fn shares(&self) -> usize {
-        self.hashes.len()
+        self.rows.len()
     }
 
     fn heap_bytes(&self) -> usize {
-        self.rows.summed_heap_size().1 + self.hashes.capacity() * size_of::<u32>()
+        self.rows.summed_heap_size().1
     }
 
     fn seal(&mut self) {}

@@ -166,12 +166,13 @@ fn a_drain_of_patches_that_is_given_up_counts_them_all() {
     loop {
         let mut stash = written();
         let mut drain = Drain::new(stash.seal().unwrap().unwrap());
-        let (state, mut overlay) = (State::default(), Overlay::new(0));
+        let (mut state, mut overlay) = (State::default(), Overlay::new(0));
         let (mut out, mut counted, mut last) = (Vec::new(), 0, Drained::default());
         for _ in 0..pieces {
             let mut piece = Piece { rows: 1, bytes: 1, work: 1 };
             let pins = stash.pins();
-            last = drain.step(&state, &rules, &mut overlay, pins, &mut piece, &mut out).unwrap();
+            last =
+                drain.step(&mut state, &rules, &mut overlay, pins, &mut piece, &mut out).unwrap();
             counted += last.emitted + last.superseded + last.unchanged;
         }
         let (taken, rest) = drain.give_up();

@@ -1,58 +1,73 @@
-//! Owns the state: the collection at the feedback frontier, one live value per key, as a hash index
-//! over chunks of rows. It changes only by feedback; it does not decide when it may be read.
+//! Owns the state: the collection at the feedback frontier, one live value per key, as a hash [`index`](super::index)
+//! over [`chunks`](super::chunks) of rows. It changes only by feedback; it does not own when it may be read, nor which of
+//! its rows are in memory.
 //!
 //! Feedback may arrive unconsolidated and out of order, so a key's updates can pass through sums
 //! that are not a collection. Such keys wait, whole, in a side table of exact counts and come back
 //! when they sum to nothing or to one value. At a complete frontier the side table is empty.
+//!
+//! Feedback does not read cold rows: the hash of the key says which row it is, unless another key shares it, and the hash
+//! of the value whether it is the one that is retracted. In memory both are compared as they are.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 
-use hashbrown::HashTable;
-
+use super::chunks::{Chunks, Places, ReadCounts, Taken, damaged, is_row};
+use super::cold::ColdSpace;
+use super::index::{Class, Entry, Hashed, Index, Placed};
 use super::rows::{Kept, Rows};
-use super::slot::{ROW_BITS, Slot};
+use super::slot::Slot;
+use crate::error::{Error, ErrorKind};
 
-/// Chunks, and so about 32 GiB of packed rows, that one worker can hold.
-const CHUNKS_MAX: usize = 1 << (32 - ROW_BITS);
 /// Chunks that new rows leave for compaction: it moves the live rows of one chunk at a time, which fit into one.
 const CHUNKS_SPARE: usize = 1;
 
 /// The live value of each key.
 pub struct State<K: Kept<V>, V> {
-    index: HashTable<u32>,
-    chunks: Vec<Chunk<K::Rows>>,
-    /// Chunks emptied by compaction, to be used again.
-    free: Vec<u32>,
-    /// The chunk that takes new rows.
-    tail: u32,
-    chunks_max: usize,
-    /// The bytes of all chunks.
-    chunk_bytes: usize,
-    /// How often rows have left their places.
+    index: Index,
+    chunks: Chunks<K::Rows>,
+    bytes_max: Option<usize>,
+    /// How often rows have left their places, or a hash has become one of several keys.
     moves: u64,
     unsettled: BTreeMap<K, BTreeMap<V, isize>>,
     /// The bytes of the side table.
     unsettled_bytes: usize,
 }
 
-struct Chunk<R> {
-    rows: R,
-    heap_bytes: usize,
-    /// The shares of its dead rows.
-    dead: usize,
+/// A live row that a walk has come to.
+#[derive(Clone, Copy, Debug)]
+pub struct Live {
+    /// Its place.
+    pub slot: Slot,
+    /// Whether it is marked.
+    pub is_touched: bool,
+    /// Its bytes.
+    pub bytes: usize,
 }
 
-/// Spreads a 64-bit hash whose low and high bits may be poor into the 32 that state keeps.
-#[inline]
-fn fold(hash: u64) -> u32 {
-    (hash.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as u32
+/// Why the state cannot go on.
+#[derive(Clone, Debug)]
+pub enum Broken {
+    /// It has as many chunks as a slot can name.
+    Full,
+    /// Its file cannot be written or read.
+    File(Error),
 }
 
-/// Spreads the kept 32 bits over the 64 that the index wants.
-#[inline]
-fn spread(hash: u32) -> u64 {
-    u64::from(hash).wrapping_mul(0xD6E8_FEB8_6659_FD93)
+impl From<Error> for Broken {
+    fn from(error: Error) -> Self {
+        Broken::File(error)
+    }
+}
+
+impl From<Broken> for Error {
+    fn from(broken: Broken) -> Self {
+        match broken {
+            Broken::Full => Error::new(ErrorKind::Unavailable, "the state of this worker is full")
+                .hint("use more workers"),
+            Broken::File(error) => error,
+        }
+    }
 }
 
 impl<K, V> Default for State<K, V>
@@ -61,23 +76,7 @@ where
     V: Clone + Ord,
 {
     fn default() -> Self {
-        State {
-            index: HashTable::new(),
-            chunks: vec![Chunk::default()],
-            free: Vec::new(),
-            tail: 0,
-            chunks_max: CHUNKS_MAX,
-            chunk_bytes: 0,
-            moves: 0,
-            unsettled: BTreeMap::new(),
-            unsettled_bytes: 0,
-        }
-    }
-}
-
-impl<R: Default> Default for Chunk<R> {
-    fn default() -> Self {
-        Chunk { rows: R::default(), heap_bytes: 0, dead: 0 }
+        State::new(None, ColdSpace::default())
     }
 }
 
@@ -95,6 +94,19 @@ where
     K: Kept<V> + Clone + Ord,
     V: Clone + Ord,
 {
+    /// Returns an empty state of so many bytes in memory, if it is bounded. A bound keeps the index, two chunks and what is
+    /// being read in any case.
+    pub(crate) fn new(bytes_max: Option<usize>, space: ColdSpace) -> Self {
+        State {
+            index: Index::default(),
+            chunks: Chunks::new(bytes_max, space),
+            bytes_max: bytes_max.filter(|_| K::Rows::FILES),
+            moves: 0,
+            unsettled: BTreeMap::new(),
+            unsettled_bytes: 0,
+        }
+    }
+
     /// Returns the number of keys with a live value, those in the side table left out.
     pub fn len(&self) -> usize {
         self.index.len()
@@ -102,8 +114,28 @@ where
 
     /// Returns the bytes allocated.
     pub fn bytes(&self) -> usize {
-        let chunks = self.chunks.capacity() * size_of::<Chunk<K::Rows>>();
-        self.chunk_bytes + chunks + self.index.allocation_size() + self.unsettled_bytes
+        self.chunks.bytes() + self.index.bytes() + self.unsettled_bytes
+    }
+
+    /// Returns what is where.
+    pub fn places(&self) -> Places {
+        self.chunks.places()
+    }
+
+    /// Returns what was read since the last call.
+    pub(super) fn take_counts(&mut self) -> ReadCounts {
+        self.chunks.take_counts()
+    }
+
+    /// Returns how many rows are being read.
+    pub(super) fn under_way(&self) -> usize {
+        self.chunks.under_way()
+    }
+
+    /// Whether there are rows that have to be read.
+    #[inline]
+    pub fn has_cold(&self) -> bool {
+        self.chunks.has_cold()
     }
 
     /// Returns a key that has no single live value, if there is one: at a complete frontier a sign
@@ -121,14 +153,13 @@ where
     ///
     /// # Errors
     ///
-    /// [`Full`] if the state has no room for a further chunk.
-    pub fn apply(&mut self, hash: u64, key: &K, value: &V, diff: isize) -> Result<(), Full> {
+    /// [`Broken`] if the state has no room for a further chunk, or its file cannot be written or read.
+    pub fn apply(&mut self, hash: u64, key: &K, value: &V, diff: isize) -> Result<(), Broken> {
         if self.unsettled.is_empty() {
-            match (self.find(hash, key), diff) {
+            match (self.seek(hash, key)?, diff) {
                 (None, 1) => return self.insert(hash, key, value),
-                (Some(slot), -1) if self.holds(slot, value) => {
-                    self.remove(hash, slot);
-                    return Ok(());
+                (Some(entry), -1) if self.retracts(&entry, value) => {
+                    return self.remove(hash, &entry, K::Rows::share(key, value));
                 }
                 (_, 0) => return Ok(()),
                 _ => {}
@@ -138,50 +169,70 @@ where
     }
 
     /// Replaces a key's value: a retraction and an insertion in one step. Returns false, and
-    /// changes nothing, unless `prior` is the key's live value. `found` is the key's place, where it is known.
+    /// changes nothing, unless `prior` is the key's live value. `found` is what [`find_all`](State::find_all) has found of
+    /// the key, if that is still good.
     ///
     /// # Errors
     ///
-    /// [`Full`] if the state has no room for a further chunk.
+    /// As [`apply`](State::apply).
     pub fn replace(
         &mut self,
-        found: Option<Slot>,
+        found: Option<Entry>,
         hash: u64,
         key: &K,
         prior: &V,
         value: &V,
-    ) -> Result<bool, Full> {
+    ) -> Result<bool, Broken> {
         if !self.unsettled.is_empty() {
             return Ok(false);
         }
-        let found = found.or_else(|| self.find(hash, key));
-        let Some(slot) = found.filter(|slot| self.holds(*slot, prior)) else {
+        let found = match found.filter(|entry| !entry.is_shared()) {
+            Some(entry) => Some(entry),
+            None => self.seek(hash, key)?,
+        };
+        let Some(entry) = found.filter(|entry| self.retracts(entry, prior)) else {
             return Ok(false);
         };
-        if !self.chunks[slot.chunk()].rows.overwrite(slot.row(), value) {
-            let tail = self.tail;
-            let moved = self.push(fold(hash), key, value)?;
-            // A chunk that was left for another may have been compacted, and the row moved with it.
-            let slot = if self.tail == tail { Some(slot) } else { self.find(hash, key) };
-            if let Some(slot) = slot {
-                self.relocate(fold(hash), slot, moved);
-                self.bury(slot);
+        let (hashed, slot) = (Hashed::of(hash), entry.slot());
+        if self.chunks.hot_mut(slot).is_some_and(|rows| rows.overwrite(slot.row(), value)) {
+            if self.bytes_max.is_some() {
+                let placed = self.placed(slot, key, value);
+                self.put(hashed, slot, placed);
             }
+            return Ok(true);
+        }
+        let moves = self.moves;
+        let moved = self.push(key, value)?;
+        // A chunk that was left for another may have been compacted, and the row moved with it.
+        let slot = match self.moves == moves {
+            true => Some(slot),
+            false => self.seek(hash, key)?.map(|entry| entry.slot()),
+        };
+        if let Some(slot) = slot {
+            self.put(hashed, slot, moved);
+            self.bury(slot, K::Rows::share(key, prior))?;
         }
         Ok(true)
     }
 
-    /// Returns the place of a key's live value.
+    /// Returns what the index has of a key: its row or, where that is cold, one that may be it.
     #[inline]
-    pub fn find(&self, hash: u64, key: &K) -> Option<Slot> {
-        let is_key = |slot: &u32| {
-            let slot = Slot::of(*slot);
-            self.chunks[slot.chunk()].rows.key_is(slot.row(), key)
-        };
-        self.index.find(spread(fold(hash)), is_key).map(|slot| Slot::of(*slot))
+    fn find(&self, hash: u64, key: &K) -> Option<Entry> {
+        let hashed = Hashed::of(hash);
+        let first = self.index.find(hashed, |_| true)?;
+        if self.is_key(first, key).unwrap_or(true) {
+            return Some(*first);
+        }
+        if !first.is_shared() {
+            return None;
+        }
+        let is_it = |entry: &Entry| self.is_key(entry, key) == Some(true);
+        let maybe = |entry: &Entry| self.is_key(entry, key).is_none();
+        self.index.find(hashed, is_it).or_else(|| self.index.find(hashed, maybe)).copied()
     }
 
-    /// Looks up many keys at once, like [`find`](State::find) for each.
+    /// Looks up many keys at once, one by one: a key's row or, where that is cold, the one that is it by all
+    /// that is known without reading. The drain [confirms](State::confirm) that once it is [here](State::is_here).
     ///
     /// A look-up in a large state waits for memory twice, for the index and for the row. Going
     /// through all keys one level at a time makes the loops so short that the processor waits for
@@ -189,204 +240,321 @@ where
     pub fn find_all<'a>(
         &self,
         keys: impl Iterator<Item = (u64, &'a K)> + Clone,
-        found: &mut Vec<Option<Slot>>,
+        found: &mut Vec<Option<Entry>>,
     ) where
         K: 'a,
     {
         found.clear();
-        // The first row whose hash has the same tag is nearly always the right one.
-        let first =
-            |hash| self.index.find(spread(fold(hash)), |_| true).map(|slot| Slot::of(*slot));
+        let first = |hash| self.index.find(Hashed::of(hash), |_| true).copied();
         found.extend(keys.clone().map(|(hash, _)| first(hash)));
-        let row_hash = |slot: Slot| self.chunks[slot.chunk()].rows.hash(slot.row());
-        for (slot, (hash, key)) in found.iter_mut().zip(keys.clone()) {
-            if slot.is_some_and(|slot| row_hash(slot) != fold(hash)) {
-                *slot = self.find(hash, key);
-            }
-        }
-        for (slot, (hash, key)) in found.iter_mut().zip(keys) {
-            let is_key = |slot: Slot| self.chunks[slot.chunk()].rows.key_is(slot.row(), key);
-            if slot.is_some_and(|slot| !is_key(slot)) {
-                *slot = self.find(hash, key);
+        for (found, (hash, key)) in found.iter_mut().zip(keys) {
+            if found.is_some_and(|entry| self.is_key(&entry, key) == Some(false)) {
+                *found = self.find(hash, key);
             }
         }
     }
 
-    /// Whether the value at a place is this one.
+    /// Whether the row of an entry has this key; `None` if it would have to be read.
+    #[inline]
+    fn is_key(&self, entry: &Entry, key: &K) -> Option<bool> {
+        self.chunks.at(entry.slot()).map(|(rows, row)| rows.key_is(row, key))
+    }
+
+    /// As [`find`](State::find), for feedback: a row is read only where the hash alone cannot say whether it is the key's.
+    fn seek(&mut self, hash: u64, key: &K) -> Result<Option<Entry>, Broken> {
+        match self.find(hash, key) {
+            Some(entry) if entry.is_shared() && self.is_key(&entry, key).is_none() => {
+                self.find_surely(hash, key)
+            }
+            found => Ok(found),
+        }
+    }
+
+    /// As [`find`](State::find), and reads what it has to, at once.
+    fn find_surely(&mut self, hash: u64, key: &K) -> Result<Option<Entry>, Broken> {
+        loop {
+            match self.find(hash, key) {
+                Some(entry) if self.is_key(&entry, key).is_none() => {
+                    self.chunks.fetch_now::<K, V>(&entry)?;
+                }
+                found => return Ok(found),
+            }
+        }
+    }
+
+    /// Whether an entry has the value that is to be retracted.
+    #[inline]
+    fn retracts(&self, entry: &Entry, value: &V) -> bool {
+        match self.chunks.at(entry.slot()) {
+            Some((rows, row)) => rows.value_is(row, value),
+            None => entry.value_hash == K::Rows::value_hash(value),
+        }
+    }
+
+    /// Begins to read the rows of entries that are not here, as many as may be read at once, the first ones first. Returns
+    /// how many that was.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable` if there is no file.
+    pub fn fetch(&mut self, entries: impl Iterator<Item = Entry>) -> Result<u64, Error> {
+        self.chunks.fetch(entries)
+    }
+
+    /// Takes in the rows that were read.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable` if one could not be read, `Corrupt` if what was read is not the row that was written.
+    pub fn arrive(&mut self) -> Result<(), Error> {
+        self.chunks.arrive::<K, V>()
+    }
+
+    /// Whether the row of an entry is in memory.
+    #[inline]
+    pub fn is_here(&self, entry: &Entry) -> bool {
+        self.chunks.at(entry.slot()).is_some()
+    }
+
+    /// Whether the row of an entry is being read.
+    pub fn is_under_way(&self, entry: &Entry) -> bool {
+        self.chunks.is_under_way(entry.slot())
+    }
+
+    /// Returns the place of the key for which an entry was found, now that its row is [here](State::is_here).
+    ///
+    /// # Errors
+    ///
+    /// What reading others of the same hash reports.
+    #[inline]
+    pub fn confirm(&mut self, hash: u64, key: &K, entry: &Entry) -> Result<Option<Slot>, Error> {
+        if self.is_key(entry, key) == Some(true) {
+            return Ok(Some(entry.slot()));
+        }
+        Ok(self.find_surely(hash, key)?.map(|entry| entry.slot()))
+    }
+
+    /// Marks a key's row, until [`untouch`](State::untouch).
+    pub fn touch(&mut self, hash: u64, slot: Slot) {
+        if let Some(entry) = self.index.at_mut(Hashed::of(hash), slot) {
+            entry.touch(true);
+        }
+    }
+
+    /// Takes all marks away. O(keys).
+    pub fn untouch(&mut self) {
+        self.index.untouch();
+        self.chunks.unload();
+    }
+
+    /// Whether the value at a place is this one. The row is [here](State::is_here), as for all below.
     #[inline]
     pub fn holds(&self, slot: Slot, value: &V) -> bool {
-        self.chunks[slot.chunk()].rows.value_is(slot.row(), value)
+        self.chunks.at(slot).is_some_and(|(rows, row)| rows.value_is(row, value))
     }
 
-    /// Adds the value at a place to those collected.
-    pub fn gather(&self, slot: Slot, into: &mut <K::Rows as Rows<K, V>>::Gather) {
-        self.chunks[slot.chunk()].rows.gather(slot.row(), into);
-    }
-
-    /// Returns the bytes of the row at a place.
-    pub fn row_bytes(&self, slot: Slot) -> usize {
-        self.chunks[slot.chunk()].rows.row_bytes(slot.row())
+    /// Adds the value at a place to those collected. Returns the bytes of its row; 0 if it is not here.
+    pub fn gather(&self, slot: Slot, into: &mut <K::Rows as Rows<K, V>>::Gather) -> usize {
+        self.chunks.at(slot).map_or(0, |(rows, row)| {
+            rows.gather(row, into);
+            rows.row_bytes(row)
+        })
     }
 
     /// Returns a copy of the key at a place.
-    pub fn key(&self, slot: Slot) -> K {
-        self.chunks[slot.chunk()].rows.copy_key(slot.row())
+    pub fn key(&self, slot: Slot) -> Option<K> {
+        self.chunks.at(slot).map(|(rows, row)| rows.copy_key(row))
     }
 
     /// Returns a copy of the key and value at a place.
-    pub fn get(&self, slot: Slot) -> (K, V) {
-        self.chunks[slot.chunk()].rows.get(slot.row())
+    pub fn get(&self, slot: Slot) -> Option<(K, V)> {
+        self.chunks.at(slot).map(|(rows, row)| rows.get(row))
     }
 
-    /// Returns the first live row past `slot`, or the first of all; `None` at the end. The order is
-    /// that of the chunks, the same on every run.
-    pub fn next(&self, slot: Option<Slot>) -> Option<Slot> {
-        let mut row = slot.map(Slot::row);
-        for chunk in slot.map_or(0, Slot::chunk)..self.chunks.len() {
-            let rows = &self.chunks[chunk].rows;
+    /// Returns the first live row past `last`, or the first of all, with whether it was touched; `None` at the end. The
+    /// order is that of the chunks, the same on every run. A cold chunk is read, and is the one in memory until the next.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable` if a chunk cannot be read, `Corrupt` if it is not what was written.
+    pub fn next(&mut self, last: Option<Slot>) -> Result<Option<Live>, Error> {
+        let mut row = last.map(Slot::row);
+        for chunk in last.map_or(0, Slot::chunk)..self.chunks.end() {
+            if self.chunks.live(chunk as u32) > 0 && self.chunks.load::<K, V>(chunk)? {
+                self.check_loaded(chunk)?;
+            }
+            let Some(rows) = self.chunks.rows(chunk) else {
+                row = None;
+                continue;
+            };
             while let Some(next) = rows.next(row) {
                 let slot = Slot::new(chunk as u32, next);
-                if self.is_live(rows.hash(next), slot) {
-                    return Some(slot);
+                let hashed = Hashed::of(rows.key_hash(next));
+                if let Some(entry) = self.index.find(hashed, |entry| entry.slot() == slot) {
+                    let (is_touched, bytes) = (entry.is_touched(), rows.row_bytes(next));
+                    return Ok(Some(Live { slot, is_touched, bytes }));
                 }
                 row = Some(next);
             }
             row = None;
         }
-        None
+        Ok(None)
     }
 
-    fn is_live(&self, hash: u32, slot: Slot) -> bool {
-        self.index.find(spread(hash), |live| *live == slot.bits()).is_some()
+    /// Checks that a chunk that was read has all rows that live in it.
+    fn check_loaded(&self, chunk: usize) -> Result<(), Error> {
+        let Some(rows) = self.chunks.rows(chunk) else { return Ok(()) };
+        let (mut live, mut row) = (0, None);
+        while let Some(next) = rows.next(row) {
+            row = Some(next);
+            let slot = Slot::new(chunk as u32, next);
+            let hashed = Hashed::of(rows.key_hash(next));
+            if let Some(entry) = self.index.find(hashed, |entry| entry.slot() == slot) {
+                if !is_row::<K, V>(entry, rows, next) {
+                    return Err(damaged(chunk));
+                }
+                live += 1;
+            }
+        }
+        if live == self.chunks.live(chunk as u32) { Ok(()) } else { Err(damaged(chunk)) }
     }
 
-    fn insert(&mut self, hash: u64, key: &K, value: &V) -> Result<(), Full> {
-        let slot = self.push(fold(hash), key, value)?;
-        let State { index, chunks, .. } = self;
-        index.insert_unique(spread(fold(hash)), slot.bits(), |slot| {
-            let slot = Slot::of(*slot);
-            spread(chunks[slot.chunk()].rows.hash(slot.row()))
-        });
+    /// Writes chunks out until the state is within its bound again.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable` if the file cannot be written; nothing is lost then.
+    pub fn keep_bound(&mut self) -> Result<(), Error> {
+        match self.bytes_max {
+            Some(bytes_max) => self.chunks.evict(self.bytes(), bytes_max),
+            None => Ok(()),
+        }
+    }
+
+    fn placed(&self, slot: Slot, key: &K, value: &V) -> Placed {
+        let keeps = self.bytes_max.is_some();
+        let value_hash = if keeps { K::Rows::value_hash(value) } else { 0 };
+        Placed { slot, class: Class::of(K::Rows::share(key, value)), value_hash }
+    }
+
+    fn insert(&mut self, hash: u64, key: &K, value: &V) -> Result<(), Broken> {
+        let hashed = Hashed::of(hash);
+        let placed = self.push(key, value)?;
+        if self.index.insert(hashed, placed) {
+            self.moves += 1;
+        }
         Ok(())
     }
 
-    fn remove(&mut self, hash: u64, slot: Slot) {
-        if let Ok(entry) = self.index.find_entry(spread(fold(hash)), |live| *live == slot.bits()) {
-            entry.remove();
-        }
-        self.bury(slot);
+    fn remove(&mut self, hash: u64, entry: &Entry, share: usize) -> Result<(), Broken> {
+        self.index.remove(Hashed::of(hash), entry.slot());
+        self.bury(entry.slot(), share)
     }
 
-    fn relocate(&mut self, hash: u32, from: Slot, to: Slot) {
-        if let Some(slot) = self.index.find_mut(spread(hash), |live| *live == from.bits()) {
-            *slot = to.bits();
+    fn put(&mut self, hashed: Hashed, from: Slot, placed: Placed) {
+        if let Some(entry) = self.index.at_mut(hashed, from) {
+            entry.put(placed);
         }
     }
 
-    fn push(&mut self, hash: u32, key: &K, value: &V) -> Result<Slot, Full> {
+    fn push(&mut self, key: &K, value: &V) -> Result<Placed, Broken> {
         loop {
-            let row = self.chunks[self.tail as usize].rows.push(hash, key, value);
-            self.measure(self.tail);
-            if let Some(row) = row {
-                return Ok(Slot::new(self.tail, row));
+            if let Some(slot) = self.chunks.push(key, value) {
+                return Ok(self.placed(slot, key, value));
             }
             self.next_tail(CHUNKS_SPARE)?;
         }
     }
 
     /// Seals the tail and takes another chunk, if more than `spare` of them are left.
-    fn next_tail(&mut self, spare: usize) -> Result<(), Full> {
-        let full = self.tail;
+    fn next_tail(&mut self, spare: usize) -> Result<(), Broken> {
+        let full = self.chunks.tail();
         // A tail that is mostly dead gives its chunk back at once.
-        let spare = if self.is_mostly_dead(full as usize) { 0 } else { spare };
-        if self.free.len() + self.chunks_max - self.chunks.len() <= spare {
-            return Err(Full);
-        }
-        self.chunks[full as usize].rows.seal();
-        self.measure(full);
-        self.tail = self.free.pop().unwrap_or_else(|| {
-            self.chunks.push(Chunk::default());
-            (self.chunks.len() - 1) as u32
-        });
+        let dead = self.chunks.is_mostly_dead(full);
+        let spare = if dead { 0 } else { spare };
+        self.chunks.next_tail::<K, V>(spare).map_err(|_| Broken::Full)?;
         // Rows die in the tail, too, and it is not compacted while it is one. What is left fits into the new tail.
-        if self.is_mostly_dead(full as usize) && !crate::mutant::on("leak_tail_chunk") {
-            self.compact(full as usize);
+        if dead && !crate::mutant::on("leak_tail_chunk") {
+            self.compact(full)?;
+        }
+        Ok(self.keep_bound()?)
+    }
+
+    /// Counts a row as dead and, when half of its chunk is, moves the live ones out.
+    fn bury(&mut self, slot: Slot, share: usize) -> Result<(), Broken> {
+        self.moves += 1;
+        let chunk = slot.chunk() as u32;
+        let is_tail = chunk == self.chunks.tail();
+        let leaks = is_tail && crate::mutant::on("leak_tail_chunk");
+        if self.chunks.bury(slot, share) && !leaks {
+            // Not one row is live, in the tail or elsewhere: the chunk begins anew.
+            self.chunks.free(chunk);
+        } else if !is_tail && self.chunks.is_mostly_dead(chunk) {
+            return self.compact(chunk);
         }
         Ok(())
     }
 
-    /// Brings the bytes of a chunk up to date.
-    fn measure(&mut self, chunk: u32) {
-        let chunk = &mut self.chunks[chunk as usize];
-        let now = chunk.rows.heap_bytes();
-        self.chunk_bytes = self.chunk_bytes - chunk.heap_bytes + now;
-        chunk.heap_bytes = now;
-    }
-
-    /// Counts a row as dead and, when half of its chunk is, moves the live ones out.
-    fn bury(&mut self, slot: Slot) {
-        self.moves += 1;
-        let chunk = &mut self.chunks[slot.chunk()];
-        chunk.dead += chunk.rows.share(slot.row());
-        let leaks = slot.chunk() == self.tail as usize && crate::mutant::on("leak_tail_chunk");
-        if chunk.dead >= chunk.rows.shares() && !leaks {
-            // Not one row is live, in the tail or elsewhere: the chunk begins anew.
-            self.chunk_bytes -= std::mem::take(chunk).heap_bytes;
-            if slot.chunk() != self.tail as usize {
-                self.free.push(slot.chunk() as u32);
-            }
-        } else if slot.chunk() != self.tail as usize && self.is_mostly_dead(slot.chunk()) {
-            self.compact(slot.chunk());
-        }
-    }
-
-    fn is_mostly_dead(&self, chunk: usize) -> bool {
-        let chunk = &self.chunks[chunk];
-        chunk.dead * 2 > chunk.rows.shares()
-    }
-
     /// Moves the live rows of a chunk to the tail and frees it. Rows leave one by one, each whole: if there were no room
     /// for one, it and the rest would stay where they are.
-    fn compact(&mut self, chunk: usize) {
+    fn compact(&mut self, chunk: u32) -> Result<(), Broken> {
         self.moves += 1;
+        let Some(taken) = self.chunks.take::<K, V>(chunk)? else { return Ok(()) };
+        let moved = self.move_out(&taken, chunk);
+        match moved {
+            Ok(true) => {
+                self.chunks.free(chunk);
+                Ok(())
+            }
+            moved => {
+                self.chunks.put_back(taken);
+                moved.map(drop)
+            }
+        }
+    }
+
+    /// Copies the live rows of a chunk to the tail. Returns whether there was room for all.
+    fn move_out(&mut self, taken: &Taken<K::Rows>, chunk: u32) -> Result<bool, Broken> {
         let mut row = None;
-        while let Some(next) = self.chunks[chunk].rows.next(row) {
+        while let Some(next) = taken.rows.next(row) {
             row = Some(next);
-            let (hash, slot) = (self.chunks[chunk].rows.hash(next), Slot::new(chunk as u32, next));
-            if !self.is_live(hash, slot) {
+            let (hashed, slot) = (Hashed::of(taken.rows.key_hash(next)), Slot::new(chunk, next));
+            let Some(entry) = self.index.find(hashed, |entry| entry.slot() == slot).copied() else {
                 continue;
+            };
+            if taken.is_cold() && !is_row::<K, V>(&entry, &taken.rows, next) {
+                return Err(damaged(chunk as usize).into());
             }
             let moved = loop {
-                let Ok([old, tail]) = self.chunks.get_disjoint_mut([chunk, self.tail as usize])
-                else {
-                    return;
-                };
-                let copied = tail.rows.push_row(&old.rows, next);
-                self.measure(self.tail);
-                match copied {
-                    Some(row) => break Slot::new(self.tail, row),
-                    None if self.next_tail(0).is_err() => return,
-                    None => {}
+                match self.chunks.push_row(&taken.rows, next) {
+                    Some(moved) => break moved,
+                    None => match self.next_tail(0) {
+                        Ok(()) => {}
+                        Err(Broken::Full) => return Ok(false),
+                        Err(broken) => return Err(broken),
+                    },
                 }
             };
-            self.relocate(hash, slot, moved);
-            let old = &mut self.chunks[chunk];
-            old.dead += old.rows.share(next);
+            let (class, value_hash) = (entry.class(), entry.value_hash);
+            self.put(hashed, slot, Placed { slot: moved, class, value_hash });
+            self.chunks.moved(taken, next);
         }
-        self.chunk_bytes -= std::mem::take(&mut self.chunks[chunk]).heap_bytes;
-        self.free.push(chunk as u32);
+        // What lives there and was not found would be lost.
+        if self.chunks.live(chunk) == 0 { Ok(true) } else { Err(damaged(chunk as usize).into()) }
     }
 
     /// The slow path: counts the update among the key's others, and settles the key if it sums to
     /// nothing or to one value.
-    fn count(&mut self, hash: u64, key: &K, value: &V, diff: isize) -> Result<(), Full> {
+    fn count(&mut self, hash: u64, key: &K, value: &V, diff: isize) -> Result<(), Broken> {
         let mut counts = self.unsettled.remove(key).unwrap_or_default();
         self.unsettled_bytes -= side_bytes(key, &counts);
-        if let Some(slot) = self.find(hash, key) {
-            let (_, live) = self.get(slot);
+        if let Some(entry) = self.find_surely(hash, key)?
+            && let Some((_, live)) = self.get(entry.slot())
+        {
+            let share = K::Rows::share(key, &live);
             let count = counts.entry(live).or_default();
             *count = count.saturating_add(1);
-            self.remove(hash, slot);
+            self.remove(hash, &entry, share)?;
         }
         match counts.get_mut(value) {
             // No sum that does not fit is one live value, so it is found where it counts.
@@ -427,10 +595,6 @@ fn side_bytes<K: Kept<V>, V>(key: &K, counts: &BTreeMap<V, isize>) -> usize {
 
 /// Bytes of a buffer beside its row's.
 const SIDE_ROW_BYTES: usize = 64;
-
-/// The state has as many chunks as a slot can name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Full;
 
 #[cfg(test)]
 #[path = "state_tests.rs"]

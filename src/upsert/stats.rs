@@ -125,3 +125,10 @@ impl UpsertStats {
         self.0.state_bytes.set(bytes as u64);
     }
 }
+
+impl UpsertStats {
+    pub(super) fn set_state_places(&self, _: u64, _: u64, _: u64, _: u64) {}
+    pub(super) fn add_cold_reads(&self, _: u64, _: u64) {}
+    pub(super) fn add_cold_missed(&self, _: u64) {}
+    pub(super) fn set_cold_waiting(&self, _: u64) {}
+}

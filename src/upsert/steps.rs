@@ -8,6 +8,7 @@ use timely::order::TotalOrder;
 use timely::progress::Timestamp;
 
 use super::classify::{Ahead, Frontiers, Placement};
+use super::cold::ColdSpace;
 use super::config::UpsertConfig;
 use super::context::{Inflight, UpsertContext, flight_bytes};
 use super::drain::{Drain, Drained, Piece};
@@ -15,11 +16,11 @@ use super::events::Events;
 use super::inbox::{Inbox, Update};
 use super::overlay::Overlay;
 use super::route::Routed;
-use super::rows::Kept;
+use super::rows::{Kept, Rows};
 use super::rules::Rules;
 use super::spill::SharedSpill;
 use super::stash::Stash;
-use super::state::{Full, State};
+use super::state::State;
 use super::stats::UpsertStats;
 use super::warm::Warm;
 use crate::command::time::{is_last, refused};
@@ -73,11 +74,12 @@ where
         config: &UpsertConfig<T>,
         rules: Rules<K, V>,
         context: &UpsertContext<T>,
+        space: ColdSpace,
         events: Option<Events>,
     ) -> UpsertOperator<K, V, O, T> {
         UpsertOperator {
             stash: Stash::new(config.stash_bytes_max, SharedSpill::clone(&context.spill)),
-            state: State::default(),
+            state: State::new(config.state_bytes_max, space),
             rules,
             drain: None,
             overlay: Overlay::new(config.overlay_bytes_max),
@@ -92,7 +94,11 @@ where
             },
             more: false,
             capability: None,
-            failed: context.invalid.clone().or_else(|| config.validate().err()),
+            failed: context
+                .invalid
+                .clone()
+                .or_else(|| config.validate().err())
+                .or_else(|| (config.state_bytes_max.is_some() && !K::Rows::FILES).then(unbounded)),
             // Its lender has said so.
             reported: context.invalid.is_some(),
             stats: context.stats.clone(),
@@ -194,10 +200,10 @@ where
                 self.stats.add_work(applied);
                 self.more |= !self.inbox.is_empty();
             }
-            Err(Full) => self.fail(
-                Error::new(ErrorKind::Unavailable, "the state of this worker is full")
-                    .hint("use more workers"),
-            ),
+            Err(broken) => return self.fail(broken.into()),
+        }
+        if let Err(error) = self.state.keep_bound() {
+            self.fail(error);
         }
     }
 
@@ -234,18 +240,23 @@ where
     ) {
         let mut piece = self.piece;
         self.stash.wake();
-        self.warm.begin();
+        self.warm.begin(self.state.has_cold());
         let mut before = None;
         while !inflight.is_full() {
             self.start_drain(at);
             let Some(drain) = &mut self.drain else { break };
-            // Only a second time in one wake-up says that there is a run.
-            if let Some(work) = before {
+            // Only a second time in one wake-up says that there is a run; what has to be read is asked for at once.
+            if let Some(work) = before.or(self.state.has_cold().then_some(0)) {
                 let closed = |time: &T| !at.input.less_equal(time);
-                self.warm.go_on(work, &self.stash, &self.state, closed);
+                let (state, overlay) = (&mut self.state, &self.overlay);
+                match self.warm.go_on(work, &self.stash, state, overlay, closed) {
+                    Ok(missed) => self.stats.add_cold_missed(missed),
+                    Err(error) => return self.fail(error),
+                }
             }
             let (stash, overlay, start) = (&mut self.stash, &mut self.overlay, out.len());
-            let step = drain.step(&self.state, &self.rules, overlay, stash.pins(), &mut piece, out);
+            let (state, pins) = (&mut self.state, stash.pins());
+            let step = drain.step(state, &self.rules, overlay, pins, &mut piece, out);
             match step {
                 Ok(drained) => {
                     self.stash.drains(drain.held_bytes());
@@ -253,13 +264,14 @@ where
                     inflight.add(out[start..].iter().map(bytes).sum());
                     before = Some(drained.work);
                     self.count(&drained);
+                    // What it waits for wakes it.
+                    self.more |= self.drain.is_some() && !drained.waits;
                 }
                 // Half a time was emitted: the failure keeps its capability, so that the frontier
                 // never says it is whole.
                 Err(error) => return self.fail(error),
             }
             if self.drain.is_some() {
-                self.more = true;
                 break;
             }
         }
@@ -315,6 +327,7 @@ where
         self.stats.add_emitted(drained.emitted);
         self.stats.add_superseded(drained.superseded);
         self.stats.add_unchanged(drained.unchanged);
+        self.stats.add_cold_missed(drained.missed);
         self.stats.add_work(drained.work);
         if let Some(drain) = self.drain.take_if(|_| drained.done) {
             self.overlay.drained(drain.time());
@@ -349,6 +362,15 @@ where
         self.stats.add_work(done.looked_at);
         self.stats.set_stash(self.stash.rows(), self.stash.bytes(), self.stash.spill_bytes());
         self.stats.set_state(self.state.len(), self.state.bytes());
+        let (places, read) = (self.state.places(), self.state.take_counts());
+        self.stats.set_state_places(
+            places.hot_rows,
+            places.hot_bytes as u64,
+            places.cold_rows,
+            places.cold_bytes,
+        );
+        self.stats.set_cold_waiting(self.state.under_way() as u64);
+        self.stats.add_cold_reads(read.reads, read.bytes);
         self.stats.set_overlay(self.overlay.bytes(), self.overlay.bytes_max());
         if phase == Phase::Released {
             self.capability = None;
@@ -380,4 +402,10 @@ where
         self.overlay.clear();
         (self.drain, self.state) = (None, State::default());
     }
+}
+
+/// A state of other types than packed ones stays in memory.
+fn unbounded() -> Error {
+    let what = "state_bytes_max bounds packed keys and values alone";
+    Error::new(ErrorKind::Invalid, what).hint("pack them, or leave it out")
 }

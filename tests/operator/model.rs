@@ -46,6 +46,8 @@ struct Case {
     stash_bytes_max: usize,
     /// Whether it runs ahead of what is fed back, and how far.
     overlay_bytes_max: usize,
+    /// Of packed rows, how much of the state is in memory: all, two chunks of a few rows, or some more.
+    state_bytes_max: Option<usize>,
 }
 
 fn lines() -> impl Strategy<Value = Vec<Line>> {
@@ -70,6 +72,7 @@ fn cases() -> impl Strategy<Value = Case> {
         prop_oneof![Just(1), Just(2), Just(1 << 14)],
         prop_oneof![Just(0), Just(300), Just(1 << 20)],
         prop_oneof![Just(0), Just(300), Just(1 << 20)],
+        prop_oneof![Just(None), Just(Some(0)), Just(Some(700))],
     );
     (lines(), any::<u64>(), 1..=4usize, any::<bool>(), bounds).prop_map(
         |(
@@ -77,7 +80,7 @@ fn cases() -> impl Strategy<Value = Case> {
             schedule,
             workers,
             rival,
-            (drain_rows_max, stash_bytes_max, overlay_bytes_max),
+            (drain_rows_max, stash_bytes_max, overlay_bytes_max, state_bytes_max),
         )| Case {
             lines,
             schedule,
@@ -86,6 +89,7 @@ fn cases() -> impl Strategy<Value = Case> {
             drain_rows_max,
             stash_bytes_max,
             overlay_bytes_max,
+            state_bytes_max,
         },
     )
 }
@@ -303,6 +307,7 @@ fn check<L: Layout>(case: Case) {
         drain_rows_max: case.drain_rows_max,
         stash_bytes_max: case.stash_bytes_max,
         overlay_bytes_max: case.overlay_bytes_max,
+        state_bytes_max: case.state_bytes_max.filter(|_| L::PACKED),
         ..UpsertConfig::default()
     };
     let contents = oracle::<L>(&case.lines);

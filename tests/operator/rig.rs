@@ -29,6 +29,8 @@ pub type Updates<L> = Vec<Update<(<L as Layout>::K, <L as Layout>::V)>>;
 pub trait Layout: 'static {
     type K: ExchangeData + Hashable + Kept<Self::V>;
     type V: ExchangeData;
+    /// Whether the state can be bounded.
+    const PACKED: bool = false;
     fn key(number: u8) -> Self::K;
     fn value(number: u8) -> Self::V;
     fn number(key: &Self::K) -> u8;
@@ -48,6 +50,7 @@ pub struct Bytes;
 impl Layout for Bytes {
     type K = Packed<u8>;
     type V = Packed<Vec<u8>>;
+    const PACKED: bool = true;
     fn key(number: u8) -> Self::K {
         Packed::pack(&number).unwrap()
     }

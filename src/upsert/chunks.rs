@@ -1,0 +1,556 @@
+//! Owns the chunks of the state: which take rows, which are in memory, which are in the file, and the rows that were
+//! read from there. It does not own which rows are live, nor where a key's row is: that is the [`index`](super::index)'s.
+//!
+//! A chunk is filled, sealed, maybe written out as one of the oldest, and freed once nothing in it lives. Rows that were
+//! read stay until two further lots were asked for: long enough for the drain that asked.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::cold::{Cold, ColdSpace, Read, Region};
+use super::index::Entry;
+use super::rows::{Kept, Rows};
+use super::slot::{CHUNK_BITS, ROW_BITS, Slot};
+use crate::error::{Error, ErrorKind};
+
+/// Chunks that one worker can hold.
+pub(super) const CHUNKS_MAX: usize = 1 << CHUNK_BITS;
+/// A chunk takes no further row past this many bytes; one larger row has a chunk to itself.
+pub(super) const CHUNK_BYTES: usize = 8 << ROW_BITS;
+/// A chunk has at least so many, however small the bound.
+const CHUNK_BYTES_MIN: usize = 64;
+/// Chunks that a bound has room for, at the least, where chunks can be that small.
+const CHUNKS_IN_BOUND: usize = 16;
+/// Bytes of rows that are being read; one row may be larger.
+const READ_BYTES_MAX: usize = 8 << 20;
+
+/// How many rows and bytes are where.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Places {
+    /// Live rows in memory.
+    pub hot_rows: u64,
+    /// Bytes of their chunks.
+    pub hot_bytes: usize,
+    /// Live rows in the file.
+    pub cold_rows: u64,
+    /// Bytes of the file.
+    pub cold_bytes: u64,
+}
+
+/// What was read since it was last asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReadCounts {
+    /// Rows that were asked for.
+    pub reads: u64,
+    /// Bytes that were read, rows and chunks.
+    pub bytes: u64,
+}
+
+/// The state has as many chunks as a slot can name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Full;
+
+/// All chunks of one state.
+pub(super) struct Chunks<R> {
+    chunks: Vec<Chunk<R>>,
+    /// Chunks emptied by compaction, to be used again.
+    free: Vec<u32>,
+    /// The chunk that takes new rows.
+    tail: u32,
+    /// Those in memory that take none, in the order in which they were sealed.
+    sealed: VecDeque<u32>,
+    pub(super) chunks_max: usize,
+    chunk_bytes: usize,
+    hot_bytes: usize,
+    rows: [u64; 2],
+    cold: Cold,
+    /// Rows that were read, those asked for last and those before.
+    read: [BTreeMap<Slot, R>; 2],
+    read_bytes: [usize; 2],
+    /// A cold chunk that is in memory to be gone through.
+    loaded: Option<(u32, R)>,
+    counts: ReadCounts,
+}
+
+struct Chunk<R> {
+    home: Home<R>,
+    heap_bytes: usize,
+    /// The shares of its dead rows, and of all.
+    dead: usize,
+    shares: usize,
+    live: u32,
+}
+
+enum Home<R> {
+    Memory(R),
+    File(Region),
+    /// Its rows are about to leave it.
+    Taken,
+}
+
+impl<R: Default> Default for Chunk<R> {
+    fn default() -> Self {
+        Chunk { home: Home::Memory(R::default()), heap_bytes: 0, dead: 0, shares: 0, live: 0 }
+    }
+}
+
+impl<R> Chunk<R> {
+    fn is_cold(&self) -> bool {
+        matches!(self.home, Home::File(_))
+    }
+}
+
+/// A chunk that was taken, to be emptied.
+pub(super) struct Taken<R> {
+    pub(super) rows: R,
+    chunk: u32,
+    /// Where it is in the file, if it is there.
+    region: Option<Region>,
+}
+
+impl<R> Taken<R> {
+    pub(super) fn is_cold(&self) -> bool {
+        self.region.is_some()
+    }
+}
+
+impl<R: Default> Chunks<R> {
+    /// Returns no rows, in chunks that fit a bound.
+    pub(super) fn new(bytes_max: Option<usize>, space: ColdSpace) -> Self {
+        let fits = bytes_max.map_or(CHUNK_BYTES, |max| max / CHUNKS_IN_BOUND);
+        let chunk_bytes = fits.clamp(CHUNK_BYTES_MIN, CHUNK_BYTES).next_multiple_of(8);
+        Chunks {
+            chunks: vec![Chunk::default()],
+            free: Vec::new(),
+            tail: 0,
+            sealed: VecDeque::new(),
+            chunks_max: CHUNKS_MAX,
+            chunk_bytes,
+            hot_bytes: 0,
+            rows: [0; 2],
+            cold: Cold::new(space, chunk_bytes),
+            read: Default::default(),
+            read_bytes: [0; 2],
+            loaded: None,
+            counts: ReadCounts::default(),
+        }
+    }
+
+    /// Returns the bytes in memory.
+    pub(super) fn bytes(&self) -> usize {
+        let loaded = if self.loaded.is_some() { self.chunk_bytes } else { 0 };
+        let read: usize = self.read_bytes.iter().sum();
+        self.hot_bytes + self.chunks.capacity() * size_of::<Chunk<R>>() + read + loaded
+    }
+
+    pub(super) fn places(&self) -> Places {
+        let [hot_rows, cold_rows] = self.rows;
+        Places { hot_rows, hot_bytes: self.hot_bytes, cold_rows, cold_bytes: self.cold.bytes() }
+    }
+
+    /// Returns what was read since the last call.
+    pub(super) fn take_counts(&mut self) -> ReadCounts {
+        std::mem::take(&mut self.counts)
+    }
+
+    /// Whether a row is being read.
+    pub(super) fn is_under_way(&self, slot: Slot) -> bool {
+        self.cold.is_under_way(slot)
+    }
+
+    /// Returns how many rows are being read.
+    pub(super) fn under_way(&self) -> usize {
+        self.cold.under_way()
+    }
+
+    #[cfg(test)]
+    pub(super) fn count(&self) -> usize {
+        self.chunks.len()
+    }
+
+    pub(super) fn tail(&self) -> u32 {
+        self.tail
+    }
+
+    /// Whether there are cold rows.
+    #[inline]
+    pub(super) fn has_cold(&self) -> bool {
+        self.rows[1] > 0
+    }
+
+    /// Returns the chunk of a row in memory, and the row's number there; `None` where it would have to be read.
+    #[inline]
+    pub(super) fn at(&self, slot: Slot) -> Option<(&R, u32)> {
+        match &self.chunks[slot.chunk()].home {
+            Home::Memory(rows) => Some((rows, slot.row())),
+            _ => self.read_before(slot),
+        }
+    }
+
+    fn read_before(&self, slot: Slot) -> Option<(&R, u32)> {
+        if let Some((chunk, rows)) = &self.loaded
+            && *chunk as usize == slot.chunk()
+        {
+            return Some((rows, slot.row()));
+        }
+        self.read.iter().find_map(|read| read.get(&slot)).map(|rows| (rows, 0))
+    }
+
+    /// Returns the chunk of a row in memory that can be changed there.
+    pub(super) fn hot_mut(&mut self, slot: Slot) -> Option<&mut R> {
+        match &mut self.chunks[slot.chunk()].home {
+            Home::Memory(rows) => Some(rows),
+            _ => None,
+        }
+    }
+
+    fn count_rows(&mut self, chunk: usize, more: i32) {
+        let chunk = &mut self.chunks[chunk];
+        chunk.live = chunk.live.wrapping_add_signed(more);
+        let rows = &mut self.rows[usize::from(chunk.is_cold())];
+        *rows = rows.wrapping_add_signed(more.into());
+    }
+
+    /// Brings the bytes of a chunk in memory up to date.
+    fn measure<K, V>(&mut self, chunk: u32)
+    where
+        R: Rows<K, V>,
+    {
+        let chunk = &mut self.chunks[chunk as usize];
+        if let Home::Memory(rows) = &chunk.home {
+            let now = rows.heap_bytes();
+            self.hot_bytes = self.hot_bytes - chunk.heap_bytes + now;
+            chunk.heap_bytes = now;
+            chunk.shares = rows.shares();
+        }
+    }
+
+    /// Appends a row to the tail; `None` if that is full.
+    pub(super) fn push<K, V>(&mut self, key: &K, value: &V) -> Option<Slot>
+    where
+        R: Rows<K, V>,
+    {
+        self.push_with(|rows, bytes_max| rows.push(bytes_max, key, value))
+    }
+
+    /// Appends a copy of a row to the tail; `None` if that is full.
+    pub(super) fn push_row<K, V>(&mut self, other: &R, row: u32) -> Option<Slot>
+    where
+        R: Rows<K, V>,
+    {
+        self.push_with(|rows, bytes_max| rows.push_row(bytes_max, other, row))
+    }
+
+    fn push_with<K, V>(&mut self, push: impl Fn(&mut R, usize) -> Option<u32>) -> Option<Slot>
+    where
+        R: Rows<K, V>,
+    {
+        let Home::Memory(rows) = &mut self.chunks[self.tail as usize].home else { return None };
+        let row = push(rows, self.chunk_bytes);
+        self.measure(self.tail);
+        let row = row?;
+        self.count_rows(self.tail as usize, 1);
+        Some(Slot::new(self.tail, row))
+    }
+
+    /// Seals the tail and takes another chunk, if more than `spare` of them are left.
+    pub(super) fn next_tail<K, V>(&mut self, spare: usize) -> Result<(), Full>
+    where
+        R: Rows<K, V>,
+    {
+        if self.free.len() + self.chunks_max - self.chunks.len() <= spare {
+            return Err(Full);
+        }
+        let full = self.tail;
+        if let Home::Memory(rows) = &mut self.chunks[full as usize].home {
+            rows.seal();
+        }
+        self.measure(full);
+        self.sealed.push_back(full);
+        self.tail = self.free.pop().unwrap_or_else(|| {
+            self.chunks.push(Chunk::default());
+            (self.chunks.len() - 1) as u32
+        });
+        Ok(())
+    }
+
+    /// Counts a row as dead. Returns whether all of its chunk are.
+    pub(super) fn bury(&mut self, slot: Slot, share: usize) -> bool {
+        self.count_rows(slot.chunk(), -1);
+        self.drop_read(|other| other == slot);
+        let chunk = &mut self.chunks[slot.chunk()];
+        chunk.dead += share;
+        chunk.dead >= chunk.shares
+    }
+
+    pub(super) fn is_mostly_dead(&self, chunk: u32) -> bool {
+        let chunk = &self.chunks[chunk as usize];
+        chunk.dead * 2 > chunk.shares
+    }
+
+    fn drop_read(&mut self, gone: impl Fn(Slot) -> bool) {
+        if self.cold.under_way() > 0 {
+            self.cold.forget(&gone);
+        }
+        for (read, bytes) in self.read.iter_mut().zip(&mut self.read_bytes) {
+            if !read.is_empty() {
+                read.retain(|slot, _| !gone(*slot));
+                *bytes = if read.is_empty() { 0 } else { *bytes };
+            }
+        }
+    }
+
+    /// Frees a chunk, of which nothing lives. The tail begins anew.
+    pub(super) fn free(&mut self, chunk: u32) {
+        let old = std::mem::take(&mut self.chunks[chunk as usize]);
+        debug_assert_eq!(old.live, 0, "a row lives");
+        self.hot_bytes -= old.heap_bytes;
+        if let Home::File(region) = old.home {
+            self.cold.give(&region);
+        }
+        if chunk != self.tail {
+            self.sealed.retain(|other| *other != chunk);
+            self.free.push(chunk);
+        }
+        self.drop_read(|slot| slot.chunk() == chunk as usize);
+        self.loaded.take_if(|(loaded, _)| *loaded == chunk);
+    }
+
+    /// Takes a chunk's rows, to be moved out one by one; then it is [freed](Chunks::free), or [put back](Chunks::put_back).
+    ///
+    /// # Errors
+    ///
+    /// What reading a cold one reports.
+    pub(super) fn take<K, V>(&mut self, chunk: u32) -> Result<Option<Taken<R>>, Error>
+    where
+        R: Rows<K, V>,
+    {
+        match &self.chunks[chunk as usize].home {
+            Home::Taken => Ok(None),
+            Home::Memory(_) => {
+                let home = std::mem::replace(&mut self.chunks[chunk as usize].home, Home::Taken);
+                let Home::Memory(rows) = home else { return Ok(None) };
+                Ok(Some(Taken { rows, chunk, region: None }))
+            }
+            Home::File(region) => {
+                let region = region.clone();
+                let rows = self.read_chunk(chunk, &region)?;
+                Ok(Some(Taken { rows, chunk, region: Some(region) }))
+            }
+        }
+    }
+
+    /// Says that a row was copied out of a chunk that was taken.
+    pub(super) fn moved<K, V>(&mut self, taken: &Taken<R>, row: u32)
+    where
+        R: Rows<K, V>,
+    {
+        self.count_rows(taken.chunk as usize, -1);
+        self.chunks[taken.chunk as usize].dead += taken.rows.share_at(row);
+    }
+
+    /// Returns the live rows that are left in a chunk.
+    pub(super) fn live(&self, chunk: u32) -> u32 {
+        self.chunks[chunk as usize].live
+    }
+
+    pub(super) fn put_back(&mut self, taken: Taken<R>) {
+        if taken.region.is_none() {
+            self.chunks[taken.chunk as usize].home = Home::Memory(taken.rows);
+        }
+    }
+
+    fn read_chunk<K, V>(&mut self, chunk: u32, region: &Region) -> Result<R, Error>
+    where
+        R: Rows<K, V>,
+    {
+        let bytes = self.cold.read(region, 0..region.bytes)?;
+        self.counts.bytes += bytes.len() as u64;
+        R::from_bytes(bytes).ok_or_else(|| damaged(chunk as usize))
+    }
+
+    /// Writes the oldest sealed chunks out until what `held` says is within the bound. The tail stays, and one more.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable` if the file cannot be written; nothing is lost then.
+    pub(super) fn evict<K, V>(&mut self, held: usize, bytes_max: usize) -> Result<(), Error>
+    where
+        R: Rows<K, V>,
+    {
+        let mut over = held.saturating_sub(bytes_max);
+        while over > 0 && self.sealed.len() > 1 {
+            let Some(&number) = self.sealed.front() else { break };
+            let Home::Memory(rows) = &self.chunks[number as usize].home else {
+                self.sealed.pop_front();
+                continue;
+            };
+            let region = self.cold.write(rows.as_bytes())?;
+            self.sealed.pop_front();
+            let chunk = &mut self.chunks[number as usize];
+            chunk.home = Home::File(region);
+            let freed = std::mem::take(&mut chunk.heap_bytes);
+            let live = u64::from(chunk.live);
+            self.hot_bytes -= freed;
+            self.rows = [self.rows[0] - live, self.rows[1] + live];
+            over = over.saturating_sub(freed.max(1));
+        }
+        Ok(())
+    }
+
+    /// Begins to read those rows that are not in memory, in order, as many as may be read at once. Returns how many that
+    /// was.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable` if there is no file.
+    pub(super) fn fetch(&mut self, entries: impl Iterator<Item = Entry>) -> Result<u64, Error> {
+        if !self.has_cold() {
+            return Ok(0);
+        }
+        let (mut reads, mut asked) = (Vec::<Read>::new(), BTreeMap::new());
+        let mut bytes = 0;
+        for entry in entries {
+            let slot = entry.slot();
+            if self.at(slot).is_some() || self.cold.is_under_way(slot) || asked.contains_key(&slot)
+            {
+                continue;
+            }
+            let Home::File(region) = &self.chunks[slot.chunk()].home else { continue };
+            let start = slot.row() as usize * 8;
+            let rest = region.bytes.saturating_sub(start);
+            let range = start..start + entry.class().bytes().unwrap_or(rest).min(rest);
+            bytes += range.len();
+            if bytes > READ_BYTES_MAX && self.cold.under_way() + reads.len() > 0 {
+                break;
+            }
+            asked.insert(slot, ());
+            reads.push(Read { entry, region: region.clone(), range });
+        }
+        if reads.is_empty() {
+            return Ok(0);
+        }
+        let begun = reads.len() as u64;
+        self.turn();
+        self.counts.reads += begun;
+        self.counts.bytes += reads.iter().map(|read| read.range.len() as u64).sum::<u64>();
+        self.cold.begin(reads)?;
+        Ok(begun)
+    }
+
+    fn turn(&mut self) {
+        self.read.swap(0, 1);
+        self.read_bytes.swap(0, 1);
+        self.read[0].clear();
+        self.read_bytes[0] = 0;
+    }
+
+    /// Takes in the rows that were read.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable` if one could not be read, `Corrupt` if what was read is not the row.
+    pub(super) fn arrive<K, V>(&mut self) -> Result<(), Error>
+    where
+        R: Rows<K, V>,
+        K: Kept<V, Rows = R>,
+    {
+        while self.cold.under_way() > 0 {
+            let Some((entry, bytes)) = self.cold.next_done()? else { break };
+            self.keep_read::<K, V>(&entry, bytes)?;
+        }
+        Ok(())
+    }
+
+    /// Reads a row at once, unless it is in memory.
+    ///
+    /// # Errors
+    ///
+    /// As [`arrive`](Chunks::arrive).
+    pub(super) fn fetch_now<K, V>(&mut self, entry: &Entry) -> Result<(), Error>
+    where
+        R: Rows<K, V>,
+        K: Kept<V, Rows = R>,
+    {
+        let slot = entry.slot();
+        let Home::File(region) = &self.chunks[slot.chunk()].home else { return Ok(()) };
+        if self.at(slot).is_some() {
+            return Ok(());
+        }
+        let (region, start) = (region.clone(), slot.row() as usize * 8);
+        let rest = region.bytes.saturating_sub(start);
+        let range = start..start + entry.class().bytes().unwrap_or(rest).min(rest);
+        self.counts.reads += 1;
+        self.counts.bytes += range.len() as u64;
+        let bytes = self.cold.read(&region, range)?;
+        self.keep_read::<K, V>(entry, bytes)
+    }
+
+    fn keep_read<K, V>(&mut self, entry: &Entry, bytes: Vec<u8>) -> Result<(), Error>
+    where
+        R: Rows<K, V>,
+        K: Kept<V, Rows = R>,
+    {
+        let slot = entry.slot();
+        let row = R::from_row(bytes).filter(|row| is_row::<K, V>(entry, row, 0));
+        let row = row.ok_or_else(|| damaged(slot.chunk()))?;
+        self.read_bytes[0] += row.heap_bytes() + READ_ROW_BYTES;
+        self.read[0].insert(slot, row);
+        Ok(())
+    }
+
+    /// Brings a cold chunk into memory, to be gone through, in place of the one before.
+    ///
+    /// # Errors
+    ///
+    /// What reading it reports.
+    pub(super) fn load<K, V>(&mut self, chunk: usize) -> Result<bool, Error>
+    where
+        R: Rows<K, V>,
+    {
+        if self.loaded.as_ref().is_some_and(|(loaded, _)| *loaded as usize == chunk) {
+            return Ok(false);
+        }
+        self.loaded = None;
+        let Home::File(region) = &self.chunks[chunk].home else { return Ok(false) };
+        let region = region.clone();
+        let rows = self.read_chunk(chunk as u32, &region)?;
+        self.loaded = Some((chunk as u32, rows));
+        Ok(true)
+    }
+
+    /// Lets go of the chunk that was gone through last.
+    pub(super) fn unload(&mut self) {
+        self.loaded = None;
+    }
+
+    /// Returns the rows of a chunk that is in memory.
+    pub(super) fn rows(&self, chunk: usize) -> Option<&R> {
+        match &self.chunks.get(chunk)?.home {
+            Home::Memory(rows) => Some(rows),
+            _ => self.loaded.as_ref().filter(|(at, _)| *at as usize == chunk).map(|(_, rows)| rows),
+        }
+    }
+
+    /// Returns the number past the last chunk.
+    pub(super) fn end(&self) -> usize {
+        self.chunks.len()
+    }
+}
+
+/// Whether a row that was read is the one of an entry: that says no other version of it, and nothing torn.
+pub(super) fn is_row<K: Kept<V>, V>(entry: &Entry, rows: &K::Rows, row: u32) -> bool {
+    let hashed = super::index::Hashed::of(rows.key_hash(row));
+    let is_value = rows.value_hash_at(row) == entry.value_hash;
+    hashed == entry.hashed() && (is_value || crate::mutant::on("value_hash_forgotten"))
+}
+
+pub(super) fn damaged(chunk: usize) -> Error {
+    let what =
+        format!("the file of cold state does not hold what was written to it, in chunk {chunk}");
+    Error::new(ErrorKind::Corrupt, what).hint(
+        "start again: the state is read from the shard; check the disk of the directory for state",
+    )
+}
+
+/// Bytes of a row that was read, beside its own.
+const READ_ROW_BYTES: usize = 64;

@@ -1,0 +1,280 @@
+//! Owns the file of cold chunks: what is written where, and the reads of rows that are under way. It does not own which
+//! chunks are cold, nor what is in them.
+//!
+//! Reads run where the pipeline lets them, many at a time, and the operator is woken as they are done. An operator that
+//! stands alone reads by itself, at once.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+use super::index::Entry;
+use super::regions::Regions;
+use super::slot::Slot;
+use crate::error::{Error, ErrorKind};
+
+/// Reads at the same time.
+const DEPTH: usize = 32;
+
+/// A file that is read and written at places, by several threads.
+pub(crate) trait ColdFile: Send + Sync {
+    /// Fills `bytes` from a place on.
+    fn read_at(&self, at: u64, bytes: &mut [u8]) -> io::Result<()>;
+    /// Writes all of `bytes` from a place on.
+    fn write_at(&self, at: u64, bytes: &[u8]) -> io::Result<()>;
+    /// Cuts the file.
+    fn cut(&self, length: u64) -> io::Result<()>;
+}
+
+/// Makes the file, at the first write.
+pub(crate) type MakeFile = Box<dyn Fn() -> io::Result<Arc<dyn ColdFile>>>;
+
+/// A read to be run.
+pub(crate) type Job = Box<dyn FnOnce() + Send>;
+
+/// Where reads run.
+pub(crate) type Readers = Box<dyn Fn(Job)>;
+
+/// Wakes the operator.
+pub(crate) type Wake = Arc<dyn Fn() + Send + Sync>;
+
+/// What the operator is lent for cold chunks.
+#[derive(Default)]
+pub(crate) struct ColdSpace {
+    /// Makes the file; an unnamed temporary one where it is not said.
+    pub(crate) file: Option<MakeFile>,
+    /// Runs reads; where there are none, the operator reads by itself.
+    pub(crate) readers: Option<Readers>,
+    /// Is told when a read is done.
+    pub(crate) wake: Option<Wake>,
+}
+
+/// Where a chunk is in the file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Region {
+    unit: u32,
+    units: u32,
+    /// Of them in use.
+    pub(super) bytes: usize,
+}
+
+/// A read of a row: its entry, and what to read of its chunk.
+pub(super) struct Read {
+    pub(super) entry: Entry,
+    pub(super) region: Region,
+    pub(super) range: Range<usize>,
+}
+
+type Done = (Slot, u64, io::Result<Vec<u8>>);
+
+/// The cold chunks of one state.
+pub(super) struct Cold {
+    space: ColdSpace,
+    file: Option<Arc<dyn ColdFile>>,
+    unit_bytes: usize,
+    regions: Regions,
+    /// The reads under way, by their rows: what another read of the same place brings is not it.
+    flight: BTreeMap<Slot, (u64, Entry)>,
+    number: u64,
+    done: (Sender<Done>, Receiver<Done>),
+}
+
+impl Cold {
+    pub(super) fn new(space: ColdSpace, unit_bytes: usize) -> Self {
+        Cold {
+            space,
+            file: None,
+            unit_bytes,
+            regions: Regions::default(),
+            flight: BTreeMap::new(),
+            number: 0,
+            done: channel(),
+        }
+    }
+
+    /// Writes a chunk.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable` if the file cannot be made or written; nothing is in use then.
+    pub(super) fn write(&mut self, bytes: &[u8]) -> Result<Region, Error> {
+        let units = bytes.len().div_ceil(self.unit_bytes).max(1) as u32;
+        let full = || cannot("write", "it cannot be longer");
+        let unit = self.regions.take(units).ok_or_else(full)?;
+        let region = Region { unit, units, bytes: bytes.len() };
+        let at = self.at(&region);
+        let written =
+            self.file().and_then(|file| file.write_at(at, bytes).map_err(|e| cannot("write", e)));
+        match written {
+            Ok(()) => Ok(region),
+            Err(error) => {
+                self.give(&region);
+                Err(error)
+            }
+        }
+    }
+
+    /// Reads a chunk, at once.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable` if the file cannot be read.
+    pub(super) fn read(&mut self, region: &Region, range: Range<usize>) -> Result<Vec<u8>, Error> {
+        let mut bytes = vec![0; range.len()];
+        let at = self.at(region) + range.start as u64;
+        self.file()?.read_at(at, &mut bytes).map_err(|e| cannot("read", e))?;
+        Ok(bytes)
+    }
+
+    /// Begins reads, of rows none of which is [under way](Cold::is_under_way).
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable` if there is no file.
+    pub(super) fn begin(&mut self, reads: Vec<Read>) -> Result<(), Error> {
+        if reads.is_empty() {
+            return Ok(());
+        }
+        let file = Arc::clone(self.file()?);
+        let mut jobs = Vec::with_capacity(reads.len());
+        for Read { entry, region, range } in reads {
+            self.number += 1;
+            self.flight.insert(entry.slot(), (self.number, entry));
+            jobs.push((
+                entry.slot(),
+                self.number,
+                self.at(&region) + range.start as u64,
+                range.len(),
+            ));
+        }
+        // Those that were asked for first are done first.
+        let each = jobs.len().div_ceil(DEPTH);
+        for jobs in jobs.chunks(each) {
+            let (file, done) = (Arc::clone(&file), self.done.0.clone());
+            let reading =
+                Reading { jobs: jobs.to_vec().into(), file, done, wake: self.space.wake.clone() };
+            let job = move || reading.run();
+            match &self.space.readers {
+                Some(run) => run(Box::new(job)),
+                None => job(),
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the next row that was read, with its entry.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable` if it could not be read.
+    pub(super) fn next_done(&mut self) -> Result<Option<(Entry, Vec<u8>)>, Error> {
+        while let Ok((slot, number, read)) = self.done.1.try_recv() {
+            match self.flight.get(&slot) {
+                Some((other, entry)) if *other == number => {
+                    let entry = *entry;
+                    self.flight.remove(&slot);
+                    return Ok(Some((entry, read.map_err(|e| cannot("read", e))?)));
+                }
+                // Its row is somewhere else by now.
+                _ => {}
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether a row is being read.
+    pub(super) fn is_under_way(&self, slot: Slot) -> bool {
+        self.flight.contains_key(&slot)
+    }
+
+    /// Returns how many rows are being read.
+    pub(super) fn under_way(&self) -> usize {
+        self.flight.len()
+    }
+
+    /// Forgets the reads of rows that have left their places: what they bring is dropped.
+    pub(super) fn forget(&mut self, gone: impl Fn(Slot) -> bool) {
+        if !crate::mutant::on("read_outlives_row") {
+            self.flight.retain(|slot, _| !gone(*slot));
+        }
+    }
+
+    /// Gives a chunk's region back. A read that is under way in it is to be [forgotten](Cold::forget).
+    pub(super) fn give(&mut self, region: &Region) {
+        let before = self.regions.end();
+        self.regions.give(region.unit, region.units);
+        let end = self.regions.end();
+        // Cut now and then: it costs room alone.
+        if let Some(file) = &self.file
+            && end < before
+            && (end == 0 || end.is_multiple_of(16))
+        {
+            let _ = file.cut(u64::from(end) * self.unit_bytes as u64);
+        }
+    }
+
+    /// Returns the bytes of the file.
+    pub(super) fn bytes(&self) -> u64 {
+        u64::from(self.regions.end()) * self.unit_bytes as u64
+    }
+
+    fn at(&self, region: &Region) -> u64 {
+        u64::from(region.unit) * self.unit_bytes as u64
+    }
+
+    fn file(&mut self) -> Result<&Arc<dyn ColdFile>, Error> {
+        match &mut self.file {
+            Some(file) => Ok(file),
+            none => {
+                let made = match &self.space.file {
+                    Some(make) => make(),
+                    None => unnamed(),
+                };
+                Ok(none.insert(made.map_err(|e| cannot("make", e))?))
+            }
+        }
+    }
+}
+
+/// Reads that run one after another. Each is answered, also where this is dropped before it runs: the operator waits for it.
+struct Reading {
+    /// The row, the number of the read, the place and the bytes.
+    jobs: VecDeque<(Slot, u64, u64, usize)>,
+    file: Arc<dyn ColdFile>,
+    done: Sender<Done>,
+    wake: Option<Wake>,
+}
+
+impl Reading {
+    fn run(mut self) {
+        while let Some((slot, number, at, length)) = self.jobs.front().copied() {
+            let mut bytes = vec![0; length];
+            let read = self.file.read_at(at, &mut bytes).map(|()| bytes);
+            self.jobs.pop_front();
+            // An error means that the operator is gone.
+            let _ = self.done.send((slot, number, read));
+        }
+    }
+}
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        for (slot, number, ..) in self.jobs.drain(..) {
+            let _ = self.done.send((slot, number, Err(io::ErrorKind::Interrupted.into())));
+        }
+        if let Some(wake) = &self.wake {
+            wake();
+        }
+    }
+}
+
+fn cannot(doing: &str, why: impl std::fmt::Display) -> Error {
+    Error::new(ErrorKind::Unavailable, format!("cannot {doing} the file of cold state: {why}"))
+        .hint("free some disk space, or raise state_bytes_max, and start again")
+}
+
+fn unnamed() -> io::Result<Arc<dyn ColdFile>> {
+    Ok(Arc::new(super::placed::PlacedFile::new(tempfile::tempfile()?)))
+}
