@@ -34,6 +34,9 @@
 //!    per key, retract the prior value and insert the new one. Then the next, as long as it is equal too.
 //! 4. Downgrade the capability to the least time not drained, or to `i`.
 //!
+//! Where the state is larger than its bound in memory, a drain asks for the rows that it will look at, ahead of itself,
+//! and lets the worker go on with others until the first has come. The state stands still meanwhile: feedback waits.
+//!
 //! What is due may be much, so each step does a piece of it and wakes itself for the rest: what is
 //! dropped, applied, drained, swept after a reset, written to disk or merged there. A piece is bounded
 //! by what is looked at, by what is emitted and by its bytes; what has just come in comes on top.
@@ -71,7 +74,9 @@
 //!    this worker did not emit. Only a clean end lets go.
 //! 6. Which commands a reset leaves is decided by orders alone, for each key by the greatest of the resets that speak of it;
 //!    which collection a key is of, by the key alone. So it does not matter when, or on which worker, a reset came.
-//! 7. A patch folds over the value as of its time: what the time itself has put, deleted or reset before it, else
+//! 7. Feedback reads no row that is not in memory, but where two keys have the same 50 bits of hash, or a key's updates come
+//!    out of order. The index reads none at all, also where it grows.
+//! 8. A patch folds over the value as of its time: what the time itself has put, deleted or reset before it, else
 //!    the prior value, which is exact by 3. So its outcome depends on the commands alone, as that of a put does.
 //!
 //! # Limits
@@ -87,9 +92,17 @@
 //! * On top come 0.04 % of the file, for naming its pages; 64 KiB for each run that holds the time being
 //!   drained or merged, of which there are at most 8 of each size, a size being 8 times the one below; and a
 //!   few times the largest row.
-//! * The state is in memory: about 32 GiB of packed rows per worker, then it fails, and says so. At most
-//!   half of it is dead rows, and 1 MiB. Keys whose updates do not yet sum to one value wait beside it,
-//!   and are counted with it. A reset that is being drained takes a 64th of it on top.
+//! * The state has up to 8 TiB of packed rows per worker, then it fails, and says so. At most half of it is dead rows,
+//!   and 1 MiB. Past [`UpsertConfig::state_bytes_max`] the rows that were written longest ago are in a file. In memory stay
+//!   the index, about 26 bytes per key; 64 bytes per MiB of rows; the chunk that takes rows and one more, of a sixteenth of the
+//!   bound and 1 MiB at the most; and what is being read: 2,048 rows of the drain or 8 MiB of it, and as much again of those
+//!   before, or one row that is larger. While a reset is drained, one chunk is on top.
+//! * Keys whose updates do not yet sum to one value wait beside it, in memory, and are counted with it.
+//! * A drain waits for rows that are not in memory, and is woken as they come; reads are under way for 1,024 commands ahead of
+//!   it, 32 at a time. So the rate of rows that miss is bound by the reads per second of the disk. Chunks are written, and
+//!   read to be compacted, by the worker itself, one MiB at a time.
+//! * A row that is read back is checked against its key's hash (50 bits) and its value's (32 bits), which are in memory. A
+//!   retraction of a row that is not in memory is checked by the same hashes, and not by the value itself.
 //! * What is emitted in a wake-up is at most [`UpsertConfig::drain_bytes_max`], and one row with its prior
 //!   value. What came for one time is sorted in one go when its turn comes: at most the stash's bound.
 //! * The patches of one key at one time are in memory together when its turn comes, counted with the stash. Patches do
