@@ -69,33 +69,71 @@ pub(super) struct Chunks<R> {
     /// A cold chunk that is in memory to be gone through.
     loaded: Option<(u32, R)>,
     counts: ReadCounts,
+    /// Images are taken: their chunks stay in the file.
+    images: bool,
+    /// The number of the round under way, or of the next.
+    round: u64,
+    in_round: bool,
+    /// Chunks that were freed and that an image has: with the round in which that was.
+    ghosts: Vec<(Chunked, u64)>,
 }
 
 struct Chunk<R> {
     home: Home<R>,
+    /// Where it is in the file, if it is there.
+    region: Option<Region>,
+    /// What is there is an older version, of some rows that were overwritten in place.
+    is_old: bool,
     heap_bytes: usize,
-    /// The shares of its dead rows, and of all.
+    /// The shares of its dead rows, and of all. Of a chunk of an image, those of the dead are an estimate.
     dead: usize,
     shares: usize,
     live: u32,
+    rows: u32,
 }
 
 enum Home<R> {
     Memory(R),
-    File(Region),
+    File,
     /// Its rows are about to leave it.
     Taken,
 }
 
+/// A chunk in the file, as an image has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Chunked {
+    /// Its number.
+    pub(crate) chunk: u32,
+    /// Where it is.
+    pub(crate) region: Region,
+    /// Its rows, dead or alive.
+    pub(crate) rows: u32,
+    /// Those that live, by the entries of the image.
+    pub(crate) live: u32,
+}
+
 impl<R: Default> Default for Chunk<R> {
     fn default() -> Self {
-        Chunk { home: Home::Memory(R::default()), heap_bytes: 0, dead: 0, shares: 0, live: 0 }
+        Chunk {
+            home: Home::Memory(R::default()),
+            region: None,
+            is_old: false,
+            heap_bytes: 0,
+            dead: 0,
+            shares: 0,
+            live: 0,
+            rows: 0,
+        }
     }
 }
 
 impl<R> Chunk<R> {
     fn is_cold(&self) -> bool {
-        matches!(self.home, Home::File(_))
+        matches!(self.home, Home::File)
+    }
+
+    fn cold_region(&self) -> Option<Region> {
+        self.region.filter(|_| self.is_cold())
     }
 }
 
@@ -103,14 +141,8 @@ impl<R> Chunk<R> {
 pub(super) struct Taken<R> {
     pub(super) rows: R,
     chunk: u32,
-    /// Where it is in the file, if it is there.
-    region: Option<Region>,
-}
-
-impl<R> Taken<R> {
-    pub(super) fn is_cold(&self) -> bool {
-        self.region.is_some()
-    }
+    /// Its rows were read from the file.
+    pub(super) is_cold: bool,
 }
 
 impl<R: Default> Chunks<R> {
@@ -127,12 +159,151 @@ impl<R: Default> Chunks<R> {
             chunk_bytes,
             hot_bytes: 0,
             rows: [0; 2],
-            cold: Cold::new(space, chunk_bytes),
+            cold: Cold::new(space),
             read: Default::default(),
             read_bytes: [0; 2],
             loaded: None,
             counts: ReadCounts::default(),
+            images: false,
+            round: 1,
+            in_round: false,
+            ghosts: Vec::new(),
         }
+    }
+
+    /// Takes the chunks of an image, all of them cold. Returns false if they cannot be what a state has written.
+    pub(super) fn keep(&mut self, kept: &[Chunked]) -> bool {
+        let regions: Vec<_> = kept.iter().map(|kept| kept.region).collect();
+        let end = kept.iter().map(|kept| kept.chunk as usize + 1).max().unwrap_or(0);
+        if end >= self.chunks_max || !self.cold.keep(&regions) {
+            return false;
+        }
+        self.chunks.resize_with(end + 1, Chunk::default);
+        for Chunked { chunk, region, rows, live } in kept {
+            let at = &mut self.chunks[*chunk as usize];
+            if at.region.is_some() || live > rows || !region.is_whole() {
+                return false;
+            }
+            at.home = Home::File;
+            at.region = Some(*region);
+            at.shares = region.bytes;
+            at.dead =
+                (u64::from(rows - live) * region.bytes as u64 / u64::from(*rows).max(1)) as usize;
+            (at.rows, at.live) = (*rows, *live);
+            self.rows[1] += u64::from(*live);
+        }
+        self.tail = end as u32;
+        for (number, chunk) in self.chunks.iter_mut().enumerate() {
+            let number = number as u32;
+            if chunk.is_cold() && chunk.live == 0 {
+                // Nothing in it lives, and the image has it: it is freed with that.
+                let (region, rows) = (chunk.region.take(), chunk.rows);
+                *chunk = Chunk { home: Home::Taken, ..Chunk::default() };
+                let ghost = region.map(|region| Chunked { chunk: number, region, rows, live: 0 });
+                self.ghosts.extend(ghost.map(|ghost| (ghost, 0)));
+            } else if chunk.region.is_none() && number != self.tail {
+                self.free.push(number);
+            }
+        }
+        true
+    }
+
+    /// Says that images are taken: from here on what one of them has stays in the file.
+    pub(super) fn keep_images(&mut self) {
+        self.images = true;
+    }
+
+    pub(super) fn in_round(&self) -> bool {
+        self.in_round
+    }
+
+    /// Begins a round: what is freed from here on stays in the file until the image after the next is whole.
+    pub(super) fn begin_round(&mut self) {
+        self.in_round = true;
+        self.round += 1;
+    }
+
+    /// Ends a round, whose image is durable: what was freed before it began is free for use again.
+    pub(super) fn end_round(&mut self) {
+        self.in_round = false;
+        let round = if crate::mutant::on("image_region_reused") { u64::MAX } else { self.round };
+        let (gone, kept) =
+            std::mem::take(&mut self.ghosts).into_iter().partition(|(_, at)| *at < round);
+        self.ghosts = kept;
+        let gone: Vec<(Chunked, u64)> = gone;
+        for (Chunked { chunk, region, .. }, _) in gone {
+            self.cold.give(&region);
+            self.chunks[chunk as usize] = Chunk::default();
+            self.free.push(chunk);
+        }
+    }
+
+    /// Gives a round up. What was freed in it stays until the next is whole.
+    pub(super) fn give_round_up(&mut self) {
+        self.in_round = false;
+    }
+
+    /// Writes chunks that are in memory alone, or have changed there, as many as so many bytes. Returns whether that was
+    /// all of them. The tail is left out: it is to be sealed before.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable` if the file cannot be written.
+    pub(super) fn write_round<K, V>(&mut self, bytes_max: usize) -> Result<bool, Error>
+    where
+        R: Rows<K, V>,
+    {
+        let mut written = 0;
+        for number in 0..self.chunks.len() as u32 {
+            if number != self.tail {
+                written += self.write_out(number)?;
+            }
+            if written >= bytes_max {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Whether the tail has rows that were captured.
+    pub(super) fn tail_is_captured(&self, live: &BTreeMap<u32, u32>) -> bool {
+        live.contains_key(&self.tail)
+    }
+
+    /// Returns the chunks of the round's image, with as many live rows as the entries that were captured say.
+    pub(super) fn table(&self, live: &BTreeMap<u32, u32>) -> Vec<Chunked> {
+        let live = |chunk| live.get(&chunk).copied().unwrap_or(0);
+        let numbered = self.chunks.iter().zip(0..);
+        let kept = numbered.filter_map(|(at, chunk)| {
+            at.region.map(|region| Chunked { chunk, region, rows: at.rows, live: live(chunk) })
+        });
+        let ghosts = self.ghosts.iter().filter(|(_, at)| *at >= self.round);
+        let ghosts = ghosts.map(|(ghost, _)| Chunked { live: live(ghost.chunk), ..*ghost });
+        kept.chain(ghosts).collect()
+    }
+
+    /// Returns the bytes of the file that only images need.
+    pub(super) fn ghost_bytes(&self) -> u64 {
+        self.ghosts.iter().map(|(ghost, _)| ghost.region.bytes as u64).sum()
+    }
+
+    /// Writes a chunk out, unless the file has it as it is. Returns how many bytes that were.
+    fn write_out<K, V>(&mut self, number: u32) -> Result<usize, Error>
+    where
+        R: Rows<K, V>,
+    {
+        let chunk = &mut self.chunks[number as usize];
+        let Home::Memory(rows) = &chunk.home else { return Ok(0) };
+        let bytes = rows.as_bytes();
+        match &chunk.region {
+            _ if bytes.is_empty() => return Ok(0),
+            Some(_) if !chunk.is_old => return Ok(0),
+            // The rows that did not change are the same bytes: an image that has them finds them whatever tears.
+            Some(region) => self.cold.write_over(region, bytes)?,
+            None => chunk.region = Some(self.cold.write(bytes)?),
+        }
+        chunk.is_old = false;
+        Ok(bytes.len())
     }
 
     /// Returns the bytes in memory.
@@ -203,6 +374,11 @@ impl<R: Default> Chunks<R> {
         }
     }
 
+    /// Says that a row was overwritten in its chunk.
+    pub(super) fn overwritten(&mut self, slot: Slot) {
+        self.chunks[slot.chunk()].is_old = true;
+    }
+
     fn count_rows(&mut self, chunk: usize, more: i32) {
         let chunk = &mut self.chunks[chunk];
         chunk.live = chunk.live.wrapping_add_signed(more);
@@ -248,6 +424,7 @@ impl<R: Default> Chunks<R> {
         let row = push(rows, self.chunk_bytes);
         self.measure(self.tail);
         let row = row?;
+        self.chunks[self.tail as usize].rows += 1;
         self.count_rows(self.tail as usize, 1);
         Some(Slot::new(self.tail, row))
     }
@@ -279,7 +456,7 @@ impl<R: Default> Chunks<R> {
         self.drop_read(|other| other == slot);
         let chunk = &mut self.chunks[slot.chunk()];
         chunk.dead += share;
-        chunk.dead >= chunk.shares
+        chunk.live == 0
     }
 
     pub(super) fn is_mostly_dead(&self, chunk: u32) -> bool {
@@ -300,19 +477,47 @@ impl<R: Default> Chunks<R> {
     }
 
     /// Frees a chunk, of which nothing lives. The tail begins anew.
-    pub(super) fn free(&mut self, chunk: u32) {
+    ///
+    /// An image may have the chunk, and rows that have moved out of it since: it stays in the file as long. Rows that died
+    /// there are superseded by what the shard has gained since, and never looked at.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable` if it cannot be written for the image under way. It is not freed then.
+    pub(super) fn free<K, V>(&mut self, chunk: u32, taken: Option<Taken<R>>) -> Result<(), Error>
+    where
+        R: Rows<K, V>,
+    {
+        let is_tail = chunk == self.tail;
+        let stays = self.images && !is_tail;
+        if let Some(taken) = taken.filter(|taken| !taken.is_cold) {
+            self.chunks[chunk as usize].home = Home::Memory(taken.rows);
+        }
+        if stays && self.in_round {
+            self.write_out(chunk)?;
+        }
         let old = std::mem::take(&mut self.chunks[chunk as usize]);
         debug_assert_eq!(old.live, 0, "a row lives");
         self.hot_bytes -= old.heap_bytes;
-        if let Home::File(region) = old.home {
-            self.cold.give(&region);
-        }
-        if chunk != self.tail {
-            self.sealed.retain(|other| *other != chunk);
-            self.free.push(chunk);
-        }
+        self.sealed.retain(|other| *other != chunk);
         self.drop_read(|slot| slot.chunk() == chunk as usize);
         self.loaded.take_if(|(loaded, _)| *loaded == chunk);
+        match old.region {
+            Some(region) if stays => {
+                let ghost = Chunked { chunk, region, rows: old.rows, live: 0 };
+                self.chunks[chunk as usize].home = Home::Taken;
+                self.ghosts.push((ghost, if self.in_round { self.round } else { self.round - 1 }));
+            }
+            region => {
+                if let Some(region) = region {
+                    self.cold.give(&region);
+                }
+                if !is_tail {
+                    self.free.push(chunk);
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Takes a chunk's rows, to be moved out one by one; then it is [freed](Chunks::free), or [put back](Chunks::put_back).
@@ -329,12 +534,11 @@ impl<R: Default> Chunks<R> {
             Home::Memory(_) => {
                 let home = std::mem::replace(&mut self.chunks[chunk as usize].home, Home::Taken);
                 let Home::Memory(rows) = home else { return Ok(None) };
-                Ok(Some(Taken { rows, chunk, region: None }))
+                Ok(Some(Taken { rows, chunk, is_cold: false }))
             }
-            Home::File(region) => {
-                let region = region.clone();
-                let rows = self.read_chunk(chunk, &region)?;
-                Ok(Some(Taken { rows, chunk, region: Some(region) }))
+            Home::File => {
+                let rows = self.read_chunk(chunk)?;
+                Ok(Some(Taken { rows, chunk, is_cold: true }))
             }
         }
     }
@@ -354,16 +558,17 @@ impl<R: Default> Chunks<R> {
     }
 
     pub(super) fn put_back(&mut self, taken: Taken<R>) {
-        if taken.region.is_none() {
+        if !taken.is_cold {
             self.chunks[taken.chunk as usize].home = Home::Memory(taken.rows);
         }
     }
 
-    fn read_chunk<K, V>(&mut self, chunk: u32, region: &Region) -> Result<R, Error>
+    fn read_chunk<K, V>(&mut self, chunk: u32) -> Result<R, Error>
     where
         R: Rows<K, V>,
     {
-        let bytes = self.cold.read(region, 0..region.bytes)?;
+        let region = self.chunks[chunk as usize].region.ok_or_else(|| damaged(chunk as usize))?;
+        let bytes = self.cold.read(&region, 0..region.bytes)?;
         self.counts.bytes += bytes.len() as u64;
         R::from_bytes(bytes).ok_or_else(|| damaged(chunk as usize))
     }
@@ -380,14 +585,14 @@ impl<R: Default> Chunks<R> {
         let mut over = held.saturating_sub(bytes_max);
         while over > 0 && self.sealed.len() > 1 {
             let Some(&number) = self.sealed.front() else { break };
-            let Home::Memory(rows) = &self.chunks[number as usize].home else {
+            if !matches!(self.chunks[number as usize].home, Home::Memory(_)) {
                 self.sealed.pop_front();
                 continue;
-            };
-            let region = self.cold.write(rows.as_bytes())?;
+            }
+            self.write_out(number)?;
             self.sealed.pop_front();
             let chunk = &mut self.chunks[number as usize];
-            chunk.home = Home::File(region);
+            chunk.home = Home::File;
             let freed = std::mem::take(&mut chunk.heap_bytes);
             let live = u64::from(chunk.live);
             self.hot_bytes -= freed;
@@ -415,7 +620,7 @@ impl<R: Default> Chunks<R> {
             {
                 continue;
             }
-            let Home::File(region) = &self.chunks[slot.chunk()].home else { continue };
+            let Some(region) = self.chunks[slot.chunk()].cold_region() else { continue };
             let start = slot.row() as usize * 8;
             let rest = region.bytes.saturating_sub(start);
             let range = start..start + entry.class().bytes().unwrap_or(rest).min(rest);
@@ -424,7 +629,7 @@ impl<R: Default> Chunks<R> {
                 break;
             }
             asked.insert(slot, ());
-            reads.push(Read { entry, region: region.clone(), range });
+            reads.push(Read { entry, region, range });
         }
         if reads.is_empty() {
             return Ok(0);
@@ -472,11 +677,12 @@ impl<R: Default> Chunks<R> {
         K: Kept<V, Rows = R>,
     {
         let slot = entry.slot();
-        let Home::File(region) = &self.chunks[slot.chunk()].home else { return Ok(()) };
         if self.at(slot).is_some() {
             return Ok(());
         }
-        let (region, start) = (region.clone(), slot.row() as usize * 8);
+        let cold = self.chunks[slot.chunk()].cold_region();
+        let region = cold.ok_or_else(|| damaged(slot.chunk()))?;
+        let start = slot.row() as usize * 8;
         let rest = region.bytes.saturating_sub(start);
         let range = start..start + entry.class().bytes().unwrap_or(rest).min(rest);
         self.counts.reads += 1;
@@ -511,9 +717,10 @@ impl<R: Default> Chunks<R> {
             return Ok(false);
         }
         self.loaded = None;
-        let Home::File(region) = &self.chunks[chunk].home else { return Ok(false) };
-        let region = region.clone();
-        let rows = self.read_chunk(chunk as u32, &region)?;
+        if !self.chunks[chunk].is_cold() {
+            return Ok(false);
+        }
+        let rows = self.read_chunk(chunk as u32)?;
         self.loaded = Some((chunk as u32, rows));
         Ok(true)
     }

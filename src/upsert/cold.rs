@@ -15,6 +15,8 @@ use super::regions::Regions;
 use super::slot::Slot;
 use crate::error::{Error, ErrorKind};
 
+/// Bytes of a unit of the file.
+const UNIT: usize = 4 << 10;
 /// Reads at the same time.
 const DEPTH: usize = 32;
 
@@ -52,12 +54,21 @@ pub(crate) struct ColdSpace {
 }
 
 /// Where a chunk is in the file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Region {
-    unit: u32,
-    units: u32,
-    /// Of them in use.
-    pub(super) bytes: usize,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Region {
+    /// The first unit.
+    pub(crate) unit: u32,
+    /// The units.
+    pub(crate) units: u32,
+    /// Their bytes in use.
+    pub(crate) bytes: usize,
+}
+
+impl Region {
+    /// Whether its bytes fit into its units.
+    pub(super) fn is_whole(&self) -> bool {
+        self.bytes > 0 && self.bytes.div_ceil(UNIT) == self.units as usize
+    }
 }
 
 /// A read of a row: its entry, and what to read of its chunk.
@@ -73,7 +84,6 @@ type Done = (Slot, u64, io::Result<Vec<u8>>);
 pub(super) struct Cold {
     space: ColdSpace,
     file: Option<Arc<dyn ColdFile>>,
-    unit_bytes: usize,
     regions: Regions,
     /// The reads under way, by their rows: what another read of the same place brings is not it.
     flight: BTreeMap<Slot, (u64, Entry)>,
@@ -82,16 +92,33 @@ pub(super) struct Cold {
 }
 
 impl Cold {
-    pub(super) fn new(space: ColdSpace, unit_bytes: usize) -> Self {
+    pub(super) fn new(space: ColdSpace) -> Self {
         Cold {
             space,
             file: None,
-            unit_bytes,
             regions: Regions::default(),
             flight: BTreeMap::new(),
             number: 0,
             done: channel(),
         }
+    }
+
+    /// Says which regions of a file that was kept are in use. Returns false if two of them overlap.
+    pub(super) fn keep(&mut self, used: &[Region]) -> bool {
+        let used = used.iter().map(|region| (region.unit, region.units)).collect();
+        let Some(regions) = Regions::of_used(used) else { return false };
+        self.regions = regions;
+        true
+    }
+
+    /// Writes a chunk over what it was.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable` if the file cannot be written.
+    pub(super) fn write_over(&mut self, region: &Region, bytes: &[u8]) -> Result<(), Error> {
+        let at = self.at(region);
+        self.file()?.write_at(at, bytes).map_err(|e| cannot("write", e))
     }
 
     /// Writes a chunk.
@@ -100,7 +127,7 @@ impl Cold {
     ///
     /// `Unavailable` if the file cannot be made or written; nothing is in use then.
     pub(super) fn write(&mut self, bytes: &[u8]) -> Result<Region, Error> {
-        let units = bytes.len().div_ceil(self.unit_bytes).max(1) as u32;
+        let units = bytes.len().div_ceil(UNIT).max(1) as u32;
         let full = || cannot("write", "it cannot be longer");
         let unit = self.regions.take(units).ok_or_else(full)?;
         let region = Region { unit, units, bytes: bytes.len() };
@@ -206,22 +233,21 @@ impl Cold {
         let before = self.regions.end();
         self.regions.give(region.unit, region.units);
         let end = self.regions.end();
-        // Cut now and then: it costs room alone.
+        // What is not cut costs room alone.
         if let Some(file) = &self.file
             && end < before
-            && (end == 0 || end.is_multiple_of(16))
         {
-            let _ = file.cut(u64::from(end) * self.unit_bytes as u64);
+            let _ = file.cut(u64::from(end) * UNIT as u64);
         }
     }
 
     /// Returns the bytes of the file.
     pub(super) fn bytes(&self) -> u64 {
-        u64::from(self.regions.end()) * self.unit_bytes as u64
+        u64::from(self.regions.end()) * UNIT as u64
     }
 
     fn at(&self, region: &Region) -> u64 {
-        u64::from(region.unit) * self.unit_bytes as u64
+        u64::from(region.unit) * UNIT as u64
     }
 
     fn file(&mut self) -> Result<&Arc<dyn ColdFile>, Error> {

@@ -213,7 +213,7 @@ where
     /// Takes the next commands that take effect, and looks their keys up.
     fn fill_window(
         &mut self,
-        state: &State<K, V>,
+        state: &mut State<K, V>,
         rules: &Rules<K, V>,
         pins: &mut Pins,
         piece: &mut Piece,
@@ -255,7 +255,7 @@ where
         };
         let keys = self.window.iter().skip(had).map(|wanted| (wanted.hash, &wanted.key));
         let mut found = Vec::new();
-        state.find_all(keys, &mut found);
+        state.find_all(keys, &mut found)?;
         self.found.extend(found);
         Ok(())
     }

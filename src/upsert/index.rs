@@ -12,6 +12,9 @@ use super::slot::{SLOT_BITS, Slot};
 /// Entries of a segment; then it is split. As many as a table of 8,192 buckets takes.
 const SEGMENT_MAX: usize = 7 << 10;
 
+/// Top bits that name a segment.
+const DEPTH_MAX: u32 = 24;
+
 /// What the index keeps of a key's hash: 50 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hashed {
@@ -37,6 +40,11 @@ impl Hashed {
     fn spread(self) -> u64 {
         spread(self.high)
     }
+}
+
+/// Returns the top bits, as a mask.
+fn high_bits(bits: u32) -> u32 {
+    (u64::MAX << (32 - bits)) as u32
 }
 
 #[inline]
@@ -119,6 +127,63 @@ impl Entry {
     }
 }
 
+/// Bytes of an entry in an image.
+pub const ENTRY_BYTES: usize = 16;
+
+impl Entry {
+    /// Returns the entry as an image has it; a mark is not part of it.
+    pub fn to_bytes(self) -> [u8; ENTRY_BYTES] {
+        let mut bytes = [0; ENTRY_BYTES];
+        bytes[..4].copy_from_slice(&self.high.to_le_bytes());
+        bytes[4..8].copy_from_slice(&self.value_hash.to_le_bytes());
+        bytes[8..].copy_from_slice(&(self.word & !TOUCHED).to_le_bytes());
+        bytes
+    }
+
+    fn from_bytes(bytes: &[u8; ENTRY_BYTES]) -> Entry {
+        let word = |at: usize| {
+            let mut word = [0; 4];
+            word.copy_from_slice(&bytes[at..at + 4]);
+            u32::from_le_bytes(word)
+        };
+        let (low, high) = (u64::from(word(8)), u64::from(word(12)));
+        Entry { high: word(0), value_hash: word(4), word: low | high << 32 }
+    }
+}
+
+/// The hashes of a segment: those that begin with the top `bits` bits of `start`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Prefix {
+    /// The least of the high halves.
+    pub start: u32,
+    /// How many bits they have in common.
+    pub bits: u32,
+}
+
+impl Prefix {
+    /// All hashes.
+    pub const ALL: Prefix = Prefix { start: 0, bits: 0 };
+
+    /// Whether a key's hash is one of them.
+    pub fn has(&self, hashed: Hashed) -> bool {
+        u64::from(hashed.high) >> (32 - self.bits) == u64::from(self.start) >> (32 - self.bits)
+    }
+
+    /// Returns the least high half past them.
+    pub fn end(&self) -> u64 {
+        u64::from(self.start) + (1 << (32 - self.bits))
+    }
+}
+
+/// A segment of which an image has the entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Piece {
+    /// Its hashes.
+    pub prefix: Prefix,
+    /// Its entries.
+    pub entries: usize,
+}
+
 /// Where a row is, how large, and what its value's hash is.
 #[derive(Clone, Copy, Debug)]
 pub struct Placed {
@@ -165,6 +230,8 @@ pub struct Index {
     segments: Vec<Segment>,
     len: usize,
     segment_bytes: usize,
+    /// Segments that are yet to be read.
+    unread: usize,
 }
 
 #[derive(Debug, Default)]
@@ -172,16 +239,91 @@ struct Segment {
     table: HashTable<Entry>,
     /// The top bits that its entries have in common.
     depth: u32,
+    /// The piece of an image that has them; it is read when one of them is first looked for.
+    unread: Option<(u32, usize)>,
 }
 
 impl Default for Index {
     fn default() -> Self {
         let segments = vec![Segment::default()];
-        Index { directory: vec![0], depth: 0, segments, len: 0, segment_bytes: 0 }
+        Index { directory: vec![0], depth: 0, segments, len: 0, segment_bytes: 0, unread: 0 }
     }
 }
 
 impl Index {
+    /// Returns an index whose segments are the pieces of an image, none of them read yet; `None` unless their hashes are all
+    /// there are, once each, in order.
+    pub fn of_pieces(pieces: &[Piece]) -> Option<Index> {
+        let mut end = 0;
+        for Piece { prefix, .. } in pieces {
+            let is_next = prefix.bits <= DEPTH_MAX && u64::from(prefix.start) == end;
+            let is_aligned = is_next && end.is_multiple_of(1 << (32 - prefix.bits));
+            end = if is_aligned { prefix.end() } else { return None };
+        }
+        if end != 1 << 32 {
+            return None;
+        }
+        let depth = pieces.iter().map(|piece| piece.prefix.bits).max().unwrap_or(0);
+        let mut directory = Vec::with_capacity(1 << depth);
+        let mut segments = Vec::with_capacity(pieces.len());
+        for (number, Piece { prefix, entries }) in pieces.iter().enumerate() {
+            let number = number as u32;
+            directory.extend(std::iter::repeat_n(number, 1 << (depth - prefix.bits)));
+            let unread = Some((number, *entries));
+            segments.push(Segment { table: HashTable::new(), depth: prefix.bits, unread });
+        }
+        let len = pieces.iter().map(|piece| piece.entries).sum();
+        Some(Index { directory, depth, unread: segments.len(), segments, len, segment_bytes: 0 })
+    }
+
+    /// Whether a segment is yet to be read.
+    #[inline]
+    pub fn has_unread(&self) -> bool {
+        self.unread > 0
+    }
+
+    /// Returns the piece that is to be read before a hash is looked for.
+    pub fn unread(&self, hashed: Hashed) -> Option<u32> {
+        self.segments[self.segment(hashed)].unread.map(|(piece, _)| piece)
+    }
+
+    /// Puts the entries of a segment that was read in their place. Returns false if they are not those of the piece.
+    pub fn read(&mut self, hashed: Hashed, bytes: &[u8]) -> bool {
+        let number = self.segment(hashed);
+        let segment = &mut self.segments[number];
+        let Some((_, count)) = segment.unread else { return true };
+        let (entries, rest) = bytes.as_chunks::<ENTRY_BYTES>();
+        if !rest.is_empty() || entries.len() != count {
+            return false;
+        }
+        let start = hashed.high & high_bits(segment.depth);
+        let prefix = Prefix { start, bits: segment.depth };
+        segment.table.reserve(count, |entry| spread(entry.high));
+        for entry in entries.iter().map(Entry::from_bytes) {
+            if !prefix.has(entry.hashed()) {
+                segment.table.clear();
+                return false;
+            }
+            segment.table.insert_unique(spread(entry.high), entry, |entry| spread(entry.high));
+        }
+        segment.unread = None;
+        self.segment_bytes += segment.table.allocation_size();
+        self.unread -= 1;
+        true
+    }
+
+    /// Returns a hash of the segment from `from` on, which is 0 or the [end](Prefix::end) of one before.
+    pub fn hash_at(&self, from: u64) -> Hashed {
+        Hashed { high: from.min(u64::from(u32::MAX)) as u32, low: 0 }
+    }
+
+    /// Returns the entries of a segment that is read, and their hashes.
+    pub fn entries(&self, hashed: Hashed) -> (Prefix, impl Iterator<Item = &Entry>) {
+        let Segment { table, depth, .. } = &self.segments[self.segment(hashed)];
+        let prefix = Prefix { start: hashed.high & high_bits(*depth), bits: *depth };
+        (prefix, table.iter())
+    }
+
     /// Returns the number of entries.
     pub fn len(&self) -> usize {
         self.len
@@ -267,7 +409,7 @@ impl Index {
         let depth = self.segments[number].depth;
         if depth == self.depth {
             let enough = 8 * (self.len / SEGMENT_MAX + 1);
-            if self.directory.len() > enough || self.depth == 31 {
+            if self.directory.len() > enough || self.depth == DEPTH_MAX {
                 return false;
             }
             self.directory = self.directory.iter().flat_map(|segment| [*segment; 2]).collect();
@@ -283,7 +425,7 @@ impl Index {
             let half = &mut halves[usize::from(is_upper(&entry))];
             half.insert_unique(spread(entry.high), entry, |entry| spread(entry.high));
         }
-        let [lower, upper] = halves.map(|table| Segment { table, depth: depth + 1 });
+        let [lower, upper] = halves.map(|table| Segment { table, depth: depth + 1, unread: None });
         self.segment_bytes += lower.table.allocation_size() + upper.table.allocation_size();
         let new = self.segments.len() as u32;
         self.segments[number] = lower;
@@ -328,6 +470,49 @@ mod tests {
         let bytes: usize = index.segments.iter().map(|s| s.table.allocation_size()).sum();
         assert_eq!(index.segment_bytes, bytes);
         assert!(index.bytes() < 50 * index.len(), "{} bytes", index.bytes());
+    }
+
+    /// An index that goes through pieces has the same entries, whichever are read first, and grows on.
+    #[test]
+    fn goes_through_pieces() {
+        let mut index = Index::default();
+        for number in 0..60_000u64 {
+            index.insert(Hashed::of(number), placed(number));
+        }
+        let (mut pieces, mut all, mut from) = (Vec::new(), Vec::new(), 0);
+        while from < 1 << 32 {
+            let (prefix, entries) = index.entries(index.hash_at(from));
+            let bytes: Vec<u8> = entries.flat_map(|entry| entry.to_bytes()).collect();
+            pieces.push(Piece { prefix, entries: bytes.len() / ENTRY_BYTES });
+            all.push(bytes);
+            from = prefix.end();
+        }
+        let mut copy = Index::of_pieces(&pieces).unwrap();
+        assert_eq!((copy.len(), copy.unread), (60_000, pieces.len()));
+        for number in (0..70_000u64).rev() {
+            let hashed = Hashed::of(number);
+            if let Some(piece) = copy.unread(hashed) {
+                let bytes = &all[piece as usize];
+                assert!(!copy.read(hashed, &bytes[16..]) && copy.unread(hashed).is_some());
+                assert!(!copy.read(hashed, &all[(piece as usize + 1) % all.len()]));
+                assert!(copy.read(hashed, bytes));
+            }
+            let found = copy.find(hashed, |_| true).map(|entry| entry.slot());
+            assert_eq!(found, (number < 60_000).then_some(Slot::of(number)));
+            if found.is_none() {
+                copy.insert(hashed, placed(number));
+            }
+        }
+        assert_eq!((copy.len(), copy.has_unread()), (70_000, false));
+        let bytes: usize = copy.segments.iter().map(|s| s.table.allocation_size()).sum();
+        assert_eq!(copy.segment_bytes, bytes);
+        // A gap, an overlap, a piece that is missing at the end.
+        let mut others = vec![pieces.clone(), pieces.clone(), pieces.clone()];
+        others[0].remove(3);
+        let twice = others[1][2];
+        others[1].insert(2, twice);
+        others[2].pop();
+        assert!(others.iter().all(|pieces| Index::of_pieces(pieces).is_none()));
     }
 
     /// Keys of few hashes are all found, and the directory stays small.

@@ -14,6 +14,20 @@ pub struct Regions {
 }
 
 impl Regions {
+    /// Returns the regions of a file in which those given, as unit and units, are in use; `None` if two of them overlap.
+    pub fn of_used(mut used: Vec<(u32, u32)>) -> Option<Regions> {
+        used.sort_unstable();
+        let mut regions = Regions::default();
+        for (at, units) in used {
+            let gap = at.checked_sub(regions.end)?;
+            if gap > 0 {
+                regions.free.insert(regions.end, gap);
+            }
+            regions.end = at.checked_add(units)?;
+        }
+        Some(regions)
+    }
+
     /// Takes so many units next to each other; returns the first, or `None` where the file can have no more.
     pub fn take(&mut self, units: u32) -> Option<u32> {
         let found = self.free.iter().find(|(_, free)| **free >= units);

@@ -12,9 +12,9 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 
-use super::chunks::{Chunks, Places, ReadCounts, Taken, damaged, is_row};
+use super::chunks::{Chunked, Chunks, Places, ReadCounts, Taken, damaged, is_row};
 use super::cold::ColdSpace;
-use super::index::{Class, Entry, Hashed, Index, Placed};
+use super::index::{Class, ENTRY_BYTES, Entry, Hashed, Index, Piece, Placed};
 use super::rows::{Kept, Rows};
 use super::slot::Slot;
 use crate::error::{Error, ErrorKind};
@@ -27,6 +27,12 @@ pub struct State<K: Kept<V>, V> {
     index: Index,
     chunks: Chunks<K::Rows>,
     bytes_max: Option<usize>,
+    /// The hashes of values are kept: a row may have to be known without it.
+    keeps_hashes: bool,
+    /// Reads the entries of an image's piece.
+    pieces: Option<ReadPiece>,
+    /// The live rows of each chunk, by the entries that the round under way has captured.
+    captured: BTreeMap<u32, u32>,
     /// How often rows have left their places, or a hash has become one of several keys.
     moves: u64,
     unsettled: BTreeMap<K, BTreeMap<V, isize>>,
@@ -43,6 +49,18 @@ pub struct Live {
     pub is_touched: bool,
     /// Its bytes.
     pub bytes: usize,
+}
+
+/// Reads the entries of a piece of an image, checked.
+pub(crate) type ReadPiece = Box<dyn FnMut(u32) -> Result<Vec<u8>, Error>>;
+
+/// A segment of the index, as an image has it.
+#[derive(Debug)]
+pub(crate) struct Captured {
+    /// Its hashes, and how many entries it has.
+    pub(crate) piece: Piece,
+    /// Its entries.
+    pub(crate) bytes: Vec<u8>,
 }
 
 /// Why the state cannot go on.
@@ -101,10 +119,124 @@ where
             index: Index::default(),
             chunks: Chunks::new(bytes_max, space),
             bytes_max: bytes_max.filter(|_| K::Rows::FILES),
+            keeps_hashes: bytes_max.is_some() && K::Rows::FILES,
+            pieces: None,
+            captured: BTreeMap::new(),
             moves: 0,
             unsettled: BTreeMap::new(),
             unsettled_bytes: 0,
         }
+    }
+
+    /// Makes an empty state that of an image: its pieces, which are read when they are needed, and its chunks, all in the
+    /// file that it was lent. Updates are then due from when each piece was captured on. Returns false, and is not to be
+    /// used, if these cannot be what a state has written.
+    pub(crate) fn keep(&mut self, pieces: &[Piece], chunks: &[Chunked], read: ReadPiece) -> bool {
+        let Some(index) = Index::of_pieces(pieces) else { return false };
+        let live: u64 = chunks.iter().map(|chunk| u64::from(chunk.live)).sum();
+        let fits = live == index.len() as u64 && self.index.len() == 0;
+        self.index = index;
+        self.pieces = Some(read);
+        fits && self.chunks.keep(chunks)
+    }
+
+    /// Says that images are taken: what one of them has stays in the file, and values' hashes are kept.
+    pub(crate) fn keep_images(&mut self) {
+        self.keeps_hashes = K::Rows::FILES;
+        self.chunks.keep_images();
+    }
+
+    /// Begins the round of an image: its segments are to be [captured](State::capture), from 0 on; then its chunks
+    /// [written](State::write_round); then the file is to be synced, and what names all of it written; then the round is
+    /// [ended](State::end_round).
+    ///
+    /// Each segment may be captured at another time, of the feedback's: the state goes on in between.
+    pub(crate) fn begin_round(&mut self) {
+        self.captured.clear();
+        self.chunks.begin_round();
+    }
+
+    /// Captures the segment from `from` on: 0, or the [end](super::index::Prefix::end) of the one before, until that is 2^32.
+    /// The state must be exact: it has all updates below a time, and no other.
+    ///
+    /// # Errors
+    ///
+    /// What reading a piece of the image before reports.
+    pub(crate) fn capture(&mut self, from: u64) -> Result<Captured, Error> {
+        let hashed = self.index.hash_at(from);
+        self.read_piece(hashed)?;
+        let (prefix, entries) = self.index.entries(hashed);
+        let mut bytes = Vec::new();
+        for entry in entries {
+            bytes.extend_from_slice(&entry.to_bytes());
+            *self.captured.entry(entry.slot().chunk() as u32).or_default() += 1;
+        }
+        let entries = bytes.len() / ENTRY_BYTES;
+        Ok(Captured { piece: Piece { prefix, entries }, bytes })
+    }
+
+    /// Writes what the round's image has in memory alone, about so many bytes. Returns its chunks once all of them are in
+    /// the file.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable` if the file cannot be written.
+    pub(crate) fn write_round(&mut self, bytes_max: usize) -> Result<Option<Vec<Chunked>>, Error> {
+        if self.chunks.tail_is_captured(&self.captured) {
+            self.next_tail(0)?;
+        }
+        let is_whole = self.chunks.write_round(bytes_max)?;
+        Ok(is_whole.then(|| self.chunks.table(&self.captured)))
+    }
+
+    /// Ends the round, whose image is durable.
+    pub(crate) fn end_round(&mut self) {
+        self.chunks.end_round();
+    }
+
+    /// Gives the round up: the image before it is the one that counts.
+    pub(crate) fn give_round_up(&mut self) {
+        self.chunks.give_round_up();
+    }
+
+    /// Returns the bytes of the file that only images need.
+    pub(crate) fn ghost_bytes(&self) -> u64 {
+        self.chunks.ghost_bytes()
+    }
+
+    /// Reads the piece of an image that has a hash, if that is still to be done.
+    #[inline]
+    fn read_piece(&mut self, hashed: Hashed) -> Result<(), Error> {
+        if self.index.has_unread() { self.read_piece_of(hashed) } else { Ok(()) }
+    }
+
+    #[cold]
+    fn read_piece_of(&mut self, hashed: Hashed) -> Result<(), Error> {
+        let (Some(piece), Some(read)) = (self.index.unread(hashed), &mut self.pieces) else {
+            return Ok(());
+        };
+        let bytes = read(piece)?;
+        if !self.index.read(hashed, &bytes) {
+            let what = format!("piece {piece} of the state's image is not what its table says");
+            return Err(Error::new(ErrorKind::Corrupt, what).hint(
+                "delete the directory for state and start again: it is read from the shard",
+            ));
+        }
+        if !self.index.has_unread() {
+            self.pieces = None;
+        }
+        Ok(())
+    }
+
+    /// Reads all pieces that are left.
+    fn read_all_pieces(&mut self) -> Result<(), Error> {
+        let mut from = 0;
+        while self.index.has_unread() && from < 1 << 32 {
+            let hashed = self.index.hash_at(from);
+            self.read_piece(hashed)?;
+            from = self.index.entries(hashed).0.end();
+        }
+        Ok(())
     }
 
     /// Returns the number of keys with a live value, those in the side table left out.
@@ -155,6 +287,7 @@ where
     ///
     /// [`Broken`] if the state has no room for a further chunk, or its file cannot be written or read.
     pub fn apply(&mut self, hash: u64, key: &K, value: &V, diff: isize) -> Result<(), Broken> {
+        self.read_piece(Hashed::of(hash))?;
         if self.unsettled.is_empty() {
             match (self.seek(hash, key)?, diff) {
                 (None, 1) => return self.insert(hash, key, value),
@@ -186,6 +319,7 @@ where
         if !self.unsettled.is_empty() {
             return Ok(false);
         }
+        self.read_piece(Hashed::of(hash))?;
         let found = match found.filter(|entry| !entry.is_shared()) {
             Some(entry) => Some(entry),
             None => self.seek(hash, key)?,
@@ -195,9 +329,10 @@ where
         };
         let (hashed, slot) = (Hashed::of(hash), entry.slot());
         if self.chunks.hot_mut(slot).is_some_and(|rows| rows.overwrite(slot.row(), value)) {
-            if self.bytes_max.is_some() {
+            if self.keeps_hashes {
                 let placed = self.placed(slot, key, value);
                 self.put(hashed, slot, placed);
+                self.chunks.overwritten(slot);
             }
             return Ok(true);
         }
@@ -237,14 +372,22 @@ where
     /// A look-up in a large state waits for memory twice, for the index and for the row. Going
     /// through all keys one level at a time makes the loops so short that the processor waits for
     /// many keys at once.
+    ///
+    /// # Errors
+    ///
+    /// What reading a piece of an image reports.
     pub fn find_all<'a>(
-        &self,
+        &mut self,
         keys: impl Iterator<Item = (u64, &'a K)> + Clone,
         found: &mut Vec<Option<Entry>>,
-    ) where
+    ) -> Result<(), Error>
+    where
         K: 'a,
     {
         found.clear();
+        if self.index.has_unread() {
+            keys.clone().try_for_each(|(hash, _)| self.read_piece(Hashed::of(hash)))?;
+        }
         let first = |hash| self.index.find(Hashed::of(hash), |_| true).copied();
         found.extend(keys.clone().map(|(hash, _)| first(hash)));
         for (found, (hash, key)) in found.iter_mut().zip(keys) {
@@ -252,6 +395,7 @@ where
                 *found = self.find(hash, key);
             }
         }
+        Ok(())
     }
 
     /// Whether the row of an entry has this key; `None` if it would have to be read.
@@ -382,6 +526,7 @@ where
     ///
     /// `Unavailable` if a chunk cannot be read, `Corrupt` if it is not what was written.
     pub fn next(&mut self, last: Option<Slot>) -> Result<Option<Live>, Error> {
+        self.read_all_pieces()?;
         let mut row = last.map(Slot::row);
         for chunk in last.map_or(0, Slot::chunk)..self.chunks.end() {
             if self.chunks.live(chunk as u32) > 0 && self.chunks.load::<K, V>(chunk)? {
@@ -436,8 +581,7 @@ where
     }
 
     fn placed(&self, slot: Slot, key: &K, value: &V) -> Placed {
-        let keeps = self.bytes_max.is_some();
-        let value_hash = if keeps { K::Rows::value_hash(value) } else { 0 };
+        let value_hash = if self.keeps_hashes { K::Rows::value_hash(value) } else { 0 };
         Placed { slot, class: Class::of(K::Rows::share(key, value)), value_hash }
     }
 
@@ -489,10 +633,12 @@ where
         self.moves += 1;
         let chunk = slot.chunk() as u32;
         let is_tail = chunk == self.chunks.tail();
-        let leaks = is_tail && crate::mutant::on("leak_tail_chunk");
+        // What a round has captured of the tail stays apart from what comes after.
+        let stays = is_tail && self.chunks.in_round();
+        let leaks = stays || is_tail && crate::mutant::on("leak_tail_chunk");
         if self.chunks.bury(slot, share) && !leaks {
             // Not one row is live, in the tail or elsewhere: the chunk begins anew.
-            self.chunks.free(chunk);
+            self.chunks.free(chunk, None)?;
         } else if !is_tail && self.chunks.is_mostly_dead(chunk) {
             return self.compact(chunk);
         }
@@ -506,10 +652,7 @@ where
         let Some(taken) = self.chunks.take::<K, V>(chunk)? else { return Ok(()) };
         let moved = self.move_out(&taken, chunk);
         match moved {
-            Ok(true) => {
-                self.chunks.free(chunk);
-                Ok(())
-            }
+            Ok(true) => Ok(self.chunks.free(chunk, Some(taken))?),
             moved => {
                 self.chunks.put_back(taken);
                 moved.map(drop)
@@ -526,7 +669,7 @@ where
             let Some(entry) = self.index.find(hashed, |entry| entry.slot() == slot).copied() else {
                 continue;
             };
-            if taken.is_cold() && !is_row::<K, V>(&entry, &taken.rows, next) {
+            if taken.is_cold && !is_row::<K, V>(&entry, &taken.rows, next) {
                 return Err(damaged(chunk as usize).into());
             }
             let moved = loop {

@@ -34,7 +34,7 @@ fn read<K: Kept<V> + Clone + Ord, V: Clone + Ord>(
     key: &K,
 ) -> Result<Option<V>, Error> {
     let mut found = Vec::new();
-    state.find_all([(hash, key)].into_iter(), &mut found);
+    state.find_all([(hash, key)].into_iter(), &mut found)?;
     let Some(entry) = found[0] else { return Ok(None) };
     state.fetch([entry].into_iter())?;
     state.arrive()?;
@@ -101,7 +101,9 @@ fn matches_a_map_under_churn(bytes_max: Option<usize>, steps: u64) {
     assert!(state.unsettled().is_none());
     let live: usize = model.iter().map(|(k, v)| k.as_bytes().len() + v.as_bytes().len()).sum();
     assert!(state.bytes() < 3 * live + (4 << 20), "{} for {live} live", state.bytes());
-    assert!(state.places().cold_bytes < 3 * live as u64 + (4 << 20), "{:?}", state.places());
+    // Chunks of a few rows take a unit of the file each.
+    let units = 4096 * state.chunks.count() as u64;
+    assert!(state.places().cold_bytes < 3 * live as u64 + units, "{:?}", state.places());
     // What is deleted leaves nothing behind.
     for (key, value) in model {
         state.apply(key.key_hash(), &key, &value, -1).unwrap();
@@ -160,7 +162,7 @@ fn many_look_ups_are_many_times_one() {
         state.apply(*hash, key, &Value(key.0), 1).unwrap();
     }
     let mut found = Vec::new();
-    state.find_all(keys.iter().map(|(hash, key)| (*hash, key)), &mut found);
+    state.find_all(keys.iter().map(|(hash, key)| (*hash, key)), &mut found).unwrap();
     assert_eq!(found.len(), keys.len());
     for ((at, (hash, key)), entry) in keys.iter().enumerate().zip(found) {
         assert_eq!(entry, state.find(*hash, key));
@@ -534,7 +536,7 @@ fn a_read_that_comes_late_brings_nothing() {
         state.keep_bound().unwrap();
         let mut found = Vec::new();
         let wanted: Vec<_> = (0..4).map(|_| Key(random.u8(..40))).collect();
-        state.find_all(wanted.iter().map(|key| (key.key_hash(), key)), &mut found);
+        state.find_all(wanted.iter().map(|key| (key.key_hash(), key)), &mut found).unwrap();
         reads += state.fetch(found.iter().flatten().copied()).unwrap();
         // Some of what was asked for now or long ago is done, in any order.
         while random.u32(..3) > 0 && !jobs.borrow().is_empty() {
