@@ -10,6 +10,7 @@ use std::time::Duration;
 use differential_upsert::face::Face;
 use differential_upsert::health::SourceLag;
 use differential_upsert::source::SourceStats;
+use differential_upsert::upsert::StatePlaces;
 use indicatif::{HumanBytes, HumanDuration, ProgressBar, ProgressStyle};
 
 const REDRAW: Duration = Duration::from_millis(100);
@@ -55,7 +56,8 @@ fn draw(stats: &SourceStats, face: &Face, done: &AtomicBool) {
         bar.set_style(if length > 0 { known.clone() } else { unknown.clone() });
         bar.set_length(length.max(1));
         bar.set_position(stats.position());
-        bar.set_message(format!("{} rows{}", stats.rows_read(), behind(face.report().lag)));
+        let (behind, cold) = (behind(face.report().lag), cold(face.state_places()));
+        bar.set_message(format!("{} rows{behind}{cold}", stats.rows_read()));
         bar.tick();
         std::thread::park_timeout(REDRAW);
     }
@@ -74,6 +76,15 @@ fn behind(lag: SourceLag) -> String {
     if known.is_empty() { String::new() } else { format!(", behind by {}", known.join(", ")) }
 }
 
+/// Says how much of the state is not in memory, if some is.
+fn cold(places: StatePlaces) -> String {
+    let (cold, all) = (places.cold_bytes, places.hot_bytes + places.cold_bytes);
+    if cold == 0 {
+        return String::new();
+    }
+    format!(", {} of {} of the state on disk", HumanBytes(cold), HumanBytes(all))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -88,5 +99,14 @@ mod tests {
             behind(SourceLag { age: age(7_200_000), ..SourceLag::default() }),
             ", behind by 2 hours"
         );
+    }
+
+    #[test]
+    fn what_is_on_disk_is_said() {
+        let mut places = StatePlaces::default();
+        (places.hot_rows, places.hot_bytes) = (1, 1 << 20);
+        assert_eq!(cold(places), "");
+        (places.cold_rows, places.cold_bytes) = (3, 3 << 20);
+        assert_eq!(cold(places), ", 3.00 MiB of 4.00 MiB of the state on disk");
     }
 }

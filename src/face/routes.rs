@@ -111,7 +111,7 @@ async fn promote(State(face): State<Face>, headers: HeaderMap) -> Response {
 }
 
 async fn show(State(face): State<Face>) -> Response {
-    let html = page::html(&face.report());
+    let html = page::html(&face.report(), face.state_places());
     let policy = "default-src 'none'; style-src 'unsafe-inline'";
     let head = [
         (header::CONTENT_TYPE, "text/html; charset=utf-8"),

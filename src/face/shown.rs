@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 use crate::control::promotion::Promotion;
 use crate::health::{Health, HealthReport, HealthState, Role, SourceLag};
 use crate::pipeline::metrics::Metrics;
+use crate::upsert::StatePlaces;
 
 /// What the pages show; cheap to clone. Before there is a pipeline it is a report of the program's own.
 #[derive(Clone, Debug)]
@@ -53,6 +54,12 @@ impl Face {
     pub fn report(&self) -> HealthReport {
         let before = || self.0.before.lock().clone();
         self.shown().map_or_else(before, |(health, _)| health.report())
+    }
+
+    /// Returns where the rows of the pipeline's state are; all 0 before there is one.
+    pub fn state_places(&self) -> StatePlaces {
+        let places = |(health, _): (Health, _)| health.process.state_places();
+        self.shown().map(places).unwrap_or_default()
     }
 
     /// Returns the metrics as text: of no bytes before there is a pipeline.

@@ -1,6 +1,8 @@
 //! Owns what the signs of a pipeline add up to: its state, and why. It is one pure function of what
 //! was collected; it reads neither cells nor a clock.
 
+use std::time::Duration;
+
 use super::report::{HealthReport, HealthState, Role, seconds};
 use super::signs::{Interval, Signs, WorkerSigns, ought_to_move};
 use crate::error::ErrorKind;
@@ -93,7 +95,7 @@ fn state(signs: &Signs) -> (HealthState, Option<String>) {
             let why = format!("rows of time {time} wait for the source to close it");
             (HealthState::Running, Some(why))
         }
-        (std::cmp::Ordering::Greater, _) => (HealthState::Running, None),
+        (std::cmp::Ordering::Greater, _) => (HealthState::Running, cold(signs)),
     }
 }
 
@@ -159,16 +161,25 @@ fn holder(signs: &Signs) -> String {
                 least,
                 ahead,
                 ahead_max,
+                cold_waiting,
+                cold_waits,
                 ..
             }) => {
                 let ahead = match ahead {
                     0 => String::new(),
                     bytes => format!("; {bytes} of {ahead_max} bytes emitted ahead of that"),
                 };
+                let cold = match cold_waiting {
+                    0 => String::new(),
+                    reads => {
+                        let waits = seconds(*cold_waits);
+                        format!("; {reads} rows of its state's file do not come in for {waits}")
+                    }
+                };
                 format!(
                     "the output frontier is {output}, held by the upsert operator of worker \
                      {worker} (stash: {stash_rows} commands, least time {}; feedback complete to \
-                     {complete}{ahead}; {parts_writing} parts being written)",
+                     {complete}{ahead}{cold}; {parts_writing} parts being written)",
                     least.unwrap_or(upper),
                 )
             }
@@ -196,6 +207,18 @@ fn holder(signs: &Signs) -> String {
         (None, _) => ", on the process of worker 0".into(),
     };
     format!("the output frontier is {output}: held by the sink{sink}")
+}
+
+/// Says which operator waits for rows that are not in memory, if one does.
+fn cold(signs: &Signs) -> Option<String> {
+    let WorkerSigns { worker, cold_waiting, cold_waits, .. } = signs.waits_for_rows()?;
+    let none = match *cold_waits {
+        Duration::ZERO => String::new(),
+        waits => format!(", of which none has come for {}", seconds(waits)),
+    };
+    Some(format!(
+        "the upsert operator of worker {worker} waits for {cold_waiting} rows of its state's file{none}"
+    ))
 }
 
 fn parts<'a>(workers: impl Iterator<Item = &'a WorkerSigns>) -> String {

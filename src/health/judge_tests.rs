@@ -160,6 +160,38 @@ fn why_names_the_frontier_and_its_holder() {
 }
 
 #[test]
+fn an_operator_that_waits_for_cold_rows_is_named() {
+    let waits = |worker, cold_waiting, seconds| WorkerSigns {
+        worker,
+        input: 9,
+        least: Some(7),
+        cold_waiting,
+        cold_waits: Duration::from_secs(seconds),
+        ..self::worker(worker)
+    };
+    let why = |workers: &[WorkerSigns]| {
+        let report = judge(&signs(workers.to_vec()));
+        assert_eq!(report.state, HealthState::Running);
+        report.why
+    };
+    assert_eq!(why(&[waits(0, 0, 0)]), None);
+    let says = |text: &str| Some(format!("the upsert operator of worker {text}"));
+    let one = waits(0, 32, 0);
+    assert_eq!(why(&[one.clone()]), says("0 waits for 32 rows of its state's file"));
+    let two = waits(1, 1, 4);
+    let none = "1 waits for 1 rows of its state's file, of which none has come for 4.0 s";
+    assert_eq!(why(&[one.clone(), two]), says(none));
+    // What is read ahead of times that are not closed holds nothing.
+    let ahead = WorkerSigns { input: 7, ..one.clone() };
+    let open = "rows of time 7 wait for the source to close it";
+    assert_eq!(why(&[ahead]).as_deref(), Some(open));
+    let stalls = stalled(signs(vec![waits(0, 32, 61)]));
+    let cold =
+        "feedback complete to 7; 32 rows of its state's file do not come in for 61 s; 0 parts";
+    assert!(stalls.contains(cold), "{stalls}");
+}
+
+#[test]
 fn rows_without_a_time_are_not_at_rest() {
     let mut waits = signs(vec![worker(0)]);
     waits.unbound = 3;

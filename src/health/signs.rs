@@ -39,6 +39,9 @@ pub(super) struct Measured {
     pub(super) store: Option<store::Trouble>,
     /// Since each worker was asked to run and did not; by index, zero where there is none.
     pub(super) silent: Vec<(usize, Duration)>,
+    /// How many rows each worker's operator had read from its state's file when it was first seen to wait for more and
+    /// none coming, and since when; by index, absent where it does not wait.
+    pub(super) cold: Vec<(usize, u64, Duration)>,
     /// When that was.
     pub(super) looked: Option<Instant>,
 }
@@ -91,6 +94,12 @@ pub(super) struct WorkerSigns {
     pub(super) ahead: usize,
     /// The bound of that.
     pub(super) ahead_max: usize,
+    /// Reads of rows, from the file of its state, that are under way.
+    pub(super) cold_waiting: u64,
+    /// Those that are done.
+    pub(super) cold_done: u64,
+    /// For how long none has been done of those that are under way.
+    pub(super) cold_waits: Duration,
     pub(super) read_to: u64,
     pub(super) complete: u64,
     pub(super) parts_found: u64,
@@ -129,6 +138,13 @@ impl Signs {
 
     pub(super) fn is_hydrated(&self) -> bool {
         self.workers.iter().all(|worker| worker.hydrated)
+    }
+
+    /// Returns the worker whose operator waits for rows of its state's file, for longest or for most of them.
+    pub(super) fn waits_for_rows(&self) -> Option<&WorkerSigns> {
+        let waits = |worker: &&WorkerSigns| worker.cold_waiting > 0;
+        let longest = |worker: &&WorkerSigns| (worker.cold_waits, worker.cold_waiting);
+        self.workers.iter().filter(waits).max_by_key(longest)
     }
 
     /// Returns what moves when the pipeline moves.

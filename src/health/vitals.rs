@@ -21,7 +21,7 @@ use crate::control::waking::Sleepers;
 use crate::error::Error;
 use crate::shard::Handle;
 use crate::source::SourceStats;
-use crate::upsert::UpsertStats;
+use crate::upsert::{StatePlaces, UpsertStats};
 
 /// Stands for no time.
 const NONE: u64 = u64::MAX;
@@ -265,6 +265,10 @@ impl Vitals {
             stash_rows: self.stats.stash_rows(),
             ahead: self.stats.overlay_bytes(),
             ahead_max: self.stats.overlay_bytes_max(),
+            cold_waiting: self.stats.cold_waiting(),
+            // One that is begun between the two looks counts as done for a moment.
+            cold_done: self.stats.cold_reads().saturating_sub(self.stats.cold_waiting()),
+            cold_waits: Duration::ZERO,
             read_to: self.read_to(),
             complete: self.complete.load(Relaxed),
             parts_found,
@@ -331,6 +335,11 @@ impl Process {
         StagedSigns::of(&self.source.staged(), self.measured.lock().looked)
     }
 
+    /// Returns where the rows of the workers' states are.
+    pub(crate) fn state_places(&self) -> StatePlaces {
+        self.members.lock().iter().map(|vitals| vitals.stats.state_places()).sum()
+    }
+
     /// Returns how far the shard is behind the source.
     pub(crate) fn lag(&self) -> SourceLag {
         SourceLag::new(self.source.lag(), self.handle.now_ms())
@@ -345,6 +354,13 @@ impl Process {
             let silent = measured.silent.iter().find(|(worker, _)| *worker == signs.worker);
             // One that has answered meanwhile is not silent any more.
             signs.silent = silent.filter(|_| !signs.answered).map_or(Duration::ZERO, |s| s.1);
+            // Nor does one wait for rows in vain of which some have come meanwhile.
+            let cold = (signs.worker, signs.cold_done);
+            let waits = measured.cold.iter().find(|(worker, done, _)| {
+                (*worker, *done) == cold
+                    || (*worker == cold.0 && crate::mutant::on("cold_come_unseen"))
+            });
+            signs.cold_waits = waits.map_or(Duration::ZERO, |waits| waits.2);
         }
         let store = measured.store.clone();
         Signs {

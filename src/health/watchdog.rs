@@ -54,6 +54,8 @@ struct Watchdog {
     reading: (Option<Reading>, Instant),
     /// When each worker was asked to run.
     asked: Vec<(usize, Instant)>,
+    /// How many cold rows each worker that waits for some had read, and since when.
+    cold: Vec<(usize, u64, Instant)>,
 }
 
 impl Watchdog {
@@ -65,6 +67,7 @@ impl Watchdog {
             interval: (None, now),
             reading: (None, now),
             asked: Vec::new(),
+            cold: Vec::new(),
         }
     }
 
@@ -94,6 +97,7 @@ impl Watchdog {
             in_flight: now - self.interval.1,
             store: process.handle.trouble(now),
             silent: self.asked.iter().map(|(worker, since)| (*worker, now - *since)).collect(),
+            cold: self.cold.iter().map(|(worker, done, at)| (*worker, *done, now - *at)).collect(),
             looked: Some(now),
         });
         tell(process, first);
@@ -115,6 +119,13 @@ impl Watchdog {
         let reading = signs.reading();
         if reading != self.reading.0 || reading.is_none() {
             self.reading = (reading, now);
+        }
+        let before = std::mem::take(&mut self.cold);
+        for signs in signs.workers.iter().filter(|signs| signs.cold_waiting > 0) {
+            let same =
+                |cold: &&(usize, u64, Instant)| (cold.0, cold.1) == (signs.worker, signs.cold_done);
+            let since = before.iter().find(same).map_or(now, |cold| cold.2);
+            self.cold.push((signs.worker, signs.cold_done, since));
         }
     }
 }
@@ -220,5 +231,42 @@ mod tests {
         let _ = shard.handle().compare_and_append(append).await.unwrap();
         [&one, &two].iter().for_each(|vitals| vitals.set_read_to(3));
         assert_eq!(report().state, HealthState::Idle);
+    }
+
+    /// A drain that waits for rows of the file of its state, some of which come.
+    #[tokio::test(start_paused = true)]
+    async fn rows_that_come_are_no_rows_that_do_not() {
+        let io = Io::new(tokio::runtime::Handle::current(), Arc::new(RandomTokens));
+        let root = Root::open("mem:", Access::Write).unwrap();
+        let shard = crate::Shard::<u64, u64>::open_with(root, io.clone(), HandleConfig::default());
+        let shard = shard.await.unwrap();
+        let stats = UpsertStats::default();
+        let (process, vitals, _) = shard.pipelines().join(
+            (0, 1),
+            0,
+            (stats.clone(), Lifecycle::default().watch()),
+            shard.handle(),
+            Duration::from_secs(60),
+            (Role::Writer, Epoch::known(0)),
+        );
+        watch(&process, &io);
+        vitals.set_read_to(0);
+        vitals.set_closed(3);
+        let after = async |seconds, reads, waiting| {
+            tokio::time::sleep(Duration::from_secs(seconds)).await;
+            stats.add_cold_reads(reads, reads * 64);
+            stats.set_cold_waiting(waiting);
+            judge(&process.signs(&vitals)).why
+        };
+        let says = |text: &str| Some(format!("the upsert operator of worker 0 waits for {text}"));
+        assert_eq!(after(2, 0, 0).await, None);
+        assert_eq!(after(2, 32, 32).await, says("32 rows of its state's file"));
+        let none = says("32 rows of its state's file, of which none has come for 3.0 s");
+        assert_eq!(after(4, 0, 32).await, none);
+        assert_eq!(after(4, 0, 30).await, says("30 rows of its state's file"), "two have come");
+        assert_eq!(after(9, 2, 30).await, says("30 rows of its state's file"), "and two more");
+        assert_eq!(after(9, 0, 0).await, None);
+        // The first look after it waits anew, and none before.
+        assert_eq!(after(9, 1, 1).await, says("1 rows of its state's file"));
     }
 }

@@ -7,11 +7,13 @@
 //! [exposition format]: https://prometheus.io/docs/instrumenting/exposition_formats/
 
 use std::fmt::{Display, Write};
+use std::time::Duration;
 
 use crate::health::{Health, HealthState, Role, SourceLag, Vitals};
 use crate::shard::{Counters, MaintenanceStats, MemoryStats};
 use crate::sink::{Totals, Watch};
 use crate::source::SourceStats;
+use crate::upsert::{StateImage, StatePlaces, UpsertStats};
 
 /// The content type of [`Metrics::text`].
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -60,6 +62,7 @@ impl Metrics {
     pub fn text(&self) -> String {
         let mut page = Page::default();
         self.rows(&mut page);
+        self.state(&mut page);
         self.frontiers(&mut page);
         source(&mut page, &self.health.process.source);
         page.gauge(
@@ -134,11 +137,71 @@ impl Metrics {
         page.gauge("error_keys", "Keys whose live value is an error.", errors);
         let least = self.health.process.members().iter().filter_map(|v| v.least()).min();
         page.known_gauge("stash_oldest_time", "The least time that waits in the stash.", least);
-        page.gauge("state_rows", "Keys with a live value.", sum(|v| v.stats.state_keys() as u64));
+    }
+
+    fn state(&self, page: &mut Page) {
+        let process = &self.health.process;
+        let sum = |of: fn(&UpsertStats) -> u64| self.sum(|v| of(&v.stats));
+        page.gauge("state_rows", "Keys with a live value.", sum(|s| s.state_keys() as u64));
         page.gauge(
             "state_bytes",
             "Bytes allocated for the state.",
-            sum(|v| v.stats.state_bytes() as u64),
+            sum(|s| s.state_bytes() as u64),
+        );
+        let StatePlaces { hot_rows, hot_bytes, cold_rows, cold_bytes } = process.state_places();
+        for (name, help, value) in [
+            ("state_hot_rows", "Live rows of the state in memory.", hot_rows),
+            ("state_hot_bytes", "Bytes allocated for the chunks of rows in memory.", hot_bytes),
+            ("state_cold_rows", "Live rows of the state in its scratch files alone.", cold_rows),
+            ("state_cold_bytes", "Bytes of the chunks of rows in the scratch files.", cold_bytes),
+            (
+                "state_cold_waiting",
+                "Reads of rows from the scratch files that are under way.",
+                sum(|s| s.cold_waiting()),
+            ),
+        ] {
+            page.gauge(name, help, value);
+        }
+        for (name, help, value) in [
+            (
+                "state_cold_reads_total",
+                "Reads of rows from the scratch files that were begun.",
+                sum(|s| s.cold_reads()),
+            ),
+            (
+                "state_cold_read_bytes_total",
+                "Bytes of rows that these reads ask for.",
+                sum(|s| s.cold_read_bytes()),
+            ),
+            (
+                "state_cold_missed_total",
+                "Commands drained whose prior row was read from a scratch file; over rows_equal_total and \
+                 rows_unchanged_total it is the miss rate.",
+                sum(|s| s.cold_missed()),
+            ),
+        ] {
+            page.counter(name, help, value);
+        }
+        // A start waits for the worker whose image is the least.
+        let members = process.members();
+        let images: Option<Vec<StateImage>> = members.iter().map(|v| v.stats.image()).collect();
+        let images = images.unwrap_or_default();
+        page.gauge(
+            "state_image_bytes",
+            "Bytes of the images of the state that a start may begin with.",
+            images.iter().map(|image| image.bytes).sum::<u64>(),
+        );
+        page.known_gauge(
+            "state_image_upper",
+            "The time from which on a start on the images reads the shard.",
+            images.iter().map(|image| image.upper).min(),
+        );
+        let age_ms =
+            images.iter().map(|image| process.handle.now_ms().saturating_sub(image.made_ms));
+        page.known_gauge(
+            "state_image_age_seconds",
+            "Time since the oldest of the images was made.",
+            age_ms.max().map(|ms| Duration::from_millis(ms).as_secs_f64()),
         );
     }
 

@@ -173,7 +173,7 @@ pub(crate) use operator::upsert;
 pub use rows::{Kept, KeyHash};
 pub(crate) use rules::no_fold;
 pub use rules::{Fold, Rules};
-pub use stats::UpsertStats;
+pub use stats::{StateImage, StatePlaces, UpsertStats};
 
 use crate::command::Command;
 

@@ -1,5 +1,6 @@
 //! Owns the counters and gauges of one upsert operator. It does not own how they are shown.
 
+use std::iter::Sum;
 use std::sync::Arc;
 
 use crate::counter::Counter;
@@ -28,6 +29,55 @@ struct Cells {
     overlay_bytes_max: Counter,
     state_keys: Counter,
     state_bytes: Counter,
+    hot_rows: Counter,
+    hot_bytes: Counter,
+    cold_rows: Counter,
+    cold_bytes: Counter,
+    cold_reads: Counter,
+    cold_read_bytes: Counter,
+    cold_missed: Counter,
+    cold_waiting: Counter,
+    image_bytes: Counter,
+    image_upper: Counter,
+    image_made_ms: Counter,
+}
+
+/// Where the rows of a state are: in memory, or in its scratch file. Bytes are those of the chunks that hold them, with
+/// what is dead in them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StatePlaces {
+    /// Live rows in memory.
+    pub hot_rows: u64,
+    /// Bytes allocated for their chunks.
+    pub hot_bytes: u64,
+    /// Live rows in the file alone.
+    pub cold_rows: u64,
+    /// Bytes of their chunks in the file.
+    pub cold_bytes: u64,
+}
+
+impl Sum for StatePlaces {
+    fn sum<I: Iterator<Item = StatePlaces>>(places: I) -> StatePlaces {
+        places.fold(StatePlaces::default(), |sum, one| StatePlaces {
+            hot_rows: sum.hot_rows + one.hot_rows,
+            hot_bytes: sum.hot_bytes + one.hot_bytes,
+            cold_rows: sum.cold_rows + one.cold_rows,
+            cold_bytes: sum.cold_bytes + one.cold_bytes,
+        })
+    }
+}
+
+/// The newest image of a state that a start may begin with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StateImage {
+    /// A start on it reads what the shard has gained from this time on.
+    pub upper: u64,
+    /// Its bytes, with those of the rows that it refers to.
+    pub bytes: u64,
+    /// When it was made: milliseconds since the Unix epoch, by the clock of the process that made it.
+    pub made_ms: u64,
 }
 
 macro_rules! counters {
@@ -61,6 +111,9 @@ counters! {
     /// Returns the elementary steps so far: commands received, folded or drained, times sealed,
     /// rows swept. It grows with what is eligible and new, never with what waits.
     work, add_work;
+    /// Returns the commands drained whose prior row had to be read from the scratch file. Over those drained,
+    /// which are [`emitted`](UpsertStats::emitted) and [`unchanged`](UpsertStats::unchanged), it is the miss rate.
+    cold_missed, add_cold_missed;
 }
 
 impl UpsertStats {
@@ -124,11 +177,81 @@ impl UpsertStats {
         self.0.state_keys.set(keys as u64);
         self.0.state_bytes.set(bytes as u64);
     }
+
+    /// Returns where the rows of the state are.
+    pub fn state_places(&self) -> StatePlaces {
+        StatePlaces {
+            hot_rows: self.0.hot_rows.get(),
+            hot_bytes: self.0.hot_bytes.get(),
+            cold_rows: self.0.cold_rows.get(),
+            cold_bytes: self.0.cold_bytes.get(),
+        }
+    }
+
+    pub(crate) fn set_state_places(&self, places: StatePlaces) {
+        self.0.hot_rows.set(places.hot_rows);
+        self.0.hot_bytes.set(places.hot_bytes);
+        self.0.cold_rows.set(places.cold_rows);
+        self.0.cold_bytes.set(places.cold_bytes);
+    }
+
+    /// Returns the reads of the scratch file that were ever begun for rows.
+    pub fn cold_reads(&self) -> u64 {
+        self.0.cold_reads.get()
+    }
+
+    /// Returns the bytes that these reads ask for.
+    pub fn cold_read_bytes(&self) -> u64 {
+        self.0.cold_read_bytes.get()
+    }
+
+    /// Says that reads of so many bytes were begun.
+    pub(crate) fn add_cold_reads(&self, reads: u64, bytes: u64) {
+        self.0.cold_reads.add_alone(reads);
+        self.0.cold_read_bytes.add_alone(bytes);
+    }
+
+    /// Returns the reads that are under way.
+    pub fn cold_waiting(&self) -> u64 {
+        self.0.cold_waiting.get()
+    }
+
+    /// Says how many reads are under way; say first, by [`add_cold_reads`](Self::add_cold_reads), which were begun.
+    pub(crate) fn set_cold_waiting(&self, reads: u64) {
+        self.0.cold_waiting.set(reads);
+    }
+
+    /// Returns the newest image of the state, if one was made or begun with.
+    pub fn image(&self) -> Option<StateImage> {
+        let (upper, made_ms) = (self.0.image_upper.get(), self.0.image_made_ms.get());
+        let bytes = Some(self.0.image_bytes.get()).filter(|bytes| *bytes > 0)?;
+        Some(StateImage { upper, bytes, made_ms })
+    }
+
+    /// Says which image a start would begin with now; one has more than 0 bytes.
+    pub(crate) fn set_image(&self, image: StateImage) {
+        self.0.image_upper.set(image.upper);
+        self.0.image_made_ms.set(image.made_ms);
+        self.0.image_bytes.set(image.bytes);
+    }
 }
 
-impl UpsertStats {
-    pub(super) fn set_state_places(&self, _: u64, _: u64, _: u64, _: u64) {}
-    pub(super) fn add_cold_reads(&self, _: u64, _: u64) {}
-    pub(super) fn add_cold_missed(&self, _: u64) {}
-    pub(super) fn set_cold_waiting(&self, _: u64) {}
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_add_up_and_an_image_has_bytes() {
+        let (one, two) = (UpsertStats::default(), UpsertStats::default());
+        let places =
+            |n| StatePlaces { hot_rows: n, hot_bytes: 2 * n, cold_rows: 3 * n, cold_bytes: 4 * n };
+        one.set_state_places(places(1));
+        two.set_state_places(places(10));
+        let sum: StatePlaces = [&one, &two].map(UpsertStats::state_places).into_iter().sum();
+        assert_eq!(sum, places(11));
+        assert_eq!(one.image(), None);
+        let image = StateImage { upper: 0, bytes: 1, made_ms: 7 };
+        one.set_image(image);
+        assert_eq!((one.image(), two.image()), (Some(image), None));
+    }
 }

@@ -21,7 +21,7 @@ use super::rules::Rules;
 use super::spill::SharedSpill;
 use super::stash::Stash;
 use super::state::State;
-use super::stats::UpsertStats;
+use super::stats::{StatePlaces, UpsertStats};
 use super::warm::Warm;
 use crate::command::time::{is_last, refused};
 use crate::control::lifecycle::Phase;
@@ -363,14 +363,14 @@ where
         self.stats.set_stash(self.stash.rows(), self.stash.bytes(), self.stash.spill_bytes());
         self.stats.set_state(self.state.len(), self.state.bytes());
         let (places, read) = (self.state.places(), self.state.take_counts());
-        self.stats.set_state_places(
-            places.hot_rows,
-            places.hot_bytes as u64,
-            places.cold_rows,
-            places.cold_bytes,
-        );
-        self.stats.set_cold_waiting(self.state.under_way() as u64);
+        self.stats.set_state_places(StatePlaces {
+            hot_rows: places.hot_rows,
+            hot_bytes: places.hot_bytes as u64,
+            cold_rows: places.cold_rows,
+            cold_bytes: places.cold_bytes,
+        });
         self.stats.add_cold_reads(read.reads, read.bytes);
+        self.stats.set_cold_waiting(self.state.under_way() as u64);
         self.stats.set_overlay(self.overlay.bytes(), self.overlay.bytes_max());
         if phase == Phase::Released {
             self.capability = None;

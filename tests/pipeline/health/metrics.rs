@@ -62,6 +62,10 @@ fn metrics_say_what_happened() {
         assert!(value(part_bytes) >= Some(0.0), "{part_bytes}");
     }
     assert_eq!(value("state_rows"), Some(5.0));
+    for none in ["state_cold_rows", "state_cold_reads_total", "state_image_bytes"] {
+        assert_eq!(value(none), Some(0.0), "{none}: all is in memory, and no image was asked for");
+    }
+    assert_eq!((value("state_image_upper"), value("state_image_age_seconds")), (None, None));
     assert_eq!((value("input_frontier"), value("shard_upper")), (Some(4.0), Some(4.0)));
     assert_eq!((value("feedback_lag"), value("hydrated")), (Some(0.0), Some(1.0)));
     assert_eq!(
