@@ -4,7 +4,8 @@
 //! A chunk is filled, sealed, maybe written out as one of the oldest, and freed once nothing in it lives. Rows that were
 //! read stay until two further lots were asked for: long enough for the drain that asked.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::RangeInclusive;
 
 use super::cold::{Cold, ColdSpace, Read, Region};
 use super::index::Entry;
@@ -63,8 +64,8 @@ pub(super) struct Chunks<R> {
     hot_bytes: usize,
     rows: [u64; 2],
     cold: Cold,
-    /// Rows that were read, those asked for last and those before.
-    read: [BTreeMap<Slot, R>; 2],
+    /// Rows that were read and their bytes: those asked for last and those before.
+    read: [BTreeMap<Slot, (R, usize)>; 2],
     read_bytes: [usize; 2],
     /// A cold chunk that is in memory to be gone through.
     loaded: Option<(u32, R)>,
@@ -363,7 +364,7 @@ impl<R: Default> Chunks<R> {
         {
             return Some((rows, slot.row()));
         }
-        self.read.iter().find_map(|read| read.get(&slot)).map(|rows| (rows, 0))
+        self.read.iter().find_map(|read| read.get(&slot)).map(|(rows, _)| (rows, 0))
     }
 
     /// Returns the chunk of a row in memory that can be changed there.
@@ -453,7 +454,7 @@ impl<R: Default> Chunks<R> {
     /// Counts a row as dead. Returns whether all of its chunk are.
     pub(super) fn bury(&mut self, slot: Slot, share: usize) -> bool {
         self.count_rows(slot.chunk(), -1);
-        self.drop_read(|other| other == slot);
+        self.forget(slot..=slot);
         let chunk = &mut self.chunks[slot.chunk()];
         chunk.dead += share;
         chunk.live == 0
@@ -464,14 +465,15 @@ impl<R: Default> Chunks<R> {
         chunk.dead * 2 > chunk.shares
     }
 
-    fn drop_read(&mut self, gone: impl Fn(Slot) -> bool) {
+    /// Forgets what was read of rows that have left their places, and what is being read.
+    fn forget(&mut self, gone: RangeInclusive<Slot>) {
         if self.cold.under_way() > 0 {
-            self.cold.forget(&gone);
+            self.cold.forget(gone.clone());
         }
         for (read, bytes) in self.read.iter_mut().zip(&mut self.read_bytes) {
-            if !read.is_empty() {
-                read.retain(|slot, _| !gone(*slot));
-                *bytes = if read.is_empty() { 0 } else { *bytes };
+            while let Some((slot, _)) = read.range(gone.clone()).next() {
+                let slot = *slot;
+                *bytes -= read.remove(&slot).map_or(0, |(_, bytes)| bytes);
             }
         }
     }
@@ -500,7 +502,7 @@ impl<R: Default> Chunks<R> {
         debug_assert_eq!(old.live, 0, "a row lives");
         self.hot_bytes -= old.heap_bytes;
         self.sealed.retain(|other| *other != chunk);
-        self.drop_read(|slot| slot.chunk() == chunk as usize);
+        self.forget(Slot::new(chunk, 0)..=Slot::new(chunk, u32::MAX >> (32 - ROW_BITS)));
         self.loaded.take_if(|(loaded, _)| *loaded == chunk);
         match old.region {
             Some(region) if stays => {
@@ -612,12 +614,11 @@ impl<R: Default> Chunks<R> {
         if !self.has_cold() {
             return Ok(0);
         }
-        let (mut reads, mut asked) = (Vec::<Read>::new(), BTreeMap::new());
+        let (mut reads, mut asked) = (Vec::<Read>::new(), BTreeSet::new());
         let mut bytes = 0;
         for entry in entries {
             let slot = entry.slot();
-            if self.at(slot).is_some() || self.cold.is_under_way(slot) || asked.contains_key(&slot)
-            {
+            if self.at(slot).is_some() || self.cold.is_under_way(slot) || asked.contains(&slot) {
                 continue;
             }
             let Some(region) = self.chunks[slot.chunk()].cold_region() else { continue };
@@ -628,7 +629,7 @@ impl<R: Default> Chunks<R> {
             if bytes > READ_BYTES_MAX && self.cold.under_way() + reads.len() > 0 {
                 break;
             }
-            asked.insert(slot, ());
+            asked.insert(slot);
             reads.push(Read { entry, region, range });
         }
         if reads.is_empty() {
@@ -699,8 +700,9 @@ impl<R: Default> Chunks<R> {
         let slot = entry.slot();
         let row = R::from_row(bytes).filter(|row| is_row::<K, V>(entry, row, 0));
         let row = row.ok_or_else(|| damaged(slot.chunk()))?;
-        self.read_bytes[0] += row.heap_bytes() + READ_ROW_BYTES;
-        self.read[0].insert(slot, row);
+        let bytes = row.heap_bytes() + READ_ROW_BYTES;
+        self.read_bytes[0] += bytes;
+        self.read[0].insert(slot, (row, bytes));
         Ok(())
     }
 

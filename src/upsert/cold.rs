@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
@@ -222,9 +222,12 @@ impl Cold {
     }
 
     /// Forgets the reads of rows that have left their places: what they bring is dropped.
-    pub(super) fn forget(&mut self, gone: impl Fn(Slot) -> bool) {
-        if !crate::mutant::on("read_outlives_row") {
-            self.flight.retain(|slot, _| !gone(*slot));
+    pub(super) fn forget(&mut self, gone: RangeInclusive<Slot>) {
+        while let Some((slot, _)) = self.flight.range(gone.clone()).next()
+            && !crate::mutant::on("read_outlives_row")
+        {
+            let slot = *slot;
+            self.flight.remove(&slot);
         }
     }
 
