@@ -153,7 +153,7 @@ impl Metrics {
             ("state_hot_rows", "Live rows of the state in memory.", hot_rows),
             ("state_hot_bytes", "Bytes allocated for the chunks of rows in memory.", hot_bytes),
             ("state_cold_rows", "Live rows of the state in its scratch files alone.", cold_rows),
-            ("state_cold_bytes", "Bytes of the chunks of rows in the scratch files.", cold_bytes),
+            ("state_cold_bytes", "Bytes of the scratch files of the state.", cold_bytes),
             (
                 "state_cold_waiting",
                 "Reads of rows from the scratch files that are under way.",

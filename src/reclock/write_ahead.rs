@@ -103,6 +103,7 @@ impl<P: Position> Run<'_, P> {
         loop {
             // Before the look, so that no change falls between the two.
             let change = self.context.handle.next_change();
+            let waits_for_promotion = !self.is_writer();
             while self.settle(driven, end.is_some()).await? {}
             self.context.stats.set_unbound(self.waiting.len() as u64);
             if let Some(end) = &end
@@ -122,6 +123,7 @@ impl<P: Position> Run<'_, P> {
                     Some(units) => self.take(units).await?,
                     None => end = Some(driven.end().await),
                 },
+                () = self.promoted(), if waits_for_promotion => {}
                 // So that what an idle one holds goes on with the log.
                 () = tokio::time::sleep(REST), if self.waiting.is_empty() => {}
                 () = tokio::time::sleep(self.context.poll), if !self.waiting.is_empty() => {
@@ -245,6 +247,16 @@ impl<P: Position> Run<'_, P> {
 
     fn is_writer(&self) -> bool {
         self.context.standby.as_ref().is_none_or(|promotion| promotion.is_promoted())
+    }
+
+    /// Waits until it may write.
+    async fn promoted(&self) {
+        if crate::mutant::on("promotion_unheard") {
+            std::future::pending::<()>().await;
+        }
+        if let Some(promotion) = &self.context.standby {
+            promotion.promoted().await;
+        }
     }
 
     /// Whether to bind a time now: something waits, and nothing that is bound is pending.

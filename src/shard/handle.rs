@@ -207,6 +207,14 @@ impl Handle {
         self.beside(bytes as u64, async move { rows.prepare(updates).await }).await
     }
 
+    /// Does ahead what the first [`prepare`](Handle::prepare) would do besides: for a writer that may be in a hurry then.
+    /// It leaves nothing in the store, and a failure of it is no loss.
+    pub(crate) async fn ready(&self) {
+        if let Err(e) = self.parts.rows.ready().await {
+            tracing::debug!(error = %e, "not made ready to write");
+        }
+    }
+
     /// Returns the updates of a part whose time is in `[lower, upper)`: pass the bounds of the
     /// part's batch. The rows share one buffer.
     ///

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 
 use super::cache::{Cache, PartId, Weighs};
 use super::engine::arrange::{arrange, named};
-use super::engine::lease::part_key;
+use super::engine::lease::{part_key, parts_folder};
 use super::engine::part::{self, ALL, PartRef, Prepared, Update, Written};
 use super::engine::state::Part;
 use super::engine::stored::{check, inline_rows};
@@ -73,6 +73,15 @@ impl Rows {
     /// Makes the bound of one reader's parts.
     pub(crate) fn window(&self) -> Window {
         Window::new(self.view.config.read_bytes_max, self.reading.clone())
+    }
+
+    /// See [`Handle::ready`](super::Handle::ready).
+    pub(super) async fn ready(&self) -> Result<(), Error> {
+        // An empty shard may have another made before it.
+        if self.view.state().upper == 0 {
+            return Ok(());
+        }
+        self.view.blob.ready(&parts_folder(&self.view.name)).await
     }
 
     /// See [`Handle::prepare`](super::Handle::prepare).

@@ -93,6 +93,11 @@ pub(crate) fn sink<'scope>(
 ) -> Watch {
     let turn = Turn::default();
     let totals = SharedTotals::default();
+    if context.standby.is_some() {
+        // A takeover waits for what it syncs.
+        let handle = context.handle.clone();
+        context.io.spawn(async move { handle.ready().await });
+    }
     let intervals = mint::mint(frontier, checked, &turn, context);
     let responses = write::write(intervals, updates.inner, context);
     let settled = append::append(responses, &turn, &totals, context);

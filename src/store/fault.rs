@@ -286,6 +286,11 @@ impl Blob for FaultyBlob {
         through!(self, Sweep, String::new(), |inner| inner.sweep_leftovers(before_ms))
     }
 
+    /// No operation of a plan's: a failure of it is no news to anyone.
+    async fn ready(&self, folder: &str) -> Result<(), Error> {
+        self.inner.ready(folder).await
+    }
+
     fn place(&self, key: &str) -> String {
         self.inner.place(key)
     }

@@ -204,6 +204,11 @@ impl Blob for GuardedBlob {
         self.0.blob.sweep_leftovers(before_ms).await
     }
 
+    async fn ready(&self, folder: &str) -> Result<(), Error> {
+        self.0.check().await?;
+        self.0.blob.ready(folder).await
+    }
+
     fn place(&self, key: &str) -> String {
         self.0.blob.place(key)
     }

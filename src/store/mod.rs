@@ -122,6 +122,16 @@ pub trait Blob: fmt::Debug + Send + Sync {
     /// As the module says.
     async fn sweep_leftovers(&self, before_ms: u64) -> Result<u64, Error>;
 
+    /// Does ahead, for the keys of a folder, what the first put would do besides storing; a store that has nothing
+    /// of that kind need not say so. It stores no key.
+    ///
+    /// # Errors
+    ///
+    /// As the module says.
+    async fn ready(&self, _folder: &str) -> Result<(), Error> {
+        Ok(())
+    }
+
     /// Names a key for people: a path or an address.
     fn place(&self, key: &str) -> String;
 }

@@ -84,6 +84,11 @@ impl Blob for PatientBlob {
         self.patience.retry_transient("sweeping", self.place(""), sweep).await
     }
 
+    /// Once: the put that it is for tries as often as it takes.
+    async fn ready(&self, folder: &str) -> Result<(), Error> {
+        self.inner.ready(folder).await
+    }
+
     fn place(&self, key: &str) -> String {
         self.inner.place(key)
     }

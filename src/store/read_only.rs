@@ -72,6 +72,10 @@ impl Blob for ReadOnly<dyn Blob> {
         self.refused()
     }
 
+    async fn ready(&self, _: &str) -> Result<(), Error> {
+        self.refused()
+    }
+
     fn place(&self, key: &str) -> String {
         self.inner.place(key)
     }

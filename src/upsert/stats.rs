@@ -53,7 +53,7 @@ pub struct StatePlaces {
     pub hot_bytes: u64,
     /// Live rows in the file alone.
     pub cold_rows: u64,
-    /// Bytes of their chunks in the file.
+    /// Bytes of the file.
     pub cold_bytes: u64,
 }
 

@@ -394,3 +394,35 @@ fn an_exclusive_standby_connects_when_it_is_promoted_and_shuts_the_writer_out() 
     assert!(errors.iter().all(|e| e.contains("Fenced")) && !errors.is_empty(), "{errors:?}");
     assert_eq!(contents(&open(&root)), longer.fold(90));
 }
+
+/// Its poll is as good as never: what is bound is bound because of the promotion.
+#[test]
+fn a_standby_binds_what_waits_as_soon_as_it_is_promoted() {
+    let (root, log) = (Root::open("mem:", Access::Write).unwrap(), Log::of(9));
+    let promotion = differential_upsert::Promotion::default();
+    let config = PipelineConfig {
+        standby: Some(promotion.clone()),
+        poll: std::time::Duration::from_secs(86_400),
+        ..config(Times::WriteAhead)
+    };
+    let (shard, reads) = (open(&root), log.clone());
+    timely::execute_directly(move |worker| {
+        let (token, health) = worker.dataflow(|scope| {
+            let pipeline = Pipeline::from_source(scope, || Some(reads), &shard, config);
+            (pipeline.token, pipeline.health)
+        });
+        for _ in 0..60_000 {
+            if !worker.has_dataflows() {
+                break;
+            }
+            worker.step_or_park(Some(std::time::Duration::from_millis(1)));
+            let why = health.report().why.unwrap_or_default();
+            if why.contains("wait for their time to be bound") {
+                promotion.promote();
+            }
+        }
+        assert!(!worker.has_dataflows(), "the promotion is not heard: {:?}", health.report());
+        drop(token);
+    });
+    assert_eq!(contents(&open(&root)), log.fold(9));
+}

@@ -40,6 +40,8 @@ mod sums;
 
 mod tables;
 
+mod takeover;
+
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -56,9 +58,13 @@ enum Command {
     Run(suite::Args),
     /// Runs a small comparison, and fails if ours takes more CPU against its peers than is recorded.
     Check(check::Args),
+    /// Measures how long a promoted standby and a writer that is started take until their first append.
+    Takeover(takeover::Args),
     /// Runs one contestant once, and prints its figures: what `run` starts.
     #[command(hide = true)]
     Child(child::Args),
+    #[command(hide = true)]
+    Party(takeover::PartyArgs),
     #[command(hide = true)]
     Reload(reload::Args),
     #[command(hide = true)]
@@ -71,6 +77,8 @@ fn main() -> ExitCode {
     match Args::parse().command {
         Command::Run(args) => suite::run(&args),
         Command::Check(args) => return check::run(&args),
+        Command::Takeover(args) => takeover::run(&args),
+        Command::Party(args) => takeover::party(&args),
         Command::Child(args) => child::run(&args),
         Command::Reload(args) => reload::run(&args),
         Command::Latency(args) => latency::run(&args),

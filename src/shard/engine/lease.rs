@@ -42,7 +42,12 @@ pub(crate) fn least_hold(leases: &BTreeMap<Id, Lease>) -> u64 {
 
 /// Returns the key of a part.
 pub(crate) fn part_key(shard: &str, lease: Id, part: Id) -> String {
-    format!("{shard}/part/{lease}/{part}")
+    format!("{}/{lease}/{part}", parts_folder(shard))
+}
+
+/// Returns the folder of a shard's parts.
+pub(crate) fn parts_folder(shard: &str) -> String {
+    format!("{shard}/part")
 }
 
 /// Returns the lease under which a part was uploaded.

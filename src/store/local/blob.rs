@@ -126,13 +126,23 @@ impl LocalBlob {
         let Some(above) = folder.parent().filter(|_| folder != self.directory) else {
             return Ok(());
         };
-        self.make_folder(above)?;
+        // What is durable once is so for good, unless it is gone, with all below it.
+        if !(self.named.lock().contains(above) && above.exists()) {
+            self.make_folder(above)?;
+        }
         match std::fs::create_dir(folder) {
             Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
             _ => sync_directory(above)?,
         }
         self.named.lock().insert(folder.into());
         Ok(())
+    }
+
+    fn ready_now(&self, folder: &Path) -> Result<(), Error> {
+        if self.named.lock().contains(folder) {
+            return Ok(());
+        }
+        self.make_folder(folder).map_err(|e| failed(Step::Stage, folder, e))
     }
 }
 
@@ -280,6 +290,11 @@ impl Blob for LocalBlob {
         .await
     }
 
+    async fn ready(&self, folder: &str) -> Result<(), Error> {
+        let (blob, path) = (self.clone(), self.path(folder));
+        hop(move || blob.ready_now(&path)).await
+    }
+
     async fn sweep_leftovers(&self, before_ms: u64) -> Result<u64, Error> {
         let root = self.directory.clone();
         hop(move || {
@@ -307,6 +322,29 @@ impl Blob for LocalBlob {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn the_first_put_after_ready_makes_its_own_folder_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let blob = LocalBlob::new(dir.path().into(), "here".into());
+        let named = |blob: &LocalBlob| -> Vec<String> {
+            let named = blob.named.lock();
+            let below = |path: &PathBuf| path.strip_prefix(dir.path()).unwrap().to_path_buf();
+            named.iter().map(|path| below(path).to_string_lossy().into_owned()).collect()
+        };
+        blob.ready("data/part").await.unwrap();
+        assert_eq!(named(&blob), ["data", "data/part"]);
+        assert_eq!(blob.list("", 9).await.unwrap().len(), 0, "it stores no key");
+        blob.put("data/part/1/2", Bytes::from_static(b"x")).await.unwrap();
+        assert_eq!(named(&blob), ["data", "data/part", "data/part/1"]);
+        // What was removed meanwhile is made again, and its names are durable again.
+        std::fs::remove_dir_all(dir.path().join("data")).unwrap();
+        blob.put("data/part/1/2", Bytes::from_static(b"y")).await.unwrap();
+        assert_eq!(blob.get("data/part/1/2").await.unwrap(), Some(Bytes::from_static(b"y")));
+        // The root is not: see `make_folder`.
+        std::fs::remove_dir_all(dir.path()).unwrap();
+        assert!(blob.ready("other/part").await.is_err());
+    }
 
     #[test]
     fn folders_of_parts_go_once_they_are_empty() {
