@@ -144,6 +144,11 @@ pub(crate) struct Args {
     #[arg(long, value_name = "on|off")]
     pub(crate) ahead: Option<Switch>,
 
+    /// Bound what this process keeps of the live rows in memory, in bytes: the rest is in a scratch file, and read when it
+    /// is needed [default: all of them are in memory]
+    #[arg(long, value_name = "N")]
+    pub(crate) state_bytes: Option<usize>,
+
     /// Read at most N lines per second
     #[arg(long, value_name = "N")]
     pub(crate) throttle: Option<NonZeroU64>,

@@ -260,11 +260,13 @@ fn workers(
     #[cfg(any(feature = "planetscale", feature = "postgres-source"))]
     let source = crate::table::configure(&args.feed, source);
     let first = args.process * args.workers.get();
+    let state_bytes_max = args.state_bytes.map(|bytes| bytes / args.workers.get());
     move |worker, report| {
         let config = PipelineConfig {
             history,
             checked,
             ahead,
+            state_bytes_max,
             patch_errors,
             feed: feed.clone(),
             source: source.clone(),

@@ -45,6 +45,10 @@ pub struct PipelineConfig {
     /// Bytes of the stash in memory, per worker, the buffers that its rows keep included; past it the stash spills to an
     /// unnamed temporary file. Default: 256 MiB.
     pub stash_bytes_max: usize,
+    /// Bytes of the state in memory, per worker, its index included: past it the rows that were written longest ago go to a
+    /// scratch file, and are read, many at a time, when their keys are commanded. The index, about 26 bytes per key, two
+    /// chunks and what is being read stay in any case: see [`upsert`](crate::upsert#limits). Default: none, all of it.
+    pub state_bytes_max: Option<usize>,
     /// Bytes of commands read from a source ahead of the time that waits for its commit; past it
     /// the source is held back. Default: 8 MiB.
     pub ahead_bytes_max: usize,
@@ -78,6 +82,7 @@ impl Default for PipelineConfig {
             patch_errors: PatchErrors::default(),
             source: SourceConfig::default(),
             stash_bytes_max: 256 << 20,
+            state_bytes_max: None,
             ahead_bytes_max: 8 << 20,
             ahead: true,
             overlay_bytes_max: 16 << 20,

@@ -2,7 +2,7 @@
 //! read from there. It does not own which rows are live, nor where a key's row is: that is the [`index`](super::index)'s.
 //!
 //! A chunk is filled, sealed, maybe written out as one of the oldest, and freed once nothing in it lives. Rows that were
-//! read stay until two further lots were asked for: long enough for the drain that asked.
+//! read stay until others need their room: long enough for the drain that asked, mostly, or it asks again.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::RangeInclusive;
@@ -21,8 +21,12 @@ pub(super) const CHUNK_BYTES: usize = 8 << ROW_BITS;
 const CHUNK_BYTES_MIN: usize = 64;
 /// Chunks that a bound has room for, at the least, where chunks can be that small.
 const CHUNKS_IN_BOUND: usize = 16;
-/// Bytes of rows that are being read; one row may be larger.
-const READ_BYTES_MAX: usize = 8 << 20;
+/// Bytes of rows that are being read, at the least and at the most; in between an eighth of the bound. One row may be
+/// larger. Twice as many are kept of those that were read.
+const READ_BYTES: [usize; 2] = [4 << 10, 8 << 20];
+const READ_PART: usize = 8;
+/// Rows that were read and are kept: what a drain and the look ahead of it ask for at once, and as much again.
+const KEPT_ROWS_MAX: usize = 8 << 10;
 
 /// How many rows and bytes are where.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -61,12 +65,16 @@ pub(super) struct Chunks<R> {
     sealed: VecDeque<u32>,
     pub(super) chunks_max: usize,
     chunk_bytes: usize,
+    /// Bytes of rows that are being read.
+    reading_max: usize,
     hot_bytes: usize,
     rows: [u64; 2],
     cold: Cold,
-    /// Rows that were read and their bytes: those asked for last and those before.
-    read: [BTreeMap<Slot, (R, usize)>; 2],
-    read_bytes: [usize; 2],
+    /// Rows that were read, with their bytes.
+    read: BTreeMap<Slot, (R, usize)>,
+    /// The order in which they came; some may be forgotten.
+    read_order: VecDeque<Slot>,
+    read_bytes: usize,
     /// A cold chunk that is in memory to be gone through.
     loaded: Option<(u32, R)>,
     counts: ReadCounts,
@@ -149,6 +157,7 @@ pub(super) struct Taken<R> {
 impl<R: Default> Chunks<R> {
     /// Returns no rows, in chunks that fit a bound.
     pub(super) fn new(bytes_max: Option<usize>, space: ColdSpace) -> Self {
+        let [least, most] = READ_BYTES;
         let fits = bytes_max.map_or(CHUNK_BYTES, |max| max / CHUNKS_IN_BOUND);
         let chunk_bytes = fits.clamp(CHUNK_BYTES_MIN, CHUNK_BYTES).next_multiple_of(8);
         Chunks {
@@ -158,11 +167,13 @@ impl<R: Default> Chunks<R> {
             sealed: VecDeque::new(),
             chunks_max: CHUNKS_MAX,
             chunk_bytes,
+            reading_max: bytes_max.map_or(most, |max| (max / READ_PART).clamp(least, most)),
             hot_bytes: 0,
             rows: [0; 2],
             cold: Cold::new(space),
-            read: Default::default(),
-            read_bytes: [0; 2],
+            read: BTreeMap::new(),
+            read_order: VecDeque::new(),
+            read_bytes: 0,
             loaded: None,
             counts: ReadCounts::default(),
             images: false,
@@ -310,8 +321,8 @@ impl<R: Default> Chunks<R> {
     /// Returns the bytes in memory.
     pub(super) fn bytes(&self) -> usize {
         let loaded = if self.loaded.is_some() { self.chunk_bytes } else { 0 };
-        let read: usize = self.read_bytes.iter().sum();
-        self.hot_bytes + self.chunks.capacity() * size_of::<Chunk<R>>() + read + loaded
+        let chunks = self.chunks.capacity() * size_of::<Chunk<R>>();
+        self.hot_bytes + chunks + self.read_bytes + loaded
     }
 
     pub(super) fn places(&self) -> Places {
@@ -364,7 +375,7 @@ impl<R: Default> Chunks<R> {
         {
             return Some((rows, slot.row()));
         }
-        self.read.iter().find_map(|read| read.get(&slot)).map(|(rows, _)| (rows, 0))
+        self.read.get(&slot).map(|(rows, _)| (rows, 0))
     }
 
     /// Returns the chunk of a row in memory that can be changed there.
@@ -470,12 +481,14 @@ impl<R: Default> Chunks<R> {
         if self.cold.under_way() > 0 {
             self.cold.forget(gone.clone());
         }
-        for (read, bytes) in self.read.iter_mut().zip(&mut self.read_bytes) {
-            while let Some((slot, _)) = read.range(gone.clone()).next() {
-                let slot = *slot;
-                *bytes -= read.remove(&slot).map_or(0, |(_, bytes)| bytes);
-            }
+        while let Some((slot, _)) = self.read.range(gone.clone()).next() {
+            let slot = *slot;
+            self.forget_read(slot);
         }
+    }
+
+    fn forget_read(&mut self, slot: Slot) {
+        self.read_bytes -= self.read.remove(&slot).map_or(0, |(_, bytes)| bytes);
     }
 
     /// Frees a chunk, of which nothing lives. The tail begins anew.
@@ -615,7 +628,7 @@ impl<R: Default> Chunks<R> {
             return Ok(0);
         }
         let (mut reads, mut asked) = (Vec::<Read>::new(), BTreeSet::new());
-        let mut bytes = 0;
+        let mut bytes = self.cold.under_way_bytes();
         for entry in entries {
             let slot = entry.slot();
             if self.at(slot).is_some() || self.cold.is_under_way(slot) || asked.contains(&slot) {
@@ -626,7 +639,7 @@ impl<R: Default> Chunks<R> {
             let rest = region.bytes.saturating_sub(start);
             let range = start..start + entry.class().bytes().unwrap_or(rest).min(rest);
             bytes += range.len();
-            if bytes > READ_BYTES_MAX && self.cold.under_way() + reads.len() > 0 {
+            if bytes > self.reading_max && self.cold.under_way() + reads.len() > 0 {
                 break;
             }
             asked.insert(slot);
@@ -636,18 +649,10 @@ impl<R: Default> Chunks<R> {
             return Ok(0);
         }
         let begun = reads.len() as u64;
-        self.turn();
         self.counts.reads += begun;
         self.counts.bytes += reads.iter().map(|read| read.range.len() as u64).sum::<u64>();
         self.cold.begin(reads)?;
         Ok(begun)
-    }
-
-    fn turn(&mut self) {
-        self.read.swap(0, 1);
-        self.read_bytes.swap(0, 1);
-        self.read[0].clear();
-        self.read_bytes[0] = 0;
     }
 
     /// Takes in the rows that were read.
@@ -701,8 +706,18 @@ impl<R: Default> Chunks<R> {
         let row = R::from_row(bytes).filter(|row| is_row::<K, V>(entry, row, 0));
         let row = row.ok_or_else(|| damaged(slot.chunk()))?;
         let bytes = row.heap_bytes() + READ_ROW_BYTES;
-        self.read_bytes[0] += bytes;
-        self.read[0].insert(slot, (row, bytes));
+        while self.read.len() >= KEPT_ROWS_MAX || self.read_bytes + bytes > 2 * self.reading_max {
+            let Some(oldest) = self.read_order.pop_front() else { break };
+            self.forget_read(oldest);
+        }
+        self.forget_read(slot);
+        self.read_bytes += bytes;
+        self.read.insert(slot, (row, bytes));
+        self.read_order.push_back(slot);
+        if self.read_order.len() > 2 * KEPT_ROWS_MAX {
+            let read = &self.read;
+            self.read_order.retain(|slot| read.contains_key(slot));
+        }
         Ok(())
     }
 

@@ -78,6 +78,13 @@ pub(super) struct Read {
     pub(super) range: Range<usize>,
 }
 
+/// A read that is under way.
+struct Flight {
+    number: u64,
+    entry: Entry,
+    bytes: usize,
+}
+
 type Done = (Slot, u64, io::Result<Vec<u8>>);
 
 /// The cold chunks of one state.
@@ -86,7 +93,8 @@ pub(super) struct Cold {
     file: Option<Arc<dyn ColdFile>>,
     regions: Regions,
     /// The reads under way, by their rows: what another read of the same place brings is not it.
-    flight: BTreeMap<Slot, (u64, Entry)>,
+    flight: BTreeMap<Slot, Flight>,
+    flight_bytes: usize,
     number: u64,
     done: (Sender<Done>, Receiver<Done>),
 }
@@ -98,6 +106,7 @@ impl Cold {
             file: None,
             regions: Regions::default(),
             flight: BTreeMap::new(),
+            flight_bytes: 0,
             number: 0,
             done: channel(),
         }
@@ -168,7 +177,9 @@ impl Cold {
         let mut jobs = Vec::with_capacity(reads.len());
         for Read { entry, region, range } in reads {
             self.number += 1;
-            self.flight.insert(entry.slot(), (self.number, entry));
+            let flight = Flight { number: self.number, entry, bytes: range.len() };
+            self.flight_bytes += flight.bytes;
+            self.flight.insert(entry.slot(), flight);
             jobs.push((
                 entry.slot(),
                 self.number,
@@ -199,9 +210,9 @@ impl Cold {
     pub(super) fn next_done(&mut self) -> Result<Option<(Entry, Vec<u8>)>, Error> {
         while let Ok((slot, number, read)) = self.done.1.try_recv() {
             match self.flight.get(&slot) {
-                Some((other, entry)) if *other == number => {
-                    let entry = *entry;
-                    self.flight.remove(&slot);
+                Some(flight) if flight.number == number => {
+                    let entry = flight.entry;
+                    self.land(slot);
                     return Ok(Some((entry, read.map_err(|e| cannot("read", e))?)));
                 }
                 // Its row is somewhere else by now.
@@ -216,6 +227,11 @@ impl Cold {
         self.flight.contains_key(&slot)
     }
 
+    /// Returns the bytes that are being read.
+    pub(super) fn under_way_bytes(&self) -> usize {
+        self.flight_bytes
+    }
+
     /// Returns how many rows are being read.
     pub(super) fn under_way(&self) -> usize {
         self.flight.len()
@@ -227,8 +243,12 @@ impl Cold {
             && !crate::mutant::on("read_outlives_row")
         {
             let slot = *slot;
-            self.flight.remove(&slot);
+            self.land(slot);
         }
+    }
+
+    fn land(&mut self, slot: Slot) {
+        self.flight_bytes -= self.flight.remove(&slot).map_or(0, |flight| flight.bytes);
     }
 
     /// Gives a chunk's region back. A read that is under way in it is to be [forgotten](Cold::forget).
@@ -293,7 +313,7 @@ impl Drop for Reading {
         for (slot, number, ..) in self.jobs.drain(..) {
             let _ = self.done.send((slot, number, Err(io::ErrorKind::Interrupted.into())));
         }
-        if let Some(wake) = &self.wake {
+        if let Some(wake) = self.wake.as_ref().filter(|_| !crate::mutant::on("asleep_over_reads")) {
             wake();
         }
     }

@@ -95,8 +95,8 @@
 //! * The state has up to 8 TiB of packed rows per worker, then it fails, and says so. At most half of it is dead rows,
 //!   and 1 MiB. Past [`UpsertConfig::state_bytes_max`] the rows that were written longest ago are in a file. In memory stay
 //!   the index, about 26 bytes per key; 100 bytes per MiB of rows; the chunk that takes rows and one more, of a sixteenth of the
-//!   bound and 1 MiB at the most; and what is being read: 2,048 rows of the drain or 8 MiB of it, and as much again of those
-//!   before, or one row that is larger. While a reset is drained, one chunk is on top.
+//!   bound and 1 MiB at the most; and what is being read, an eighth of the bound and 8 MiB at the most, or one row that is
+//!   larger, with twice as much that was read. While a reset is drained, one chunk is on top.
 //! * Keys whose updates do not yet sum to one value wait beside it, in memory, and are counted with it.
 //! * A drain waits for rows that are not in memory, and is woken as they come; reads are under way for 1,024 commands ahead of
 //!   it, 32 at a time. So the rate of rows that miss is bound by the reads per second of the disk. Chunks are written, and

@@ -6,6 +6,7 @@ mod collections;
 mod continuation;
 mod dealing;
 mod health;
+mod larger_than_memory;
 mod messages;
 mod patches;
 #[path = "../common/random.rs"]

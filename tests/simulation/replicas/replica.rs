@@ -167,6 +167,7 @@ impl Replica {
         let config = PipelineConfig {
             standby: promotion.clone(),
             stash_bytes_max: random.pick(&[200, 256 << 20]),
+            state_bytes_max: random.pick(&[None, Some(0), Some(600)]),
             ahead_bytes_max: random.pick(&[1, 32 << 20]),
             inflight_bytes_max: random.pick(&[1, 64 << 20]),
             part_bytes_max: random.pick(&[1, 8 << 20]),
