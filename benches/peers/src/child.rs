@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 
 use crate::clock::{Figures, Pace, Share};
 use crate::contestant::Contestant;
+use crate::limit::Limit;
 use crate::load::{self, Shape};
 use crate::measure;
 
@@ -34,6 +35,9 @@ pub struct Args {
     pub seconds: f64,
     #[arg(long, default_value_t = 1)]
     pub workers: usize,
+    /// Bound of the state in memory, where a contestant can have one.
+    #[arg(long)]
+    pub state_bytes: Option<usize>,
     /// Where what is durable is kept.
     #[arg(long)]
     pub directory: PathBuf,
@@ -49,7 +53,7 @@ pub fn run(args: &Args) {
         limit: Duration::from_secs_f64(args.seconds),
         share: Share { workers: args.workers, ..Share::ALL },
     };
-    let mut figures = args.contestant.run(records, pace, &args.directory);
+    let mut figures = args.contestant.run(records, pace, &args.directory, args.state_bytes);
     figures.cpu_seconds -= figures.made_cpu_seconds;
     println!("{}", serde_json::to_string(&figures).expect("numbers are JSON"));
 }
@@ -60,8 +64,24 @@ pub fn spawn(args: &Args, scratch: &Path) -> Figures {
     spawn_in(args, directory.path())
 }
 
-/// The same, in `directory`, which is left as it is.
+/// The same, with no more memory than `limit`.
+pub fn spawn_within(args: &Args, limit: &Limit, scratch: &Path) -> Figures {
+    let directory = tempfile::tempdir_in(scratch).expect("a scratch directory");
+    figures(args, directory.path(), |arguments, directory| {
+        start_within(arguments, limit, directory)
+    })
+}
+
+/// As [`spawn`], in `directory`, which is left as it is.
 pub fn spawn_in(args: &Args, directory: &Path) -> Figures {
+    figures(args, directory, start)
+}
+
+fn figures(
+    args: &Args,
+    directory: &Path,
+    start: impl FnOnce(&[String], &Path) -> (Figures, u64),
+) -> Figures {
     let mut arguments = vec![
         "child".to_string(),
         format!("--contestant={}", args.contestant.name()),
@@ -70,8 +90,9 @@ pub fn spawn_in(args: &Args, directory: &Path) -> Figures {
         format!("--seconds={}", args.seconds),
         format!("--workers={}", args.workers),
     ];
+    arguments.extend(args.state_bytes.map(|bytes| format!("--state-bytes={bytes}")));
     arguments.extend(args.shape.arguments());
-    let (mut figures, disk_peak): (Figures, u64) = start(&arguments, directory);
+    let (mut figures, disk_peak) = start(&arguments, directory);
     figures.disk = measure::disk(directory);
     figures.disk_peak = disk_peak.max(figures.disk);
     figures
@@ -80,7 +101,27 @@ pub fn spawn_in(args: &Args, directory: &Path) -> Figures {
 /// Runs this program with `arguments` and `--directory`, and returns what it printed and how large
 /// `directory` was at most.
 pub fn start<T: DeserializeOwned>(arguments: &[String], directory: &Path) -> (T, u64) {
-    let mut command = Command::new(std::env::current_exe().expect("this program"));
+    run_command(Command::new(program()), arguments, directory)
+}
+
+/// The same, with no more memory than `limit`.
+pub fn start_within<T: DeserializeOwned>(
+    arguments: &[String],
+    limit: &Limit,
+    directory: &Path,
+) -> (T, u64) {
+    run_command(limit.command(&program()), arguments, directory)
+}
+
+fn program() -> PathBuf {
+    std::env::current_exe().expect("this program")
+}
+
+fn run_command<T: DeserializeOwned>(
+    mut command: Command,
+    arguments: &[String],
+    directory: &Path,
+) -> (T, u64) {
     command.args(arguments).arg("--directory").arg(directory);
     let (line, disk_peak) = output(command, directory);
     (serde_json::from_str(&line).expect("a line of figures"), disk_peak)

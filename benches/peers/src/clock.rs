@@ -63,6 +63,11 @@ pub struct Figures {
     /// The most bytes that the directory had, as far as it was looked at.
     #[serde(default)]
     pub disk_peak: u64,
+    /// Rows whose prior one was not in memory, and the bytes of the state at the end, where a contestant says so.
+    #[serde(default)]
+    pub missed: u64,
+    #[serde(default)]
+    pub state_bytes: u64,
     pub sums: Sums,
 }
 

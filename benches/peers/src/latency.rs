@@ -124,7 +124,7 @@ fn ours(
         let (mut input, probe, token) = worker.dataflow(|scope| {
             let mut input = InputHandleVec::new();
             let commands = scope.input_from(&mut input);
-            let pipeline = durable::pipeline(commands, &shard, mode);
+            let pipeline = durable::pipeline(commands, &shard, mode, None);
             let (probe, _) = pipeline.collection().inner.probe();
             (input, probe, pipeline.token)
         });

@@ -5,6 +5,8 @@
 //! cargo run --release -- run                         every table, into ../RESULTS.md and ../results.json
 //! cargo run --release --features rocksdb -- run      RocksDB too; ROCKSDB_LIB_DIR names one that is built
 //! cargo run --release -- check                       CPU ratios against those in ratios.json
+//! cargo run --release -- larger                      state larger than its memory
+//! cargo run --release -- takeover                    a promoted standby, and a writer that is started
 //! cargo run --release -- run --only w1,curve --rounds 1 --upserts 200000
 //! ```
 //!
@@ -20,13 +22,21 @@ mod clock;
 
 mod contestant;
 
+mod grown;
+
 mod ingest;
 
+mod larger;
+
 mod latency;
+
+mod limit;
 
 mod load;
 
 mod measure;
+
+mod reads;
 
 mod reload;
 
@@ -58,6 +68,8 @@ enum Command {
     Run(suite::Args),
     /// Runs a small comparison, and fails if ours takes more CPU against its peers than is recorded.
     Check(check::Args),
+    /// Compares what is done with state that is larger than its memory; with RocksDB, where it is built with it.
+    Larger(larger::Args),
     /// Measures how long a promoted standby and a writer that is started take until their first append.
     Takeover(takeover::Args),
     /// Runs one contestant once, and prints its figures: what `run` starts.
@@ -65,6 +77,10 @@ enum Command {
     Child(child::Args),
     #[command(hide = true)]
     Party(takeover::PartyArgs),
+    #[command(hide = true)]
+    Grown(grown::Args),
+    #[command(hide = true)]
+    Reads(reads::Args),
     #[command(hide = true)]
     Reload(reload::Args),
     #[command(hide = true)]
@@ -77,6 +93,9 @@ fn main() -> ExitCode {
     match Args::parse().command {
         Command::Run(args) => suite::run(&args),
         Command::Check(args) => return check::run(&args),
+        Command::Larger(args) => larger::run(&args),
+        Command::Grown(args) => grown::run(&args),
+        Command::Reads(args) => reads::run(&args),
         Command::Takeover(args) => takeover::run(&args),
         Command::Party(args) => takeover::party(&args),
         Command::Child(args) => child::run(&args),

@@ -126,7 +126,7 @@ fn shard(directory: &Path, took: Took) -> Reloaded {
         let (input, probe, token) = worker.dataflow(|scope| {
             let mut input = InputHandleVec::new();
             let commands = scope.input_from(&mut input);
-            let pipeline = durable::pipeline(commands, &shard, Mode::Strict);
+            let pipeline = durable::pipeline(commands, &shard, Mode::Strict, None);
             let into = Rc::clone(&sums);
             let (probe, _) = pipeline
                 .collection()

@@ -201,7 +201,16 @@ impl Args {
     ) -> child::Args {
         let (window_rows, window_times) = (self.window_rows, self.window_times);
         let directory = PathBuf::new();
-        child::Args { contestant, shape, window_rows, window_times, seconds, workers, directory }
+        child::Args {
+            contestant,
+            shape,
+            window_rows,
+            window_times,
+            seconds,
+            workers,
+            state_bytes: None,
+            directory,
+        }
     }
 
     /// Returns where directories are made.

@@ -23,26 +23,32 @@ use crate::sums::Sums;
 type Update<R> = ((<R as Rows>::Key, <R as Rows>::Value), u64, isize);
 
 /// Runs it over `records`. It has one time under way: only the durable loop can run ahead.
-pub fn run<R: Rows>(records: Arc<Vec<Record>>, pace: Pace) -> Figures
+pub fn run<R: Rows>(records: Arc<Vec<Record>>, pace: Pace, state_bytes: Option<usize>) -> Figures
 where
     R::Key: Kept<R::Value>,
 {
     let pace = Pace { window_times: 0, ..pace };
-    on_workers(pace, move |worker, pace| one_worker::<R>(worker, &records, pace))
+    on_workers(pace, move |worker, pace| one_worker::<R>(worker, &records, pace, state_bytes))
 }
 
-fn one_worker<R: Rows>(worker: &mut Worker, records: &[Record], pace: Pace) -> Figures
+fn one_worker<R: Rows>(
+    worker: &mut Worker,
+    records: &[Record],
+    pace: Pace,
+    state_bytes_max: Option<usize>,
+) -> Figures
 where
     R::Key: Kept<R::Value>,
 {
     let mut feedback = InputHandleVec::<u64, Update<R>>::new();
     let back = Rc::new(RefCell::new(Vec::<Vec<Update<R>>>::new()));
     let sums = Rc::new(Cell::new(Sums::default()));
-    let (mut input, probe) = worker.dataflow(|scope| {
+    let (mut input, probe, stats) = worker.dataflow(|scope| {
         let mut input = InputHandleVec::<u64, (Command<R::Key, R::Value, u64>, u64)>::new();
         let commands = scope.input_from(&mut input);
         let fed_back = scope.input_from(&mut feedback).as_collection();
-        let upserted = commands.upsert(fed_back, UpsertConfig::default());
+        let config = UpsertConfig { state_bytes_max, ..UpsertConfig::default() };
+        let upserted = commands.upsert(fed_back, config);
         let (sums, back) = (Rc::clone(&sums), Rc::clone(&back));
         let (probe, _) = upserted
             .updates
@@ -60,7 +66,7 @@ where
                 }
             })
             .probe();
-        (input, probe)
+        (input, probe, upserted.stats)
     });
     let made = |time, records: &[Record]| {
         let command = |(key, value, order)| (Command::Put { key, value, order }, time);
@@ -75,7 +81,8 @@ where
         feedback.flush();
         worker.step();
     });
+    let (missed, state_bytes) = (stats.cold_missed(), stats.state_bytes() as u64);
     drop((input, feedback));
     while worker.step() {}
-    Figures { sums: sums.get(), ..figures }
+    Figures { sums: sums.get(), missed, state_bytes, ..figures }
 }

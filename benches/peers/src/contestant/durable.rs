@@ -32,20 +32,30 @@ pub fn pipeline<'scope>(
     commands: StreamVec<'scope, u64, (Command<u64, Encoded, u64>, u64)>,
     shard: &Shard<u64, Encoded>,
     mode: Mode,
+    state_bytes_max: Option<usize>,
 ) -> Pipeline<'scope, u64, Encoded> {
     let ahead = matches!(mode, Mode::Ahead);
-    commands.upsert_into(shard, PipelineConfig { ahead, ..PipelineConfig::default() })
+    let config = PipelineConfig { ahead, state_bytes_max, ..PipelineConfig::default() };
+    commands.upsert_into(shard, config)
 }
 
 /// Runs it over `records`, into a shard in `directory`.
-pub fn run(records: Arc<Vec<Record>>, pace: Pace, directory: &Path, mode: Mode) -> Figures {
+pub fn run(
+    records: Arc<Vec<Record>>,
+    pace: Pace,
+    directory: &Path,
+    mode: Mode,
+    state_bytes: Option<usize>,
+) -> Figures {
     let shard = open(directory);
     let window_times = match mode {
         Mode::Strict => STRICT_TIMES,
         Mode::Ahead => pace.window_times,
     };
     let pace = Pace { window_times, ..pace };
-    on_workers(pace, move |worker, pace| one_worker(worker, &shard, &records, pace, mode))
+    on_workers(pace, move |worker, pace| {
+        one_worker(worker, &shard, &records, pace, (mode, state_bytes))
+    })
 }
 
 /// Opens the shard in `directory`.
@@ -58,13 +68,13 @@ fn one_worker(
     shard: &Shard<u64, Encoded>,
     records: &[Record],
     pace: Pace,
-    mode: Mode,
+    (mode, state_bytes): (Mode, Option<usize>),
 ) -> Figures {
     let sums = Rc::new(Cell::new(Sums::default()));
-    let (mut input, probe, token) = worker.dataflow(|scope| {
+    let (mut input, probe, token, stats) = worker.dataflow(|scope| {
         let mut input = InputHandleVec::<u64, (Command<u64, Encoded, u64>, u64)>::new();
         let commands = scope.input_from(&mut input);
-        let pipeline = pipeline(commands, shard, mode);
+        let pipeline = pipeline(commands, shard, mode, state_bytes);
         let into = Rc::clone(&sums);
         let (probe, _) = pipeline
             .collection()
@@ -75,7 +85,7 @@ fn one_worker(
                 into.set(now);
             })
             .probe();
-        (input, probe, pipeline.token)
+        (input, probe, pipeline.token, pipeline.stats)
     });
     let made = |time, records: &[Record]| {
         let command = |(key, value, order)| (Command::Put { key, value, order }, time);
@@ -88,10 +98,11 @@ fn one_worker(
             worker.step_or_park(None);
         }
     });
+    let (missed, state_bytes) = (stats.cold_missed(), stats.state_bytes() as u64);
     drop(input);
     while worker.has_dataflows() {
         worker.step_or_park(None);
     }
     drop(token);
-    Figures { sums: sums.get(), ..figures }
+    Figures { sums: sums.get(), missed, state_bytes, ..figures }
 }

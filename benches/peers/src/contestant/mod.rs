@@ -87,8 +87,15 @@ impl Contestant {
         !matches!(self, Hashmap | HashmapLog | Rocksdb | Fjall)
     }
 
-    /// Runs it over `records`. What is durable is kept in `directory`, which is empty.
-    pub fn run(self, records: Vec<Record>, pace: Pace, directory: &Path) -> Figures {
+    /// Runs it over `records`. What is durable is kept in `directory`, which is empty. Packed rows, the whole loop and
+    /// RocksDB keep to `state_bytes` in memory.
+    pub fn run(
+        self,
+        records: Vec<Record>,
+        pace: Pace,
+        directory: &Path,
+        state_bytes: Option<usize>,
+    ) -> Figures {
         let records = Arc::new(records);
         match self {
             Contestant::Hashmap => map::run(&records, pace),
@@ -96,13 +103,19 @@ impl Contestant {
             Contestant::Arrange => differential::run::<rows::Arrays>(records, pace),
             Contestant::ArrangeVec => differential::run::<rows::Vecs>(records, pace),
             #[cfg(feature = "rocksdb")]
-            Contestant::Rocksdb => kv::run(&records, pace, kv::rocks::Rocks::open(directory)),
+            Contestant::Rocksdb => {
+                kv::run(&records, pace, kv::rocks::Rocks::open(directory, state_bytes))
+            }
             #[cfg(feature = "fjall")]
             Contestant::Fjall => kv::run(&records, pace, kv::fjall::Fjall::open(directory)),
-            Contestant::Packed => bare::run::<rows::Packs>(records, pace),
-            Contestant::Columns => bare::run::<rows::Vecs>(records, pace),
-            Contestant::Strict => durable::run(records, pace, directory, durable::Mode::Strict),
-            Contestant::Ahead => durable::run(records, pace, directory, durable::Mode::Ahead),
+            Contestant::Packed => bare::run::<rows::Packs>(records, pace, state_bytes),
+            Contestant::Columns => bare::run::<rows::Vecs>(records, pace, None),
+            Contestant::Strict => {
+                durable::run(records, pace, directory, durable::Mode::Strict, state_bytes)
+            }
+            Contestant::Ahead => {
+                durable::run(records, pace, directory, durable::Mode::Ahead, state_bytes)
+            }
             #[allow(unreachable_patterns, reason = "reachable where a feature is off")]
             absent => panic!("{} needs the feature of its name", absent.name()),
         }
