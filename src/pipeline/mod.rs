@@ -271,7 +271,9 @@ impl Parts {
         let proven = checks || crate::mutant::on("ahead_unchecked");
         let upsert_config = UpsertConfig {
             stash_bytes_max: config.stash_bytes_max,
-            state_bytes_max: config.state_bytes_max,
+            state_bytes_max: config
+                .state_bytes_max
+                .filter(|_| !crate::mutant::on("state_unbounded")),
             drain_rows_max: config.drain_rows_max,
             overlay_bytes_max: if config.ahead && proven { config.overlay_bytes_max } else { 0 },
             ..UpsertConfig::default()

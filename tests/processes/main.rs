@@ -12,6 +12,7 @@ mod git;
 mod git_oracle;
 mod http;
 mod kill;
+mod larger_than_memory;
 mod lease_lost;
 mod lock;
 mod minted;
