@@ -29,6 +29,8 @@ pub struct State<K: Kept<V>, V> {
     bytes_max: Option<usize>,
     /// The hashes of values are kept: a row may have to be known without it.
     keeps_hashes: bool,
+    /// It is that of an image, without all that came since: rows that came since may stand where it has others.
+    replays: bool,
     /// Reads the entries of an image's piece.
     pieces: Option<ReadPiece>,
     /// The live rows of each chunk, by the entries that the round under way has captured.
@@ -120,6 +122,7 @@ where
             chunks: Chunks::new(bytes_max, space),
             bytes_max: bytes_max.filter(|_| K::Rows::FILES),
             keeps_hashes: bytes_max.is_some() && K::Rows::FILES,
+            replays: false,
             pieces: None,
             captured: BTreeMap::new(),
             moves: 0,
@@ -129,7 +132,8 @@ where
     }
 
     /// Makes an empty state that of an image: its pieces, which are read when they are needed, and its chunks, all in the
-    /// file that it was lent. Updates are then due from when each piece was captured on. Returns false, and is not to be
+    /// file that it was lent. Updates are then due from when each piece was captured on; until all of these are applied, and
+    /// that is [said](State::end_replay), no row is read. Returns false, and is not to be
     /// used, if these cannot be what a state has written.
     pub(crate) fn keep(&mut self, pieces: &[Piece], chunks: &[Chunked], read: ReadPiece) -> bool {
         let Some(index) = Index::of_pieces(pieces) else { return false };
@@ -137,7 +141,13 @@ where
         let fits = live == index.len() as u64 && self.index.len() == 0;
         self.index = index;
         self.pieces = Some(read);
+        self.replays = true;
         fits && self.chunks.keep(chunks)
+    }
+
+    /// Says that all updates since the image are applied, as far as they were committed when the file was last written to.
+    pub(crate) fn end_replay(&mut self) {
+        self.replays = false;
     }
 
     /// Says that images are taken: what one of them has stays in the file, and values' hashes are kept.
@@ -639,7 +649,7 @@ where
         if self.chunks.bury(slot, share) && !leaks {
             // Not one row is live, in the tail or elsewhere: the chunk begins anew.
             self.chunks.free(chunk, None)?;
-        } else if !is_tail && self.chunks.is_mostly_dead(chunk) {
+        } else if !is_tail && self.chunks.is_mostly_dead(chunk) && !self.replays {
             return self.compact(chunk);
         }
         Ok(())
