@@ -202,7 +202,7 @@ pub fn party(args: &PartyArgs) {
     let shard = durable::open(&args.directory);
     let standby = (args.role == Role::Standby).then(Promotion::default);
     // A mutex makes it one that may be moved to a worker.
-    let promoted = Mutex::new(standby.clone().map(heard));
+    let promoted = Mutex::new(heard(standby.clone()));
     let args = args.clone();
     timely::execute_directly(move |worker| {
         let (mut input, token, health, watch) = worker.dataflow(|scope| {
@@ -231,7 +231,7 @@ pub fn party(args: &PartyArgs) {
         }
         let promoted = promoted.into_inner().expect("nothing has panicked");
         let (mut hydrated, mut appended) = (false, false);
-        let mut from = promoted.is_none().then_some(start);
+        let mut from = (args.role == Role::Writer).then_some(start);
         loop {
             let now = fills + now_ms().saturating_sub(args.origin);
             while next < now {
@@ -244,7 +244,7 @@ pub fn party(args: &PartyArgs) {
                 hydrated = true;
                 say("hydrated", start);
             }
-            from = from.or_else(|| promoted.as_ref()?.try_recv().ok());
+            from = from.or_else(|| promoted.try_recv().ok());
             if let (false, Some(from)) = (appended, from)
                 && watch.totals().wins > 0
             {
@@ -255,16 +255,15 @@ pub fn party(args: &PartyArgs) {
     });
 }
 
-/// Promotes at the first line of the standard input, and says when that was.
-fn heard(promotion: Promotion) -> Receiver<Instant> {
+/// Promotes at the first line of the standard input, and says when that was. At its end nobody is there to end us.
+fn heard(promotion: Option<Promotion>) -> Receiver<Instant> {
     let (says, hears) = channel();
     thread::spawn(move || {
-        let mut line = String::new();
-        let heard = std::io::stdin().read_line(&mut line);
-        if heard.is_ok_and(|bytes| bytes > 0) {
-            promotion.promote();
+        for _ in std::io::stdin().lines().map_while(Result::ok) {
+            promotion.iter().for_each(Promotion::promote);
             let _ = says.send(Instant::now());
         }
+        std::process::exit(1);
     });
     hears
 }
