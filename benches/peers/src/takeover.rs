@@ -202,7 +202,9 @@ pub fn party(args: &PartyArgs) {
     let shard = durable::open(&args.directory);
     let standby = (args.role == Role::Standby).then(Promotion::default);
     // A mutex makes it one that may be moved to a worker.
-    let promoted = Mutex::new(heard(standby.clone()));
+    // One that fills ends by itself.
+    let hears = args.role != Role::Fill;
+    let promoted = Mutex::new(hears.then(|| heard(standby.clone())));
     let args = args.clone();
     timely::execute_directly(move |worker| {
         let (mut input, token, health, watch) = worker.dataflow(|scope| {
@@ -244,7 +246,7 @@ pub fn party(args: &PartyArgs) {
                 hydrated = true;
                 say("hydrated", start);
             }
-            from = from.or_else(|| promoted.try_recv().ok());
+            from = from.or_else(|| promoted.as_ref()?.try_recv().ok());
             if let (false, Some(from)) = (appended, from)
                 && watch.totals().wins > 0
             {
