@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use super::index::Entry;
+use super::placed::{ColdFile, PlacedFile};
 use super::regions::Regions;
 use super::slot::Slot;
 use crate::error::{Error, ErrorKind};
@@ -19,16 +20,6 @@ use crate::error::{Error, ErrorKind};
 const UNIT: usize = 4 << 10;
 /// Reads at the same time.
 const DEPTH: usize = 32;
-
-/// A file that is read and written at places, by several threads.
-pub(crate) trait ColdFile: Send + Sync {
-    /// Fills `bytes` from a place on.
-    fn read_at(&self, at: u64, bytes: &mut [u8]) -> io::Result<()>;
-    /// Writes all of `bytes` from a place on.
-    fn write_at(&self, at: u64, bytes: &[u8]) -> io::Result<()>;
-    /// Cuts the file.
-    fn cut(&self, length: u64) -> io::Result<()>;
-}
 
 /// Makes the file, at the first write.
 pub(crate) type MakeFile = Box<dyn Fn() -> io::Result<Arc<dyn ColdFile>>>;
@@ -330,5 +321,5 @@ fn cannot(doing: &str, why: impl std::fmt::Display) -> Error {
 }
 
 fn unnamed() -> io::Result<Arc<dyn ColdFile>> {
-    Ok(Arc::new(super::placed::PlacedFile::new(tempfile::tempfile()?)))
+    Ok(Arc::new(PlacedFile::new(tempfile::tempfile()?)))
 }

@@ -1,9 +1,17 @@
-//! Owns a file that several threads read and write at places. It does not own what is where in it.
+//! Owns what a file of cold chunks is: one that several threads read and write at places. It does not own what is where in it.
 
 use std::fs::File;
 use std::io;
 
-use super::cold::ColdFile;
+/// A file that is read and written at places, by several threads.
+pub(crate) trait ColdFile: Send + Sync {
+    /// Fills `bytes` from a place on.
+    fn read_at(&self, at: u64, bytes: &mut [u8]) -> io::Result<()>;
+    /// Writes all of `bytes` from a place on.
+    fn write_at(&self, at: u64, bytes: &[u8]) -> io::Result<()>;
+    /// Cuts the file.
+    fn cut(&self, length: u64) -> io::Result<()>;
+}
 
 /// A file whose readers have no place of their own.
 #[derive(Debug)]

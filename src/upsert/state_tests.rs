@@ -4,7 +4,8 @@ use super::*;
 use proptest::prelude::*;
 
 use crate::codec::packed::Encoded;
-use crate::upsert::cold::{ColdFile, Job};
+use crate::upsert::cold::Job;
+use crate::upsert::placed::ColdFile;
 use crate::upsert::rows::KeyHash;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
