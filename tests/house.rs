@@ -23,7 +23,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("control", &[]),
     // The core: each can be used alone.
     ("store", &["backoff", "io", "login"]),
-    ("shard", &["codec", "counter", "io", "store"]),
+    ("shard", &["codec", "counter", "io", "scratch", "store"]),
     ("source", &["backoff", "codec", "command", "counter", "scratch"]),
     ("logging", &["command"]),
     ("upsert", &["codec", "command", "control", "counter", "logging", "scratch"]),

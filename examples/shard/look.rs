@@ -7,12 +7,14 @@ use std::time::Duration;
 
 use differential_upsert::io::Io;
 use differential_upsert::shard::{
-    Access, Handle, HandleConfig, HandleOptions, MaintenanceStats, State, Update, verify,
+    Access, Handle, HandleConfig, HandleOptions, MaintenanceStats, SnapshotStream, State, Update,
+    verify,
 };
 use differential_upsert::store::{Root, probe};
 use differential_upsert::{Error, ErrorKind};
 
 use crate::args::Command;
+use crate::sorted::{Bounds, Sorter};
 use crate::status::{Seen, Status};
 use crate::text::Form;
 
@@ -167,17 +169,26 @@ async fn snapshot(
         None if upper == 0 => return Ok(()),
         None => upper - 1,
     };
-    let rows = shard.snapshot(as_of).await?;
+    let rows = shard.stream(as_of).await?;
     let form = form(url, &shard, collection)?;
-    let is_empty = rows.is_empty();
-    let mut lines = form.snapshot(rows).peekable();
-    if let (Some(name), None, false) = (collection, lines.peek(), is_empty) {
+    let (rows, is_empty) = sorted(rows, &form).await?;
+    if let (Some(name), true, false) = (collection, rows.is_empty(), is_empty) {
         eprintln!("note: no key is of the collection {name}; one of PostgreSQL is SCHEMA.TABLE");
     }
-    for line in lines {
+    for line in form.snapshot(rows.finish()?) {
         print(out, &line.map_err(|e| e.at(url))?)?;
     }
     Ok(())
+}
+
+/// Reads all rows of a snapshot that are shown, and says whether there are none at all.
+async fn sorted<'a>(mut rows: SnapshotStream, form: &'a Form) -> Result<(Sorter<'a>, bool), Error> {
+    let (mut sorter, mut is_empty) = (Sorter::new(form, Bounds::default()), true);
+    while let Some(piece) = rows.next().await? {
+        is_empty = false;
+        sorter.add(piece)?;
+    }
+    Ok((sorter, is_empty))
 }
 
 async fn tail(
@@ -204,12 +215,11 @@ async fn tail(
         };
         return Err(Error::new(ErrorKind::Invalid, what).at(url).hint(hint));
     }
-    let mut rows = shard.snapshot(from).await?;
+    let rows = shard.stream(from).await?;
     // The first commit says what keys are.
     let form = form(url, &shard, collection)?;
-    form.arrange(&mut rows);
-    for row in &rows {
-        print(out, &form.update(row).map_err(|e| e.at(url))?)?;
+    for row in sorted(rows, &form).await?.0.finish()? {
+        print(out, &form.update(&row?).map_err(|e| e.at(url))?)?;
     }
     let mut next = from.saturating_add(1);
     while next < end {
@@ -252,8 +262,8 @@ async fn reach(shard: &Handle, time: u64) -> Result<Option<Arc<State>>, Error> {
     }
 }
 
-/// Hands over the updates of an interval, in the order they are printed in, one batch in memory at
-/// a time: batches lie behind each other in time. Takes no lease: if a part is gone it goes on from
+/// Hands over the updates of an interval, in the order they are printed in, one batch sorted at a time, and one part in
+/// memory: batches lie behind each other in time. Takes no lease: if a part is gone it goes on from
 /// the newest state, which must still tell the rest apart.
 async fn later(
     shard: &Handle,
@@ -271,7 +281,7 @@ async fn later(
         }
         let batches = state.batches.iter().filter(|b| b.lower < upper && lower < b.upper);
         for batch in batches.cloned().collect::<Vec<_>>() {
-            let mut updates = Vec::new();
+            let mut sorter = Sorter::new(form, Bounds::default());
             for part in &batch.parts {
                 let (from, until) = (batch.lower.max(lower), batch.upper.min(upper));
                 match shard.fetch(part, from, until).await {
@@ -280,11 +290,10 @@ async fn later(
                         state = shard.refresh().await?;
                         continue 'from_here;
                     }
-                    rows => updates.extend(rows?),
+                    rows => sorter.add(rows?)?,
                 }
             }
-            form.arrange(&mut updates);
-            updates.iter().try_for_each(&mut each)?;
+            sorter.finish()?.try_for_each(|row| each(&row?))?;
             lower = batch.upper;
         }
         return Ok(());

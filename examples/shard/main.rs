@@ -6,6 +6,7 @@
 
 mod args;
 mod look;
+mod sorted;
 mod status;
 mod text;
 

@@ -4,6 +4,7 @@
 
 mod args;
 mod look;
+mod sorted;
 mod status;
 mod text;
 
@@ -17,6 +18,7 @@ use differential_upsert::store::Root;
 use differential_upsert::{Encoded, Error};
 
 use crate::args::Args;
+use crate::sorted::{Bounds, Sorter};
 
 /// Makes a shard of three commits: times 0 and 1, then 2, then nothing up to 5.
 fn make(path: &Path, codec: &str, history: History, seal: bool) {
@@ -296,5 +298,44 @@ fn nothing_is_created_and_what_is_not_there_is_not_empty() {
 fn what_is_not_there_yet_is_usage() {
     for line in ["", "compact", "gc", "snapshot", "snapshot URL --from 1", "tail URL --as-of 1"] {
         assert_eq!(shard(line, Path::new("d")), Err("exit 2".to_string()), "{line}");
+    }
+}
+
+/// Rows in files come in the same order as rows in memory, equal ones as they came, whatever the bound.
+#[test]
+fn what_is_sorted_through_files_is_what_is_sorted_in_memory() {
+    let form = text::Form::of_codec(text::JSON_TEXT).of_collection("n").expect("JSON");
+    let mut number = 1u64;
+    let mut draw = |below: u64| {
+        number = number.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (number >> 33) % below
+    };
+    let bytes = |text: String| Encoded::from_bytes(text.into_bytes());
+    let mut row = || {
+        let collection = ["n", "m"][draw(2) as usize];
+        let key = bytes(format!("[\"{collection}\",{}]", draw(30)));
+        (
+            (key, bytes(format!("\0{}", "7".repeat(draw(900) as usize)))),
+            draw(3),
+            [-1, 1][draw(2) as usize],
+        )
+    };
+    let pieces: Vec<Vec<_>> = (0..60u64).map(|n| (0..n % 50).map(|_| row()).collect()).collect();
+    let sorted = |bounds| {
+        let mut sorter = Sorter::new(&form, bounds);
+        assert!(sorter.is_empty());
+        for piece in &pieces {
+            sorter.add(piece.clone()).expect("room for files");
+        }
+        let rows: Result<Vec<_>, Error> = sorter.finish().expect("files").collect();
+        rows.expect("files")
+    };
+    let mut expected: Vec<_> = pieces.iter().flatten().cloned().collect();
+    expected.retain(|((key, _), ..)| key.as_bytes().starts_with(b"[\"n\","));
+    expected.sort_by_key(|((key, _), time, diff)| {
+        (*time, key.as_bytes()[5..key.as_bytes().len() - 1].to_vec(), *diff)
+    });
+    for (bytes_max, fan) in [(usize::MAX, 2), (0, 2), (0, 5), (30_000, 3), (100_000, 32)] {
+        assert_eq!(sorted(Bounds { bytes_max, fan }), expected, "{bytes_max} bytes, {fan} runs");
     }
 }

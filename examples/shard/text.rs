@@ -1,5 +1,6 @@
 //! Owns how rows of a shard are printed, and in which order. It does not own reading them. Pure.
 
+use std::cmp::Ordering;
 use std::fmt::Write as _;
 
 use base64::Engine as _;
@@ -37,19 +38,18 @@ impl Form {
         (self != Form::Opaque).then(|| Form::Collection(collection_name(name)))
     }
 
-    /// Returns the lines of a snapshot, in their order: `{"key":..,"value":..}` or `{"key":..,"error":".."}`.
+    /// Returns the lines of a snapshot, whose rows come in their order: `{"key":..,"value":..}` or `{"key":..,"error":".."}`.
     ///
     /// # Errors
     ///
     /// `Corrupt` if a row is not there exactly once, or its bytes are not a shard's.
     pub(crate) fn snapshot(
-        self,
-        mut rows: Vec<Update>,
+        &self,
+        rows: impl Iterator<Item = Result<Update, Error>>,
     ) -> impl Iterator<Item = Result<String, Error>> {
-        // All are of one time.
-        self.arrange(&mut rows);
         let mut last: Option<Update> = None;
-        rows.into_iter().map(move |row| {
+        rows.map(move |row| {
+            let row = row?;
             let ((key, value), time, count) = &row;
             let again = last.as_ref().is_some_and(|((last, _), _, _)| last == key);
             if *count != 1 || again {
@@ -63,18 +63,29 @@ impl Form {
         })
     }
 
-    /// Keeps the updates that are shown, and puts them in the order they are printed in: by time, then key as it is shown, a
-    /// retraction before an insertion.
-    pub(crate) fn arrange(&self, updates: &mut Vec<Update>) {
-        if let Form::Collection(name) = self {
-            updates.retain(|((key, _), _, _)| {
+    /// Whether a row is shown.
+    pub(crate) fn shows(&self, ((key, _), _, _): &Update) -> bool {
+        match self {
+            Form::Collection(name) => {
                 std::str::from_utf8(key.as_bytes()).is_ok_and(|key| collection(key) == name)
-            });
+            }
+            Form::Json | Form::Opaque => true,
         }
-        updates.sort_by(|((a, _), a_time, a_diff), ((b, _), b_time, b_diff)| {
-            let (a, b) = (self.shown(a.as_bytes()), self.shown(b.as_bytes()));
-            (a_time, a, a_diff).cmp(&(b_time, b, b_diff))
-        });
+    }
+
+    /// Compares the places of two rows that are shown: by time, then key as it is shown, a retraction before an insertion.
+    pub(crate) fn order(
+        &self,
+        ((a, _), a_time, a_diff): &Update,
+        ((b, _), b_time, b_diff): &Update,
+    ) -> Ordering {
+        let (a, b) = (self.shown(a.as_bytes()), self.shown(b.as_bytes()));
+        (a_time, a, a_diff).cmp(&(b_time, b, b_diff))
+    }
+
+    /// Puts rows that are shown in the order they are printed in; equal ones stay as they are.
+    pub(crate) fn sort(&self, rows: &mut [Update]) {
+        rows.sort_by(|a, b| self.order(a, b));
     }
 
     /// Returns what is shown of a key.

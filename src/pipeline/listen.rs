@@ -10,7 +10,7 @@ use crate::error::{Error, ErrorKind};
 use crate::io::Io;
 use crate::pace::Pace;
 use crate::pipeline::shard::Shard;
-use crate::shard::{Handle, Hold, State, Update};
+use crate::shard::{Handle, Hold, SnapshotStream, State, Update};
 
 /// How often changes are read again because a collector took a part of them.
 const ATTEMPTS_MAX: u32 = 3;
@@ -32,7 +32,8 @@ pub struct Changes<K, V> {
 }
 
 impl<K, V, C: Codec<K> + Codec<V>> Shard<K, V, C> {
-    /// Returns the collection as of a time, sorted by the bytes of the keys. All of it is in memory.
+    /// Returns the collection as of a time, sorted by the bytes of the keys. All of it is in memory;
+    /// [`stream`](Shard::stream) is for one that is larger.
     /// Nothing is held: if a part is gone it starts again from the newest state, three times.
     ///
     /// # Errors
@@ -57,16 +58,34 @@ impl<K, V, C: Codec<K> + Codec<V>> Shard<K, V, C> {
     /// ```
     pub async fn snapshot(&self, as_of: u64) -> Result<Vec<Keyed<K, V>>, Error> {
         let rows = self.handle().snapshot(as_of).await?;
-        rows.iter()
-            .map(|row| match row.2 {
-                1 => decoded::<K, V, C>(row),
-                count => {
-                    let what = format!("a row with count {count} at time {as_of}");
-                    Err(Error::new(ErrorKind::Corrupt, what).hint("`shard verify` says where"))
-                }
-            })
-            .map(|row| row.map_err(|e| e.at(self.handle().url())))
-            .collect()
+        rows.iter().map(|row| single::<K, V, C>(row, self.handle())).collect()
+    }
+
+    /// Returns the collection as of a time a piece after another, in bounded memory and in no order of the keys: see
+    /// [`Handle::stream`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Handle::stream`].
+    ///
+    /// ```
+    /// use differential_upsert::Shard;
+    /// use differential_upsert::shard::Append;
+    /// let shard = Shard::<String, u64>::open("mem:")?;
+    /// let io = shard.io().clone();
+    /// let append = Append { upper: 7, ..Append::default() };
+    /// let _ = io.block_on(shard.handle().compare_and_append(append))?;
+    /// let mut contents = io.block_on(shard.stream(6))?;
+    /// let mut rows = 0;
+    /// while let Some(piece) = io.block_on(contents.next())? {
+    ///     rows += piece.len();
+    /// }
+    /// assert_eq!(rows, 0);
+    /// # Ok::<(), differential_upsert::Error>(())
+    /// ```
+    pub async fn stream(&self, as_of: u64) -> Result<Contents<K, V, C>, Error> {
+        let stream = self.handle().stream(as_of).await?;
+        Ok(Contents { handle: self.handle().clone(), stream, types: PhantomData })
     }
 
     /// Returns the changes at `from` and after, as they are committed; `snapshot(from - 1)` and these
@@ -98,6 +117,27 @@ impl<K, V, C: Codec<K> + Codec<V>> Shard<K, V, C> {
         let hold = self.handle().hold(from.saturating_sub(1)).await?;
         let (handle, io) = (self.handle().clone(), self.io().clone());
         Ok(Listen { handle, io, hold: Some(hold), next: from, types: PhantomData })
+    }
+}
+
+/// Reads the collection as of one time: see [`Shard::stream`].
+#[derive(Debug)]
+pub struct Contents<K, V, C = Postcard> {
+    handle: Handle,
+    stream: SnapshotStream,
+    types: PhantomData<fn(C) -> (K, V)>,
+}
+
+impl<K, V, C: Codec<K> + Codec<V>> Contents<K, V, C> {
+    /// Returns the next keys, each of which comes once; `None` at the end.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt` for damage; else as [`SnapshotStream::next`].
+    pub async fn next(&mut self) -> Result<Option<Vec<Keyed<K, V>>>, Error> {
+        let Some(rows) = self.stream.next().await? else { return Ok(None) };
+        let keyed = rows.iter().map(|row| single::<K, V, C>(row, &self.handle));
+        keyed.collect::<Result<_, _>>().map(Some)
     }
 }
 
@@ -205,6 +245,18 @@ impl<K, V, C> Drop for Listen<K, V, C> {
             self.io.spawn(async move { handle.release(hold).await });
         }
     }
+}
+
+/// Decodes a row of a snapshot, which is there once.
+fn single<K, V, C: Codec<K> + Codec<V>>(row: &Update, of: &Handle) -> Result<Keyed<K, V>, Error> {
+    let keyed = match row {
+        (_, _, 1) => decoded::<K, V, C>(row),
+        (_, time, count) => {
+            let what = format!("a row with count {count} at time {time}");
+            Err(Error::new(ErrorKind::Corrupt, what).hint("`shard verify` says where"))
+        }
+    };
+    keyed.map_err(|e| e.at(of.url()))
 }
 
 fn decoded<K, V, C: Codec<K> + Codec<V>>(row: &Update) -> Result<Keyed<K, V>, Error> {

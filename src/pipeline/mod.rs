@@ -22,8 +22,10 @@
 //! | parts on their way back, as they are encoded | [`read_bytes_max`](crate::shard::HandleConfig::read_bytes_max) per worker | `read_bytes` |
 //! | a merge, one at a time | [`compact_bytes_max`](crate::shard::HandleConfig::compact_bytes_max) per process, and two parts that it writes | `merge_bytes` |
 //!
-//! A merge holds all rows of one key at a time, beyond its bound and its gauge: a key with a long history that is kept
-//! takes as much again.
+//! What only looks: a [snapshot as a stream](crate::shard::Handle::stream) has parts of `read_bytes_max`, counted as those
+//! on their way back, `shard verify` 32 MiB, and `shard snapshot` and `tail` sort 32 MiB of rows at a time through
+//! temporary files besides. A snapshot [as a whole](crate::shard::Handle::snapshot) is as large as the collection.
+//! Everything that reads parts may have two of them whatever its bound, and a row however large it is.
 //!
 //! A row on its way back has 64 bytes beside the part that it lies in. The allocator keeps more: with glibc's, an arena
 //! per thread was 30 % of what a loop took beyond the bare operator, and `MALLOC_ARENA_MAX=1` gave that back.
@@ -71,7 +73,7 @@ use crate::upsert::{
 };
 
 pub use crate::sink::Watch;
-pub use listen::{Changes, Keyed, Listen};
+pub use listen::{Changes, Contents, Keyed, Listen};
 
 /// A running pipeline, on one worker.
 pub struct Pipeline<'scope, K, V, C = Postcard> {

@@ -23,6 +23,7 @@ use super::memory::MemoryStats;
 use super::rows::Rows;
 use super::settle::Settler;
 use super::snapshot::snapshot;
+use super::stream::SnapshotStream;
 use super::upkeep::Upkeep;
 use super::view::View;
 use crate::error::Error;
@@ -233,8 +234,8 @@ impl Handle {
     }
 
     /// Returns the collection as of a time: every `(key, value)` with its count, consolidated, with
-    /// that time, sorted by key and value. The whole collection is in memory at once, and besides it
-    /// parts of [`read_bytes_max`](super::HandleConfig::read_bytes_max).
+    /// that time, sorted by key and value. The whole collection is in memory at once, and besides it what
+    /// [`stream`](Handle::stream) has, which is for collections that are larger.
     ///
     /// Takes no lease: if a part is gone it starts again from the newest state, three times.
     ///
@@ -243,6 +244,23 @@ impl Handle {
     /// `Invalid` unless `since <= as_of < upper`, naming the three; else as [`fetch`](Handle::fetch).
     pub async fn snapshot(&self, as_of: u64) -> Result<Vec<Update>, Error> {
         snapshot(&self.parts.rows, as_of).await
+    }
+
+    /// Returns the collection as of a time, a piece after another, each row once: a collection of any size, in memory of
+    /// [`read_bytes_max`](super::HandleConfig::read_bytes_max), or of two parts, and one piece, of a 256th of that. Rows
+    /// come in the order of the hash of their key. Where parts are too many to be read side by side, which merges do not
+    /// leave for long, they are merged into a temporary file first.
+    ///
+    /// Holds the history from there on until it is dropped, if this handle was opened for writing. If for reading, nothing
+    /// is held: if a part is gone it goes on from the newest state at the row it stands at, as long as that still
+    /// tells the time apart.
+    ///
+    /// # Errors
+    ///
+    /// As [`snapshot`](Handle::snapshot) and [`hold`](Handle::hold); `Unavailable` if there is no room for temporary files.
+    pub async fn stream(&self, as_of: u64) -> Result<SnapshotStream, Error> {
+        let hold = Some(self.parts.holds.hold(as_of).await?);
+        SnapshotStream::begin(&self.parts.rows, as_of, hold).await
     }
 
     /// Returns the holds, for followers.
@@ -306,8 +324,8 @@ impl Handle {
     /// still be told apart. Beside readers and writers; nothing if there is nothing to gain. Returns
     /// what it did; losing to another compaction is normal.
     ///
-    /// Memory: [`compact_bytes_max`](super::HandleConfig::compact_bytes_max) and all rows of one
-    /// key.
+    /// Memory: [`compact_bytes_max`](super::HandleConfig::compact_bytes_max), two parts that are written, and the rows of
+    /// one key at one time.
     ///
     /// # Errors
     ///
@@ -392,6 +410,7 @@ mod tests {
             send(handle.compare_and_append(Default::default()));
             send(handle.fetch(part, 0, 1));
             send(handle.snapshot(0));
+            send(async { handle.stream(0).await?.next().await });
             send(handle.refresh());
             send(crate::store::probe(&root, &io));
             send(crate::shard::verify(root.clone(), io.clone()));

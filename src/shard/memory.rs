@@ -11,7 +11,7 @@ pub struct MemoryStats {
     /// At hand for its followers, at most [`cache_bytes_max`](super::HandleConfig::cache_bytes_max), and at most as many
     /// again of the rows of parts that it has written, with these parts.
     pub cache_bytes: u64,
-    /// Asked for by its readers and not yet handed on: for each at most
+    /// Asked for by its readers and not yet handed on, or held by a snapshot that is read as a stream: for each at most
     /// [`read_bytes_max`](super::HandleConfig::read_bytes_max), or two parts.
     pub read_bytes: u64,
     /// Of a merge: what it reads, at most [`compact_bytes_max`](super::HandleConfig::compact_bytes_max) or two parts,

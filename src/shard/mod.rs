@@ -128,6 +128,10 @@ mod holds;
 
 mod rows;
 
+mod weave;
+
+mod stream;
+
 mod snapshot;
 
 mod upkeep;
@@ -154,6 +158,7 @@ pub use holds::Hold;
 pub use memory::MemoryStats;
 pub(crate) use resumes::Resumes;
 pub(crate) use rows::CacheUse;
+pub use stream::SnapshotStream;
 pub(crate) use upkeep::remap_behind;
 pub use upkeep::{Verified, verify};
 pub(crate) use window::{Room, Window};

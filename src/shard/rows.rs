@@ -43,7 +43,7 @@ pub(crate) struct Rows {
     pub(super) view: Arc<View>,
     pub(super) holds: Holds,
     /// Bytes of parts that are in memory for readers, and for a merge.
-    reading: Gauge,
+    pub(super) reading: Gauge,
     pub(super) merging: Gauge,
 }
 

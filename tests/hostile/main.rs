@@ -8,6 +8,7 @@
 mod bed;
 mod durable;
 mod keys;
+mod looks;
 mod rows;
 mod times;
 
@@ -34,7 +35,7 @@ pub struct Allowed {
 /// All in one test: what is allocated is counted for the whole process.
 #[test]
 fn hostile_workloads_stay_within_the_stated_bounds() {
-    let table: [(&str, fn() -> Allowed); 14] = [
+    let table: [(&str, fn() -> Allowed); 16] = [
         ("a hot key", keys::hot_key),
         ("put and delete of ever new keys", keys::ever_new_keys),
         ("a reset over many keys", keys::reset_over_many),
@@ -49,6 +50,8 @@ fn hostile_workloads_stay_within_the_stated_bounds() {
         ("durable: values of 1 MB", durable::large_values),
         ("durable: values of 16 MiB", durable::huge_values),
         ("durable: restart on unmerged history", durable::restart),
+        ("looks: a shard larger than memory", looks::larger_than_memory),
+        ("looks: a long history of one key", looks::long_history),
     ];
     let only = std::env::var("HOSTILE_CASE").ok();
     println!("{:38} {:>8} {:>9} {:>9} {:>9} {:>9}", "MiB", "peak", "bounds", "live", "file", "s");

@@ -10,6 +10,7 @@ mod crash_points;
 mod flip;
 mod format;
 mod formats;
+mod larger_than_memory;
 mod lease_races;
 mod maintenance;
 #[path = "../common/network.rs"]

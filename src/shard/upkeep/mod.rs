@@ -3,8 +3,6 @@
 
 mod merge;
 
-mod weave;
-
 mod compact;
 
 mod collect;

@@ -10,7 +10,7 @@ use crate::shard::config::{HandleConfig, HandleOptions};
 use crate::shard::engine::entry::{Entry, Feed};
 use crate::shard::engine::format::{DATA, FORMAT_KEY, REMAP};
 use crate::shard::engine::id::Id;
-use crate::shard::engine::part::{self, Update};
+use crate::shard::engine::part::{self, ALL, Update};
 use crate::shard::engine::rollup;
 use crate::shard::engine::state::{Part, State};
 use crate::shard::holds::Holds;
@@ -18,11 +18,14 @@ use crate::shard::incarnation;
 use crate::shard::open::read_format;
 use crate::shard::rows::Rows;
 use crate::shard::settle::Settler;
+use crate::shard::stream::Woven;
 use crate::shard::view::View;
 use crate::store::{Access, INCARNATION_KEY, Root};
 
 /// The shards a root may hold. In each of them a key has at most one value.
 const SHARDS: [&str; 2] = [DATA, REMAP];
+/// Bytes of parts in memory; two parts, if they are larger.
+const READ_BYTES_MAX: usize = 32 << 20;
 /// How often it starts again because a collector went by.
 const ATTEMPTS_MAX: u32 = 5;
 
@@ -50,7 +53,8 @@ pub struct Verified {
 /// from its oldest entry, rollups against the log, one live value per key at every time that can
 /// still be told apart, and that `remap/` binds every time that `data/` holds.
 ///
-/// Writers may go on meanwhile. All updates are in memory at once.
+/// Writers may go on meanwhile. Memory: parts of 32 MiB, or two, and the list of all files. Parts that are too many for that
+/// are merged into a temporary file first.
 ///
 /// # Errors
 ///
@@ -111,7 +115,8 @@ async fn verify_once(root: &Root, io: &Io) -> Result<Verified, Error> {
         }
     }
     let open = |name| {
-        let config = HandleConfig { cache_bytes_max: 0, ..HandleConfig::default() };
+        let (cache_bytes_max, read_bytes_max) = (0, READ_BYTES_MAX);
+        let config = HandleConfig { cache_bytes_max, read_bytes_max, ..HandleConfig::default() };
         View::open(root.clone(), io.clone(), HandleOptions::read(name).with_config(config))
     };
     let mut data = State::default();
@@ -189,31 +194,38 @@ struct Check {
 impl Check {
     async fn run(mut self, verified: &mut Verified) -> Result<State, Error> {
         let state = self.replay(verified).await?;
-        let mut updates = Vec::new();
-        for batch in &state.batches {
-            for part in &batch.parts {
-                let rows = match self.rows.fetch(part, batch.lower, batch.upper).await {
-                    Err(e) if e.kind() == ErrorKind::Missing => {
-                        return Err(self.gone(part, e).await);
-                    }
-                    rows => rows?,
-                };
-                verified.parts += 1;
-                verified.updates += part.updates();
-                updates.extend(rows);
-                if let Part::Stored { key, .. } = part {
-                    self.files.parts.remove(key);
-                }
+        for part in state.batches.iter().flat_map(|batch| &batch.parts) {
+            verified.parts += 1;
+            verified.updates += part.updates();
+            if let Part::Stored { key, .. } = part {
+                self.files.parts.remove(key);
             }
         }
+        self.read_named(&state).await?;
         self.read_unnamed().await?;
         // Merged, and waiting for the floor to pass: or deleted, and the entry that says so is due.
         for key in state.retired.iter().flat_map(|retired| &retired.keys) {
             self.files.parts.remove(key);
         }
         verified.orphans.extend(std::mem::take(&mut self.files.parts));
-        one_live_value(updates).map_err(|e| e.at(self.rows.view.url()))?;
         Ok(state)
+    }
+
+    /// Reads all rows that count, and checks that at every time each key has no value or one.
+    async fn read_named(&self, state: &State) -> Result<(), Error> {
+        let mut woven = Woven::new(&self.rows, state.batches.clone(), u64::MAX, 0, ALL);
+        let mut live = Live::default();
+        let at_shard = |e: Error| e.at(self.rows.view.url());
+        loop {
+            match woven.next().await {
+                Ok(Some(rows)) => {
+                    rows.into_iter().try_for_each(|row| live.add(row)).map_err(at_shard)?
+                }
+                Ok(None) => return live.settle().map_err(at_shard),
+                Err(e) if e.kind() == ErrorKind::Missing => return Err(self.gone(e).await),
+                Err(e) => return Err(e),
+            }
+        }
     }
 
     /// Reads the parts that no batch names: they carry checksums of their own.
@@ -230,13 +242,14 @@ impl Check {
     }
 
     /// Tells a part that a collector took while we read from one that was lost.
-    async fn gone(&self, part: &Part, missing: Error) -> Error {
+    async fn gone(&self, missing: Error) -> Error {
         let newest = match self.rows.view.refresh().await {
             Ok(newest) => newest,
             Err(e) => return e,
         };
-        if newest.batches.iter().any(|batch| batch.parts.contains(part)) {
-            let place = missing.place().unwrap_or_default().to_string();
+        let place = missing.place().unwrap_or_default().to_string();
+        let mut parts = newest.batches.iter().flat_map(|batch| &batch.parts);
+        if parts.any(|part| self.rows.view.place(part) == place) {
             return damage("a part is lost".into(), &place).because(missing);
         }
         missing
@@ -315,30 +328,41 @@ fn damage(what: String, place: &str) -> Error {
     Error::new(ErrorKind::Corrupt, what).at(place).hint("restore the shard from a copy")
 }
 
-/// Checks that at every time each key has no value or one, once.
-fn one_live_value(mut updates: Vec<Update>) -> Result<(), Error> {
-    updates.sort_by_key(|(_, time, _)| *time);
-    let mut live: BTreeMap<Encoded, BTreeMap<Encoded, isize>> = BTreeMap::new();
-    for group in updates.chunk_by(|a, b| a.1 == b.1) {
-        for ((key, value), _, diff) in group {
-            let values = live.entry(key.clone()).or_default();
-            let count = values.entry(value.clone()).or_default();
-            *count = count.saturating_add(*diff);
+/// The values of one key at one time, as rows come by key and time.
+#[derive(Default)]
+struct Live {
+    key: Option<Encoded>,
+    time: u64,
+    values: BTreeMap<Encoded, isize>,
+}
+
+impl Live {
+    fn add(&mut self, ((key, value), time, diff): Update) -> Result<(), Error> {
+        let is_same = self.key.as_ref() == Some(&key);
+        if !is_same || time != self.time {
+            self.settle()?;
+            self.time = time;
         }
-        for ((key, _), time, _) in group {
-            let Some(values) = live.get_mut(key) else { continue };
-            values.retain(|_, count| *count != 0);
-            if values.len() > 1 || values.values().any(|count| *count != 1) {
-                let key = key.as_bytes().escape_ascii();
-                let what = format!("not one live value for key \"{key}\" at time {time}");
-                return Err(Error::new(ErrorKind::Corrupt, what));
-            }
-            if values.is_empty() {
-                live.remove(key);
-            }
+        if !is_same {
+            self.values.clear();
+            self.key = Some(key);
         }
+        let count = self.values.entry(value).or_default();
+        *count = count.saturating_add(diff);
+        Ok(())
     }
-    Ok(())
+
+    /// Checks that the key has no value or one, once.
+    fn settle(&mut self) -> Result<(), Error> {
+        self.values.retain(|_, count| *count != 0);
+        if self.values.len() > 1 || self.values.values().any(|count| *count != 1) {
+            let key = self.key.iter().flat_map(|key| key.as_bytes().escape_ascii());
+            let (key, time) = (String::from_iter(key.map(char::from)), self.time);
+            let what = format!("not one live value for key \"{key}\" at time {time}");
+            return Err(Error::new(ErrorKind::Corrupt, what));
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 //! sealing, history, closings, following, signals, and what a reader says and leaves alone. Method:
 //! real processes; expected output is written out by hand.
 
+mod larger_than_memory;
+
 mod space;
 
 mod leases;
