@@ -25,7 +25,7 @@ pub type Keyed<K, V> = (K, Result<V, DataError>);
 pub struct Changes<K, V> {
     /// The first time.
     pub lower: u64,
-    /// The first time that is not in it.
+    /// The first time that is not in it; `lower` of a [piece](Listen::next_piece) that is not the last of its batch.
     pub upper: u64,
     /// The updates, by time; at one time retractions stand before insertions.
     pub updates: Vec<(Keyed<K, V>, u64, isize)>,
@@ -116,7 +116,7 @@ impl<K, V, C: Codec<K> + Codec<V>> Shard<K, V, C> {
         // Times up to the one before may be merged; `from` stays apart from them.
         let hold = self.handle().hold(from.saturating_sub(1)).await?;
         let (handle, io) = (self.handle().clone(), self.io().clone());
-        Ok(Listen { handle, io, hold: Some(hold), next: from, types: PhantomData })
+        Ok(Listen { handle, io, hold: Some(hold), next: from, inside: None, types: PhantomData })
     }
 }
 
@@ -149,7 +149,18 @@ pub struct Listen<K, V, C = Postcard> {
     /// Gone once it is dropped.
     hold: Option<Hold>,
     next: u64,
+    /// Where in a batch it stands, if a part of it has been returned.
+    inside: Option<Inside>,
     types: PhantomData<fn(C) -> (K, V)>,
+}
+
+/// A place between two parts of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Inside {
+    /// What names the batch: its entry.
+    seqno: u64,
+    /// The next part.
+    part: usize,
 }
 
 impl<K, V, C: Codec<K> + Codec<V>> Listen<K, V, C> {
@@ -160,13 +171,29 @@ impl<K, V, C: Codec<K> + Codec<V>> Listen<K, V, C> {
 
     /// Waits for the next changes and returns them, of one batch at the most; `None` once the shard is
     /// sealed and all of it was returned. Dropped half way it has returned nothing, and can be called
-    /// again.
+    /// again. Memory: all rows of a batch; [`next_piece`](Listen::next_piece) is for those that are larger.
     ///
     /// # Errors
     ///
     /// `LeaseLost` if since has passed its place, or a part is gone: begin again with a snapshot.
     /// `Replaced`, `Corrupt`, and those of the store.
     pub async fn next(&mut self) -> Result<Option<Changes<K, V>>, Error> {
+        self.read_next(usize::MAX).await
+    }
+
+    /// As [`next`](Listen::next), of one part at the most, so that a commit of any size comes in bounded memory. As long as
+    /// more of a batch is to come, `upper` is `lower`: none of its times is complete. Updates of the pieces of a batch
+    /// come in no order.
+    ///
+    /// # Errors
+    ///
+    /// As [`next`](Listen::next). `LeaseLost` also for a reader that holds nothing, where others have merged the batch that
+    /// it is inside of.
+    pub async fn next_piece(&mut self) -> Result<Option<Changes<K, V>>, Error> {
+        self.read_next(1).await
+    }
+
+    async fn read_next(&mut self, parts_max: usize) -> Result<Option<Changes<K, V>>, Error> {
         let mut state = self.handle.state();
         let (mut attempt, mut pace) = (1, Pace::new(POLL.0, POLL.1));
         loop {
@@ -175,7 +202,7 @@ impl<K, V, C: Codec<K> + Codec<V>> Listen<K, V, C> {
                 if !state.tells_apart(self.next) {
                     return Err(lost(self.next).at(self.handle.url()));
                 }
-                match self.read(&state).await {
+                match self.read(&state, parts_max).await {
                     Err(e) if e.kind() == ErrorKind::Missing => {
                         if attempt == ATTEMPTS_MAX {
                             return Err(lost(self.next).at(self.handle.url()).because(e));
@@ -212,14 +239,24 @@ impl<K, V, C: Codec<K> + Codec<V>> Listen<K, V, C> {
         }
     }
 
-    /// Reads the first batch that reaches beyond our place, or the times without rows before it.
-    async fn read(&mut self, state: &Arc<State>) -> Result<Changes<K, V>, Error> {
+    /// Reads of the first batch that reaches beyond our place as many parts as asked for, or the times without rows before
+    /// it.
+    async fn read(&mut self, state: &Arc<State>, parts_max: usize) -> Result<Changes<K, V>, Error> {
         let lower = self.next;
         let next = state.batches.iter().find(|batch| batch.upper > lower);
-        let (mut updates, mut upper) = (Vec::new(), state.upper);
+        let (mut updates, mut upper, mut inside) = (Vec::new(), state.upper, None);
+        let first = match (self.inside, next) {
+            (None, _) => 0,
+            (Some(inside), Some(batch)) if inside.seqno == batch.seqno => inside.part,
+            (Some(_), _) => return Err(lost(lower).at(self.handle.url())),
+        };
         if let Some(batch) = next {
             upper = batch.upper;
-            for part in &batch.parts {
+            let end = first.saturating_add(parts_max);
+            if end < batch.parts.len() {
+                (upper, inside) = (lower, Some(Inside { seqno: batch.seqno, part: end }));
+            }
+            for part in batch.parts[first..].iter().take(parts_max) {
                 let rows = self.handle.fetch(part, batch.lower.max(lower), batch.upper).await?;
                 for row in &rows {
                     let keyed = decoded::<K, V, C>(row).map_err(|e| e.at(self.handle.url()))?;
@@ -229,7 +266,7 @@ impl<K, V, C: Codec<K> + Codec<V>> Listen<K, V, C> {
         }
         // Stable: but for that, rows stay in the order of their parts.
         updates.sort_by_key(|(_, time, diff)| (*time, *diff));
-        self.next = upper;
+        (self.next, self.inside) = (upper, inside);
         if let Some(hold) = &self.hold {
             self.handle.advance(hold, upper.saturating_sub(1));
         }

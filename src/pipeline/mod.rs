@@ -15,16 +15,26 @@
 //! |---|---|---|
 //! | the state: a row per live key | the live rows, per worker | `state_bytes` |
 //! | the stash | [`stash_bytes_max`](PipelineConfig::stash_bytes_max) per worker, then a file | `stash_bytes`, `spill_bytes` |
-//! | read from a source, its time not bound | [`ahead_bytes_max`](PipelineConfig::ahead_bytes_max) | `source_staged_bytes` |
+//! | a unit of a source that is not complete | [`SourceConfig::stage`](crate::reclock::SourceConfig::stage) per source, then a file | `source_staged_bytes` |
+//! | read from a source, its time not bound or not committed | [`ahead_bytes_max`](PipelineConfig::ahead_bytes_max), and a unit | `source_unbound_units` |
 //! | emitted, in no durable part yet | [`inflight_bytes_max`](PipelineConfig::inflight_bytes_max) per worker, and a piece of a drain | `inflight_bytes` |
 //! | emitted and not read back, which it runs ahead on | [`overlay_bytes_max`](PipelineConfig::overlay_bytes_max) per worker, and a row | `overlay_bytes` |
-//! | parts at hand for followers | [`cache_bytes_max`](crate::shard::HandleConfig::cache_bytes_max) per process | `cache_bytes` |
-//! | parts on their way back, as they are encoded | [`read_bytes_max`](crate::shard::HandleConfig::read_bytes_max) per worker | `read_bytes` |
+//! | came back while a drain reads the state | what was emitted before that drain: `overlay_bytes_max` | |
+//! | the sums of commands, of which the shard has to have the same | 48 bytes per time that is not in the shard, on worker 0 | |
+//! | parts at hand for followers, and the rows of those written here | [`cache_bytes_max`](crate::shard::HandleConfig::cache_bytes_max) per process, each | `cache_bytes` |
+//! | parts on their way back, as they are encoded | [`read_bytes_max`](crate::shard::HandleConfig::read_bytes_max) per worker, and as much that its worker has taken and not applied | `read_bytes` |
 //! | a merge, one at a time | [`compact_bytes_max`](crate::shard::HandleConfig::compact_bytes_max) per process, and two parts that it writes | `merge_bytes` |
+//! | what the state of the shard names | about 200 bytes per batch and part; merges leave a few batches, but those that a holder has yet to read, until its lease has run out | |
+//!
+//! A standby is bound by the same, however long the active does nothing: it emits until `inflight_bytes_max`, or ahead until
+//! `overlay_bytes_max`, and then the stash fills, and its file; a source is held back by `ahead_bytes_max` before that. What
+//! another writer commits past the time of a drain ends the drain, so its rows wait for none.
 //!
 //! What only looks: a [snapshot as a stream](crate::shard::Handle::stream) has parts of `read_bytes_max`, counted as those
-//! on their way back, `shard verify` 32 MiB, and `shard snapshot` and `tail` sort 32 MiB of rows at a time through
-//! temporary files besides. A snapshot [as a whole](crate::shard::Handle::snapshot) is as large as the collection.
+//! on their way back, [`verify`](crate::shard::verify) of 32 MiB, and `shard snapshot` and `tail` sort 32 MiB of rows at a time
+//! through temporary files besides. [`Listen::next_piece`] has one part. A snapshot
+//! [as a whole](crate::shard::Handle::snapshot) is as large as the collection, and [`Listen::next`] has a commit of whatever size.
+//! Collection and `verify` list all files: some 150 bytes for each.
 //! Everything that reads parts may have two of them whatever its bound, and a row however large it is.
 //!
 //! A row on its way back has 64 bytes beside the part that it lies in. The allocator keeps more: with glibc's, an arena

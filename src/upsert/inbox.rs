@@ -1,5 +1,9 @@
 //! Owns feedback on its way into the state: it waits while a drain reads the state as it is, and goes in a piece at a
 //! time. It does not own when the state may be read.
+//!
+//! What waits is bounded by what was emitted. A drain begins when all that came is in the state. From then on what comes back
+//! is of times before the drain's, which the operator has emitted itself, if it runs ahead, and has in its overlay until then;
+//! the same rows, whichever writer has committed them. An upper past the drain's time comes before the rows, and ends the drain.
 
 use std::collections::VecDeque;
 

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use differential_dataflow::input::InputSession;
-use differential_upsert::upsert::UpsertStats;
+use differential_upsert::upsert::{Rules, UpsertStats};
 use differential_upsert::{Command, Encoded, Error, Packed, Upsert, UpsertConfig};
 use timely::dataflow::operators::{Input, Inspect, Probe};
 use timely::dataflow::{InputHandleVec, ProbeHandle};
@@ -103,17 +103,29 @@ pub struct Bed {
     pub spilled: u64,
 }
 
+/// The collection of a key: those of one are every second number.
+fn collection(key: &Encoded) -> &'static str {
+    if key.as_bytes()[7].is_multiple_of(2) { "even" } else { "odd" }
+}
+
 impl Bed {
     pub fn new() -> Self {
+        Bed::with_state(None)
+    }
+
+    /// One whose state has so many bytes in memory.
+    pub fn with_state(state_bytes_max: Option<usize>) -> Self {
         let allocator = timely::communication::allocator::Thread::default();
         let allocator = timely::communication::Allocator::Thread(allocator);
         let mut worker = Worker::new(timely::WorkerConfig::default(), allocator, None);
         let mut feedback = InputSession::new();
         let (shard, errors) = (Rc::<RefCell<Shard>>::default(), Rc::default());
-        let config = UpsertConfig { stash_bytes_max: STASH, ..UpsertConfig::default() };
+        let config =
+            UpsertConfig { stash_bytes_max: STASH, state_bytes_max, ..UpsertConfig::default() };
+        let rules = Rules::new().with_collections(|key| collection(key));
         let (commands, probe, stats) = worker.dataflow(|scope| {
             let (input, commands) = scope.new_input();
-            let upserted = commands.upsert(feedback.to_collection(scope), config);
+            let upserted = commands.upsert_with(feedback.to_collection(scope), config, rules);
             let into = Rc::clone(&shard);
             let write = move |row: &(Row, u64, isize)| into.borrow_mut().write(row);
             let (probe, _) = upserted.updates.inner.inspect(write).probe();

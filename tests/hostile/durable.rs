@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use differential_upsert::codec::{Postcard, encode_stored};
 use differential_upsert::io::Io;
-use differential_upsert::shard::{HandleConfig, History};
+use differential_upsert::shard::{Append, Appended, HandleConfig, History};
 use differential_upsert::store::{Access, Root};
-use differential_upsert::{Command, PipelineConfig, Shard, UpsertInto};
+use differential_upsert::{Command, Encoded, Packed, PipelineConfig, Promotion, Shard, UpsertInto};
 use timely::dataflow::operators::Input;
 
 use crate::{Allowed, MIB};
@@ -132,6 +133,109 @@ pub fn large_values() -> Allowed {
 
 pub fn huge_values() -> Allowed {
     two_versions(6, 16 * MIB)
+}
+
+/// Commits one time as a writer does that is no pipeline: a new value of each key.
+fn commit(shard: &Durable, time: u64, keys: u64, bytes: usize) {
+    let row = |key: u64, of: u64, diff: isize| {
+        let mut value = Vec::new();
+        encode_stored::<String, Postcard>(&Ok(text(of, bytes)), &mut value).expect("a value");
+        let key: Encoded = Packed::pack(&key).expect("a key").cast();
+        ((key, Encoded::from_bytes(value)), time, diff)
+    };
+    let old = time.checked_sub(1);
+    let rows = (0..keys)
+        .flat_map(|key| old.map(|old| row(key, old, -1)).into_iter().chain([row(key, time, 1)]));
+    let won = shard.io().block_on(async {
+        let parts = shard.handle().prepare(rows.collect()).await?;
+        let append = Append { lower: time, upper: time + 1, parts, ..Append::default() };
+        shard.handle().compare_and_append(append).await
+    });
+    assert!(matches!(won, Ok(Appended::Won { .. })), "{won:?}");
+}
+
+/// A standby takes in ten times its stash while the active does nothing, follows the active for a while, and is promoted.
+pub fn paused_active() -> Allowed {
+    const OVERLAY: usize = 4 * MIB;
+    let (keys, bytes, times, followed) = (2_000u64, 1_000usize, 40u64, 15u64);
+    let directory = tempfile::tempdir().expect("a directory");
+    let active = open(&directory);
+    let io = active.io().clone();
+    commit(&active, 0, keys, bytes);
+    let shard = open(&directory);
+    let promotion = Promotion::default();
+    let (active, standby) = (active.clone(), shard.clone());
+    let spilled = timely::execute_directly(move |worker| {
+        let shard = standby;
+        let config = PipelineConfig {
+            stash_bytes_max: STASH,
+            inflight_bytes_max: INFLIGHT,
+            overlay_bytes_max: OVERLAY,
+            part_bytes_max: PART,
+            standby: Some(promotion.clone()),
+            checked: false,
+            ..PipelineConfig::default()
+        };
+        let (mut input, token, stats, health) = worker.dataflow(|scope| {
+            let (input, commands) = scope.new_input();
+            let pipeline = commands.upsert_into(&shard, config);
+            (input, pipeline.token, pipeline.stats, pipeline.health)
+        });
+        for time in 0..times {
+            for key in 0..keys {
+                input.send((Command::put(key, text(time, bytes), 0), time));
+                if key % 500 == 499 {
+                    input.flush();
+                    worker.step();
+                }
+            }
+            input.advance_to(time + 1);
+            assert!(stats.stash_bytes() <= STASH + STASH / 8 + 4 * MIB, "{}", stats.stash_bytes());
+        }
+        // However long nothing comes, nothing grows.
+        for _ in 0..2_000 {
+            worker.step();
+        }
+        let spilled = stats.spill_bytes();
+        assert!(spilled > 8 * STASH as u64, "{spilled} bytes spilled");
+        assert_eq!(shard.state().upper, 1);
+        for time in 1..followed {
+            commit(&active, time, keys, bytes);
+            worker.step();
+        }
+        promotion.promote();
+        for _ in 0..ROUNDS_MAX {
+            if shard.state().upper >= times {
+                break;
+            }
+            worker.step_or_park(Some(Duration::from_millis(1)));
+        }
+        let report = health.report();
+        assert_eq!(shard.state().upper, times, "{report:?}");
+        drop((input, token));
+        while worker.has_dataflows() {
+            worker.step_or_park(Some(Duration::from_millis(10)));
+        }
+        spilled
+    });
+    let mut seen = 0;
+    io.block_on(async {
+        let mut contents = shard.stream(times - 1).await?;
+        while let Some(rows) = contents.next().await? {
+            for (key, value) in rows {
+                assert_eq!(value.as_deref(), Ok(&*text(times - 1, bytes)), "key {key}");
+                seen += 1;
+            }
+        }
+        Ok::<_, differential_upsert::Error>(())
+    })
+    .expect("a shard");
+    assert_eq!(seen, keys);
+    // The active has caches of its own.
+    let live = 2 * keys as usize * (bytes + 100) + 2 * CACHE;
+    let stashed = times * keys * (bytes as u64 + 100);
+    let Allowed { bounds, live, .. } = allowed(live, bytes, (0, 0));
+    Allowed { bounds: bounds + OVERLAY, live, spilled: (spilled, stashed + STASH as u64) }
 }
 
 /// 40 versions of 4,000 keys, kept apart, are read by a restart: twenty times what lives.

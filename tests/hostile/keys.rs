@@ -86,6 +86,47 @@ pub fn reset_over_many() -> Allowed {
     bed.allowed(2 * full + 200_000 * 24, 64 * MIB)
 }
 
+/// Resets of one collection and of everything, over a state of eight times what it may have in memory.
+pub fn reset_over_cold() -> Allowed {
+    const STATE: usize = 8 * MIB;
+    let keys = 100_000u64;
+    let mut bed = Bed::with_state(Some(STATE));
+    let mut fill = |bed: &mut Bed, time: u64| {
+        for first in (0..keys).step_by(1000) {
+            bed.send(puts((first..first + 1000).map(|k| (k, time)), 600, time, 0));
+        }
+        bed.close_below(time + 1);
+        bed.until(Some(time + 1));
+        bed.commit(time + 1);
+    };
+    fill(&mut bed, 0);
+    let places = bed.stats.state_places();
+    assert!(places.cold_bytes > 5 * STATE as u64, "{places:?}");
+    bed.send(vec![(Command::reset_of("even".into(), 5), 1)]);
+    // One that the reset is after, and one that is after the reset; of the others, one is touched.
+    bed.send(puts([(0, 7), (3, 7)].into_iter(), 600, 1, 4));
+    bed.send(puts(std::iter::once((2, 7)), 600, 1, 6));
+    bed.close_below(2);
+    bed.until(Some(2));
+    bed.commit(2);
+    let mut expected: std::collections::BTreeMap<u64, u64> =
+        (0..keys).filter(|k| k % 2 == 1).map(|k| (k, 0)).collect();
+    expected.extend([(2, 7), (3, 7)]);
+    assert_eq!(bed.contents, expected);
+    drop(expected);
+    fill(&mut bed, 2);
+    bed.send(vec![(Command::reset(5), 3)]);
+    bed.send(puts((keys - 10..keys + 10).map(|k| (k, 9)), 600, 3, 6));
+    bed.close_below(4);
+    bed.until(Some(4));
+    bed.commit(4);
+    assert_eq!(bed.contents, (keys - 10..keys + 10).map(|k| (k, 9)).collect());
+    assert_eq!(bed.stats.state_keys(), 20);
+    // The test's own folds of the contents, too.
+    let Allowed { bounds, live, .. } = bed.allowed(3 * keys as usize * 24, 0);
+    Allowed { bounds: bounds + STATE, live, spilled: (bed.spilled, 2 * keys * 700) }
+}
+
 /// A restart that reads 30 versions of 4,000 keys, the newest first: until the oldest has come, no key has
 /// one live value.
 pub fn unmerged_history() -> Allowed {

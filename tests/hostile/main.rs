@@ -35,10 +35,11 @@ pub struct Allowed {
 /// All in one test: what is allocated is counted for the whole process.
 #[test]
 fn hostile_workloads_stay_within_the_stated_bounds() {
-    let table: [(&str, fn() -> Allowed); 16] = [
+    let table: [(&str, fn() -> Allowed); 18] = [
         ("a hot key", keys::hot_key),
         ("put and delete of ever new keys", keys::ever_new_keys),
         ("a reset over many keys", keys::reset_over_many),
+        ("a reset over rows in a file", keys::reset_over_cold),
         ("unmerged history, newest first", keys::unmerged_history),
         ("values of 1 MB in one time", rows::large_values),
         ("values of 16 MiB in one time", rows::huge_values),
@@ -50,6 +51,7 @@ fn hostile_workloads_stay_within_the_stated_bounds() {
         ("durable: values of 1 MB", durable::large_values),
         ("durable: values of 16 MiB", durable::huge_values),
         ("durable: restart on unmerged history", durable::restart),
+        ("durable: a standby of a paused active", durable::paused_active),
         ("looks: a shard larger than memory", looks::larger_than_memory),
         ("looks: a long history of one key", looks::long_history),
     ];

@@ -8,17 +8,19 @@ use std::sync::{Arc, OnceLock};
 
 use crate::common::{append, config, io, row, runtime, schema};
 use crate::random::{Random, for_seeds};
+use differential_upsert::codec::{Postcard, encode_stored};
 use differential_upsert::shard::{
     Access, Append, Handle, HandleConfig, HandleOptions, History, SnapshotStream, Update, verify,
 };
 use differential_upsert::store::{Fault, Faults, Root};
-use differential_upsert::{Encoded, Error, ErrorKind};
+use differential_upsert::{Encoded, Error, ErrorKind, Packed};
 
 const PART: usize = 2 << 10;
 /// Eight parts.
 const BOUND: usize = 8 * PART;
 
 type Contents = BTreeMap<String, String>;
+type Typed = differential_upsert::Shard<u64, u64>;
 
 fn bounded() -> HandleConfig {
     HandleConfig {
@@ -205,6 +207,53 @@ fn a_stream_outlives_the_parts_it_began_with() {
         assert_eq!(gone.kind(), ErrorKind::Invalid, "{gone}");
         // It does not look complete when it is asked again.
         assert!(lost.next().await.is_err());
+    });
+}
+
+/// A commit of many parts comes part by part, and none of its times is complete before the last.
+#[test]
+fn changes_come_in_pieces() {
+    runtime().block_on(async {
+        let root = Root::open("mem:", Access::Write).unwrap();
+        let keep = HandleConfig { history: Some(History::Keep), ..bounded() };
+        let shard = Typed::open_with(root.clone(), io(1), keep.clone()).await.unwrap();
+        let rows = |time| {
+            let row = |key: u64| {
+                let mut value = Vec::new();
+                encode_stored::<u64, Postcard>(&Ok(time), &mut value).unwrap();
+                let key: Encoded = Packed::pack(&key).unwrap().cast();
+                ((key, Encoded::from_bytes(value)), time, 1)
+            };
+            (time * 1_000..time * 1_000 + 500).map(row).collect()
+        };
+        let _ = append(shard.handle(), 0, 1, rows(0)).await.unwrap();
+        let _ = append(shard.handle(), 1, 3, rows(1)).await.unwrap();
+        let parts: Vec<usize> = shard.state().batches.iter().map(|b| b.parts.len()).collect();
+        assert!(parts.iter().all(|parts| *parts > 5), "{parts:?}");
+        let reader = Typed::read_with(root, io(1 << 40), bounded()).await.unwrap();
+        let (mut held, mut free) =
+            (shard.listen(0).await.unwrap(), reader.listen(0).await.unwrap());
+        for (parts, upper) in parts.into_iter().zip([1, 3]) {
+            let (lower, mut keys) = (held.upper(), 0);
+            for part in 1..=parts {
+                let piece = held.next_piece().await.unwrap().unwrap();
+                let upper = if part == parts { upper } else { lower };
+                assert_eq!((piece.lower, piece.upper, held.upper()), (lower, upper, upper));
+                assert!((1..=PART).contains(&piece.updates.len()));
+                keys += piece.updates.len();
+            }
+            assert_eq!(keys, 500);
+        }
+        drop(held);
+        // The rest of a batch can be had as one.
+        let piece = free.next_piece().await.unwrap().unwrap();
+        let rest = free.next().await.unwrap().unwrap();
+        assert_eq!((piece.updates.len() + rest.updates.len(), rest.upper), (500, 1));
+        // One that is merged while nothing holds it has no such place.
+        let _ = free.next_piece().await.unwrap().unwrap();
+        let _ = (shard.handle().compact().await.unwrap(), shard.handle().collect().await.unwrap());
+        reader.handle().refresh().await.unwrap();
+        assert_eq!(free.next_piece().await.unwrap_err().kind(), ErrorKind::LeaseLost);
     });
 }
 

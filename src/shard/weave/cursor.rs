@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use super::shelf::Spill;
+use super::spill::Spill;
 use crate::error::Error;
 use crate::shard::engine::arrange::arrange;
 use crate::shard::engine::frame::damaged;

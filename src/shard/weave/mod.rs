@@ -4,6 +4,8 @@
 //! Memory: the part that each run is read from, what is being written, and the rows of one key at one time, summed as they
 //! come.
 
+mod spill;
+
 mod cursor;
 
 mod shelf;
@@ -22,7 +24,8 @@ use crate::shard::engine::part::{Line, Row};
 
 pub(super) use cursor::Reads;
 pub(super) use passes::{Moved, Passes, runs};
-pub(super) use shelf::{Shelf, Spill};
+pub(super) use shelf::Shelf;
+pub(super) use spill::Spill;
 
 /// Rows between two moments at which other tasks have their turn.
 const TURN: usize = 1 << 12;

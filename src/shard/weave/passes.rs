@@ -11,11 +11,11 @@ use std::sync::Arc;
 use futures::{StreamExt, TryStreamExt};
 
 use super::cursor::{Cursor, Piece, Reads, Run};
-use super::shelf::{Output, Shelf, Shelved, piece};
+use super::shelf::{Output, Shelf, Shelved};
 use super::weave;
 use crate::error::Error;
 use crate::shard::engine::part;
-use crate::shard::engine::state::Batch;
+use crate::shard::engine::state::{Batch, Part};
 use crate::shard::rows::{CONCURRENT, CacheUse, Rows};
 
 /// Returns the sorted runs of a batch, of whose rows those before `upper` count.
@@ -84,6 +84,11 @@ fn next(runs: &[Waiting], bytes_max: u64, part_bytes: u64) -> usize {
     taken
 }
 
+/// Returns a part of a pass as the next one reads it.
+fn again((part, spilled): &Shelved) -> Piece {
+    Piece { part: Part::from(part.clone()), spilled: *spilled, lower: 0, upper: u64::MAX }
+}
+
 /// How runs become one: every row with its time forwarded, equal rows summed, zeros dropped, sorted by hash.
 pub(in crate::shard) struct Passes<'a> {
     pub(in crate::shard) reads: Reads<'a>,
@@ -136,7 +141,7 @@ impl Passes<'_> {
             if is_last {
                 return Ok(parts);
             }
-            waiting.push(Waiting::new(parts.iter().map(piece).collect(), parts));
+            waiting.push(Waiting::new(parts.iter().map(again).collect(), parts));
         }
     }
 

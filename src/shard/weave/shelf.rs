@@ -1,56 +1,18 @@
 //! Owns where woven rows go: into parts, through memory that is the same for all of them, and each part into the store,
 //! into a scratch file or to a reader. It does not own their order.
 
-use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
-use super::cursor::Piece;
+use super::spill::Spill;
 use crate::error::{Error, ErrorKind};
-use crate::scratch::{Scratch, ScratchError};
 use crate::shard::engine::arrange::named;
 use crate::shard::engine::part::{Line, PartRef, Prepared, UPDATE_BYTES, Writer, Written};
-use crate::shard::engine::state::Part;
-use crate::shard::engine::stored::check;
 use crate::shard::memory::{Counted, Gauge};
 use crate::shard::rows::Rows;
 use crate::shard::uploading::Uploading;
 
 /// Bytes at which a part in the store ends, at the least.
 const PART_BYTES_MIN: usize = 1 << 20;
-
-/// Parts of earlier passes, in a scratch file that goes with this.
-#[derive(Debug, Default)]
-pub(in crate::shard) struct Spill(Mutex<(Scratch, u64)>);
-
-impl Spill {
-    /// Writes a part, and returns where.
-    fn write(&self, bytes: &[u8]) -> Result<u64, Error> {
-        let (file, end) = &mut *self.0.lock();
-        let at = *end;
-        file.write_at(at, bytes).map_err(failed)?;
-        *end = at + bytes.len() as u64;
-        Ok(at)
-    }
-
-    /// Reads a part again, and checks it.
-    pub(super) fn read(&self, at: u64, part: &Part) -> Result<Vec<u8>, Error> {
-        let mut bytes = vec![0; part.bytes() as usize];
-        self.0.lock().0.read_at(at, &mut bytes).map_err(failed)?;
-        check(part, &bytes).map_err(|e| e.at(Spill::place()))?;
-        Ok(bytes)
-    }
-
-    pub(super) fn place() -> String {
-        std::env::temp_dir().display().to_string()
-    }
-}
-
-fn failed(ScratchError { doing, error }: ScratchError) -> Error {
-    Error::new(ErrorKind::Unavailable, format!("cannot {doing} a temporary file: {error}"))
-        .at(Spill::place())
-        .hint("make room there, or set TMPDIR")
-        .because(error)
-}
 
 /// Where parts go that are written.
 pub(in crate::shard) enum Shelf<'a> {
@@ -112,11 +74,6 @@ fn piece_bytes(bytes_max: usize) -> usize {
 
 /// A part that was written, and where in a scratch file it is.
 pub(super) type Shelved = (PartRef, Option<u64>);
-
-/// Returns a part as it is read in the next pass.
-pub(super) fn piece((part, spilled): &Shelved) -> Piece {
-    Piece { part: Part::from(part.clone()), spilled: *spilled, lower: 0, upper: u64::MAX }
-}
 
 /// What became of a part.
 struct Put {
