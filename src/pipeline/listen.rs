@@ -10,7 +10,7 @@ use crate::error::{Error, ErrorKind};
 use crate::io::Io;
 use crate::pace::Pace;
 use crate::pipeline::shard::Shard;
-use crate::shard::{Handle, Hold, SnapshotStream, State, Update};
+use crate::shard::{Handle, Hold, Part, SnapshotStream, State, Update};
 
 /// How often changes are read again because a collector took a part of them.
 const ATTEMPTS_MAX: u32 = 3;
@@ -149,18 +149,9 @@ pub struct Listen<K, V, C = Postcard> {
     /// Gone once it is dropped.
     hold: Option<Hold>,
     next: u64,
-    /// Where in a batch it stands, if a part of it has been returned.
-    inside: Option<Inside>,
+    /// The part that is next, if one before it in its batch has been returned.
+    inside: Option<Part>,
     types: PhantomData<fn(C) -> (K, V)>,
-}
-
-/// A place between two parts of a batch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Inside {
-    /// What names the batch: its entry.
-    seqno: u64,
-    /// The next part.
-    part: usize,
 }
 
 impl<K, V, C: Codec<K> + Codec<V>> Listen<K, V, C> {
@@ -245,16 +236,17 @@ impl<K, V, C: Codec<K> + Codec<V>> Listen<K, V, C> {
         let lower = self.next;
         let next = state.batches.iter().find(|batch| batch.upper > lower);
         let (mut updates, mut upper, mut inside) = (Vec::new(), state.upper, None);
-        let first = match (self.inside, next) {
-            (None, _) => 0,
-            (Some(inside), Some(batch)) if inside.seqno == batch.seqno => inside.part,
-            (Some(_), _) => return Err(lost(lower).at(self.handle.url())),
-        };
         if let Some(batch) = next {
+            // A merge has the rows in other parts, in another order.
+            let place = self.inside.as_ref().map(|next| batch.parts.iter().position(|p| p == next));
+            let first = match place {
+                None => 0,
+                Some(Some(first)) => first,
+                Some(None) => return Err(lost(lower).at(self.handle.url())),
+            };
             upper = batch.upper;
-            let end = first.saturating_add(parts_max);
-            if end < batch.parts.len() {
-                (upper, inside) = (lower, Some(Inside { seqno: batch.seqno, part: end }));
+            if let Some(part) = batch.parts.get(first.saturating_add(parts_max)) {
+                (upper, inside) = (lower, Some(part.clone()));
             }
             for part in batch.parts[first..].iter().take(parts_max) {
                 let rows = self.handle.fetch(part, batch.lower.max(lower), batch.upper).await?;

@@ -8,6 +8,7 @@
 mod bed;
 mod durable;
 mod keys;
+mod killed;
 mod looks;
 mod rows;
 mod times;
@@ -32,10 +33,16 @@ pub struct Allowed {
     pub spilled: (u64, u64),
 }
 
+/// What a workload runs as a process of its own, which dies.
+#[test]
+fn a_child_of_a_test() {
+    killed::child();
+}
+
 /// All in one test: what is allocated is counted for the whole process.
 #[test]
 fn hostile_workloads_stay_within_the_stated_bounds() {
-    let table: [(&str, fn() -> Allowed); 18] = [
+    let table: [(&str, fn() -> Allowed); 19] = [
         ("a hot key", keys::hot_key),
         ("put and delete of ever new keys", keys::ever_new_keys),
         ("a reset over many keys", keys::reset_over_many),
@@ -52,6 +59,7 @@ fn hostile_workloads_stay_within_the_stated_bounds() {
         ("durable: values of 16 MiB", durable::huge_values),
         ("durable: restart on unmerged history", durable::restart),
         ("durable: a standby of a paused active", durable::paused_active),
+        ("durable: resets, killed in their midst", killed::resets),
         ("looks: a shard larger than memory", looks::larger_than_memory),
         ("looks: a long history of one key", looks::long_history),
     ];
