@@ -236,6 +236,9 @@ impl<K, V, C: Codec<K> + Codec<V>> Listen<K, V, C> {
         let lower = self.next;
         let next = state.batches.iter().find(|batch| batch.upper > lower);
         let (mut updates, mut upper, mut inside) = (Vec::new(), state.upper, None);
+        if next.is_none() && self.inside.is_some() {
+            return Err(lost(lower).at(self.handle.url()));
+        }
         if let Some(batch) = next {
             // A merge has the rows in other parts, in another order.
             let place = self.inside.as_ref().map(|next| batch.parts.iter().position(|p| p == next));
