@@ -6,6 +6,7 @@
 use std::ffi::OsString;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::num::{NonZeroU64, NonZeroUsize};
+use std::path::PathBuf;
 
 use clap::{ArgAction, Parser};
 use differential_upsert::connect::lines::Lines;
@@ -148,6 +149,11 @@ pub(crate) struct Args {
     /// is needed [default: all of them are in memory]
     #[arg(long, value_name = "N")]
     pub(crate) state_bytes: Option<usize>,
+
+    /// Where the rest of the live rows is, and an image of all of them: a start on it reads only what the shard has gained
+    /// since. One directory for one shard; deleting it costs a start on the shard's contents [default: a temporary file]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state_dir: Option<PathBuf>,
 
     /// Read at most N lines per second
     #[arg(long, value_name = "N")]

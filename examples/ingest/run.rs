@@ -261,8 +261,11 @@ fn workers(
     let source = crate::table::configure(&args.feed, source);
     let first = args.process * args.workers.get();
     let state_bytes_max = args.state_bytes.map(|bytes| bytes / args.workers.get());
+    let state_dir = args.state_dir.clone();
     move |worker, report| {
         let config = PipelineConfig {
+            state_dir: state_dir.clone(),
+            collection: false,
             history,
             checked,
             ahead,
@@ -273,7 +276,7 @@ fn workers(
             standby: standby.clone(),
             ..PipelineConfig::default()
         };
-        let (health, token) = worker.dataflow(|scope| {
+        let (health, token, stats) = worker.dataflow(|scope| {
             let pipeline = match &chosen {
                 Chosen::Given(lines) => {
                     Pipeline::from_timed(scope, || lines.take(), &shard, config)
@@ -310,8 +313,9 @@ fn workers(
             if scope.index() == first {
                 face.show(pipeline.health.clone(), pipeline.metrics);
             }
-            (pipeline.health, pipeline.token)
+            (pipeline.health, pipeline.token, pipeline.stats)
         });
+        let mut says = worker.index() == first;
         let (thread, told) = (std::thread::current(), stop.clone());
         let telling = shard.io().spawn(async move {
             told.cancelled().await;
@@ -321,6 +325,10 @@ fn workers(
         let mut failed = false;
         while worker.has_dataflows() {
             worker.step_or_park(Some(WAKE));
+            if let Some(line) = stats.state_start().filter(|_| says) {
+                eprintln!("{line}");
+                says = false;
+            }
             // A failed feed still gets what it has closed into the shard; nothing else waits.
             if let (false, Some(error)) = (failed, health.error()) {
                 // At once: a stop may leave no time to say it later.

@@ -2,6 +2,7 @@
 //! it tells the operator. It does not own which rows are this worker's; that is [`share`](super::share)'s.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures::{FutureExt, StreamExt};
 use tokio::sync::{mpsc, oneshot};
@@ -15,6 +16,7 @@ use crate::control::waking::Waking;
 use crate::error::Error;
 use crate::health::Vitals;
 use crate::shard::{Batch, Hold, Id as LeaseName, State, arranged, fenced};
+use crate::upsert::Begin;
 
 /// A part of so many bytes is handed on together with what follows it.
 const FEW_BYTES: u64 = 64 << 10;
@@ -22,11 +24,21 @@ const FEW_BYTES: u64 = 64 << 10;
 /// A state that may be read, and the lease that keeps it so.
 type Readable = (Arc<State>, Option<LeaseName>);
 
+/// What a follower knows of the image of its worker's state.
+pub(super) struct Imaged {
+    /// Where it may begin.
+    pub(super) begin: Option<Begin>,
+    /// The time from which on the history has to stay.
+    pub(super) needed: Arc<AtomicU64>,
+}
+
 /// The task of one worker.
 pub(super) struct Follower {
     pub(super) share: Share,
     pub(super) epoch: Epoch,
     pub(super) poll: Poll,
+    /// The image of the state: history from its upper on is held.
+    pub(super) image: Option<Imaged>,
     pub(super) outlet: Waking<mpsc::Sender<Message>>,
     pub(super) vitals: Arc<Vitals>,
     /// From then on there is time for a quick answer only.
@@ -73,12 +85,38 @@ impl Follower {
         let mut from = 0;
         let mut sealed = false;
         let mut pace = self.poll.pace();
+        let begin = self.image.as_ref().and_then(|image| image.begin);
         if upper == 0 {
             // No history, and nothing to hold: our own first append will say it by the way.
             *held = Some(self.share.handle.holds().enlist(as_of));
+            if begin.is_some() && !self.begins(Err("the shard is empty".into())).await {
+                return Ok(());
+            }
         } else {
-            let hold = self.share.handle.hold(as_of).await?;
-            as_of = held.insert(hold).since();
+            // Before the image is judged, so that no merge goes past it after that.
+            let since = begin.map_or(as_of, |begin| as_of.min(begin.from.saturating_sub(1)));
+            let hold = self.share.handle.hold(since).await?;
+            let hold = held.insert(hold);
+            let (since, begins) = (hold.since(), begin.map(|begin| self.judge(begin)));
+            let begins = match begins {
+                Some(judged) => Some(judged.await?),
+                None => None,
+            };
+            as_of = as_of.max(since);
+            if let (Some(begin), Some(Ok(()))) = (begin, &begins) {
+                (from, as_of) = (begin.from, 0);
+            } else if let Some(held) = held {
+                self.share.handle.advance(held, as_of);
+            }
+            let at_image = matches!(begins, Some(Ok(())));
+            if let Some(begins) = begins
+                && !self.begins(begins).await
+            {
+                return Ok(());
+            }
+            if at_image && !self.outlet.send(Message::Complete(from)).await {
+                return Ok(());
+            }
         }
         loop {
             let Some((state, lease)) = self.readable(from).await? else { return Ok(()) };
@@ -98,7 +136,7 @@ impl Follower {
             }
             (from, as_of) = (upper, 0);
             if let Some(held) = held {
-                self.share.handle.advance(held, from.saturating_sub(1));
+                self.share.handle.advance(held, self.needed(from).saturating_sub(1));
             }
             pace.wake();
             loop {
@@ -130,11 +168,45 @@ impl Follower {
                 }
                 // At rest no state before the newest is needed: an idle shard is collected, too.
                 if let Some(held) = held {
-                    self.share.handle.advance(held, from.saturating_sub(1));
+                    self.share.handle.advance(held, self.needed(from).saturating_sub(1));
                 }
                 self.keep().await;
             }
         }
+    }
+
+    /// Returns the time from which on the history has to stay.
+    fn needed(&self, from: u64) -> u64 {
+        self.image.as_ref().map_or(from, |image| from.min(image.needed.load(Ordering::Relaxed)))
+    }
+
+    async fn begins(&self, begins: Result<(), String>) -> bool {
+        self.outlet.send(Message::Begins(begins)).await
+    }
+
+    /// Says whether the shard agrees with the image, or why not.
+    async fn judge(&self, begin: Begin) -> Result<Result<(), String>, Error> {
+        let Begin { from, mark, .. } = begin;
+        if crate::mutant::on("trust_a_stale_image") {
+            return Ok(Ok(()));
+        }
+        let state = self.ours()?;
+        if state.seqno < mark.seqno || state.upper < mark.upper.max(from) {
+            let (has, at) = (state.upper, mark.upper);
+            return Ok(Err(format!("wrong: the shard is at {has}, and was at {at} before")));
+        }
+        let token = match state.seqno == mark.seqno {
+            true => Some(state.token),
+            false => self.share.handle.token_of(mark.seqno).await?,
+        };
+        if token.is_some_and(|token| token.0 != mark.token) {
+            let seqno = mark.seqno;
+            return Ok(Err(format!("wrong: the shard has another history since entry {seqno}")));
+        }
+        if !state.tells_apart(from) {
+            return Ok(Err(format!("stale: the shard's history from {from} on is merged away")));
+        }
+        Ok(Ok(()))
     }
 
     /// Returns the state, if it is of our epoch: not one row or time of another says anything about

@@ -32,6 +32,9 @@ impl Poll {
 }
 
 pub(super) enum Message {
+    /// The first of all, where there may be an image of the state: the feedback begins with it, or with the contents, and
+    /// why.
+    Begins(Result<(), String>),
     /// The log's upper.
     Known(u64),
     /// Rows of the shard, and the room of their parts.

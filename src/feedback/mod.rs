@@ -53,7 +53,7 @@ use tokio::sync::oneshot::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use self::follower::Follower;
+use self::follower::{Follower, Imaged};
 use self::message::{Message, PARTS_AHEAD};
 use self::share::Share;
 use self::stage::{Seen, Stage};
@@ -64,7 +64,7 @@ use crate::control::waking::Waking;
 use crate::health::Status;
 use crate::io::Io;
 use crate::shard::{Handle, Update};
-use crate::upsert::Known;
+use crate::upsert::{Begin, ImageLink, Known};
 
 pub(crate) use message::Poll;
 
@@ -76,6 +76,7 @@ pub(crate) fn feedback<'scope>(
     poll: Poll,
     known: Known<u64>,
     status: Status,
+    image: Option<(ImageLink, Option<Begin>)>,
 ) -> VecCollection<'scope, u64, (Encoded, Encoded), isize> {
     let mut builder = status.lifecycle().operator("UpsertFeedback", scope);
     let address = builder.operator_info().address;
@@ -97,6 +98,7 @@ pub(crate) fn feedback<'scope>(
         },
         epoch: status.epoch().clone(),
         poll,
+        image: image.as_ref().map(|(link, begin)| Imaged { begin: *begin, needed: link.needed() }),
         outlet: Waking::new(sender, operator.clone()),
         vitals: Arc::clone(status.vitals()),
         leave: leave.clone(),
@@ -140,10 +142,21 @@ pub(crate) fn feedback<'scope>(
                         known.advance(upper);
                         status.wake_all();
                     }
+                    Ok(Message::Begins(begins)) => {
+                        if let Some((link, Some(begin))) = &image {
+                            begin_at(link, begin, begins, &status);
+                        }
+                    }
                     Ok(Message::Rows(mut rows, _room)) => {
                         let errors =
                             rows.iter().filter(|((_, value), ..)| is_error(value.as_bytes()));
-                        let more: isize = errors.map(|(.., diff)| diff).sum();
+                        let count = |(_, time, diff): &Update| {
+                            if let Some((link, _)) = &image {
+                                link.add_errors(*time, *diff as i64);
+                            }
+                            *diff
+                        };
+                        let more: isize = errors.map(count).sum();
                         if more != 0 {
                             status.vitals().add_error_keys(more as i64);
                         }
@@ -151,6 +164,9 @@ pub(crate) fn feedback<'scope>(
                     }
                     Ok(Message::Complete(upper)) => {
                         held.downgrade(&upper);
+                        if let Some((link, _)) = &image {
+                            link.complete(upper);
+                        }
                         status.set_read_to(upper);
                         if stage != Stage::Reading {
                             // It may be whole now.
@@ -166,4 +182,18 @@ pub(crate) fn feedback<'scope>(
         }
     });
     stream.as_collection()
+}
+
+/// Tells the operator where the feedback begins, and says it.
+fn begin_at(link: &ImageLink, begin: &Begin, begins: Result<(), String>, status: &Status) {
+    let from = begin.from;
+    link.begin(begins.is_ok());
+    match begins {
+        Ok(()) => {
+            link.add_errors(0, begin.errors);
+            status.vitals().add_error_keys(begin.errors);
+            link.say(format!("state: begins with its image, and reads the shard from {from} on"));
+        }
+        Err(why) => link.say(format!("state: reads the shard; its image is {why}")),
+    }
 }

@@ -1,6 +1,7 @@
 //! Owns what a pipeline is configured with: bounds and choices, plain values. It does not own what they
 //! do.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::control::promotion::Promotion;
@@ -49,6 +50,17 @@ pub struct PipelineConfig {
     /// scratch file, and are read, many at a time, when their keys are commanded. The index, about 26 bytes per key, two
     /// chunks and what is being read stay in any case: see [`upsert`](crate::upsert#limits). Default: none, all of it.
     pub state_bytes_max: Option<usize>,
+    /// The directory where the state's scratch file is, and between two runs an image of the state: a start on it reads
+    /// only what the shard has gained since. One directory for one pipeline; each worker has a folder in it. An image that
+    /// is not of this shard and these workers, or that the shard has gone past, is removed, and the shard is read from its
+    /// contents on: [`UpsertStats::state_start`](crate::UpsertStats::state_start) says which. It may be deleted whenever the
+    /// pipeline does not run. Images are taken only if [`collection`](PipelineConfig::collection) is false. Default: none,
+    /// and the scratch file is an unnamed temporary one.
+    pub state_dir: Option<PathBuf>,
+    /// Whether [`Pipeline::collection`](crate::Pipeline::collection) and
+    /// [`data_errors`](crate::Pipeline::data_errors) may be read: from the contents on, so that a start has to read all of
+    /// them. Default: true.
+    pub collection: bool,
     /// Bytes of commands read from a source ahead of the time that waits for its commit; past it
     /// the source is held back. Default: 8 MiB.
     pub ahead_bytes_max: usize,
@@ -83,6 +95,8 @@ impl Default for PipelineConfig {
             source: SourceConfig::default(),
             stash_bytes_max: 256 << 20,
             state_bytes_max: None,
+            state_dir: None,
+            collection: true,
             ahead_bytes_max: 8 << 20,
             ahead: true,
             overlay_bytes_max: 16 << 20,
@@ -115,6 +129,10 @@ impl PipelineConfig {
                 "history must be at least 1 time, and is 0",
             ));
         }
+        if self.state_dir.as_ref().is_some_and(|dir| dir.as_os_str().is_empty()) {
+            let what = "state_dir must name a directory, and is empty";
+            return Err(Error::new(ErrorKind::Invalid, what));
+        }
         self.source.validate()
     }
 }
@@ -141,7 +159,8 @@ mod tests {
     #[test]
     fn a_value_out_of_range_is_refused_by_its_name() {
         type Change<C> = fn(&mut C);
-        let pipeline: [(&str, Change<PipelineConfig>); 11] = [
+        let pipeline: [(&str, Change<PipelineConfig>); 12] = [
+            ("state_dir", |c| c.state_dir = Some(PathBuf::new())),
             ("poll", |c| c.poll = Duration::ZERO),
             ("stall_after", |c| c.stall_after = Duration::ZERO),
             ("ahead_bytes_max", |c| c.ahead_bytes_max = 0),

@@ -96,7 +96,7 @@ where
         // Its epoch is that of any writer.
         let epoch = Epoch::unclaimed();
         let (status, _) = join(scope, shard, config.stall_after, Role::Reader, epoch);
-        let ReadBack { rows, .. } = read_back(scope, shard, config.poll, &status);
+        let ReadBack { rows, .. } = read_back(scope, shard, config.poll, &status, None);
         stop_together(scope, status.clone());
         let errors = report(empty(scope), status.clone());
         Follow {

@@ -42,6 +42,7 @@
 
 pub(crate) mod config;
 pub(crate) mod follow;
+mod image;
 mod listen;
 pub mod metrics;
 pub(crate) mod restarts;
@@ -54,6 +55,7 @@ use differential_dataflow::{ExchangeData, VecCollection};
 use timely::dataflow::{Scope, StreamVec};
 
 use self::config::PipelineConfig;
+use self::image::{Kept, keep};
 use self::metrics::Metrics;
 use self::shard::Shard;
 use self::worker::{ReadBack, join, read_back};
@@ -63,7 +65,7 @@ use crate::command::Command;
 use crate::control::epoch::Epoch;
 use crate::control::lifecycle::Token;
 use crate::definite::{check, tally};
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::health::errors::report;
 use crate::health::{Health, Role, Status};
 use crate::input::TimedSource;
@@ -71,16 +73,13 @@ use crate::input::encode::encode;
 use crate::input::end::{Ends, hold};
 use crate::input::operator::source;
 use crate::input::values::values;
-use crate::io::Io;
 use crate::output::decode::{Rows, committed, committed_errors};
 use crate::reclock::claim;
 use crate::reclock::{Cursors, ReclockContext, Reclocked, Times};
 use crate::shard::Feed;
 use crate::sink::{self, SinkContext};
 use crate::source::{Source, SourceStats};
-use crate::upsert::{
-    ColdSpace, Inflight, Look, Readers, UpsertConfig, UpsertContext, UpsertStats, upsert,
-};
+use crate::upsert::{Inflight, Look, UpsertConfig, UpsertContext, UpsertStats, upsert};
 
 pub use crate::sink::Watch;
 pub use listen::{Changes, Contents, Keyed, Listen};
@@ -101,6 +100,8 @@ pub struct Pipeline<'scope, K, V, C = Postcard> {
     pub watch: Watch,
     rows: Rows<'scope>,
     status: Status,
+    /// The contents are read back, too.
+    collects: bool,
     types: std::marker::PhantomData<fn(C) -> (K, V)>,
 }
 
@@ -203,14 +204,29 @@ where
     /// Returns the committed collection, read back from the shard: first its contents, at the time
     /// before the upper, then every change. Keys whose value is an error are not in it; see
     /// [`data_errors`](Pipeline::data_errors).
+    ///
+    /// Where [`PipelineConfig::collection`] says that it is not read, the pipeline fails with `Invalid` and commits nothing.
     pub fn collection(&self) -> VecCollection<'scope, u64, (K, V), isize> {
+        self.check_collects();
         committed::<K, V, C>(&self.rows, &self.status)
     }
 
     /// Returns the keys whose value is an error, and the error: part of the committed collection
     /// like any value, replaced or deleted by a later command.
     pub fn data_errors(&self) -> VecCollection<'scope, u64, (K, DataError), isize> {
+        self.check_collects();
         committed_errors::<K, V, C>(&self.rows, &self.status)
+    }
+}
+
+impl<K, V, C> Pipeline<'_, K, V, C> {
+    /// A collection that lacks the contents is not handed out in silence.
+    fn check_collects(&self) {
+        if !self.collects {
+            let what = "the collection is read, and the config says that it is not";
+            let hint = "set PipelineConfig::collection";
+            self.status.fail(Error::new(ErrorKind::Invalid, what).hint(hint));
+        }
     }
 }
 
@@ -267,11 +283,14 @@ impl Parts {
         let Parts { ends, status, stats, cursors, invalid } = self;
         let (scope, handle) = (commands.scope(), shard.handle().clone());
         let inflight = Inflight::bounded(config.inflight_bytes_max, stats.clone());
-        let ReadBack { rows, known, news } = read_back(scope, shard, config.poll, &status);
+        let worker = (scope.index() as u64, scope.peers() as u64);
+        let Kept { cold, images, link } = keep(shard, &config, worker, &stats);
+        let ReadBack { rows, known, news } = read_back(scope, shard, config.poll, &status, link);
         let lent = UpsertContext {
             known,
             spill: Default::default(),
-            cold: cold_space(shard.io().clone()),
+            cold,
+            images: images.map(|images| (images, <u64 as Clone>::clone as fn(&u64) -> u64)),
             inflight: inflight.clone(),
             lifecycle: status.lifecycle().clone(),
             stats: stats.clone(),
@@ -325,6 +344,7 @@ impl Parts {
             watch: sink,
             rows,
             status,
+            collects: config.collection,
             types: std::marker::PhantomData,
         }
     }
@@ -336,12 +356,6 @@ fn look(status: &Status) -> Look<u64> {
     Box::new(move |least, at| {
         vitals.see(least.copied(), at.input.first().copied(), at.complete.first().copied());
     })
-}
-
-/// Lets the operator read cold rows where the shard's I/O runs.
-fn cold_space(io: Io) -> ColdSpace {
-    let readers: Readers = Box::new(move |job| io.spawn_blocking(job));
-    ColdSpace { readers: Some(readers), ..ColdSpace::default() }
 }
 
 /// Makes a stream of commands a durable collection.

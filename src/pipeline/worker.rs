@@ -14,7 +14,7 @@ use crate::control::lifecycle::Lifecycle;
 use crate::feedback::{Poll, feedback};
 use crate::health::{self, Role, Status};
 use crate::output::decode::Rows;
-use crate::upsert::{Known, UpsertStats};
+use crate::upsert::{Begin, ImageLink, Known, UpsertStats};
 
 /// Gives this worker its part of a pipeline, and begins the watchdog with the first of a process. The role
 /// and the epoch are known before anything is said of them.
@@ -58,11 +58,12 @@ pub(super) fn read_back<'scope, K, V, C: Codec<K> + Codec<V>>(
     shard: &Shard<K, V, C>,
     interval: Duration,
     status: &Status,
+    image: Option<(ImageLink, Option<Begin>)>,
 ) -> ReadBack<'scope> {
     let known = Known::new(shard.state().upper);
     let news = Arc::new(Notify::new());
     let poll = Poll { interval, news: Arc::clone(&news) };
     let handle = shard.handle().clone();
-    let rows = feedback(scope, handle, shard.io(), poll, known.clone(), status.clone());
+    let rows = feedback(scope, handle, shard.io(), poll, known.clone(), status.clone(), image);
     ReadBack { rows, known, news }
 }

@@ -14,6 +14,7 @@ use super::config::HandleOptions;
 use super::counters::{Counters, MaintenanceStats};
 use super::engine::append::{Append, Appended};
 use super::engine::arrange::size;
+use super::engine::entry::Entry;
 use super::engine::format::Schema;
 use super::engine::id::Id;
 use super::engine::part::{Prepared, Update};
@@ -124,6 +125,22 @@ impl Handle {
     /// which they came, so that a simulation replays.
     pub(crate) fn next_change(&self) -> Notified<'_> {
         self.parts.view.next_change()
+    }
+
+    /// Returns which root it is; `None` if that has no incarnation.
+    pub(crate) fn incarnation(&self) -> Option<Id> {
+        let name = self.parts.view.guarded.known()?;
+        super::engine::incarnation::decode(&name).ok()
+    }
+
+    /// Returns the name of an entry, if the log still has it.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt` for damage, else those of the store.
+    pub(crate) async fn token_of(&self, seqno: u64) -> Result<Option<Id>, Error> {
+        let entry = self.parts.view.log.get(seqno).await?;
+        entry.map(|bytes| Entry::token_of(seqno, &bytes)).transpose()
     }
 
     /// Returns the milliseconds since 1970, by the clock of its I/O.

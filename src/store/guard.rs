@@ -100,6 +100,14 @@ impl Guarded {
         Ok(())
     }
 
+    /// Returns what stands there, if that is known.
+    pub(crate) fn known(&self) -> Option<Bytes> {
+        match &*self.guard.0.lock() {
+            Known::Named(names) => names.first().cloned(),
+            _ => None,
+        }
+    }
+
     /// Whether a root without an incarnation has one by now: it is for the caller to say whether it
     /// is the same root, see [`recognise`](Guarded::recognise).
     pub(crate) fn is_stranger(&self) -> bool {

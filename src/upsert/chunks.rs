@@ -225,6 +225,13 @@ impl<R: Default> Chunks<R> {
         self.images = true;
     }
 
+    /// Says that there is no image any more, nor will be one: what only images need is free for use again.
+    pub(super) fn end_images(&mut self) {
+        self.images = false;
+        self.round = u64::MAX;
+        self.end_round();
+    }
+
     pub(super) fn in_round(&self) -> bool {
         self.in_round
     }

@@ -56,11 +56,6 @@ pub(crate) struct Region {
 }
 
 impl Region {
-    /// Returns where its bytes end in the file.
-    pub(crate) fn end(&self) -> u64 {
-        u64::from(self.unit) * UNIT as u64 + self.bytes as u64
-    }
-
     /// Whether its bytes fit into its units.
     pub(crate) fn is_whole(&self) -> bool {
         self.bytes > 0 && self.bytes.div_ceil(UNIT) == self.units as usize
@@ -318,6 +313,15 @@ impl Drop for Reading {
 fn cannot(doing: &str, why: impl std::fmt::Display) -> Error {
     Error::new(ErrorKind::Unavailable, format!("cannot {doing} the file of cold state: {why}"))
         .hint("free some disk space, or raise state_bytes_max, and start again")
+}
+
+/// Returns what makes an unnamed file in a directory.
+pub(crate) fn unnamed_in(dir: &std::path::Path) -> MakeFile {
+    let dir = dir.to_path_buf();
+    Box::new(move || {
+        std::fs::create_dir_all(&dir)?;
+        Ok(Arc::new(super::placed::PlacedFile::new(tempfile::tempfile_in(&dir)?)))
+    })
 }
 
 fn unnamed() -> io::Result<Arc<dyn ColdFile>> {

@@ -10,6 +10,7 @@ use timely::scheduling::Activator;
 
 use super::classify::Frontiers;
 use super::cold::ColdSpace;
+use super::image::Images;
 use super::inbox::Update;
 use super::rows::Kept;
 use super::spill::SharedSpill;
@@ -25,6 +26,8 @@ pub(crate) struct UpsertContext<T> {
     pub(crate) spill: SharedSpill,
     /// Where cold chunks are, and reads run.
     pub(crate) cold: ColdSpace,
+    /// Makes images of the state, and knows what a time is.
+    pub(crate) images: Option<(Images, fn(&T) -> u64)>,
     /// How much may be emitted and not yet durable.
     pub(crate) inflight: Inflight,
     /// Whether to go on, hold or release.
@@ -45,6 +48,7 @@ impl<T: Timestamp> UpsertContext<T> {
             known: Known::new(T::minimum()),
             spill: SharedSpill::default(),
             cold: ColdSpace::default(),
+            images: None,
             inflight: Inflight::default(),
             lifecycle: Lifecycle::default(),
             stats: UpsertStats::default(),

@@ -161,12 +161,14 @@ pub struct Prefix {
 }
 
 impl Prefix {
-    /// All hashes.
-    pub const ALL: Prefix = Prefix { start: 0, bits: 0 };
-
     /// Whether a key's hash is one of them.
     pub fn has(&self, hashed: Hashed) -> bool {
         u64::from(hashed.high) >> (32 - self.bits) == u64::from(self.start) >> (32 - self.bits)
+    }
+
+    /// Whether a key's hash is one of them, or past them.
+    pub fn is_up_to(&self, hashed: Hashed) -> bool {
+        self.start <= hashed.high
     }
 
     /// Returns the least high half past them.

@@ -129,6 +129,8 @@ mod drain;
 #[cfg(test)]
 mod drain_tests;
 mod events;
+mod image;
+mod imaging;
 mod inbox;
 mod index;
 mod merge;
@@ -166,9 +168,10 @@ use timely::progress::Timestamp;
 
 pub use crate::codec::packed::Place;
 pub use classify::{Ahead, Frontiers, Placement};
-pub(crate) use cold::{ColdSpace, Readers};
+pub(crate) use cold::{ColdSpace, Readers, unnamed_in};
 pub use config::{UpsertConfig, Upserted};
 pub(crate) use context::{Inflight, Known, Look, UpsertContext, flight_bytes, row_bytes};
+pub(crate) use image::{Begin, Folder, ImageLink, Images, Mark, MarkNow, OsDisk, Verdict};
 pub(crate) use operator::upsert;
 pub use rows::{Kept, KeyHash};
 pub(crate) use rules::no_fold;

@@ -13,6 +13,7 @@ use timely::progress::Timestamp;
 use timely::progress::frontier::{Antichain, MutableAntichain};
 
 use super::classify::Frontiers;
+use super::cold::Wake;
 use super::config::{UpsertConfig, Upserted};
 use super::context::UpsertContext;
 use super::events::Events;
@@ -70,14 +71,22 @@ where
     let stats = context.stats.clone();
     let events = Events::of(scope, operator_info.global_id);
     let mut space = std::mem::take(&mut context.cold);
+    let mut images = context.images.take();
     if space.readers.is_some() {
         let woken = scope.worker().sync_activator_for(address.to_vec());
         // An error means that the worker is gone.
-        space.wake = Some(Arc::new(move || {
+        let wake: Wake = Arc::new(move || {
             let _ = woken.activate();
-        }));
+        });
+        if let Some((images, _)) = &mut images {
+            images.set_wake(Arc::clone(&wake));
+        }
+        space.wake = Some(wake);
     }
-    let mut operator = UpsertOperator::new(&config, rules, &context, space, events);
+    if let Some((images, _)) = &images {
+        space.file = Some(images.file());
+    }
+    let mut operator = UpsertOperator::new(&config, rules, &context, space, images, events);
 
     builder.build(move |mut capabilities| {
         operator.capability =
@@ -96,6 +105,8 @@ where
                 complete: frontiers[1].frontier(),
             };
             let phase = context.lifecycle.phase();
+
+            operator.begin_image();
 
             // Before anything is dropped: what another has committed past our frontier we have not emitted.
             operator.look_behind(&at);
@@ -130,6 +141,7 @@ where
                     out.clear();
                 }
             }
+            operator.take_image(&at, phase);
             if std::mem::take(&mut operator.more) && operator.failed.is_none() {
                 activator.activate();
             }

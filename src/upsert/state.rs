@@ -209,6 +209,11 @@ where
         self.chunks.give_round_up();
     }
 
+    /// Says that there is no image any more, nor will be one.
+    pub(crate) fn end_images(&mut self) {
+        self.chunks.end_images();
+    }
+
     /// Returns the bytes of the file that only images need.
     pub(crate) fn ghost_bytes(&self) -> u64 {
         self.chunks.ghost_bytes()

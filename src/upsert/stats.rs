@@ -1,7 +1,7 @@
 //! Owns the counters and gauges of one upsert operator. It does not own how they are shown.
 
 use std::iter::Sum;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::counter::Counter;
 
@@ -40,6 +40,7 @@ struct Cells {
     image_bytes: Counter,
     image_upper: Counter,
     image_made_ms: Counter,
+    start: OnceLock<String>,
 }
 
 /// Where the rows of a state are: in memory, or in its scratch file. Bytes are those of the chunks that hold them, with
@@ -226,6 +227,16 @@ impl UpsertStats {
         let (upper, made_ms) = (self.0.image_upper.get(), self.0.image_made_ms.get());
         let bytes = Some(self.0.image_bytes.get()).filter(|bytes| *bytes > 0)?;
         Some(StateImage { upper, bytes, made_ms })
+    }
+
+    /// Returns what the state began with, if it has a directory: its image, or the shard's contents, and why.
+    pub fn state_start(&self) -> Option<&str> {
+        self.0.start.get().map(String::as_str)
+    }
+
+    pub(super) fn set_state_start(&self, line: String) {
+        // The first one counts.
+        let _ = self.0.start.set(line);
     }
 
     /// Says which image a start would begin with now; one has more than 0 bytes.

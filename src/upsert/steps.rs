@@ -13,6 +13,7 @@ use super::config::UpsertConfig;
 use super::context::{Inflight, UpsertContext, flight_bytes};
 use super::drain::{Drain, Drained, Piece};
 use super::events::Events;
+use super::image::Images;
 use super::inbox::{Inbox, Update};
 use super::overlay::Overlay;
 use super::route::Routed;
@@ -35,10 +36,14 @@ const WORK_MIN: usize = 1 << 10;
 /// What the operator knows, and its steps.
 pub(super) struct UpsertOperator<K: Kept<V>, V, O, T: Timestamp> {
     stash: Stash<K, V, O, T>,
-    state: State<K, V>,
+    pub(super) state: State<K, V>,
+    /// Makes images of it.
+    pub(super) images: Option<(Images, fn(&T) -> u64)>,
+    /// The time below which the state has all updates, and no other, where that is so.
+    pub(super) exact: Option<u64>,
     /// What it was told of keys and values.
     rules: Rules<K, V>,
-    drain: Option<Drain<K, V, O, T>>,
+    pub(super) drain: Option<Drain<K, V, O, T>>,
     /// What it has emitted and not read back.
     overlay: Overlay<K, V, T>,
     /// It has drained a time when it was its turn: from there on it has seen every command.
@@ -46,7 +51,7 @@ pub(super) struct UpsertOperator<K: Kept<V>, V, O, T: Timestamp> {
     /// An upper beyond what it had emitted, until the feedback has come to it.
     behind: Option<T>,
     /// Feedback that the state does not have yet: a drain reads the state as it was when it began.
-    inbox: Inbox<K, V, T>,
+    pub(super) inbox: Inbox<K, V, T>,
     /// What a run of small times is about to look up.
     warm: Warm,
     /// The share of a wake-up.
@@ -75,11 +80,14 @@ where
         rules: Rules<K, V>,
         context: &UpsertContext<T>,
         space: ColdSpace,
+        images: Option<(Images, fn(&T) -> u64)>,
         events: Option<Events>,
     ) -> UpsertOperator<K, V, O, T> {
         UpsertOperator {
             stash: Stash::new(config.stash_bytes_max, SharedSpill::clone(&context.spill)),
             state: State::new(config.state_bytes_max, space),
+            images,
+            exact: None,
             rules,
             drain: None,
             overlay: Overlay::new(config.overlay_bytes_max),
@@ -175,8 +183,11 @@ where
         }
     }
 
-    pub(super) fn absorb(&mut self, rows: Vec<Update<K, V, T>>) {
+    pub(super) fn absorb(&mut self, mut rows: Vec<Update<K, V, T>>) {
         if self.failed.is_none() {
+            if let Some((images, time_of)) = &mut self.images {
+                images.take(&mut rows, *time_of);
+            }
             self.inbox.push(rows);
         }
     }
@@ -198,6 +209,7 @@ where
         match self.inbox.apply(&mut self.state, self.piece.work) {
             Ok(applied) => {
                 self.stats.add_work(applied);
+                self.exact.take_if(|_| applied > 0);
                 self.more |= !self.inbox.is_empty();
             }
             Err(broken) => return self.fail(broken.into()),
@@ -396,6 +408,12 @@ where
     /// Ends the work and keeps the capability. What was held is given back: it will not be needed,
     /// and the next run reads it again.
     pub(super) fn fail(&mut self, error: Error) {
+        if let Some((mut images, _)) = self.images.take()
+            && error.kind() == ErrorKind::Corrupt
+        {
+            // It may be the image that is damaged: the next start reads the shard.
+            images.distrust();
+        }
         self.failed.get_or_insert(error);
         self.stash.clear();
         self.inbox.clear();

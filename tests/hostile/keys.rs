@@ -91,7 +91,7 @@ pub fn reset_over_cold() -> Allowed {
     const STATE: usize = 8 * MIB;
     let keys = 100_000u64;
     let mut bed = Bed::with_state(Some(STATE));
-    let mut fill = |bed: &mut Bed, time: u64| {
+    let fill = |bed: &mut Bed, time: u64| {
         for first in (0..keys).step_by(1000) {
             bed.send(puts((first..first + 1000).map(|k| (k, time)), 600, time, 0));
         }

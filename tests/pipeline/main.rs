@@ -14,6 +14,7 @@ mod random;
 mod source_bindings;
 mod source_pipeline;
 mod tight_bounds;
+mod warm_start;
 
 use std::time::Duration;
 

@@ -1,0 +1,176 @@
+//! Goal: a start on a directory for state reads only what the shard has gained since its image, and comes to the same
+//! collection; whatever is wrong with the image is said in one line, and never trusted. Method: runs of a pipeline one after
+//! another on a shard in a directory, against a map; what a run reads is counted by the shard's handle.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use differential_upsert::{Command, PipelineConfig, Shard, UpsertInto};
+use timely::dataflow::operators::Input;
+
+const ROUNDS_MAX: usize = 20_000;
+const KEYS: u64 = 5_000;
+
+/// What is commanded at a time: all keys at first, then a few of them, of other lengths or gone.
+fn commands(time: u64) -> Vec<Command<u64, String, u64>> {
+    let mut random = fastrand::Rng::with_seed(time);
+    let count = if time == 0 { KEYS } else { 50 };
+    let commands = (0..count).map(|order| {
+        let key = if time == 0 { order } else { random.u64(..KEYS) };
+        match random.u32(..5) {
+            0 => Command::delete(key, order),
+            _ => Command::put(key, "value".repeat(random.usize(..40)), order),
+        }
+    });
+    commands.collect()
+}
+
+fn expected(times: u64) -> BTreeMap<u64, String> {
+    let mut map = BTreeMap::new();
+    for command in (0..times).flat_map(commands) {
+        match command {
+            Command::Put { key, value, .. } => drop(map.insert(key, value)),
+            Command::Delete { key, .. } => drop(map.remove(&key)),
+            other => panic!("{other:?}"),
+        }
+    }
+    map
+}
+
+/// How a run ends.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum End {
+    /// Its input ends.
+    Done,
+    /// Its token is dropped once all is committed, and more could come.
+    Stop,
+}
+
+/// What a run did.
+#[derive(Debug)]
+struct Ran {
+    starts: Vec<String>,
+    bytes_read: u64,
+    /// The uppers of the images at the end.
+    images: Vec<Option<u64>>,
+}
+
+/// Runs a pipeline from what the shard has on to an upper.
+fn run(
+    shard: &Path,
+    state: impl Into<Option<PathBuf>>,
+    workers: usize,
+    upper: u64,
+    end: End,
+) -> Ran {
+    let shard = Shard::<u64, String>::open(shard.to_str().unwrap()).unwrap();
+    let from = shard.upper();
+    let config = PipelineConfig {
+        state_dir: state.into(),
+        collection: false,
+        state_bytes_max: Some(200_000),
+        ..PipelineConfig::default()
+    };
+    let handle = shard.clone();
+    let run = timely::execute(timely::Config::process(workers), move |worker| {
+        let (index, shard) = (worker.index(), shard.clone());
+        let (mut input, stats, token, health) = worker.dataflow(|scope| {
+            let (input, commands) = scope.new_input();
+            let pipeline = commands.upsert_into(&shard, config.clone());
+            (input, pipeline.stats, pipeline.token, pipeline.health)
+        });
+        input.advance_to(from);
+        for time in from..upper {
+            if index == 0 {
+                commands(time).into_iter().for_each(|command| input.send((command, time)));
+            }
+            input.advance_to(time + 1);
+        }
+        let mut input = Some(input);
+        if end == End::Done {
+            drop(input.take());
+        }
+        let mut token = Some(token);
+        let (mut rounds, mut rests, mut work) = (0, 0, 0);
+        while worker.has_dataflows() && rounds < ROUNDS_MAX {
+            worker.step_or_park(Some(Duration::from_millis(1)));
+            rounds += 1;
+            // All is committed, and this worker has long had no more to do: it has read all back.
+            rests = if stats.work() == work { rests + 1 } else { 0 };
+            work = stats.work();
+            let is_committed = shard.state().upper >= upper;
+            let is_there = is_committed && rests > 100;
+            if end == End::Stop && is_there && input.take().is_some() {
+                drop(token.take());
+            }
+        }
+        assert!(health.error().is_none(), "{:?}", health.error());
+        let start = stats.state_start().unwrap_or_default().to_string();
+        (start, stats.image().map(|image| image.upper), rounds)
+    });
+    let mut ran = Ran { starts: Vec::new(), bytes_read: 0, images: Vec::new() };
+    for outcome in run.unwrap().join() {
+        let (start, image, rounds) = outcome.unwrap();
+        assert!(rounds < ROUNDS_MAX, "it ends: {start}");
+        ran.starts.push(start);
+        ran.images.push(image);
+    }
+    ran.bytes_read = handle.handle().counters().bytes_read;
+    assert_eq!(handle.state().upper, upper);
+    let rows = handle.io().block_on(handle.snapshot(upper - 1)).unwrap();
+    let contents: BTreeMap<_, _> =
+        rows.into_iter().map(|(key, value)| (key, value.unwrap())).collect();
+    assert_eq!(contents, expected(upper), "the contents are those of the commands");
+    ran
+}
+
+#[test]
+fn a_start_reads_what_the_shard_has_gained() {
+    for (workers, end) in [(1, End::Done), (2, End::Done), (1, End::Stop), (2, End::Stop)] {
+        let dir = tempfile::tempdir().unwrap();
+        let (shard, state) = (dir.path().join("shard"), dir.path().join("state"));
+        let first = run(&shard, state.clone(), workers, 10, end);
+        for start in &first.starts {
+            assert_eq!(start, "state: reads the shard; it has no image");
+        }
+        assert_eq!(first.images, vec![Some(10); workers], "{end:?}");
+        for upper in [11, 20, 21] {
+            let next = run(&shard, state.clone(), workers, upper, end);
+            for start in &next.starts {
+                assert!(start.starts_with("state: begins with its image"), "{end:?} {start}");
+            }
+            assert!(next.bytes_read * 5 < first.bytes_read.max(500_000), "{next:?}, {first:?}");
+            assert_eq!(next.images, vec![Some(upper); workers]);
+        }
+    }
+}
+
+/// What is not to be believed is told in one line, and the contents are those of the shard.
+#[test]
+fn an_image_that_does_not_fit_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let [shard, other, state] = ["shard", "other", "state"].map(|name| dir.path().join(name));
+    let start = |shard: &Path, workers, upper, is: &str| {
+        let ran = run(shard, state.clone(), workers, upper, End::Done);
+        ran.starts.iter().for_each(|start| assert!(start.contains(is), "{is}: {start}"));
+    };
+    start(&shard, 1, 10, "it has no image");
+    start(&shard, 1, 11, "begins with its image");
+    // Another writer goes on, and the shard forgets what was between.
+    run(&shard, None, 1, 20, End::Done);
+    let opened = Shard::<u64, String>::open(shard.to_str().unwrap()).unwrap();
+    opened.io().block_on(opened.tidy(Duration::from_secs(60)));
+    drop(opened);
+    start(&shard, 1, 21, "its image is stale: the shard's history from 11 on is merged away");
+    start(&shard, 1, 22, "begins with its image");
+    start(&other, 1, 10, "its image is foreign: of another shard");
+    start(&other, 2, 11, "its image is foreign: of another number of workers");
+    start(&other, 2, 12, "begins with its image");
+    let manifest = state.join("worker-0-of-2").join("image");
+    let whole = std::fs::read(&manifest).unwrap();
+    std::fs::write(&manifest, &whole[..whole.len() / 2]).unwrap();
+    run(&other, state.clone(), 2, 13, End::Done);
+    std::fs::remove_dir_all(&state).unwrap();
+    start(&other, 2, 14, "it has no image");
+}
