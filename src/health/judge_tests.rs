@@ -177,7 +177,7 @@ fn an_operator_that_waits_for_cold_rows_is_named() {
     assert_eq!(why(&[waits(0, 0, 0)]), None);
     let says = |text: &str| Some(format!("the upsert operator of worker {text}"));
     let one = waits(0, 32, 0);
-    assert_eq!(why(&[one.clone()]), says("0 waits for 32 rows of its state's file"));
+    assert_eq!(why(std::slice::from_ref(&one)), says("0 waits for 32 rows of its state's file"));
     let two = waits(1, 1, 4);
     let none = "1 waits for 1 rows of its state's file, of which none has come for 4.0 s";
     assert_eq!(why(&[one.clone(), two]), says(none));

@@ -301,11 +301,6 @@ impl<R: Default> Chunks<R> {
         kept.chain(ghosts).collect()
     }
 
-    /// Returns the bytes of the file that only images need.
-    pub(super) fn ghost_bytes(&self) -> u64 {
-        self.ghosts.iter().map(|(ghost, _)| ghost.region.bytes as u64).sum()
-    }
-
     /// Writes a chunk out, unless the file has it as it is. Returns how many bytes that were.
     fn write_out<K, V>(&mut self, number: u32) -> Result<usize, Error>
     where

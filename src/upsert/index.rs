@@ -509,7 +509,7 @@ mod tests {
         let bytes: usize = copy.segments.iter().map(|s| s.table.allocation_size()).sum();
         assert_eq!(copy.segment_bytes, bytes);
         // A gap, an overlap, a piece that is missing at the end.
-        let mut others = vec![pieces.clone(), pieces.clone(), pieces.clone()];
+        let mut others = [pieces.clone(), pieces.clone(), pieces.clone()];
         others[0].remove(3);
         let twice = others[1][2];
         others[1].insert(2, twice);

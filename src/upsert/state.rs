@@ -214,11 +214,6 @@ where
         self.chunks.end_images();
     }
 
-    /// Returns the bytes of the file that only images need.
-    pub(crate) fn ghost_bytes(&self) -> u64 {
-        self.chunks.ghost_bytes()
-    }
-
     /// Reads the piece of an image that has a hash, if that is still to be done.
     #[inline]
     fn read_piece(&mut self, hashed: Hashed) -> Result<(), Error> {

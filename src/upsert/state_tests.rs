@@ -419,7 +419,8 @@ impl ColdFile for Faulty {
         let end = at as usize + bytes.len();
         let (mut first, mut last) = (self.first.lock().unwrap(), self.last.lock().unwrap());
         let length = last.len().max(end);
-        (first.resize(length, None), last.resize(length, 0));
+        first.resize(length, None);
+        last.resize(length, 0);
         last[at as usize..end].copy_from_slice(bytes);
         for (byte, new) in first[at as usize..end].iter_mut().zip(bytes) {
             byte.get_or_insert(*new);
@@ -622,14 +623,13 @@ fn starts_on_every_image(bytes_max: Option<usize>, seed: u64) {
                 round = Some((Image::default(), 0));
             }
             None => {}
-            Some((image, from)) if *from < 1 << 32 => {
-                if random.u32(..200) == 0 {
-                    let captured = state.capture(*from).unwrap();
-                    *from = captured.piece.prefix.end();
-                    image.pieces.push((captured.piece, step + 1));
-                    image.bytes.push(captured.bytes);
-                }
+            Some((image, from)) if *from < 1 << 32 && random.u32(..200) == 0 => {
+                let captured = state.capture(*from).unwrap();
+                *from = captured.piece.prefix.end();
+                image.pieces.push((captured.piece, step + 1));
+                image.bytes.push(captured.bytes);
             }
+            Some((_, from)) if *from < 1 << 32 => {}
             Some((image, _)) => {
                 if random.u32(..50) == 0
                     && let Some(chunks) = state.write_round(20_000).unwrap()

@@ -127,7 +127,9 @@ impl Disk for MemoryDisk {
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        self.change(|files| drop(files.names.remove(name)))
+        self.change(|files| {
+            files.names.remove(name);
+        })
     }
 
     fn sync_names(&self) -> io::Result<()> {
