@@ -193,7 +193,8 @@ where
     /// `Unavailable` if the file cannot be written.
     pub(crate) fn write_round(&mut self, bytes_max: usize) -> Result<Option<Vec<Chunked>>, Error> {
         if self.chunks.tail_is_captured(&self.captured) {
-            self.next_tail(0)?;
+            // Sealed, and not compacted: a drain may be looking at its rows.
+            self.chunks.next_tail::<K, V>(0).map_err(|_| Error::from(Broken::Full))?;
         }
         let is_whole = self.chunks.write_round(bytes_max)?;
         Ok(is_whole.then(|| self.chunks.table(&self.captured)))
