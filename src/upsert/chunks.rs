@@ -1,16 +1,22 @@
-//! Owns the chunks of the state: which take rows, which are in memory, which are in the file, and the rows that were
-//! read from there. It does not own which rows are live, nor where a key's row is: that is the [`index`](super::index)'s.
+//! Owns the chunks of the state: which take rows, which are in memory, and which are in the file. It does not own which
+//! rows are live, nor where a key's row is: that is the [`index`](super::index)'s.
 //!
-//! A chunk is filled, sealed, maybe written out as one of the oldest, and freed once nothing in it lives. Rows that were
-//! read stay until others need their room: long enough for the drain that asked, mostly, or it asks again.
+//! A chunk is filled, sealed, maybe written out as one of the oldest, and freed once nothing in it lives. What is read of
+//! those in the file is in `reads`, how their rows leave them in `taken`, and what an image has of them in `images`.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+mod images;
+mod reads;
+pub(super) mod taken;
+
+use std::collections::VecDeque;
 use std::ops::RangeInclusive;
 
-use super::cold::{Cold, ColdSpace, Read, Region};
-use super::index::Entry;
-use super::rows::{Kept, Rows};
+use super::cold::{Chunked, Cold, ColdSpace, ReadCounts, Region};
+use super::entry::{Entry, Hashed, check};
+use super::recent::Recent;
+use super::rows::Rows;
 use super::slot::{CHUNK_BITS, ROW_BITS, Slot};
+use super::stats::StatePlaces;
 use crate::error::{Error, ErrorKind};
 
 /// Chunks that one worker can hold.
@@ -22,33 +28,9 @@ const CHUNK_BYTES_MIN: usize = 64;
 /// Chunks that a bound has room for, at the least, where chunks can be that small.
 const CHUNKS_IN_BOUND: usize = 16;
 /// Bytes of rows that are being read, at the least and at the most; in between an eighth of the bound. One row may be
-/// larger. Twice as many are kept of those that were read.
+/// larger. Twice as many are kept of those that were read: what is asked for at once does not drive itself out.
 const READ_BYTES: [usize; 2] = [4 << 10, 8 << 20];
 const READ_PART: usize = 8;
-/// Rows that were read and are kept: what a drain and the look ahead of it ask for at once, and as much again.
-const KEPT_ROWS_MAX: usize = 8 << 10;
-
-/// How many rows and bytes are where.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Places {
-    /// Live rows in memory.
-    pub hot_rows: u64,
-    /// Bytes of their chunks.
-    pub hot_bytes: usize,
-    /// Live rows in the file.
-    pub cold_rows: u64,
-    /// Bytes of the file.
-    pub cold_bytes: u64,
-}
-
-/// What was read since it was last asked.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ReadCounts {
-    /// Rows that were asked for.
-    pub reads: u64,
-    /// Bytes that were read, rows and chunks.
-    pub bytes: u64,
-}
 
 /// The state has as many chunks as a slot can name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,14 +52,14 @@ pub(super) struct Chunks<R> {
     hot_bytes: usize,
     rows: [u64; 2],
     cold: Cold,
-    /// Rows that were read, with their bytes.
-    read: BTreeMap<Slot, (R, usize)>,
-    /// The order in which they came; some may be forgotten.
-    read_order: VecDeque<Slot>,
-    read_bytes: usize,
-    /// A cold chunk that is in memory to be gone through.
+    /// Rows that were read.
+    recent: Recent<R>,
+    /// A cold chunk that is in memory to be gone through, and its bytes.
     loaded: Option<(u32, R)>,
+    loaded_bytes: usize,
     counts: ReadCounts,
+    /// It is that of an image, without all that came since: the file may have later rows than the entries say.
+    replays: bool,
     /// Images are taken: their chunks stay in the file.
     images: bool,
     /// The number of the round under way, or of the next.
@@ -104,21 +86,8 @@ struct Chunk<R> {
 enum Home<R> {
     Memory(R),
     File,
-    /// Its rows are about to leave it.
-    Taken,
-}
-
-/// A chunk in the file, as an image has it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Chunked {
-    /// Its number.
-    pub(crate) chunk: u32,
-    /// Where it is.
-    pub(crate) region: Region,
-    /// Its rows, dead or alive.
-    pub(crate) rows: u32,
-    /// Those that live, by the entries of the image.
-    pub(crate) live: u32,
+    /// Its rows are about to leave it, or it is the image's alone.
+    Leaving,
 }
 
 impl<R: Default> Default for Chunk<R> {
@@ -146,20 +115,13 @@ impl<R> Chunk<R> {
     }
 }
 
-/// A chunk that was taken, to be emptied.
-pub(super) struct Taken<R> {
-    pub(super) rows: R,
-    chunk: u32,
-    /// Its rows were read from the file.
-    pub(super) is_cold: bool,
-}
-
 impl<R: Default> Chunks<R> {
     /// Returns no rows, in chunks that fit a bound.
     pub(super) fn new(bytes_max: Option<usize>, space: ColdSpace) -> Self {
         let [least, most] = READ_BYTES;
         let fits = bytes_max.map_or(CHUNK_BYTES, |max| max / CHUNKS_IN_BOUND);
         let chunk_bytes = fits.clamp(CHUNK_BYTES_MIN, CHUNK_BYTES).next_multiple_of(8);
+        let reading_max = bytes_max.map_or(most, |max| (max / READ_PART).clamp(least, most));
         Chunks {
             chunks: vec![Chunk::default()],
             free: Vec::new(),
@@ -167,138 +129,20 @@ impl<R: Default> Chunks<R> {
             sealed: VecDeque::new(),
             chunks_max: CHUNKS_MAX,
             chunk_bytes,
-            reading_max: bytes_max.map_or(most, |max| (max / READ_PART).clamp(least, most)),
+            reading_max,
             hot_bytes: 0,
             rows: [0; 2],
             cold: Cold::new(space),
-            read: BTreeMap::new(),
-            read_order: VecDeque::new(),
-            read_bytes: 0,
+            recent: Recent::new(2 * reading_max),
             loaded: None,
+            loaded_bytes: 0,
             counts: ReadCounts::default(),
+            replays: false,
             images: false,
             round: 1,
             in_round: false,
             ghosts: Vec::new(),
         }
-    }
-
-    /// Takes the chunks of an image, all of them cold. Returns false if they cannot be what a state has written.
-    pub(super) fn keep(&mut self, kept: &[Chunked]) -> bool {
-        let regions: Vec<_> = kept.iter().map(|kept| kept.region).collect();
-        let end = kept.iter().map(|kept| kept.chunk as usize + 1).max().unwrap_or(0);
-        if end >= self.chunks_max || !self.cold.keep(&regions) {
-            return false;
-        }
-        self.chunks.resize_with(end + 1, Chunk::default);
-        for Chunked { chunk, region, rows, live } in kept {
-            let at = &mut self.chunks[*chunk as usize];
-            if at.region.is_some() || live > rows || !region.is_whole() {
-                return false;
-            }
-            at.home = Home::File;
-            at.region = Some(*region);
-            at.shares = region.bytes;
-            at.dead =
-                (u64::from(rows - live) * region.bytes as u64 / u64::from(*rows).max(1)) as usize;
-            (at.rows, at.live) = (*rows, *live);
-            self.rows[1] += u64::from(*live);
-        }
-        self.tail = end as u32;
-        for (number, chunk) in self.chunks.iter_mut().enumerate() {
-            let number = number as u32;
-            if chunk.is_cold() && chunk.live == 0 {
-                // Nothing in it lives, and the image has it: it is freed with that.
-                let (region, rows) = (chunk.region.take(), chunk.rows);
-                *chunk = Chunk { home: Home::Taken, ..Chunk::default() };
-                let ghost = region.map(|region| Chunked { chunk: number, region, rows, live: 0 });
-                self.ghosts.extend(ghost.map(|ghost| (ghost, 0)));
-            } else if chunk.region.is_none() && number != self.tail {
-                self.free.push(number);
-            }
-        }
-        true
-    }
-
-    /// Says that images are taken: from here on what one of them has stays in the file.
-    pub(super) fn keep_images(&mut self) {
-        self.images = true;
-    }
-
-    /// Says that there is no image any more, nor will be one: what only images need is free for use again.
-    pub(super) fn end_images(&mut self) {
-        self.images = false;
-        self.round = u64::MAX;
-        self.end_round();
-    }
-
-    pub(super) fn in_round(&self) -> bool {
-        self.in_round
-    }
-
-    /// Begins a round: what is freed from here on stays in the file until the image after the next is whole.
-    pub(super) fn begin_round(&mut self) {
-        self.in_round = true;
-        self.round += 1;
-    }
-
-    /// Ends a round, whose image is durable: what was freed before it began is free for use again.
-    pub(super) fn end_round(&mut self) {
-        self.in_round = false;
-        let round = if crate::mutant::on("image_region_reused") { u64::MAX } else { self.round };
-        let (gone, kept) =
-            std::mem::take(&mut self.ghosts).into_iter().partition(|(_, at)| *at < round);
-        self.ghosts = kept;
-        let gone: Vec<(Chunked, u64)> = gone;
-        for (Chunked { chunk, region, .. }, _) in gone {
-            self.cold.give(&region);
-            self.chunks[chunk as usize] = Chunk::default();
-            self.free.push(chunk);
-        }
-    }
-
-    /// Gives a round up. What was freed in it stays until the next is whole.
-    pub(super) fn give_round_up(&mut self) {
-        self.in_round = false;
-    }
-
-    /// Writes chunks that are in memory alone, or have changed there, as many as so many bytes. Returns whether that was
-    /// all of them. The tail is left out: it is to be sealed before.
-    ///
-    /// # Errors
-    ///
-    /// `Unavailable` if the file cannot be written.
-    pub(super) fn write_round<K, V>(&mut self, bytes_max: usize) -> Result<bool, Error>
-    where
-        R: Rows<K, V>,
-    {
-        let mut written = 0;
-        for number in 0..self.chunks.len() as u32 {
-            if number != self.tail {
-                written += self.write_out(number)?;
-            }
-            if written >= bytes_max {
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    }
-
-    /// Whether the tail has rows that were captured.
-    pub(super) fn tail_is_captured(&self, live: &BTreeMap<u32, u32>) -> bool {
-        live.contains_key(&self.tail)
-    }
-
-    /// Returns the chunks of the round's image, with as many live rows as the entries that were captured say.
-    pub(super) fn table(&self, live: &BTreeMap<u32, u32>) -> Vec<Chunked> {
-        let live = |chunk| live.get(&chunk).copied().unwrap_or(0);
-        let numbered = self.chunks.iter().zip(0..);
-        let kept = numbered.filter_map(|(at, chunk)| {
-            at.region.map(|region| Chunked { chunk, region, rows: at.rows, live: live(chunk) })
-        });
-        let ghosts = self.ghosts.iter().filter(|(_, at)| *at >= self.round);
-        let ghosts = ghosts.map(|(ghost, _)| Chunked { live: live(ghost.chunk), ..*ghost });
-        kept.chain(ghosts).collect()
     }
 
     /// Writes a chunk out, unless the file has it as it is. Returns how many bytes that were.
@@ -320,16 +164,16 @@ impl<R: Default> Chunks<R> {
         Ok(bytes.len())
     }
 
-    /// Returns the bytes in memory.
+    /// Returns the bytes in memory, those into which rows are being read among them.
     pub(super) fn bytes(&self) -> usize {
-        let loaded = if self.loaded.is_some() { self.chunk_bytes } else { 0 };
         let chunks = self.chunks.capacity() * size_of::<Chunk<R>>();
-        self.hot_bytes + chunks + self.read_bytes + loaded
+        let read = self.recent.bytes() + self.cold.under_way_bytes();
+        self.hot_bytes + chunks + read + self.loaded_bytes
     }
 
-    pub(super) fn places(&self) -> Places {
-        let [hot_rows, cold_rows] = self.rows;
-        Places { hot_rows, hot_bytes: self.hot_bytes, cold_rows, cold_bytes: self.cold.bytes() }
+    pub(super) fn places(&self) -> StatePlaces {
+        let ([hot_rows, cold_rows], hot_bytes) = (self.rows, self.hot_bytes as u64);
+        StatePlaces { hot_rows, hot_bytes, cold_rows, cold_bytes: self.cold.bytes() }
     }
 
     /// Returns what was read since the last call.
@@ -377,7 +221,7 @@ impl<R: Default> Chunks<R> {
         {
             return Some((rows, slot.row()));
         }
-        self.read.get(&slot).map(|(rows, _)| (rows, 0))
+        self.recent.get(slot).map(|rows| (rows, 0))
     }
 
     /// Returns the chunk of a row in memory that can be changed there.
@@ -483,90 +327,7 @@ impl<R: Default> Chunks<R> {
         if self.cold.under_way() > 0 {
             self.cold.forget(gone.clone());
         }
-        while let Some((slot, _)) = self.read.range(gone.clone()).next() {
-            let slot = *slot;
-            self.forget_read(slot);
-        }
-    }
-
-    fn forget_read(&mut self, slot: Slot) {
-        self.read_bytes -= self.read.remove(&slot).map_or(0, |(_, bytes)| bytes);
-    }
-
-    /// Frees a chunk, of which nothing lives. The tail begins anew.
-    ///
-    /// An image may have the chunk, and rows that have moved out of it since: it stays in the file as long. Rows that died
-    /// there are superseded by what the shard has gained since, and never looked at.
-    ///
-    /// # Errors
-    ///
-    /// `Unavailable` if it cannot be written for the image under way. It is not freed then.
-    pub(super) fn free<K, V>(&mut self, chunk: u32, taken: Option<Taken<R>>) -> Result<(), Error>
-    where
-        R: Rows<K, V>,
-    {
-        let is_tail = chunk == self.tail;
-        let stays = self.images && !is_tail;
-        if let Some(taken) = taken.filter(|taken| !taken.is_cold) {
-            self.chunks[chunk as usize].home = Home::Memory(taken.rows);
-        }
-        if stays && self.in_round {
-            self.write_out(chunk)?;
-        }
-        let old = std::mem::take(&mut self.chunks[chunk as usize]);
-        debug_assert_eq!(old.live, 0, "a row lives");
-        self.hot_bytes -= old.heap_bytes;
-        self.sealed.retain(|other| *other != chunk);
-        self.forget(Slot::new(chunk, 0)..=Slot::new(chunk, u32::MAX >> (32 - ROW_BITS)));
-        self.loaded.take_if(|(loaded, _)| *loaded == chunk);
-        match old.region {
-            Some(region) if stays => {
-                let ghost = Chunked { chunk, region, rows: old.rows, live: 0 };
-                self.chunks[chunk as usize].home = Home::Taken;
-                self.ghosts.push((ghost, if self.in_round { self.round } else { self.round - 1 }));
-            }
-            region => {
-                if let Some(region) = region {
-                    self.cold.give(&region);
-                }
-                if !is_tail {
-                    self.free.push(chunk);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Takes a chunk's rows, to be moved out one by one; then it is [freed](Chunks::free), or [put back](Chunks::put_back).
-    ///
-    /// # Errors
-    ///
-    /// What reading a cold one reports.
-    pub(super) fn take<K, V>(&mut self, chunk: u32) -> Result<Option<Taken<R>>, Error>
-    where
-        R: Rows<K, V>,
-    {
-        match &self.chunks[chunk as usize].home {
-            Home::Taken => Ok(None),
-            Home::Memory(_) => {
-                let home = std::mem::replace(&mut self.chunks[chunk as usize].home, Home::Taken);
-                let Home::Memory(rows) = home else { return Ok(None) };
-                Ok(Some(Taken { rows, chunk, is_cold: false }))
-            }
-            Home::File => {
-                let rows = self.read_chunk(chunk)?;
-                Ok(Some(Taken { rows, chunk, is_cold: true }))
-            }
-        }
-    }
-
-    /// Says that a row was copied out of a chunk that was taken.
-    pub(super) fn moved<K, V>(&mut self, taken: &Taken<R>, row: u32)
-    where
-        R: Rows<K, V>,
-    {
-        self.count_rows(taken.chunk as usize, -1);
-        self.chunks[taken.chunk as usize].dead += taken.rows.share_at(row);
+        self.recent.forget(gone);
     }
 
     /// Returns the live rows that are left in a chunk.
@@ -574,31 +335,17 @@ impl<R: Default> Chunks<R> {
         self.chunks[chunk as usize].live
     }
 
-    pub(super) fn put_back(&mut self, taken: Taken<R>) {
-        if !taken.is_cold {
-            self.chunks[taken.chunk as usize].home = Home::Memory(taken.rows);
-        }
-    }
-
-    fn read_chunk<K, V>(&mut self, chunk: u32) -> Result<R, Error>
-    where
-        R: Rows<K, V>,
-    {
-        let region = self.chunks[chunk as usize].region.ok_or_else(|| damaged(chunk as usize))?;
-        let bytes = self.cold.read(&region, 0..region.bytes)?;
-        self.counts.bytes += bytes.len() as u64;
-        R::from_bytes(bytes).ok_or_else(|| damaged(chunk as usize))
-    }
-
     /// Writes the oldest sealed chunks out until what `held` says is within the bound. The tail stays, and one more.
+    /// Returns whether there were any.
     ///
     /// # Errors
     ///
     /// `Unavailable` if the file cannot be written; nothing is lost then.
-    pub(super) fn evict<K, V>(&mut self, held: usize, bytes_max: usize) -> Result<(), Error>
+    pub(super) fn evict<K, V>(&mut self, held: usize, bytes_max: usize) -> Result<bool, Error>
     where
         R: Rows<K, V>,
     {
+        let mut is_any = false;
         let mut over = held.saturating_sub(bytes_max);
         while over > 0 && self.sealed.len() > 1 {
             let Some(&number) = self.sealed.front() else { break };
@@ -615,138 +362,9 @@ impl<R: Default> Chunks<R> {
             self.hot_bytes -= freed;
             self.rows = [self.rows[0] - live, self.rows[1] + live];
             over = over.saturating_sub(freed.max(1));
+            is_any = true;
         }
-        Ok(())
-    }
-
-    /// Begins to read those rows that are not in memory, in order, as many as may be read at once. Returns how many that
-    /// was.
-    ///
-    /// # Errors
-    ///
-    /// `Unavailable` if there is no file.
-    pub(super) fn fetch(&mut self, entries: impl Iterator<Item = Entry>) -> Result<u64, Error> {
-        if !self.has_cold() {
-            return Ok(0);
-        }
-        let (mut reads, mut asked) = (Vec::<Read>::new(), BTreeSet::new());
-        let mut bytes = self.cold.under_way_bytes();
-        for entry in entries {
-            let slot = entry.slot();
-            if self.at(slot).is_some() || self.cold.is_under_way(slot) || asked.contains(&slot) {
-                continue;
-            }
-            let Some(region) = self.chunks[slot.chunk()].cold_region() else { continue };
-            let start = slot.row() as usize * 8;
-            let rest = region.bytes.saturating_sub(start);
-            let range = start..start + entry.class().bytes().unwrap_or(rest).min(rest);
-            bytes += range.len();
-            if bytes > self.reading_max && self.cold.under_way() + reads.len() > 0 {
-                break;
-            }
-            asked.insert(slot);
-            reads.push(Read { entry, region, range });
-        }
-        if reads.is_empty() {
-            return Ok(0);
-        }
-        let begun = reads.len() as u64;
-        self.counts.reads += begun;
-        self.counts.bytes += reads.iter().map(|read| read.range.len() as u64).sum::<u64>();
-        self.cold.begin(reads)?;
-        Ok(begun)
-    }
-
-    /// Takes in the rows that were read.
-    ///
-    /// # Errors
-    ///
-    /// `Unavailable` if one could not be read, `Corrupt` if what was read is not the row.
-    pub(super) fn arrive<K, V>(&mut self) -> Result<(), Error>
-    where
-        R: Rows<K, V>,
-        K: Kept<V, Rows = R>,
-    {
-        while self.cold.under_way() > 0 {
-            let Some((entry, bytes)) = self.cold.next_done()? else { break };
-            self.keep_read::<K, V>(&entry, bytes)?;
-        }
-        Ok(())
-    }
-
-    /// Reads a row at once, unless it is in memory.
-    ///
-    /// # Errors
-    ///
-    /// As [`arrive`](Chunks::arrive).
-    pub(super) fn fetch_now<K, V>(&mut self, entry: &Entry) -> Result<(), Error>
-    where
-        R: Rows<K, V>,
-        K: Kept<V, Rows = R>,
-    {
-        let slot = entry.slot();
-        if self.at(slot).is_some() {
-            return Ok(());
-        }
-        let cold = self.chunks[slot.chunk()].cold_region();
-        let region = cold.ok_or_else(|| damaged(slot.chunk()))?;
-        let start = slot.row() as usize * 8;
-        let rest = region.bytes.saturating_sub(start);
-        let range = start..start + entry.class().bytes().unwrap_or(rest).min(rest);
-        self.counts.reads += 1;
-        self.counts.bytes += range.len() as u64;
-        let bytes = self.cold.read(&region, range)?;
-        self.keep_read::<K, V>(entry, bytes)
-    }
-
-    fn keep_read<K, V>(&mut self, entry: &Entry, bytes: Vec<u8>) -> Result<(), Error>
-    where
-        R: Rows<K, V>,
-        K: Kept<V, Rows = R>,
-    {
-        let slot = entry.slot();
-        let row = R::from_row(bytes).filter(|row| is_row::<K, V>(entry, row, 0));
-        let row = row.ok_or_else(|| damaged(slot.chunk()))?;
-        let bytes = row.heap_bytes() + READ_ROW_BYTES;
-        while self.read.len() >= KEPT_ROWS_MAX || self.read_bytes + bytes > 2 * self.reading_max {
-            let Some(oldest) = self.read_order.pop_front() else { break };
-            self.forget_read(oldest);
-        }
-        self.forget_read(slot);
-        self.read_bytes += bytes;
-        self.read.insert(slot, (row, bytes));
-        self.read_order.push_back(slot);
-        if self.read_order.len() > 2 * KEPT_ROWS_MAX {
-            let read = &self.read;
-            self.read_order.retain(|slot| read.contains_key(slot));
-        }
-        Ok(())
-    }
-
-    /// Brings a cold chunk into memory, to be gone through, in place of the one before.
-    ///
-    /// # Errors
-    ///
-    /// What reading it reports.
-    pub(super) fn load<K, V>(&mut self, chunk: usize) -> Result<bool, Error>
-    where
-        R: Rows<K, V>,
-    {
-        if self.loaded.as_ref().is_some_and(|(loaded, _)| *loaded as usize == chunk) {
-            return Ok(false);
-        }
-        self.loaded = None;
-        if !self.chunks[chunk].is_cold() {
-            return Ok(false);
-        }
-        let rows = self.read_chunk(chunk as u32)?;
-        self.loaded = Some((chunk as u32, rows));
-        Ok(true)
-    }
-
-    /// Lets go of the chunk that was gone through last.
-    pub(super) fn unload(&mut self) {
-        self.loaded = None;
+        Ok(is_any)
     }
 
     /// Returns the rows of a chunk that is in memory.
@@ -757,19 +375,40 @@ impl<R: Default> Chunks<R> {
         }
     }
 
+    /// Reads a cold chunk.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable` if it cannot be read, `Corrupt` if it is no chunk.
+    fn read_chunk<K, V>(&mut self, chunk: u32) -> Result<R, Error>
+    where
+        R: Rows<K, V>,
+    {
+        let region = self.chunks[chunk as usize].region.ok_or_else(|| damaged(chunk as usize))?;
+        let bytes = self.cold.read(&region, 0..region.bytes)?;
+        self.counts.bytes += bytes.len() as u64;
+        R::from_bytes(bytes).ok_or_else(|| damaged(chunk as usize))
+    }
+
+    /// Whether a row that was read is the one of an entry: that says no other version of it, and nothing torn. Before an
+    /// image's updates are all applied the file may have a later version, of the same key.
+    pub(super) fn is_row<K, V>(&self, entry: &Entry, rows: &R, row: u32) -> bool
+    where
+        R: Rows<K, V>,
+    {
+        let hash = rows.key_hash(row);
+        let is_version = entry.check == check(hash, rows.value_hash_at(row));
+        let is_version = is_version || self.replays || crate::mutant::on("value_hash_forgotten");
+        entry.hashed() == Hashed::of(hash) && is_version
+    }
+
     /// Returns the number past the last chunk.
     pub(super) fn end(&self) -> usize {
         self.chunks.len()
     }
 }
 
-/// Whether a row that was read is the one of an entry: that says no other version of it, and nothing torn.
-pub(super) fn is_row<K: Kept<V>, V>(entry: &Entry, rows: &K::Rows, row: u32) -> bool {
-    let hashed = super::index::Hashed::of(rows.key_hash(row));
-    let is_value = rows.value_hash_at(row) == entry.value_hash;
-    hashed == entry.hashed() && (is_value || crate::mutant::on("value_hash_forgotten"))
-}
-
+/// What the file has is not what was written there.
 pub(super) fn damaged(chunk: usize) -> Error {
     let what =
         format!("the file of cold state does not hold what was written to it, in chunk {chunk}");
@@ -777,6 +416,3 @@ pub(super) fn damaged(chunk: usize) -> Error {
         "start again: the state is read from the shard; check the disk of the directory for state",
     )
 }
-
-/// Bytes of a row that was read, beside its own.
-const READ_ROW_BYTES: usize = 64;

@@ -10,8 +10,9 @@ use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
-use super::index::Entry;
+use super::entry::Entry;
 use super::placed::{ColdFile, PlacedFile};
+use super::recent::BESIDE;
 use super::regions::Regions;
 use super::slot::Slot;
 use crate::error::{Error, ErrorKind};
@@ -60,6 +61,38 @@ impl Region {
     pub(crate) fn is_whole(&self) -> bool {
         self.bytes > 0 && self.bytes.div_ceil(UNIT) == self.units as usize
     }
+}
+
+/// A chunk in the file, as an image has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Chunked {
+    /// Its number.
+    pub(crate) chunk: u32,
+    /// Where it is.
+    pub(crate) region: Region,
+    /// Its rows, dead or alive.
+    pub(crate) rows: u32,
+    /// Those that live, by the entries of the image.
+    pub(crate) live: u32,
+}
+
+/// What was read since it was last asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReadCounts {
+    /// Rows that were asked for.
+    pub reads: u64,
+    /// Bytes that were read, rows and chunks.
+    pub bytes: u64,
+}
+
+/// What came of asking for rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fetched {
+    /// So many reads were begun.
+    pub begun: u64,
+    /// All that were wanted are here or under way. Where not, no more may be read at once: the last one that was looked at
+    /// is to be asked for again.
+    pub is_whole: bool,
 }
 
 /// A read of a row: its entry, and what to read of its chunk.
@@ -168,7 +201,7 @@ impl Cold {
         let mut jobs = Vec::with_capacity(reads.len());
         for Read { entry, region, range } in reads {
             self.number += 1;
-            let flight = Flight { number: self.number, entry, bytes: range.len() };
+            let flight = Flight { number: self.number, entry, bytes: range.len() + BESIDE };
             self.flight_bytes += flight.bytes;
             self.flight.insert(entry.slot(), flight);
             jobs.push((
@@ -218,7 +251,7 @@ impl Cold {
         self.flight.contains_key(&slot)
     }
 
-    /// Returns the bytes that are being read.
+    /// Returns the bytes that are being read, with what each row has beside its own.
     pub(super) fn under_way_bytes(&self) -> usize {
         self.flight_bytes
     }

@@ -4,17 +4,19 @@
 
 use std::collections::VecDeque;
 
-use super::index::Entry;
+use super::entry::Entry;
 use super::merge::Merge;
 use super::overlay::Overlay;
 use super::pending::{Action, Pending};
+use super::piece::{Drained, Piece};
 use super::pins::Pins;
 use super::resets::{Resets, survives};
 use super::rows::{Kept, Rows};
 use super::rules::Rules;
 use super::slot::Slot;
 use super::stash::Sealed;
-use super::state::{Live, State};
+use super::state::State;
+use super::state::walk::Live;
 use super::wanted::Wanted;
 use crate::error::Error;
 
@@ -63,58 +65,6 @@ impl<K: Kept<V>, V, O> Stack<K, V, O> {
         let is_reset = reset.is_some() && !crate::mutant::on("patch_over_reset");
         let (base, bytes) = (is_reset.then_some(Action::Delete), last.heap_bytes());
         Stack { last, patches: VecDeque::new(), reset, base, bytes }
-    }
-}
-
-/// What a drain did, and with the commands that it did not emit.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Drained {
-    /// Changed a key, and emitted.
-    pub emitted: u64,
-    /// Lost to a greater order in the same time, or patched there by a later command.
-    pub superseded: u64,
-    /// Rewrites of the live value, patches that change nothing, and deletes of absent keys.
-    pub unchanged: u64,
-    /// Commands and swept rows looked at, and patches applied.
-    pub work: u64,
-    /// Rows that it has asked for, which were not in memory.
-    pub missed: u64,
-    /// It goes on when these have come.
-    pub waits: bool,
-    /// All of it is out.
-    pub done: bool,
-}
-
-/// A wake-up's share: a drain stops when one of these is used up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Piece {
-    /// Updates to emit.
-    pub rows: usize,
-    /// Bytes of their keys and values, and of values that are patched on.
-    pub bytes: usize,
-    /// Commands and rows to look at, and patches to apply.
-    pub work: usize,
-}
-
-impl Piece {
-    /// Whether something of it is used up.
-    pub fn is_used_up(&self) -> bool {
-        self.rows == 0
-            || (self.bytes == 0 || self.work == 0) && !crate::mutant::on("pieces_by_rows")
-    }
-
-    fn emit(&mut self, bytes: usize) {
-        self.rows = self.rows.saturating_sub(1);
-        self.bytes = self.bytes.saturating_sub(bytes);
-    }
-
-    fn pass(&mut self, bytes: usize) {
-        self.bytes = self.bytes.saturating_sub(bytes);
-    }
-
-    fn look(&mut self, commands: u64, drained: &mut Drained) {
-        self.work = self.work.saturating_sub(commands as usize);
-        drained.work += commands;
     }
 }
 
@@ -280,9 +230,11 @@ where
                 both.skip(self.asked).inspect(|_| asked += 1).filter_map(|(wanted, found)| {
                     found.filter(|_| sweeps || overlay.get(wanted.hash, &wanted.key).is_none())
                 });
-            drained.missed += state.fetch(wanted)?;
-            self.asked = asked;
-            // Who reads at once has them already.
+            let fetched = state.fetch(wanted)?;
+            drained.missed += fetched.begun;
+            // The one at which it stopped is to be asked for again.
+            self.asked = if fetched.is_whole { asked } else { asked - 1 };
+            // Where reads are done at once, the rows are here already.
             state.arrive()?;
         }
         Ok(())

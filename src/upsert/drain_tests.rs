@@ -8,6 +8,7 @@ use super::drain::*;
 use super::merge::Merge;
 use super::overlay::Overlay;
 use super::pending::{Action, Pending};
+use super::piece::{Drained, Piece};
 use super::pins::Pins;
 use super::resets::{self, Resets};
 use super::rules::Rules;

@@ -6,7 +6,7 @@ use timely::order::TotalOrder;
 use timely::progress::Timestamp;
 
 use super::classify::{Frontiers, Placement};
-use super::drain::Drained;
+use super::piece::Drained;
 use crate::logging::{DrainEvent, PlacedEvent, UpsertLogger, logger};
 
 /// A logger, and the operator that its events are of.

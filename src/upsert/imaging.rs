@@ -47,7 +47,7 @@ where
             let upper = images.exact(at.complete.first().map(*time_of));
             let applied = self.inbox.applied().map(*time_of);
             let is_exact = |upper: &u64| applied.is_none_or(|applied| applied < *upper);
-            let is_exact = |upper: &u64| is_exact(upper) && self.state.unsettled().is_none();
+            let is_exact = |upper: &u64| is_exact(upper) && self.state.is_settled();
             self.exact = upper.filter(is_exact);
             if self.exact.is_some() {
                 self.state.end_replay();

@@ -7,7 +7,8 @@
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry as Found;
 
-use super::slot::{SLOT_BITS, Slot};
+use super::entry::{ENTRY_BYTES, Entry, Hashed, Placed};
+use super::slot::Slot;
 
 /// Entries of a segment; then it is split. As many as a table of 8,192 buckets takes.
 const SEGMENT_MAX: usize = 7 << 10;
@@ -15,140 +16,9 @@ const SEGMENT_MAX: usize = 7 << 10;
 /// Top bits that name a segment.
 const DEPTH_MAX: u32 = 24;
 
-/// What the index keeps of a key's hash: 50 bits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Hashed {
-    /// Where it is looked for.
-    high: u32,
-    /// 18 bits more, by which nearly all other keys are told apart.
-    low: u32,
-}
-
-const LOW_BITS: u32 = 18;
-
-impl Hashed {
-    /// Spreads a 64-bit hash whose low and high bits may be poor.
-    #[inline]
-    pub fn of(hash: u64) -> Hashed {
-        let mixed = hash.wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        let low = (mixed >> (32 - LOW_BITS)) as u32 & ((1 << LOW_BITS) - 1);
-        Hashed { high: (mixed >> 32) as u32, low }
-    }
-
-    /// Spreads the high bits over the 64 that a table wants.
-    #[inline]
-    fn spread(self) -> u64 {
-        spread(self.high)
-    }
-}
-
 /// Returns the top bits, as a mask.
 fn high_bits(bits: u32) -> u32 {
     (u64::MAX << (32 - bits)) as u32
-}
-
-#[inline]
-fn spread(high: u32) -> u64 {
-    u64::from(high).wrapping_mul(0xD6E8_FEB8_6659_FD93)
-}
-
-/// What is known of a row.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Entry {
-    high: u32,
-    /// A hash of the row's value; 0 where none is kept.
-    pub value_hash: u32,
-    /// From the low end: the slot, the size class, two flags, the low bits of the hash.
-    word: u64,
-}
-
-const CLASS_AT: u32 = SLOT_BITS;
-const CLASS_BITS: u32 = 4;
-const SHARED: u64 = 1 << (CLASS_AT + CLASS_BITS);
-const TOUCHED: u64 = SHARED << 1;
-const LOW_AT: u32 = 64 - LOW_BITS;
-
-impl Entry {
-    /// Returns the entry of a row.
-    #[inline]
-    pub fn new(hashed: Hashed, place: Placed) -> Entry {
-        let mut entry = Entry {
-            high: hashed.high,
-            value_hash: place.value_hash,
-            word: u64::from(hashed.low) << LOW_AT,
-        };
-        entry.put(place);
-        entry
-    }
-
-    /// Says that the row is somewhere else, or another.
-    #[inline]
-    pub fn put(&mut self, Placed { slot, class, value_hash }: Placed) {
-        self.value_hash = value_hash;
-        let rest = self.word & (u64::MAX << (CLASS_AT + CLASS_BITS));
-        self.word = rest | slot.bits() | u64::from(class) << CLASS_AT;
-    }
-
-    /// Returns where the row is.
-    #[inline]
-    pub fn slot(&self) -> Slot {
-        Slot::of(self.word & ((1 << SLOT_BITS) - 1))
-    }
-
-    /// Returns the class of the row's size.
-    pub fn class(&self) -> Class {
-        Class((self.word >> CLASS_AT) as u8 & ((1 << CLASS_BITS) - 1))
-    }
-
-    /// Whether another key had the same hash, all of it that is kept, while this one was here.
-    #[inline]
-    pub fn is_shared(&self) -> bool {
-        self.word & SHARED != 0
-    }
-
-    /// Whether it was [touched](Entry::touch).
-    pub fn is_touched(&self) -> bool {
-        self.word & TOUCHED != 0
-    }
-
-    /// Marks it, or takes the mark away.
-    pub fn touch(&mut self, is_touched: bool) {
-        self.word = self.word & !TOUCHED | if is_touched { TOUCHED } else { 0 };
-    }
-
-    #[inline]
-    fn is_of(&self, hashed: Hashed) -> bool {
-        self.high == hashed.high && (self.word >> LOW_AT) as u32 == hashed.low
-    }
-
-    /// Returns what it keeps of the key's hash.
-    pub fn hashed(&self) -> Hashed {
-        Hashed { high: self.high, low: (self.word >> LOW_AT) as u32 }
-    }
-}
-
-/// Bytes of an entry in an image.
-pub const ENTRY_BYTES: usize = 16;
-
-impl Entry {
-    /// Returns the entry as an image has it; a mark is not part of it.
-    pub fn to_bytes(self) -> [u8; ENTRY_BYTES] {
-        let mut bytes = [0; ENTRY_BYTES];
-        bytes[..4].copy_from_slice(&self.high.to_le_bytes());
-        bytes[4..8].copy_from_slice(&self.value_hash.to_le_bytes());
-        bytes[8..].copy_from_slice(&(self.word & !TOUCHED).to_le_bytes());
-        bytes
-    }
-
-    fn from_bytes(bytes: &[u8; ENTRY_BYTES]) -> Entry {
-        let word = |at: usize| {
-            let mut word = [0; 4];
-            word.copy_from_slice(&bytes[at..at + 4]);
-            u32::from_le_bytes(word)
-        };
-        let (low, high) = (u64::from(word(8)), u64::from(word(12)));
-        Entry { high: word(0), value_hash: word(4), word: low | high << 32 }
-    }
 }
 
 /// The hashes of a segment: those that begin with the top `bits` bits of `start`.
@@ -163,12 +33,12 @@ pub struct Prefix {
 impl Prefix {
     /// Whether a key's hash is one of them.
     pub fn has(&self, hashed: Hashed) -> bool {
-        u64::from(hashed.high) >> (32 - self.bits) == u64::from(self.start) >> (32 - self.bits)
+        u64::from(hashed.high()) >> (32 - self.bits) == u64::from(self.start) >> (32 - self.bits)
     }
 
     /// Whether a key's hash is one of them, or past them.
     pub fn is_up_to(&self, hashed: Hashed) -> bool {
-        self.start <= hashed.high
+        self.start <= hashed.high()
     }
 
     /// Returns the least high half past them.
@@ -184,43 +54,6 @@ pub struct Piece {
     pub prefix: Prefix,
     /// Its entries.
     pub entries: usize,
-}
-
-/// Where a row is, how large, and what its value's hash is.
-#[derive(Clone, Copy, Debug)]
-pub struct Placed {
-    /// The place.
-    pub slot: Slot,
-    /// The class of its size.
-    pub class: Class,
-    /// A hash of its value; 0 where none is kept.
-    pub value_hash: u32,
-}
-
-/// A size, up to a factor of two: at most `8 << class` bytes. The last class is that of all larger ones.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Class(u8);
-
-impl Class {
-    const LAST: u8 = (1 << CLASS_BITS) - 1;
-
-    /// Returns the class of a size in bytes.
-    #[inline]
-    pub fn of(bytes: usize) -> Class {
-        let class = bytes.div_ceil(8).next_power_of_two().trailing_zeros() as u8;
-        Class(class.min(Class::LAST))
-    }
-
-    /// Returns how many bytes are enough; `None` if that cannot be told.
-    pub fn bytes(self) -> Option<usize> {
-        (self.0 < Class::LAST).then_some(8 << self.0)
-    }
-}
-
-impl From<Class> for u64 {
-    fn from(Class(class): Class) -> u64 {
-        class.into()
-    }
 }
 
 /// One entry per live row.
@@ -298,15 +131,17 @@ impl Index {
         if !rest.is_empty() || entries.len() != count {
             return false;
         }
-        let start = hashed.high & high_bits(segment.depth);
+        let start = hashed.high() & high_bits(segment.depth);
         let prefix = Prefix { start, bits: segment.depth };
-        segment.table.reserve(count, |entry| spread(entry.high));
+        segment.table.reserve(count, |entry| entry.hashed().spread());
         for entry in entries.iter().map(Entry::from_bytes) {
             if !prefix.has(entry.hashed()) {
                 segment.table.clear();
                 return false;
             }
-            segment.table.insert_unique(spread(entry.high), entry, |entry| spread(entry.high));
+            segment
+                .table
+                .insert_unique(entry.hashed().spread(), entry, |entry| entry.hashed().spread());
         }
         segment.unread = None;
         self.segment_bytes += segment.table.allocation_size();
@@ -316,13 +151,13 @@ impl Index {
 
     /// Returns a hash of the segment from `from` on, which is 0 or the [end](Prefix::end) of one before.
     pub fn hash_at(&self, from: u64) -> Hashed {
-        Hashed { high: from.min(u64::from(u32::MAX)) as u32, low: 0 }
+        Hashed::of_high(from.min(u64::from(u32::MAX)) as u32)
     }
 
     /// Returns the entries of a segment that is read, and their hashes.
     pub fn entries(&self, hashed: Hashed) -> (Prefix, impl Iterator<Item = &Entry>) {
         let Segment { table, depth, .. } = &self.segments[self.segment(hashed)];
-        let prefix = Prefix { start: hashed.high & high_bits(*depth), bits: *depth };
+        let prefix = Prefix { start: hashed.high() & high_bits(*depth), bits: *depth };
         (prefix, table.iter())
     }
 
@@ -339,7 +174,7 @@ impl Index {
 
     #[inline]
     fn segment(&self, hashed: Hashed) -> usize {
-        self.directory[(u64::from(hashed.high) >> (32 - self.depth)) as usize] as usize
+        self.directory[(u64::from(hashed.high()) >> (32 - self.depth)) as usize] as usize
     }
 
     /// Returns the first entry of a hash that is as `is_it` says.
@@ -347,6 +182,12 @@ impl Index {
     pub fn find(&self, hashed: Hashed, mut is_it: impl FnMut(&Entry) -> bool) -> Option<&Entry> {
         let table = &self.segments[self.segment(hashed)].table;
         table.find(hashed.spread(), |entry| entry.is_of(hashed) && is_it(entry))
+    }
+
+    /// Returns all entries of a hash.
+    pub fn all(&self, hashed: Hashed) -> Vec<Entry> {
+        let table = &self.segments[self.segment(hashed)].table;
+        table.iter_hash(hashed.spread()).filter(|entry| entry.is_of(hashed)).copied().collect()
     }
 
     /// Returns the entry of a hash and a place, to be changed.
@@ -366,16 +207,16 @@ impl Index {
         let full = table.len() == table.capacity();
         let before = if full { table.allocation_size() } else { 0 };
         let mut entry = Entry::new(hashed, placed);
-        let rehash = |entry: &Entry| spread(entry.high);
+        let rehash = |entry: &Entry| entry.hashed().spread();
         let shared = match table.entry(hashed.spread(), |entry| entry.is_of(hashed), rehash) {
             Found::Vacant(vacant) => {
                 vacant.insert(entry);
                 false
             }
             Found::Occupied(_) => {
-                entry.word |= SHARED;
+                entry.share();
                 table.iter_hash_mut(hashed.spread()).filter(|e| e.is_of(hashed)).for_each(|e| {
-                    e.word |= SHARED;
+                    e.share();
                 });
                 table.insert_unique(hashed.spread(), entry, rehash);
                 true
@@ -419,13 +260,13 @@ impl Index {
         }
         let Segment { table, .. } = std::mem::take(&mut self.segments[number]);
         self.segment_bytes -= table.allocation_size();
-        let is_upper = |entry: &Entry| entry.high >> (31 - depth) & 1 == 1;
+        let is_upper = |entry: &Entry| entry.hashed().high() >> (31 - depth) & 1 == 1;
         let uppers = table.iter().filter(|entry| is_upper(entry)).count();
         let sized = |len| HashTable::with_capacity(len);
         let mut halves = [sized(table.len() - uppers), sized(uppers)];
         for entry in table {
             let half = &mut halves[usize::from(is_upper(&entry))];
-            half.insert_unique(spread(entry.high), entry, |entry| spread(entry.high));
+            half.insert_unique(entry.hashed().spread(), entry, |entry| entry.hashed().spread());
         }
         let [lower, upper] = halves.map(|table| Segment { table, depth: depth + 1, unread: None });
         self.segment_bytes += lower.table.allocation_size() + upper.table.allocation_size();
@@ -445,10 +286,11 @@ impl Index {
 
 #[cfg(test)]
 mod tests {
+    use super::super::entry::Class;
     use super::*;
 
     fn placed(number: u64) -> Placed {
-        Placed { slot: Slot::of(number), class: Class::of(8), value_hash: number as u32 }
+        Placed { slot: Slot::of(number), class: Class::of(8), check: number as u32 }
     }
 
     /// Against a list: what is put in is found by its hash and place, and what is removed is not.
@@ -466,7 +308,7 @@ mod tests {
         for number in 0..100_000u64 {
             let found = index.find(Hashed::of(number / 2), |e| e.slot() == Slot::of(number));
             assert_eq!(found.is_some(), number % 3 != 0, "{number}");
-            let hashes = found.is_none_or(|e| e.value_hash == number as u32 && e.is_shared());
+            let hashes = found.is_none_or(|e| e.check == number as u32 && e.is_shared());
             assert!(hashes, "{number}: {found:?}");
         }
         let bytes: usize = index.segments.iter().map(|s| s.table.allocation_size()).sum();
@@ -529,28 +371,5 @@ mod tests {
             let is_it = |e: &Entry| e.slot() == Slot::of(number);
             assert!(index.find(Hashed::of(number % 3), is_it).is_some());
         }
-    }
-
-    #[test]
-    fn a_class_is_enough_and_at_most_twice_as_much() {
-        for bytes in 1..=8 << 14 {
-            let enough = Class::of(bytes).bytes().unwrap();
-            assert!(enough >= bytes && (enough == 8 || enough < 2 * bytes), "{bytes}: {enough}");
-        }
-        assert_eq!(Class::of(1 << 20).bytes(), None);
-    }
-
-    /// A new place changes neither the hash nor the flags.
-    #[test]
-    fn an_entry_keeps_its_hash_and_flags() {
-        let hashed = Hashed::of(0x1234_5678_9abc_def0);
-        let mut entry = Entry::new(hashed, placed((1 << SLOT_BITS) - 1));
-        entry.touch(true);
-        entry.put(Placed { slot: Slot::new(3, 5), class: Class::of(100), value_hash: 9 });
-        assert!(entry.is_of(hashed) && entry.is_touched() && !entry.is_shared());
-        assert_eq!((entry.slot(), entry.value_hash), (Slot::new(3, 5), 9));
-        assert_eq!(entry.class(), Class::of(100));
-        entry.touch(false);
-        assert!(!entry.is_touched());
     }
 }

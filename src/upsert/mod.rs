@@ -128,6 +128,7 @@ mod context;
 mod drain;
 #[cfg(test)]
 mod drain_tests;
+mod entry;
 mod events;
 mod image;
 mod imaging;
@@ -137,9 +138,11 @@ mod merge;
 mod operator;
 mod overlay;
 mod pending;
+mod piece;
 mod pile;
 mod pins;
 mod placed;
+mod recent;
 mod regions;
 mod resets;
 mod route;
@@ -154,6 +157,7 @@ mod stash;
 mod state;
 mod stats;
 mod steps;
+mod unsettled;
 mod wanted;
 mod warm;
 

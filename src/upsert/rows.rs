@@ -8,6 +8,7 @@
 use columnation::{ColumnStack, Columnation};
 use differential_dataflow::Hashable;
 
+use super::slot::ROW_UNIT;
 use crate::codec::deal;
 use crate::codec::packed::{Packed, Packer, Place};
 
@@ -181,7 +182,6 @@ pub struct ByteRows {
     bytes: Vec<u8>,
 }
 
-const UNIT: usize = 8;
 const HEADER: usize = 8;
 
 impl ByteRows {
@@ -192,13 +192,13 @@ impl ByteRows {
     }
 
     fn key(&self, row: u32) -> &[u8] {
-        let at = row as usize * UNIT;
+        let at = row as usize * ROW_UNIT;
         let length = self.word(at) as usize;
         &self.bytes[at + HEADER..][..length]
     }
 
     fn value_range(&self, row: u32) -> std::ops::Range<usize> {
-        let at = row as usize * UNIT;
+        let at = row as usize * ROW_UNIT;
         let (key, value) = (self.word(at) as usize, self.word(at + 4) as usize);
         let start = at + HEADER + key;
         start..start + value
@@ -209,7 +209,7 @@ impl ByteRows {
     }
 
     fn row_len(&self, row: u32) -> usize {
-        (self.value_range(row).end - row as usize * UNIT).next_multiple_of(UNIT)
+        (self.value_range(row).end - row as usize * ROW_UNIT).next_multiple_of(ROW_UNIT)
     }
 
     /// Returns where the row that begins at `at` ends, if it ends within the bytes.
@@ -218,7 +218,8 @@ impl ByteRows {
             return None;
         }
         let (key, value) = (self.word(at) as usize, self.word(at + 4) as usize);
-        let end = (at + HEADER).checked_add(key)?.checked_add(value)?.next_multiple_of(UNIT);
+        let end = (at + HEADER).checked_add(key)?.checked_add(value)?;
+        let end = end.checked_next_multiple_of(ROW_UNIT)?;
         (end <= self.bytes.len()).then_some(end)
     }
 
@@ -226,7 +227,7 @@ impl ByteRows {
         if !self.bytes.is_empty() && self.bytes.len() + size > bytes_max {
             return None;
         }
-        Some((self.bytes.len() / UNIT) as u32)
+        Some((self.bytes.len() / ROW_UNIT) as u32)
     }
 }
 
@@ -248,14 +249,14 @@ impl<A, B> Rows<Packed<A>, Packed<B>> for ByteRows {
         self.bytes.extend_from_slice(&(value.len() as u32).to_le_bytes());
         self.bytes.extend_from_slice(key);
         self.bytes.extend_from_slice(value);
-        self.bytes.resize(row as usize * UNIT + size, 0);
+        self.bytes.resize(row as usize * ROW_UNIT + size, 0);
         Some(row)
     }
 
     fn push_row(&mut self, bytes_max: usize, other: &Self, row: u32) -> Option<u32> {
         let size = other.row_len(row);
         let copy = self.make_room(bytes_max, size)?;
-        self.bytes.extend_from_slice(&other.bytes[row as usize * UNIT..][..size]);
+        self.bytes.extend_from_slice(&other.bytes[row as usize * ROW_UNIT..][..size]);
         Some(copy)
     }
 
@@ -300,8 +301,8 @@ impl<A, B> Rows<Packed<A>, Packed<B>> for ByteRows {
     }
 
     fn next(&self, row: Option<u32>) -> Option<u32> {
-        let next = row.map_or(0, |row| row as usize * UNIT + self.row_len(row));
-        (next < self.bytes.len()).then_some((next / UNIT) as u32)
+        let next = row.map_or(0, |row| row as usize * ROW_UNIT + self.row_len(row));
+        (next < self.bytes.len()).then_some((next / ROW_UNIT) as u32)
     }
 
     fn row_bytes(&self, row: u32) -> usize {
@@ -309,7 +310,7 @@ impl<A, B> Rows<Packed<A>, Packed<B>> for ByteRows {
     }
 
     fn share(key: &Packed<A>, value: &Packed<B>) -> usize {
-        (HEADER + key.as_bytes().len() + value.as_bytes().len()).next_multiple_of(UNIT)
+        (HEADER + key.as_bytes().len() + value.as_bytes().len()).next_multiple_of(ROW_UNIT)
     }
 
     fn share_at(&self, row: u32) -> usize {

@@ -94,7 +94,7 @@ fn packed_rows_go_through_bytes() {
     let copy = <R as Rows<Encoded, Encoded>>::from_bytes(all.clone()).unwrap();
     for (place, (key, value)) in places.iter().zip(&rows) {
         assert_eq!(copy.get(*place), (key.clone(), value.clone()));
-        let from = all[*place as usize * UNIT..].to_vec();
+        let from = all[*place as usize * ROW_UNIT..].to_vec();
         let row = <R as Rows<Encoded, Encoded>>::from_row(from.clone()).unwrap();
         assert_eq!(row.get(0), (key.clone(), value.clone()));
         let hash = <R as Rows<Encoded, Encoded>>::value_hash(value);
@@ -109,7 +109,7 @@ fn packed_rows_go_through_bytes() {
         let mut other = all.clone();
         other[at] ^= 0xff;
         let _ = <R as Rows<Encoded, Encoded>>::from_bytes(other);
-        if at % UNIT != 0 {
+        if at % ROW_UNIT != 0 {
             assert!(<R as Rows<Encoded, Encoded>>::from_bytes(all[..at].to_vec()).is_none());
         }
     }

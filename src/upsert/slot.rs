@@ -7,6 +7,9 @@ pub const CHUNK_BITS: u32 = 23;
 /// Bits of a slot.
 pub const SLOT_BITS: u32 = ROW_BITS + CHUNK_BITS;
 
+/// Bytes of a unit in which rows are numbered, where they lie in bytes.
+pub const ROW_UNIT: usize = 8;
+
 /// The place of a row, good until the state next changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Slot(u64);

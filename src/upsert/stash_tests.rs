@@ -5,9 +5,10 @@ use std::rc::Rc;
 
 use super::*;
 use crate::codec::packed::{Encoded, Packer};
-use crate::upsert::drain::{Drain, Drained, Piece};
+use crate::upsert::drain::Drain;
 use crate::upsert::overlay::Overlay;
 use crate::upsert::pending::Action;
+use crate::upsert::piece::{Drained, Piece};
 use crate::upsert::pile::PRUNE_MIN;
 use crate::upsert::rules::Rules;
 use crate::upsert::state::State;

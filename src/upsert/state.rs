@@ -3,20 +3,30 @@
 //! its rows are in memory.
 //!
 //! Feedback may arrive unconsolidated and out of order, so a key's updates can pass through sums
-//! that are not a collection. Such keys wait, whole, in a side table of exact counts and come back
-//! when they sum to nothing or to one value. At a complete frontier the side table is empty.
+//! that are not a collection. Such updates wait in a side table of exact counts, until they sum, with the key's row,
+//! to nothing or to one value. At a complete frontier the side table is empty.
 //!
-//! Feedback does not read cold rows: the hash of the key says which row it is, unless another key shares it, and the hash
-//! of the value whether it is the one that is retracted. In memory both are compared as they are.
+//! Feedback does not read cold rows: the hash of the key says which row it is, unless another key shares it, and the check
+//! whether the row has the value that is retracted. In memory both are compared as they are.
+//!
+//! How rows are found is in `find`, how all of them are gone through in `walk`, and what images need in `images`.
+
+mod find;
+mod images;
+pub(super) mod walk;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 
-use super::chunks::{Chunked, Chunks, Places, ReadCounts, Taken, damaged, is_row};
-use super::cold::ColdSpace;
-use super::index::{Class, ENTRY_BYTES, Entry, Hashed, Index, Piece, Placed};
+use super::chunks::taken::Taken;
+use super::chunks::{Chunks, damaged};
+use super::cold::{ColdSpace, ReadCounts};
+use super::entry::{Class, Entry, Hashed, Placed, check};
+use super::index::Index;
 use super::rows::{Kept, Rows};
 use super::slot::Slot;
+use super::stats::StatePlaces;
+use super::unsettled::Unsettled;
 use crate::error::{Error, ErrorKind};
 
 /// Chunks that new rows leave for compaction: it moves the live rows of one chunk at a time, which fit into one.
@@ -27,43 +37,19 @@ pub struct State<K: Kept<V>, V> {
     index: Index,
     chunks: Chunks<K::Rows>,
     bytes_max: Option<usize>,
-    /// The hashes of values are kept: a row may have to be known without it.
-    keeps_hashes: bool,
-    /// It is that of an image, without all that came since: rows that came since may stand where it has others.
-    replays: bool,
+    /// The checks of rows are kept: one may have to be known without it.
+    keeps_checks: bool,
     /// Reads the entries of an image's piece.
     pieces: Option<ReadPiece>,
     /// The live rows of each chunk, by the entries that the round under way has captured.
     captured: BTreeMap<u32, u32>,
     /// How often rows have left their places, or a hash has become one of several keys.
     moves: u64,
-    unsettled: BTreeMap<K, BTreeMap<V, isize>>,
-    /// The bytes of the side table.
-    unsettled_bytes: usize,
-}
-
-/// A live row that a walk has come to.
-#[derive(Clone, Copy, Debug)]
-pub struct Live {
-    /// Its place.
-    pub slot: Slot,
-    /// Whether it is marked.
-    pub is_touched: bool,
-    /// Its bytes.
-    pub bytes: usize,
+    unsettled: Unsettled<K, V>,
 }
 
 /// Reads the entries of a piece of an image, checked.
 pub(crate) type ReadPiece = Box<dyn FnMut(u32) -> Result<Vec<u8>, Error>>;
-
-/// A segment of the index, as an image has it.
-#[derive(Debug)]
-pub(crate) struct Captured {
-    /// Its hashes, and how many entries it has.
-    pub(crate) piece: Piece,
-    /// Its entries.
-    pub(crate) bytes: Vec<u8>,
-}
 
 /// Why the state cannot go on.
 #[derive(Clone, Debug)]
@@ -100,7 +86,7 @@ where
     }
 }
 
-impl<K: Kept<V>, V> Debug for State<K, V> {
+impl<K: Kept<V> + Clone + Ord, V: Clone + Ord> Debug for State<K, V> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("State")
             .field("keys", &self.index.len())
@@ -121,147 +107,26 @@ where
             index: Index::default(),
             chunks: Chunks::new(bytes_max, space),
             bytes_max: bytes_max.filter(|_| K::Rows::FILES),
-            keeps_hashes: bytes_max.is_some() && K::Rows::FILES,
-            replays: false,
+            keeps_checks: bytes_max.is_some() && K::Rows::FILES,
             pieces: None,
             captured: BTreeMap::new(),
             moves: 0,
-            unsettled: BTreeMap::new(),
-            unsettled_bytes: 0,
+            unsettled: Unsettled::new(),
         }
     }
 
-    /// Makes an empty state that of an image: its pieces, which are read when they are needed, and its chunks, all in the
-    /// file that it was lent. Updates are then due from when each piece was captured on; until all of these are applied, and
-    /// that is [said](State::end_replay), no row is read. Returns false, and is not to be
-    /// used, if these cannot be what a state has written.
-    pub(crate) fn keep(&mut self, pieces: &[Piece], chunks: &[Chunked], read: ReadPiece) -> bool {
-        let Some(index) = Index::of_pieces(pieces) else { return false };
-        let live: u64 = chunks.iter().map(|chunk| u64::from(chunk.live)).sum();
-        let fits = live == index.len() as u64 && self.index.len() == 0;
-        self.index = index;
-        self.pieces = Some(read);
-        self.replays = true;
-        fits && self.chunks.keep(chunks)
-    }
-
-    /// Says that all updates since the image are applied, as far as they were committed when the file was last written to.
-    pub(crate) fn end_replay(&mut self) {
-        self.replays = false;
-    }
-
-    /// Says that images are taken: what one of them has stays in the file, and values' hashes are kept.
-    pub(crate) fn keep_images(&mut self) {
-        self.keeps_hashes = K::Rows::FILES;
-        self.chunks.keep_images();
-    }
-
-    /// Begins the round of an image: its segments are to be [captured](State::capture), from 0 on; then its chunks
-    /// [written](State::write_round); then the file is to be synced, and what names all of it written; then the round is
-    /// [ended](State::end_round).
-    ///
-    /// Each segment may be captured at another time, of the feedback's: the state goes on in between.
-    pub(crate) fn begin_round(&mut self) {
-        self.captured.clear();
-        self.chunks.begin_round();
-    }
-
-    /// Captures the segment from `from` on: 0, or the [end](super::index::Prefix::end) of the one before, until that is 2^32.
-    /// The state must be exact: it has all updates below a time, and no other.
-    ///
-    /// # Errors
-    ///
-    /// What reading a piece of the image before reports.
-    pub(crate) fn capture(&mut self, from: u64) -> Result<Captured, Error> {
-        let hashed = self.index.hash_at(from);
-        self.read_piece(hashed)?;
-        let (prefix, entries) = self.index.entries(hashed);
-        let mut bytes = Vec::new();
-        for entry in entries {
-            bytes.extend_from_slice(&entry.to_bytes());
-            *self.captured.entry(entry.slot().chunk() as u32).or_default() += 1;
-        }
-        let entries = bytes.len() / ENTRY_BYTES;
-        Ok(Captured { piece: Piece { prefix, entries }, bytes })
-    }
-
-    /// Writes what the round's image has in memory alone, about so many bytes. Returns its chunks once all of them are in
-    /// the file.
-    ///
-    /// # Errors
-    ///
-    /// `Unavailable` if the file cannot be written.
-    pub(crate) fn write_round(&mut self, bytes_max: usize) -> Result<Option<Vec<Chunked>>, Error> {
-        if self.chunks.tail_is_captured(&self.captured) {
-            // Sealed, and not compacted: a drain may be looking at its rows.
-            self.chunks.next_tail::<K, V>(0).map_err(|_| Error::from(Broken::Full))?;
-        }
-        let is_whole = self.chunks.write_round(bytes_max)?;
-        Ok(is_whole.then(|| self.chunks.table(&self.captured)))
-    }
-
-    /// Ends the round, whose image is durable.
-    pub(crate) fn end_round(&mut self) {
-        self.chunks.end_round();
-    }
-
-    /// Gives the round up: the image before it is the one that counts.
-    pub(crate) fn give_round_up(&mut self) {
-        self.chunks.give_round_up();
-    }
-
-    /// Says that there is no image any more, nor will be one.
-    pub(crate) fn end_images(&mut self) {
-        self.chunks.end_images();
-    }
-
-    /// Reads the piece of an image that has a hash, if that is still to be done.
-    #[inline]
-    fn read_piece(&mut self, hashed: Hashed) -> Result<(), Error> {
-        if self.index.has_unread() { self.read_piece_of(hashed) } else { Ok(()) }
-    }
-
-    #[cold]
-    fn read_piece_of(&mut self, hashed: Hashed) -> Result<(), Error> {
-        let (Some(piece), Some(read)) = (self.index.unread(hashed), &mut self.pieces) else {
-            return Ok(());
-        };
-        let bytes = read(piece)?;
-        if !self.index.read(hashed, &bytes) {
-            let what = format!("piece {piece} of the state's image is not what its table says");
-            return Err(Error::new(ErrorKind::Corrupt, what).hint(
-                "delete the directory for state and start again: it is read from the shard",
-            ));
-        }
-        if !self.index.has_unread() {
-            self.pieces = None;
-        }
-        Ok(())
-    }
-
-    /// Reads all pieces that are left.
-    fn read_all_pieces(&mut self) -> Result<(), Error> {
-        let mut from = 0;
-        while self.index.has_unread() && from < 1 << 32 {
-            let hashed = self.index.hash_at(from);
-            self.read_piece(hashed)?;
-            from = self.index.entries(hashed).0.end();
-        }
-        Ok(())
-    }
-
-    /// Returns the number of keys with a live value, those in the side table left out.
+    /// Returns the number of live rows.
     pub fn len(&self) -> usize {
         self.index.len()
     }
 
     /// Returns the bytes allocated.
     pub fn bytes(&self) -> usize {
-        self.chunks.bytes() + self.index.bytes() + self.unsettled_bytes
+        self.chunks.bytes() + self.index.bytes() + self.unsettled.bytes()
     }
 
     /// Returns what is where.
-    pub fn places(&self) -> Places {
+    pub fn places(&self) -> StatePlaces {
         self.chunks.places()
     }
 
@@ -283,8 +148,22 @@ where
 
     /// Returns a key that has no single live value, if there is one: at a complete frontier a sign
     /// that the shard is damaged.
-    pub fn unsettled(&self) -> Option<(&K, &BTreeMap<V, isize>)> {
-        self.unsettled.first_key_value()
+    ///
+    /// Its counts are with it, those of its row left out where that would have to be read.
+    pub fn unsettled(&self) -> Option<(&K, BTreeMap<V, isize>)> {
+        let (key, counts) = self.unsettled.first()?;
+        let mut counts = counts.clone();
+        let row = self.find(key.key_hash(), key).and_then(|entry| self.get(entry.slot()));
+        if let Some((_, live)) = row {
+            let count = counts.entry(live).or_default();
+            *count = count.saturating_add(1);
+        }
+        Some((key, counts))
+    }
+
+    /// Whether each key has at most one value.
+    pub fn is_settled(&self) -> bool {
+        self.unsettled.len() == 0
     }
 
     /// Returns how often rows have left their places: what was found is good as long as that stays.
@@ -299,10 +178,10 @@ where
     /// [`Broken`] if the state has no room for a further chunk, or its file cannot be written or read.
     pub fn apply(&mut self, hash: u64, key: &K, value: &V, diff: isize) -> Result<(), Broken> {
         self.read_piece(Hashed::of(hash))?;
-        if self.unsettled.is_empty() {
+        if !self.unsettled.has(key) {
             match (self.seek(hash, key)?, diff) {
                 (None, 1) => return self.insert(hash, key, value),
-                (Some(entry), -1) if self.retracts(&entry, value) => {
+                (Some(entry), -1) if self.retracts(hash, &entry, value) => {
                     return self.remove(hash, &entry, K::Rows::share(key, value));
                 }
                 (_, 0) => return Ok(()),
@@ -327,7 +206,7 @@ where
         prior: &V,
         value: &V,
     ) -> Result<bool, Broken> {
-        if !self.unsettled.is_empty() {
+        if self.unsettled.has(key) {
             return Ok(false);
         }
         self.read_piece(Hashed::of(hash))?;
@@ -335,20 +214,20 @@ where
             Some(entry) => Some(entry),
             None => self.seek(hash, key)?,
         };
-        let Some(entry) = found.filter(|entry| self.retracts(entry, prior)) else {
+        let Some(entry) = found.filter(|entry| self.retracts(hash, entry, prior)) else {
             return Ok(false);
         };
         let (hashed, slot) = (Hashed::of(hash), entry.slot());
         if self.chunks.hot_mut(slot).is_some_and(|rows| rows.overwrite(slot.row(), value)) {
-            if self.keeps_hashes {
-                let placed = self.placed(slot, key, value);
+            if self.keeps_checks {
+                let placed = self.placed(hash, slot, key, value);
                 self.put(hashed, slot, placed);
                 self.chunks.overwritten(slot);
             }
             return Ok(true);
         }
         let moves = self.moves;
-        let moved = self.push(key, value)?;
+        let moved = self.push(hash, key, value)?;
         // A chunk that was left for another may have been compacted, and the row moved with it.
         let slot = match self.moves == moves {
             true => Some(slot),
@@ -359,151 +238,6 @@ where
             self.bury(slot, K::Rows::share(key, prior))?;
         }
         Ok(true)
-    }
-
-    /// Returns what the index has of a key: its row or, where that is cold, one that may be it.
-    #[inline]
-    fn find(&self, hash: u64, key: &K) -> Option<Entry> {
-        let hashed = Hashed::of(hash);
-        let first = self.index.find(hashed, |_| true)?;
-        if self.is_key(first, key).unwrap_or(true) {
-            return Some(*first);
-        }
-        if !first.is_shared() {
-            return None;
-        }
-        let is_it = |entry: &Entry| self.is_key(entry, key) == Some(true);
-        let maybe = |entry: &Entry| self.is_key(entry, key).is_none();
-        self.index.find(hashed, is_it).or_else(|| self.index.find(hashed, maybe)).copied()
-    }
-
-    /// Looks up many keys at once, one by one: a key's row or, where that is cold, the one that is it by all
-    /// that is known without reading. The drain [confirms](State::confirm) that once it is [here](State::is_here).
-    ///
-    /// A look-up in a large state waits for memory twice, for the index and for the row. Going
-    /// through all keys one level at a time makes the loops so short that the processor waits for
-    /// many keys at once.
-    ///
-    /// # Errors
-    ///
-    /// What reading a piece of an image reports.
-    pub fn find_all<'a>(
-        &mut self,
-        keys: impl Iterator<Item = (u64, &'a K)> + Clone,
-        found: &mut Vec<Option<Entry>>,
-    ) -> Result<(), Error>
-    where
-        K: 'a,
-    {
-        found.clear();
-        if self.index.has_unread() {
-            keys.clone().try_for_each(|(hash, _)| self.read_piece(Hashed::of(hash)))?;
-        }
-        let first = |hash| self.index.find(Hashed::of(hash), |_| true).copied();
-        found.extend(keys.clone().map(|(hash, _)| first(hash)));
-        for (found, (hash, key)) in found.iter_mut().zip(keys) {
-            if found.is_some_and(|entry| self.is_key(&entry, key) == Some(false)) {
-                *found = self.find(hash, key);
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether the row of an entry has this key; `None` if it would have to be read.
-    #[inline]
-    fn is_key(&self, entry: &Entry, key: &K) -> Option<bool> {
-        self.chunks.at(entry.slot()).map(|(rows, row)| rows.key_is(row, key))
-    }
-
-    /// As [`find`](State::find), for feedback: a row is read only where the hash alone cannot say whether it is the key's.
-    fn seek(&mut self, hash: u64, key: &K) -> Result<Option<Entry>, Broken> {
-        match self.find(hash, key) {
-            Some(entry)
-                if entry.is_shared()
-                    && self.is_key(&entry, key).is_none()
-                    && !crate::mutant::on("hash_is_the_key") =>
-            {
-                self.find_surely(hash, key)
-            }
-            found => Ok(found),
-        }
-    }
-
-    /// As [`find`](State::find), and reads what it has to, at once.
-    fn find_surely(&mut self, hash: u64, key: &K) -> Result<Option<Entry>, Broken> {
-        loop {
-            match self.find(hash, key) {
-                Some(entry) if self.is_key(&entry, key).is_none() => {
-                    self.chunks.fetch_now::<K, V>(&entry)?;
-                }
-                found => return Ok(found),
-            }
-        }
-    }
-
-    /// Whether an entry has the value that is to be retracted.
-    #[inline]
-    fn retracts(&self, entry: &Entry, value: &V) -> bool {
-        match self.chunks.at(entry.slot()) {
-            Some((rows, row)) => rows.value_is(row, value),
-            None => entry.value_hash == K::Rows::value_hash(value),
-        }
-    }
-
-    /// Begins to read the rows of entries that are not here, as many as may be read at once, the first ones first. Returns
-    /// how many that was.
-    ///
-    /// # Errors
-    ///
-    /// `Unavailable` if there is no file.
-    pub fn fetch(&mut self, entries: impl Iterator<Item = Entry>) -> Result<u64, Error> {
-        self.chunks.fetch(entries)
-    }
-
-    /// Takes in the rows that were read.
-    ///
-    /// # Errors
-    ///
-    /// `Unavailable` if one could not be read, `Corrupt` if what was read is not the row that was written.
-    pub fn arrive(&mut self) -> Result<(), Error> {
-        self.chunks.arrive::<K, V>()
-    }
-
-    /// Whether the row of an entry is in memory.
-    #[inline]
-    pub fn is_here(&self, entry: &Entry) -> bool {
-        self.chunks.at(entry.slot()).is_some()
-    }
-
-    /// Whether the row of an entry is being read.
-    pub fn is_under_way(&self, entry: &Entry) -> bool {
-        self.chunks.is_under_way(entry.slot())
-    }
-
-    /// Returns the place of the key for which an entry was found, now that its row is [here](State::is_here).
-    ///
-    /// # Errors
-    ///
-    /// What reading others of the same hash reports.
-    #[inline]
-    pub fn confirm(&mut self, hash: u64, key: &K, entry: &Entry) -> Result<Option<Slot>, Error> {
-        if self.is_key(entry, key) == Some(true) {
-            return Ok(Some(entry.slot()));
-        }
-        Ok(self.find_surely(hash, key)?.map(|entry| entry.slot()))
-    }
-
-    /// Marks a key's row, until [`untouch`](State::untouch).
-    pub fn touch(&mut self, hash: u64, slot: Slot) {
-        if let Some(entry) = self.index.at_mut(Hashed::of(hash), slot) {
-            entry.touch(true);
-        }
-    }
-
-    /// Takes all marks away. O(keys).
-    pub fn untouch(&mut self) {
-        self.index.untouch();
-        self.chunks.unload();
     }
 
     /// Whether the value at a place is this one. The row is [here](State::is_here), as for all below.
@@ -530,75 +264,29 @@ where
         self.chunks.at(slot).map(|(rows, row)| rows.get(row))
     }
 
-    /// Returns the first live row past `last`, or the first of all, with whether it was touched; `None` at the end. The
-    /// order is that of the chunks, the same on every run. A cold chunk is read, and is the one in memory until the next.
-    ///
-    /// # Errors
-    ///
-    /// `Unavailable` if a chunk cannot be read, `Corrupt` if it is not what was written.
-    pub fn next(&mut self, last: Option<Slot>) -> Result<Option<Live>, Error> {
-        self.read_all_pieces()?;
-        let mut row = last.map(Slot::row);
-        for chunk in last.map_or(0, Slot::chunk)..self.chunks.end() {
-            if self.chunks.live(chunk as u32) > 0 && self.chunks.load::<K, V>(chunk)? {
-                self.check_loaded(chunk)?;
-            }
-            let Some(rows) = self.chunks.rows(chunk) else {
-                row = None;
-                continue;
-            };
-            while let Some(next) = rows.next(row) {
-                let slot = Slot::new(chunk as u32, next);
-                let hashed = Hashed::of(rows.key_hash(next));
-                if let Some(entry) = self.index.find(hashed, |entry| entry.slot() == slot) {
-                    let (is_touched, bytes) = (entry.is_touched(), rows.row_bytes(next));
-                    return Ok(Some(Live { slot, is_touched, bytes }));
-                }
-                row = Some(next);
-            }
-            row = None;
-        }
-        Ok(None)
-    }
-
-    /// Checks that a chunk that was read has all rows that live in it.
-    fn check_loaded(&self, chunk: usize) -> Result<(), Error> {
-        let Some(rows) = self.chunks.rows(chunk) else { return Ok(()) };
-        let (mut live, mut row) = (0, None);
-        while let Some(next) = rows.next(row) {
-            row = Some(next);
-            let slot = Slot::new(chunk as u32, next);
-            let hashed = Hashed::of(rows.key_hash(next));
-            if let Some(entry) = self.index.find(hashed, |entry| entry.slot() == slot) {
-                if !is_row::<K, V>(entry, rows, next) {
-                    return Err(damaged(chunk));
-                }
-                live += 1;
-            }
-        }
-        if live == self.chunks.live(chunk as u32) { Ok(()) } else { Err(damaged(chunk)) }
-    }
-
     /// Writes chunks out until the state is within its bound again.
     ///
     /// # Errors
     ///
     /// `Unavailable` if the file cannot be written; nothing is lost then.
     pub fn keep_bound(&mut self) -> Result<(), Error> {
-        match self.bytes_max {
-            Some(bytes_max) => self.chunks.evict(self.bytes(), bytes_max),
-            None => Ok(()),
+        if let Some(bytes_max) = self.bytes_max
+            && self.chunks.evict(self.bytes(), bytes_max)?
+        {
+            // What was found of a row in memory may be older than the row, which was overwritten there.
+            self.moves += 1;
         }
+        Ok(())
     }
 
-    fn placed(&self, slot: Slot, key: &K, value: &V) -> Placed {
-        let value_hash = if self.keeps_hashes { K::Rows::value_hash(value) } else { 0 };
-        Placed { slot, class: Class::of(K::Rows::share(key, value)), value_hash }
+    fn placed(&self, hash: u64, slot: Slot, key: &K, value: &V) -> Placed {
+        let check = if self.keeps_checks { check(hash, K::Rows::value_hash(value)) } else { 0 };
+        Placed { slot, class: Class::of(K::Rows::share(key, value)), check }
     }
 
     fn insert(&mut self, hash: u64, key: &K, value: &V) -> Result<(), Broken> {
         let hashed = Hashed::of(hash);
-        let placed = self.push(key, value)?;
+        let placed = self.push(hash, key, value)?;
         if self.index.insert(hashed, placed) {
             self.moves += 1;
         }
@@ -616,10 +304,10 @@ where
         }
     }
 
-    fn push(&mut self, key: &K, value: &V) -> Result<Placed, Broken> {
+    fn push(&mut self, hash: u64, key: &K, value: &V) -> Result<Placed, Broken> {
         loop {
             if let Some(slot) = self.chunks.push(key, value) {
-                return Ok(self.placed(slot, key, value));
+                return Ok(self.placed(hash, slot, key, value));
             }
             self.next_tail(CHUNKS_SPARE)?;
         }
@@ -650,7 +338,7 @@ where
         if self.chunks.bury(slot, share) && !leaks {
             // Not one row is live, in the tail or elsewhere: the chunk begins anew.
             self.chunks.free(chunk, None)?;
-        } else if !is_tail && self.chunks.is_mostly_dead(chunk) && !self.replays {
+        } else if !is_tail && self.chunks.is_mostly_dead(chunk) && !self.chunks.replays() {
             return self.compact(chunk);
         }
         Ok(())
@@ -680,7 +368,7 @@ where
             let Some(entry) = self.index.find(hashed, |entry| entry.slot() == slot).copied() else {
                 continue;
             };
-            if taken.is_cold && !is_row::<K, V>(&entry, &taken.rows, next) {
+            if taken.is_cold && !self.chunks.is_row::<K, V>(&entry, &taken.rows, next) {
                 return Err(damaged(chunk as usize).into());
             }
             let moved = loop {
@@ -693,66 +381,35 @@ where
                     },
                 }
             };
-            let (class, value_hash) = (entry.class(), entry.value_hash);
-            self.put(hashed, slot, Placed { slot: moved, class, value_hash });
+            let (class, check) = (entry.class(), entry.check);
+            self.put(hashed, slot, Placed { slot: moved, class, check });
             self.chunks.moved(taken, next);
         }
         // What lives there and was not found would be lost.
         if self.chunks.live(chunk) == 0 { Ok(true) } else { Err(damaged(chunk as usize).into()) }
     }
 
-    /// The slow path: counts the update among the key's others, and settles the key if it sums to
-    /// nothing or to one value.
+    /// The slow path: counts the update among the key's others, and settles the key if they and its row sum to nothing or
+    /// to one value.
     fn count(&mut self, hash: u64, key: &K, value: &V, diff: isize) -> Result<(), Broken> {
-        let mut counts = self.unsettled.remove(key).unwrap_or_default();
-        self.unsettled_bytes -= side_bytes(key, &counts);
-        if let Some(entry) = self.find_surely(hash, key)?
-            && let Some((_, live)) = self.get(entry.slot())
-        {
-            let share = K::Rows::share(key, &live);
-            let count = counts.entry(live).or_default();
-            *count = count.saturating_add(1);
-            self.remove(hash, &entry, share)?;
+        let sum = self.unsettled.take(key, value, diff);
+        // Also where one hash is one key's so far: this may be the second.
+        let live = self.find_surely(hash, key)?;
+        let change = sum.change().filter(|[gone, new]| match (&live, gone) {
+            (Some(live), Some(gone)) => self.retracts(hash, live, gone),
+            (Some(_), None) => new.is_none(),
+            (None, gone) => gone.is_none(),
+        });
+        let Some([gone, new]) = change else {
+            self.unsettled.put(key, sum);
+            return Ok(());
+        };
+        if let (Some(live), Some(gone)) = (live, gone) {
+            self.remove(hash, &live, K::Rows::share(key, gone))?;
         }
-        match counts.get_mut(value) {
-            // No sum that does not fit is one live value, so it is found where it counts.
-            Some(count) => *count = count.saturating_add(diff),
-            None => drop(counts.insert(detached(key, value).1, diff)),
-        }
-        counts.retain(|_, count| *count != 0);
-        match counts.first_key_value() {
-            None => Ok(()),
-            Some((live, 1)) if counts.len() == 1 => {
-                let live = live.clone();
-                self.insert(hash, key, &live)
-            }
-            Some(_) => {
-                self.unsettled_bytes += side_bytes(key, &counts);
-                self.unsettled.insert(detached(key, value).0, counts);
-                Ok(())
-            }
-        }
+        new.map_or(Ok(()), |new| self.insert(hash, key, new))
     }
 }
-
-/// Returns copies that keep no buffer which other rows share: they may stay for long.
-fn detached<K: Kept<V> + Clone, V: Clone>(key: &K, value: &V) -> (K, V) {
-    let (mut key, mut value) = (key.clone(), value.clone());
-    K::repack(std::iter::once((&mut key, Some(&mut value))));
-    (key, value)
-}
-
-/// Returns the bytes that a key has in the side table, about; 0 if it is not there.
-fn side_bytes<K: Kept<V>, V>(key: &K, counts: &BTreeMap<V, isize>) -> usize {
-    // Nodes are half full at the worst; a buffer of its own has some bytes beside its row's.
-    let one = 2 * (size_of::<V>() + size_of::<isize>()) + SIDE_ROW_BYTES;
-    let values = counts.keys().map(|value| K::heap_bytes(key, Some(value)) + one);
-    let row = 2 * (size_of::<K>() + size_of::<BTreeMap<V, isize>>()) + SIDE_ROW_BYTES;
-    if counts.is_empty() { 0 } else { row + values.sum::<usize>() }
-}
-
-/// Bytes of a buffer beside its row's.
-const SIDE_ROW_BYTES: usize = 64;
 
 #[cfg(test)]
 #[path = "state_tests.rs"]

@@ -11,18 +11,19 @@ use super::classify::{Ahead, Frontiers, Placement};
 use super::cold::ColdSpace;
 use super::config::UpsertConfig;
 use super::context::{Inflight, UpsertContext, flight_bytes};
-use super::drain::{Drain, Drained, Piece};
+use super::drain::Drain;
 use super::events::Events;
 use super::image::Images;
 use super::inbox::{Inbox, Update};
 use super::overlay::Overlay;
+use super::piece::{Drained, Piece};
 use super::route::Routed;
 use super::rows::{Kept, Rows};
 use super::rules::Rules;
 use super::spill::SharedSpill;
 use super::stash::Stash;
 use super::state::State;
-use super::stats::{StatePlaces, UpsertStats};
+use super::stats::UpsertStats;
 use super::warm::Warm;
 use crate::command::time::{is_last, refused};
 use crate::control::lifecycle::Phase;
@@ -374,13 +375,8 @@ where
         self.stats.add_work(done.looked_at);
         self.stats.set_stash(self.stash.rows(), self.stash.bytes(), self.stash.spill_bytes());
         self.stats.set_state(self.state.len(), self.state.bytes());
-        let (places, read) = (self.state.places(), self.state.take_counts());
-        self.stats.set_state_places(StatePlaces {
-            hot_rows: places.hot_rows,
-            hot_bytes: places.hot_bytes as u64,
-            cold_rows: places.cold_rows,
-            cold_bytes: places.cold_bytes,
-        });
+        self.stats.set_state_places(self.state.places());
+        let read = self.state.take_counts();
         self.stats.add_cold_reads(read.reads, read.bytes);
         self.stats.set_cold_waiting(self.state.under_way() as u64);
         self.stats.set_overlay(self.overlay.bytes(), self.overlay.bytes_max());

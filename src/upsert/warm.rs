@@ -5,7 +5,7 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::index::Entry;
+use super::entry::Entry;
 use super::overlay::Overlay;
 use super::rows::Kept;
 use super::stash::Stash;
@@ -67,6 +67,6 @@ impl Warm {
         let both = keys.iter().zip(&self.found);
         let wanted = both
             .filter_map(|((hash, key), found)| found.filter(|_| overlay.get(*hash, key).is_none()));
-        state.fetch(wanted)
+        Ok(state.fetch(wanted)?.begun)
     }
 }

@@ -15,9 +15,9 @@
 //!
 //! Integers are little-endian. The version also stands for how keys and values are hashed, and for the 4 KiB of a unit.
 
-use super::super::chunks::Chunked;
-use super::super::cold::Region;
-use super::super::index::{ENTRY_BYTES, Piece, Prefix};
+use super::super::cold::{Chunked, Region};
+use super::super::entry::ENTRY_BYTES;
+use super::super::index::{Piece, Prefix};
 
 /// Seven letters and the version.
 const MAGIC: [u8; 8] = *b"DUIMAGE\x01";

@@ -35,7 +35,8 @@ use manifest::Stored;
 pub(crate) use manifest::{Manifest, Mark};
 
 use super::cold::{MakeFile, Readers, Wake};
-use super::index::{Hashed, Prefix};
+use super::entry::{ENTRY_BYTES, Hashed};
+use super::index::Prefix;
 use super::rows::Kept;
 use super::state::State;
 use super::stats::{StateImage, UpsertStats};
@@ -258,7 +259,7 @@ impl Images {
         K: Kept<V> + Clone + Ord,
         V: Clone + Ord,
     {
-        let entries = (state.len() * super::index::ENTRY_BYTES) as u64;
+        let entries = (state.len() * ENTRY_BYTES) as u64;
         ((entries + state.places().hot_bytes as u64) / 2).max(DUE_BYTES_MIN)
     }
 

@@ -1,0 +1,158 @@
+//! Owns how a key's row is found: what can be told without reading it, what is read ahead, and what at once. It does not own
+//! what becomes of the row.
+
+use super::super::cold::Fetched;
+use super::super::entry::{Entry, Hashed, check};
+use super::super::rows::{Kept, Rows};
+use super::super::slot::Slot;
+use super::{Broken, State};
+use crate::error::Error;
+
+impl<K, V> State<K, V>
+where
+    K: Kept<V> + Clone + Ord,
+    V: Clone + Ord,
+{
+    /// Returns what the index has of a key: its row or, where that is cold, one that may be it.
+    #[inline]
+    pub(super) fn find(&self, hash: u64, key: &K) -> Option<Entry> {
+        let hashed = Hashed::of(hash);
+        let first = self.index.find(hashed, |_| true)?;
+        if self.is_key(first, key).unwrap_or(true) {
+            return Some(*first);
+        }
+        if !first.is_shared() {
+            return None;
+        }
+        let is_it = |entry: &Entry| self.is_key(entry, key) == Some(true);
+        let maybe = |entry: &Entry| self.is_key(entry, key).is_none();
+        self.index.find(hashed, is_it).or_else(|| self.index.find(hashed, maybe)).copied()
+    }
+
+    /// Looks up many keys at once, one by one: a key's row or, where that is cold, the one that is it by all
+    /// that is known without reading. The drain [confirms](State::confirm) that once it is [here](State::is_here).
+    ///
+    /// A look-up in a large state waits for memory twice, for the index and for the row. Going
+    /// through all keys one level at a time makes the loops so short that the processor waits for
+    /// many keys at once.
+    ///
+    /// # Errors
+    ///
+    /// What reading a piece of an image reports.
+    pub(in crate::upsert) fn find_all<'a>(
+        &mut self,
+        keys: impl Iterator<Item = (u64, &'a K)> + Clone,
+        found: &mut Vec<Option<Entry>>,
+    ) -> Result<(), Error>
+    where
+        K: 'a,
+    {
+        found.clear();
+        if self.index.has_unread() {
+            keys.clone().try_for_each(|(hash, _)| self.read_piece(Hashed::of(hash)))?;
+        }
+        let first = |hash| self.index.find(Hashed::of(hash), |_| true).copied();
+        found.extend(keys.clone().map(|(hash, _)| first(hash)));
+        for (found, (hash, key)) in found.iter_mut().zip(keys) {
+            if found.is_some_and(|entry| self.is_key(&entry, key) == Some(false)) {
+                *found = self.find(hash, key);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the row of an entry has this key; `None` if it would have to be read.
+    #[inline]
+    fn is_key(&self, entry: &Entry, key: &K) -> Option<bool> {
+        self.chunks.at(entry.slot()).map(|(rows, row)| rows.key_is(row, key))
+    }
+
+    /// As [`find`](State::find), for feedback: a row is read only where the hash alone cannot say whether it is the key's.
+    pub(super) fn seek(&mut self, hash: u64, key: &K) -> Result<Option<Entry>, Broken> {
+        match self.find(hash, key) {
+            Some(entry)
+                if entry.is_shared()
+                    && self.is_key(&entry, key).is_none()
+                    && !crate::mutant::on("hash_is_the_key") =>
+            {
+                self.find_surely(hash, key)
+            }
+            found => Ok(found),
+        }
+    }
+
+    /// As [`find`](State::find), and reads what it has to, at once.
+    pub(super) fn find_surely(&mut self, hash: u64, key: &K) -> Result<Option<Entry>, Broken> {
+        let all = self.index.all(Hashed::of(hash));
+        if let Some(here) = all.iter().find(|entry| self.is_key(entry, key) == Some(true)) {
+            return Ok(Some(*here));
+        }
+        // One by one: all of them may be more than is kept of what was read.
+        for entry in all {
+            self.chunks.fetch_now::<K, V>(&entry)?;
+            if self.is_key(&entry, key) == Some(true) {
+                return Ok(Some(entry));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether an entry has the value that is to be retracted.
+    #[inline]
+    pub(super) fn retracts(&self, hash: u64, entry: &Entry, value: &V) -> bool {
+        match self.chunks.at(entry.slot()) {
+            Some((rows, row)) if !self.chunks.replays() => rows.value_is(row, value),
+            _ => entry.check == check(hash, K::Rows::value_hash(value)),
+        }
+    }
+
+    /// Begins to read the rows of entries that are not here, as many as may be read at once, the first ones first.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable` if there is no file.
+    pub(in crate::upsert) fn fetch(
+        &mut self,
+        entries: impl Iterator<Item = Entry>,
+    ) -> Result<Fetched, Error> {
+        self.chunks.fetch(entries)
+    }
+
+    /// Takes in the rows that were read.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable` if one could not be read, `Corrupt` if what was read is not the row that was written.
+    pub(in crate::upsert) fn arrive(&mut self) -> Result<(), Error> {
+        self.chunks.arrive::<K, V>()
+    }
+
+    /// Whether the row of an entry is in memory.
+    #[inline]
+    pub(in crate::upsert) fn is_here(&self, entry: &Entry) -> bool {
+        self.chunks.at(entry.slot()).is_some()
+    }
+
+    /// Whether the row of an entry is being read.
+    pub(in crate::upsert) fn is_under_way(&self, entry: &Entry) -> bool {
+        self.chunks.is_under_way(entry.slot())
+    }
+
+    /// Returns the place of the key for which an entry was found, now that its row is [here](State::is_here).
+    ///
+    /// # Errors
+    ///
+    /// What reading others of the same hash reports.
+    #[inline]
+    pub(in crate::upsert) fn confirm(
+        &mut self,
+        hash: u64,
+        key: &K,
+        entry: &Entry,
+    ) -> Result<Option<Slot>, Error> {
+        if self.is_key(entry, key) == Some(true) {
+            return Ok(Some(entry.slot()));
+        }
+        Ok(self.find_surely(hash, key)?.map(|entry| entry.slot()))
+    }
+}
