@@ -4,7 +4,7 @@
 //! Reads run where the pipeline lets them, many at a time, and the operator is woken as they are done. An operator that
 //! stands alone reads by itself, at once.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::io;
 use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 
 use super::entry::Entry;
 use super::placed::{ColdFile, PlacedFile};
+use super::readers::{Done, Queue, Reading, Wake};
 use super::recent::BESIDE;
 use super::regions::Regions;
 use super::slot::Slot;
@@ -19,20 +20,15 @@ use crate::error::{Error, ErrorKind};
 
 /// Bytes of a unit of the file.
 const UNIT: usize = 4 << 10;
-/// Reads at the same time.
-const DEPTH: usize = 32;
 
 /// Makes the file, at the first write.
 pub(crate) type MakeFile = Box<dyn Fn() -> io::Result<Arc<dyn ColdFile>>>;
 
-/// A read to be run.
+/// Reads to be run.
 pub(crate) type Job = Box<dyn FnOnce() + Send>;
 
 /// Where reads run.
 pub(crate) type Readers = Box<dyn Fn(Job)>;
-
-/// Wakes the operator.
-pub(crate) type Wake = Arc<dyn Fn() + Send + Sync>;
 
 /// What the operator is lent for cold chunks.
 #[derive(Default)]
@@ -109,8 +105,6 @@ struct Flight {
     bytes: usize,
 }
 
-type Done = (Slot, u64, io::Result<Vec<u8>>);
-
 /// The cold chunks of one state.
 pub(super) struct Cold {
     space: ColdSpace,
@@ -120,6 +114,7 @@ pub(super) struct Cold {
     flight: BTreeMap<Slot, Flight>,
     flight_bytes: usize,
     number: u64,
+    queue: Arc<Queue>,
     done: (Sender<Done>, Receiver<Done>),
 }
 
@@ -132,6 +127,7 @@ impl Cold {
             flight: BTreeMap::new(),
             flight_bytes: 0,
             number: 0,
+            queue: Arc::default(),
             done: channel(),
         }
     }
@@ -204,20 +200,11 @@ impl Cold {
             let flight = Flight { number: self.number, entry, bytes: range.len() + BESIDE };
             self.flight_bytes += flight.bytes;
             self.flight.insert(entry.slot(), flight);
-            jobs.push((
-                entry.slot(),
-                self.number,
-                self.at(&region) + range.start as u64,
-                range.len(),
-            ));
+            let at = self.at(&region) + range.start as u64;
+            jobs.push(Reading { slot: entry.slot(), number: self.number, at, bytes: range.len() });
         }
-        // Those that were asked for first are done first.
-        let each = jobs.len().div_ceil(DEPTH);
-        for jobs in jobs.chunks(each) {
-            let (file, done) = (Arc::clone(&file), self.done.0.clone());
-            let reading =
-                Reading { jobs: jobs.to_vec().into(), file, done, wake: self.space.wake.clone() };
-            let job = move || reading.run();
+        for runner in self.queue.push(jobs, &file, &self.done.0, self.space.wake.as_ref()) {
+            let job = move || runner.run();
             match &self.space.readers {
                 Some(run) => run(Box::new(job)),
                 None => job(),
@@ -307,38 +294,6 @@ impl Cold {
                 };
                 Ok(none.insert(made.map_err(|e| cannot("make", e))?))
             }
-        }
-    }
-}
-
-/// Reads that run one after another. Each is answered, also where this is dropped before it runs: the operator waits for it.
-struct Reading {
-    /// The row, the number of the read, the place and the bytes.
-    jobs: VecDeque<(Slot, u64, u64, usize)>,
-    file: Arc<dyn ColdFile>,
-    done: Sender<Done>,
-    wake: Option<Wake>,
-}
-
-impl Reading {
-    fn run(mut self) {
-        while let Some((slot, number, at, length)) = self.jobs.front().copied() {
-            let mut bytes = vec![0; length];
-            let read = self.file.read_at(at, &mut bytes).map(|()| bytes);
-            self.jobs.pop_front();
-            // An error means that the operator is gone.
-            let _ = self.done.send((slot, number, read));
-        }
-    }
-}
-
-impl Drop for Reading {
-    fn drop(&mut self) {
-        for (slot, number, ..) in self.jobs.drain(..) {
-            let _ = self.done.send((slot, number, Err(io::ErrorKind::Interrupted.into())));
-        }
-        if let Some(wake) = self.wake.as_ref().filter(|_| !crate::mutant::on("asleep_over_reads")) {
-            wake();
         }
     }
 }

@@ -1,9 +1,11 @@
 //! Goal: a drain turns the commands of a time and the prior values into the least updates, in bounded pieces.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 
 use differential_dataflow::Hashable;
 
+use super::cold::{ColdSpace, Job, Readers};
 use super::drain::*;
 use super::merge::Merge;
 use super::overlay::Overlay;
@@ -11,9 +13,11 @@ use super::pending::{Action, Pending};
 use super::piece::{Drained, Piece};
 use super::pins::Pins;
 use super::resets::{self, Resets};
+use super::rows::KeyHash;
 use super::rules::Rules;
 use super::stash::Sealed;
 use super::state::State;
+use crate::codec::packed::Encoded;
 
 type Row = ((u64, String), u64, isize);
 
@@ -244,4 +248,50 @@ fn patches_fold_over_what_they_stand_on() {
         let counted = sum.emitted + sum.unchanged + sum.superseded;
         assert_eq!(counted, commands.len() as u64, "{sum:?}");
     }
+}
+
+/// Rows smaller than what is kept beside each of them, in as little memory as there may be: a drain goes on with what has
+/// come, and does not drive it out.
+#[test]
+fn small_rows_are_read_in_little_memory() {
+    let bytes = |text: String| Encoded::from_bytes(text.into_bytes());
+    let key = |number: u32| bytes(format!("{number}"));
+    let jobs = Rc::new(RefCell::new(Vec::<Job>::new()));
+    let waiting = Rc::clone(&jobs);
+    let readers: Readers = Box::new(move |job| waiting.borrow_mut().push(job));
+    let space = ColdSpace { readers: Some(readers), ..ColdSpace::default() };
+    let mut state = State::<Encoded, Encoded>::new(Some(0), space);
+    for number in 0..3000 {
+        let key = key(number);
+        state.apply(key.key_hash(), &key, &bytes("a".into()), 1).unwrap();
+    }
+    state.keep_bound().unwrap();
+    let command = |number| {
+        let key = key(number);
+        Pending { hash: key.key_hash(), key, action: Action::Put(bytes("b".into())), order: 0u8 }
+    };
+    let mut commands: Vec<_> = (0..3000).map(command).collect();
+    commands.sort_by(Pending::compare);
+    let merge = Merge::new(5u64, commands, Vec::new());
+    let mut drain = Drain::new(Sealed { merge, resets: None });
+    let (mut out, mut pins, mut overlay) = (Vec::new(), Pins::default(), Overlay::new(0));
+    let mut missed = 0;
+    for _ in 0..3000 {
+        let mut piece = Piece { rows: 300, bytes: usize::MAX, work: usize::MAX };
+        let (rules, overlay) = (Rules::new(), &mut overlay);
+        let step = drain.step(&mut state, &rules, overlay, &mut pins, &mut piece, &mut out);
+        let step = step.unwrap();
+        missed += step.missed;
+        let jobs = jobs.take();
+        assert_eq!(step.waits, !jobs.is_empty(), "it waits for what it has asked for");
+        jobs.into_iter().for_each(|job| job());
+        if step.done {
+            break;
+        }
+    }
+    assert!(
+        out.len() == 6000 && missed < 4000,
+        "{} updates, {missed} reads for 3,000 rows",
+        out.len()
+    );
 }

@@ -101,8 +101,10 @@
 //! * A drain waits for rows that are not in memory, and is woken as they come; reads are under way for 1,024 commands ahead of
 //!   it, 32 at a time. So the rate of rows that miss is bound by the reads per second of the disk. Chunks are written, and
 //!   read to be compacted, by the worker itself, one MiB at a time.
-//! * A row that is read back is checked against its key's hash (50 bits) and its value's (32 bits), which are in memory. A
-//!   retraction of a row that is not in memory is checked by the same hashes, and not by the value itself.
+//! * A row that is read back is checked against what is in memory: 50 bits of its key's hash, and 32 of its value's hash and
+//!   the rest of its key's. A retraction of a row that is not in memory is checked by the same bits, and not by the value
+//!   itself.
+//! * A reset goes through the index in one wake-up, to take old marks away, and reads what is left of an image's.
 //! * What is emitted in a wake-up is at most [`UpsertConfig::drain_bytes_max`], and one row with its prior
 //!   value. What came for one time is sorted in one go when its turn comes: at most the stash's bound.
 //! * The patches of one key at one time are in memory together when its turn comes, counted with the stash. Patches do
@@ -142,6 +144,7 @@ mod piece;
 mod pile;
 mod pins;
 mod placed;
+mod readers;
 mod recent;
 mod regions;
 mod resets;

@@ -13,11 +13,11 @@ use timely::progress::Timestamp;
 use timely::progress::frontier::{Antichain, MutableAntichain};
 
 use super::classify::Frontiers;
-use super::cold::Wake;
 use super::config::{UpsertConfig, Upserted};
 use super::context::UpsertContext;
 use super::events::Events;
 use super::inbox::Update;
+use super::readers::Wake;
 use super::route::{Routed, route};
 use super::rows::Kept;
 use super::rules::Rules;

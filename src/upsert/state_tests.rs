@@ -156,6 +156,44 @@ fn settles_whatever_the_order() {
     assert_eq!(contents(&mut state), BTreeMap::from([(key, two)]));
 }
 
+/// A key whose updates do not add up yet has others go on as before, and reads nothing but its own row.
+#[test]
+fn one_key_that_waits_does_not_make_others_read() {
+    let mut state = State::<Encoded, Encoded>::new(Some(0), ColdSpace::default());
+    let [old, new] = ["an old value", "a new one"].map(bytes);
+    for number in 0..500 {
+        let (key, hash) = key_of(number);
+        state.apply(hash, &key, &old, 1).unwrap();
+    }
+    let (first, first_hash) = key_of(0);
+    state.apply(first_hash, &first, &new, 1).unwrap();
+    assert!(!state.is_settled());
+    let counts = state.unsettled().map(|(key, counts)| (key.clone(), counts)).unwrap();
+    assert_eq!(counts, (first.clone(), BTreeMap::from([(old.clone(), 1), (new.clone(), 1)])));
+    assert!(state.take_counts().reads <= 1);
+    for number in 1..500 {
+        let (key, hash) = key_of(number);
+        match number % 3 {
+            0 => assert!(state.replace(None, hash, &key, &old, &new).unwrap(), "{number}"),
+            1 => state.apply(hash, &key, &old, -1).unwrap(),
+            _ => {}
+        }
+    }
+    assert_eq!(state.take_counts().reads, 0);
+    assert!(!state.replace(None, first_hash, &first, &old, &new).unwrap());
+    state.apply(first_hash, &first, &old, -1).unwrap();
+    assert!(state.is_settled());
+    let value = |number| match number % 3 {
+        0 => Some(new.clone()),
+        1 => None,
+        _ => Some(old.clone()),
+    };
+    for number in 0..500 {
+        let (key, hash) = key_of(number);
+        assert_eq!(read(&mut state, hash, &key).unwrap(), value(number), "{number}");
+    }
+}
+
 /// Looking up many keys at once finds what looking up each does, also where hashes collide.
 #[test]
 fn many_look_ups_are_many_times_one() {

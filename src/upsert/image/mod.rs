@@ -34,9 +34,10 @@ pub(crate) use link::{Begin, ImageLink};
 use manifest::Stored;
 pub(crate) use manifest::{Manifest, Mark};
 
-use super::cold::{MakeFile, Readers, Wake};
+use super::cold::{MakeFile, Readers};
 use super::entry::{ENTRY_BYTES, Hashed};
 use super::index::Prefix;
+use super::readers::Wake;
 use super::rows::Kept;
 use super::state::State;
 use super::stats::{StateImage, UpsertStats};

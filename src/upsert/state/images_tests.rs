@@ -124,3 +124,90 @@ fn a_start_on_an_image_has_what_came_since() {
         starts_on_every_image(bytes_max, seed);
     }
 }
+
+/// A round that ends while a drain waits for rows moves none of those that the drain has found.
+#[test]
+fn what_was_found_stays_where_it_is_as_a_round_ends() {
+    let file = Arc::new(Faulty::default());
+    let mut state = State::<Encoded, Encoded>::new(Some(0), kept_file(&file));
+    state.keep_images();
+    let value = bytes("a value");
+    for number in 0..2000 {
+        let (key, hash) = key_of(number);
+        state.apply(hash, &key, &value, 1).unwrap();
+    }
+    state.begin_round();
+    let (mut from, mut image) = (0, 0);
+    while from < 1 << 32 {
+        let captured = state.capture(from).unwrap();
+        image += captured.piece.entries;
+        from = captured.piece.prefix.end();
+    }
+    // Most of the tail dies, and stays while the round has it.
+    let mut live: Vec<_> = (0..2000).collect();
+    for number in (0..2000).rev().filter(|number| number % 8 > 0).take(1200) {
+        let (key, hash) = key_of(number);
+        state.apply(hash, &key, &value, -1).unwrap();
+        live.retain(|other| *other != number);
+    }
+    let keys: Vec<_> = live.iter().map(|number| key_of(*number)).collect();
+    let (mut found, moves) = (Vec::new(), state.moves());
+    state.find_all(keys.iter().map(|(key, hash)| (*hash, key)), &mut found).unwrap();
+    let chunks = state.write_round(usize::MAX).unwrap().unwrap();
+    state.end_round();
+    assert_eq!(state.moves(), moves);
+    assert_eq!(chunks.iter().map(|chunk| chunk.live as usize).sum::<usize>(), image);
+    for ((key, hash), entry) in keys.iter().zip(found) {
+        let entry = entry.unwrap();
+        state.fetch([entry].into_iter()).unwrap();
+        state.arrive().unwrap();
+        assert!(state.is_here(&entry));
+        assert_eq!(state.confirm(*hash, key, &entry).unwrap(), Some(entry.slot()));
+        assert!(state.holds(entry.slot(), &value));
+    }
+}
+
+/// Updates since the image that do not add up at first read rows that the file may have in a later version: by their key.
+#[test]
+fn updates_since_an_image_come_in_any_order() {
+    let file = Arc::new(Faulty::default());
+    let mut state = State::<Encoded, Encoded>::new(None, kept_file(&file));
+    state.keep_images();
+    let value = |number, version: u32| bytes(&format!("{number} in version {version}"));
+    for number in 0..500 {
+        let (key, hash) = key_of(number);
+        state.apply(hash, &key, &value(number, 0), 1).unwrap();
+    }
+    state.begin_round();
+    let (mut from, mut pieces, mut all) = (0, Vec::new(), Vec::new());
+    while from < 1 << 32 {
+        let captured = state.capture(from).unwrap();
+        from = captured.piece.prefix.end();
+        pieces.push(captured.piece);
+        all.push(captured.bytes);
+    }
+    // Before their chunks are in the file some rows are overwritten there.
+    for number in 0..500 {
+        let (key, hash) = key_of(number);
+        assert!(state.replace(None, hash, &key, &value(number, 0), &value(number, 1)).unwrap());
+    }
+    let chunks = state.write_round(usize::MAX).unwrap().unwrap();
+    let disk = Arc::new(Faulty::default());
+    disk.write_at(0, &file.last.lock().unwrap()).unwrap();
+    let mut start = State::<Encoded, Encoded>::new(None, kept_file(&disk));
+    start.keep_images();
+    let read_piece: ReadPiece = Box::new(move |piece| Ok(all[piece as usize].clone()));
+    assert!(start.keep(&pieces, &chunks, read_piece));
+    for number in 0..500 {
+        let (key, hash) = key_of(number);
+        start.apply(hash, &key, &value(number, 1), 1).unwrap();
+        assert!(!start.is_settled());
+        start.apply(hash, &key, &value(number, 0), -1).unwrap();
+        assert!(start.is_settled(), "key {number}");
+    }
+    start.end_replay();
+    for number in 0..500 {
+        let (key, hash) = key_of(number);
+        assert_eq!(read(&mut start, hash, &key).unwrap(), Some(value(number, 1)));
+    }
+}
