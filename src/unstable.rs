@@ -3,7 +3,9 @@
 
 pub use crate::definite::digest::Digest;
 pub use crate::source::staged::{Order, Reading, Staged};
-pub use crate::upsert::rows::{ByteRows, Rows, StackRows};
+pub use crate::upsert::rows::Rows;
+pub use crate::upsert::rows::bytes::ByteRows;
+pub use crate::upsert::rows::stack::StackRows;
 
 /// The loop that drives a source: it connects, tries again and stops.
 pub mod attempt {

@@ -1,7 +1,10 @@
 //! Goal: rows of every kind keep what was put in, and say what they take.
 
+use super::bytes::ByteRows;
+use super::stack::{STACK_ROWS, StackRows};
 use super::*;
 use crate::codec::packed::Encoded;
+use crate::upsert::slot::ROW_UNIT;
 
 fn bytes(text: &str) -> Encoded {
     Encoded::from_bytes(text.as_bytes().to_vec())

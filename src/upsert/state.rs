@@ -13,6 +13,8 @@
 
 mod find;
 mod images;
+#[cfg(test)]
+mod tiny;
 pub(super) mod walk;
 
 use std::collections::BTreeMap;
