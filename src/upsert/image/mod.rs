@@ -261,7 +261,7 @@ impl Images {
         V: Clone + Ord,
     {
         let entries = (state.len() * ENTRY_BYTES) as u64;
-        ((entries + state.places().hot_bytes as u64) / 2).max(DUE_BYTES_MIN)
+        ((entries + state.places().hot_bytes) / 2).max(DUE_BYTES_MIN)
     }
 
     fn begin_round<K, V>(&mut self, state: &mut State<K, V>, upper: u64)

@@ -131,5 +131,4 @@ pub trait Rows<K, V>: Default {
 }
 
 #[cfg(test)]
-#[path = "rows_tests.rs"]
 mod tests;

@@ -414,5 +414,4 @@ where
 }
 
 #[cfg(test)]
-#[path = "state_tests.rs"]
 mod tests;
