@@ -53,6 +53,11 @@ pub(crate) struct Region {
 }
 
 impl Region {
+    /// Returns where its bytes end in the file.
+    pub(crate) fn end(&self) -> u64 {
+        u64::from(self.unit) * UNIT as u64 + self.bytes as u64
+    }
+
     /// Whether its bytes fit into its units.
     pub(crate) fn is_whole(&self) -> bool {
         self.bytes > 0 && self.bytes.div_ceil(UNIT) == self.units as usize

@@ -25,6 +25,11 @@ impl PlacedFile {
         let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::Random);
         PlacedFile(file)
     }
+
+    /// Makes what was written durable.
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
 }
 
 impl ColdFile for PlacedFile {

@@ -4,6 +4,11 @@
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::super::placed::{ColdFile, PlacedFile};
 
 /// A directory of files.
 ///
@@ -38,7 +43,7 @@ const LOCK: &str = "LOCK";
 pub(crate) struct OsDisk {
     folder: PathBuf,
     /// Those that were written or read at places.
-    files: parking_lot::Mutex<Vec<(String, std::sync::Arc<File>)>>,
+    files: Mutex<Vec<(String, Arc<PlacedFile>)>>,
     _lock: File,
 }
 
@@ -52,18 +57,15 @@ impl OsDisk {
         Ok(Some(OsDisk { folder: folder.to_path_buf(), files: Default::default(), _lock }))
     }
 
-    fn file(&self, name: &str) -> io::Result<std::sync::Arc<File>> {
+    fn file(&self, name: &str) -> io::Result<Arc<PlacedFile>> {
         let mut files = self.files.lock();
         if let Some((_, file)) = files.iter().find(|(known, _)| known == name) {
-            return Ok(std::sync::Arc::clone(file));
+            return Ok(Arc::clone(file));
         }
         let mut options = OpenOptions::new();
         options.create(true).truncate(false).read(true).write(true);
-        let file = std::sync::Arc::new(options.open(self.folder.join(name))?);
-        // Read ahead, each row would bring 128 KiB of others along. Advice that is not taken costs time alone.
-        #[cfg(target_os = "linux")]
-        let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::Random);
-        files.push((name.to_string(), std::sync::Arc::clone(&file)));
+        let file = Arc::new(PlacedFile::new(options.open(self.folder.join(name))?));
+        files.push((name.to_string(), Arc::clone(&file)));
         Ok(file)
     }
 
@@ -84,46 +86,20 @@ impl Disk for OsDisk {
         }
     }
 
-    #[cfg(unix)]
     fn read_at(&self, name: &str, at: u64, bytes: &mut [u8]) -> io::Result<()> {
-        std::os::unix::fs::FileExt::read_exact_at(&*self.file(name)?, bytes, at)
+        self.file(name)?.read_at(at, bytes)
     }
 
-    #[cfg(windows)]
-    fn read_at(&self, name: &str, mut at: u64, mut bytes: &mut [u8]) -> io::Result<()> {
-        let file = self.file(name)?;
-        while !bytes.is_empty() {
-            match std::os::windows::fs::FileExt::seek_read(&*file, bytes, at)? {
-                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                read => (at, bytes) = (at + read as u64, &mut bytes[read..]),
-            }
-        }
-        Ok(())
-    }
-
-    #[cfg(unix)]
     fn write_at(&self, name: &str, at: u64, bytes: &[u8]) -> io::Result<()> {
-        std::os::unix::fs::FileExt::write_all_at(&*self.file(name)?, bytes, at)
-    }
-
-    #[cfg(windows)]
-    fn write_at(&self, name: &str, mut at: u64, mut bytes: &[u8]) -> io::Result<()> {
-        let file = self.file(name)?;
-        while !bytes.is_empty() {
-            match std::os::windows::fs::FileExt::seek_write(&*file, bytes, at)? {
-                0 => return Err(io::ErrorKind::WriteZero.into()),
-                written => (at, bytes) = (at + written as u64, &bytes[written..]),
-            }
-        }
-        Ok(())
+        self.file(name)?.write_at(at, bytes)
     }
 
     fn cut(&self, name: &str, length: u64) -> io::Result<()> {
-        self.file(name)?.set_len(length)
+        self.file(name)?.cut(length)
     }
 
     fn sync(&self, name: &str) -> io::Result<()> {
-        self.file(name)?.sync_data()
+        self.file(name)?.sync()
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {

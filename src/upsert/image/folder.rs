@@ -25,8 +25,6 @@ const IMAGE: &str = "image";
 const IMAGE_NEW: &str = "image.new";
 const ROWS: &str = "rows";
 const PIECES: &str = "pieces-";
-/// Bytes of a unit of `rows`.
-const UNIT: u64 = 4 << 10;
 
 /// What was found in a directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,8 +96,7 @@ impl Folder {
         if length.is_none_or(|length| length > found) {
             return Ok(Verdict::Torn("its pieces end too early"));
         }
-        let regions = manifest.chunks.iter().map(|chunk| chunk.region);
-        let ends = regions.map(|region| u64::from(region.unit) * UNIT + region.bytes as u64);
+        let ends = manifest.chunks.iter().map(|chunk| chunk.region.end());
         if ends.max().unwrap_or(0) > self.disk.length(ROWS)? {
             return Ok(Verdict::Torn("its rows end too early"));
         }
