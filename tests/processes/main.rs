@@ -27,4 +27,5 @@ mod running;
 mod server;
 mod soak;
 mod standby;
+mod warm_restart;
 mod written_before;
