@@ -101,7 +101,10 @@ fn kills_at_any_point_of_an_image_change_nothing() {
         let ran = running.end(PATIENCE);
         assert_eq!(ran.code, None, "killed before its end, at {point}");
         warm += usize::from(ran.stderr.contains(WARM));
-        verified(dir, "s");
+        // The first is killed before there is a shard.
+        if point != "start" {
+            verified(dir, "s");
+        }
     }
     assert!(warm > 0, "some began with an image");
     run(dir, "1", &text, TIMES, WARM);
