@@ -66,6 +66,9 @@ pub struct Grown {
     /// Updates whose prior row was read from the file, and the reads begun meanwhile.
     pub missed: u64,
     pub reads: u64,
+    /// Bytes that these reads asked for, and those that came from the disk meanwhile, for whatever.
+    pub asked_bytes: u64,
+    pub disk_bytes: u64,
     /// At the end.
     pub rows: u64,
     pub state_bytes: u64,
@@ -77,14 +80,21 @@ pub struct Grown {
 /// Runs it, and prints what it took.
 pub fn run(args: &Args) {
     let start = Instant::now();
-    let shard = durable::open(&args.directory);
+    let shard = match args.state_bytes {
+        Some(_) => durable::open_narrow(&args.directory),
+        None => durable::open(&args.directory),
+    };
     let args = args.clone();
     let grown = timely::execute_directly(move |worker| {
         let (mut input, pipeline, stats, watch) = worker.dataflow(|scope| {
             let mut input = InputHandleVec::<u64, (Command<u64, Encoded, u64>, u64)>::new();
             let commands = scope.input_from(&mut input);
             let state_bytes_max = args.state_bytes;
-            let config = PipelineConfig { state_bytes_max, ..PipelineConfig::default() };
+            let bounds = match state_bytes_max {
+                Some(_) => durable::narrow(),
+                None => PipelineConfig::default(),
+            };
+            let config = PipelineConfig { state_bytes_max, ..bounds };
             let pipeline = commands.upsert_into(&shard, config);
             (input, (pipeline.token, pipeline.health), pipeline.stats, pipeline.watch)
         });
@@ -119,6 +129,7 @@ pub fn run(args: &Args) {
 
         let (updated, cpu) = (Instant::now(), measure::process_cpu());
         let (missed, reads) = (stats.cold_missed(), stats.cold_reads());
+        let (asked, fetched) = (stats.cold_read_bytes(), measure::fetched());
         for from in (0..args.updates).step_by(per_time as usize) {
             let end = (from + per_time).min(args.updates);
             let any = |row| mix(row) % args.keys;
@@ -128,6 +139,8 @@ pub fn run(args: &Args) {
         grown.update_cpu_seconds = (measure::process_cpu() - cpu) as f64 / 1e9;
         grown.missed = stats.cold_missed() - missed;
         grown.reads = stats.cold_reads() - reads;
+        grown.asked_bytes = stats.cold_read_bytes() - asked;
+        grown.disk_bytes = measure::fetched() - fetched;
         let places = stats.state_places();
         (grown.rows, grown.state_bytes) = (stats.state_keys() as u64, stats.state_bytes() as u64);
         (grown.cold_rows, grown.cold_bytes) = (places.cold_rows, places.cold_bytes);

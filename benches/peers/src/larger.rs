@@ -20,6 +20,12 @@ const ROOM: u64 = 96 << 20;
 /// The same for a process that runs our whole loop: its bounds are those that it comes with.
 const LOOP_ROOM: u64 = 384 << 20;
 
+/// The same for one with an eighth of these bounds: what is left of it as page cache is less than any file here.
+const NARROW_ROOM: u64 = 96 << 20;
+
+/// Bytes of a page.
+const PAGE: f64 = 4096.0;
+
 /// Bytes of a record of an input.
 const RECORD: u64 = 24;
 
@@ -48,6 +54,9 @@ pub struct Args {
     /// Memory of the state in the table.
     #[arg(long, default_value_t = 64 << 20)]
     state_bytes: u64,
+    /// Memory of a process of the table besides, its page cache included.
+    #[arg(long, default_value_t = NARROW_ROOM)]
+    room_bytes: u64,
     /// Bytes of a value in the table: an index has about 26 for each row, and stays in memory.
     #[arg(long, default_value_t = 1_000)]
     value_bytes: u64,
@@ -144,11 +153,13 @@ impl Args {
     }
 
     fn table(&self, scratch: &Path) {
-        let room = self.state_bytes + LOOP_ROOM;
+        let room = self.state_bytes + self.room_bytes;
         println!(
             "\n## State larger than its memory: {} MB of state, rows of {} bytes, {} MB for the process\n\n\
-             | state : memory | limit | keys | fill, rows/s | updates/s | misses per update | reads/s | of random reads/s | \
-             start until its first append, s | peak MB |\n|---|---|---|---|---|---|---|---|---|---|",
+             *From the disk*: bytes read from it during the updates, of those that reads of rows asked for, in pages. *Bound*: \
+             the most memory and page cache of the limit, and how often the kernel refused more.\n\n\
+             | state : memory | limit | keys | fill, rows/s | updates/s | misses per update | reads/s | of random reads/s | from the disk | \
+             start until its first append, s | peak MB | bound | major faults |\n|---|---|---|---|---|---|---|---|---|---|---|---|---|",
             self.state_bytes >> 20,
             self.value_bytes + 8,
             room >> 20,
@@ -166,21 +177,38 @@ impl Args {
                 directory: PathBuf::new(),
             };
             let limit = Limit::new(room);
-            let reads = random_reads(keys * row, row, &limit, scratch);
+            // As much page cache as the other has beside its state, or more.
+            let reads = random_reads(keys * row, row, &Limit::new(self.room_bytes), scratch);
             let (grown, _): (Grown, u64) =
                 child::start_within(&process.arguments(), &limit, directory.path());
             let again = grown::Args { updates: 1_000, ..process };
             let (started, _): (Grown, u64) =
                 child::start_within(&again.arguments(), &limit, directory.path());
             let updates = self.updates as f64;
+            // A row is in one page or two.
+            let pages = grown.reads as f64 * (1.0 + (row - 1) as f64 / PAGE) * PAGE;
+            let (bound, faults) = match limit.reached() {
+                Some(reached) => (
+                    format!(
+                        "{}: {} of {} MB, {} times",
+                        if reached.is_bound() { "yes" } else { "NO" },
+                        reached.most >> 20,
+                        reached.limit >> 20,
+                        reached.refused
+                    ),
+                    reached.major_faults.to_string(),
+                ),
+                None => ("not of page cache".to_string(), String::new()),
+            };
             println!(
-                "| {ratio} | {} | {keys} | {:.0} | {:.0} | {:.3} | {:.0} | {:.2}x | {:.2} | {:.0} |",
+                "| {ratio} | {} | {keys} | {:.0} | {:.0} | {:.3} | {:.0} | {:.2}x | {:.2} | {:.2} | {:.0} | {bound} | {faults} |",
                 limit.how(),
                 keys as f64 / grown.fill_seconds,
                 updates / grown.update_seconds,
                 grown.missed as f64 / updates,
                 grown.reads as f64 / grown.update_seconds,
                 grown.reads as f64 / grown.update_seconds / reads,
+                grown.disk_bytes as f64 / pages.max(1.0),
                 started.first_seconds,
                 grown.peak as f64 / 1e6,
             );

@@ -12,6 +12,24 @@ pub struct Limit {
     group: Option<PathBuf>,
 }
 
+/// What the kernel says of a group.
+#[derive(Clone, Copy, Debug)]
+pub struct Reached {
+    /// The most memory and page cache in bytes, and the limit of both.
+    pub most: u64,
+    pub limit: u64,
+    /// How often more was wanted: page cache had to go then.
+    pub refused: u64,
+    pub major_faults: u64,
+}
+
+impl Reached {
+    /// Whether it was the limit that bounded them.
+    pub fn is_bound(&self) -> bool {
+        self.refused > 0 && self.most >= self.limit / 100 * 99
+    }
+}
+
 impl Limit {
     pub fn new(bytes: u64) -> Limit {
         Limit { bytes, group: group(bytes) }
@@ -23,6 +41,24 @@ impl Limit {
             Some(_) => "cgroup: memory and page cache",
             None => "ulimit -d: memory without page cache",
         }
+    }
+
+    /// Returns what its group has come to, if it has one: of all that ran in it.
+    pub fn reached(&self) -> Option<Reached> {
+        let group = self.group.as_ref()?;
+        let text = |name| fs::read_to_string(group.join(name)).unwrap_or_default();
+        let number = |text: &str| text.trim().parse().unwrap_or(0);
+        let stat = text("memory.stat");
+        let of = |name: &str| {
+            let line = stat.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+            line.map_or(0, number)
+        };
+        Some(Reached {
+            most: number(&text("memory.max_usage_in_bytes")),
+            limit: number(&text("memory.limit_in_bytes")),
+            refused: number(&text("memory.failcnt")),
+            major_faults: of("total_pgmajfault"),
+        })
     }
 
     /// Returns a command that runs a program within it.

@@ -7,6 +7,7 @@
 //! cargo run --release -- check                       CPU ratios against those in ratios.json
 //! cargo run --release -- larger                      state larger than its memory
 //! cargo run --release -- takeover                    a promoted standby, and a writer that is started
+//! cargo run --release -- warm                        a start on an image of the state
 //! cargo run --release -- run --only w1,curve --rounds 1 --upserts 200000
 //! ```
 //!
@@ -42,6 +43,8 @@ mod reload;
 
 mod report;
 
+mod running;
+
 mod suite;
 
 mod single;
@@ -51,6 +54,8 @@ mod sums;
 mod tables;
 
 mod takeover;
+
+mod warm;
 
 use std::process::ExitCode;
 
@@ -72,11 +77,15 @@ enum Command {
     Larger(larger::Args),
     /// Measures how long a promoted standby and a writer that is started take until their first append.
     Takeover(takeover::Args),
+    /// Measures a start on an image of the state, after a clean stop and after a kill, beside one on the shard alone.
+    Warm(warm::Args),
     /// Runs one contestant once, and prints its figures: what `run` starts.
     #[command(hide = true)]
     Child(child::Args),
     #[command(hide = true)]
     Party(takeover::PartyArgs),
+    #[command(hide = true)]
+    Kept(warm::KeptArgs),
     #[command(hide = true)]
     Grown(grown::Args),
     #[command(hide = true)]
@@ -98,6 +107,8 @@ fn main() -> ExitCode {
         Command::Reads(args) => reads::run(&args),
         Command::Takeover(args) => takeover::run(&args),
         Command::Party(args) => takeover::party(&args),
+        Command::Warm(args) => warm::run(&args),
+        Command::Kept(args) => warm::kept(&args),
         Command::Child(args) => child::run(&args),
         Command::Reload(args) => reload::run(&args),
         Command::Latency(args) => latency::run(&args),

@@ -38,6 +38,11 @@ pub fn written() -> u64 {
     field("/proc/self/io", "write_bytes:")
 }
 
+/// Returns the bytes that this process has caused to be read from the disk: those that no page cache had.
+pub fn fetched() -> u64 {
+    field("/proc/self/io", "read_bytes:")
+}
+
 fn field(file: &str, name: &str) -> u64 {
     let text = fs::read_to_string(file).unwrap_or_default();
     let line = text.lines().find_map(|line| line.strip_prefix(name));

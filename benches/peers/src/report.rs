@@ -8,6 +8,7 @@ use crate::contestant::Contestant;
 use crate::ingest::How;
 use crate::latency::Latency;
 use crate::reload::{Reload, Reloaded};
+use crate::warm::Warm;
 
 /// All that one run found.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -24,6 +25,8 @@ pub struct Report {
     pub latencies: Vec<Load>,
     #[serde(default)]
     pub feeds: Vec<Feed>,
+    #[serde(default)]
+    pub warms: Vec<Warm>,
 }
 
 /// How long everybody takes to have so many keys again.

@@ -13,6 +13,7 @@ use crate::load::{self, Draw, Shape};
 use crate::report::{Case, Report, Result};
 use crate::sums::expected;
 use crate::tables;
+use crate::warm::{self, Warm};
 
 /// A part of the comparison.
 #[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +32,8 @@ pub enum Part {
     Latency,
     /// Files of JSON lines.
     Ingest,
+    /// Starts on an image of the state.
+    Warm,
 }
 
 #[derive(clap::Args, Clone, Debug)]
@@ -68,6 +71,9 @@ pub struct Args {
     /// Lengths of the files of JSON lines.
     #[arg(long, value_delimiter = ',', default_value = "30000,1000000")]
     pub lines: Vec<u64>,
+    /// Live keys of the starts on an image.
+    #[arg(long, value_delimiter = ',', default_value = "1000000,10000000")]
+    pub warm_keys: Vec<u64>,
     /// A twentieth of keys, upserts and lines: to see that it works.
     #[arg(long)]
     pub small: bool,
@@ -86,15 +92,10 @@ pub fn run(args: &Args) {
         args.keys /= 20;
         args.upserts /= 20;
         args.lines.iter_mut().for_each(|lines| *lines /= 20);
+        args.warm_keys.iter_mut().for_each(|keys| *keys /= 20);
     }
-    let mut report = Report {
-        machine: machine(),
-        commit: commit(),
-        command: std::env::args().skip(1).collect::<Vec<_>>().join(" "),
-        keys: args.keys,
-        rounds: args.rounds,
-        ..Report::default()
-    };
+    let mut report = report(args.rounds);
+    report.keys = args.keys;
     for part in &args.only {
         let cases = match part {
             Part::W1 => vec![args.case("w1", Draw::Uniform, 10_000, 1)],
@@ -119,9 +120,13 @@ pub fn run(args: &Args) {
                 }
                 Vec::new()
             }
+            Part::Warm => {
+                report.warms = args.warm_keys.iter().map(|keys| args.warm(*keys)).collect();
+                Vec::new()
+            }
         };
         report.cases.extend(cases);
-        write(&args, &report);
+        write_to(args.out.as_deref(), &report);
     }
     print!("{}", tables::markdown(&report));
 }
@@ -142,8 +147,20 @@ pub fn small() -> Vec<Case> {
     vec![args.case("check", Draw::Uniform, 10_000, 1), fewer.case("check", Draw::Uniform, 100, 1)]
 }
 
-fn write(args: &Args, report: &Report) {
-    let Some(out) = &args.out else { return };
+/// Returns a report of nothing yet.
+pub fn report(rounds: usize) -> Report {
+    Report {
+        machine: machine(),
+        commit: commit(),
+        command: std::env::args().skip(1).collect::<Vec<_>>().join(" "),
+        rounds,
+        ..Report::default()
+    }
+}
+
+/// Writes results.json and RESULTS.md.
+pub fn write_to(out: Option<&Path>, report: &Report) {
+    let Some(out) = out else { return };
     let json = serde_json::to_string_pretty(report).expect("a report is JSON");
     fs::create_dir_all(out).expect("--out can be made");
     fs::write(out.join("results.json"), json + "\n").expect("--out is a directory");
@@ -216,6 +233,12 @@ impl Args {
     /// Returns where directories are made.
     pub fn scratch(&self) -> PathBuf {
         self.scratch.clone().unwrap_or_else(std::env::temp_dir)
+    }
+
+    fn warm(&self, keys: u64) -> Warm {
+        let args =
+            warm::Args { rounds: self.rounds, scratch: self.scratch.clone(), ..Default::default() };
+        warm::measured(keys, &args)
     }
 
     fn contestants(&self) -> Vec<Contestant> {

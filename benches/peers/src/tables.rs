@@ -9,6 +9,7 @@ use crate::contestant::Contestant;
 use crate::ingest::How;
 use crate::reload::{Reload, Reloaded};
 use crate::report::{Case, Feed, Report, Restart, median};
+use crate::warm::{Start, Warm};
 
 /// Returns the whole document.
 pub fn markdown(report: &Report) -> String {
@@ -31,6 +32,7 @@ pub fn markdown(report: &Report) -> String {
     report.restarts.iter().for_each(|restart| self::restart(out, restart));
     latencies(out, report);
     report.feeds.iter().for_each(|feed| self::feed(out, feed));
+    warm(out, &report.warms);
     text
 }
 
@@ -204,6 +206,40 @@ fn feed(out: &mut String, feed: &Feed) {
                 of(all, |one| one.peak as f64) / 1e6,
             ),
         );
+    }
+}
+
+fn warm(out: &mut String, warms: &[Warm]) {
+    if warms.is_empty() {
+        return;
+    }
+    out.push_str(
+        "\n## Start on an image of the state\n\n\
+         From the start of a writer's process until its first append, of ten rows, is in the shard. The image is that of\n\
+         the clean stop before; that with none is of a directory that is empty. All files are in the page cache.\n\n\
+         | keys | started on | s: median, least, most | of which reading the shard | peak MB | clean stop after it, s | \
+         its image, MB | it said |\n|---|---|---|---|---|---|---|---|\n",
+    );
+    for Warm { keys, starts } in warms {
+        for (what, all) in starts {
+            let of = |get: fn(&Start) -> f64| median(all.iter().map(get).collect());
+            let seconds = || all.iter().map(|start| start.seconds);
+            let said = all.first().map_or("", |start| &start.said);
+            write(
+                out,
+                format_args!(
+                    "| {} | {what} | {:.3}, {:.3}, {:.3} | {:.3} | {:.0} | {:.3} | {:.0} | {said} |\n",
+                    thousands(*keys as f64),
+                    of(|start| start.seconds),
+                    seconds().fold(f64::INFINITY, f64::min),
+                    seconds().fold(0.0, f64::max),
+                    of(|start| start.read_seconds),
+                    of(|start| start.peak as f64) / 1e6,
+                    of(|start| start.stop_seconds),
+                    of(|start| start.image as f64) / 1e6,
+                ),
+            );
+        }
     }
 }
 

@@ -5,11 +5,8 @@
 //! follows it. The writer is killed; the standby is promoted then, and killed for the next round; and a writer is
 //! started on what is there.
 
-use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::Mutex;
-use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -22,15 +19,16 @@ use crate::contestant::durable;
 use crate::contestant::rows::{Rows, Stored};
 use crate::load::{Record, mix};
 use crate::report::median;
+use crate::running::{Running, heard, say};
 
 /// Rows of a time that fills the shard.
-const FILL: u64 = 100_000;
+pub const FILL: u64 = 100_000;
 
 /// Rows of each millisecond.
 const ROWS: u64 = 10;
 
 /// Times that are handed over before those below them are in the shard.
-const FILLS_AHEAD: u64 = 4;
+pub const FILLS_AHEAD: u64 = 4;
 
 /// How often a process looks at its clock.
 const LOOK: Duration = Duration::from_micros(500);
@@ -113,8 +111,7 @@ struct Stage<'a> {
 impl<'a> Stage<'a> {
     fn filled(keys: u64, directory: &'a Path) -> Stage<'a> {
         let mut stage = Stage { keys, origin: 0, directory };
-        let mut fill = stage.party(Role::Fill);
-        assert!(fill.child.wait().expect("a process").success());
+        stage.party(Role::Fill).end();
         stage.origin = now_ms();
         stage
     }
@@ -149,49 +146,13 @@ impl<'a> Stage<'a> {
 
     fn party(&self, role: Role) -> Running {
         let value = clap::ValueEnum::to_possible_value(&role).expect("none is skipped");
-        let mut child = Command::new(std::env::current_exe().expect("this program"))
-            .args(["party", "--role", value.get_name()])
-            .arg(format!("--keys={}", self.keys))
-            .arg(format!("--origin={}", self.origin))
-            .arg("--directory")
-            .arg(self.directory)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("a process");
-        let said = BufReader::new(child.stdout.take().expect("a pipe"));
-        Running { child, said }
-    }
-}
-
-/// A process that says lines of a word and a number.
-struct Running {
-    child: Child,
-    said: BufReader<ChildStdout>,
-}
-
-impl Running {
-    fn until(&mut self, word: &str) -> f64 {
-        loop {
-            let mut line = String::new();
-            assert!(
-                self.said.read_line(&mut line).expect("text") > 0,
-                "it has ended before {word}"
-            );
-            if let Some(number) = line.strip_prefix(word) {
-                return number.trim().parse().expect("a number");
-            }
-        }
-    }
-
-    fn tell(&mut self, word: &str) {
-        writeln!(self.child.stdin.as_mut().expect("a pipe"), "{word}")
-            .expect("a process that reads");
-    }
-
-    fn kill(mut self) {
-        self.child.kill().expect("a process of ours");
-        self.child.wait().expect("a process of ours");
+        let arguments = [
+            "party".to_string(),
+            format!("--role={}", value.get_name()),
+            format!("--keys={}", self.keys),
+            format!("--origin={}", self.origin),
+        ];
+        Running::start(&arguments, self.directory)
     }
 }
 
@@ -204,7 +165,9 @@ pub fn party(args: &PartyArgs) {
     // A mutex makes it one that may be moved to a worker.
     // One that fills ends by itself.
     let hears = args.role != Role::Fill;
-    let promoted = Mutex::new(hears.then(|| heard(standby.clone())));
+    let promotion = standby.clone();
+    let promote = move || promotion.iter().for_each(Promotion::promote);
+    let promoted = Mutex::new(hears.then(|| heard(promote)));
     let args = args.clone();
     timely::execute_directly(move |worker| {
         let (mut input, token, health, watch) = worker.dataflow(|scope| {
@@ -255,23 +218,6 @@ pub fn party(args: &PartyArgs) {
             }
         }
     });
-}
-
-/// Promotes at the first line of the standard input, and says when that was. At its end nobody is there to end us.
-fn heard(promotion: Option<Promotion>) -> Receiver<Instant> {
-    let (says, hears) = channel();
-    thread::spawn(move || {
-        for _ in std::io::stdin().lines().map_while(Result::ok) {
-            promotion.iter().for_each(Promotion::promote);
-            let _ = says.send(Instant::now());
-        }
-        std::process::exit(1);
-    });
-    hears
-}
-
-fn say(word: &str, from: Instant) {
-    println!("{word} {}", from.elapsed().as_secs_f64() * 1e3);
 }
 
 fn now_ms() -> u64 {

@@ -6,6 +6,9 @@ use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use differential_upsert::io::Io;
+use differential_upsert::shard::{Access, HandleConfig};
+use differential_upsert::store::Root;
 use differential_upsert::{Command, Encoded, Pipeline, PipelineConfig, Shard, UpsertInto};
 use timely::dataflow::operators::{Input, Inspect, Probe};
 use timely::dataflow::{InputHandleVec, StreamVec};
@@ -61,6 +64,32 @@ pub fn run(
 /// Opens the shard in `directory`.
 pub fn open(directory: &Path) -> Shard<u64, Encoded> {
     Shard::open(&directory.to_string_lossy()).expect("a directory to write to")
+}
+
+/// Opens the shard in `directory` with little memory for what is on its way: an eighth of what it comes with.
+pub fn open_narrow(directory: &Path) -> Shard<u64, Encoded> {
+    let io = Io::process().expect("threads");
+    let root = Root::open(&directory.to_string_lossy(), Access::Write).expect("a local address");
+    let config = HandleConfig {
+        part_bytes_max: 1 << 20,
+        cache_bytes_max: 8 << 20,
+        read_bytes_max: 8 << 20,
+        compact_bytes_max: 8 << 20,
+        ..HandleConfig::default()
+    };
+    let opened = io.block_on(Shard::open_with(root, io.clone(), config));
+    opened.expect("a directory to write to")
+}
+
+/// Returns bounds of a pipeline that go with it.
+pub fn narrow() -> PipelineConfig {
+    PipelineConfig {
+        stash_bytes_max: 32 << 20,
+        overlay_bytes_max: 2 << 20,
+        inflight_bytes_max: 8 << 20,
+        part_bytes_max: 1 << 20,
+        ..PipelineConfig::default()
+    }
 }
 
 fn one_worker(
