@@ -108,13 +108,9 @@ impl Follower {
             } else if let Some(held) = held {
                 self.share.handle.advance(held, as_of);
             }
-            let at_image = matches!(begins, Some(Ok(())));
             if let Some(begins) = begins
                 && !self.begins(begins).await
             {
-                return Ok(());
-            }
-            if at_image && !self.outlet.send(Message::Complete(from)).await {
                 return Ok(());
             }
         }

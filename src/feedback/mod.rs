@@ -144,6 +144,11 @@ pub(crate) fn feedback<'scope>(
                     }
                     Ok(Message::Begins(begins)) => {
                         if let Some((link, Some(begin))) = &image {
+                            if begins.is_ok() {
+                                // It has all that is below; to be hydrated it has to read what came since.
+                                held.downgrade(&begin.from);
+                                link.complete(begin.from);
+                            }
                             begin_at(link, begin, begins, &status);
                         }
                     }

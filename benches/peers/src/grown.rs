@@ -16,6 +16,9 @@ use crate::measure;
 /// Rows that are handed over before those below them are in the shard.
 const AHEAD: u64 = 64 << 10;
 
+/// And their bytes, where memory is short.
+const AHEAD_BYTES: u64 = 8 << 20;
+
 /// Rows of the first time of a start.
 const FIRST: u64 = 10;
 
@@ -118,7 +121,10 @@ pub fn run(args: &Args) {
         let mut grown = Grown { first_seconds: start.elapsed().as_secs_f64(), ..Grown::default() };
 
         let (filled, per_time) = (Instant::now(), args.rows_per_time);
-        let ahead = AHEAD / per_time;
+        let ahead = match args.state_bytes {
+            Some(_) => AHEAD.min(AHEAD_BYTES / args.value_bytes) / per_time,
+            None => AHEAD / per_time,
+        };
         if is_empty {
             for from in (0..args.keys).step_by(per_time as usize) {
                 let end = (from + per_time).min(args.keys);

@@ -21,7 +21,7 @@ const ROOM: u64 = 96 << 20;
 const LOOP_ROOM: u64 = 384 << 20;
 
 /// The same for one with an eighth of these bounds: what is left of it as page cache is less than any file here.
-const NARROW_ROOM: u64 = 96 << 20;
+const NARROW_ROOM: u64 = 128 << 20;
 
 /// Bytes of a page.
 const PAGE: f64 = 4096.0;
