@@ -58,6 +58,9 @@ pub struct Figures {
     pub peak: u64,
     /// Bytes that went to the disk.
     pub written: u64,
+    /// Bytes that came from the disk: that no page cache had.
+    #[serde(default)]
+    pub fetched: u64,
     /// Bytes of the contestant's directory at the end.
     pub disk: u64,
     /// The most bytes that the directory had, as far as it was looked at.
@@ -83,7 +86,8 @@ pub fn drive<R>(
 ) -> Figures {
     let window = (pace.window_rows / pace.rows_per_time).min(pace.window_times);
     let idle = measure::forget_peak();
-    let (written, cpu) = (measure::written(), measure::process_cpu());
+    let (written, fetched) = (measure::written(), measure::fetched());
+    let cpu = measure::process_cpu();
     let start = Instant::now();
     let (mut made, mut made_cpu) = (Duration::ZERO, 0);
     let (mut times, mut rows) = (0, 0);
@@ -124,6 +128,7 @@ pub fn drive<R>(
         made_cpu_seconds: made_cpu as f64 / 1e9,
         peak: measure::peak().saturating_sub(idle),
         written: measure::written() - written,
+        fetched: measure::fetched() - fetched,
         ..Figures::default()
     }
 }

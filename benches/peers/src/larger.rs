@@ -103,18 +103,19 @@ impl Args {
         let state_bytes = whole.state_bytes / 4;
         let contestants = [Contestant::Packed, Contestant::Ahead, Contestant::Rocksdb];
         let contestants = contestants.into_iter().filter(|contestant| contestant.is_here());
-        let mut results: Vec<(Contestant, Vec<Figures>)> =
-            contestants.map(|contestant| (contestant, Vec::new())).collect();
+        let mut results: Vec<(Contestant, Vec<Figures>, String)> =
+            contestants.map(|contestant| (contestant, Vec::new(), String::new())).collect();
         let (mut reads, mut how) = (Vec::new(), "");
         for _ in 0..self.rounds {
             // As much page cache as the others have beside their state, and a file as large as theirs.
             let limit = Limit::new(ROOM);
             reads.push(random_reads(self.keys * 80, 80, &limit, scratch));
-            for (contestant, figures) in &mut results {
+            for (contestant, figures, bound) in &mut results {
                 let limit = Limit::new(state_bytes + self.upserts * RECORD + room(*contestant));
                 how = limit.how();
                 let child = child(*contestant, Some(state_bytes as usize));
                 figures.push(child::spawn_within(&child, &limit, scratch));
+                *bound = limit.bound();
             }
         }
         let sums = expected(&load::records(&shape), rows_per_time, &[whole.times])[0];
@@ -122,16 +123,16 @@ impl Args {
         println!(
             "\n## {name}, {} keys, {rows_per_time} rows per time: {} MB of {} of the state in memory\n\n\
              Limits by {how}. Random reads of 80 bytes at depth 32, of a file as large, in {} MB: {reads:.0}/s.\n\n\
-             | | rows/s | misses per row | of reads/s / miss rate | CPU us/row | peak MB | MB besides state and input |\n\
-             |---|---|---|---|---|---|---|",
+             | | rows/s | misses per row | of reads/s / miss rate | CPU us/row | from the disk, bytes/row | peak MB | MB besides state and input | bound |\n\
+             |---|---|---|---|---|---|---|---|---|",
             self.keys,
             state_bytes >> 20,
             whole.state_bytes >> 20,
             ROOM >> 20,
         );
         let rate = |figures: &Figures| figures.rows as f64 / figures.seconds;
-        println!("| packed, all in memory | {:.0} | 0 | | | | |", rate(&whole));
-        for (contestant, all) in &results {
+        println!("| packed, all in memory | {:.0} | 0 | | | | | | |", rate(&whole));
+        for (contestant, all, bound) in &results {
             let middle = |get: &dyn Fn(&Figures) -> f64| median(all.iter().map(get).collect());
             for figures in all {
                 assert_eq!(figures.sums, sums, "{} computed something else", contestant.name());
@@ -142,10 +143,11 @@ impl Args {
                 false => (String::new(), String::new()),
             };
             println!(
-                "| {}, bounded | {:.0} | {missed} | {of} | {:.2} | {:.0} | {} |",
+                "| {}, bounded | {:.0} | {missed} | {of} | {:.2} | {:.0} | {:.0} | {} | {bound} |",
                 contestant.name(),
                 middle(&rate),
                 middle(&|figures| figures.cpu_seconds * 1e6 / figures.rows as f64),
+                middle(&|figures| figures.fetched as f64 / figures.rows as f64),
                 middle(&|figures| figures.peak as f64 / 1e6),
                 room(*contestant) >> 20,
             );
@@ -157,9 +159,9 @@ impl Args {
         println!(
             "\n## State larger than its memory: {} MB of state, rows of {} bytes, {} MB for the process\n\n\
              *From the disk*: bytes read from it during the updates, of those that reads of rows asked for, in pages. *Bound*: \
-             the most memory and page cache of the limit, and how often the kernel refused more.\n\n\
+             the most memory and page cache of the limit, how often the kernel refused more, and major faults.\n\n\
              | state : memory | limit | keys | fill, rows/s | updates/s | misses per update | reads/s | of random reads/s | from the disk | \
-             start until its first append, s | peak MB | bound | major faults |\n|---|---|---|---|---|---|---|---|---|---|---|---|---|",
+             start until its first append, s | peak MB | bound |\n|---|---|---|---|---|---|---|---|---|---|---|---|",
             self.state_bytes >> 20,
             self.value_bytes + 8,
             room >> 20,
@@ -187,21 +189,8 @@ impl Args {
             let updates = self.updates as f64;
             // A row is in one page or two.
             let pages = grown.reads as f64 * (1.0 + (row - 1) as f64 / PAGE) * PAGE;
-            let (bound, faults) = match limit.reached() {
-                Some(reached) => (
-                    format!(
-                        "{}: {} of {} MB, {} times",
-                        if reached.is_bound() { "yes" } else { "NO" },
-                        reached.most >> 20,
-                        reached.limit >> 20,
-                        reached.refused
-                    ),
-                    reached.major_faults.to_string(),
-                ),
-                None => ("not of page cache".to_string(), String::new()),
-            };
             println!(
-                "| {ratio} | {} | {keys} | {:.0} | {:.0} | {:.3} | {:.0} | {:.2}x | {:.2} | {:.2} | {:.0} | {bound} | {faults} |",
+                "| {ratio} | {} | {keys} | {:.0} | {:.0} | {:.3} | {:.0} | {:.2}x | {:.2} | {:.2} | {:.0} | {} |",
                 limit.how(),
                 keys as f64 / grown.fill_seconds,
                 updates / grown.update_seconds,
@@ -211,6 +200,7 @@ impl Args {
                 grown.disk_bytes as f64 / pages.max(1.0),
                 started.first_seconds,
                 grown.peak as f64 / 1e6,
+                limit.bound(),
             );
         }
     }

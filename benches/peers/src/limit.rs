@@ -1,6 +1,7 @@
 //! Owns how much memory a process may have: by a group of the kernel's, where one can be made, with the page cache in it;
 //! else by the limit of its data, without. It does not own what the process does with it.
 
+use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -14,18 +15,30 @@ pub struct Limit {
 
 /// What the kernel says of a group.
 #[derive(Clone, Copy, Debug)]
-pub struct Reached {
+struct Reached {
     /// The most memory and page cache in bytes, and the limit of both.
-    pub most: u64,
-    pub limit: u64,
+    most: u64,
+    limit: u64,
     /// How often more was wanted: page cache had to go then.
-    pub refused: u64,
-    pub major_faults: u64,
+    refused: u64,
+    major_faults: u64,
+}
+
+impl fmt::Display for Reached {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let is = if self.is_bound() { "yes" } else { "NO" };
+        let (most, limit) = (self.most >> 20, self.limit >> 20);
+        write!(
+            f,
+            "{is}: {most} of {limit} MB, {} times, {} faults",
+            self.refused, self.major_faults
+        )
+    }
 }
 
 impl Reached {
     /// Whether it was the limit that bounded them.
-    pub fn is_bound(&self) -> bool {
+    fn is_bound(&self) -> bool {
         self.refused > 0 && self.most >= self.limit / 100 * 99
     }
 }
@@ -43,8 +56,13 @@ impl Limit {
         }
     }
 
+    /// Returns whether it has bound what ran in it, for people.
+    pub fn bound(&self) -> String {
+        self.reached().map_or("not of page cache".to_string(), |reached| reached.to_string())
+    }
+
     /// Returns what its group has come to, if it has one: of all that ran in it.
-    pub fn reached(&self) -> Option<Reached> {
+    fn reached(&self) -> Option<Reached> {
         let group = self.group.as_ref()?;
         let text = |name| fs::read_to_string(group.join(name)).unwrap_or_default();
         let number = |text: &str| text.trim().parse().unwrap_or(0);

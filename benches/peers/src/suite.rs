@@ -94,8 +94,14 @@ pub fn run(args: &Args) {
         args.lines.iter_mut().for_each(|lines| *lines /= 20);
         args.warm_keys.iter_mut().for_each(|keys| *keys /= 20);
     }
-    let mut report = report(args.rounds);
-    report.keys = args.keys;
+    let mut report = Report {
+        machine: machine(),
+        commit: commit(),
+        command: std::env::args().skip(1).collect::<Vec<_>>().join(" "),
+        keys: args.keys,
+        rounds: args.rounds,
+        ..Report::default()
+    };
     for part in &args.only {
         let cases = match part {
             Part::W1 => vec![args.case("w1", Draw::Uniform, 10_000, 1)],
@@ -126,7 +132,7 @@ pub fn run(args: &Args) {
             }
         };
         report.cases.extend(cases);
-        write_to(args.out.as_deref(), &report);
+        write(&args, &report);
     }
     print!("{}", tables::markdown(&report));
 }
@@ -147,20 +153,8 @@ pub fn small() -> Vec<Case> {
     vec![args.case("check", Draw::Uniform, 10_000, 1), fewer.case("check", Draw::Uniform, 100, 1)]
 }
 
-/// Returns a report of nothing yet.
-pub fn report(rounds: usize) -> Report {
-    Report {
-        machine: machine(),
-        commit: commit(),
-        command: std::env::args().skip(1).collect::<Vec<_>>().join(" "),
-        rounds,
-        ..Report::default()
-    }
-}
-
-/// Writes results.json and RESULTS.md.
-pub fn write_to(out: Option<&Path>, report: &Report) {
-    let Some(out) = out else { return };
+fn write(args: &Args, report: &Report) {
+    let Some(out) = &args.out else { return };
     let json = serde_json::to_string_pretty(report).expect("a report is JSON");
     fs::create_dir_all(out).expect("--out can be made");
     fs::write(out.join("results.json"), json + "\n").expect("--out is a directory");

@@ -32,7 +32,7 @@ pub fn markdown(report: &Report) -> String {
     report.restarts.iter().for_each(|restart| self::restart(out, restart));
     latencies(out, report);
     report.feeds.iter().for_each(|feed| self::feed(out, feed));
-    warm(out, &report.warms);
+    out.push_str(&warm(&report.warms));
     text
 }
 
@@ -209,9 +209,12 @@ fn feed(out: &mut String, feed: &Feed) {
     }
 }
 
-fn warm(out: &mut String, warms: &[Warm]) {
+/// Returns the table of starts on an image.
+pub fn warm(warms: &[Warm]) -> String {
+    let mut text = String::new();
+    let out = &mut text;
     if warms.is_empty() {
-        return;
+        return text;
     }
     out.push_str(
         "\n## Start on an image of the state\n\n\
@@ -241,6 +244,7 @@ fn warm(out: &mut String, warms: &[Warm]) {
             );
         }
     }
+    text
 }
 
 fn name<T: ValueEnum>(value: &T) -> String {

@@ -48,9 +48,6 @@ pub struct Args {
     /// Where the shard and the image are kept while it runs [default: the system's].
     #[arg(long)]
     pub scratch: Option<PathBuf>,
-    /// Where the tables go as results.json and RESULTS.md; without it they are only printed.
-    #[arg(long)]
-    pub out: Option<PathBuf>,
 }
 
 #[derive(clap::Args, Clone, Debug)]
@@ -119,14 +116,10 @@ struct Ended {
     image: u64,
 }
 
-/// Runs it all, and prints the tables.
+/// Runs it all, and prints the table.
 pub fn run(args: &Args) {
-    let mut report = crate::suite::report(args.rounds);
-    for keys in &args.keys {
-        report.warms.push(measured(*keys, args));
-        crate::suite::write_to(args.out.as_deref(), &report);
-    }
-    print!("{}", tables::markdown(&report));
+    let warms: Vec<Warm> = args.keys.iter().map(|keys| measured(*keys, args)).collect();
+    print!("{}", tables::warm(&warms));
 }
 
 /// Measures the starts with so many keys.
