@@ -42,9 +42,12 @@ pub struct Args {
     /// How often each start is measured.
     #[arg(long, default_value_t = 5)]
     pub rounds: usize,
-    /// Updates between the image and the kill, in hundredths of the keys; each is a row of the table.
-    #[arg(long, value_delimiter = ',', default_value = "1,20")]
+    /// Updates between the image and the kill, each of any key; each is a row of the table.
+    #[arg(long, value_delimiter = ',', default_value = "10000,100000")]
     pub more: Vec<u64>,
+    /// The same in hundredths of the keys.
+    #[arg(long, value_delimiter = ',', default_value = "20")]
+    pub parts: Vec<u64>,
     /// Where the shard and the image are kept while it runs [default: the system's].
     #[arg(long)]
     pub scratch: Option<PathBuf>,
@@ -150,14 +153,15 @@ pub fn measured(keys: u64, args: &Args) -> Warm {
     });
     add("no image".to_string(), cold);
     add("after a clean stop".to_string(), times(&mut || stage.start(&state)));
-    for more in &args.more {
+    let parts = args.parts.iter().map(|part| keys * part / 100);
+    for more in args.more.iter().copied().chain(parts) {
         let killed = times(&mut || {
-            let mut running = stage.process(keys * more / 100, &state);
+            let mut running = stage.process(more, &state);
             running.line("updated");
             running.kill();
             stage.start(&state)
         });
-        add(format!("killed {more} % of its keys after the image"), killed);
+        add(format!("killed {more} updates after it"), killed);
     }
     Warm { keys, starts }
 }
