@@ -13,7 +13,7 @@
 //!
 //! | what grows | bound | gauge |
 //! |---|---|---|
-//! | the state: a row per live key | the live rows, per worker | `state_bytes` |
+//! | the state: a row per live key | [`state_bytes_max`](PipelineConfig::state_bytes_max) per worker, but its index; the live rows where that is not set | `state_bytes` |
 //! | the stash | [`stash_bytes_max`](PipelineConfig::stash_bytes_max) per worker, then a file | `stash_bytes`, `spill_bytes` |
 //! | a unit of a source that is not complete | [`SourceConfig::stage`](crate::reclock::SourceConfig::stage) per source, then a file | `source_staged_bytes` |
 //! | read from a source, its time not bound or not committed | [`ahead_bytes_max`](PipelineConfig::ahead_bytes_max), and a unit | `source_unbound_units` |

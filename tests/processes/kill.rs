@@ -122,6 +122,39 @@ fn kills_of_runs_that_are_ahead_change_nothing() {
     check(dir, &text);
 }
 
+/// As above, of a cluster: the process that is left ends, and what was emitted and not committed is nowhere.
+#[test]
+fn a_cluster_that_is_ahead_and_loses_a_process_continues() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let dir = dir.path();
+    let mut random = random(52);
+    let text = feed(&mut random);
+    let lines: Vec<&str> = text.lines().collect();
+    const ROUNDS: usize = 8;
+    for round in 0..ROUNDS {
+        let part =
+            lines[lines.len() * round / ROUNDS..lines.len() * (round + 1) / ROUNDS].join("\n");
+        append(&dir.join("feed"), &(part + "\n"));
+        let mut cluster = start_cluster(dir, &["feed", "--shard", "s", "--follow"]);
+        let before = last_entry(dir, "s");
+        cluster[0].until("its kill", || last_entry(dir, "s") > before);
+        for _ in 0..random.u64(..3000) {
+            std::thread::yield_now();
+        }
+        let victim = round % 2;
+        cluster[victim].child.kill().expect("it can be killed");
+        // The contract's bound.
+        let ran = end_cluster(cluster, Duration::from_secs(10));
+        ran[1 - victim].error();
+        assert_eq!(ran[victim].code, None);
+        check_prefix(dir, &text);
+    }
+    let [first, second] = end_cluster(start_cluster(dir, &["feed", "--shard", "s"]), PATIENCE);
+    first.good();
+    second.good();
+    check(dir, &text);
+}
+
 fn append(path: &Path, text: &str) {
     let mut file = OpenOptions::new().create(true).append(true).open(path).expect("a feed");
     file.write_all(text.as_bytes()).expect("it can be written");
