@@ -211,3 +211,42 @@ fn updates_since_an_image_come_in_any_order() {
         assert_eq!(read(&mut start, hash, &key).unwrap(), Some(value(number, 1)));
     }
 }
+
+/// A chunk of an image is compacted while most of the image is yet to be read: the rows that live in it are read first.
+#[test]
+fn a_chunk_leaves_before_all_of_its_image_is_read() {
+    let file = Arc::new(Faulty::default());
+    let mut state = State::<Encoded, Encoded>::new(Some(8000), kept_file(&file));
+    state.keep_images();
+    let value = bytes(&"a value ".repeat(5));
+    const KEYS: u64 = 60_000;
+    for number in 0..KEYS {
+        let (key, hash) = key_of(number);
+        state.apply(hash, &key, &value, 1).unwrap();
+        state.keep_bound().unwrap();
+    }
+    state.begin_round();
+    let (mut from, mut pieces, mut all) = (0, Vec::new(), Vec::new());
+    while from < 1 << 32 {
+        let captured = state.capture(from).unwrap();
+        from = captured.piece.prefix.end();
+        pieces.push(captured.piece);
+        all.push(captured.bytes);
+    }
+    let chunks = state.write_round(usize::MAX).unwrap().unwrap();
+    assert!(pieces.len() > 8 && chunks.len() > 5000, "{} pieces", pieces.len());
+    let mut start = State::<Encoded, Encoded>::new(Some(8000), kept_file(&file));
+    start.keep_images();
+    let read_piece: ReadPiece = Box::new(move |piece| Ok(all[piece as usize].clone()));
+    assert!(start.keep(&pieces, &chunks, read_piece));
+    start.end_replay();
+    // The keys of a chunk came one after another; most of the first chunks die.
+    let lives = |number: u64| number > 100 || number.is_multiple_of(5);
+    for number in (0..KEYS).filter(|number| !lives(*number)) {
+        let (key, hash) = key_of(number);
+        start.apply(hash, &key, &value, -1).unwrap();
+    }
+    let model: BTreeMap<_, _> =
+        (0..KEYS).filter(|n| lives(*n)).map(|n| (key_of(n).0, value.clone())).collect();
+    assert!(contents(&mut start) == model);
+}

@@ -367,6 +367,9 @@ where
         while let Some(next) = taken.rows.next(row) {
             row = Some(next);
             let (hashed, slot) = (Hashed::of(taken.rows.key_hash(next)), Slot::new(chunk, next));
+            if !crate::mutant::on("moves_what_is_read") {
+                self.read_piece(hashed)?;
+            }
             let Some(entry) = self.index.find(hashed, |entry| entry.slot() == slot).copied() else {
                 continue;
             };
