@@ -105,6 +105,10 @@ impl Follower {
             as_of = as_of.max(since);
             if let (Some(begin), Some(Ok(()))) = (begin, &begins) {
                 (from, as_of) = (begin.from, 0);
+                // The operator says so later; until then a merge would go past it.
+                if let Some(image) = &self.image {
+                    image.needed.store(begin.from, Ordering::Relaxed);
+                }
             } else if let Some(held) = held {
                 self.share.handle.advance(held, as_of);
             }

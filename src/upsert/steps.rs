@@ -357,7 +357,10 @@ where
         let exact = phase < Phase::Silent
             && self.inbox.is_empty()
             && self.inbox.applied().is_some_and(|applied| !at.complete.less_equal(applied));
-        let Some((key, counts)) = self.state.unsettled().filter(|_| exact) else { return };
+        if !exact || self.state.is_settled() {
+            return;
+        }
+        let Some((key, counts)) = self.state.unsettled() else { return };
         let what = format!("the feedback holds key {key:?} with {counts:?}, not one live value");
         let hint = "verify the shard; nothing has been written from here";
         self.fail(Error::new(ErrorKind::Corrupt, what).hint(hint));

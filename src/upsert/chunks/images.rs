@@ -76,6 +76,7 @@ impl<R: Default> Chunks<R> {
     /// Begins a round: what is freed from here on stays in the file until the image after the next is whole.
     pub(in crate::upsert) fn begin_round(&mut self) {
         self.in_round = true;
+        self.written_to = 0;
         self.round += 1;
     }
 
@@ -100,7 +101,8 @@ impl<R: Default> Chunks<R> {
     }
 
     /// Writes chunks that are in memory alone, or have changed there, as many as so many bytes. Returns whether that was
-    /// all of them. The tail is left out: it is to be sealed before.
+    /// all of them. The tail is left out: it is to be sealed before. Each is written once in a round: what changes there
+    /// after that is superseded by what came since.
     ///
     /// # Errors
     ///
@@ -109,14 +111,18 @@ impl<R: Default> Chunks<R> {
     where
         R: Rows<K, V>,
     {
+        if crate::mutant::on("round_begins_anew") {
+            self.written_to = 0;
+        }
         let mut written = 0;
-        for number in 0..self.chunks.len() as u32 {
-            if number != self.tail {
-                written += self.write_out(number)?;
-            }
+        while (self.written_to as usize) < self.chunks.len() {
             if written >= bytes_max {
                 return Ok(false);
             }
+            if self.written_to != self.tail {
+                written += self.write_out(self.written_to)?;
+            }
+            self.written_to += 1;
         }
         Ok(true)
     }

@@ -65,6 +65,8 @@ pub(super) struct Chunks<R> {
     /// The number of the round under way, or of the next.
     round: u64,
     in_round: bool,
+    /// The round under way has written the chunks below this number.
+    written_to: u32,
     /// Chunks that were freed and that an image has: with the round in which that was.
     ghosts: Vec<(Chunked, u64)>,
 }
@@ -141,6 +143,7 @@ impl<R: Default> Chunks<R> {
             images: false,
             round: 1,
             in_round: false,
+            written_to: 0,
             ghosts: Vec::new(),
         }
     }

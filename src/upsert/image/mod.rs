@@ -215,11 +215,11 @@ impl Images {
         if self.given_up || !self.begun {
             return Ok(false);
         }
+        let due = self.due(state);
+        if self.gained > 4 * due {
+            self.link.need(u64::MAX);
+        }
         if self.round.is_none() {
-            let due = self.due(state);
-            if self.gained > 4 * due {
-                self.link.need(u64::MAX);
-            }
             let Some(upper) = exact.filter(|_| self.gained >= due) else { return Ok(false) };
             self.begin_round(state, upper);
         }
@@ -271,8 +271,9 @@ impl Images {
     {
         let number = self.next;
         self.next += 1;
-        let begun = self.folder.begin(number);
-        self.note(begun);
+        if let Err(error) = self.folder.begin(number) {
+            return self.give_up(state, error);
+        }
         state.begin_round();
         self.gained = 0;
         let errors = self.link.errors_below(upper);
@@ -377,15 +378,24 @@ impl Images {
             }
             Err(error) => {
                 state.give_round_up();
-                self.note(Err(error));
-                // Without an image its regions are free for use. With one that cannot be removed they are not.
-                match self.folder.distrust() {
-                    Ok(()) => state.end_images(),
-                    Err(error) => tracing::warn!(%error, "an image of the state stays"),
-                }
+                self.give_up(state, error);
             }
         }
         false
+    }
+
+    /// Ends images, which cannot be written.
+    fn give_up<K, V>(&mut self, state: &mut State<K, V>, error: io::Error)
+    where
+        K: Kept<V> + Clone + Ord,
+        V: Clone + Ord,
+    {
+        self.note(Err(error));
+        // Without an image its regions are free for use. With one that cannot be removed they are not.
+        match self.folder.distrust() {
+            Ok(()) => state.end_images(),
+            Err(error) => tracing::warn!(%error, "an image of the state stays"),
+        }
     }
 
     fn show(&self, manifest: &Manifest) {

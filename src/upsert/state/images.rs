@@ -91,10 +91,15 @@ where
         bytes_max: usize,
     ) -> Result<Option<Vec<Chunked>>, Error> {
         if self.chunks.tail_is_captured(&self.captured) {
+            let full = self.chunks.tail();
             // Sealed, and not compacted: a drain may be looking at its rows.
             match crate::mutant::on("round_compacts_tail") {
                 true => self.next_tail(0)?,
                 false => self.chunks.next_tail::<K, V>(0).map_err(|_| Broken::Full)?,
+            }
+            // Its last row may have died in the round.
+            if self.chunks.live(full) == 0 {
+                self.chunks.free::<K, V>(full, None)?;
             }
         }
         let is_whole = self.chunks.write_round(bytes_max)?;

@@ -250,3 +250,33 @@ fn a_chunk_leaves_before_all_of_its_image_is_read() {
         (0..KEYS).filter(|n| lives(*n)).map(|n| (key_of(n).0, value.clone())).collect();
     assert!(contents(&mut start) == model);
 }
+
+/// Rows that are overwritten in chunks which a round has written do not keep it from its end.
+#[test]
+fn a_round_ends_however_much_is_overwritten() {
+    let file = Arc::new(Faulty::default());
+    let mut state = State::<Encoded, Encoded>::new(None, kept_file(&file));
+    state.keep_images();
+    let value = |version: u32| bytes(&format!("{version:01000}"));
+    for number in 0..6000 {
+        let (key, hash) = key_of(number);
+        state.apply(hash, &key, &value(0), 1).unwrap();
+    }
+    assert!(state.chunks.count() > 5);
+    state.begin_round();
+    let mut from = 0;
+    while from < 1 << 32 {
+        from = state.capture(from).unwrap().piece.prefix.end();
+    }
+    let (mut version, mut calls) = (0, 0);
+    while state.write_round(2 << 20).unwrap().is_none() {
+        for number in [0, 1500, 3000] {
+            let (key, hash) = key_of(number);
+            let (old, new) = (value(version), value(version + 1));
+            assert!(state.replace(None, hash, &key, &old, &new).unwrap());
+        }
+        version += 1;
+        calls += 1;
+        assert!(calls < 10, "a round that does not end");
+    }
+}
