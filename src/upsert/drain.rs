@@ -296,8 +296,7 @@ where
                 Some(entry) if emitted.is_none() || self.sweep.is_some() => {
                     if !state.is_here(entry) {
                         // Where nothing is being read nothing would wake it: it is asked for anew.
-                        drained.waits =
-                            state.under_way() > 0 || crate::mutant::on("wait_for_nothing");
+                        drained.waits = state.under_way() > 0;
                         break;
                     }
                     state.confirm(wanted.hash, &wanted.key, entry)?
