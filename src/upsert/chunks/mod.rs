@@ -330,7 +330,10 @@ impl<R: Default> Chunks<R> {
         if self.cold.under_way() > 0 {
             self.cold.forget(gone.clone());
         }
-        self.recent.forget(gone);
+        // On the way of each row that dies: with nothing read there is nothing to look for.
+        if self.recent.bytes() > 0 {
+            self.recent.forget(gone);
+        }
     }
 
     /// Returns the live rows that are left in a chunk.
