@@ -91,8 +91,8 @@ pub struct ReadCounts {
 pub struct Fetched {
     /// So many reads were begun.
     pub begun: u64,
-    /// All that were wanted are here or under way. Where not, no more may be read at once: the last one that was looked at
-    /// is to be asked for again.
+    /// All that were wanted are here or under way. Where it is false, the read of the last entry that was taken was not
+    /// begun: as many are under way as may be.
     pub is_whole: bool,
 }
 

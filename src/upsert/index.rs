@@ -184,6 +184,12 @@ impl Index {
         table.find(hashed.spread(), |entry| entry.is_of(hashed) && is_it(entry))
     }
 
+    /// Returns the entry of a hash and a place.
+    #[inline]
+    pub fn at(&self, hashed: Hashed, slot: Slot) -> Option<&Entry> {
+        self.find(hashed, |entry| entry.slot() == slot)
+    }
+
     /// Returns all entries of a hash.
     pub fn all(&self, hashed: Hashed) -> Vec<Entry> {
         let table = &self.segments[self.segment(hashed)].table;

@@ -357,7 +357,7 @@ where
         let exact = phase < Phase::Silent
             && self.inbox.is_empty()
             && self.inbox.applied().is_some_and(|applied| !at.complete.less_equal(applied));
-        if !exact || self.state.is_settled() {
+        if !exact {
             return;
         }
         let Some((key, counts)) = self.state.unsettled() else { return };

@@ -9,8 +9,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::process::{
-    PATIENCE, end_cluster, fold, ingested, last_entry, random, shard, snapshot, start_cluster,
-    start_ingest, upper, verified,
+    PATIENCE, Running, end_cluster, fold, ingested, last_entry, random, shard, snapshot,
+    start_cluster, start_ingest, upper, verified,
 };
 use fastrand::Rng;
 
@@ -141,18 +141,21 @@ fn a_cluster_that_is_ahead_and_loses_a_process_continues() {
         for _ in 0..random.u64(..3000) {
             std::thread::yield_now();
         }
-        let victim = round % 2;
-        cluster[victim].child.kill().expect("it can be killed");
-        // The contract's bound.
-        let ran = end_cluster(cluster, Duration::from_secs(10));
-        ran[1 - victim].error();
-        assert_eq!(ran[victim].code, None);
+        lose(cluster, round % 2);
         check_prefix(dir, &text);
     }
     let [first, second] = end_cluster(start_cluster(dir, &["feed", "--shard", "s"]), PATIENCE);
     first.good();
     second.good();
     check(dir, &text);
+}
+
+/// Kills a process of a cluster: the other one ends with an error, within the contract's bound.
+fn lose(mut cluster: [Running; 2], victim: usize) {
+    cluster[victim].child.kill().expect("it can be killed");
+    let ran = end_cluster(cluster, Duration::from_secs(10));
+    ran[1 - victim].error();
+    assert_eq!(ran[victim].code, None);
 }
 
 fn append(path: &Path, text: &str) {
@@ -172,12 +175,7 @@ fn a_cluster_that_loses_a_process_ends_and_continues() {
         let before = last_entry(dir, "s");
         let more = 1 + random.usize(..12);
         cluster[0].until("its kill", || last_entry(dir, "s") >= before + more);
-        let victim = round % 2;
-        cluster[victim].child.kill().expect("it can be killed");
-        // The contract's bound.
-        let ran = end_cluster(cluster, Duration::from_secs(10));
-        ran[1 - victim].error();
-        assert_eq!(ran[victim].code, None);
+        lose(cluster, round % 2);
         check_prefix(dir, &text);
     }
     let [first, second] = end_cluster(start_cluster(dir, &["feed", "--shard", "s"]), PATIENCE);

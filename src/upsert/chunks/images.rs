@@ -62,7 +62,7 @@ impl<R: Default> Chunks<R> {
         self.images = true;
     }
 
-    /// Says that there is no image any more, nor will be one: what only images need is free for use again.
+    /// Says that images have ended, the last one included: what only images need is free for use again.
     pub(in crate::upsert) fn end_images(&mut self) {
         self.images = false;
         self.round = u64::MAX;

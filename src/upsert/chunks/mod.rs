@@ -385,7 +385,7 @@ impl<R: Default> Chunks<R> {
     ///
     /// # Errors
     ///
-    /// `Unavailable` if it cannot be read, `Corrupt` if it is no chunk.
+    /// `Unavailable` if it cannot be read, `Corrupt` if its bytes are not those of a chunk.
     fn read_chunk<K, V>(&mut self, chunk: u32) -> Result<R, Error>
     where
         R: Rows<K, V>,

@@ -116,7 +116,7 @@ where
         self.chunks.give_round_up();
     }
 
-    /// Says that there is no image any more, nor will be one.
+    /// Says that images have ended, the last one included.
     pub(in crate::upsert) fn end_images(&mut self) {
         self.chunks.end_images();
     }

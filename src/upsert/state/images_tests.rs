@@ -9,6 +9,24 @@ use crate::codec::packed::Encoded;
 use crate::upsert::placed::ColdFile;
 use crate::upsert::rows::KeyHash;
 
+/// Begins a round and captures all of it. Returns its pieces and their bytes.
+fn capture_all(state: &mut State<Encoded, Encoded>) -> (Vec<Piece>, Vec<Vec<u8>>) {
+    state.begin_round();
+    let (mut from, mut pieces, mut bytes) = (0, Vec::new(), Vec::new());
+    while from < 1 << 32 {
+        let captured = state.capture(from).unwrap();
+        from = captured.piece.prefix.end();
+        pieces.push(captured.piece);
+        bytes.push(captured.bytes);
+    }
+    (pieces, bytes)
+}
+
+/// Reads pieces out of memory.
+fn reads(pieces: Vec<Vec<u8>>) -> ReadPiece {
+    Box::new(move |piece| Ok(pieces[piece as usize].clone()))
+}
+
 /// What a round has captured: pieces, with the step of each, their bytes, and the chunks.
 #[derive(Clone, Default)]
 struct Image {
@@ -85,8 +103,7 @@ fn starts_on_every_image(bytes_max: Option<usize>, seed: u64) {
             let mut start = State::<Encoded, Encoded>::new(bytes_max, kept_file(&disk));
             start.keep_images();
             let pieces: Vec<_> = image.pieces.iter().map(|(piece, _)| *piece).collect();
-            let read = image.bytes.clone();
-            let read: ReadPiece = Box::new(move |piece| Ok(read[piece as usize].clone()));
+            let read = reads(image.bytes.clone());
             assert!(start.keep(&pieces, &image.chunks, read), "seed {seed}, step {step}");
             for change in &changes {
                 let hashed = Hashed::of(change.1.key_hash());
@@ -120,12 +137,13 @@ fn read_or(
 
 #[test]
 fn a_start_on_an_image_has_what_came_since() {
-    for (seed, bytes_max) in [(1, None), (2, Some(0)), (3, Some(300 << 10)), (4, Some(2 << 20))] {
+    let bounds = [None, Some(0), Some(300 << 10), Some(2 << 20)];
+    for (seed, bytes_max) in (1..).zip(bounds.into_iter().chain(bounds)) {
         starts_on_every_image(bytes_max, seed);
     }
 }
 
-/// A round that ends while a drain waits for rows moves none of those that the drain has found.
+/// A round that ends while a drain waits for rows leaves those that the drain has found where they are.
 #[test]
 fn what_was_found_stays_where_it_is_as_a_round_ends() {
     let file = Arc::new(Faulty::default());
@@ -136,13 +154,8 @@ fn what_was_found_stays_where_it_is_as_a_round_ends() {
         let (key, hash) = key_of(number);
         state.apply(hash, &key, &value, 1).unwrap();
     }
-    state.begin_round();
-    let (mut from, mut image) = (0, 0);
-    while from < 1 << 32 {
-        let captured = state.capture(from).unwrap();
-        image += captured.piece.entries;
-        from = captured.piece.prefix.end();
-    }
+    let (pieces, _) = capture_all(&mut state);
+    let image: usize = pieces.iter().map(|piece| piece.entries).sum();
     // Most of the tail dies, and stays while the round has it.
     let mut live: Vec<_> = (0..2000).collect();
     for number in (0..2000).rev().filter(|number| number % 8 > 0).take(1200) {
@@ -178,14 +191,7 @@ fn updates_since_an_image_come_in_any_order() {
         let (key, hash) = key_of(number);
         state.apply(hash, &key, &value(number, 0), 1).unwrap();
     }
-    state.begin_round();
-    let (mut from, mut pieces, mut all) = (0, Vec::new(), Vec::new());
-    while from < 1 << 32 {
-        let captured = state.capture(from).unwrap();
-        from = captured.piece.prefix.end();
-        pieces.push(captured.piece);
-        all.push(captured.bytes);
-    }
+    let (pieces, all) = capture_all(&mut state);
     // Before their chunks are in the file some rows are overwritten there.
     for number in 0..500 {
         let (key, hash) = key_of(number);
@@ -196,8 +202,7 @@ fn updates_since_an_image_come_in_any_order() {
     disk.write_at(0, &file.last.lock().unwrap()).unwrap();
     let mut start = State::<Encoded, Encoded>::new(None, kept_file(&disk));
     start.keep_images();
-    let read_piece: ReadPiece = Box::new(move |piece| Ok(all[piece as usize].clone()));
-    assert!(start.keep(&pieces, &chunks, read_piece));
+    assert!(start.keep(&pieces, &chunks, reads(all)));
     for number in 0..500 {
         let (key, hash) = key_of(number);
         start.apply(hash, &key, &value(number, 1), 1).unwrap();
@@ -225,20 +230,12 @@ fn a_chunk_leaves_before_all_of_its_image_is_read() {
         state.apply(hash, &key, &value, 1).unwrap();
         state.keep_bound().unwrap();
     }
-    state.begin_round();
-    let (mut from, mut pieces, mut all) = (0, Vec::new(), Vec::new());
-    while from < 1 << 32 {
-        let captured = state.capture(from).unwrap();
-        from = captured.piece.prefix.end();
-        pieces.push(captured.piece);
-        all.push(captured.bytes);
-    }
+    let (pieces, all) = capture_all(&mut state);
     let chunks = state.write_round(usize::MAX).unwrap().unwrap();
     assert!(pieces.len() > 8 && chunks.len() > 5000, "{} pieces", pieces.len());
     let mut start = State::<Encoded, Encoded>::new(Some(8000), kept_file(&file));
     start.keep_images();
-    let read_piece: ReadPiece = Box::new(move |piece| Ok(all[piece as usize].clone()));
-    assert!(start.keep(&pieces, &chunks, read_piece));
+    assert!(start.keep(&pieces, &chunks, reads(all)));
     start.end_replay();
     // The keys of a chunk came one after another; most of the first chunks die.
     let lives = |number: u64| number > 100 || number.is_multiple_of(5);
@@ -263,11 +260,7 @@ fn a_round_ends_however_much_is_overwritten() {
         state.apply(hash, &key, &value(0), 1).unwrap();
     }
     assert!(state.chunks.count() > 5);
-    state.begin_round();
-    let mut from = 0;
-    while from < 1 << 32 {
-        from = state.capture(from).unwrap().piece.prefix.end();
-    }
+    capture_all(&mut state);
     let (mut version, mut calls) = (0, 0);
     while state.write_round(2 << 20).unwrap().is_none() {
         for number in [0, 1500, 3000] {

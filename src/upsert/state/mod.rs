@@ -372,9 +372,7 @@ where
             if !crate::mutant::on("moves_what_is_read") {
                 self.read_piece(hashed)?;
             }
-            let Some(entry) = self.index.find(hashed, |entry| entry.slot() == slot).copied() else {
-                continue;
-            };
+            let Some(entry) = self.index.at(hashed, slot).copied() else { continue };
             if taken.is_cold && !self.chunks.is_row::<K, V>(&entry, &taken.rows, next) {
                 return Err(damaged(chunk as usize).into());
             }

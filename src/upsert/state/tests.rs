@@ -285,7 +285,7 @@ proptest! {
     }
 }
 
-/// What a file may do to who reads it.
+/// What a file may do to its reader.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Fault {
     Fails,

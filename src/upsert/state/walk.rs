@@ -56,8 +56,7 @@ where
             };
             while let Some(next) = rows.next(row) {
                 let slot = Slot::new(chunk as u32, next);
-                let hashed = Hashed::of(rows.key_hash(next));
-                if let Some(entry) = self.index.find(hashed, |entry| entry.slot() == slot) {
+                if let Some(entry) = self.index.at(Hashed::of(rows.key_hash(next)), slot) {
                     let (is_touched, bytes) = (entry.is_touched(), rows.row_bytes(next));
                     return Ok(Some(Live { slot, is_touched, bytes }));
                 }
@@ -76,8 +75,7 @@ where
         while let Some(next) = rows.next(row) {
             row = Some(next);
             let slot = Slot::new(chunk as u32, next);
-            let hashed = Hashed::of(rows.key_hash(next));
-            if let Some(entry) = self.index.find(hashed, |entry| entry.slot() == slot) {
+            if let Some(entry) = self.index.at(Hashed::of(rows.key_hash(next)), slot) {
                 if !self.chunks.is_row::<K, V>(entry, rows, next) {
                     return Err(damaged(chunk));
                 }
