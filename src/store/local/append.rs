@@ -94,7 +94,10 @@ impl Shared {
                 continue;
             }
             let need = segment::record_len(pending.entry.len());
-            if !fits(log, place, need) || go.bytes.len() + need > GO_MAX && !go.bytes.is_empty() {
+            let is_full = !fits(log, place, need)
+                || go.bytes.len() + need > GO_MAX
+                || crate::mutant::on("segment_one_by_one");
+            if is_full && !go.bytes.is_empty() {
                 break;
             }
             let (seqno, entry) = (pending.seqno, &pending.entry);

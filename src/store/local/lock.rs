@@ -5,6 +5,7 @@
 //! time and says so then; nothing was written, so it may be tried again.
 
 use std::fs::{File, OpenOptions};
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -100,13 +101,38 @@ pub(super) fn check_hosts(path: &Path) -> Result<(), Error> {
 
 /// Refuses a file system whose locks do not lock. A lock that is held by now proves that they do.
 pub(super) fn check(path: &Path) -> Result<(), Error> {
-    let take = |file: &File| try_lock(file).map_err(|e| failed(Step::Lock, path, e));
+    check_by(path, try_lock)
+}
+
+/// The same, where locks are taken by `take`.
+fn check_by(path: &Path, take: impl Fn(&File) -> io::Result<bool>) -> Result<(), Error> {
+    let take = |file: &File| take(file).map_err(|e| failed(Step::Lock, path, e));
     let (first, second) = (open(path)?, open(path)?);
     let excludes = !take(&first)? || !take(&second)?;
-    if excludes {
+    if excludes || crate::mutant::on("segment_believe_locks") {
         return Ok(());
     }
     Err(Error::new(ErrorKind::Unsupported, "the locks of this file system exclude nobody")
         .at(path.display().to_string())
         .hint("use a directory on a local file system"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two that both have a lock of one file.
+    #[test]
+    fn locks_that_exclude_nobody_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let refused = check_by(&path, |_| Ok(true)).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Unsupported, "{refused}");
+        let text = refused.to_string();
+        assert!(
+            text.contains("exclude nobody") && text.contains("lock; use a directory"),
+            "{text}"
+        );
+        check(&path).unwrap();
+    }
 }

@@ -11,8 +11,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::log::LocalLog;
-use super::os::Disk;
-use super::shared::Shared;
+use super::os::{Disk, Done};
+use super::shared::{Pending, Shared};
 use crate::error::ErrorKind;
 use crate::store::{Consensus, Create};
 
@@ -110,6 +110,35 @@ fn one_of_many_writers_wins_each_number() {
         }
         assert_eq!(won.concat().len(), log.entries().await.unwrap().len());
     });
+}
+
+/// Appends that wait together are one write and one sync, whatever each of them is told.
+#[test]
+fn appends_that_wait_together_are_synced_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let done = Arc::<parking_lot::Mutex<Vec<Done>>>::default();
+    let disk = Disk { done: Some(Arc::clone(&done)), ..Disk::default() };
+    let shared = opened(dir.path(), disk);
+    let queued = |seqno| {
+        let (answer, told) = tokio::sync::oneshot::channel();
+        shared.queue(Pending { seqno, entry: entry(0), answer });
+        told
+    };
+    // The log itself is made.
+    let first = queued(1);
+    shared.append_queued();
+    assert_eq!(first.blocking_recv().unwrap().unwrap(), Create::Created);
+    done.lock().clear();
+    // Two want to be the same entry.
+    let told: Vec<_> = (2..=20).chain([20]).map(queued).collect();
+    shared.append_queued();
+    let told = told.into_iter().map(|told| told.blocking_recv().unwrap().unwrap());
+    assert_eq!(told.filter(|told| *told == Create::Created).count(), 19);
+    let done = std::mem::take(&mut *done.lock());
+    let syncs = done.iter().filter(|done| matches!(done, Done::Sync(_))).count();
+    let writes = done.iter().filter(|done| matches!(done, Done::Write(..))).count();
+    assert_eq!((syncs, writes), (1, 2), "syncs, and writes of records and of the mark");
+    assert_eq!(done.len(), 3, "nothing else is asked of the disk: {done:?}");
 }
 
 /// One that is stopped in the midst of a write: the others say so after a while, and go on after it.
