@@ -25,6 +25,8 @@ mod contestant;
 
 mod grown;
 
+mod idle;
+
 mod ingest;
 
 mod larger;
@@ -36,6 +38,8 @@ mod limit;
 mod load;
 
 mod measure;
+
+mod race;
 
 mod reads;
 
@@ -87,6 +91,8 @@ enum Command {
     #[command(hide = true)]
     Kept(warm::KeptArgs),
     #[command(hide = true)]
+    Rest(idle::RestArgs),
+    #[command(hide = true)]
     Grown(grown::Args),
     #[command(hide = true)]
     Reads(reads::Args),
@@ -103,6 +109,7 @@ fn main() -> ExitCode {
         Command::Run(args) => suite::run(&args),
         Command::Check(args) => return check::run(&args),
         Command::Larger(args) => larger::run(&args),
+        Command::Rest(args) => idle::run(&args),
         Command::Grown(args) => grown::run(&args),
         Command::Reads(args) => reads::run(&args),
         Command::Takeover(args) => takeover::run(&args),

@@ -5,8 +5,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Figures;
 use crate::contestant::Contestant;
+use crate::idle::Idle;
 use crate::ingest::How;
 use crate::latency::Latency;
+use crate::race::Race;
 use crate::reload::{Reload, Reloaded};
 use crate::warm::Warm;
 
@@ -15,7 +17,8 @@ use crate::warm::Warm;
 pub struct Report {
     pub machine: String,
     pub commit: String,
-    pub command: String,
+    /// Each that a figure is from; the last made what it makes anew.
+    pub commands: Vec<String>,
     pub keys: u64,
     pub rounds: usize,
     pub cases: Vec<Case>,
@@ -27,6 +30,10 @@ pub struct Report {
     pub feeds: Vec<Feed>,
     #[serde(default)]
     pub warms: Vec<Warm>,
+    #[serde(default)]
+    pub races: Vec<Race>,
+    #[serde(default)]
+    pub idle: Vec<Idle>,
 }
 
 /// How long everybody takes to have so many keys again.

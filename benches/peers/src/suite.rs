@@ -9,7 +9,9 @@ use clap::ValueEnum;
 
 use crate::child;
 use crate::contestant::Contestant;
+use crate::idle;
 use crate::load::{self, Draw, Shape};
+use crate::race::{self, Race};
 use crate::report::{Case, Report, Result};
 use crate::sums::expected;
 use crate::tables;
@@ -34,6 +36,10 @@ pub enum Part {
     Ingest,
     /// Starts on an image of the state.
     Warm,
+    /// Two writers of one feed, beside one.
+    Race,
+    /// Pipelines that have nothing to do.
+    Idle,
 }
 
 #[derive(clap::Args, Clone, Debug)]
@@ -74,6 +80,12 @@ pub struct Args {
     /// Live keys of the starts on an image.
     #[arg(long, value_delimiter = ',', default_value = "1000000,10000000")]
     pub warm_keys: Vec<u64>,
+    /// For how long a pipeline that has nothing to do is measured.
+    #[arg(long, default_value_t = 20)]
+    pub idle_seconds: u64,
+    /// Keeps what --out has of the parts that do not run.
+    #[arg(long, requires = "out")]
+    keep: bool,
     /// A twentieth of keys, upserts and lines: to see that it works.
     #[arg(long)]
     pub small: bool,
@@ -94,13 +106,15 @@ pub fn run(args: &Args) {
         args.lines.iter_mut().for_each(|lines| *lines /= 20);
         args.warm_keys.iter_mut().for_each(|keys| *keys /= 20);
     }
+    let kept = if args.keep { read(&args) } else { Report::default() };
+    let command = std::env::args().skip(1).collect::<Vec<_>>().join(" ");
     let mut report = Report {
         machine: machine(),
         commit: commit(),
-        command: std::env::args().skip(1).collect::<Vec<_>>().join(" "),
+        commands: [kept.commands.clone(), vec![command]].concat(),
         keys: args.keys,
         rounds: args.rounds,
-        ..Report::default()
+        ..kept
     };
     for part in &args.only {
         let cases = match part {
@@ -130,7 +144,16 @@ pub fn run(args: &Args) {
                 report.warms = args.warm_keys.iter().map(|keys| args.warm(*keys)).collect();
                 Vec::new()
             }
+            Part::Race => {
+                report.races = args.races();
+                Vec::new()
+            }
+            Part::Idle => {
+                report.idle = idle::measured(args.keys, args.idle_seconds, &args.scratch());
+                Vec::new()
+            }
         };
+        report.cases.retain(|old| cases.iter().all(|new| new.name != old.name));
         report.cases.extend(cases);
         write(&args, &report);
     }
@@ -145,12 +168,23 @@ pub fn small() -> Vec<Case> {
         rounds: 5,
         contestants: {
             use Contestant::*;
-            vec![Arrange, Packed, Columns, Ahead]
+            vec![Arrange, Packed, Columns, Strict, Ahead]
         },
         ..Args::default()
     };
     let fewer = Args { upserts: 50_000, ..args.clone() };
-    vec![args.case("check", Draw::Uniform, 10_000, 1), fewer.case("check", Draw::Uniform, 100, 1)]
+    vec![
+        args.case("check", Draw::Uniform, 10_000, 1),
+        args.case("check", Draw::Zipf, 1_000, 1),
+        fewer.case("check", Draw::Uniform, 100, 1),
+    ]
+}
+
+/// Returns what there is of an earlier run.
+fn read(args: &Args) -> Report {
+    let path = args.out.as_ref().expect("an option that needs --out").join("results.json");
+    let text = fs::read_to_string(path).expect("--out has results to keep");
+    serde_json::from_str(&text).expect("results as they were written")
 }
 
 fn write(args: &Args, report: &Report) {
@@ -233,6 +267,20 @@ impl Args {
         let args =
             warm::Args { rounds: self.rounds, scratch: self.scratch.clone(), ..Default::default() };
         warm::measured(keys, &args)
+    }
+
+    fn races(&self) -> Vec<Race> {
+        let mut races = Vec::new();
+        for rows_per_time in [10_000, 100] {
+            // A time of a few rows is a commit of its own where the loop is strict.
+            let upserts = self.upserts * rows_per_time.min(1_000) / 1_000;
+            let shape = Shape { keys: self.keys, upserts, rows_per_time, draw: Draw::Uniform };
+            for contestant in [Contestant::Strict, Contestant::Ahead] {
+                let child = self.child(contestant, shape.clone(), 600.0, 1);
+                races.push(race::measured(&child, self.rounds, &self.scratch()));
+            }
+        }
+        races
     }
 
     fn contestants(&self) -> Vec<Contestant> {

@@ -6,7 +6,9 @@ use clap::ValueEnum;
 
 use crate::clock::Figures;
 use crate::contestant::Contestant;
+use crate::idle::Idle;
 use crate::ingest::How;
+use crate::race::Race;
 use crate::reload::{Reload, Reloaded};
 use crate::report::{Case, Feed, Report, Restart, median};
 use crate::warm::{Start, Warm};
@@ -33,6 +35,8 @@ pub fn markdown(report: &Report) -> String {
     latencies(out, report);
     report.feeds.iter().for_each(|feed| self::feed(out, feed));
     out.push_str(&warm(&report.warms));
+    races(out, &report.races);
+    idle(out, &report.idle);
     text
 }
 
@@ -41,7 +45,10 @@ fn find<'a>(report: &'a Report, name: &str) -> Option<&'a Case> {
 }
 
 fn heading(out: &mut String, report: &Report) {
-    let Report { machine, commit, command, keys, rounds, .. } = report;
+    let Report { machine, commit, commands, keys, rounds, .. } = report;
+    let commands: Vec<String> =
+        commands.iter().map(|command| format!("`cargo run --release -- {command}`")).collect();
+    let commands = commands.join(", then ");
     write(
         out,
         format_args!(
@@ -51,7 +58,7 @@ fn heading(out: &mut String, report: &Report) {
          machine is shared. All outputs are equal, by a hash over their updates.\n\n\
          * Machine: {machine}\n\
          * Commit: {commit}\n\
-         * Command: `cargo run --release -- {command}`, in `benches/peers`\n"
+         * Command: {commands}, in `benches/peers`\n"
         ),
     );
 }
@@ -245,6 +252,51 @@ pub fn warm(warms: &[Warm]) -> String {
         }
     }
     text
+}
+
+/// Two writers beside one.
+fn races(out: &mut String, races: &[Race]) {
+    if races.is_empty() {
+        return;
+    }
+    out.push_str(
+        "\n## Two writers that race\n\n\
+         Two processes with one feed and one shard, beside one alone. The machine has as many cores as there are writers.\n\n\
+         | | rows per time | alone, M rows/s | the first of two | the other | CPU us/row alone | of both |\n\
+         |---|---|---|---|---|---|---|\n",
+    );
+    for Race { contestant, rows_per_time, alone, both } in races {
+        let rate = |figures: &Figures| figures.rows as f64 / figures.seconds / 1e6;
+        let cpu = |figures: &Figures| figures.cpu_seconds * 1e6 / figures.rows as f64;
+        write(
+            out,
+            format_args!(
+                "| {} | {} | {:.3} | {:.3} | {:.3} | {:.2} | {:.2} |\n",
+                contestant.name(),
+                thousands(*rows_per_time as f64),
+                median(alone.iter().map(rate).collect()),
+                median(both.iter().map(|(first, _)| rate(first)).collect()),
+                median(both.iter().map(|(_, other)| rate(other)).collect()),
+                median(alone.iter().map(cpu).collect()),
+                median(both.iter().map(|(first, other)| cpu(first) + cpu(other)).collect()),
+            ),
+        );
+    }
+}
+
+/// Pipelines that have nothing to do.
+fn idle(out: &mut String, all: &[Idle]) {
+    if all.is_empty() {
+        return;
+    }
+    out.push_str(
+        "\n## Nothing to do\n\n\
+         A process whose feed is open and silent, on a local directory.\n\n\
+         | | of one core | context switches a second |\n|---|---|---|\n",
+    );
+    for Idle { role, percent, switches } in all {
+        write(out, format_args!("| {} | {percent:.2} % | {switches:.1} |\n", name(role)));
+    }
 }
 
 fn name<T: ValueEnum>(value: &T) -> String {

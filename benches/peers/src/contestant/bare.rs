@@ -22,12 +22,12 @@ use crate::sums::Sums;
 
 type Update<R> = ((<R as Rows>::Key, <R as Rows>::Value), u64, isize);
 
-/// Runs it over `records`. It has one time under way: only the durable loop can run ahead.
+/// Runs it over `records`. It works out one time after the other, for only the durable loop can run ahead; the commands of
+/// later ones wait in it meanwhile.
 pub fn run<R: Rows>(records: Arc<Vec<Record>>, pace: Pace, state_bytes: Option<usize>) -> Figures
 where
     R::Key: Kept<R::Value>,
 {
-    let pace = Pace { window_times: 0, ..pace };
     on_workers(pace, move |worker, pace| one_worker::<R>(worker, &records, pace, state_bytes))
 }
 
@@ -72,14 +72,23 @@ where
         let command = |(key, value, order)| (Command::Put { key, value, order }, time);
         R::rows(records).into_iter().map(command).collect::<Vec<_>>()
     };
-    let figures = drive(records, pace, made, |time, _, mut rows| {
+    let figures = drive(records, pace, made, |time, until, mut rows| {
         input.send_batch(&mut rows);
         input.advance_to(time + 1);
-        worker.step_while(|| probe.less_than(&(time + 1)));
-        back.take().iter_mut().for_each(|rows| feedback.send_batch(rows));
-        feedback.advance_to(time + 1);
-        feedback.flush();
-        worker.step();
+        loop {
+            worker.step();
+            // What all workers have emitted, as if it had been committed at once.
+            let done = probe.with_frontier(|frontier| frontier.first().copied());
+            let done = done.expect("its input is open");
+            if done > *feedback.time() {
+                back.take().iter_mut().for_each(|rows| feedback.send_batch(rows));
+                feedback.advance_to(done);
+                feedback.flush();
+            }
+            if done >= until {
+                break;
+            }
+        }
     });
     let (missed, state_bytes) = (stats.cold_missed(), stats.state_bytes() as u64);
     drop((input, feedback));
