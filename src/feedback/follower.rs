@@ -112,10 +112,12 @@ impl Follower {
             } else if let Some(held) = held {
                 self.share.handle.advance(held, as_of);
             }
-            if let Some(begins) = begins
-                && !self.begins(begins).await
-            {
-                return Ok(());
+            if let Some(begins) = begins {
+                // Ours may have been opened long before the image was made.
+                let known = self.ours()?.upper;
+                if !self.begins(begins.map(|()| known)).await {
+                    return Ok(());
+                }
             }
         }
         loop {
@@ -180,7 +182,7 @@ impl Follower {
         self.image.as_ref().map_or(from, |image| from.min(image.needed.load(Ordering::Relaxed)))
     }
 
-    async fn begins(&self, begins: Result<(), String>) -> bool {
+    async fn begins(&self, begins: Result<u64, String>) -> bool {
         self.outlet.send(Message::Begins(begins)).await
     }
 

@@ -32,9 +32,10 @@ impl Poll {
 }
 
 pub(super) enum Message {
-    /// The first of all, where there may be an image of the state: the feedback begins with it, or with the contents, and
-    /// why.
-    Begins(Result<(), String>),
+    /// The first of all, where there may be an image of the state: the feedback begins with it, while the log's upper is
+    /// this; or with the contents, and why. A state of an image may have rows of times up to that upper, so no time below it
+    /// is ever drained: the two are one message.
+    Begins(Result<u64, String>),
     /// The log's upper.
     Known(u64),
     /// Rows of the shard, and the room of their parts.

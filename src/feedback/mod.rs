@@ -139,12 +139,13 @@ pub(crate) fn feedback<'scope>(
             for _ in 0..PARTS_AHEAD {
                 match receiver.try_recv() {
                     Ok(Message::Known(upper)) => {
-                        known.advance(upper);
+                        known.advance(told(upper));
                         status.wake_all();
                     }
                     Ok(Message::Begins(begins)) => {
                         if let Some((link, Some(begin))) = &image {
-                            if begins.is_ok() {
+                            if let Ok(upper) = begins {
+                                known.advance(told(upper));
                                 // It has all that is below; to be hydrated it has to read what came since.
                                 held.downgrade(&begin.from);
                                 link.complete(begin.from);
@@ -190,11 +191,16 @@ pub(crate) fn feedback<'scope>(
 }
 
 /// Tells the operator where the feedback begins, and says it.
-fn begin_at(link: &ImageLink, begin: &Begin, begins: Result<(), String>, status: &Status) {
+/// What the operator is told of an upper before the rows below it come.
+fn told(upper: u64) -> u64 {
+    if crate::mutant::on("image_before_upper") { 0 } else { upper }
+}
+
+fn begin_at(link: &ImageLink, begin: &Begin, begins: Result<u64, String>, status: &Status) {
     let from = begin.from;
     link.begin(begins.is_ok());
     match begins {
-        Ok(()) => {
+        Ok(_) => {
             link.add_errors(0, begin.errors);
             status.vitals().add_error_keys(begin.errors);
             link.say(format!("state: begins with its image, and reads the shard from {from} on"));

@@ -12,7 +12,10 @@ use timely::dataflow::operators::Input;
 const ROUNDS_MAX: usize = 20_000;
 const KEYS: u64 = 5_000;
 
-/// What is commanded at a time: all keys at first, then a few of them, of other lengths or gone.
+/// Keys whose value grows by a letter at each time.
+const PATCHED: u64 = 3;
+
+/// What is commanded at a time: all keys at first, then a few of them, of other lengths or gone, and some that are patched.
 fn commands(time: u64) -> Vec<Command<u64, String, u64>> {
     let mut random = fastrand::Rng::with_seed(time);
     let count = if time == 0 { KEYS } else { 50 };
@@ -23,7 +26,17 @@ fn commands(time: u64) -> Vec<Command<u64, String, u64>> {
             _ => Command::put(key, "value".repeat(random.usize(..40)), order),
         }
     });
-    commands.collect()
+    let patched = (KEYS..KEYS + PATCHED).map(|key| match time {
+        0 => Command::put(key, String::new(), key),
+        _ => Command::patch(key, "x".to_string(), key),
+    });
+    commands.chain(patched).collect()
+}
+
+/// The shard in a directory, as each run opens it.
+fn opened(shard: &Path) -> Shard<u64, String> {
+    let shard = Shard::open(shard.to_str().unwrap()).unwrap();
+    shard.with_fold("append", |value, more| Ok(value + &more))
 }
 
 fn expected(times: u64) -> BTreeMap<u64, String> {
@@ -31,6 +44,7 @@ fn expected(times: u64) -> BTreeMap<u64, String> {
     for command in (0..times).flat_map(commands) {
         match command {
             Command::Put { key, value, .. } => drop(map.insert(key, value)),
+            Command::Patch { key, patch, .. } => map.entry(key).or_default().push_str(&patch),
             Command::Delete { key, .. } => drop(map.remove(&key)),
             other => panic!("{other:?}"),
         }
@@ -64,7 +78,17 @@ fn run(
     upper: u64,
     end: End,
 ) -> Ran {
-    let shard = Shard::<u64, String>::open(shard.to_str().unwrap()).unwrap();
+    run_on(opened(shard), state, workers, upper, end)
+}
+
+/// The same on a handle, from where that is.
+fn run_on(
+    shard: Shard<u64, String>,
+    state: impl Into<Option<PathBuf>>,
+    workers: usize,
+    upper: u64,
+    end: End,
+) -> Ran {
     let from = shard.upper();
     let config = PipelineConfig {
         state_dir: state.into(),
@@ -146,6 +170,24 @@ fn a_start_reads_what_the_shard_has_gained() {
     }
 }
 
+/// A handle that was opened long before the image was made: no time that the shard has by now is drained on it.
+#[test]
+fn an_image_newer_than_the_handle_is_begun_with() {
+    for workers in [1, 2] {
+        let dir = tempfile::tempdir().unwrap();
+        let (shard, state) = (dir.path().join("shard"), dir.path().join("state"));
+        run(&shard, state.clone(), workers, 10, End::Done);
+        let early = opened(&shard);
+        run(&shard, state.clone(), workers, 12, End::Done);
+        // Its state has no image of this.
+        run(&shard, None, workers, 20, End::Done);
+        let ran = run_on(early, state, workers, 26, End::Done);
+        for start in ran.starts {
+            assert!(start.starts_with("state: begins with its image"), "{start}");
+        }
+    }
+}
+
 /// What is not to be believed is told in one line, and the contents are those of the shard.
 #[test]
 fn an_image_that_does_not_fit_is_told() {
@@ -159,9 +201,9 @@ fn an_image_that_does_not_fit_is_told() {
     start(&shard, 1, 11, "begins with its image");
     // Another writer goes on, and the shard forgets what was between.
     run(&shard, None, 1, 20, End::Done);
-    let opened = Shard::<u64, String>::open(shard.to_str().unwrap()).unwrap();
-    opened.io().block_on(opened.tidy(Duration::from_secs(60)));
-    drop(opened);
+    let other_handle = opened(&shard);
+    other_handle.io().block_on(other_handle.tidy(Duration::from_secs(60)));
+    drop(other_handle);
     start(&shard, 1, 21, "its image is stale: the shard's history from 11 on is merged away");
     start(&shard, 1, 22, "begins with its image");
     start(&other, 1, 10, "its image is foreign: of another shard");
