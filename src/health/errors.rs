@@ -7,6 +7,7 @@ use timely::dataflow::channels::pact;
 use timely::dataflow::operators::generic::OutputBuilder;
 
 use super::status::Status;
+use crate::command::time::least;
 use crate::control::lifecycle::Phase;
 use crate::error::Error;
 
@@ -26,7 +27,11 @@ pub(crate) fn report<'scope>(
         move |_| {
             // The watchdog asks whether the worker runs.
             status.vitals().answer();
-            input.for_each(|_, errors| errors.drain(..).for_each(|error| status.fail(error)));
+            input.for_each(|message, errors| match least(&message) {
+                // The operator holds the time that it has failed in.
+                Ok(time) => errors.drain(..).for_each(|error| status.fail_at(*time, error)),
+                Err(error) => status.fail(error),
+            });
             if let Some(held) = &capability {
                 let mut output = output.activate();
                 let mut session = output.session(held);

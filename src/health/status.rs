@@ -140,6 +140,12 @@ impl Status {
         self.wake_all();
     }
 
+    /// Reports an error of the operator in a time.
+    pub(crate) fn fail_at(&self, time: u64, error: Error) {
+        self.0.vitals.fail_at(time, error);
+        self.wake_all();
+    }
+
     /// Reports an error of the source, which holds still; what it has closed is still committed.
     /// The first error is the one that shows.
     pub(crate) fn fail_source(&self, error: Error) {

@@ -18,7 +18,7 @@ use super::staged::StagedSigns;
 use crate::control::epoch::Epoch;
 use crate::control::lifecycle::{Phase, PhaseWatch};
 use crate::control::waking::Sleepers;
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::shard::Handle;
 use crate::source::SourceStats;
 use crate::upsert::{StatePlaces, UpsertStats};
@@ -48,6 +48,8 @@ pub(crate) struct Vitals {
     error_keys: AtomicI64,
     hydrated: AtomicBool,
     broken: AtomicBool,
+    /// The time in which the operator has failed; it has emitted all that is below.
+    fails_at: AtomicU64,
     ended: AtomicBool,
     /// The dataflow is gone.
     gone: AtomicBool,
@@ -85,6 +87,7 @@ impl Vitals {
             error_keys: AtomicI64::new(0),
             hydrated: AtomicBool::new(false),
             broken: AtomicBool::new(false),
+            fails_at: AtomicU64::new(NONE),
             ended: AtomicBool::new(false),
             gone: AtomicBool::new(false),
             interval: Mutex::default(),
@@ -208,7 +211,28 @@ impl Vitals {
         self.broken.load(SeqCst)
     }
 
-    /// Reports an error of an operator, a task, the sink or the shard. The part that failed holds.
+    /// Returns the upper that there is nothing to wait for any more, once something has failed that is not broken.
+    pub(crate) fn settles_at(&self) -> u64 {
+        match self.fails_at.load(SeqCst) {
+            NONE => self.closed(),
+            time => time,
+        }
+    }
+
+    pub(crate) fn has_failed_in_a_time(&self) -> bool {
+        self.fails_at.load(SeqCst) != NONE
+    }
+
+    /// Reports an error of the operator in a time. Those below it go on, but where what it has read is damaged.
+    pub(crate) fn fail_at(&self, time: u64, error: Error) {
+        if error.kind() == ErrorKind::Corrupt {
+            return self.fail(error);
+        }
+        self.fails_at.store(time, SeqCst);
+        self.fail_source(error);
+    }
+
+    /// Reports an error of a task, the sink or the shard. The part that failed holds.
     pub(crate) fn fail(&self, error: Error) {
         self.broken.store(true, SeqCst);
         self.fail_source(error);

@@ -4,6 +4,10 @@
 //! What waits is bounded by what was emitted. A drain begins when all that came is in the state. From then on what comes back
 //! is of times before the drain's, which the operator has emitted itself, if it runs ahead, and has in its overlay until then;
 //! the same rows, whichever writer has committed them. An upper past the drain's time comes before the rows, and ends the drain.
+//!
+//! The place that a drain found a row at is not kept for its feedback, which looks it up once more. Ahead, a commit holds many
+//! times and comes back by hash: the kept place would be found by a look-up of its own, as dear (3.5 % of a worker of one million
+//! uniform keys) as the part that it saves (3.6 %): the row itself is read all the same, to verify what is retracted.
 
 use std::collections::VecDeque;
 

@@ -63,6 +63,8 @@ pub(super) struct UpsertOperator<K: Kept<V>, V, O, T: Timestamp> {
     /// along, so that a failure can hold the frontier where it is.
     pub(super) capability: Option<(Capability<T>, Capability<T>)>,
     pub(super) failed: Option<Error>,
+    /// The time that it failed in: those before it are whole, and go on.
+    failed_at: Option<T>,
     pub(super) reported: bool,
     stats: UpsertStats,
     /// Where the worker has a logger for it.
@@ -108,6 +110,7 @@ where
                 .clone()
                 .or_else(|| config.validate().err())
                 .or_else(|| (config.state_bytes_max.is_some() && !K::Rows::FILES).then(unbounded)),
+            failed_at: None,
             // Its lender has said so.
             reported: context.invalid.is_some(),
             stats: context.stats.clone(),
@@ -280,9 +283,12 @@ where
                     // What it waits for wakes it.
                     self.more |= self.drain.is_some() && !drained.waits;
                 }
-                // Half a time was emitted: the failure keeps its capability, so that the frontier
+                // Half a time was emitted: the failure keeps a capability for it, so that the frontier
                 // never says it is whole.
-                Err(error) => return self.fail(error),
+                Err(error) => {
+                    self.failed_at = Some(drain.time().clone());
+                    return self.fail(error);
+                }
             }
             if self.drain.is_some() {
                 break;
@@ -316,6 +322,7 @@ where
                 let resets = sealed.resets.is_some();
                 let named = sealed.resets.as_ref().and_then(|resets| resets.named());
                 if let Some(Err(error)) = named.map(|name| self.rules.check_reset_of(name)) {
+                    self.failed_at = Some(sealed.merge.time);
                     return self.fail(error);
                 }
                 if resets && !crate::mutant::on("ahead_past_a_reset") {
@@ -362,7 +369,7 @@ where
         }
         let Some((key, counts)) = self.state.unsettled() else { return };
         let what = format!("the feedback holds key {key:?} with {counts:?}, not one live value");
-        let hint = "verify the shard; nothing has been written from here";
+        let hint = "verify the shard; nothing is written from here any more";
         self.fail(Error::new(ErrorKind::Corrupt, what).hint(hint));
     }
 
@@ -386,10 +393,18 @@ where
         if phase == Phase::Released {
             self.capability = None;
         }
-        if self.failed.is_some() || phase != Phase::Running {
+        if phase != Phase::Running {
             return;
         }
-        let waits = self.least().into_iter().chain(at.input.first()).min().cloned();
+        let waits = match &self.failed {
+            None => self.least().into_iter().chain(at.input.first()).min().cloned(),
+            // It has emitted all that was before, maybe ahead and in this very wake-up; then it holds still.
+            Some(_) => match self.failed_at.take().filter(|_| !crate::mutant::on("fail_all_ahead"))
+            {
+                Some(time) => Some(time),
+                None => return,
+            },
+        };
         match (waits, &mut self.capability) {
             (Some(time), Some((updates, errors))) => {
                 updates.downgrade(&time);

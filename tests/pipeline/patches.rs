@@ -34,7 +34,7 @@ pub fn feed(shard: &Shard<u64, u64>, rows: &[Row], config: PipelineConfig) -> Re
             worker.step_or_park(Some(Duration::from_millis(1)));
         }
         input.close();
-        while worker.has_dataflows() && health.error().is_none() {
+        while worker.has_dataflows() && (health.error().is_none() || !health.is_settled()) {
             worker.step_or_park(Some(Duration::from_millis(1)));
         }
         drop(token);
@@ -96,6 +96,11 @@ fn a_patch_that_comes_to_an_error_stops_where_it_is_told_to() {
         assert!(error.to_string().contains(says), "{error}");
         assert!(error.to_string().contains(&format!("at key {key}; ")), "{error}");
         assert_eq!(open().upper(), 1);
+        // Worked out ahead, in one wake-up with the time before it, which is committed all the same.
+        let root = Root::open("mem:", Access::Write).unwrap();
+        let open = || self::open(&root).with_fold("take-1", take);
+        feed(&open(), &rows, config(PatchErrors::Stop)).unwrap_err();
+        assert_eq!(open().upper(), 1, "what is before the error is committed");
         feed(&open(), &rows, config(PatchErrors::Keep)).unwrap();
         // What is there already stays, and stops nothing.
         let rows = [&rows[..], &[patch(key, 2)]].concat();
