@@ -140,7 +140,8 @@ impl<K, V, C: Codec<K> + Codec<V>> Shard<K, V, C> {
     ///
     /// The fold is part of the feed, like its times: it must come to the same bytes in every writer and every version of
     /// the program, for it is called again wherever a writer computes a time that it has not committed. So it sees its two
-    /// arguments alone. `id` names it, and is hashed into the digest of each patch: where the feed is checked
+    /// arguments alone, and a value whose bytes depend on more than what it holds, as those of a `HashMap` do, has no place in
+    /// it. `id` names it, and is hashed into the digest of each patch: where the feed is checked
     /// ([`checked`](crate::PipelineConfig::checked)), a writer with a fold of another name stops with
     /// [`FeedDiffers`](ErrorKind::FeedDiffers). So give a fold another name when it comes to other values, or to errors
     /// of other texts.

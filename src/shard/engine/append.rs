@@ -32,7 +32,8 @@ pub struct Append {
     /// What the caller's feed has below `lower`: the shard must have been made from the same. `None`
     /// checks nothing.
     pub base: Option<Sum>,
-    /// What the caller's feed has below `upper`. Without it the shard can never be checked again.
+    /// What the caller's feed has below `upper`. Without it the shard can never be checked again. Where it is `base`, no
+    /// command is in between, and there are no rows: a repair by rows that no feed has says neither.
     pub sum: Option<Sum>,
     /// Where the caller's feed began, if it continues another.
     pub mark: Option<Mark>,
@@ -87,6 +88,11 @@ impl Append {
             // Below lower is fine: somebody has committed it. Beyond upper would be lost.
             if last >= upper {
                 return wrong(format!("a row at time {last} in an append up to {upper}"));
+            }
+            // A writer that has worked out later times would take the sums to say that its rows still stand.
+            let no_commands = self.base.is_some() && self.base == self.sum;
+            if last >= lower && no_commands && !crate::mutant::on("rows_without_commands") {
+                return wrong(format!("rows at time {last} with the sum of no command"));
             }
         }
         Ok(())

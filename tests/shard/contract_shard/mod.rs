@@ -110,8 +110,12 @@ fn members_of_an_append_reach_the_state() {
         let zero = Append { history: Some(History::Last(0)), ..next.clone() };
         assert_eq!(handle.compare_and_append(zero).await.unwrap_err().kind(), ErrorKind::Invalid);
         let parts = handle.prepare(vec![row("k", "v", 21, 1)]).await.unwrap();
-        let beyond = Append { parts, ..next };
+        let beyond = Append { parts, ..next.clone() };
         assert_eq!(handle.compare_and_append(beyond).await.unwrap_err().kind(), ErrorKind::Invalid);
+        let parts = handle.prepare(vec![row("k", "v", 20, 1)]).await.unwrap();
+        let unfed = Append { parts, base, sum: base, ..next };
+        let error = handle.compare_and_append(unfed).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid, "rows with the sum of no command: {error}");
     });
 }
 
