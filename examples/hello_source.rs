@@ -1,6 +1,7 @@
 //! A source of your own, in fifty lines: every file of a directory is a partition, every line of it,
-//! `KEY VALUE` or `KEY` alone for a delete, a unit. Run it, append lines, run it again: it goes on
-//! where the shard is, whatever was killed in between.
+//! `KEY NUMBER` or `KEY` alone for a delete, a unit. Run it, append lines, run it again: it goes on
+//! where the shard is, whatever was killed in between. A line that cannot be read is its key's error until the key
+//! has another one; a directory that is not there ends the run at once.
 //!
 //! ```text
 //! mkdir fruit && echo "apples 3" >> fruit/monday
@@ -11,7 +12,7 @@ use std::path::PathBuf;
 
 use differential_upsert::source::Source;
 use differential_upsert::source::{Boundary, Change, Event, Events, Failure, Partition, Received};
-use differential_upsert::{Error, ErrorKind, Pipeline, PipelineConfig, Shard};
+use differential_upsert::{DataError, Error, ErrorKind, Pipeline, PipelineConfig, Shard, timely};
 
 /// The files of a directory.
 struct Directory {
@@ -22,7 +23,7 @@ struct Directory {
 
 impl Source for Directory {
     type Key = String;
-    type Value = String;
+    type Value = u64;
     /// The byte behind the last line.
     type Position = u64;
 
@@ -47,7 +48,7 @@ impl Source for Directory {
                 let line = &text[at..at + length];
                 at += length + 1;
                 let change = match line.split_once(' ') {
-                    Some((key, value)) => Change::Put(key.to_string(), Ok(value.to_string())),
+                    Some((key, value)) => Change::Put(key.to_string(), number(value)),
                     None => Change::Delete(line.to_string()),
                 };
                 events.push(Event::Change(name.clone(), change));
@@ -60,19 +61,29 @@ impl Source for Directory {
     }
 }
 
+fn number(text: &str) -> Result<u64, DataError> {
+    text.parse().map_err(|e| DataError(format!("{text:?}: {e}")))
+}
+
+/// Whether it is worth another try is ours to say.
 fn unreadable(e: std::io::Error) -> Failure {
-    Error::new(ErrorKind::Unavailable, format!("cannot read the directory: {e}")).into()
+    let error = |kind| Error::new(kind, format!("cannot read the directory: {e}"));
+    match e.kind() {
+        std::io::ErrorKind::NotFound => Failure::Definite(error(ErrorKind::Missing)),
+        _ => Failure::Transient(error(ErrorKind::Unavailable)),
+    }
 }
 
 fn main() -> Result<(), Error> {
     let mut args = std::env::args().skip(1);
     let path = PathBuf::from(args.next().unwrap_or_else(|| "fruit".to_string()));
-    let shard = Shard::<String, String>::open(&args.next().unwrap_or("./fruit-shard".to_string()))?;
+    let shard = Shard::<String, u64>::open(&args.next().unwrap_or("./fruit-shard".to_string()))?;
     let health = timely::execute_directly(move |worker| {
         let (token, health) = worker.dataflow(|scope| {
             let source = || Some(Directory { path, from: None });
             let pipeline = Pipeline::from_source(scope, source, &shard, PipelineConfig::default());
             pipeline.collection().inspect(|(row, _, diff)| println!("{row:?} {diff:+}"));
+            pipeline.data_errors().inspect(|((key, e), _, diff)| println!("{key}: {e} {diff:+}"));
             (pipeline.token, pipeline.health)
         });
         while worker.has_dataflows() && health.error().is_none() {

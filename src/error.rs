@@ -40,7 +40,8 @@ pub enum ErrorKind {
     Stopped,
 }
 
-/// What happened, where, and what to do; displayed as `WHAT at WHERE; DO`.
+/// What happened, where, and what to do; displayed as `WHAT at WHERE; DO`, and as `Debug` too: so it reads well where
+/// `fn main() -> Result<(), Error>` ends with it.
 ///
 /// ```
 /// use differential_upsert::{Error, ErrorKind};
@@ -48,9 +49,10 @@ pub enum ErrorKind {
 ///     .at("feed.jsonl:7")
 ///     .hint("add the member or remove the line");
 /// assert_eq!(error.to_string(), "missing \"key\" at feed.jsonl:7; add the member or remove the line");
+/// assert_eq!(format!("{error:?}"), error.to_string());
 /// assert_eq!(error.kind(), ErrorKind::Invalid);
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Error {
     kind: ErrorKind,
     what: String,
@@ -136,6 +138,12 @@ pub(crate) fn in_order<T: PartialOrd + fmt::Debug>(
             ErrorKind::Invalid,
             format!("{lower} must not exceed {upper}, and is {low:?} against {high:?}"),
         )),
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 

@@ -188,7 +188,37 @@ where
         self.status.source()
     }
 
-    fn from_stream<O: ExchangeData>(
+    /// Builds a pipeline from a stream of commands whose values may be [errors](DataError): such a one is its key's until it
+    /// is replaced or deleted, and part of [`data_errors`](Pipeline::data_errors). All else is as in
+    /// [`upsert_into`](UpsertInto::upsert_into).
+    ///
+    /// ```
+    /// use differential_upsert::{Command, DataError, Pipeline, PipelineConfig, Shard};
+    /// use timely::dataflow::operators::{Capture, Input, capture::Extract};
+    ///
+    /// let shard = Shard::<String, u64>::open("mem:")?;
+    /// let errors = timely::execute_directly(move |worker| {
+    ///     let (mut commands, token, errors) = worker.dataflow(|scope| {
+    ///         let (input, commands) = scope.new_input();
+    ///         let pipeline = Pipeline::from_stream(commands, &shard, PipelineConfig::default());
+    ///         (input, pipeline.token, pipeline.data_errors().inner.capture())
+    ///     });
+    ///     let number = "many".parse::<u64>().map_err(|e| DataError(e.to_string()));
+    ///     commands.send((Command::put("apples".to_string(), number, 0), 0));
+    ///     commands.close();
+    ///     while worker.has_dataflows() {
+    ///         worker.step_or_park(None);
+    ///     }
+    ///     drop(token);
+    ///     errors
+    /// });
+    /// let errors = errors.extract().into_iter().flat_map(|(_, errors)| errors);
+    /// let ((key, DataError(why)), time, diff) = errors.into_iter().next().unwrap();
+    /// assert_eq!((key.as_str(), time, diff), ("apples", 0, 1));
+    /// assert!(why.contains("invalid digit"), "{why}");
+    /// # Ok::<(), differential_upsert::Error>(())
+    /// ```
+    pub fn from_stream<O: ExchangeData>(
         commands: StreamVec<'scope, u64, (Command<K, Result<V, DataError>, O>, u64)>,
         shard: &Shard<K, V, C>,
         config: PipelineConfig,
@@ -358,7 +388,8 @@ fn look(status: &Status) -> Look<u64> {
     })
 }
 
-/// Makes a stream of commands a durable collection.
+/// Makes a stream of commands a durable collection. Where a value may be [an error](DataError), it is
+/// [`Pipeline::from_stream`].
 pub trait UpsertInto<'scope, K, V, C> {
     /// Commits a keyed change feed to a shard, with the retractions that the feed does not carry.
     ///
