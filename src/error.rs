@@ -33,6 +33,9 @@ pub enum ErrorKind {
     /// A lease on the shard has run out, and what it kept is gone: history that was yet to be read, or
     /// parts that were yet to be committed. Start again from the contents.
     LeaseLost,
+    /// What an operator keeps of its state beside the memory cannot be read back, and its image is removed. The shard has
+    /// all of it: start again, from the contents.
+    StateLost,
     /// The shard was removed, or removed and made anew, under this process: stop. What was yet to be
     /// settled went with it.
     Replaced,
@@ -89,6 +92,11 @@ impl Error {
     pub(crate) fn also(mut self, clause: impl fmt::Display) -> Self {
         self.what = format!("{}; {clause}", self.what);
         self
+    }
+
+    /// Says that the caller should do something else about it.
+    pub(crate) fn of_kind(self, kind: ErrorKind) -> Self {
+        Error { kind, ..self }
     }
 
     /// Returns what the caller should do about it.

@@ -68,7 +68,7 @@ pub(crate) fn run(
 }
 
 /// Drives the feed through a pipeline, and through another one when the process slept for so long
-/// that the shard did not wait for it.
+/// that the shard did not wait for it, or what it keeps of the state on its disk is damaged.
 #[allow(clippy::too_many_arguments, reason = "what a run shares with the next one")]
 fn drive(
     args: &Args,
@@ -102,13 +102,11 @@ fn drive(
         let began = Instant::now();
         let result = once(args, &root, config, io, stop, standby, face, stats, summary);
         let lost = match result {
-            Err(e)
-                if e.kind() == ErrorKind::LeaseLost && can_start_again && !stop.is_cancelled() =>
-            {
-                e
-            }
-            // It would have started again, and has been told to stop.
-            Err(e) if e.kind() == ErrorKind::LeaseLost && can_start_again => return Err(stopped()),
+            Err(e) if can_start_again && is_mended_by_a_start(&e) => match stop.is_cancelled() {
+                false => e,
+                // It would have started again, and has been told to stop.
+                true => return Err(stopped()),
+            },
             result => return result,
         };
         // One that ends as soon as it has begun would write to the shard for ever.
@@ -123,6 +121,11 @@ fn drive(
         stats.start_again();
         config = timely::Config::process(args.workers.get());
     }
+}
+
+/// Whether the shard has all that was lost.
+fn is_mended_by_a_start(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::LeaseLost | ErrorKind::StateLost)
 }
 
 /// Runs one pipeline to its end, on all workers of this process.

@@ -149,6 +149,9 @@ pub(crate) fn feedback<'scope>(
                                 // It has all that is below; to be hydrated it has to read what came since.
                                 held.downgrade(&begin.from);
                                 link.complete(begin.from);
+                                if crate::mutant::on("hydrated_by_an_image") {
+                                    status.set_read_to(begin.from);
+                                }
                             }
                             begin_at(link, begin, begins, &status);
                         }

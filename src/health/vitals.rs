@@ -223,9 +223,9 @@ impl Vitals {
         self.fails_at.load(SeqCst) != NONE
     }
 
-    /// Reports an error of the operator in a time. Those below it go on, but where what it has read is damaged.
+    /// Reports an error of the operator in a time. Those below it go on, but where what it has read is damaged or lost.
     pub(crate) fn fail_at(&self, time: u64, error: Error) {
-        if error.kind() == ErrorKind::Corrupt {
+        if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::StateLost) {
             return self.fail(error);
         }
         self.fails_at.store(time, SeqCst);

@@ -53,7 +53,9 @@ pub struct PipelineConfig {
     /// The directory where the state's scratch file is, and between two runs an image of the state: a start on it reads
     /// only what the shard has gained since. One directory for one pipeline; each worker has a folder in it. An image that
     /// is not of this shard and these workers, or that the shard has gone past, is removed, and the shard is read from its
-    /// contents on: [`UpsertStats::state_start`](crate::upsert::UpsertStats::state_start) says which. It may be deleted whenever the
+    /// contents on: [`UpsertStats::state_start`](crate::upsert::UpsertStats::state_start) says which. Damage that is found later, as a row
+    /// is read, ends the pipeline with [`StateLost`](crate::ErrorKind::StateLost) and removes the image: start it again, as `ingest`
+    /// does by itself. It may be deleted whenever the
     /// pipeline does not run. Images are taken only if [`collection`](PipelineConfig::collection) is false. Default: none,
     /// and the scratch file is an unnamed temporary one.
     pub state_dir: Option<PathBuf>,

@@ -315,6 +315,7 @@ impl Parts {
         let inflight = Inflight::bounded(config.inflight_bytes_max, stats.clone());
         let worker = (scope.index() as u64, scope.peers() as u64);
         let Kept { cold, images, link } = keep(shard, &config, worker, &stats);
+        let image = link.as_ref().map(|(link, _)| link.clone());
         let ReadBack { rows, known, news } = read_back(scope, shard, config.poll, &status, link);
         let lent = UpsertContext {
             known,
@@ -361,6 +362,7 @@ impl Parts {
             checked,
             standby: config.standby,
             news,
+            image,
         };
         // The operator's errors have the frontier of its updates.
         let sink = sink::sink(upserted.updates, upserted.errors, limit, &context);

@@ -10,7 +10,7 @@ use crate::health::Status;
 use crate::io::Io;
 use crate::reclock::Cursors;
 use crate::shard::{Feed, Handle, History};
-use crate::upsert::{Inflight, UpsertStats};
+use crate::upsert::{ImageLink, Inflight, UpsertStats};
 
 /// What the sink needs besides the updates.
 #[derive(Clone)]
@@ -31,4 +31,6 @@ pub(crate) struct SinkContext {
     pub(crate) standby: Option<Promotion>,
     /// Tells the worker's reader that the log has news.
     pub(crate) news: Arc<Notify>,
+    /// Says how far the reader is, where images of the state are taken.
+    pub(crate) image: Option<ImageLink>,
 }

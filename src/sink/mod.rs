@@ -62,6 +62,7 @@ mod counts;
 mod messages;
 mod mint;
 mod race;
+mod read_back;
 mod turn;
 mod waiting;
 mod whole;

@@ -4,6 +4,8 @@
 //!
 //! A part that is written early is of one time, so that no interval cuts it in two.
 
+use std::rc::Rc;
+
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact;
@@ -16,6 +18,7 @@ use tokio::sync::mpsc;
 use super::context::SinkContext;
 use super::counts::Dropped;
 use super::messages::{Announcement, Named, Response, Written};
+use super::read_back::ReadBack;
 use super::waiting::{TimeRows, Waiting};
 use super::whole::all_or_nothing;
 use crate::command::time::retain;
@@ -51,6 +54,8 @@ pub(super) fn write<'scope>(
     let (scope, context) = (updates.scope(), context.clone());
     let mut builder = context.status.lifecycle().operator("UpsertWrite", scope);
     let address = builder.operator_info().address;
+    let wakes = scope.worker().sync_activator_for(address.to_vec());
+    let mut read_back = ReadBack::new(&context, scope.activator_for(Rc::clone(&address)), wakes);
     let exchange = pact::Exchange::new(|named: &Named| named.worker);
     let mut named = builder.new_input_connection(named, exchange, []);
     let mut updates = builder.new_input_connection(updates, pact::Pipeline, []);
@@ -119,9 +124,11 @@ pub(super) fn write<'scope>(
                 if frontiers[0].is_empty() {
                     // Mint has let go: no append will come, and what is not answered was given up.
                     writer.current = None;
-                    output.session(held).give(Response::Counted(writer.news()));
-                    last = None;
-                    writer.context.status.lifecycle().advance(Phase::Silent);
+                    if read_back.is_over() {
+                        output.session(held).give(Response::Counted(writer.news()));
+                        last = None;
+                        writer.context.status.lifecycle().advance(Phase::Silent);
+                    }
                 }
             }
         }

@@ -117,6 +117,9 @@ pub(super) struct Cold {
     regions: Regions,
     /// The reads under way, by their rows: what another read of the same place brings is not it.
     flight: BTreeMap<Slot, Flight>,
+    /// The bytes of reads that were forgotten and have not come, by their numbers.
+    forgotten: BTreeMap<u64, usize>,
+    /// Those of both.
     flight_bytes: usize,
     number: u64,
     queue: Arc<Queue>,
@@ -130,6 +133,7 @@ impl Cold {
             file: None,
             regions: Regions::default(),
             flight: BTreeMap::new(),
+            forgotten: BTreeMap::new(),
             flight_bytes: 0,
             number: 0,
             queue: Arc::default(),
@@ -181,11 +185,11 @@ impl Cold {
     ///
     /// # Errors
     ///
-    /// `Unavailable` if the file cannot be read.
+    /// `StateLost` if the file cannot be read.
     pub(super) fn read(&mut self, region: &Region, range: Range<usize>) -> Result<Vec<u8>, Error> {
         let mut bytes = vec![0; range.len()];
         let at = self.at(region) + range.start as u64;
-        self.file()?.read_at(at, &mut bytes).map_err(|e| cannot("read", e))?;
+        self.file()?.read_at(at, &mut bytes).map_err(unread)?;
         Ok(bytes)
     }
 
@@ -222,17 +226,18 @@ impl Cold {
     ///
     /// # Errors
     ///
-    /// `Unavailable` if it could not be read.
+    /// `StateLost` if it could not be read.
     pub(super) fn next_done(&mut self) -> Result<Option<(Entry, Vec<u8>)>, Error> {
         while let Ok((slot, number, read)) = self.done.1.try_recv() {
             match self.flight.get(&slot) {
                 Some(flight) if flight.number == number => {
                     let entry = flight.entry;
-                    self.land(slot);
-                    return Ok(Some((entry, read.map_err(|e| cannot("read", e))?)));
+                    self.flight_bytes -= flight.bytes;
+                    self.flight.remove(&slot);
+                    return Ok(Some((entry, read.map_err(unread)?)));
                 }
                 // Its row is somewhere else by now.
-                _ => {}
+                _ => self.flight_bytes -= self.forgotten.remove(&number).unwrap_or(0),
             }
         }
         Ok(None)
@@ -241,6 +246,11 @@ impl Cold {
     /// Whether a row is being read.
     pub(super) fn is_under_way(&self, slot: Slot) -> bool {
         self.flight.contains_key(&slot)
+    }
+
+    /// Whether reads have not come, of rows that may have left their places.
+    pub(super) fn is_reading(&self) -> bool {
+        !self.flight.is_empty() || !self.forgotten.is_empty()
     }
 
     /// Returns the bytes that are being read, with what each row has beside its own.
@@ -253,18 +263,19 @@ impl Cold {
         self.flight.len()
     }
 
-    /// Forgets the reads of rows that have left their places: what they bring is dropped.
+    /// Forgets the reads of rows that have left their places: what they bring is dropped. Until they bring it, it takes its
+    /// room.
     pub(super) fn forget(&mut self, gone: RangeInclusive<Slot>) {
         while let Some((slot, _)) = self.flight.range(gone.clone()).next()
             && !crate::mutant::on("read_outlives_row")
         {
             let slot = *slot;
-            self.land(slot);
+            let Some(Flight { number, bytes, .. }) = self.flight.remove(&slot) else { return };
+            match crate::mutant::on("forgotten_uncounted") {
+                true => self.flight_bytes -= bytes,
+                false => drop(self.forgotten.insert(number, bytes)),
+            }
         }
-    }
-
-    fn land(&mut self, slot: Slot) {
-        self.flight_bytes -= self.flight.remove(&slot).map_or(0, |flight| flight.bytes);
     }
 
     /// Gives a chunk's region back. A read that is under way in it is to be [forgotten](Cold::forget).
@@ -303,6 +314,17 @@ impl Cold {
     }
 }
 
+/// What cannot be read is in the shard.
+fn unread(why: io::Error) -> Error {
+    if why.kind() == io::ErrorKind::Interrupted {
+        // It was given up with what runs it: the file is as good as it was.
+        return cannot("read", why);
+    }
+    Error::new(ErrorKind::StateLost, format!("cannot read the file of cold state: {why}")).hint(
+        "start again: the state is read from the shard; check the disk of the directory for state",
+    )
+}
+
 fn cannot(doing: &str, why: impl std::fmt::Display) -> Error {
     Error::new(ErrorKind::Unavailable, format!("cannot {doing} the file of cold state: {why}"))
         .hint("free some disk space, or raise state_bytes_max, and start again")
@@ -319,4 +341,40 @@ pub(crate) fn unnamed_in(dir: &std::path::Path) -> MakeFile {
 
 fn unnamed() -> io::Result<Arc<dyn ColdFile>> {
     Ok(Arc::new(PlacedFile::new(tempfile::tempfile()?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
+    use super::super::entry::{Class, Hashed, Placed};
+    use super::*;
+
+    /// What was asked for takes its room until it has come, also if its row is gone by then.
+    #[test]
+    fn a_forgotten_read_takes_room_until_it_has_come() {
+        let jobs = Rc::new(RefCell::new(Vec::<Job>::new()));
+        let queue = Rc::clone(&jobs);
+        let readers: Readers = Box::new(move |job| queue.borrow_mut().push(job));
+        let mut cold = Cold::new(ColdSpace { readers: Some(readers), ..ColdSpace::default() });
+        let region = cold.write(&[7; 100]).unwrap();
+        let slots = [0, 1, 2].map(|row| Slot::new(0, row));
+        let read = |slot| {
+            let placed = Placed { slot, class: Class::of(8), check: 0 };
+            Read { entry: Entry::new(Hashed::of(1), placed), region, range: 0..40 }
+        };
+        cold.begin(slots.map(read).into()).unwrap();
+        let all = cold.under_way_bytes();
+        cold.forget(slots[0]..=slots[1]);
+        assert_eq!((cold.under_way(), cold.under_way_bytes()), (1, all));
+        // Its place has another row, which is asked for.
+        cold.begin(vec![read(slots[1])]).unwrap();
+        cold.forget(slots[1]..=slots[2]);
+        assert_eq!((cold.under_way(), cold.is_reading()), (0, true));
+        assert_eq!(cold.under_way_bytes(), all / 3 * 4);
+        jobs.take().into_iter().for_each(|job| job());
+        assert!(cold.next_done().unwrap().is_none());
+        assert_eq!((cold.is_reading(), cold.under_way_bytes()), (false, 0));
+    }
 }

@@ -42,17 +42,8 @@ where
                 }
             }
         }
-        let Some((images, time_of)) = &mut self.images else { return };
-        if self.inbox.is_empty() {
-            let upper = images.exact(at.complete.first().map(*time_of));
-            let applied = self.inbox.applied().map(*time_of);
-            let is_exact = |upper: &u64| applied.is_none_or(|applied| applied < *upper);
-            let is_exact = |upper: &u64| is_exact(upper) && self.state.is_settled();
-            self.exact = upper.filter(is_exact);
-            if self.exact.is_some() {
-                self.state.end_replay();
-            }
-        }
+        self.see_exact(at);
+        let Some((images, _)) = &mut self.images else { return };
         let done = match (is_last, self.exact) {
             (false, exact) => images.go_on(&mut self.state, exact),
             (true, Some(exact)) => images.end(&mut self.state, exact).map(|()| false),
@@ -64,6 +55,22 @@ where
         }
         if is_last {
             self.images = None;
+        }
+    }
+
+    /// Notes the time below which the state has all updates, if it is exact. Before a drain reads a row: what is read of an
+    /// image that has not all that came since is not checked to be of the right version.
+    pub(super) fn see_exact(&mut self, at: &Frontiers<'_, T>) {
+        let Some((images, time_of)) = &mut self.images else { return };
+        if self.inbox.is_empty() && self.failed.is_none() {
+            let upper = images.exact(at.complete.first().map(*time_of));
+            let applied = self.inbox.applied().map(*time_of);
+            let is_exact = |upper: &u64| applied.is_none_or(|applied| applied < *upper);
+            let is_exact = |upper: &u64| is_exact(upper) && self.state.is_settled();
+            self.exact = upper.filter(is_exact);
+            if self.exact.is_some() {
+                self.state.end_replay();
+            }
         }
     }
 }

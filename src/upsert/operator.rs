@@ -129,6 +129,9 @@ where
             operator.apply();
             operator.expire(&at);
             operator.check_state(&at, phase);
+            if !crate::mutant::on("drains_in_a_replay") {
+                operator.see_exact(&at);
+            }
 
             // Step 3: drain what is equal, time after time, a bounded piece of it.
             if operator.failed.is_none() && phase == Phase::Running {
@@ -162,3 +165,7 @@ where
 
     Upserted { updates: updates_stream.as_collection(), errors: errors_stream, stats }
 }
+
+#[cfg(test)]
+#[path = "operator_tests.rs"]
+mod tests;

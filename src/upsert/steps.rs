@@ -260,16 +260,17 @@ where
         let mut before = None;
         while !inflight.is_full() {
             self.start_drain(at);
-            let Some(drain) = &mut self.drain else { break };
-            // Only a second time in one wake-up says that there is a run; what has to be read is asked for at once.
-            if let Some(work) = before.or(self.state.has_cold().then_some(0)) {
-                let closed = |time: &T| !at.input.less_equal(time);
-                let (state, overlay) = (&mut self.state, &self.overlay);
-                match self.warm.go_on(work, &self.stash, state, overlay, closed) {
-                    Ok(missed) => self.stats.add_cold_missed(missed),
-                    Err(error) => return self.fail(error),
-                }
+            if self.drain.is_none() {
+                break;
             }
+            let has_cold = self.state.has_cold();
+            // Only a second time in one wake-up says that there is a run.
+            if let (Some(work), false) = (before, has_cold)
+                && let Err(error) = self.look_ahead(work, at)
+            {
+                return self.fail(error);
+            }
+            let Some(drain) = &mut self.drain else { break };
             let (stash, overlay, start) = (&mut self.stash, &mut self.overlay, out.len());
             let (state, pins) = (&mut self.state, stash.pins());
             let step = drain.step(state, &self.rules, overlay, pins, &mut piece, out);
@@ -290,6 +291,12 @@ where
                     return self.fail(error);
                 }
             }
+            // What has to be read for later times is asked for at once, in the room that this one leaves.
+            if let (Some(work), true) = (before, has_cold)
+                && let Err(error) = self.look_ahead(work, at)
+            {
+                return self.fail(error);
+            }
             if self.drain.is_some() {
                 break;
             }
@@ -297,6 +304,15 @@ where
         // A drain under way reads the state as it was; it goes on once there is room, and is woken then.
         let waits = self.drain.is_some() && !crate::mutant::on("spin_for_room");
         self.more |= !waits && !self.inbox.is_empty();
+    }
+
+    /// Looks up what the next times will, so many commands having been drained.
+    fn look_ahead(&mut self, drained: u64, at: &Frontiers<'_, T>) -> Result<(), Error> {
+        let closed = |time: &T| !at.input.less_equal(time);
+        let (state, overlay) = (&mut self.state, &self.overlay);
+        let missed = self.warm.go_on(drained, &self.stash, state, overlay, closed)?;
+        self.stats.add_cold_missed(missed);
+        Ok(())
     }
 
     fn start_drain(&mut self, at: &Frontiers<'_, T>) {
@@ -422,12 +438,10 @@ where
     /// Ends the work and keeps the capability. What was held is given back: it will not be needed,
     /// and the next run reads it again.
     pub(super) fn fail(&mut self, error: Error) {
-        if let Some((mut images, _)) = self.images.take()
-            && error.kind() == ErrorKind::Corrupt
-        {
-            // It may be the image that is damaged: the next start reads the shard.
-            images.distrust();
-        }
+        let error = match self.images.take() {
+            Some((mut images, _)) => images.fail(error),
+            None => error,
+        };
         self.failed.get_or_insert(error);
         self.stash.clear();
         self.inbox.clear();

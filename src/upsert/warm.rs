@@ -52,7 +52,8 @@ impl Warm {
         T: Ord + Clone + Serialize + DeserializeOwned,
     {
         self.left = self.left.saturating_sub(drained);
-        if self.left > 0 {
+        // Without room to read nothing more can be asked for now.
+        if self.left > 0 || !state.has_room_to_read() {
             return Ok(0);
         }
         // A drain of more looks up as many itself.
@@ -64,9 +65,15 @@ impl Warm {
         if !state.has_cold() {
             return Ok(0);
         }
-        let both = keys.iter().zip(&self.found);
+        let (both, mut looked) = (keys.iter().zip(&self.found), 0);
         let wanted = both
+            .inspect(|_| looked += 1)
             .filter_map(|((hash, key), found)| found.filter(|_| overlay.get(*hash, key).is_none()));
-        Ok(state.fetch(wanted)?.begun)
+        let fetched = state.fetch(wanted)?;
+        if !fetched.is_whole {
+            // The last one that was looked at, and those past it, are asked for once the ones before are drained.
+            self.left = looked - 1;
+        }
+        Ok(fetched.begun)
     }
 }

@@ -15,7 +15,7 @@ pub type Order<S> = Box<dyn FnOnce(&mut S, &mut Worker) + Send>;
 
 /// The workers of a replica, and what each has: a seat.
 pub enum Crew<S> {
-    /// One, here. Boxed to be forgotten whole.
+    /// One, here.
     Here(Box<(Worker, S)>),
     /// Several, each on a thread that waits for its turn.
     Threads {
@@ -94,7 +94,12 @@ impl<S: 'static> Crew<S> {
     /// Ends every worker where it stands, as a killed process does: nothing is stepped or released.
     pub fn crash(self) {
         match self {
-            Crew::Here(here) => std::mem::forget(here),
+            // As of a thread that unwinds: the dataflow goes, with what it has open, and nothing runs.
+            Crew::Here(here) => {
+                let (worker, seat) = *here;
+                std::mem::forget(seat);
+                drop(worker);
+            }
             Crew::Threads { turns, mut guards } => {
                 for turn in turns {
                     // An error means that it is gone already.

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::super::cold::Chunked;
+use super::super::recent::Recent;
 use super::super::rows::Rows;
 use super::{Chunk, Chunks, Home};
 use crate::error::Error;
@@ -49,7 +50,10 @@ impl<R: Default> Chunks<R> {
 
     /// Says that the entries are as new as what the file has.
     pub(in crate::upsert) fn end_replay(&mut self) {
-        self.replays = false;
+        if std::mem::take(&mut self.replays) {
+            // What was read may be of another version.
+            self.recent = Recent::new(2 * self.reading_max);
+        }
     }
 
     /// Whether updates since the image are still to be applied.

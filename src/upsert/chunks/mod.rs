@@ -385,7 +385,7 @@ impl<R: Default> Chunks<R> {
     ///
     /// # Errors
     ///
-    /// `Unavailable` if it cannot be read, `Corrupt` if its bytes are not those of a chunk.
+    /// `StateLost` if it cannot be read, or its bytes are not those of a chunk.
     fn read_chunk<K, V>(&mut self, chunk: u32) -> Result<R, Error>
     where
         R: Rows<K, V>,
@@ -419,7 +419,7 @@ impl<R: Default> Chunks<R> {
 pub(super) fn damaged(chunk: usize) -> Error {
     let what =
         format!("the file of cold state does not hold what was written to it, in chunk {chunk}");
-    Error::new(ErrorKind::Corrupt, what).hint(
+    Error::new(ErrorKind::StateLost, what).hint(
         "start again: the state is read from the shard; check the disk of the directory for state",
     )
 }

@@ -51,16 +51,21 @@ impl<R: Default> Chunks<R> {
         Ok(Fetched { begun, is_whole })
     }
 
+    /// Whether more may be read at once than is being read.
+    pub(in crate::upsert) fn has_room_to_read(&self) -> bool {
+        self.cold.under_way_bytes() < self.reading_max
+    }
+
     /// Takes in the rows that were read.
     ///
     /// # Errors
     ///
-    /// `Unavailable` if one could not be read, `Corrupt` if what was read is not the row.
+    /// `StateLost` if one could not be read, or what was read is not the row.
     pub(in crate::upsert) fn arrive<K, V>(&mut self) -> Result<(), Error>
     where
         R: Rows<K, V>,
     {
-        while self.cold.under_way() > 0 {
+        while self.cold.is_reading() {
             let Some((entry, bytes)) = self.cold.next_done()? else { break };
             self.keep_read::<K, V>(&entry, bytes)?;
         }

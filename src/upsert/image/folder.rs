@@ -181,7 +181,7 @@ impl Folder {
         move |number| {
             let damaged = |why: &str| {
                 let what = format!("piece {number} of the state's image {why}");
-                Error::new(ErrorKind::Corrupt, what)
+                Error::new(ErrorKind::StateLost, what)
                     .hint("start again: the image is removed, and the state read from the shard")
             };
             let stored = pieces.get(number as usize).ok_or_else(|| damaged("is not known"))?;

@@ -7,6 +7,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use timely::scheduling::Activator;
+
 use super::super::stats::UpsertStats;
 use super::manifest::Mark;
 
@@ -22,13 +24,14 @@ pub(crate) struct Begin {
 }
 
 /// Shared by the reader and the operator of one worker; clones share it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct ImageLink(Rc<Cells>);
 
-#[derive(Debug)]
 struct Cells {
     begun: Cell<Option<bool>>,
     complete: Cell<u64>,
+    /// Is woken when more is complete.
+    waits: RefCell<Option<Activator>>,
     errors: RefCell<BTreeMap<u64, i64>>,
     needed: Arc<AtomicU64>,
     stats: UpsertStats,
@@ -40,6 +43,7 @@ impl ImageLink {
         ImageLink(Rc::new(Cells {
             begun: Cell::new(None),
             complete: Cell::new(0),
+            waits: RefCell::default(),
             errors: RefCell::default(),
             needed: Arc::new(AtomicU64::new(u64::MAX)),
             stats,
@@ -65,6 +69,16 @@ impl ImageLink {
     /// Says that every row of this worker below a time was handed on.
     pub(crate) fn complete(&self, upper: u64) {
         self.0.complete.set(upper);
+        if let Some(waits) = &*self.0.waits.borrow() {
+            waits.activate();
+        }
+    }
+
+    /// Whether every row of this worker below a time was handed on. If not, an operator is woken each time that more was.
+    pub(crate) fn is_complete_to(&self, upper: u64, waits: &Activator) -> bool {
+        let is_complete = self.completed() >= upper;
+        *self.0.waits.borrow_mut() = (!is_complete).then(|| waits.clone());
+        is_complete
     }
 
     /// Returns that time.

@@ -8,8 +8,8 @@
 //! from the least of these on, and leaves out, per segment, what is below its own. Rows that have been overwritten or
 //! deleted since they were captured are superseded by what it reads, and so never looked at.
 //!
-//! A round is due when what a restart would have to read is half of what an image costs to write, and 4 MiB: so images
-//! cost at most twice what they save. It takes a few segments, and then a few MiB of rows, per wake-up; what is waited for,
+//! A round is due when what a restart would have to read is half of what an image costs to write, and 4 MiB, or the bound of
+//! the state if that is less: so images cost at most twice what they save. It takes a few segments, and then a few MiB of rows, per wake-up; what is waited for,
 //! the syncs and the manifest, is done where reads are.
 //!
 //! # Limits
@@ -41,7 +41,7 @@ use super::readers::Wake;
 use super::rows::Kept;
 use super::state::State;
 use super::stats::{StateImage, UpsertStats};
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 
 /// Segments captured per wake-up.
 const SEGMENTS: usize = 4;
@@ -136,7 +136,7 @@ impl Images {
     ///
     /// # Errors
     ///
-    /// `Corrupt` if the image is not what a state has written.
+    /// `StateLost` if the image is not what a state has written.
     pub(super) fn begin<K, V>(&mut self, state: &mut State<K, V>) -> Result<(), Error>
     where
         K: Kept<V> + Clone + Ord,
@@ -153,9 +153,8 @@ impl Images {
                 self.limit = found.pieces.iter().map(|stored| stored.upper).max().unwrap_or(0);
                 let read = Box::new(self.folder.reader(&found));
                 if !state.keep(&pieces, &found.chunks, read) {
-                    self.distrust();
                     let what = "the state's image names places that it cannot have written";
-                    return Err(Error::new(crate::error::ErrorKind::Corrupt, what)
+                    return Err(Error::new(ErrorKind::StateLost, what)
                         .hint("start again: it is removed, and the state read from the shard"));
                 }
                 self.link.need(found.least());
@@ -248,11 +247,19 @@ impl Images {
         Ok(())
     }
 
-    /// Removes the image, which was found to be damaged.
-    pub(super) fn distrust(&mut self) {
+    /// Ends images, for the operator has failed: the image is removed if it may be to blame. Returns why it has failed: a
+    /// state that began with an image may have the damage from there, and the shard says whether it has.
+    pub(super) fn fail(&mut self, error: Error) -> Error {
+        self.given_up = true;
+        if !matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::StateLost) {
+            return error;
+        }
         let removed = self.folder.distrust();
         self.note(removed);
-        self.given_up = true;
+        match self.limit > 0 {
+            true => error.of_kind(ErrorKind::StateLost),
+            false => error,
+        }
     }
 
     fn due<K, V>(&self, state: &State<K, V>) -> u64
@@ -261,7 +268,8 @@ impl Images {
         V: Clone + Ord,
     {
         let entries = (state.len() * ENTRY_BYTES) as u64;
-        ((entries + state.places().hot_bytes) / 2).max(DUE_BYTES_MIN)
+        let least = DUE_BYTES_MIN.min(state.bytes_max().map_or(u64::MAX, |max| max as u64));
+        ((entries + state.places().hot_bytes) / 2).max(least).max(1)
     }
 
     fn begin_round<K, V>(&mut self, state: &mut State<K, V>, upper: u64)

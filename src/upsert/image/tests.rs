@@ -240,6 +240,11 @@ impl Bed {
         self.images.go_on(&mut self.state, Some(exact))
     }
 
+    /// Returns what a start would find.
+    fn look(&self) -> Verdict {
+        self.images.folder.look(INCARNATION).unwrap()
+    }
+
     fn exact(&self) -> u64 {
         self.upper.load(Ordering::Relaxed)
     }
@@ -328,6 +333,7 @@ fn a_byte_that_is_another_is_never_believed() {
     bed.end().unwrap();
     let names = disk.names().unwrap();
     assert!(names.iter().any(|name| name.starts_with("pieces-")), "{names:?}");
+    let mut removed = 0;
     for name in names {
         let length = disk.length(&name).unwrap() as usize;
         for at in 0..length {
@@ -357,7 +363,13 @@ fn a_byte_that_is_another_is_never_believed() {
                 });
                 match read {
                     Ok(read) => assert_eq!(read.as_ref(), Some(value), "{name} at {at}"),
-                    Err(error) => assert_eq!(error.kind(), crate::error::ErrorKind::Corrupt),
+                    Err(error) => {
+                        let error = start.images.fail(error);
+                        assert_eq!(error.kind(), ErrorKind::StateLost, "{name} at {at}: {error}");
+                        assert_eq!(start.look(), Verdict::None, "{name} at {at}");
+                        removed += 1;
+                        break;
+                    }
                 }
             }
         }
@@ -371,6 +383,30 @@ fn a_byte_that_is_another_is_never_believed() {
             // The file of rows may be longer than what the image names.
             assert!(refused || name == "rows", "{name} of {length} bytes: {verdict:?}");
         }
+    }
+    assert!(removed > 500, "{removed} images were found to be damaged by what is read late");
+}
+
+/// A state that began with an image and comes to be no collection is to be read from the shard; without one it is the shard
+/// that is damaged. An image that cannot be written says nothing of the one before.
+#[test]
+fn what_fails_an_operator_may_be_its_image() {
+    for (kind, has_image, left) in [
+        (ErrorKind::Corrupt, true, Some(ErrorKind::StateLost)),
+        (ErrorKind::Corrupt, false, Some(ErrorKind::Corrupt)),
+        (ErrorKind::StateLost, false, Some(ErrorKind::StateLost)),
+        (ErrorKind::Unavailable, true, None),
+    ] {
+        let disk = Arc::new(MemoryDisk::default());
+        let (mut bed, _) = Bed::new(&disk, None, 0);
+        assert!(bed.change(10, 30));
+        if has_image {
+            bed.end().unwrap();
+            bed = Bed::new(&disk, None, bed.exact()).0;
+        }
+        let error = bed.images.fail(Error::new(kind, "it has failed"));
+        assert_eq!(error.kind(), left.unwrap_or(kind));
+        assert_eq!(bed.look() == Verdict::None, left.is_some(), "{kind:?}, image {has_image}");
     }
 }
 

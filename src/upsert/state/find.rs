@@ -118,11 +118,16 @@ where
         self.chunks.fetch(entries)
     }
 
+    /// Whether more may be read at once than is being read.
+    pub(in crate::upsert) fn has_room_to_read(&self) -> bool {
+        self.chunks.has_room_to_read()
+    }
+
     /// Takes in the rows that were read.
     ///
     /// # Errors
     ///
-    /// `Unavailable` if one could not be read, `Corrupt` if what was read is not the row that was written.
+    /// `StateLost` if one could not be read, or what was read is not the row that was written.
     pub(in crate::upsert) fn arrive(&mut self) -> Result<(), Error> {
         self.chunks.arrive::<K, V>()
     }

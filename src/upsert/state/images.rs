@@ -135,9 +135,8 @@ where
         let bytes = read(piece)?;
         if !self.index.read(hashed, &bytes) {
             let what = format!("piece {piece} of the state's image is not what its table says");
-            return Err(Error::new(ErrorKind::Corrupt, what).hint(
-                "delete the directory for state and start again: it is read from the shard",
-            ));
+            return Err(Error::new(ErrorKind::StateLost, what)
+                .hint("start again: the image is removed, and the state read from the shard"));
         }
         if !self.index.has_unread() {
             self.pieces = None;

@@ -127,6 +127,11 @@ where
         self.chunks.bytes() + self.index.bytes() + self.unsettled.bytes()
     }
 
+    /// Returns the bound of the bytes in memory, if there is one.
+    pub fn bytes_max(&self) -> Option<usize> {
+        self.bytes_max
+    }
+
     /// Returns what is where.
     pub fn places(&self) -> StatePlaces {
         self.chunks.places()

@@ -386,9 +386,7 @@ fn what_is_read_is_what_was_written_or_an_error() {
                     whole += 1;
                 }
                 Err(error) => {
-                    let corrupt = matches!(fault, Fault::OtherVersion | Fault::Flipped(_));
-                    let kind = if corrupt { ErrorKind::Corrupt } else { ErrorKind::Unavailable };
-                    assert_eq!(error.kind(), kind, "{fault:?}: {error}");
+                    assert_eq!(error.kind(), ErrorKind::StateLost, "{fault:?}: {error}");
                     told += 1;
                 }
             }

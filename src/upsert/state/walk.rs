@@ -42,7 +42,7 @@ where
     ///
     /// # Errors
     ///
-    /// `Unavailable` if a chunk cannot be read, `Corrupt` if it is not what was written.
+    /// `StateLost` if a chunk cannot be read, or is not what was written.
     pub(in crate::upsert) fn next(&mut self, last: Option<Slot>) -> Result<Option<Live>, Error> {
         self.read_all_pieces()?;
         let mut row = last.map(Slot::row);

@@ -9,6 +9,7 @@ mod cutover;
 mod determinism;
 mod end;
 mod hydration;
+mod images;
 mod observer;
 mod other_feed;
 mod outage;

@@ -2,6 +2,7 @@
 //! own, with a clock of its own. It can be fed, stopped, crashed and started again; when, others say.
 
 use std::collections::VecDeque;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -16,6 +17,9 @@ use crate::feed::{COLLECTIONS, FOLD, Feed, Row, collection, fold};
 use crate::random::Random;
 use crate::replicas::observer::{Counted, runtime};
 use crate::replicas::seat::{Inlet, Plan, Report, Seat, Told};
+
+/// How a worker says that its state began with an image.
+pub const WARM: &str = "state: begins with its image";
 
 /// How one run treats its replicas.
 #[derive(Clone, Debug)]
@@ -84,6 +88,8 @@ pub struct Alive {
     pub promotion: Option<Promotion>,
     /// Commands with a key that it has been given.
     pub given: u64,
+    /// Its state began with an image, as far as it has said so.
+    is_warm: bool,
     paces: Vec<Pace>,
     from_source: bool,
 }
@@ -96,6 +102,12 @@ pub struct Replica {
     feed: Arc<Feed>,
     weather: Weather,
     starts: u64,
+    /// Where it keeps its state.
+    state_dir: Option<PathBuf>,
+    /// Workers of most of its starts, where it keeps its state: another number has none of it.
+    peers: Option<usize>,
+    /// Starts that began with an image.
+    pub warm_starts: u64,
 }
 
 impl Replica {
@@ -105,6 +117,7 @@ impl Replica {
         feed: &Arc<Feed>,
         random: &Random,
         weather: &Weather,
+        state_dir: Option<PathBuf>,
     ) -> Self {
         Replica {
             name,
@@ -114,6 +127,9 @@ impl Replica {
             feed: Arc::clone(feed),
             weather: weather.clone(),
             starts: 0,
+            state_dir,
+            peers: None,
+            warm_starts: 0,
         }
     }
 
@@ -174,10 +190,16 @@ impl Replica {
             ahead: !random.one_in(4),
             overlay_bytes_max: random.pick(&[1, 300, 1000, 16 << 20]),
             drain_rows_max: random.pick(&[1, 2, 1 << 14]),
+            state_dir: self.state_dir.clone(),
+            collection: self.state_dir.is_none(),
             ..PipelineConfig::default()
         };
         let from_source = random.one_in(2);
-        let peers = random.pick(&[1, 1, 2, 3]);
+        let peers = match (self.state_dir.is_some(), self.peers) {
+            (true, Some(peers)) if !random.one_in(8) => peers,
+            _ => random.pick(&[1, 1, 2, 3]),
+        };
+        self.peers = Some(peers);
         // It may skip what it knows to be there.
         let skip = if random.one_in(2) { shard.upper() } else { 0 };
         let paces = self.paces(if from_source { 1 } else { peers }, skip);
@@ -194,6 +216,7 @@ impl Replica {
             failing,
             promotion,
             given: 0,
+            is_warm: false,
             paces,
             from_source,
         };
@@ -304,8 +327,12 @@ impl Replica {
     /// Checks that it has not failed for a reason that nobody gave it. Returns whether it has.
     pub fn has_failed(&mut self) -> bool {
         let Some(alive) = &mut self.alive else { return false };
-        let mut failed = false;
-        for error in alive.crew.reports().into_iter().filter_map(|report| report.error) {
+        let (mut failed, reports) = (false, alive.crew.reports());
+        let warm = |report: &Report| report.state_start.as_ref()?.strip_prefix(WARM).map(drop);
+        if !alive.is_warm && reports.iter().any(|report| warm(report).is_some()) {
+            (alive.is_warm, self.warm_starts) = (true, self.warm_starts + 1);
+        }
+        for error in reports.into_iter().filter_map(|report| report.error) {
             let told = alive.failing
                 && matches!(error.kind(), ErrorKind::Invalid | ErrorKind::Unavailable);
             assert!(

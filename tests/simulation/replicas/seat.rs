@@ -96,6 +96,8 @@ pub struct Seat {
     pub health: Health,
     pub stats: UpsertStats,
     watch: Watch,
+    /// The collection is read.
+    collects: bool,
     /// What the committed collection has sent.
     collection: Rc<RefCell<BTreeMap<(u64, u64), isize>>>,
 }
@@ -110,6 +112,12 @@ pub struct Report {
     pub done: bool,
     pub ended: bool,
     pub totals: Totals,
+    /// How its state began, where it is kept.
+    pub state_start: Option<String>,
+    /// The upper of its image.
+    pub image: Option<u64>,
+    /// Whether the collection is read.
+    pub collects: bool,
     /// Rows of the collection whose count is not 0.
     pub collection: Vec<((u64, u64), isize)>,
 }
@@ -138,16 +146,19 @@ impl Seat {
                 let (input, commands) = scope.new_input::<Vec<Row>>();
                 (Inlet::Input(input), commands.upsert_into(&plan.shard, plan.config.clone()))
             };
-            let rows = pipeline.collection().inner;
-            rows.sink(pact::Pipeline, "Sum", move |(input, _)| {
-                input.for_each(|_, rows| {
-                    for (row, _, diff) in rows.drain(..) {
-                        *sums.borrow_mut().entry(row).or_insert(0) += diff;
-                    }
+            let collects = plan.config.collection;
+            if collects {
+                let rows = pipeline.collection().inner;
+                rows.sink(pact::Pipeline, "Sum", move |(input, _)| {
+                    input.for_each(|_, rows| {
+                        for (row, _, diff) in rows.drain(..) {
+                            *sums.borrow_mut().entry(row).or_insert(0) += diff;
+                        }
+                    });
                 });
-            });
+            }
             let Pipeline { token, health, stats, watch, .. } = pipeline;
-            Seat { inlet, token: Some(token), health, stats, watch, collection }
+            Seat { inlet, token: Some(token), health, stats, watch, collects, collection }
         })
     }
 
@@ -161,6 +172,9 @@ impl Seat {
             done: !worker.has_dataflows(),
             ended: self.health.has_ended(),
             totals: self.watch.totals(),
+            state_start: self.stats.state_start().map(str::to_string),
+            image: self.stats.image().map(|image| image.upper),
+            collects: self.collects,
             collection: rows.iter().filter(|(_, n)| **n != 0).map(|(r, n)| (*r, *n)).collect(),
         }
     }

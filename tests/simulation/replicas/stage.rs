@@ -285,7 +285,9 @@ impl Stage {
         assert_eq!(self.upper(), feed.end, "the shard's upper");
         // A retraction may be read by one worker and what it retracts by another.
         let mut read: BTreeMap<(u64, u64), isize> = BTreeMap::new();
+        let mut collects = true;
         for (worker, report) in self.reports().into_iter().enumerate() {
+            collects &= report.collects;
             assert!(report.done, "worker {worker} is not done: {report:?}");
             assert!(report.ended, "worker {worker} has not ended: {report:?}");
             assert!(report.error.is_none(), "worker {worker}: {report:?}");
@@ -295,7 +297,7 @@ impl Stage {
         }
         read.retain(|_, count| *count != 0);
         let expected = feed.values_before(feed.end).into_iter().map(|row| (row, 1));
-        assert_eq!(read, expected.collect(), "the collection");
+        assert!(!collects || read == expected.collect(), "the collection: {read:?}");
     }
 
     /// Runs the same feed from its start in a new process, on one worker, to its end.
