@@ -100,7 +100,8 @@ fn decode_2(part: &[u8]) -> Vec<Row> {
         rows.map(|(((key, value), time), diff)| (key, value, *time, *diff as i64)).collect();
     let order =
         |(key, value, time, diff): &Row| (xxh3_64(key), key.clone(), *time, *diff, value.clone());
-    assert!(rows.windows(2).all(|two| order(&two[0]) < order(&two[1])), "the order of rows");
+    let order: Vec<_> = rows.iter().map(order).collect();
+    assert!(order.windows(2).all(|two| two[0] < two[1]), "the order of rows");
     rows
 }
 
