@@ -160,7 +160,7 @@ async fn grow(root: &Root, dir: Option<&Path>, limits: (usize, usize)) -> BTreeS
     shown
 }
 
-const SMALL: (usize, usize) = (150, 600);
+const SMALL: (usize, usize) = (150, 6_000);
 const LARGE: (usize, usize) = (16 << 10, 8 << 20);
 const ALWAYS: [&str; 10] = [
     "a floor",
