@@ -105,6 +105,9 @@
     warn(clippy::unwrap_used, clippy::disallowed_methods, clippy::disallowed_types)
 )]
 
+// The book: chapters, and no code.
+pub mod guide;
+
 // One instruction of a feed, and the times it may have.
 pub mod command;
 

@@ -19,5 +19,6 @@ mod overtaken_reader;
 mod own_rows;
 #[path = "../common/random.rs"]
 mod random;
+mod reader_by_the_book;
 mod state;
 mod writers;
