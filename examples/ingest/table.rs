@@ -159,4 +159,8 @@ impl<S: Source<Key = String, Value = String>> Source for Table<S> {
     fn lag(&mut self, durable: &Durable<S::Position>) -> Lag {
         self.table.lag(durable)
     }
+
+    fn durable_since(&mut self) -> Vec<u64> {
+        self.table.durable_since()
+    }
 }

@@ -31,9 +31,9 @@ function bytes(count) {
 
 // Times that are milliseconds since 1970, from 2001 to 2099, are shown as such.
 const isClock = (time) => time !== null && time.length === 13 && time >= "1000000000000" && time < "4102444800000";
-const clock = (ms) => new Date(ms).toISOString().replace("T", " ").replace("Z", "");
+const clock = (ms) => new Date(ms).toISOString().replace("T", " ");
 const when = (time) => (time === null ? null : isClock(time) ? clock(Number(time)) : time);
-const hour = (ms) => new Date(ms).toTimeString().slice(0, 8);
+const hour = (ms) => `${new Date(ms).toISOString().slice(11, 19)}Z`;
 const count = (number, what) => (number ? `${grouped.format(number)} ${what}` : null);
 const size = (number, what) => (number ? `${bytes(number)} ${what}` : null);
 
@@ -88,7 +88,7 @@ function loop(node, p, all) {
   const percent = progress && progress.of ? ` (${Math.floor((100 * progress.at) / progress.of)} %)` : "";
   const behind = m.source_lag_seconds;
   lines(place("source"), [
-    progress ? `${grouped.format(progress.at)}${progress.of ? ` of ${grouped.format(progress.of)}` : ""}${percent}` : m.source_units_total ? count(m.source_units_total, "units") : "\u2013",
+    progress ? `${grouped.format(progress.at)}${progress.of ? ` of ${grouped.format(progress.of)}` : ""}${percent}` : count(m.source_units_total, "units"),
     progress && progress.eta !== null ? `done in ${span(progress.eta)}` : null,
     m.source_lag_rows === undefined ? null : `${grouped.format(m.source_lag_rows)} rows behind`,
     m.source_lag_bytes === undefined ? null : `${bytes(m.source_lag_bytes)} behind`,
@@ -99,7 +99,7 @@ function loop(node, p, all) {
   ]);
   lines(place("input"), [when(p.input.at), ago(p.input.at), stands(p.input), rate(0, "rows"), count(m.source_unbound_units, "units wait for a time")]);
   lines(place("stash"), [
-    `${grouped.format(m.stash_rows)} rows wait`,
+    m.stash_rows === 1 ? "1 row waits" : `${grouped.format(m.stash_rows)} rows wait`,
     p.least === null ? null : `least time ${when(p.least)}`,
     p.least === null ? null : ago(p.least),
     size(m.stash_bytes, "in memory"), size(m.spill_bytes, "spilled"),
@@ -134,7 +134,7 @@ function loop(node, p, all) {
 function facts(node, p) {
   const [m, list] = [p.metrics, node.querySelector(".facts")];
   const of = (name) => (m[name] === undefined ? null : grouped.format(m[name]));
-  const both = (rows, size) => (m[rows] || m[size] ? `${grouped.format(m[rows])} rows, ${bytes(m[size])}` : null);
+  const both = (rows, size) => (m[rows] || m[size] ? `${grouped.format(m[rows])}, ${bytes(m[size])}` : null);
   fact(list, "Below (already there)", of("rows_below_total"));
   fact(list, "Equal (emitted)", of("rows_equal_total"));
   fact(list, "Above (stashed)", of("rows_above_total"));
@@ -142,8 +142,8 @@ function facts(node, p) {
   fact(list, "Unchanged", of("rows_unchanged_total"));
   fact(list, "Keys in error", of("error_keys"), m.error_keys > 0);
   fact(list, "Live rows", m.state_bytes ? `${grouped.format(m.state_rows)}, ${bytes(m.state_bytes)}` : of("state_rows"));
-  fact(list, "State, hot", both("state_hot_rows", "state_hot_bytes"));
-  fact(list, "State, cold", both("state_cold_rows", "state_cold_bytes"));
+  fact(list, "Rows in memory", both("state_hot_rows", "state_hot_bytes"));
+  fact(list, "Rows on disk alone", both("state_cold_rows", "state_cold_bytes"));
   fact(list, "Appends won", of("appends_won_total"));
   fact(list, "Appends lost", of("appends_lost_total"));
   fact(list, "Appends, outcome unknown", m.appends_unknown_total ? of("appends_unknown_total") : null, true);
@@ -151,8 +151,8 @@ function facts(node, p) {
   fact(list, "Readable from", when(p.since));
   fact(list, "Writers", p.writers === null ? null : grouped.format(p.writers));
   fact(list, "Leases", p.leases === null ? null : grouped.format(p.leases));
-  fact(list, "Written", size(m.written_bytes_total, ""));
-  fact(list, "Read", size(m.read_bytes_total, ""));
+  fact(list, "Written here", m.written_bytes_total ? bytes(m.written_bytes_total) : null);
+  fact(list, "Read here", m.read_bytes_total ? bytes(m.read_bytes_total) : null);
 }
 
 const sections = new Map();
@@ -176,7 +176,7 @@ function draw(all) {
     put(state, p.state);
     put(find(".feed"), [p.name, p.feed].filter(Boolean).join(": "));
     put(find("h1 .shard"), p.shard ?? "");
-    find(".to").hidden = !p.shard;
+    find(".to").hidden = !p.shard || !find(".feed").textContent;
     put(find(".role"), [p.role, all.host, `version ${all.version}`, `up ${span(all.uptime)}`].filter(Boolean).join(" \u00b7 "));
     put(find(".why"), p.why ?? "");
     find(".promote").hidden = p.role !== "standby";

@@ -130,6 +130,19 @@ impl Families {
         self.add(name, help, MetricKind::Gauge, samples);
     }
 
+    /// A histogram of seconds; without samples until something was observed.
+    pub(super) fn histogram(
+        &mut self,
+        name: &str,
+        help: &'static str,
+        (buckets, count, sum): (Vec<(f64, u64)>, u64, f64),
+    ) {
+        let value = MetricValue::Histogram { buckets, count, sum };
+        let sample = Sample { labels: self.labels.to_vec(), value };
+        let samples = (count > 0).then_some(sample).into_iter().collect();
+        self.add(name, help, MetricKind::Histogram, samples);
+    }
+
     /// A gauge per possible value, one of which is 1.
     pub(super) fn one_of(
         &mut self,

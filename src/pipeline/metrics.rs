@@ -114,6 +114,11 @@ impl Metrics {
             process.staged().age().as_secs_f64(),
         );
         lag(&mut page, process.lag());
+        page.histogram(
+            "freshness_seconds",
+            "Time from a change's commit at the source until it is in the shard, where the source says when that was.",
+            process.source.freshness(),
+        );
         shard(&mut page, self.watch.totals(), handle.counters(), handle.maintenance());
         memory(&mut page, handle.memory());
         page.made

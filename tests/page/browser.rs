@@ -27,7 +27,11 @@ pub struct Page {
 /// Returns what Chromium is called here.
 fn chromium() -> &'static str {
     let is_there = |name: &&str| {
-        let asked = Command::new(name).arg("--version").stdout(Stdio::null()).status();
+        let asked = Command::new(name)
+            .arg("--version")
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
         asked.is_ok_and(|status| status.success())
     };
     let found = ["chromium", "chromium-browser"].into_iter().find(is_there);

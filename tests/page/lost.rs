@@ -5,7 +5,7 @@ use crate::client::Server;
 use crate::process::start_ingest;
 
 const LOST: &str = "!document.querySelector('#lost').hidden && \
-    /^no answer since \\d\\d:\\d\\d:\\d\\d, .* trying again$/.test(document.querySelector('#lost').textContent)";
+    /^no answer since \\d\\d:\\d\\d:\\d\\dZ, .* trying again$/.test(document.querySelector('#lost').textContent)";
 const BACK: &str =
     "document.querySelector('#lost').hidden && !document.body.classList.contains('lost')";
 

@@ -24,7 +24,7 @@ fn a_stall_is_shown_and_a_promotion_ends_it() {
     assert_eq!(page.ask("document.querySelectorAll('.pinned, .holds').length"), 1);
     // Times that are those of a clock are shown as such.
     let at = page.text("document.querySelector('li.input .at').textContent");
-    assert_eq!(at, "2026-09-21 14:13:20.003");
+    assert_eq!(at, "2026-09-21 14:13:20.003Z");
     let lag = page.text("document.querySelector('li.input').innerText");
     assert!(lag.contains("behind the clock"), "{lag}");
     page.picture("stalled");
@@ -57,7 +57,7 @@ fn a_stall_is_shown_and_a_promotion_ends_it() {
     page.until("document.querySelector('.state').textContent === 'running'");
     page.until("!document.querySelector('.pinned, .holds')");
     page.until("document.querySelector('.promote').hidden && !document.querySelector('#ask').open");
-    page.until("document.querySelector('li.shard .at').textContent === '2026-09-21 14:13:20.003'");
+    page.until("document.querySelector('li.shard .at').textContent === '2026-09-21 14:13:20.003Z'");
     page.is_well();
 }
 

@@ -1,7 +1,8 @@
 //! Several pipelines of one process share one text of metrics, told apart by their labels; and what the dashboard and the
-//! alerts ask for is there. Method: a strict reader of the text, and one of the names in an expression.
+//! alerts ask for is there. Method: a strict reader of the text, and one of the names in expressions.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::time::Duration;
 
 use crate::client::{Answer, send};
@@ -17,10 +18,10 @@ struct Family {
     samples: Vec<(String, BTreeMap<String, String>, f64)>,
 }
 
-/// Reads Prometheus text strictly: each family once, in one piece, with help and type before its samples; no sample
+/// Reads Prometheus text strictly, which is empty before there is a pipeline: each family once, in one piece, with help and type before its samples; no sample
 /// twice.
 fn families(text: &str) -> BTreeMap<String, Family> {
-    assert!(text.ends_with('\n'));
+    assert!(text.is_empty() || text.ends_with('\n'));
     let mut families: BTreeMap<String, Family> = BTreeMap::new();
     let mut lines = text.lines();
     let mut now = String::new();
@@ -116,6 +117,53 @@ fn one_without_a_name_has_no_labels_but_in_its_info() {
     let info = &families["differential_upsert_info"].samples[0].1;
     assert_eq!((&*info["shard"], &*info["pipeline"]), ("mem:", ""));
     assert_eq!(info["version"], env!("CARGO_PKG_VERSION"));
+}
+
+/// The names and the states that a text asks for.
+fn asked(text: &str) -> (BTreeSet<String>, BTreeSet<String>) {
+    let word = |rest: &str, is_part: fn(char) -> bool| {
+        rest.split(|c| !is_part(c)).next().unwrap_or_default().to_string()
+    };
+    let is_name = |c: char| c.is_ascii_lowercase() || c == '_';
+    let names = text.match_indices("differential_upsert_");
+    let states = text.match_indices("state=\\\"").map(|(at, quote)| at + quote.len());
+    let plain = text.match_indices("state=\"").map(|(at, quote)| at + quote.len());
+    (
+        names.map(|(at, _)| word(&text[at..], is_name)).collect(),
+        states.chain(plain).map(|at| word(&text[at..], |c| c.is_ascii_lowercase())).collect(),
+    )
+}
+
+#[test]
+fn the_dashboard_and_the_alerts_ask_for_what_there_is() {
+    let pipelines = Pipelines::run(&["orders"], KIND);
+    let families = until(&pipelines, |families| done(families, 1));
+    let states = &families["differential_upsert_health_state"].samples;
+    let states: BTreeSet<_> = states.iter().map(|(_, labels, _)| labels["state"].clone()).collect();
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
+    for file in ["grafana.json", "alerts.yml"] {
+        let text = std::fs::read_to_string(docs.join(file)).expect(file);
+        let (names, said) = asked(&text);
+        assert!(names.len() > 5 && !said.is_empty(), "{file}: {names:?} {said:?}");
+        assert!(said.is_subset(&states), "{file}: {said:?} of {states:?}");
+        for name in names {
+            let base = ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end));
+            let is_there = |name: &str, kind: fn(&str) -> bool| {
+                families.get(name).is_some_and(|family| kind(&family.kind))
+            };
+            let is_part = base.is_some_and(|base| is_there(base, |kind| kind == "histogram"));
+            assert!(is_part || is_there(&name, |kind| kind != "histogram"), "{file}: {name}");
+        }
+    }
+    let dashboard = std::fs::read_to_string(docs.join("grafana.json")).expect("it");
+    let dashboard: serde_json::Value = serde_json::from_str(&dashboard).expect("JSON");
+    let panels = dashboard["panels"].as_array().expect("panels");
+    for panel in panels.iter().filter(|panel| panel["type"] != "row") {
+        let targets = panel["targets"].as_array().expect("targets");
+        let is_asked =
+            |target: &serde_json::Value| target["expr"].as_str().is_some_and(|e| !e.is_empty());
+        assert!(!targets.is_empty() && targets.iter().all(is_asked), "{}", panel["title"]);
+    }
 }
 
 #[test]
