@@ -49,7 +49,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "io", "output", "pace", "reclock", "shard", "sink", "source", "store", "upsert",
         ],
     ),
-    ("face", &["control", "health", "pipeline", "upsert"]),
+    ("face", &["control", "health", "io", "pipeline", "source", "upsert"]),
     ("testing", &["codec", "io", "shard", "store"]),
     ("unstable", &["definite", "shard", "source", "upsert"]),
 ];

@@ -7,12 +7,13 @@ use std::ffi::OsString;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{ArgAction, Parser};
-use differential_upsert::connect::lines::Lines;
 use differential_upsert::login::{hint, login};
 use differential_upsert::shard::History;
 
+use crate::feed_name::{FeedName, feed, scheme};
 use crate::values::{Format, OnError, OnUnavailable, PositionLost, Resnapshot, Switch, TimesFrom};
 
 /// What `--help` says of tables.
@@ -168,6 +169,14 @@ pub(crate) struct Args {
     #[arg(long, requires = "http")]
     pub(crate) http_remote: bool,
 
+    /// After a failure, answer HTTP for so many seconds more: what was wrong is then still to be seen
+    #[arg(long, value_name = "SECONDS", default_value = "0", requires = "http", value_parser = seconds)]
+    pub(crate) linger: Duration,
+
+    /// What this pipeline is called on the page and in the metrics: then these have the labels shard and pipeline
+    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
+    pub(crate) name: String,
+
     /// Worker threads of this process
     #[arg(short = 'w', long = "threads", value_name = "N", default_value = "1")]
     pub(crate) workers: NonZeroUsize,
@@ -187,74 +196,6 @@ pub(crate) struct Args {
     /// Print this help
     #[arg(long, action = ArgAction::HelpLong)]
     pub(crate) help: Option<bool>,
-}
-
-/// What FEED names.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum FeedName {
-    /// JSON lines at a path, or `-`.
-    Lines(String),
-    /// A git repository at a path.
-    Git(String),
-    /// A table of a PlanetScale or Vitess database, by its URL.
-    #[cfg(feature = "planetscale")]
-    PlanetScale(String),
-    /// A table of a PostgreSQL database, by its URL.
-    #[cfg(feature = "postgres-source")]
-    Postgres(String),
-    /// A topic of Kafka, by its URL.
-    #[cfg(feature = "kafka")]
-    Kafka(String),
-}
-
-impl FeedName {
-    /// Returns whether what is read of it is gone then.
-    pub(crate) fn is_stream(&self) -> bool {
-        matches!(self, FeedName::Lines(path) if Lines::from_path(path).is_stream())
-    }
-
-    fn is_lines(&self) -> bool {
-        matches!(self, FeedName::Lines(_))
-    }
-
-    /// Returns whether it is a server's, which has no end.
-    pub(crate) fn is_served(&self) -> bool {
-        !matches!(self, FeedName::Lines(_) | FeedName::Git(_))
-    }
-
-    /// Returns whether it is a topic, whose messages may be Debezium's.
-    pub(crate) fn is_topic(&self) -> bool {
-        #[cfg(feature = "kafka")]
-        return matches!(self, FeedName::Kafka(_));
-        #[cfg(not(feature = "kafka"))]
-        false
-    }
-
-    /// Returns whether it is a table, which is served, and has one writer at a time.
-    pub(crate) fn is_table(&self) -> bool {
-        match self {
-            #[cfg(feature = "planetscale")]
-            FeedName::PlanetScale(_) => true,
-            #[cfg(feature = "postgres-source")]
-            FeedName::Postgres(_) => true,
-            _ => false,
-        }
-    }
-}
-
-impl std::fmt::Display for FeedName {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            FeedName::Lines(path) => f.write_str(path),
-            FeedName::Git(path) => write!(f, "git:{path}"),
-            #[cfg(feature = "planetscale")]
-            FeedName::PlanetScale(url) => f.write_str(url),
-            #[cfg(feature = "postgres-source")]
-            FeedName::Postgres(url) => f.write_str(url),
-            #[cfg(feature = "kafka")]
-            FeedName::Kafka(url) => f.write_str(url),
-        }
-    }
 }
 
 impl Args {
@@ -386,59 +327,6 @@ fn refused(arg: &str) -> Option<String> {
     Some(format!("a user, a password or a token in an address of {scheme}:; {}", hint(scheme)))
 }
 
-fn scheme(text: &str) -> Option<&str> {
-    let (scheme, _) = text.split_once("://")?;
-    let word = |char: char| char.is_ascii_alphanumeric() || "+-.".contains(char);
-    (!scheme.is_empty() && scheme.chars().all(word)).then_some(scheme)
-}
-
-fn feed(text: &str) -> Result<FeedName, String> {
-    if let Some(path) = text.strip_prefix("git:") {
-        if path.is_empty() {
-            return Err("git: needs the path of a repository, as in git:.".to_string());
-        }
-        return Ok(FeedName::Git(path.to_string()));
-    }
-    match scheme(text) {
-        #[cfg(feature = "planetscale")]
-        Some("planetscale") => {
-            use differential_upsert::connect::planetscale::PlanetScale;
-            let opened = PlanetScale::open(text, None, None).map_err(|e| e.to_string())?;
-            drop(opened);
-            Ok(FeedName::PlanetScale(text.to_string()))
-        }
-        #[cfg(not(feature = "planetscale"))]
-        Some("planetscale") => {
-            Err("this program reads no planetscale:// feeds: build with --features planetscale"
-                .to_string())
-        }
-        #[cfg(feature = "kafka")]
-        Some("kafka") => {
-            use differential_upsert::connect::kafka::Kafka;
-            drop(Kafka::open(text).map_err(|e| e.to_string())?);
-            Ok(FeedName::Kafka(text.to_string()))
-        }
-        #[cfg(not(feature = "kafka"))]
-        Some("kafka") => {
-            Err("this program reads no kafka:// feeds: build with --features kafka".to_string())
-        }
-        #[cfg(feature = "postgres-source")]
-        Some("postgres" | "postgresql") => {
-            use differential_upsert::connect::postgres::Postgres;
-            drop(Postgres::open(text, None).map_err(|e| e.to_string())?);
-            Ok(FeedName::Postgres(text.to_string()))
-        }
-        #[cfg(not(feature = "postgres-source"))]
-        Some("postgres" | "postgresql") => {
-            Err("this program reads no postgres:// feeds: build with --features postgres-source"
-                .to_string())
-        }
-        Some(scheme) => Err(format!("{scheme}:// is no feed; use a path, - or git:PATH")),
-        None if text.is_empty() => Err("an empty path".to_string()),
-        None => Ok(FeedName::Lines(text.to_string())),
-    }
-}
-
 fn shard(text: &str) -> Result<String, String> {
     match scheme(text) {
         None | Some("file" | "s3" | "gs" | "az") if !text.is_empty() => Ok(text.to_string()),
@@ -457,4 +345,8 @@ fn history(text: &str) -> Result<History, String> {
     }
     let times = text.parse().map(|times: NonZeroU64| History::Last(times.get()));
     times.map_err(|_| "use keep, or a number of times from 1".to_string())
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    text.parse().map(Duration::from_secs).map_err(|_| "use a number of seconds".to_string())
 }

@@ -18,7 +18,8 @@ use differential_upsert::shard::State;
 use differential_upsert::source::SourceStats;
 use tokio_util::sync::CancellationToken;
 
-use crate::args::{Args, FeedName};
+use crate::args::Args;
+use crate::feed_name::FeedName;
 use crate::git::GitHistory;
 use crate::stop::or;
 #[cfg(any(feature = "planetscale", feature = "postgres-source"))]

@@ -7,8 +7,9 @@ use timely::CommunicationConfig;
 
 use differential_upsert::shard::History;
 
-use crate::args::{Args, FeedName};
+use crate::args::Args;
 use crate::cluster;
+use crate::feed_name::FeedName;
 use crate::summary::Summary;
 use crate::values::{Format, OnError, TimesFrom};
 

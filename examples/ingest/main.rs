@@ -8,6 +8,7 @@
 mod args;
 mod choose;
 mod cluster;
+mod feed_name;
 mod git;
 mod git_command;
 mod progress;

@@ -50,6 +50,7 @@ pub(crate) fn run(
     let stats = SourceStats::default();
     let standby = args.standby.then(Promotion::default);
     let face = Face::new(standby.clone().unwrap_or_default());
+    face.show_feed(args.feed.to_string(), stats.clone());
     let progress = Progress::start(stats.clone(), face.clone());
     let mut summary = Summary::default();
     let result = drive(args, config, io, stop, &standby, &face, &stats, &mut summary);
@@ -64,7 +65,26 @@ pub(crate) fn run(
         ErrorKind::Stopped => e.at(args.feed.to_string()),
         _ => e.at(&args.shard).hint("rerun to continue"),
     };
-    (summary, result.map_err(place))
+    let result = result.map_err(place);
+    if let Err(e) = &result {
+        linger(args, io, stop, &face, e);
+    }
+    (summary, result)
+}
+
+/// Shows a failure for as long as the command line asks for, or until a signal comes.
+fn linger(args: &Args, io: &Io, stop: &CancellationToken, face: &Face, error: &Error) {
+    if args.linger.is_zero() || stop.is_cancelled() {
+        return;
+    }
+    face.show_failed(error.to_string());
+    eprintln!("warning: it has failed, and answers HTTP for {} s more", args.linger.as_secs());
+    io.block_on(async {
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = tokio::time::sleep(args.linger) => {}
+        }
+    });
 }
 
 /// Drives the feed through a pipeline, and through another one when the process slept for so long
@@ -264,9 +284,10 @@ fn workers(
     let source = crate::table::configure(&args.feed, source);
     let first = args.process * args.workers.get();
     let state_bytes_max = args.state_bytes.map(|bytes| bytes / args.workers.get());
-    let state_dir = args.state_dir.clone();
+    let (state_dir, name) = (args.state_dir.clone(), args.name.clone());
     move |worker, report| {
         let config = PipelineConfig {
+            name: name.clone(),
             state_dir: state_dir.clone(),
             collection: false,
             history,

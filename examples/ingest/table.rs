@@ -12,7 +12,7 @@ use differential_upsert::source::{
 };
 use differential_upsert::{Error, ErrorKind};
 
-use crate::args::FeedName;
+use crate::feed_name::FeedName;
 use crate::values::OnError;
 
 /// Sets what the address says of how the table is read.
@@ -158,5 +158,9 @@ impl<S: Source<Key = String, Value = String>> Source for Table<S> {
 
     fn lag(&mut self, durable: &Durable<S::Position>) -> Lag {
         self.table.lag(durable)
+    }
+
+    fn durable_since(&mut self) -> Vec<u64> {
+        self.table.durable_since()
     }
 }

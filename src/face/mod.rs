@@ -2,7 +2,8 @@
 //! not own what they show, nor what promoting does.
 //!
 //! ```text
-//! GET  /          a page for people, which renews itself every second
+//! GET  /          a page for people, in one piece, which is kept up by
+//! GET  /events    server-sent events: a JSON document at once, then one a second; for 32 pages at a time, else 503
 //! GET  /health    the HealthReport as JSON; 200, or 503 for stalled, fenced and failed
 //! GET  /metrics   the Metrics as Prometheus text
 //! POST /promote   promotes the standby; 200 at once, any number of times; 415 without
@@ -10,6 +11,9 @@
 //! ```
 //!
 //! It runs on an I/O runtime, beside the workers: a request reads cells and never waits for a worker.
+//! Several pipelines of one process are on one page, and in one text of metrics, told apart by their labels. `/health` is
+//! then that of the first one in trouble, or else of the first. What `/events` says is the page's own, and may change.
+//!
 //! It asks for no login: what reaches the address can read all of it, and can promote. Listen on a loopback
 //! address, or behind something that asks.
 //!
@@ -45,9 +49,15 @@
 //! # Ok::<(), differential_upsert::Error>(())
 //! ```
 
+mod track;
+
 mod shown;
 
+mod document;
+
 mod page;
+
+mod events;
 
 mod routes;
 

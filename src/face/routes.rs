@@ -1,4 +1,5 @@
-//! Owns the routes, and the server that answers them. It does not own what they show; that is `shown`.
+//! Owns the routes, and the server that answers them. It does not own what they show; that is `shown`, and `events` what
+//! a page is kept up by.
 
 use std::net::SocketAddr;
 
@@ -10,7 +11,8 @@ use axum::routing::{get, post};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-use super::page;
+use super::events::{Events, events};
+use super::page::page;
 use super::shown::Face;
 use crate::error::{Error, ErrorKind};
 use crate::health::HealthState;
@@ -19,11 +21,20 @@ use crate::pipeline::metrics::CONTENT_TYPE;
 /// Nothing that a request has to say is longer.
 const BODY_BYTES_MAX: u64 = 4096;
 
+/// What every request sees.
+#[derive(Clone, Debug)]
+pub(super) struct Site {
+    pub(super) face: Face,
+    pub(super) events: Events,
+}
+
 /// A server that answers until it is stopped, or its runtime ends; dropping this does not stop it.
 #[derive(Debug)]
 pub struct Server {
     address: SocketAddr,
     answering: JoinHandle<()>,
+    /// Makes what pages are kept up by.
+    looking: JoinHandle<()>,
 }
 
 impl Server {
@@ -32,9 +43,11 @@ impl Server {
         self.address
     }
 
-    /// Accepts no more connections. A connection that is open is answered as long as it stays.
+    /// Accepts no more connections, and keeps no page up any more. A connection that is open is answered as long as it
+    /// stays.
     pub fn stop(self) {
         self.answering.abort();
+        self.looking.abort();
     }
 }
 
@@ -56,17 +69,20 @@ pub async fn serve(address: SocketAddr, face: Face) -> Result<Server, Error> {
     };
     let listener = TcpListener::bind(address).await.map_err(refused)?;
     let bound = listener.local_addr().map_err(refused)?;
+    let (events_of, looking) = Events::new(face.clone());
+    let looking = tokio::spawn(looking);
     let routes = Router::new()
         .route("/", get(show))
+        .route("/events", get(events))
         .route("/health", get(health))
         .route("/metrics", get(metrics))
         .route("/promote", post(promote))
-        .with_state(face);
+        .with_state(Site { face, events: events_of });
     let answering = tokio::spawn(async move {
         // It accepts for ever; errors of single connections are theirs.
         let _ = axum::serve(listener, routes).await;
     });
-    Ok(Server { address: bound, answering })
+    Ok(Server { address: bound, answering, looking })
 }
 
 fn status(state: HealthState) -> StatusCode {
@@ -76,7 +92,7 @@ fn status(state: HealthState) -> StatusCode {
     }
 }
 
-async fn health(State(face): State<Face>) -> Response {
+async fn health(State(Site { face, .. }): State<Site>) -> Response {
     let report = face.report();
     match serde_json::to_string(&report) {
         Ok(json) => {
@@ -87,11 +103,11 @@ async fn health(State(face): State<Face>) -> Response {
     }
 }
 
-async fn metrics(State(face): State<Face>) -> Response {
+async fn metrics(State(Site { face, .. }): State<Site>) -> Response {
     ([(header::CONTENT_TYPE, CONTENT_TYPE)], face.metrics()).into_response()
 }
 
-async fn promote(State(face): State<Face>, headers: HeaderMap) -> Response {
+async fn promote(State(Site { face, .. }): State<Site>, headers: HeaderMap) -> Response {
     let text = |name| headers.get(name).and_then(|value: &header::HeaderValue| value.to_str().ok());
     // A page of another site cannot send this type without asking first.
     let kind = text(header::CONTENT_TYPE).unwrap_or_default();
@@ -110,13 +126,14 @@ async fn promote(State(face): State<Face>, headers: HeaderMap) -> Response {
     (head, "{\"promoted\":true}\n").into_response()
 }
 
-async fn show(State(face): State<Face>) -> Response {
-    let html = page::html(&face.report(), face.state_places());
-    let policy = "default-src 'none'; style-src 'unsafe-inline'";
+async fn show() -> Response {
+    let (html, policy) = page();
     let head = [
         (header::CONTENT_TYPE, "text/html; charset=utf-8"),
-        (header::CONTENT_SECURITY_POLICY, policy),
+        (header::CONTENT_SECURITY_POLICY, policy.as_str()),
         (header::CACHE_CONTROL, "no-store"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
     ];
     (head, html).into_response()
 }

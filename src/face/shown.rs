@@ -1,24 +1,56 @@
-//! Owns what the pages show, and whom a promotion reaches. It does not own HTTP.
+//! Owns what is shown: the pipelines of a process, its feed, and how it ended. It owns whom a promotion reaches. It does
+//! not own HTTP, nor the documents that are made of it.
 
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
+use super::track::{Pace, Track};
 use crate::control::promotion::Promotion;
 use crate::health::{Health, HealthReport, HealthState, Role, SourceLag};
+use crate::pipeline::families;
 use crate::pipeline::metrics::Metrics;
+use crate::source::SourceStats;
 use crate::upsert::StatePlaces;
 
 /// What the pages show; cheap to clone. Before there is a pipeline it is a report of the program's own.
 #[derive(Clone, Debug)]
-pub struct Face(Arc<Shown>);
+pub struct Face(pub(super) Arc<Shown>);
 
 #[derive(Debug)]
-struct Shown {
+pub(super) struct Shown {
+    pub(super) began: Instant,
     /// What is so before there is a pipeline.
     before: Mutex<HealthReport>,
-    pipeline: Mutex<Option<(Health, Metrics)>>,
+    pub(super) pipelines: Mutex<Vec<One>>,
+    pub(super) feed: Mutex<Option<Feed>>,
+    /// Why the program ends, where it fails.
+    failed: Mutex<Option<String>>,
     promotion: Promotion,
+}
+
+/// One pipeline, and what was seen of it over time.
+#[derive(Clone, Debug)]
+pub(super) struct One {
+    pub(super) health: Health,
+    pub(super) metrics: Metrics,
+    pub(super) track: Track,
+}
+
+impl One {
+    /// What tells it from the others.
+    fn key(&self) -> (&str, &str) {
+        (self.health.process.handle.url(), self.metrics.name())
+    }
+}
+
+/// What the program reads.
+#[derive(Clone, Debug)]
+pub(super) struct Feed {
+    pub(super) name: String,
+    pub(super) stats: SourceStats,
+    pub(super) pace: Pace,
 }
 
 impl Face {
@@ -36,7 +68,14 @@ impl Face {
             why: Some("the shard is being opened".to_string()),
             lag: SourceLag::default(),
         };
-        Face(Arc::new(Shown { before: Mutex::new(opening), pipeline: Mutex::default(), promotion }))
+        Face(Arc::new(Shown {
+            began: Instant::now(),
+            before: Mutex::new(opening),
+            pipelines: Mutex::default(),
+            feed: Mutex::default(),
+            failed: Mutex::default(),
+            promotion,
+        }))
     }
 
     /// Shows a report until there is a pipeline: what the program waits for, say.
@@ -44,34 +83,80 @@ impl Face {
         *self.0.before.lock() = report;
     }
 
-    /// Shows a pipeline from now on, instead of the one before. Any worker's will do; one per process.
+    /// Shows a pipeline from now on, beside those of other shards and other [names](crate::PipelineConfig::name), and
+    /// instead of the one before it of the same. Any worker's will do; one per process.
     pub fn show(&self, health: Health, metrics: Metrics) {
-        let mut pipeline = self.0.pipeline.lock();
-        *pipeline = Some((health, metrics));
+        let mut pipelines = self.0.pipelines.lock();
+        let one = One { health, metrics, track: Track::default() };
+        match pipelines.iter_mut().find(|other| other.key() == one.key()) {
+            // What was seen of the one before stays: it is the same work.
+            Some(other) => (other.health, other.metrics) = (one.health, one.metrics),
+            None => pipelines.push(one),
+        }
     }
 
-    /// Returns what `GET /health` shows.
+    /// Shows what the program reads: its name, without secrets, and how far it is, where the feed
+    /// [counts](SourceStats::position) into these.
+    pub fn show_feed(&self, name: impl Into<String>, stats: SourceStats) {
+        *self.0.feed.lock() = Some(Feed { name: name.into(), stats, pace: Pace::default() });
+    }
+
+    /// Shows from now on that the program has failed, and why, where no pipeline says so itself.
+    pub fn show_failed(&self, why: impl Into<String>) {
+        *self.0.failed.lock() = Some(why.into());
+    }
+
+    /// Returns what `GET /health` shows: of several pipelines the first one in trouble, or else the first.
     pub fn report(&self) -> HealthReport {
-        let before = || self.0.before.lock().clone();
-        self.shown().map_or_else(before, |(health, _)| health.report())
+        let reports: Vec<_> = self.shown().iter().map(|one| one.health.report()).collect();
+        let trouble = reports.iter().find(|report| report.state.is_trouble());
+        let report = trouble.or(reports.first()).cloned();
+        self.ended(report.unwrap_or_else(|| self.0.before.lock().clone()))
     }
 
-    /// Returns where the rows of the pipeline's state are; all 0 before there is one.
+    /// Returns a report as it is once the program has failed, if it has.
+    pub(super) fn ended(&self, report: HealthReport) -> HealthReport {
+        match &*self.0.failed.lock() {
+            Some(why) if !matches!(report.state, HealthState::Fenced | HealthState::Failed) => {
+                HealthReport { state: HealthState::Failed, why: Some(why.clone()), ..report }
+            }
+            _ => report,
+        }
+    }
+
+    /// Returns what is shown before there is a pipeline.
+    pub(super) fn before(&self) -> HealthReport {
+        self.ended(self.0.before.lock().clone())
+    }
+
+    /// Returns where the rows of the pipelines' states are; all 0 before there is one.
     pub fn state_places(&self) -> StatePlaces {
-        let places = |(health, _): (Health, _)| health.process.state_places();
-        self.shown().map(places).unwrap_or_default()
+        self.shown().iter().map(|one| one.health.process.state_places()).sum()
     }
 
-    /// Returns the metrics as text: of no bytes before there is a pipeline.
+    /// Returns the metrics of all pipelines as text: of no bytes before there is one.
     pub(super) fn metrics(&self) -> String {
-        self.shown().map(|(_, metrics)| metrics.text()).unwrap_or_default()
+        let all: Vec<_> = self.shown().iter().map(|one| one.metrics.all()).collect();
+        families::text(&all)
     }
 
     pub(super) fn promote(&self) {
         self.0.promotion.promote();
     }
 
-    fn shown(&self) -> Option<(Health, Metrics)> {
-        self.0.pipeline.lock().clone()
+    /// Looks at the pipelines, once a second: what was seen becomes rates.
+    pub(super) fn look(&self, now: Instant) {
+        for one in &mut *self.0.pipelines.lock() {
+            let (seen, metrics) = (one.health.see(), &one.metrics);
+            let counts = (metrics.received(), metrics.commits());
+            one.track.look(now, &seen, counts, metrics.parts().1);
+        }
+        if let Some(feed) = &mut *self.0.feed.lock() {
+            feed.pace.look(now, feed.stats.position());
+        }
+    }
+
+    pub(super) fn shown(&self) -> Vec<One> {
+        self.0.pipelines.lock().clone()
     }
 }

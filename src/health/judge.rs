@@ -1,9 +1,10 @@
-//! Owns what the signs of a pipeline add up to: its state, and why. It is one pure function of what
-//! was collected; it reads neither cells nor a clock.
+//! Owns what the signs of a pipeline add up to: its state, why, and which place of the loop holds it. It is pure: a
+//! function of what was collected; it reads neither cells nor a clock.
 
 use std::time::Duration;
 
 use super::report::{HealthReport, HealthState, Role, seconds};
+use super::seen::{Place, Stuck};
 use super::signs::{Interval, Signs, WorkerSigns, ought_to_move};
 use crate::error::ErrorKind;
 use crate::source::Trouble;
@@ -32,6 +33,12 @@ pub(super) fn judge(signs: &Signs) -> HealthReport {
     }
 }
 
+/// Says which frontier stands and what holds it, where that is why a report says `stalled`.
+#[cfg(any(test, feature = "http"))]
+pub(super) fn pinned(signs: &Signs) -> Option<Stuck> {
+    (state(signs).0 == HealthState::Stalled).then(|| stalled(signs)).flatten().map(|stuck| stuck.0)
+}
+
 fn state(signs: &Signs) -> (HealthState, Option<String>) {
     let (input, upper) = (signs.input(), signs.upper);
     // The reporting worker stands first, so its own error goes before another's.
@@ -52,27 +59,11 @@ fn state(signs: &Signs) -> (HealthState, Option<String>) {
     if signs.workers.iter().any(|worker| worker.gone && !worker.released) {
         return (HealthState::Finished, Some("the dataflow was dropped before its end".into()));
     }
-    // Also where nothing is known to wait for it: a look that has no answer would tell.
-    let store = signs.store.as_ref().filter(|trouble| trouble.lasts >= signs.stall_after);
-    match store {
-        Some(store) if ought_to_move(signs) || signs.reading().is_some() => {
-            return (HealthState::Stalled, Some(format!("{}; {store}", stuck(signs))));
-        }
-        Some(store) => return (HealthState::Stalled, Some(store.to_string())),
-        None if signs.is_stalled() || signs.is_reading_stalled() => {
-            return (HealthState::Stalled, Some(stuck(signs)));
-        }
-        None => {}
+    if let Some((_, why)) = stalled(signs) {
+        return (HealthState::Stalled, Some(why));
     }
     if !signs.is_hydrated() {
         return (HealthState::Hydrating, Some(parts(signs.workers.iter())));
-    }
-    // Whatever else moves: another partition may.
-    if let Some(Trouble { what, away: true }) = &signs.trouble {
-        return (HealthState::Stalled, Some(what.clone()));
-    }
-    if let Some(stuck) = signs.staged.stuck(signs.stall_after) {
-        return (HealthState::Stalled, Some(stuck));
     }
     // What lies below the upper is dropped at the next wake-up, and waits for nothing.
     let open = signs.workers.iter().filter_map(|worker| worker.least.filter(|t| *t >= upper)).min();
@@ -99,26 +90,63 @@ fn state(signs: &Signs) -> (HealthState, Option<String>) {
     }
 }
 
+/// Says why it has not moved for too long, if it has not.
+fn stalled(signs: &Signs) -> Option<(Stuck, String)> {
+    // Also where nothing is known to wait for it: a look that has no answer would tell.
+    let store = signs.store.as_ref().filter(|trouble| trouble.lasts >= signs.stall_after);
+    match store {
+        Some(store) if ought_to_move(signs) || signs.reading().is_some() => {
+            let (stuck, why) = stuck(signs);
+            return Some((Stuck { holder: Place::Shard, ..stuck }, format!("{why}; {store}")));
+        }
+        Some(store) => {
+            let stuck = Stuck::new(Place::Shard, Place::Shard, Some(store.lasts));
+            return Some((stuck, store.to_string()));
+        }
+        None if signs.is_stalled() || signs.is_reading_stalled() => return Some(stuck(signs)),
+        None if !signs.is_hydrated() => return None,
+        None => {}
+    }
+    // Whatever else moves: another partition may.
+    if let Some(Trouble { what, away: true }) = &signs.trouble {
+        return Some((Stuck::new(Place::Input, Place::Source, None), what.clone()));
+    }
+    let (silent, why) = signs.staged.stuck(signs.stall_after)?;
+    Some((Stuck::new(Place::Input, Place::Source, Some(silent)), why))
+}
+
 /// Says which frontier stands, and what holds it.
-fn stuck(signs: &Signs) -> String {
-    let (upper, waits) = (signs.upper, seconds(signs.measured.waits));
-    let what = if signs.reading().is_some() && only_reads(signs) {
-        let waits = seconds(signs.measured.reading_waits);
-        format!("what is committed below the shard's upper {upper} is not read back for {waits}; ")
+fn stuck(signs: &Signs) -> (Stuck, String) {
+    let (upper, waited) = (signs.upper, signs.measured.waits);
+    let waits = seconds(waited);
+    let (frontier, waited, what) = if signs.reading().is_some() && only_reads(signs) {
+        let waited = signs.measured.reading_waits;
+        let waits = seconds(waited);
+        let what = format!(
+            "what is committed below the shard's upper {upper} is not read back for {waits}; "
+        );
+        (Place::Feedback, waited, what)
     } else if signs.input() > upper {
-        format!("the shard's upper stands at {upper} for {waits}: closed time {upper} waits; ")
+        let what =
+            format!("the shard's upper stands at {upper} for {waits}: closed time {upper} waits; ");
+        (Place::Shard, waited, what)
     } else if !signs.is_hydrated() {
-        format!("the contents below the shard's upper {upper} do not come in for {waits}; ")
+        let what =
+            format!("the contents below the shard's upper {upper} do not come in for {waits}; ");
+        (Place::Feedback, waited, what)
     } else if signs.unbound > 0 {
-        format!("{} units of the source wait for a time for {waits}; ", signs.unbound)
+        let what = format!("{} units of the source wait for a time for {waits}; ", signs.unbound);
+        (Place::Input, waited, what)
     } else {
-        String::new()
+        let silent = signs.silent().map_or(waited, |worker| worker.silent);
+        (Place::Shard, silent, String::new())
     };
     let stopping = match signs.workers.iter().any(|worker| worker.stopping) {
         true => "; it was told to stop",
         false => "",
     };
-    what + &holder(signs) + stopping
+    let (holder, who) = holder(signs);
+    (Stuck::new(frontier, holder, Some(waited)), what + &who + stopping)
 }
 
 /// Whether it is the reading back that stands, if anything does: no commit waits for it.
@@ -126,11 +154,12 @@ fn only_reads(signs: &Signs) -> bool {
     !ought_to_move(signs) || (signs.is_reading_stalled() && !signs.is_stalled())
 }
 
-fn holder(signs: &Signs) -> String {
+/// Returns the place of the loop that holds the frontier, and what it is.
+fn holder(signs: &Signs) -> (Place, String) {
     let (upper, output) = (signs.upper, signs.output());
     if let Some(silent) = signs.silent() {
         let (worker, time) = (silent.worker, seconds(silent.silent));
-        return format!("worker {worker} has not run for {time}");
+        return (Place::Stash, format!("worker {worker} has not run for {time}"));
     }
     // Where the operator has run ahead of the reader, it is not the reader that the upper waits for.
     let reader_holds = output <= upper || only_reads(signs);
@@ -139,20 +168,21 @@ fn holder(signs: &Signs) -> String {
     let reader = signs.workers.iter().filter(behind).min_by_key(|worker| worker.read_to);
     if let Some(WorkerSigns { worker, read_to, .. }) = reader {
         let parts = parts(signs.workers.iter().filter(behind));
-        return format!(
+        let who = format!(
             "the feedback frontier is {read_to}, behind the shard's upper {upper}: held by the \
              reader of worker {worker} ({parts})"
         );
+        return (Place::Feedback, who);
     }
     if signs.role == Role::Standby {
-        return "no writer: this is a standby, and nobody else appends".into();
+        return (Place::Shard, "no writer: this is a standby, and nobody else appends".into());
     }
     if signs.unbound > 0 && signs.input() <= upper {
-        return "nobody binds the next time".into();
+        return (Place::Input, "nobody binds the next time".into());
     }
     if output <= upper {
         let holds = |worker: &&WorkerSigns| worker.least.is_some_and(|least| least <= upper);
-        return match signs.workers.iter().filter(holds).min_by_key(|worker| worker.least) {
+        let who = match signs.workers.iter().filter(holds).min_by_key(|worker| worker.least) {
             Some(WorkerSigns {
                 worker,
                 stash_rows,
@@ -185,6 +215,7 @@ fn holder(signs: &Signs) -> String {
             }
             None => format!("the output frontier is {output}, held by another process"),
         };
+        return (Place::Stash, who);
     }
     let time = seconds(signs.measured.in_flight);
     let writes = signs.workers.iter().find(|worker| worker.parts_writing > 0);
@@ -206,7 +237,7 @@ fn holder(signs: &Signs) -> String {
         }
         (None, _) => ", on the process of worker 0".into(),
     };
-    format!("the output frontier is {output}: held by the sink{sink}")
+    (Place::Output, format!("the output frontier is {output}: held by the sink{sink}"))
 }
 
 /// Says which operator waits for rows that are not in memory, if one does.

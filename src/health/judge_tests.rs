@@ -159,6 +159,41 @@ fn why_names_the_frontier_and_its_holder() {
     assert_eq!(stalled(signs(vec![silent])), "worker 0 has not run for 60 s");
 }
 
+/// The picture marks what the words name.
+#[test]
+fn the_place_that_holds_is_that_which_why_names() {
+    let place = |mut signs: Signs| {
+        signs.measured.waits = Duration::from_secs(61);
+        let stuck = pinned(&signs)?;
+        Some((stuck.frontier, stuck.holder, stuck.lasts.map(|lasts| lasts.as_secs())))
+    };
+    let held = WorkerSigns { input: 9, least: Some(7), ..worker(0) };
+    let minute = Some(61);
+    assert_eq!(place(signs(vec![worker(0)])), None);
+    let seen = place(signs(vec![held.clone()]));
+    assert_eq!(seen, Some((Place::Shard, Place::Stash, minute)));
+    let reader = WorkerSigns { read_to: 5, ..held.clone() };
+    assert_eq!(place(signs(vec![reader])), Some((Place::Shard, Place::Feedback, minute)));
+    assert_eq!(place(signs(vec![closed(9)])), Some((Place::Shard, Place::Output, minute)));
+    let mut standby = signs(vec![closed(9)]);
+    standby.role = Role::Standby;
+    assert_eq!(place(standby), Some((Place::Shard, Place::Shard, minute)));
+    let silent = WorkerSigns { silent: STALL, ..worker(0) };
+    assert_eq!(place(signs(vec![silent])), Some((Place::Shard, Place::Stash, Some(60))));
+    let mut unbound = signs(vec![worker(0)]);
+    unbound.unbound = 3;
+    assert_eq!(place(unbound), Some((Place::Input, Place::Input, minute)));
+    let hydrates = WorkerSigns { hydrated: false, input: 0, read_to: 0, ..worker(0) };
+    let seen = place(signs(vec![hydrates]));
+    assert_eq!(seen, Some((Place::Feedback, Place::Feedback, minute)));
+    let mut away = signs(vec![worker(0)]);
+    away.trouble = Some(Trouble { what: "no answer".into(), away: true });
+    assert_eq!(place(away.clone()), Some((Place::Input, Place::Source, None)));
+    // An error is no stall, whatever stands.
+    away.workers[0].error = Some(Error::new(ErrorKind::Corrupt, "it broke"));
+    assert_eq!(place(away), None);
+}
+
 #[test]
 fn an_operator_that_waits_for_cold_rows_is_named() {
     let waits = |worker, cold_waiting, seconds| WorkerSigns {

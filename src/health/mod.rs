@@ -32,6 +32,7 @@ pub(crate) mod convert;
 pub(crate) mod errors;
 mod judge;
 mod report;
+mod seen;
 mod signs;
 mod staged;
 mod status;
@@ -43,6 +44,8 @@ use std::sync::Arc;
 use crate::error::Error;
 
 pub use report::{HealthReport, HealthState, Role, SourceLag};
+#[cfg(feature = "http")]
+pub(crate) use seen::{Seen, Stuck};
 pub(crate) use status::Status;
 pub(crate) use vitals::{Pipelines, Process, Vitals};
 pub(crate) use watchdog::watch;
@@ -92,6 +95,20 @@ impl Health {
     /// O(workers).
     pub fn report(&self) -> HealthReport {
         judge::judge(&self.process.signs(&self.vitals))
+    }
+
+    /// Returns the loop now, as this worker sees it.
+    #[cfg(feature = "http")]
+    pub(crate) fn see(&self) -> Seen {
+        let signs = self.process.signs(&self.vitals);
+        let appending = signs.interval().filter(|interval| interval.appending);
+        Seen {
+            report: judge::judge(&signs),
+            stuck: judge::pinned(&signs),
+            feedback: signs.workers.iter().map(|worker| worker.read_to).min().unwrap_or(0),
+            least: signs.workers.iter().filter_map(|worker| worker.least).min(),
+            append: appending.map(|it| (it.lower, it.upper, signs.measured.in_flight)),
+        }
     }
 
     /// Returns whether it writes.

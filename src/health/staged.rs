@@ -54,6 +54,14 @@ impl StagedSigns {
         self.parts.iter().map(|part| part.age).max().unwrap_or(Duration::ZERO)
     }
 
+    /// Returns how many rows copies under way have handed over that wait for their end, and since when the oldest is.
+    #[cfg(feature = "http")]
+    pub(crate) fn copying(&self) -> Option<(u64, Duration)> {
+        let copies = || self.parts.iter().filter(|part| part.copy);
+        let age = copies().map(|part| part.age).max()?;
+        Some((copies().map(|part| part.rows).sum(), age))
+    }
+
     /// Says what is there, and what it waits for; nothing if there is nothing.
     pub(super) fn why(&self) -> Option<String> {
         let oldest = |parts: &[&StagedPart]| parts.iter().map(|part| part.age).max();
@@ -80,8 +88,8 @@ impl StagedSigns {
     }
 
     /// Says which partition's source is stuck: it has begun something, and for so long neither went on
-    /// nor ended it.
-    pub(super) fn stuck(&self, stall_after: Duration) -> Option<String> {
+    /// nor ended it. Returns since when nothing more of it has come, too.
+    pub(super) fn stuck(&self, stall_after: Duration) -> Option<(Duration, String)> {
         // Nobody may say how long a source that is not asked would have been silent.
         let stuck = self.parts.iter().filter(|part| !self.held_back && part.silent >= stall_after);
         // Rows say more than a copy does.
@@ -93,7 +101,7 @@ impl StagedSigns {
                 format!("{} wait for a boundary of the source{of}", received(&[part], part.age))
             }
         };
-        Some(format!("{what}; nothing more of it has come for {silent}"))
+        Some((part.silent, format!("{what}; nothing more of it has come for {silent}")))
     }
 
     /// One incomplete unit.
@@ -195,10 +203,11 @@ mod tests {
         let said = "3 rows, 210 bytes received 70 s ago wait for a boundary of the source \
                     (partition q); nothing more of it has come for 61 s";
         let mut stuck = signs(&[long, copy.clone(), stands]);
-        assert_eq!(stuck.stuck(STALL).as_deref(), Some(said));
+        let says = |signs: &StagedSigns| signs.stuck(STALL).map(|(_, why)| why);
+        assert_eq!(says(&stuck).as_deref(), Some(said));
         let said = "a copy (partition r) waits for more of it, or for the source to say its end; \
                     nothing more of it has come for 9999 s";
-        assert_eq!(signs(&[copy]).stuck(STALL).as_deref(), Some(said));
+        assert_eq!(says(&signs(&[copy])).as_deref(), Some(said));
         stuck.held_back = true;
         assert_eq!(stuck.stuck(STALL), None, "it was not asked for more");
         assert!(stuck.why().unwrap().ends_with("held back until what came before is committed"));

@@ -428,6 +428,7 @@ impl Pipelines {
         let found = pipelines.iter().filter_map(Weak::upgrade).find(lacks);
         let begun = found.is_none();
         let process = found.unwrap_or_else(|| {
+            let clock = handle.clone();
             let process = Arc::new(Process {
                 handle: handle.clone(),
                 stall_after,
@@ -435,7 +436,7 @@ impl Pipelines {
                 place,
                 role: AtomicU8::new(role as u8),
                 epoch,
-                source: SourceStats::default(),
+                source: SourceStats::timed(move || clock.now_ms()),
                 members: Mutex::default(),
                 measured: Mutex::default(),
                 told: Mutex::default(),

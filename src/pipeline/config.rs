@@ -24,6 +24,9 @@ pub enum PatchErrors {
 /// Bounds of a pipeline, plain values.
 #[derive(Clone, Debug)]
 pub struct PipelineConfig {
+    /// What it is called where several are shown: the label `pipeline` of its [metrics](crate::pipeline::metrics), and its
+    /// heading on the [page](crate#features). Default: empty, and its metrics as text go without labels.
+    pub name: String,
     /// How long another process's commit may go unseen, while they come; after a rest it may be an eighth of that rest,
     /// 64 times this at the most. Commits of this process are seen at once. Default: 20 ms.
     pub poll: Duration,
@@ -88,6 +91,7 @@ pub struct PipelineConfig {
 impl Default for PipelineConfig {
     fn default() -> Self {
         PipelineConfig {
+            name: String::new(),
             poll: Duration::from_millis(20),
             history: None,
             standby: None,

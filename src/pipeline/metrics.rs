@@ -1,19 +1,27 @@
-//! Owns a pipeline's counters and gauges as Prometheus text: names, units, help. It does not own the
-//! counting, nor how it is asked for.
+//! Owns a pipeline's counters and gauges: names, units, help. It does not own the counting, nor how it is asked for.
 //!
-//! The text is the [exposition format] 0.0.4, which every collector reads. Counters and sums are
-//! over the workers of this process; a collector adds processes up.
+//! As text they are the [exposition format] 0.0.4, which every collector reads; as values, for a registry of one's own,
+//! [`Metrics::iter`] has them. Counters and sums are over the workers of this process; a collector adds processes up.
+//!
+//! # Labels
+//!
+//! Every sample has the labels `shard`, its address, and `pipeline`, its name
+//! ([`PipelineConfig::name`](crate::PipelineConfig::name)). In a text they are left out where they would tell nothing apart: of one
+//! pipeline that has no name. `differential_upsert_info` always has them.
 //!
 //! [exposition format]: https://prometheus.io/docs/instrumenting/exposition_formats/
 
-use std::fmt::{Display, Write};
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::families::{Families, text};
 use crate::health::{Health, HealthState, Role, SourceLag, Vitals};
 use crate::shard::{Counters, MaintenanceStats, MemoryStats};
 use crate::sink::{Totals, Watch};
 use crate::source::SourceStats;
 use crate::upsert::{StateImage, StatePlaces, UpsertStats};
+
+pub use super::families::{Metric, MetricKind, MetricValue, Sample};
 
 /// The content type of [`Metrics::text`].
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -23,14 +31,20 @@ pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 pub struct Metrics {
     health: Health,
     watch: Watch,
+    name: Arc<str>,
 }
 
 impl Metrics {
-    pub(crate) fn new(health: Health, watch: Watch) -> Metrics {
-        Metrics { health, watch }
+    pub(crate) fn new(health: Health, watch: Watch, name: &str) -> Metrics {
+        Metrics { health, watch, name: name.into() }
     }
 
-    /// Returns the values now. O(workers).
+    /// Returns the name of the pipeline; empty where it has none.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Returns the values now, as Prometheus text. O(workers).
     ///
     /// # Examples
     ///
@@ -60,28 +74,78 @@ impl Metrics {
     /// # Ok::<(), differential_upsert::Error>(())
     /// ```
     pub fn text(&self) -> String {
-        let mut page = Page::default();
+        text(&[self.all()])
+    }
+
+    /// Returns the values now, one metric after another, for a registry of one's own. O(workers).
+    ///
+    /// ```
+    /// # use differential_upsert::pipeline::metrics::{MetricValue, Metrics};
+    /// fn export(metrics: &Metrics, mut set: impl FnMut(&str, &[(&'static str, String)], f64)) {
+    ///     for metric in metrics.iter() {
+    ///         for sample in &metric.samples {
+    ///             match sample.value {
+    ///                 MetricValue::Integer(value) => set(&metric.name, &sample.labels, value as f64),
+    ///                 MetricValue::Float(value) => set(&metric.name, &sample.labels, value),
+    ///                 _ => {} // a histogram
+    ///             }
+    ///         }
+    ///     }
+    /// }
+    /// ```
+    pub fn iter(&self) -> impl Iterator<Item = Metric> + use<> {
+        self.all().into_iter()
+    }
+
+    /// Returns the values now.
+    pub(crate) fn all(&self) -> Vec<Metric> {
+        let process = &self.health.process;
+        let handle = &process.handle;
+        let mut page = Families::new(handle.url(), &self.name);
+        let version = [(env!("CARGO_PKG_VERSION"), true)];
+        page.one_of("info", "1; its labels say which pipeline it is.", "version", &version);
         self.rows(&mut page);
         self.state(&mut page);
         self.frontiers(&mut page);
-        source(&mut page, &self.health.process.source);
+        source(&mut page, &process.source);
         page.gauge(
             "source_staged_oldest_seconds",
             "Time since the first row of an incomplete unit or copy, as the watchdog saw it last.",
-            self.health.process.staged().age().as_secs_f64(),
+            process.staged().age().as_secs_f64(),
         );
-        lag(&mut page, self.health.process.lag());
-        let handle = &self.health.process.handle;
+        lag(&mut page, process.lag());
+        page.histogram(
+            "freshness_seconds",
+            "Time from a change's commit at the source until it is in the shard, where the source says when that was.",
+            process.source.freshness(),
+        );
         shard(&mut page, self.watch.totals(), handle.counters(), handle.maintenance());
         memory(&mut page, handle.memory());
-        page.0
+        page.made
+    }
+
+    /// Returns the commands that came, in all.
+    #[cfg(feature = "http")]
+    pub(crate) fn received(&self) -> u64 {
+        self.sum(|v| v.stats.below() + v.stats.stashed())
+    }
+
+    /// Returns the appends won.
+    #[cfg(feature = "http")]
+    pub(crate) fn commits(&self) -> u64 {
+        self.watch.totals().wins
+    }
+
+    /// Returns how many parts of the shard its readers had to read, and how many they have read.
+    pub(crate) fn parts(&self) -> (u64, u64) {
+        (self.sum(|v| v.parts().0), self.sum(|v| v.parts().1))
     }
 
     fn sum(&self, of: impl Fn(&Vitals) -> u64) -> u64 {
         self.health.process.members().iter().map(|vitals| of(vitals)).sum()
     }
 
-    fn rows(&self, page: &mut Page) {
+    fn rows(&self, page: &mut Families) {
         let sum = |of: fn(&Vitals) -> u64| self.sum(of);
         page.counter(
             "rows_below_total",
@@ -134,12 +198,12 @@ impl Metrics {
             sum(|v| v.stats.overlay_bytes() as u64),
         );
         let errors: i64 = self.health.process.members().iter().map(|v| v.error_keys()).sum();
-        page.gauge("error_keys", "Keys whose live value is an error.", errors);
+        page.gauge("error_keys", "Keys whose live value is an error.", errors as f64);
         let least = self.health.process.members().iter().filter_map(|v| v.least()).min();
         page.known_gauge("stash_oldest_time", "The least time that waits in the stash.", least);
     }
 
-    fn state(&self, page: &mut Page) {
+    fn state(&self, page: &mut Families) {
         let process = &self.health.process;
         let sum = |of: fn(&UpsertStats) -> u64| self.sum(|v| of(&v.stats));
         page.gauge("state_rows", "Keys with a live value.", sum(|s| s.state_keys() as u64));
@@ -205,7 +269,7 @@ impl Metrics {
         );
     }
 
-    fn frontiers(&self, page: &mut Page) {
+    fn frontiers(&self, page: &mut Families) {
         let process = &self.health.process;
         let report = self.health.report();
         let members = process.members();
@@ -229,7 +293,7 @@ impl Metrics {
             "1 once the contents of the shard have been read.",
             u64::from(members.iter().all(|v| v.is_hydrated())),
         );
-        let (found, read) = (self.sum(|v| v.parts().0), self.sum(|v| v.parts().1));
+        let (found, read) = self.parts();
         page.counter(
             "parts_found_total",
             "Parts of the shard that the readers had to read.",
@@ -244,7 +308,7 @@ impl Metrics {
 }
 
 /// What a source with cursors does; all zero without one.
-fn source(page: &mut Page, stats: &SourceStats) {
+fn source(page: &mut Families, stats: &SourceStats) {
     for (name, help, value) in [
         ("source_connects_total", "Connections to the source.", stats.connects()),
         ("source_units_total", "Complete units, with rows or without.", stats.units()),
@@ -274,7 +338,7 @@ fn source(page: &mut Page, stats: &SourceStats) {
 }
 
 /// How far the shard is behind the source; without samples where the source does not say.
-fn lag(page: &mut Page, lag: SourceLag) {
+fn lag(page: &mut Families, lag: SourceLag) {
     page.known_gauge(
         "source_lag_rows",
         "Changes or messages that the source has and the shard has not.",
@@ -293,7 +357,7 @@ fn lag(page: &mut Page, lag: SourceLag) {
 }
 
 /// What the shard and its upkeep have done in this process.
-fn shard(page: &mut Page, totals: Totals, work: Counters, upkeep: MaintenanceStats) {
+fn shard(page: &mut Families, totals: Totals, work: Counters, upkeep: MaintenanceStats) {
     let deleted = upkeep.entries_deleted + upkeep.parts_deleted + upkeep.rollups_deleted;
     for (name, help, value) in [
         ("appends_won_total", "Appends won.", totals.wins),
@@ -317,58 +381,12 @@ fn shard(page: &mut Page, totals: Totals, work: Counters, upkeep: MaintenanceSta
 }
 
 /// What the shard has in memory in this process.
-fn memory(page: &mut Page, memory: MemoryStats) {
+fn memory(page: &mut Families, memory: MemoryStats) {
     for (name, help, value) in [
         ("cache_bytes", "Bytes of parts at hand for followers.", memory.cache_bytes),
         ("read_bytes", "Bytes of parts on their way back.", memory.read_bytes),
         ("merge_bytes", "Bytes of parts that a merge reads and writes.", memory.merge_bytes),
     ] {
         page.gauge(name, help, value);
-    }
-}
-
-/// Prometheus text in the making. Names and labels are ours, so nothing needs escaping.
-#[derive(Default)]
-struct Page(String);
-
-impl Page {
-    fn counter(&mut self, name: &str, help: &str, value: u64) {
-        debug_assert!(name.ends_with("_total"), "a counter's name says so: {name}");
-        self.head(name, help, "counter");
-        self.sample(name, value);
-    }
-
-    fn gauge(&mut self, name: &str, help: &str, value: impl Display) {
-        self.known_gauge(name, help, Some(value));
-    }
-
-    /// A gauge; without a value it has no sample.
-    fn known_gauge(&mut self, name: &str, help: &str, value: Option<impl Display>) {
-        self.head(name, help, "gauge");
-        if let Some(value) = value {
-            self.sample(name, value);
-        }
-    }
-
-    /// A gauge per possible value, one of which is 1.
-    fn one_of(&mut self, name: &str, help: &str, label: &str, values: &[(&str, bool)]) {
-        self.head(name, help, "gauge");
-        for (value, holds) in values {
-            self.sample(&format!("{name}{{{label}=\"{value}\"}}"), u64::from(*holds));
-        }
-    }
-
-    fn head(&mut self, name: &str, help: &str, kind: &str) {
-        self.line(format_args!("# HELP differential_upsert_{name} {help}"));
-        self.line(format_args!("# TYPE differential_upsert_{name} {kind}"));
-    }
-
-    fn sample(&mut self, name: &str, value: impl Display) {
-        self.line(format_args!("differential_upsert_{name} {value}"));
-    }
-
-    fn line(&mut self, line: std::fmt::Arguments<'_>) {
-        // A string takes everything.
-        let _ = writeln!(self.0, "{line}");
     }
 }

@@ -41,6 +41,7 @@
 //! per thread was 30 % of what a loop took beyond the bare operator, and `MALLOC_ARENA_MAX=1` gave that back.
 
 pub(crate) mod config;
+pub(crate) mod families;
 pub(crate) mod follow;
 mod image;
 mod listen;
@@ -276,8 +277,8 @@ fn checked(config: PipelineConfig) -> (PipelineConfig, Option<Error>) {
         Ok(()) => (config, None),
         // The parts still need bounds to stand on, until they are told to stop.
         Err(e) => {
-            let (feed, standby) = (config.feed, config.standby);
-            (PipelineConfig { feed, standby, ..PipelineConfig::default() }, Some(e))
+            let PipelineConfig { name, feed, standby, .. } = config;
+            (PipelineConfig { name, feed, standby, ..PipelineConfig::default() }, Some(e))
         }
     }
 }
@@ -369,7 +370,7 @@ impl Parts {
         let health = status.health();
         Pipeline {
             errors,
-            metrics: Metrics::new(health.clone(), sink.clone()),
+            metrics: Metrics::new(health.clone(), sink.clone(), &config.name),
             health,
             token: Token(status.lifecycle().clone()),
             stats,

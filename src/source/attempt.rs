@@ -331,6 +331,9 @@ impl<S: Source, C: Codec<S::Key> + Codec<S::Value>> Running<S, C> {
         let durable = self.acks.durable(self.stager.boundary().generation());
         let lag = durable.map(|durable| self.source.lag(&durable));
         self.stats.set_lag(lag.unwrap_or_default());
+        if lag.is_some() {
+            self.stats.add_durable(&self.source.durable_since());
+        }
     }
 
     /// Stages events, and hands on the units that they complete.

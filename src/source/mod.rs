@@ -31,6 +31,7 @@ pub(crate) mod stage;
 
 mod acks;
 mod by_partition;
+mod freshness;
 mod lag;
 mod retry;
 pub(crate) mod staged;
@@ -190,6 +191,13 @@ pub trait Source: Send + 'static {
     fn lag(&mut self, durable: &Durable<Self::Position>) -> Lag {
         let _ = durable;
         Lag::default()
+    }
+
+    /// Returns when the changes were made that have become durable since this was last asked: milliseconds since 1970, by
+    /// the clock of those that write to the feed. It may leave changes out that others stand for. Called after each
+    /// [`lag`](Source::lag). By default that is not known.
+    fn durable_since(&mut self) -> Vec<u64> {
+        Vec::new()
     }
 
     /// Says, before the first connect, where another writer has ended the copy that is to be made anew if the

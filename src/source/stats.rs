@@ -2,11 +2,12 @@
 //! outside; that is [`metrics`](crate::pipeline::metrics).
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 
 use super::by_partition::{Partition, named};
+use super::freshness::{Clock, Freshness};
 use super::lag::{Age, Lag};
 use super::staging::Waiting;
 use crate::counter::Counter;
@@ -34,6 +35,9 @@ struct Shared {
     acks_failed: Counter,
     staged: Mutex<StagedNow>,
     lag: Mutex<Lag>,
+    freshness: Freshness,
+    /// Without one it is not known how long anything took.
+    clock: OnceLock<Clock>,
     /// Why the last attempt failed.
     attempt_trouble: Mutex<Option<Failing>>,
     /// Why the last ack failed, and how many in a row have.
@@ -269,6 +273,26 @@ impl SourceStats {
 
     pub(super) fn set_lag(&self, lag: Lag) {
         *self.0.lag.lock() = lag;
+    }
+
+    /// Says when changes were made that have become durable.
+    pub(super) fn add_durable(&self, made_ms: &[u64]) {
+        if let Some(clock) = self.0.clock.get().filter(|_| !made_ms.is_empty()) {
+            self.0.freshness.see(made_ms, clock.now_ms());
+        }
+    }
+
+    /// Returns stats that know what time it is, in milliseconds since 1970.
+    pub(crate) fn timed(now_ms: impl Fn() -> u64 + Send + Sync + 'static) -> SourceStats {
+        let stats = SourceStats::default();
+        stats.0.clock.get_or_init(|| Clock::new(now_ms));
+        stats
+    }
+
+    /// Returns how long changes took from their commit at the source until they were durable: how many at most each bound of
+    /// seconds, how many in all, and their sum.
+    pub(crate) fn freshness(&self) -> (Vec<(f64, u64)>, u64, f64) {
+        self.0.freshness.counted()
     }
 
     pub(super) fn set_staged(&self, waiting: Vec<Waiting>) {

@@ -10,6 +10,10 @@ use super::lag::Age;
 pub(crate) struct Trail {
     /// Where each change ends, and when it was made.
     ahead: VecDeque<(u64, u64)>,
+    /// How many of them were there at the last look: the others may have been durable before they came.
+    seen: usize,
+    /// When those were made that became durable after they were seen; at most [`PLACES_MAX`].
+    durable: Vec<u64>,
 }
 
 /// Beyond it, two places become one, of the age of the older.
@@ -26,14 +30,22 @@ impl Trail {
             let pairs = self.ahead.make_contiguous().chunks(2);
             let join = |pair: &[(u64, u64)]| (pair[pair.len() - 1].0, pair[0].1);
             self.ahead = pairs.map(join).collect();
+            self.seen = self.seen.div_ceil(2);
         }
     }
 
     /// Returns how old what is durable up to a place is. `has_all`: all that the feed has was handed over.
     pub(crate) fn age(&mut self, durable: u64, has_all: bool) -> Age {
-        while self.ahead.front().is_some_and(|(place, _)| *place <= durable) {
+        while let Some((_, made_ms)) =
+            self.ahead.front().copied().filter(|(place, _)| *place <= durable)
+        {
             self.ahead.pop_front();
+            if self.seen > 0 && self.durable.len() < PLACES_MAX {
+                self.durable.push(made_ms);
+            }
+            self.seen = self.seen.saturating_sub(1);
         }
+        self.seen = self.ahead.len();
         match self.ahead.front() {
             // What was made before it, is durable.
             Some((_, made_ms)) => Age::AsOf(*made_ms),
@@ -41,6 +53,10 @@ impl Trail {
             // More is to come, and it does not say since when.
             None => Age::Unknown,
         }
+    }
+    /// Returns when the changes were made that became durable since this was last asked, one of each place that is kept.
+    pub(crate) fn take_durable(&mut self) -> Vec<u64> {
+        std::mem::take(&mut self.durable)
     }
 }
 
@@ -59,6 +75,10 @@ mod tests {
         assert_eq!(trail.age(9, true), Age::AsOf(1_000));
         assert_eq!(trail.age(10, true), Age::AsOf(2_000));
         assert_eq!(trail.age(25, true), Age::Current);
+        assert_eq!((trail.take_durable(), trail.take_durable()), (vec![1_000, 2_000], vec![]));
+        // What was there before it came took no time.
+        trail.add(30, 2_500);
+        assert_eq!((trail.age(30, true), trail.take_durable()), (Age::Current, vec![]));
         // More is to come, which need not be old because what came before it is.
         assert_eq!(trail.age(25, false), Age::Unknown);
     }

@@ -37,15 +37,7 @@ impl Server {
 
     /// Sends a request as it is and reads to the end of the answer.
     pub fn send(&self, request: &str) -> Answer {
-        let mut stream = TcpStream::connect(&self.address).expect("it listens");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a bound");
-        stream.write_all(request.as_bytes()).expect("it takes a request");
-        let mut text = String::new();
-        stream.read_to_string(&mut text).expect("an answer");
-        let (head, body) = text.split_once("\r\n\r\n").expect("a head");
-        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
-        let status = status.expect("a status");
-        Answer { status, head: head.to_ascii_lowercase(), body: body.to_string() }
+        send(&self.address, request)
     }
 
     pub fn ask(&self, method: &str, path: &str, headers: &str) -> Answer {
@@ -63,6 +55,31 @@ impl Server {
         let answer = self.get("/health");
         assert!(answer.head.contains("content-type: application/json"), "{}", answer.head);
         (answer.status, serde_json::from_str(&answer.body).expect("JSON"))
+    }
+
+    /// Asks for `/events`, and returns the head of the answer and the rest of the stream.
+    pub fn events(&self) -> (String, BufReader<TcpStream>) {
+        let mut stream = TcpStream::connect(&self.address).expect("it listens");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a bound");
+        let request = format!("GET /events HTTP/1.1\r\nHost: {}\r\n\r\n", self.address);
+        stream.write_all(request.as_bytes()).expect("it takes a request");
+        let mut stream = BufReader::new(stream);
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            assert_ne!(stream.read_line(&mut head).expect("a line"), 0, "{head}");
+        }
+        (head.to_ascii_lowercase(), stream)
+    }
+
+    /// Returns the first document of `/events`.
+    pub fn event(&self) -> Value {
+        let (_, mut stream) = self.events();
+        let mut line = String::new();
+        while !line.starts_with("data:") {
+            line.clear();
+            assert_ne!(stream.read_line(&mut line).expect("a line"), 0, "the stream ended");
+        }
+        serde_json::from_str(line.trim_start_matches("data:")).expect("JSON")
     }
 
     /// Asks until the health is as wanted; panics if the process ends first.
@@ -93,4 +110,17 @@ impl Server {
         assert_eq!(self.running.child.wait().expect("an end").code(), Some(0), "{rest}");
         said
     }
+}
+
+/// Sends a request as it is to an address, and reads to the end of the answer.
+pub fn send(address: &str, request: &str) -> Answer {
+    let mut stream = TcpStream::connect(address).expect("it listens");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a bound");
+    stream.write_all(request.as_bytes()).expect("it takes a request");
+    let mut text = String::new();
+    stream.read_to_string(&mut text).expect("an answer");
+    let (head, body) = text.split_once("\r\n\r\n").expect("a head");
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+    let status = status.expect("a status");
+    Answer { status, head: head.to_ascii_lowercase(), body: body.to_string() }
 }

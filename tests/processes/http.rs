@@ -48,18 +48,34 @@ fn every_route_answers_as_the_contract_says() {
     let page = server.get("/");
     assert_eq!(page.status, 200);
     assert!(page.head.contains("content-type: text/html"), "{}", page.head);
-    assert!(page.body.contains("http-equiv=refresh content=1"), "{}", page.body);
-    assert!(page.body.contains("<p>writer</p>"));
-    assert!(page.body.contains("<h1>running</h1>"), "{}", page.body);
-    assert!(page.body.contains("<th>upper<td>7\n"));
-    assert!(page.body.contains("rows of time 7 wait for the source to close it"));
+    let policy = page.head.lines().find(|line| line.starts_with("content-security-policy:"));
+    let policy = policy.expect("a policy");
+    let nonce = policy.split("script-src 'nonce-").nth(1).and_then(|rest| rest.split('\'').next());
+    let nonce = nonce.expect("a nonce").to_string();
+    for only in ["default-src 'none';", "connect-src 'self';", "frame-ancestors 'none'"] {
+        assert!(policy.contains(only), "{policy}");
+    }
+    assert!(!policy.contains("unsafe"), "{policy}");
+    assert_eq!(
+        page.body.matches(&format!("nonce=\"{nonce}\"")).count(),
+        2,
+        "one style, one script"
+    );
+    assert!(!server.get("/").head.contains(&nonce), "each answer has its own");
+
     assert!(!page.body.contains("src=") && !page.body.contains("http://"), "external assets");
+    let seen = server.event();
+    let pipeline = &seen["pipelines"][0];
+    assert_eq!((&pipeline["state"], &pipeline["role"]), (&"running".into(), &"writer".into()));
+    assert_eq!((&pipeline["feed"], &pipeline["upper"]["at"]), (&"feed".into(), &"7".into()));
+    assert_eq!(pipeline["why"], "rows of time 7 wait for the source to close it", "{seen}");
 
     for (method, path, status) in [
         ("GET", "/promote", 405),
         ("POST", "/health", 405),
         ("DELETE", "/", 405),
         ("PUT", "/metrics", 405),
+        ("POST", "/events", 405),
         ("HEAD", "/health", 200),
         ("GET", "/healthz", 404),
         ("GET", "/promote/", 404),
@@ -70,6 +86,57 @@ fn every_route_answers_as_the_contract_says() {
         assert_eq!(answer.status, status, "{method} {path}: {}", answer.head);
     }
     server.stop();
+}
+
+/// As many pages are kept up as may be, and one more when one goes.
+#[test]
+fn pages_are_kept_up_in_a_bounded_number() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut server = follow(dir.path(), &[]);
+    server.until("time 0", |health| health["upper"] == 1);
+    let mut open: Vec<_> = (0..32).map(|_| server.events()).collect();
+    for (head, _) in &open {
+        assert!(head.starts_with("http/1.1 200") && head.contains("text/event-stream"), "{head}");
+    }
+    let (head, _) = server.events();
+    assert!(head.starts_with("http/1.1 503") && head.contains("retry-after"), "{head}");
+    assert_eq!(server.health().0, 200, "everything else is answered");
+    // It hears that the page went when it next writes to it.
+    open.pop();
+    while !server.events().0.starts_with("http/1.1 200") {
+        assert!(server.running.runs());
+        std::thread::yield_now();
+    }
+    server.stop();
+}
+
+/// What has failed is still to be seen for as long as it was asked to be, by whoever comes then.
+#[test]
+fn a_failure_lingers_as_long_as_it_is_asked_to() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let dir = dir.path();
+    let feed = "{\"key\":\"a\",\"value\":1,\"ts\":0}\n{\"key\":\"b\",\"value\":2,\"ts\":1}\nbad\n";
+    // One fails in its pipeline, the other before there is one.
+    for (name, feed) in [("late", feed), ("soon", "bad\n")] {
+        std::fs::write(dir.join(name), feed).expect("a feed");
+        let mut server =
+            Server::start(dir, &[name, "--shard", &format!("{name}-shard"), "--linger", "3600"]);
+        let (status, health) = server.until("it fails", |health| health["state"] == "failed");
+        assert_eq!(status, 503, "{health}");
+        assert!(health["why"].as_str().expect("why").contains(name), "{health}");
+        assert_eq!(server.event()["pipelines"][0]["state"], "failed");
+        let mut line = String::new();
+        while !line.contains("answers HTTP for 3600 s more") {
+            line.clear();
+            assert_ne!(server.stderr.read_line(&mut line).expect("a line"), 0);
+        }
+        assert_eq!(server.get("/").status, 200);
+        server.running.signal("INT");
+        let mut rest = String::new();
+        server.stderr.read_to_string(&mut rest).expect("a pipe");
+        assert_eq!(server.running.child.wait().expect("an end").code(), Some(1), "{rest}");
+        assert!(rest.lines().last().is_some_and(|line| line.starts_with("error: ")), "{rest}");
+    }
 }
 
 #[test]

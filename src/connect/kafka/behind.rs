@@ -73,6 +73,11 @@ impl Behind {
             false => logs.iter_mut().map(lag).sum(),
         }
     }
+
+    /// Returns when the messages were made that have become durable.
+    pub(super) fn take_durable(&self) -> Vec<u64> {
+        self.0.lock().values_mut().flat_map(|log| log.made.take_durable()).collect()
+    }
 }
 
 #[cfg(test)]

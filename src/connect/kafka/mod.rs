@@ -297,6 +297,10 @@ impl Source for Kafka {
         self.connected.as_ref().map_or_else(Lag::default, |_| self.behind.lag(durable))
     }
 
+    fn durable_since(&mut self) -> Vec<u64> {
+        self.behind.take_durable()
+    }
+
     fn copy_until(&mut self, bound: Option<&Boundary<KafkaPosition>>) -> bool {
         self.asked.bound = bound.map(|bound| bound.cursor().clone());
         true

@@ -88,6 +88,11 @@ impl Behind {
         }
     }
 
+    /// Returns when the transactions were committed that have become durable.
+    pub(super) fn take_durable(&mut self) -> Vec<u64> {
+        self.commits.take_durable()
+    }
+
     /// Returns when the server is to be asked again.
     pub(super) fn due(&self) -> Instant {
         self.due
@@ -155,6 +160,7 @@ mod tests {
         assert_eq!(behind.lag(&at(100, true)), lag(500, Age::AsOf(second)));
         assert_eq!(behind.lag(&at(200, true)), lag(400, Age::AsOf(second + 1_000)));
         assert_eq!(behind.lag(&at(600, true)), lag(0, Age::Current));
+        assert_eq!(behind.take_durable(), [second, second + 1_000]);
         // What others write changes this table in nothing, and its place may become durable later.
         behind.reached(700);
         assert_eq!(behind.lag(&at(600, true)), lag(100, Age::Current));

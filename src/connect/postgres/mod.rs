@@ -325,4 +325,8 @@ impl Source for Postgres {
             _ => Lag::default(),
         }
     }
+
+    fn durable_since(&mut self) -> Vec<u64> {
+        self.wire.as_mut().map(|wire| wire.take_durable()).unwrap_or_default()
+    }
 }

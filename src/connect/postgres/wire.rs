@@ -90,6 +90,10 @@ impl Wire {
         if self.history == place.history { self.behind.lag(place) } else { Lag::default() }
     }
 
+    pub(super) fn take_durable(&mut self) -> Vec<u64> {
+        self.behind.take_durable()
+    }
+
     /// May be dropped and called again: what is half received is in the stream.
     pub(super) async fn next(&mut self) -> Result<Option<Vec<Out>>, Failure> {
         loop {

@@ -31,6 +31,9 @@ struct Known {
     orders: mpsc::UnboundedReceiver<Order>,
     end: Arc<AtomicU64>,
     is_lost: bool,
+    /// What is durable, and when what became so was made.
+    durable: u64,
+    made: Vec<u64>,
 }
 
 impl Source for Known {
@@ -64,6 +67,10 @@ impl Source for Known {
 
     fn lag(&mut self, durable: &Durable<u64>) -> Lag {
         let durable = durable.get("").copied().unwrap_or(0);
+        if durable > self.durable {
+            self.durable = durable;
+            self.made.push(SystemClock.now_ms() - AGO);
+        }
         let rows = self.end.load(Ordering::SeqCst) - durable;
         let age = match rows {
             0 => Age::Current,
@@ -71,6 +78,10 @@ impl Source for Known {
         };
         // A copy, whose bytes are not known, goes up to 3.
         Lag { rows: Some(rows), bytes: (durable > 3).then_some(rows * BYTES), age }
+    }
+
+    fn durable_since(&mut self) -> Vec<u64> {
+        std::mem::take(&mut self.made)
     }
 }
 
@@ -84,7 +95,13 @@ impl Run {
     fn new(valve: Valve) -> Run {
         let (orders, told) = mpsc::unbounded_channel();
         let end = Arc::new(AtomicU64::new(10));
-        let mut source = Some(Known { orders: told, end: Arc::clone(&end), is_lost: false });
+        let mut source = Some(Known {
+            orders: told,
+            end: Arc::clone(&end),
+            is_lost: false,
+            durable: 0,
+            made: Vec::new(),
+        });
         let times = SourceConfig {
             times: Times::CoCommitted,
             idle_commit: std::time::Duration::ZERO,
@@ -116,6 +133,15 @@ impl Run {
         value.map(|value| value.parse().expect("a number"))
     }
 
+    /// How many changes took at most so many seconds until they were durable, if it is known of any.
+    fn took(&self, bound: &str) -> Option<u64> {
+        let text = self.rig.metrics.text();
+        assert!(text.contains("\n# TYPE differential_upsert_freshness_seconds histogram\n"));
+        let name = format!("differential_upsert_freshness_seconds_bucket{{le=\"{bound}\"}} ");
+        let value = text.lines().find_map(|line| line.strip_prefix(&name));
+        value.map(|value| value.parse().expect("a number"))
+    }
+
     fn samples(&self) -> [Option<f64>; 3] {
         ["rows", "bytes", "seconds"].map(|of| self.sample(&format!("source_lag_{of}")))
     }
@@ -128,7 +154,9 @@ fn seconds(lag: SourceLag) -> f64 {
 #[test]
 fn what_is_not_durable_is_behind() {
     let mut run = Run::new(Valve::hanging(|a| a.operation == Operation::CreateEntry));
+    assert_eq!(run.took("+Inf"), None, "nothing is known of any");
     let lag = run.goes_to(2);
+    assert_eq!((run.took("60"), run.took("300"), run.took("+Inf")), (Some(0), Some(1), Some(1)));
     assert_eq!((lag.rows, lag.bytes), (Some(8), None), "bytes are not known yet");
     let json = serde_json::to_value(run.rig.report()).unwrap();
     assert_eq!((&json["lag"]["rows"], json["lag"].get("bytes")), (&8.into(), None), "{json}");
@@ -139,10 +167,10 @@ fn what_is_not_durable_is_behind() {
 
     // What was handed over is none the less behind.
     run.rig.valve.set(true);
-    assert_eq!(run.goes_to(9).rows, Some(8));
+    assert_eq!((run.goes_to(9).rows, run.took("+Inf")), (Some(8), Some(1)));
     run.rig.valve.set(false);
     let lag = run.lag();
-    assert_eq!((lag.rows, lag.bytes), (Some(1), Some(BYTES)));
+    assert_eq!((lag.rows, lag.bytes, run.took("+Inf")), (Some(1), Some(BYTES), Some(2)));
 
     let lag = run.goes_to(10);
     assert_eq!((lag.rows, lag.bytes, seconds(lag)), (Some(0), Some(0), 0.0));

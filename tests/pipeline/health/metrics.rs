@@ -2,6 +2,7 @@
 //! and counts that stand here by hand.
 
 use differential_upsert::Command;
+use differential_upsert::pipeline::metrics::{MetricKind, MetricValue, Metrics};
 use differential_upsert::store::Operation;
 
 use crate::health::rig::{Rig, Valve};
@@ -17,7 +18,7 @@ fn samples(text: &str) -> Vec<(String, f64)> {
             let kind = lines.next().and_then(|line| line.strip_prefix("# TYPE ")).expect("a type");
             let kind = kind.strip_prefix(named).expect("the same name").trim();
             assert_eq!(kind == "counter", named.ends_with("_total"), "{named} is a {kind}");
-            assert!(kind == "counter" || kind == "gauge", "{kind}");
+            assert!(["counter", "gauge", "histogram"].contains(&kind), "{kind}");
             assert!(named.starts_with("differential_upsert_"));
             name = named.to_string();
             continue;
@@ -74,6 +75,7 @@ fn metrics_say_what_happened() {
     );
     assert!(value("appends_won_total") >= Some(3.0));
     assert_eq!(value("parts_read_total"), value("parts_found_total"));
+    as_values(&metrics);
     rig.valve.set(true);
     rig.give(4, 1);
     rig.settle();
@@ -86,4 +88,22 @@ fn metrics_say_what_happened() {
     assert_eq!(states.map(|(_, value)| *value).sum::<f64>(), 1.0, "one state at a time");
     rig.valve.set(false);
     rig.end();
+}
+
+/// The metrics as values are those of the text, with their labels.
+fn as_values(metrics: &Metrics) {
+    let text = samples(&metrics.text());
+    let mut at = text.iter().map(|(name, _)| name.split('{').next().unwrap());
+    for metric in metrics.iter() {
+        assert_eq!(metric.kind == MetricKind::Counter, metric.name.ends_with("_total"));
+        for sample in &metric.samples {
+            assert_eq!(at.next(), Some(&*metric.name));
+            let labels = [("shard", "mem:".to_string()), ("pipeline", String::new())];
+            assert_eq!(sample.labels[..2], labels, "{}", metric.name);
+            assert!(matches!(sample.value, MetricValue::Integer(_) | MetricValue::Float(_)));
+        }
+    }
+    assert_eq!(at.next(), None);
+    let stashed = metrics.iter().find(|metric| metric.name.ends_with("rows_above_total")).unwrap();
+    assert_eq!(stashed.samples[0].value, MetricValue::Integer(13));
 }

@@ -1,0 +1,144 @@
+//! Owns the document that the page is drawn from, as JSON: one of each moment. What is not known is `null`. It does not
+//! own when one is sent, nor how it is drawn.
+//!
+//! Times are texts: JavaScript's numbers do not hold all of them.
+
+use serde_json::{Map, Value, json};
+use tokio::time::Instant;
+
+use super::shown::{Face, Feed, One};
+use super::track::{Stands, tenths};
+use crate::health::{HealthReport, Stuck};
+use crate::io::{Clock, SystemClock};
+use crate::pipeline::metrics::MetricValue;
+
+/// Returns the document now. One that a page begins with has the rates of the last ten minutes, a later one the last.
+pub(super) fn document(face: &Face, now: Instant, tick: u64, whole: bool) -> String {
+    let shown = face.shown();
+    let feed = face.0.feed.lock().clone();
+    let name = feed.as_ref().map(|feed| feed.name.clone());
+    let mut pipelines: Vec<Value> =
+        shown.iter().map(|one| pipeline(face, one, now, whole, name.as_deref())).collect();
+    if pipelines.is_empty() {
+        let mut before = said(&face.before());
+        before.insert("feed".into(), json!(name));
+        pipelines.push(Value::Object(before));
+    }
+    let document = json!({
+        "tick": tick,
+        "now_ms": SystemClock.now_ms(),
+        "host": host(),
+        "version": env!("CARGO_PKG_VERSION"),
+        "uptime": now.saturating_duration_since(face.0.began).as_secs(),
+        "progress": feed.as_ref().and_then(progress),
+        "pipelines": pipelines,
+    });
+    document.to_string()
+}
+
+/// What every report says.
+fn said(report: &HealthReport) -> Map<String, Value> {
+    let value = json!({
+        "role": report.role.name(),
+        "state": report.state.name(),
+        "trouble": report.state.is_trouble(),
+        "why": report.why,
+    });
+    match value {
+        Value::Object(members) => members,
+        _ => Map::new(),
+    }
+}
+
+fn pipeline(face: &Face, one: &One, now: Instant, whole: bool, feed: Option<&str>) -> Value {
+    let (seen, process) = (one.health.see(), &one.health.process);
+    let (handle, state) = (&process.handle, process.handle.state());
+    let report = face.ended(seen.report.clone());
+    let mut members = said(&report);
+    let [input, output, shard, feedback] = &one.track.frontiers;
+    let at = |stands: &Stands, at: u64| {
+        let lasts = stands.lasts(now, at).map(|lasts| tenths(lasts.as_secs_f64()));
+        json!({ "at": at.to_string(), "stands": lasts, "moved": stands.moved })
+    };
+    let named = state.feed.as_ref().map(|feed| feed.identity.as_str()).filter(|it| !it.is_empty());
+    let rates: Vec<_> = match whole {
+        true => one.track.rates.iter().collect(),
+        false => one.track.rates.back().into_iter().collect(),
+    };
+    let staged = process.staged();
+    let copy =
+        staged.copying().map(|(rows, age)| json!({ "rows": rows, "seconds": age.as_secs() }));
+    let (found, read) = one.metrics.parts();
+    let stuck = |stuck: Stuck| {
+        let seconds = stuck.lasts.map(|lasts| tenths(lasts.as_secs_f64()));
+        json!({ "frontier": stuck.frontier, "holder": stuck.holder, "seconds": seconds })
+    };
+    let append = seen.append.map(|(lower, upper, lasts)| {
+        json!({ "lower": lower.to_string(), "upper": upper.to_string(), "seconds": tenths(lasts.as_secs_f64()) })
+    });
+    let more = json!({
+        "name": one.metrics.name(),
+        "shard": handle.url(),
+        // What the program reads goes before what the shard was made from.
+        "feed": feed.or(named),
+        "input": at(input, report.input),
+        "output": at(output, report.output),
+        "upper": at(shard, report.upper),
+        "feedback": at(feedback, seen.feedback),
+        "since": report.since.to_string(),
+        "least": seen.least.map(|least| least.to_string()),
+        "stuck": seen.stuck.map(stuck),
+        "append": append,
+        "copy": copy,
+        "hydration_eta": one.track.parts.eta(read, found),
+        // Nobody has written where nothing is there.
+        "writers": (state.seqno > 0).then_some(state.writers.len()),
+        "leases": (state.seqno > 0).then_some(state.leases.len()),
+        "sealed_at": state.sealed_at.map(|end| end.to_string()),
+        "rates": rates,
+        "whole": whole,
+        "metrics": metrics(one),
+    });
+    if let Value::Object(more) = more {
+        members.extend(more);
+    }
+    Value::Object(members)
+}
+
+/// The metrics without labels of their own, by their names without what all begin with.
+fn metrics(one: &One) -> Map<String, Value> {
+    let metric = |metric: crate::pipeline::metrics::Metric| {
+        let [sample] = &metric.samples[..] else { return None };
+        let name = metric.name.trim_start_matches("differential_upsert_").to_string();
+        match sample.value {
+            MetricValue::Integer(value) => Some((name, json!(value))),
+            MetricValue::Float(value) => Some((name, json!(value))),
+            MetricValue::Histogram { .. } => None,
+        }
+    };
+    one.metrics.iter().filter_map(metric).collect()
+}
+
+/// How far the feed is, if it says.
+fn progress(feed: &Feed) -> Option<Value> {
+    let (at, of) = (feed.stats.position(), feed.stats.length());
+    let rate = feed.pace.rate();
+    (at > 0 || of > 0).then(|| {
+        let of_known = (of > 0).then_some(of);
+        let eta = of_known.and_then(|of| feed.pace.eta(at, of));
+        json!({ "at": at, "of": of_known, "rate": rate, "eta": eta, "rows": feed.stats.rows_read() })
+    })
+}
+
+/// Returns the name of this machine, if it has one.
+fn host() -> Option<String> {
+    #[cfg(unix)]
+    let name = Some(rustix::system::uname().nodename().to_string_lossy().into_owned());
+    #[cfg(not(unix))]
+    let name = std::env::var("COMPUTERNAME").ok();
+    name.filter(|name| !name.is_empty())
+}
+
+#[cfg(test)]
+#[path = "document_tests.rs"]
+mod tests;
