@@ -9,10 +9,10 @@ use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 
 use clap::{ArgAction, Parser};
-use differential_upsert::connect::lines::Lines;
 use differential_upsert::login::{hint, login};
 use differential_upsert::shard::History;
 
+use crate::names::{FeedName, feed, scheme};
 use crate::values::{Format, OnError, OnUnavailable, PositionLost, Resnapshot, Switch, TimesFrom};
 
 /// What `--help` says of tables.
@@ -86,9 +86,19 @@ pub(crate) struct Args {
     #[arg(long, value_name = "given|mint")]
     pub(crate) times: Option<TimesFrom>,
 
-    /// What the "value" of a line is
-    #[arg(long, value_name = "json|debezium", default_value = "json")]
-    pub(crate) format: Format,
+    /// What a line is: a row whose value is JSON or a Debezium envelope, a message as kcat -J or the console
+    /// consumer print it, a row of Maxwell's or rows of Canal's, or bare, the value itself [default: json]
+    #[arg(long, value_name = "json|debezium|kcat|console|maxwell|canal|bare")]
+    pub(crate) format: Option<Format>,
+
+    /// Take the key out of the value: of one member its value, of several an array. It stays in the value
+    #[arg(long, value_name = "FIELD[,FIELD]", value_delimiter = ',')]
+    pub(crate) key: Vec<String>,
+
+    /// The member of the value that says that the row is deleted, if it is true or "true"; it is taken out
+    /// of the value. Debezium's unwrapped rows have __deleted
+    #[arg(long, value_name = "FIELD")]
+    pub(crate) deleted_field: Option<String>,
 
     /// What a second snapshot in a Debezium feed of one table does to rows that it does not have
     #[arg(long, value_name = "keep|replace", default_value = "keep")]
@@ -102,6 +112,14 @@ pub(crate) struct Args {
     /// Keep reading what is appended to FEED after its end
     #[arg(long)]
     pub(crate) follow: bool,
+
+    /// Wait for a FEED that is not there yet
+    #[arg(long)]
+    pub(crate) wait: bool,
+
+    /// Guess nothing of FEED: --times and --format have to be said
+    #[arg(long)]
+    pub(crate) no_input_guess: bool,
 
     /// Finish when what the feed has at the start is committed; for planetscale:// and kafka:// feeds,
     /// which have no end
@@ -117,8 +135,9 @@ pub(crate) struct Args {
     pub(crate) history: Option<History>,
 
     /// What happens at a bad line or message, or an update that cannot keep what its row had: stop, or keep it
-    /// as an error value, under its key or, where that cannot be read, under {"key_base64": LINE}
-    #[arg(long, value_name = "stop|keep", default_value = "stop")]
+    /// as an error value, under its key or, where that cannot be read, under {"key_base64": LINE}; of a line, also
+    /// append it to FILE with what is bad about it, and go on
+    #[arg(long, value_name = "stop|keep|quarantine:FILE", default_value = "stop", value_parser = OnError::parse)]
     pub(crate) on_error: OnError,
 
     /// What happens when the server does not have what comes after the shard's place any more
@@ -189,74 +208,6 @@ pub(crate) struct Args {
     pub(crate) help: Option<bool>,
 }
 
-/// What FEED names.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum FeedName {
-    /// JSON lines at a path, or `-`.
-    Lines(String),
-    /// A git repository at a path.
-    Git(String),
-    /// A table of a PlanetScale or Vitess database, by its URL.
-    #[cfg(feature = "planetscale")]
-    PlanetScale(String),
-    /// A table of a PostgreSQL database, by its URL.
-    #[cfg(feature = "postgres-source")]
-    Postgres(String),
-    /// A topic of Kafka, by its URL.
-    #[cfg(feature = "kafka")]
-    Kafka(String),
-}
-
-impl FeedName {
-    /// Returns whether what is read of it is gone then.
-    pub(crate) fn is_stream(&self) -> bool {
-        matches!(self, FeedName::Lines(path) if Lines::from_path(path).is_stream())
-    }
-
-    fn is_lines(&self) -> bool {
-        matches!(self, FeedName::Lines(_))
-    }
-
-    /// Returns whether it is a server's, which has no end.
-    pub(crate) fn is_served(&self) -> bool {
-        !matches!(self, FeedName::Lines(_) | FeedName::Git(_))
-    }
-
-    /// Returns whether it is a topic, whose messages may be Debezium's.
-    pub(crate) fn is_topic(&self) -> bool {
-        #[cfg(feature = "kafka")]
-        return matches!(self, FeedName::Kafka(_));
-        #[cfg(not(feature = "kafka"))]
-        false
-    }
-
-    /// Returns whether it is a table, which is served, and has one writer at a time.
-    pub(crate) fn is_table(&self) -> bool {
-        match self {
-            #[cfg(feature = "planetscale")]
-            FeedName::PlanetScale(_) => true,
-            #[cfg(feature = "postgres-source")]
-            FeedName::Postgres(_) => true,
-            _ => false,
-        }
-    }
-}
-
-impl std::fmt::Display for FeedName {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            FeedName::Lines(path) => f.write_str(path),
-            FeedName::Git(path) => write!(f, "git:{path}"),
-            #[cfg(feature = "planetscale")]
-            FeedName::PlanetScale(url) => f.write_str(url),
-            #[cfg(feature = "postgres-source")]
-            FeedName::Postgres(url) => f.write_str(url),
-            #[cfg(feature = "kafka")]
-            FeedName::Kafka(url) => f.write_str(url),
-        }
-    }
-}
-
 impl Args {
     /// Parses arguments, the program's name first.
     ///
@@ -277,6 +228,11 @@ impl Args {
         let args = Args::try_parse_from(args)?;
         args.check()?;
         Ok(args)
+    }
+
+    /// Returns what a line is.
+    pub(crate) fn format(&self) -> Format {
+        self.format.unwrap_or(Format::Json)
     }
 
     /// Returns whether only a signal ends the run well.
@@ -321,7 +277,10 @@ impl Args {
     /// Returns what does not go with this kind of feed.
     fn misplaced(&self) -> Option<&'static str> {
         let (git, served) = (matches!(self.feed, FeedName::Git(_)), self.feed.is_served());
-        let debezium = self.format == Format::Debezium;
+        let (format, lines) = (self.format(), self.feed.is_lines());
+        let debezium = format == Format::Debezium;
+        // What a line says of a delete, and of its key.
+        let says = debezium || matches!(format, Format::Maxwell | Format::Canal);
         let rules = [
             (
                 git && self.follow,
@@ -336,12 +295,47 @@ impl Args {
                 "--ahead on does not go with --unchecked: only the check proves what was worked out ahead",
             ),
             (
-                debezium && !self.feed.is_lines(),
+                debezium && !lines,
                 "--format debezium is for feeds of lines: a path or -",
+            ),
+            (format != Format::Json && !lines, "--format is for feeds of lines: a path or -"),
+            (
+                (!self.key.is_empty() || self.deleted_field.is_some()) && !lines,
+                "--key and --deleted-field are for feeds of lines: a path or -",
+            ),
+            (self.wait && !lines, "--wait is for feeds of lines: a path"),
+            (
+                self.on_error.quarantine().is_some() && !lines,
+                "--on-error quarantine:FILE is for feeds of lines: a path or -",
+            ),
+            (
+                self.no_input_guess && lines && (self.times.is_none() || self.format.is_none()),
+                "--no-input-guess guesses nothing: say --times and --format",
+            ),
+            (
+                self.key.iter().any(String::is_empty),
+                "--key names members of the value, with commas between them",
+            ),
+            (
+                debezium && !self.key.is_empty(),
+                "--key does not go with --format debezium: its connectors make keys, by message.key.columns",
+            ),
+            (
+                says && self.deleted_field.is_some(),
+                "--deleted-field is for --format json, kcat, console and bare: the lines of others say what a delete is",
+            ),
+            (
+                format == Format::Bare && self.key.is_empty(),
+                "--format bare needs --key: the line is the value, and its key some of its members",
             ),
             (
                 debezium && self.times == Some(TimesFrom::Given),
                 "--times given does not go with --format debezium: its times are minted",
+            ),
+            (
+                !matches!(format, Format::Json | Format::Kcat)
+                    && self.times == Some(TimesFrom::Given),
+                "--times given is for --format json and kcat: the times of others are minted",
             ),
             (
                 self.resnapshot == Resnapshot::Replace && !debezium,
@@ -384,59 +378,6 @@ impl Args {
 fn refused(arg: &str) -> Option<String> {
     let scheme = login(arg)?;
     Some(format!("a user, a password or a token in an address of {scheme}:; {}", hint(scheme)))
-}
-
-fn scheme(text: &str) -> Option<&str> {
-    let (scheme, _) = text.split_once("://")?;
-    let word = |char: char| char.is_ascii_alphanumeric() || "+-.".contains(char);
-    (!scheme.is_empty() && scheme.chars().all(word)).then_some(scheme)
-}
-
-fn feed(text: &str) -> Result<FeedName, String> {
-    if let Some(path) = text.strip_prefix("git:") {
-        if path.is_empty() {
-            return Err("git: needs the path of a repository, as in git:.".to_string());
-        }
-        return Ok(FeedName::Git(path.to_string()));
-    }
-    match scheme(text) {
-        #[cfg(feature = "planetscale")]
-        Some("planetscale") => {
-            use differential_upsert::connect::planetscale::PlanetScale;
-            let opened = PlanetScale::open(text, None, None).map_err(|e| e.to_string())?;
-            drop(opened);
-            Ok(FeedName::PlanetScale(text.to_string()))
-        }
-        #[cfg(not(feature = "planetscale"))]
-        Some("planetscale") => {
-            Err("this program reads no planetscale:// feeds: build with --features planetscale"
-                .to_string())
-        }
-        #[cfg(feature = "kafka")]
-        Some("kafka") => {
-            use differential_upsert::connect::kafka::Kafka;
-            drop(Kafka::open(text).map_err(|e| e.to_string())?);
-            Ok(FeedName::Kafka(text.to_string()))
-        }
-        #[cfg(not(feature = "kafka"))]
-        Some("kafka") => {
-            Err("this program reads no kafka:// feeds: build with --features kafka".to_string())
-        }
-        #[cfg(feature = "postgres-source")]
-        Some("postgres" | "postgresql") => {
-            use differential_upsert::connect::postgres::Postgres;
-            drop(Postgres::open(text, None).map_err(|e| e.to_string())?);
-            Ok(FeedName::Postgres(text.to_string()))
-        }
-        #[cfg(not(feature = "postgres-source"))]
-        Some("postgres" | "postgresql") => {
-            Err("this program reads no postgres:// feeds: build with --features postgres-source"
-                .to_string())
-        }
-        Some(scheme) => Err(format!("{scheme}:// is no feed; use a path, - or git:PATH")),
-        None if text.is_empty() => Err("an empty path".to_string()),
-        None => Ok(FeedName::Lines(text.to_string())),
-    }
 }
 
 fn shard(text: &str) -> Result<String, String> {

@@ -10,6 +10,7 @@ mod choose;
 mod cluster;
 mod git;
 mod git_command;
+mod names;
 mod progress;
 mod run;
 mod stop;

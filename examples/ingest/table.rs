@@ -12,7 +12,7 @@ use differential_upsert::source::{
 };
 use differential_upsert::{Error, ErrorKind};
 
-use crate::args::FeedName;
+use crate::names::FeedName;
 use crate::values::OnError;
 
 /// Sets what the address says of how the table is read.

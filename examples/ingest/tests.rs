@@ -8,6 +8,7 @@ mod choose;
 mod cluster;
 mod git;
 mod git_command;
+mod names;
 mod stop;
 mod summary;
 #[cfg(any(feature = "planetscale", feature = "postgres-source"))]

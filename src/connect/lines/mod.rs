@@ -83,7 +83,15 @@ mod change;
 
 mod resnapshot;
 
+mod quarantine;
+
 mod line;
+
+mod row;
+
+mod shape;
+
+mod formats;
 
 mod salvage;
 
@@ -92,6 +100,12 @@ mod strange;
 mod cut;
 
 mod input;
+
+mod packed;
+
+mod names;
+
+mod parts;
 
 mod live;
 

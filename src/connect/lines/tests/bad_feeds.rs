@@ -150,7 +150,7 @@ fn what_cannot_be_read_says_so() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let missing = directory.path().join("none");
     for (path, what) in [
-        (directory.path(), "a directory where a feed was expected at "),
+        (directory.path(), "not one part file at "),
         (missing.as_path(), "cannot read the feed: "),
     ] {
         let end = run(&config(path), Recorder::default());
