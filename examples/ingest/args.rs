@@ -71,7 +71,8 @@ fn feeds() -> String {
 #[derive(Clone, Debug, Parser)]
 #[command(name = "ingest", disable_help_flag = true, after_help = feeds())]
 pub(crate) struct Args {
-    /// The feed: a path to JSON lines, `-` for standard input, git:PATH for the first-parent history
+    /// The feed: a path to lines, a directory or a quoted glob of part files, any of them gzip or zstd,
+    /// `-` for standard input, git:PATH for the first-parent history
     /// of a git repository, planetscale://HOST:PORT/KEYSPACE/TABLE, kafka://HOST:PORT/TOPIC, or
     /// postgres://USER@HOST:PORT/DB?table=SCHEMA.TABLE[,..]&slot=NAME&publication=NAME
     #[arg(value_name = "FEED", value_parser = feed)]
@@ -109,7 +110,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "error|keep", default_value = "keep")]
     pub(crate) on_unavailable: OnUnavailable,
 
-    /// Keep reading what is appended to FEED after its end
+    /// Keep reading what is appended to FEED after its end, and the files that come: of a directory or a glob
+    /// the later ones, and of a file that is renamed the new one of its name
     #[arg(long)]
     pub(crate) follow: bool,
 
@@ -294,10 +296,7 @@ impl Args {
                 self.unchecked && self.ahead == Some(Switch::On),
                 "--ahead on does not go with --unchecked: only the check proves what was worked out ahead",
             ),
-            (
-                debezium && !lines,
-                "--format debezium is for feeds of lines: a path or -",
-            ),
+            (debezium && !lines, "--format debezium is for feeds of lines: a path or -"),
             (format != Format::Json && !lines, "--format is for feeds of lines: a path or -"),
             (
                 (!self.key.is_empty() || self.deleted_field.is_some()) && !lines,

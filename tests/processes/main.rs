@@ -7,6 +7,7 @@ mod cluster;
 mod command_line;
 mod debezium;
 mod definite;
+mod feeds;
 mod four_writers;
 mod git;
 mod git_oracle;

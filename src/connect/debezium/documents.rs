@@ -5,7 +5,8 @@ use super::unread::Unread;
 use crate::codec::canonical::{Reader, Scratch};
 use crate::codec::object::Object;
 
-const HINT: &str = "run the connector with capture.mode=change_streams_update_full, and take a new snapshot";
+const HINT: &str =
+    "run the connector with capture.mode=change_streams_update_full, and take a new snapshot";
 
 /// Returns the canonical text of the document that a string has in it; `None` if it has none.
 pub(super) fn document(string: &str, scratch: &mut Scratch) -> Option<String> {

@@ -99,6 +99,8 @@ pub(super) struct Config {
     /// Whether a feed that is not there is waited for.
     pub(super) wait: bool,
     pub(super) places: Places,
+    /// Files that had the feed's name before, and are read first.
+    pub(super) before: Vec<String>,
     /// Lines per second at most.
     pub(super) throttle: Option<NonZeroU64>,
     pub(super) stats: SourceStats,
@@ -119,6 +121,7 @@ impl Config {
             quarantine: None,
             wait: false,
             places: Places::default(),
+            before: Vec::new(),
             throttle: None,
             stats: SourceStats::default(),
             stop: CancellationToken::new(),
@@ -166,6 +169,8 @@ impl Config {
         opened: Option<Input>,
         check: &dyn Fn() -> Result<(), Error>,
     ) -> Result<Input, Error> {
+        // Its first bytes may be long in coming.
+        check()?;
         let input = match opened {
             Some(input) => input,
             None if self.is_reader => {
@@ -181,6 +186,12 @@ impl Config {
             let error = Error::new(ErrorKind::Invalid, what).at(&self.path);
             return Err(error.hint("read it without --follow, and feed what comes later behind it"));
         }
-        Ok(input)
+        // A file of a name; standard input has none.
+        match input {
+            Input::File { path: Some(path), .. } if self.follow || !self.before.is_empty() => {
+                Input::rotating(&path, &self.before)
+            }
+            input => Ok(input),
+        }
     }
 }

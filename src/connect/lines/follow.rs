@@ -17,6 +17,7 @@ use super::line::Bad;
 use super::parts::Places;
 use super::position::{FilePosition, Offsets, Prefix};
 use super::quarantine::Quarantine;
+use super::rotating;
 use crate::codec::Json;
 use crate::connect::on_error::OnError;
 use crate::error::{Error, ErrorKind};
@@ -96,10 +97,8 @@ impl Reading {
             match (read, self.config.follow) {
                 (1.., _) => pace.wake(),
                 (0, false) => break,
-                (0, true) => {
-                    lines.input().unchanged()?;
-                    rest(&mut pace, &self.config.stop)?;
-                }
+                (0, true) if lines.input_mut().go_on()? => {}
+                (0, true) => rest(&mut pace, &self.config.stop)?,
             }
         }
         if let Some(piece) = lines.rest() {
@@ -219,8 +218,7 @@ impl Reading {
             let hint = "name a file, or give every row a \"ts\" and use --times given";
             return Err(Error::new(ErrorKind::Invalid, what).at(path).hint(hint));
         }
-        let mut input = self.config.open(None, &|| self.check())?;
-        let prefix = self.find(&mut input, &at)?;
+        let (input, prefix) = self.found(&at)?;
         let stats = &self.config.stats;
         if stats.rows_read() == 0 {
             // Another writer, or a run before this one, has brought these into the shard.
@@ -228,7 +226,7 @@ impl Reading {
         }
         self.rows = at.rows;
         self.changes = self.changes_after(at.rows, at.offsets);
-        if self.changes.remembers() {
+        if self.changes.remembers() && !crate::mutant::on("lines_learn_nothing") {
             self.learn(at.offset)?;
         }
         let line = at.line - u64::from(self.torn && at.line > 0);
@@ -260,6 +258,29 @@ impl Reading {
                 return Ok(());
             }
         }
+    }
+
+    /// Opens the feed behind a place: in the file of its name or, if that was rotated meanwhile, in those that had
+    /// the name before.
+    fn found(&mut self, at: &FilePosition) -> Result<(Input, Prefix), Error> {
+        let mut input = self.config.open(None, &|| self.check())?;
+        let error = match self.find(&mut input, at) {
+            Ok(prefix) => return Ok((input, prefix)),
+            Err(e) if e.kind() == ErrorKind::FeedDiffers => e,
+            Err(e) => return Err(e),
+        };
+        let before = rotating::before(&self.config.path);
+        for first in (0..before.len()).rev() {
+            self.config.before = before[first..].to_vec();
+            let mut input = self.config.open(None, &|| self.check())?;
+            match self.find(&mut input, at) {
+                Ok(prefix) => return Ok((input, prefix)),
+                Err(e) if e.kind() == ErrorKind::FeedDiffers => {}
+                Err(e) => return Err(e),
+            }
+        }
+        self.config.before.clear();
+        Err(error)
     }
 
     /// Reads up to a place and checks that what lies before it is what it was.

@@ -68,10 +68,8 @@ pub(super) fn read<S: CellSink>(
         match (read, config.follow) {
             (1.., _) => pace.wake(),
             (0, false) => break lines.rest(),
-            (0, true) => {
-                lines.input().unchanged()?;
-                rest(&mut pace, stop)?;
-            }
+            (0, true) if lines.input_mut().go_on()? => {}
+            (0, true) => rest(&mut pace, stop)?,
         }
     };
     if let Some(piece) = end {

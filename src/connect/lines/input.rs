@@ -10,6 +10,7 @@ use super::live::Live;
 use super::names::Where;
 use super::packed::{SIGN_BYTES, Sign, Unpacked};
 use super::parts::{Parts, Places};
+use super::rotating::{Rotating, replaced};
 use crate::error::{Error, ErrorKind};
 
 /// An open feed of bytes.
@@ -25,6 +26,8 @@ pub(super) enum Input {
     Packed(Unpacked<Box<Input>>),
     /// Several files, read as one.
     Parts(Parts<Box<Input>>),
+    /// A file, behind those that had its name before.
+    Rotating(Rotating<Box<Input>>),
 }
 
 /// A pipe, a terminal, a device, a reader of the caller's.
@@ -82,6 +85,16 @@ impl Input {
         Ok(Input::File { file: Live::new(file, 0), path: Some(path.to_string()) })
     }
 
+    /// Opens a file whose name may come to mean another one, and first those that had it before.
+    pub(super) fn rotating(path: &str, before: &[String]) -> Result<Input, Error> {
+        let open = |path: &str| {
+            let input = Input::part(path)?;
+            let file = File::open(path).map_err(|e| unreadable(path, e))?;
+            Ok((input, file))
+        };
+        Ok(Input::Rotating(Rotating::new(path, before, open)?))
+    }
+
     /// Opens a part file.
     fn part(path: &str) -> Result<Box<Input>, Error> {
         let file = File::open(path).map_err(|e| unreadable(path, e))?;
@@ -102,7 +115,7 @@ impl Input {
             // It was looked at before.
             Input::Behind { .. } | Input::Packed(_) => return Ok(self),
             // Each of them is.
-            Input::Parts(_) => return Ok(self),
+            Input::Parts(_) | Input::Rotating(_) => return Ok(self),
             Input::File { file, .. } => first.extend(file.first(SIGN_BYTES)?),
             Input::Stream(_) => {
                 // No byte more than it takes: a silent pipe may have only those.
@@ -139,12 +152,23 @@ impl Input {
             Input::Behind { input, .. } => input.length(),
             // What it unpacks to is not known before it is.
             Input::Packed(_) | Input::Parts(_) => None,
+            Input::Rotating(rotating) => rotating.current().length(),
+        }
+    }
+
+    /// Looks whether a followed feed goes on elsewhere, at its end, and returns whether there is more to read at
+    /// once.
+    pub(super) fn go_on(&mut self) -> Result<bool, Error> {
+        match self {
+            Input::Rotating(rotating) => rotating.turn(),
+            Input::Behind { input, .. } => input.go_on(),
+            input => input.unchanged().map(|()| false),
         }
     }
 
     /// Checks that the name of a followed file still means it: lines that come under that name from
     /// now on would never be read.
-    pub(super) fn unchanged(&self) -> Result<(), Error> {
+    fn unchanged(&self) -> Result<(), Error> {
         let (file, path) = match self {
             Input::File { file, path: Some(path) } => (file.file(), path),
             Input::Stream(Stream::Named(file, path)) => (file, path),
@@ -157,12 +181,12 @@ impl Input {
             Input::Parts(parts) => {
                 return parts.current().map_or(Ok(()), |part| part.unchanged());
             }
+            Input::Rotating(_) => return Ok(()),
         };
         let opened = file.metadata().map_err(|e| unreadable(path, e))?;
         let named = std::fs::metadata(path);
         if !named.is_ok_and(|named| same_file(&opened, &named)) {
-            let error = Error::new(ErrorKind::Invalid, "the followed file was replaced or removed");
-            return Err(error.at(path).hint("put the whole feed back and rerun"));
+            return Err(replaced(path));
         }
         Ok(())
     }
@@ -202,6 +226,7 @@ impl Read for Input {
             },
             Input::Packed(packed) => packed.read(buffer),
             Input::Parts(parts) => parts.read(buffer),
+            Input::Rotating(rotating) => rotating.read(buffer),
         }
     }
 }

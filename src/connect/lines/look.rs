@@ -57,10 +57,8 @@ pub(super) fn look(
         match (read, config.follow) {
             _ if full => break signs.given(),
             (1.., _) => pace.wake(),
-            (0, true) => {
-                lines.input().input.unchanged()?;
-                rest(&mut pace, stop)?;
-            }
+            (0, true) if lines.input_mut().input.go_on()? => {}
+            (0, true) => rest(&mut pace, stop)?,
             (0, false) => {
                 let rest = lines.rest();
                 let last = rest.and_then(|piece| signs.line(&mut parser, &piece, passes));
@@ -82,12 +80,7 @@ struct Signs {
 
 impl Signs {
     /// Returns whether times are given, once a line says so.
-    fn line(
-        &mut self,
-        parser: &mut LineParser,
-        piece: &Piece<'_>,
-        passes: bool,
-    ) -> Option<bool> {
+    fn line(&mut self, parser: &mut LineParser, piece: &Piece<'_>, passes: bool) -> Option<bool> {
         let parsed = if piece.too_long { None } else { parser.parse(piece.bytes).ok() };
         match parsed {
             Some(Line::Row(row)) => return Some(row.ts.is_some()),

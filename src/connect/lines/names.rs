@@ -67,7 +67,10 @@ impl Where {
             }
         }
         if let Some(pair) = found.windows(2).find(|two| by_number(&two[0], &two[1]).is_gt()) {
-            let what = format!("part files whose numbers are in another order than their names: {} comes first", pair[0]);
+            let what = format!(
+                "part files whose numbers are in another order than their names: {} comes first",
+                pair[0]
+            );
             return Err(at(&what, &pair[1], "write the numbers with as many digits each"));
         }
         if found.is_empty() {
@@ -99,7 +102,10 @@ impl Where {
 
 fn unread(path: &str, e: io::Error) -> Error {
     let what = format!("cannot list the part files: {e}");
-    Error::new(ErrorKind::Unavailable, what).at(path).hint("make them readable and rerun").because(e)
+    Error::new(ErrorKind::Unavailable, what)
+        .at(path)
+        .hint("make them readable and rerun")
+        .because(e)
 }
 
 /// Compares names by the numbers in them, where they have them at the same places.

@@ -68,7 +68,8 @@ impl<R: Read> Parts<R> {
     fn list(&mut self) -> Result<(), Error> {
         let names = self.found.list()?;
         let differs = |what: &str, path: &String| {
-            let hint = "put the parts back as they were, name new ones so that they come last, and rerun";
+            let hint =
+                "put the parts back as they were, name new ones so that they come last, and rerun";
             Error::new(ErrorKind::Invalid, what).at(path).hint(hint)
         };
         for (index, name) in self.names[..self.read.len()].iter().enumerate() {
@@ -149,7 +150,10 @@ impl<R> fmt::Debug for Parts<R> {
 fn length(path: &str) -> Result<u64, Error> {
     let found = std::fs::metadata(path).map_err(|e| {
         let what = format!("a part file cannot be looked at: {e}");
-        Error::new(ErrorKind::Unavailable, what).at(path).hint("make it readable and rerun").because(e)
+        Error::new(ErrorKind::Unavailable, what)
+            .at(path)
+            .hint("make it readable and rerun")
+            .because(e)
     })?;
     Ok(found.len())
 }

@@ -55,8 +55,12 @@ impl Shaper {
         let key = match (&self.shape.key[..], is_object) {
             ([], _) => key.ok_or_else(keyless)?,
             (_, false) => {
-                let hint = "leave out what has no row, or take the key from the line: without --key";
-                return Err(Bad::new("a value that is not an object, so that --key finds no key", hint));
+                let hint =
+                    "leave out what has no row, or take the key from the line: without --key";
+                return Err(Bad::new(
+                    "a value that is not an object, so that --key finds no key",
+                    hint,
+                ));
             }
             (names, true) => key_of(names, |name| self.object.get(name))?,
         };

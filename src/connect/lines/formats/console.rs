@@ -20,7 +20,9 @@ pub(super) fn line(line: &[u8], tools: &mut Tools) -> Result<Said, Bad> {
             return Ok(Said::Nothing);
         }
         let hint = "print keys with --property print.key=true, and values on one line";
-        return Err(Bad::new("a line without a TAB between its key and its value", hint).looks(line));
+        return Err(
+            Bad::new("a line without a TAB between its key and its value", hint).looks(line)
+        );
     };
     let (key, rest) = (&line[..tab], &line[tab + 1..]);
     let is_front = |front: &&&str| {
@@ -29,7 +31,10 @@ pub(super) fn line(line: &[u8], tools: &mut Tools) -> Result<Said, Bad> {
     };
     if let Some(front) = FRONTS.iter().find(is_front).filter(|_| rest.contains(&b'\t')) {
         let what = format!("{front} in front of the key");
-        return Err(Bad::new(what, "print keys and values alone: no print.timestamp, .partition, .offset"));
+        return Err(Bad::new(
+            what,
+            "print keys and values alone: no print.timestamp, .partition, .offset",
+        ));
     }
     let by_key = |key: &[u8], tools: &mut Tools| {
         let text = std::str::from_utf8(key).ok().filter(|_| tools.shaper.key().is_empty())?;

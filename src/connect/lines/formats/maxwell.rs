@@ -18,7 +18,8 @@ use crate::connect::lines::shape::key_of;
 use crate::source::Change;
 
 const HINT: &str = "hand over what Maxwell writes with producer=stdout or producer=file";
-const KEY_HINT: &str = "name the columns with --key, or run Maxwell with output_primary_key_columns=true";
+const KEY_HINT: &str =
+    "name the columns with --key, or run Maxwell with output_primary_key_columns=true";
 
 /// Returns what a line says.
 pub(super) fn line(line: &[u8], tools: &mut Tools) -> Result<Said, Bad> {
@@ -63,9 +64,8 @@ fn keys(tools: &mut Tools) -> Result<(Json, Option<Json>), Bad> {
     }
     let key = key_of(&columns, |name| tools.data.get(name))?;
     let moved = columns.iter().any(|name| tools.old.get(name).is_some());
-    let old_key = moved.then(|| {
-        key_of(&columns, |name| tools.old.get(name).or_else(|| tools.data.get(name)))
-    });
+    let old_key = moved
+        .then(|| key_of(&columns, |name| tools.old.get(name).or_else(|| tools.data.get(name))));
     Ok((key, old_key.transpose()?))
 }
 

@@ -22,7 +22,11 @@ pub(in crate::connect::lines) enum Origin {
     /// `DATABASE.TABLE`.
     Table(String),
     /// A message of a topic.
-    Message { topic: String, partition: u64, offset: u64 },
+    Message {
+        topic: String,
+        partition: u64,
+        offset: u64,
+    },
 }
 
 impl Said {

@@ -284,7 +284,10 @@ fn a_document_of_mongodb_is_the_row() {
     for (members, does) in [
         (format!(r#""op":"c","after":{document}"#), format!("{key}={row}")),
         (format!(r#""op":"r","after":{document}"#), format!("{key}={row}")),
-        (format!(r#""op":"u","after":{document},"updateDescription":{{}}"#), format!("{key}={row}")),
+        (
+            format!(r#""op":"u","after":{document},"updateDescription":{{}}"#),
+            format!("{key}={row}"),
+        ),
         (format!(r#""op":"u","patch":{document}"#), format!("{key}={row}")),
         (format!(r#""op":"u","after":null,"patch":{document}"#), format!("{key}={row}")),
         (r#""op":"d","before":null"#.to_string(), format!("{key}-")),

@@ -95,16 +95,19 @@ fn a_bad_message_of_kcat_is_an_error_under_its_key() {
         (message(0, 7, "\"null\"", "\"1\""), "a message without a key"),
         ("[1]".to_string(), "a line that is not an object"),
         ("% Reached end of topic".to_string(), "not JSON: expected a value (byte 1 of the line)"),
-        (
-            r#"{"key":"k","value":1}"#.replace("key", "kez"),
-            "a message without an \"offset\"",
-        ),
+        (r#"{"key":"k","value":1}"#.replace("key", "kez"), "a message without an \"offset\""),
     ] {
         assert_eq!(line(&kcat, &bad), unkeyed(&bad, what));
     }
     for (bad, what) in [
-        (r#"{"topic":"t","partition":0,"offset":-1,"key":"k","payload":"1"}"#, "a message without an \"offset\""),
-        (r#"{"topic":"t","offset":1,"key":"k","payload":"1"}"#, "a message without a \"partition\""),
+        (
+            r#"{"topic":"t","partition":0,"offset":-1,"key":"k","payload":"1"}"#,
+            "a message without an \"offset\"",
+        ),
+        (
+            r#"{"topic":"t","offset":1,"key":"k","payload":"1"}"#,
+            "a message without a \"partition\"",
+        ),
         (r#"{"partition":0,"offset":1,"key":"k","payload":"1"}"#, "a message without a \"topic\""),
         (r#"{"topic":"t","partition":0,"offset":1,"key":"k"}"#, "a message without a \"payload\""),
     ] {
@@ -317,10 +320,16 @@ fn a_line_of_canal_is_all_its_rows() {
     assert_eq!(line(&by_n, canal("DELETE", r#"[{"id":"1","n":"x"}]"#, "null")), r#"["x","1"]-"#);
     // One bad row makes all of them bad: they are one unit.
     for (bad, what) in [
-        (canal("INSERT", r#"[{"id":"1"},{"n":"x"}]"#, "null"), "a value without \"id\", which is its key"),
+        (
+            canal("INSERT", r#"[{"id":"1"},{"n":"x"}]"#, "null"),
+            "a value without \"id\", which is its key",
+        ),
         (canal("INSERT", r#"[{"id":"1"},7]"#, "null"), "a row that is not an object"),
         (canal("INSERT", "null", "null"), "rows whose \"data\" is not an array"),
-        (canal("INSERT", data, "null").replace("[\"id\"]", "null"), "rows that do not say their key"),
+        (
+            canal("INSERT", data, "null").replace("[\"id\"]", "null"),
+            "rows that do not say their key",
+        ),
         (r#"{"data":[]}"#.to_string(), "a line without a \"type\""),
     ] {
         assert_eq!(line(&told, &bad), unkeyed(&bad, what));

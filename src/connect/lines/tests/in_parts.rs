@@ -83,7 +83,9 @@ fn a_part_that_is_not_what_it_was_is_an_error() {
     let part = |number: u32| directory.join(format!("part-{number}"));
     let cases: [(&str, &dyn Fn()); 3] = [
         ("a part file that was read is gone", &|| fs::remove_file(part(2)).expect("it is there")),
-        ("a part file has changed since it was read", &|| fs::write(part(2), "bb\n").expect("room")),
+        ("a part file has changed since it was read", &|| {
+            fs::write(part(2), "bb\n").expect("room")
+        }),
         ("a part file that comes before one that was read", &|| {
             fs::write(part(1), "0\n").expect("room");
         }),

@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use super::recorder::{Recorder, config, run};
 use crate::connect::lines::config::Config;
 
-const FEED: &[u8] = b"nope\n{\"key\":1,\"value\":1,\"ts\":1}\n{\"key\":1,\"value\":\xff,\"ts\":2}\n\
+const FEED: &[u8] =
+    b"nope\n{\"key\":1,\"value\":1,\"ts\":1}\n{\"key\":1,\"value\":\xff,\"ts\":2}\n\
                       {\"key\":2,\"value\":2,\"ts\":0}\n{\"key\":3,\"value\":3,\"ts\":3}\n{\"cut";
 
 fn records(path: &Path) -> Vec<Value> {

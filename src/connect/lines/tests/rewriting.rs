@@ -7,8 +7,8 @@ use std::io::{self, Read as _, Write as _};
 use std::ops::Range;
 
 use crate::connect::lines::input::{Input, unreadable};
-use crate::connect::lines::parts::Places;
 use crate::connect::lines::live::{Live, ReadAt, SEEN_BYTES};
+use crate::connect::lines::parts::Places;
 
 /// Lines of a feed, none like another.
 fn lines(range: Range<u32>) -> String {
