@@ -9,6 +9,8 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use serde_json::Value;
+
 use crate::process::{
     PATIENCE, Running, command, ingest, ingested, last_entry, random, snapshot, start_ingest,
     verified,
@@ -103,11 +105,12 @@ fn each_format_goes_in_as_its_program_means_it_and_once() {
         let ran = ingest(dir, &args).good();
         assert_eq!(ran.stderr, "", "nothing is guessed: {args:?}");
         let summary = ran.summary();
-        let counted = (&summary["read"], &summary["skipped"]);
-        assert_eq!(counted, (&counts.0.into(), &counts.1.into()), "{args:?}: {summary}");
+        let count = |summary: &Value, name: &str| summary[name].as_u64().expect("a count");
+        let counted = (count(&summary, "read"), count(&summary, "skipped"));
+        assert_eq!(counted, counts, "{args:?}: {summary}");
         assert_eq!(snapshot(dir, "s"), rows, "{args:?}");
         let again = ingested(dir, &args);
-        assert_eq!((&again["read"], &again["below"]), (&counts.0.into(), &counts.0.into()));
+        assert_eq!((count(&again, "read"), count(&again, "below")), (counts.0, counts.0));
         // Read in another way it is another feed.
         let ran = ingest(dir, &[&args[..], &["--key", "other"]].concat());
         assert!(ran.code != Some(0), "{args:?}: {}", ran.stderr);
@@ -115,7 +118,7 @@ fn each_format_goes_in_as_its_program_means_it_and_once() {
         // Compressed, it is the same one.
         write(dir, "feed", gzip(text));
         let again = ingested(dir, &args);
-        assert_eq!(&again["below"], &counts.0.into(), "{again}");
+        assert_eq!(count(&again, "below"), counts.0, "{again}");
         verified(dir, "s");
     }
 }
@@ -311,7 +314,7 @@ fn bad_lines_are_written_away_once_whatever_is_killed() {
     let found: Vec<String> = away
         .lines()
         .map(|line| {
-            let record: serde_json::Value = serde_json::from_str(line).expect("JSON");
+            let record: Value = serde_json::from_str(line).expect("JSON");
             record["text"].as_str().expect("text").to_string()
         })
         .collect();

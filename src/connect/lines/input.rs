@@ -88,16 +88,20 @@ impl Input {
     /// Opens a file whose name may come to mean another one, and first those that had it before.
     pub(super) fn rotating(path: &str, before: &[String]) -> Result<Input, Error> {
         let open = |path: &str| {
-            let input = Input::part(path)?;
             let file = File::open(path).map_err(|e| unreadable(path, e))?;
-            Ok((input, file))
+            let again = file.try_clone().map_err(|e| unreadable(path, e))?;
+            Ok((Input::whole(file, path)?, again))
         };
         Ok(Input::Rotating(Rotating::new(path, before, open)?))
     }
 
     /// Opens a part file.
     fn part(path: &str) -> Result<Box<Input>, Error> {
-        let file = File::open(path).map_err(|e| unreadable(path, e))?;
+        Input::whole(File::open(path).map_err(|e| unreadable(path, e))?, path)
+    }
+
+    /// Returns what a file of a name holds, from its start.
+    fn whole(file: File, path: &str) -> Result<Box<Input>, Error> {
         let input = Input::File { file: Live::new(file, 0), path: Some(path.to_string()) };
         Ok(Box::new(input.unpacked().map_err(|e| unreadable(path, e))?))
     }

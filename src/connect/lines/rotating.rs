@@ -70,14 +70,41 @@ impl<R: Read> Rotating<R> {
             Ok(named) if same(&opened, &named) => Ok(false),
             Ok(_) if !is_named(&opened) => Err(replaced(&self.path)),
             Ok(named) if named.is_file() && named.len() > 0 => {
-                self.next.push_back((self.open)(&self.path)?);
-                Ok(true)
+                let later = self.later(&opened)?;
+                self.next.extend(later);
+                Ok(!self.next.is_empty())
             }
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(looked(e)),
             Err(_) if !is_named(&opened) => Err(replaced(&self.path)),
             // The new one is still to come.
             _ => Ok(false),
         }
+    }
+
+    /// Opens the files that came after the one that is read: more than one, if it was rotated twice meanwhile. None, if
+    /// their names move just now.
+    fn later(&self, opened: &Metadata) -> Result<Vec<(R, File)>, Error> {
+        let mut paths = before(&self.path);
+        paths.push(self.path.clone());
+        let is = |path: &String, file: &Metadata| {
+            std::fs::metadata(path).is_ok_and(|named| same(file, &named))
+        };
+        let Some(ours) = paths.iter().position(|path| is(path, opened)) else {
+            let name = &self.path;
+            let what = "the followed file was renamed, and what came between it and the new one is not known";
+            let hint = format!("rename it to {name}.1 or {name}-DATE, put it back there and rerun");
+            return Err(Error::new(ErrorKind::Invalid, what).at(name).hint(hint));
+        };
+        let later = paths[ours + 1..].iter().map(|path| (self.open)(path));
+        let later = match later.collect::<Result<Vec<_>, Error>>() {
+            Err(e) if e.kind() == ErrorKind::Missing => return Ok(Vec::new()),
+            later => later?,
+        };
+        let files = later.iter().map(|(_, file)| file.metadata().ok());
+        let files = [Some(opened.clone())].into_iter().chain(files);
+        let mut stand = paths[ours..].iter().zip(files);
+        let all = stand.all(|(path, file)| file.is_some_and(|file| is(path, &file)));
+        Ok(if all { later } else { Vec::new() })
     }
 
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
