@@ -72,7 +72,8 @@ fn feeds() -> String {
 #[derive(Clone, Debug, Parser)]
 #[command(name = "ingest", disable_help_flag = true, after_help = feeds())]
 pub(crate) struct Args {
-    /// The feed: a path to JSON lines, `-` for standard input, git:PATH for the first-parent history
+    /// The feed: a path to lines, a directory or a quoted glob of part files, any of them gzip or zstd,
+    /// `-` for standard input, git:PATH for the first-parent history
     /// of a git repository, planetscale://HOST:PORT/KEYSPACE/TABLE, kafka://HOST:PORT/TOPIC, or
     /// postgres://USER@HOST:PORT/DB?table=SCHEMA.TABLE[,..]&slot=NAME&publication=NAME
     #[arg(value_name = "FEED", value_parser = feed)]
@@ -87,9 +88,19 @@ pub(crate) struct Args {
     #[arg(long, value_name = "given|mint")]
     pub(crate) times: Option<TimesFrom>,
 
-    /// What the "value" of a line is
-    #[arg(long, value_name = "json|debezium", default_value = "json")]
-    pub(crate) format: Format,
+    /// What a line is: a row whose value is JSON or a Debezium envelope, a message as kcat -J or the console
+    /// consumer print it, a row of Maxwell's or rows of Canal's, or bare, the value itself [default: json]
+    #[arg(long, value_name = "json|debezium|kcat|console|maxwell|canal|bare")]
+    pub(crate) format: Option<Format>,
+
+    /// Take the key out of the value: of one member its value, of several an array. It stays in the value
+    #[arg(long, value_name = "FIELD[,FIELD]", value_delimiter = ',')]
+    pub(crate) key: Vec<String>,
+
+    /// The member of the value that says that the row is deleted, if it is true or "true"; it is taken out
+    /// of the value. Debezium's unwrapped rows have __deleted
+    #[arg(long, value_name = "FIELD")]
+    pub(crate) deleted_field: Option<String>,
 
     /// What a second snapshot in a Debezium feed of one table does to rows that it does not have
     #[arg(long, value_name = "keep|replace", default_value = "keep")]
@@ -100,9 +111,18 @@ pub(crate) struct Args {
     #[arg(long, value_name = "error|keep", default_value = "keep")]
     pub(crate) on_unavailable: OnUnavailable,
 
-    /// Keep reading what is appended to FEED after its end
+    /// Keep reading what is appended to FEED after its end, and the files that come: of a directory or a glob
+    /// the later ones, and of a file that is renamed the new one of its name
     #[arg(long)]
     pub(crate) follow: bool,
+
+    /// Wait for a FEED that is not there yet
+    #[arg(long)]
+    pub(crate) wait: bool,
+
+    /// Guess nothing of FEED: --times and --format have to be said
+    #[arg(long)]
+    pub(crate) no_input_guess: bool,
 
     /// Finish when what the feed has at the start is committed; for planetscale:// and kafka:// feeds,
     /// which have no end
@@ -118,8 +138,9 @@ pub(crate) struct Args {
     pub(crate) history: Option<History>,
 
     /// What happens at a bad line or message, or an update that cannot keep what its row had: stop, or keep it
-    /// as an error value, under its key or, where that cannot be read, under {"key_base64": LINE}
-    #[arg(long, value_name = "stop|keep", default_value = "stop")]
+    /// as an error value, under its key or, where that cannot be read, under {"key_base64": LINE}; of a line, also
+    /// append it to FILE with what is bad about it, and go on
+    #[arg(long, value_name = "stop|keep|quarantine:FILE", default_value = "stop", value_parser = OnError::parse)]
     pub(crate) on_error: OnError,
 
     /// What happens when the server does not have what comes after the shard's place any more
@@ -220,6 +241,11 @@ impl Args {
         Ok(args)
     }
 
+    /// Returns what a line is.
+    pub(crate) fn format(&self) -> Format {
+        self.format.unwrap_or(Format::Json)
+    }
+
     /// Returns whether only a signal ends the run well.
     pub(crate) fn is_endless(&self) -> bool {
         self.follow || self.standby || (self.feed.is_served() && !self.stop_at_current)
@@ -262,7 +288,10 @@ impl Args {
     /// Returns what does not go with this kind of feed.
     fn misplaced(&self) -> Option<&'static str> {
         let (git, served) = (matches!(self.feed, FeedName::Git(_)), self.feed.is_served());
-        let debezium = self.format == Format::Debezium;
+        let (format, lines) = (self.format(), self.feed.is_lines());
+        let debezium = format == Format::Debezium;
+        // What a line says of a delete, and of its key.
+        let says = debezium || matches!(format, Format::Maxwell | Format::Canal);
         let rules = [
             (
                 git && self.follow,
@@ -276,13 +305,45 @@ impl Args {
                 self.unchecked && self.ahead == Some(Switch::On),
                 "--ahead on does not go with --unchecked: only the check proves what was worked out ahead",
             ),
+            (debezium && !lines, "--format debezium is for feeds of lines: a path or -"),
+            (format != Format::Json && !lines, "--format is for feeds of lines: a path or -"),
             (
-                debezium && !self.feed.is_lines(),
-                "--format debezium is for feeds of lines: a path or -",
+                (!self.key.is_empty() || self.deleted_field.is_some()) && !lines,
+                "--key and --deleted-field are for feeds of lines: a path or -",
+            ),
+            (self.wait && !lines, "--wait is for feeds of lines: a path"),
+            (
+                self.on_error.quarantine().is_some() && !lines,
+                "--on-error quarantine:FILE is for feeds of lines: a path or -",
+            ),
+            (
+                self.no_input_guess && lines && (self.times.is_none() || self.format.is_none()),
+                "--no-input-guess guesses nothing: say --times and --format",
+            ),
+            (
+                self.key.iter().any(String::is_empty),
+                "--key names members of the value, with commas between them",
+            ),
+            (
+                debezium && !self.key.is_empty(),
+                "--key does not go with --format debezium: its connectors make keys, by message.key.columns",
+            ),
+            (
+                says && self.deleted_field.is_some(),
+                "--deleted-field is for --format json, kcat, console and bare: the lines of others say what a delete is",
+            ),
+            (
+                format == Format::Bare && self.key.is_empty(),
+                "--format bare needs --key: the line is the value, and its key some of its members",
             ),
             (
                 debezium && self.times == Some(TimesFrom::Given),
                 "--times given does not go with --format debezium: its times are minted",
+            ),
+            (
+                !matches!(format, Format::Json | Format::Kcat)
+                    && self.times == Some(TimesFrom::Given),
+                "--times given is for --format json and kcat: the times of others are minted",
             ),
             (
                 self.resnapshot == Resnapshot::Replace && !debezium,

@@ -46,6 +46,10 @@ pub(crate) enum Chosen {
     Kafka(Once<Box<Kafka>>),
 }
 
+/// Said where nothing but the first row says that times are given.
+const GUESSED: &str = "notice: times are guessed as given, for the feed's first row has a \"ts\": say --times given, or \
+                       --times mint if that is a clock and not the shard's time";
+
 /// Something for whichever worker asks first.
 #[derive(Debug)]
 pub(crate) struct Once<T>(Mutex<Option<T>>);
@@ -82,18 +86,18 @@ pub(crate) fn choose(
         }
         #[cfg(feature = "planetscale")]
         FeedName::PlanetScale(url) => {
-            let table = Table::planetscale(url, args.on_error, stats)?;
+            let table = Table::planetscale(url, args.on_error.clone(), stats)?;
             return Ok(Chosen::PlanetScale(Once::new(Box::new(table))));
         }
         #[cfg(feature = "postgres-source")]
         FeedName::Postgres(url) => {
-            let table = Table::postgres(url, args.on_error, stats)?;
+            let table = Table::postgres(url, args.on_error.clone(), stats)?;
             return Ok(Chosen::Postgres(Once::new(Box::new(table))));
         }
         #[cfg(feature = "kafka")]
         FeedName::Kafka(url) => {
             let topic = Kafka::open(url)?
-                .on_error(args.on_error.into())
+                .on_error((&args.on_error).into())
                 .on_unavailable(args.on_unavailable.into())
                 .count_into(stats);
             return Ok(Chosen::Kafka(Once::new(Box::new(topic))));
@@ -101,10 +105,14 @@ pub(crate) fn choose(
         FeedName::Lines(path) => path,
     };
     let mut lines = Lines::from_path(path)
-        .format(args.format.into())
+        .format(args.format().into())
+        .key(&args.key)
+        .deleted_field(args.deleted_field.clone())
         .resnapshot(args.resnapshot.into())
         .on_unavailable(args.on_unavailable.into())
-        .on_error(args.on_error.into())
+        .on_error((&args.on_error).into())
+        .quarantine(args.on_error.quarantine())
+        .wait(args.wait)
         .follow(args.follow)
         .throttle(args.throttle)
         .count_into(stats)
@@ -113,7 +121,11 @@ pub(crate) fn choose(
         Some(times) => times == TimesFrom::Given,
         None => {
             waits();
-            io.block_on(or(stop, lines.has_times()))?
+            let given = io.block_on(or(stop, lines.has_times()))?;
+            if given && args.process == 0 {
+                eprintln!("{GUESSED}");
+            }
+            given
         }
     };
     let lines = Once::new(lines);
@@ -125,12 +137,15 @@ fn times(args: &Args, state: &State, path: &str, lines: &Lines) -> Option<TimesF
     if args.times.is_some() {
         return args.times;
     }
-    if args.format == Format::Debezium {
+    let format = args.format();
+    if !matches!(format, Format::Json | Format::Kcat) {
         return Some(TimesFrom::Mint);
     }
     match state.feed.as_ref().map(|feed| feed.mode.as_str()) {
         Some("given") => return Some(TimesFrom::Given),
         Some("minted") => return Some(TimesFrom::Mint),
+        // The clock of a broker is a time of the shard only where that is said.
+        _ if format == Format::Kcat => return Some(TimesFrom::Mint),
         _ => {}
     }
     // Process 0 alone reads the feed, and may be the only one that can. Of a pipe, no other may

@@ -34,12 +34,22 @@ fn everything_that_is_there_is_taken() {
     assert_eq!(args.hostfile.as_deref(), Some("hosts"));
     assert_eq!(args.http.map(|address| address.to_string()).as_deref(), Some("[::1]:90"));
     let args = parse("- --shard dir --seal --history 7").expect("all are known");
-    assert_eq!((args.feed, args.seal), (FeedName::Lines("-".to_string()), true));
+    assert_eq!((&args.feed, args.seal), (&FeedName::Lines("-".to_string()), true));
     assert!(matches!(args.history, Some(History::Last(7))));
     assert_eq!(args.on_error, OnError::Stop);
-    assert_eq!((args.times, args.format), (None, Format::Json));
+    assert_eq!((args.times, args.format()), (None, Format::Json));
     let args = parse("f --shard mem: --times mint --format debezium").expect("all are known");
-    assert_eq!((args.times, args.format), (Some(TimesFrom::Mint), Format::Debezium));
+    assert_eq!((args.times, args.format()), (Some(TimesFrom::Mint), Format::Debezium));
+    let args = parse("f --shard mem: --format kcat --times given").expect("its ts, as is said");
+    assert_eq!((args.times, args.format()), (Some(TimesFrom::Given), Format::Kcat));
+    let line = "f --shard mem: --format bare --key a,b --deleted-field gone";
+    let args = parse(line).expect("a key");
+    assert_eq!((args.format(), &args.key[..]), (Format::Bare, &["a".into(), "b".into()][..]));
+    assert_eq!(args.deleted_field.as_deref(), Some("gone"));
+    let args = parse("f --shard mem: --on-error quarantine:bad --wait").expect("both");
+    assert_eq!((args.on_error.quarantine(), args.wait), (Some("bad".into()), true));
+    assert!(parse("f --shard mem: --no-input-guess --times mint --format json").is_ok());
+    assert!(parse("git:. --shard mem: --no-input-guess").is_ok());
     assert!(parse("git:. --shard mem: --times given --format json").is_ok());
     assert_eq!(parse("git:. --shard mem:").expect("git").feed, FeedName::Git(".".to_string()));
 }
@@ -57,6 +67,27 @@ fn everything_else_is_usage() {
         "feed --shard mem: --format xml",
         "feed --shard mem: --format debezium --times given",
         "git:. --shard mem: --format debezium",
+        "git:. --shard mem: --format kcat",
+        "git:. --shard mem: --key id",
+        "git:. --shard mem: --deleted-field gone",
+        "feed --shard mem: --format console --times given",
+        "feed --shard mem: --format maxwell --times given",
+        "feed --shard mem: --format canal --times given",
+        "feed --shard mem: --format debezium --key id",
+        "feed --shard mem: --format debezium --deleted-field gone",
+        "feed --shard mem: --format maxwell --deleted-field gone",
+        "feed --shard mem: --format canal --deleted-field gone",
+        "feed --shard mem: --format bare",
+        "feed --shard mem: --format bare --key id --times given",
+        "feed --shard mem: --key",
+        "feed --shard mem: --key id,,b",
+        "git:. --shard mem: --wait",
+        "git:. --shard mem: --on-error quarantine:bad",
+        "feed --shard mem: --on-error quarantine:",
+        "feed --shard mem: --on-error quarantine",
+        "feed --shard mem: --no-input-guess",
+        "feed --shard mem: --no-input-guess --times mint",
+        "feed --shard mem: --no-input-guess --format json",
         "git:. --shard mem: --times mint",
         "feed --shard mem: --stop-at-current",
         "git:. --shard mem: --stop-at-current",

@@ -60,6 +60,7 @@ pub(crate) fn run(
     summary.below += stats.rows_skipped();
     summary.seconds = started.elapsed().as_secs_f64();
     summary.unchecked = args.unchecked;
+    summary.quarantined = args.on_error.quarantine().map(|_| stats.quarantined());
     // Every error says where and what to do, if only roughly.
     let place = |e: Error| match e.kind() {
         ErrorKind::Stopped => e.at(args.feed.to_string()),
@@ -268,7 +269,7 @@ fn workers(
     let (checked, standby) = (!args.unchecked, standby.clone());
     let ahead = args.ahead != Some(Switch::Off);
     let patch_errors = match args.on_error {
-        OnError::Stop => PatchErrors::Stop,
+        OnError::Stop | OnError::Quarantine(_) => PatchErrors::Stop,
         OnError::Keep => PatchErrors::Keep,
     };
     let times = if args.feed.is_table() { Times::CoCommitted } else { Times::WriteAhead };

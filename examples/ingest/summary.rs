@@ -30,6 +30,9 @@ pub(crate) struct Summary {
     pub(crate) wins: u64,
     pub(crate) losses: u64,
     pub(crate) seconds: f64,
+    /// Bad lines that were written away, if they are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) quarantined: Option<u64>,
     /// Said when rows were dropped without proof that the shard has them.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) unchecked: bool,

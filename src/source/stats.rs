@@ -29,6 +29,8 @@ struct Shared {
     messages: Counter,
     /// The greatest place of the messages counted.
     messages_to: Counter,
+    quarantined: Counter,
+    quarantined_to: Counter,
     position: Counter,
     length: Counter,
     acks: Counter,
@@ -138,6 +140,11 @@ impl SourceStats {
         self.0.messages.get()
     }
 
+    /// Lines of the feed that could not be read, and were written away.
+    pub fn quarantined(&self) -> u64 {
+        self.0.quarantined.get()
+    }
+
     /// How far the feed is, in a unit of its own: bytes, commits.
     pub fn position(&self) -> u64 {
         self.0.position.get()
@@ -168,6 +175,13 @@ impl SourceStats {
     pub fn add_message(&self, place: u64) {
         if self.0.messages_to.raise(place) {
             self.0.messages.add(1);
+        }
+    }
+
+    /// For a feed: counts a line that was written away, in the way of [`add_message`](SourceStats::add_message).
+    pub fn add_quarantined(&self, place: u64) {
+        if self.0.quarantined_to.raise(place) {
+            self.0.quarantined.add(1);
         }
     }
 

@@ -8,6 +8,7 @@ mod command_line;
 mod debezium;
 mod definite;
 mod examples;
+mod feeds;
 mod four_writers;
 mod git;
 mod git_oracle;

@@ -5,13 +5,17 @@
 //! ways are read. A schema is null or has a `"type"`: columns may have these two names. Avro as a console
 //! consumer prints it has `after` in a union, `{"NAME.Value": {..}}`, and so are columns that can be null.
 //! An update whose `after` lacks columns that did not change is a patch of its row, or its key's error. A row that is
-//! new has nothing that it could keep.
+//! new has nothing that it could keep. MongoDB's documents are strings with JSON in them: such a row is the
+//! document.
 
+mod documents;
 mod mark;
 mod unavailable;
 mod unions;
+mod unread;
 
 pub(super) use self::mark::Mark;
+pub(super) use self::unread::Unread;
 use crate::codec::Json;
 use crate::codec::canonical::Scratch;
 use crate::codec::object::Object;
@@ -33,20 +37,6 @@ pub enum OnUnavailable {
     /// It is a bad line.
     #[default]
     Error,
-}
-
-/// What is bad about a message, what to do, and the key it is of.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Unread {
-    pub(super) what: String,
-    pub(super) hint: &'static str,
-    pub(super) key: Option<Json>,
-}
-
-impl Unread {
-    fn new(what: impl Into<String>, hint: &'static str) -> Unread {
-        Unread { what: what.into(), hint, key: None }
-    }
 }
 
 /// Reads messages, one after the other, with the same buffers.
@@ -174,7 +164,14 @@ impl Envelopes {
             return Ok(Some(Change::Delete(key.clone())));
         }
         let op = op.to_string();
-        match self.after()? {
+        let after = match self.after()? {
+            None => documents::patched(&self.object, &mut self.scratch)?,
+            Some(after) if after == "null" => {
+                documents::patched(&self.object, &mut self.scratch)?.or(Some(after))
+            }
+            after => after,
+        };
+        match after {
             None => bad(format!("\"op\" is {op}, and there is no \"after\"")),
             Some(after) if after == "null" => bad(format!("\"op\" is {op}, and \"after\" is null")),
             Some(after) => {
@@ -201,6 +198,13 @@ impl Envelopes {
                 .only()
                 .is_some_and(|(name, value)| name.ends_with(".Value") && value.starts_with('{'));
         let is_avro = self.object.get("ts_ms").is_some_and(|ts| ts.starts_with("{\"long\":"));
+        let string = match self.inner.only() {
+            Some(("string", text)) if is_avro => text,
+            _ => after,
+        };
+        if let Some(document) = documents::document(string, &mut self.scratch) {
+            return Ok(Some(document));
+        }
         match (is_union, is_avro) {
             (true, _) => {
                 let mut out = String::with_capacity(after.len());

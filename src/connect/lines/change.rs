@@ -6,6 +6,7 @@
 
 use super::config::{Config, Format};
 use super::cut::Piece;
+use super::formats::{Formatted, Said};
 use super::line::{Bad, Line, LineParser, key_base64};
 use super::position::Offsets;
 use super::resnapshot::Snapshots;
@@ -18,10 +19,14 @@ use crate::source::Change;
 pub(super) struct Changes {
     parser: LineParser,
     envelopes: Option<Envelopes>,
+    /// What reads its lines, if not the parser.
+    formatted: Option<Formatted>,
     snapshots: Snapshots,
     offsets: Offsets,
     /// Rows before the next line.
     rows: u64,
+    /// Whether a bad line is a row, its error.
+    keeps_bad: bool,
 }
 
 /// What a good line does.
@@ -32,6 +37,8 @@ pub(super) enum Does {
     /// Nothing; it is a message, and none that changes a row.
     Message,
     Change(Change<Json, Json>),
+    /// Changes, one at least, which are one unit.
+    Changes(Vec<Change<Json, Json>>),
 }
 
 impl Changes {
@@ -40,7 +47,10 @@ impl Changes {
         let is_debezium = config.format == Format::Debezium;
         let envelopes = is_debezium.then(|| Envelopes::new(config.on_unavailable));
         let snapshots = Snapshots::new(config.resnapshot);
-        Changes { envelopes, snapshots, offsets, rows, parser: LineParser::default() }
+        let parser = LineParser::new(config.shape.clone());
+        let formatted = Formatted::new(config);
+        let keeps_bad = config.quarantine.is_none();
+        Changes { envelopes, formatted, snapshots, offsets, rows, keeps_bad, parser }
     }
 
     /// Returns what the rows so far say about their `offset`s.
@@ -53,9 +63,17 @@ impl Changes {
         &mut self.snapshots
     }
 
+    /// Whether what a line does depends on the lines before it, beyond what a place says.
+    pub(super) fn remembers(&self) -> bool {
+        self.formatted.as_ref().is_some_and(Formatted::remembers) || self.snapshots.remembers()
+    }
+
     /// Learns from a line, before the place to go on from, which table the feed is of. Returns whether
     /// no more is to be learned.
     pub(super) fn learn(&mut self, piece: &Piece<'_>) -> bool {
+        if let Some(formatted) = &mut self.formatted {
+            return !piece.too_long && formatted.learn(piece.bytes);
+        }
         let Some(envelopes) = &mut self.envelopes else { return true };
         let row = match self.parser.parse(piece.bytes) {
             Ok(Line::Row(row)) if !piece.too_long => row,
@@ -69,13 +87,25 @@ impl Changes {
     /// Returns what a line does.
     pub(super) fn line(&mut self, piece: &Piece<'_>) -> Result<Does, Bad> {
         let does = self.read(piece);
-        self.rows += u64::from(!matches!(does, Ok(Does::Nothing | Does::Message)));
+        self.rows += match &does {
+            Ok(Does::Nothing | Does::Message) => 0,
+            Ok(Does::Changes(changes)) => changes.len() as u64,
+            Ok(Does::Change(_)) => 1,
+            Err(_) => u64::from(self.keeps_bad),
+        };
         does
     }
 
     fn read(&mut self, piece: &Piece<'_>) -> Result<Does, Bad> {
         if piece.too_long {
             return Err(Bad::too_long(piece.bytes));
+        }
+        if let Some(formatted) = &mut self.formatted {
+            return Ok(match formatted.line(piece.bytes)? {
+                Said::Nothing => Does::Nothing,
+                Said::Message => Does::Message,
+                Said::Rows(changes, _) => Does::Changes(changes),
+            });
         }
         let row = match self.parser.parse(piece.bytes) {
             Ok(Line::Row(row)) => row,

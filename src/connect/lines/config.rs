@@ -2,11 +2,15 @@
 //! It does not own reading.
 
 use std::num::NonZeroU64;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::input::{Input, is_stream};
+use super::input::{Input, is_stream, unreadable};
+use super::parts::Places;
+use super::quarantine::Quarantine;
+use super::shape::Shape;
 use crate::connect::debezium::OnUnavailable;
 use crate::connect::on_error::OnError;
 use crate::error::{Error, ErrorKind};
@@ -30,15 +34,41 @@ pub(super) fn rest(pace: &mut Pace, stop: &CancellationToken) -> Result<(), Erro
     Ok(())
 }
 
-/// What the value of a row is.
+/// What a line is, and the value of its row.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Format {
-    /// The key's value, or null for a delete.
+    /// A row, `{"key": K, "value": V}`: the value is the key's, or null for a delete.
     #[default]
     Json,
-    /// A Debezium envelope, or null for a delete; times are minted.
+    /// The same, whose value is a Debezium envelope, or null for a delete; times are minted.
     Debezium,
+    /// A line of `kcat -J`: a message of a topic. Its `ts` is a time only for a
+    /// [`TimedSource`](crate::input::TimedSource).
+    Kcat,
+    /// A line of `kafka-console-consumer --property print.key=true`: `KEY<TAB>VALUE`; times are minted.
+    Console,
+    /// A line that is the value, whose key is [members of it](super::Lines::key); times are minted.
+    Bare,
+    /// A line of Maxwell's daemon: a row of a table; times are minted.
+    Maxwell,
+    /// A flat message of Canal: rows of a table; times are minted.
+    Canal,
+}
+
+impl Format {
+    /// Returns its name.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Format::Json => "json",
+            Format::Debezium => "debezium",
+            Format::Kcat => "kcat",
+            Format::Console => "console",
+            Format::Bare => "bare",
+            Format::Maxwell => "maxwell",
+            Format::Canal => "canal",
+        }
+    }
 }
 
 /// What a second snapshot in a Debezium feed does to rows that it does not have.
@@ -59,10 +89,18 @@ pub(super) struct Config {
     /// Whether it is a reader, which is given away once.
     pub(super) is_reader: bool,
     pub(super) format: Format,
+    pub(super) shape: Shape,
     pub(super) resnapshot: Resnapshot,
     pub(super) on_unavailable: OnUnavailable,
     pub(super) follow: bool,
     pub(super) on_error: OnError,
+    /// Where bad lines are written away to, whatever else would happen at one.
+    pub(super) quarantine: Option<PathBuf>,
+    /// Whether a feed that is not there is waited for.
+    pub(super) wait: bool,
+    pub(super) places: Places,
+    /// Files that had the feed's name before, and are read first.
+    pub(super) before: Vec<String>,
     /// Lines per second at most.
     pub(super) throttle: Option<NonZeroU64>,
     pub(super) stats: SourceStats,
@@ -75,14 +113,24 @@ impl Config {
             path,
             is_reader,
             format: Format::default(),
+            shape: Shape::default(),
             resnapshot: Resnapshot::default(),
             on_unavailable: OnUnavailable::default(),
             follow: false,
             on_error: OnError::default(),
+            quarantine: None,
+            wait: false,
+            places: Places::default(),
+            before: Vec::new(),
             throttle: None,
             stats: SourceStats::default(),
             stop: CancellationToken::new(),
         }
+    }
+
+    /// Returns where a line is, as `FILE:LINE`.
+    pub(super) fn place(&self, line: u64) -> String {
+        self.places.of(&self.path, line)
     }
 
     /// Returns whether what is read is gone then.
@@ -90,15 +138,60 @@ impl Config {
         self.is_reader || is_stream(&self.path)
     }
 
+    /// Returns whether the feed goes on behind a bad line.
+    pub(super) fn passes_bad_lines(&self) -> bool {
+        self.on_error == OnError::Keep || self.quarantine.is_some()
+    }
+
+    /// Opens the file that bad lines are written away to, if they are.
+    pub(super) fn quarantine(&self) -> Result<Option<Quarantine>, Error> {
+        self.quarantine.as_deref().map(Quarantine::open).transpose()
+    }
+
+    /// Opens the feed by its name. One that is not there is waited for, if that was asked for, until `check`
+    /// says otherwise.
+    fn named(&self, check: &dyn Fn() -> Result<(), Error>) -> Result<Input, Error> {
+        let mut pace = pace();
+        loop {
+            match Input::open(&self.path, &self.places) {
+                Err(e) if self.wait && e.kind() == ErrorKind::Missing => {
+                    check()?;
+                    rest(&mut pace, &self.stop)?;
+                }
+                opened => return opened,
+            }
+        }
+    }
+
     /// Opens the feed at its start, unless it was opened already.
-    pub(super) fn open(&self, opened: Option<Input>) -> Result<Input, Error> {
-        match opened {
-            Some(input) => Ok(input),
+    pub(super) fn open(
+        &self,
+        opened: Option<Input>,
+        check: &dyn Fn() -> Result<(), Error>,
+    ) -> Result<Input, Error> {
+        // Its first bytes may be long in coming.
+        check()?;
+        let input = match opened {
+            Some(input) => input,
             None if self.is_reader => {
                 let error = Error::new(ErrorKind::Invalid, "a reader can be read only once");
-                Err(error.at(&self.path).hint("name a file, or make another feed of a new reader"))
+                let hint = "name a file, or make another feed of a new reader";
+                return Err(error.at(&self.path).hint(hint));
             }
-            None => Input::open(&self.path),
+            None => self.named(check)?,
+        };
+        let input = input.unpacked().map_err(|e| unreadable(&self.path, e))?;
+        if self.follow && input.is_packed_file() {
+            let what = "a compressed file, which does not grow by lines, cannot be followed";
+            let error = Error::new(ErrorKind::Invalid, what).at(&self.path);
+            return Err(error.hint("read it without --follow, and feed what comes later behind it"));
+        }
+        // A file of a name; standard input has none.
+        match input {
+            Input::File { path: Some(path), .. } if self.follow || !self.before.is_empty() => {
+                Input::rotating(&path, &self.before)
+            }
+            input => Ok(input),
         }
     }
 }

@@ -90,6 +90,10 @@ impl<R: Read> Cutter<R> {
         &self.input
     }
 
+    pub(super) fn input_mut(&mut self) -> &mut R {
+        &mut self.input
+    }
+
     pub(super) fn into_input(self) -> R {
         self.input
     }

@@ -4,6 +4,7 @@
 
 use std::io::Read;
 use std::num::NonZeroU64;
+use std::path::PathBuf;
 
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
@@ -16,6 +17,7 @@ use super::given;
 use super::input::{Input, Stream};
 use super::look::look;
 use super::position::FilePosition;
+use super::shape::Shape;
 use crate::codec::{DataError, Json};
 use crate::connect::debezium::OnUnavailable;
 use crate::connect::on_error::OnError;
@@ -65,10 +67,24 @@ impl Lines {
         Lines { config: Config::new(name.into(), true), opened: Some(opened), thread: None }
     }
 
-    /// Says what the value of a row is; [`Format::Json`] by default. Debezium's messages have no times of
+    /// Says what a line is; [`Format::Json`] by default. Only that and [`Format::Kcat`] can have times of
     /// their own.
     pub fn format(mut self, format: Format) -> Lines {
         self.config.format = format;
+        self
+    }
+
+    /// Takes the key out of the value, where it stays: of one member its value, of several an array of theirs. What a
+    /// line has as a key is ignored then. Not for [`Format::Debezium`], whose keys are made so by its connectors.
+    pub fn key<N: Into<String>>(mut self, members: impl IntoIterator<Item = N>) -> Lines {
+        self.config.shape.key = members.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Says which member of a value says that its row is deleted: a true or `"true"` is a delete. The member is no
+    /// part of the value. Debezium writes `__deleted` so, where it unwraps its envelopes.
+    pub fn deleted_field(mut self, member: Option<String>) -> Lines {
+        self.config.shape.deleted = member;
         self
     }
 
@@ -90,6 +106,20 @@ impl Lines {
     /// Says what happens at a bad line; [`OnError::Stop`] by default.
     pub fn on_error(mut self, on_error: OnError) -> Lines {
         self.config.on_error = on_error;
+        self
+    }
+
+    /// Writes bad lines away to this file, which is made if it is not there, and goes on behind them, whatever
+    /// [`on_error`](Lines::on_error) says. Each is a line of JSON with where it stood, what is bad about it and its text; it is
+    /// durable before anything behind it is committed, and counted in [`SourceStats::quarantined`].
+    pub fn quarantine(mut self, file: Option<PathBuf>) -> Lines {
+        self.config.quarantine = file;
+        self
+    }
+
+    /// Waits for a feed that is not there yet; by default that is an error.
+    pub fn wait(mut self, wait: bool) -> Lines {
+        self.config.wait = wait;
         self
     }
 
@@ -133,7 +163,8 @@ impl Lines {
 
     /// Returns whether the rows have times of their own: whether the first row has a `"ts"`. Reads up to that
     /// row, and of a stream keeps what was read for the run, 64 MiB at most; then, and for a feed without
-    /// rows, what closings and bad lines say decides. A followed feed is waited for.
+    /// rows, what closings and bad lines say decides. A followed feed is waited for. Of formats of other programs
+    /// none is looked at: a clock of theirs is a time only where that is said.
     ///
     /// # Errors
     ///
@@ -144,6 +175,9 @@ impl Lines {
     ///
     /// Outside of a tokio runtime.
     pub async fn has_times(&mut self) -> Result<bool, Error> {
+        if !matches!(self.config.format, Format::Json | Format::Debezium) {
+            return Ok(false);
+        }
         let (config, opened) = (self.config.clone(), self.opened.take());
         let looks = config.stop.child_token();
         let _abandon = looks.clone().drop_guard();
@@ -184,9 +218,12 @@ impl TimedSource for Lines {
 
     async fn run(self, outlet: Outlet<Json, Self::Value, u64>) -> Result<u64, Error> {
         let Lines { config, opened, .. } = self;
-        if config.format != Format::Json {
-            let error = Error::new(ErrorKind::Invalid, "Debezium's messages have no times");
-            return Err(error
+        if !matches!(config.format, Format::Json | Format::Kcat) {
+            let what = match config.format {
+                Format::Debezium => "Debezium's messages have no times".to_string(),
+                other => format!("lines of the format {} have no times", other.name()),
+            };
+            return Err(Error::new(ErrorKind::Invalid, what)
                 .at(config.path)
                 .hint("have times minted, with Pipeline::from_source"));
         }
@@ -204,10 +241,19 @@ impl Source for Lines {
 
     /// What is in a file says which it is: the name may change, and each place has a hash.
     fn identity(&self) -> String {
-        match self.config.format {
+        let Shape { key, deleted } = &self.config.shape;
+        let mut identity = match self.config.format {
             Format::Json => "lines".to_string(),
-            Format::Debezium => "debezium lines".to_string(),
+            other => format!("{} lines", other.name()),
+        };
+        // Read in another way, they are other rows.
+        if !key.is_empty() {
+            identity += &format!(" by {key:?}");
         }
+        if let Some(deleted) = deleted {
+            identity += &format!(" deleted by {deleted:?}");
+        }
+        identity
     }
 
     async fn connect(&mut self, from: &Boundary<FilePosition>) -> Result<(), Failure> {

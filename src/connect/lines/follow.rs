@@ -10,11 +10,14 @@ use std::io::{self, Read};
 use tokio::sync::mpsc::Sender;
 
 use super::change::{Changes, Does, kept};
-use super::config::{Config, Resnapshot, pace, rest};
+use super::config::{Config, pace, rest};
 use super::cut::{Cutter, Piece};
 use super::input::{Input, unreadable};
 use super::line::Bad;
+use super::parts::Places;
 use super::position::{FilePosition, Offsets, Prefix};
+use super::quarantine::Quarantine;
+use super::rotating;
 use crate::codec::Json;
 use crate::connect::on_error::OnError;
 use crate::error::{Error, ErrorKind};
@@ -38,10 +41,11 @@ pub(super) struct Reading {
     sender: Sender<Handed>,
     changes: Changes,
     throttle: Option<Throttle>,
+    quarantine: Option<Quarantine>,
     partition: Partition,
     batch: Vec<LineEvent>,
-    /// The change of the last line, and its number, until all of the line is read.
-    open: Option<(Change<Json, Json>, u64)>,
+    /// What the last line does, and its number, until all of the line is read.
+    open: Option<(Does, u64)>,
     /// Whether what comes first goes on in a line that was handed over without its line break.
     torn: bool,
     rows: u64,
@@ -52,6 +56,7 @@ impl Reading {
         Reading {
             changes: Changes::default(),
             throttle: config.throttle.map(Throttle::new),
+            quarantine: None,
             partition: Partition::from(""),
             batch: Vec::new(),
             open: None,
@@ -79,22 +84,21 @@ impl Reading {
 
     fn read(&mut self, from: Option<FilePosition>, looked: Option<Input>) -> Result<(), Error> {
         let mut pace = pace();
+        self.quarantine = self.config.quarantine()?;
         let mut lines = self.open(from, looked)?;
         loop {
             self.units(&mut lines)?;
             // Reading may block: nothing that could be handed over waits for it.
             self.flush()?;
             self.check()?;
-            let place = format!("{}:{}", self.config.path, lines.number());
+            let place = self.config.place(lines.number());
             let read = lines.fill().map_err(|e| unreadable(&place, e))?;
             self.show(lines.position(), lines.input());
             match (read, self.config.follow) {
                 (1.., _) => pace.wake(),
                 (0, false) => break,
-                (0, true) => {
-                    lines.input().unchanged()?;
-                    rest(&mut pace, &self.config.stop)?;
-                }
+                (0, true) if lines.input_mut().go_on()? => {}
+                (0, true) => rest(&mut pace, &self.config.stop)?,
             }
         }
         if let Some(piece) = lines.rest() {
@@ -102,7 +106,7 @@ impl Reading {
         }
         self.unit(&lines)?;
         let Some(began) = self.changes.snapshots().began() else { return Ok(()) };
-        let place = format!("{}:{}", self.config.path, lines.number() - 1);
+        let place = self.config.place(lines.number() - 1);
         let what = format!("the feed ends inside the snapshot that began at line {began}");
         let hint = "append the rest of it and rerun, or go on with --resnapshot keep";
         Err(Error::new(ErrorKind::Invalid, what).at(place).hint(hint))
@@ -129,44 +133,55 @@ impl Reading {
             let what = "more text after the end of a line that was taken as the last one";
             change = Err(Bad::new(what, "end every line with a line break before the next"));
         }
-        let change = match change {
-            Ok(Does::Change(change)) => change,
+        if let (Err(bad), Some(quarantine)) = (&change, &mut self.quarantine) {
+            quarantine.add(&self.config.path, bad, piece)?;
+            self.config.stats.add_quarantined(piece.number);
+            return Ok(());
+        }
+        let does = match change {
+            Ok(does @ (Does::Change(_) | Does::Changes(_))) => does,
             Ok(Does::Nothing) => return Ok(()),
             Ok(Does::Message) => {
                 // Nothing is lost: it says nothing of any row.
                 self.config.stats.add_message(piece.number);
                 return Ok(());
             }
-            Err(bad) if self.config.on_error == OnError::Keep => kept(bad, piece),
+            Err(bad) if self.config.on_error == OnError::Keep => Does::Change(kept(bad, piece)),
             Err(bad) => {
-                let place = format!("{}:{}", self.config.path, piece.number);
+                let place = self.config.place(piece.number);
                 return Err(Error::new(ErrorKind::Invalid, bad.what).at(place).hint(bad.hint));
             }
         };
-        self.open = Some((change, piece.number));
+        self.open = Some((does, piece.number));
         Ok(())
     }
 
     /// Ends the open unit, if there is one, where the lines so far end.
     fn unit(&mut self, lines: &Cutter<Input>) -> Result<(), Error> {
-        let Some((change, line)) = self.open.take() else { return Ok(()) };
-        self.rows += 1;
-        let snapshots = self.changes.snapshots();
-        if snapshots.take_reset() {
+        let Some((does, line)) = self.open.take() else { return Ok(()) };
+        if self.changes.snapshots().take_reset() {
             self.batch.push(Event::Change(Partition::clone(&self.partition), Change::Reset));
         }
-        if snapshots.is_open() {
+        match does {
+            Does::Nothing | Does::Message => return Ok(()),
+            Does::Change(change) => self.change(change),
+            Does::Changes(changes) => changes.into_iter().for_each(|change| self.change(change)),
+        }
+        if self.changes.snapshots().is_open() {
             // Its unit ends with the snapshot's last.
-            self.batch.push(Event::Change(Partition::clone(&self.partition), change));
             return self.flush_if_full();
         }
         let (offset, prefix) = lines.end();
         let offsets = self.changes.offsets();
         let position = FilePosition { offset, line, rows: self.rows, prefix, offsets };
         let received = Received::at(Partition::clone(&self.partition), position);
-        self.batch.push(Event::Change(Partition::clone(&self.partition), change));
         self.batch.push(Event::Boundary(received));
         self.flush_if_full()
+    }
+
+    fn change(&mut self, change: Change<Json, Json>) {
+        self.rows += 1;
+        self.batch.push(Event::Change(Partition::clone(&self.partition), change));
     }
 
     fn flush_if_full(&mut self) -> Result<(), Error> {
@@ -174,6 +189,10 @@ impl Reading {
     }
 
     fn flush(&mut self) -> Result<(), Error> {
+        if let Some(quarantine) = &mut self.quarantine {
+            // A cursor behind them must not be durable before they are.
+            quarantine.sync()?;
+        }
         self.config.stats.set_rows_read(self.rows);
         if self.batch.is_empty() {
             return Ok(());
@@ -191,7 +210,7 @@ impl Reading {
         let path = self.config.path.clone();
         let Some(at) = from else {
             self.changes = self.changes_after(0, Default::default());
-            let input = self.config.open(looked)?;
+            let input = self.config.open(looked, &|| self.check())?;
             return Ok(Cutter::after(input, 0, 0, Prefix::default()));
         };
         if self.config.is_stream() {
@@ -199,8 +218,7 @@ impl Reading {
             let hint = "name a file, or give every row a \"ts\" and use --times given";
             return Err(Error::new(ErrorKind::Invalid, what).at(path).hint(hint));
         }
-        let mut input = Input::open(&path)?;
-        let prefix = self.find(&mut input, &at)?;
+        let (input, prefix) = self.found(&at)?;
         let stats = &self.config.stats;
         if stats.rows_read() == 0 {
             // Another writer, or a run before this one, has brought these into the shard.
@@ -208,7 +226,7 @@ impl Reading {
         }
         self.rows = at.rows;
         self.changes = self.changes_after(at.rows, at.offsets);
-        if self.config.resnapshot == Resnapshot::Replace {
+        if self.changes.remembers() && !crate::mutant::on("lines_learn_nothing") {
             self.learn(at.offset)?;
         }
         let line = at.line - u64::from(self.torn && at.line > 0);
@@ -219,11 +237,13 @@ impl Reading {
         Changes::after(&self.config, rows, offsets)
     }
 
-    /// Reads what lies before a place until it is known which table the feed is of: a snapshot of another
-    /// one must not replace its rows.
+    /// Reads what lies before a place until it is known what the lines there said: which table the feed is of, as
+    /// a snapshot of another one must not replace its rows, and how far each partition of a topic is.
     fn learn(&mut self, offset: u64) -> Result<(), Error> {
         let path = self.config.path.clone();
-        let mut lines = Cutter::new(Input::open(&path)?.take(offset));
+        // Another reading of what is being read.
+        let config = Config { places: Places::default(), ..self.config.clone() };
+        let mut lines = Cutter::new(config.open(None, &|| self.check())?.take(offset));
         loop {
             while let Some(piece) = lines.next() {
                 if self.changes.learn(&piece) {
@@ -238,6 +258,29 @@ impl Reading {
                 return Ok(());
             }
         }
+    }
+
+    /// Opens the feed behind a place: in the file of its name or, if that was rotated meanwhile, in those that had
+    /// the name before.
+    fn found(&mut self, at: &FilePosition) -> Result<(Input, Prefix), Error> {
+        let mut input = self.config.open(None, &|| self.check())?;
+        let error = match self.find(&mut input, at) {
+            Ok(prefix) => return Ok((input, prefix)),
+            Err(e) if e.kind() == ErrorKind::FeedDiffers => e,
+            Err(e) => return Err(e),
+        };
+        let before = rotating::before(&self.config.path);
+        for first in (0..before.len()).rev() {
+            self.config.before = before[first..].to_vec();
+            let mut input = self.config.open(None, &|| self.check())?;
+            match self.find(&mut input, at) {
+                Ok(prefix) => return Ok((input, prefix)),
+                Err(e) if e.kind() == ErrorKind::FeedDiffers => {}
+                Err(e) => return Err(e),
+            }
+        }
+        self.config.before.clear();
+        Err(error)
     }
 
     /// Reads up to a place and checks that what lies before it is what it was.

@@ -5,8 +5,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::config::{Config, pace, rest};
 use super::cut::{Cutter, Piece};
+use super::formats::Timed;
 use super::input::{Input, unreadable};
-use super::line::{Bad, Line, LineParser, Row, key_base64};
+use super::line::{Bad, Line, Row, key_base64};
+use super::parts::Places;
+use super::quarantine::Quarantine;
 use super::times::{Place, Times};
 use crate::codec::{DataError, Json};
 use crate::command::Command;
@@ -36,17 +39,19 @@ pub(super) fn read<S: CellSink>(
     sink: S,
     stop: &CancellationToken,
 ) -> Result<u64, Error> {
-    let mut lines = Cutter::new(config.open(opened)?);
+    let mut lines = Cutter::new(config.open(opened, &|| check(stop))?);
     let mut rows = Rows {
         batch: Batch::new(sink),
         times: Times::default(),
-        parser: LineParser::default(),
+        parser: Timed::new(config),
         leading: Vec::new(),
         leading_bytes: 0,
         throttle: config.throttle.map(Throttle::new),
         on_error: config.on_error,
+        quarantine: config.quarantine()?,
         stop: stop.clone(),
         path: config.path.clone(),
+        places: config.places.clone(),
         stats: config.stats.clone(),
     };
     let mut pace = pace();
@@ -55,25 +60,23 @@ pub(super) fn read<S: CellSink>(
             rows.line(piece)?;
         }
         // Reading may block: nothing that could be sent waits for it.
-        rows.batch.flush()?;
+        rows.flush()?;
         check(stop)?;
-        let place = format!("{}:{}", config.path, lines.number());
+        let place = config.place(lines.number());
         let read = lines.fill().map_err(|e| unreadable(&place, e))?;
         config.stats.set_position(lines.position(), lines.input().length());
         match (read, config.follow) {
             (1.., _) => pace.wake(),
             (0, false) => break lines.rest(),
-            (0, true) => {
-                lines.input().unchanged()?;
-                rest(&mut pace, stop)?;
-            }
+            (0, true) if lines.input_mut().go_on()? => {}
+            (0, true) => rest(&mut pace, stop)?,
         }
     };
     if let Some(piece) = end {
         rows.line(piece)?;
     }
     rows.release()?;
-    rows.batch.flush()?;
+    rows.flush()?;
     Ok(rows.times.end())
 }
 
@@ -82,7 +85,7 @@ struct Rows<S: RowSink> {
     batch: Batch<S>,
     stats: SourceStats,
     times: Times,
-    parser: LineParser,
+    parser: Timed,
     /// Bad lines, with their numbers, from before the feed said any time. They are kept at the
     /// first time it says, so that they do not make a feed that starts late look like one that
     /// starts at 0.
@@ -90,14 +93,16 @@ struct Rows<S: RowSink> {
     leading_bytes: usize,
     throttle: Option<Throttle>,
     on_error: OnError,
+    quarantine: Option<Quarantine>,
     stop: CancellationToken,
     path: String,
+    places: Places,
 }
 
 impl<S: CellSink> Rows<S> {
     fn line(&mut self, piece: Piece<'_>) -> Result<(), Error> {
         if let Some(wait) = self.throttle.as_mut().and_then(Throttle::next_wait) {
-            self.batch.flush()?;
+            self.flush()?;
             sleep(wait, &self.stop)?;
         }
         let parsed = match piece.too_long {
@@ -128,6 +133,11 @@ impl<S: CellSink> Rows<S> {
     }
 
     fn bad(&mut self, bad: Bad, piece: &Piece<'_>) -> Result<(), Error> {
+        if let Some(quarantine) = &mut self.quarantine {
+            quarantine.add(&self.path, &bad, piece)?;
+            self.stats.add_quarantined(piece.number);
+            return Ok(());
+        }
         if self.on_error == OnError::Stop {
             return Err(self.fail(bad, piece.number));
         }
@@ -162,6 +172,7 @@ impl<S: CellSink> Rows<S> {
     }
 
     fn send(&mut self, command: Command<Json, Cell, u64>, time: u64) -> Result<(), Error> {
+        self.sync()?;
         self.stats.add_rows_read(1);
         let bytes = match &command {
             Command::Put { key, value, .. } | Command::Patch { key, patch: value, .. } => {
@@ -175,12 +186,22 @@ impl<S: CellSink> Rows<S> {
         self.batch.row(command, time, bytes)
     }
 
+    fn flush(&mut self) -> Result<(), Error> {
+        self.sync()?;
+        self.batch.flush()
+    }
+
+    /// Makes the bad lines that were written away durable: nothing behind them may be before.
+    fn sync(&mut self) -> Result<(), Error> {
+        self.quarantine.as_mut().map_or(Ok(()), Quarantine::sync)
+    }
+
     /// Returns the error for a bad line, with everything before it sent: the times that are
     /// closed are committed all the same.
     fn fail(&mut self, bad: Bad, line: u64) -> Error {
         if let Err(e) = self.batch.flush() {
             return e;
         }
-        Error::new(ErrorKind::Invalid, bad.what).at(format!("{}:{line}", self.path)).hint(bad.hint)
+        Error::new(ErrorKind::Invalid, bad.what).at(self.places.of(&self.path, line)).hint(bad.hint)
     }
 }

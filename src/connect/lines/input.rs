@@ -7,6 +7,10 @@ use std::io::{self, Read};
 use parking_lot::Mutex;
 
 use super::live::Live;
+use super::names::Where;
+use super::packed::{SIGN_BYTES, Sign, Unpacked};
+use super::parts::{Parts, Places};
+use super::rotating::{Rotating, replaced};
 use crate::error::{Error, ErrorKind};
 
 /// An open feed of bytes.
@@ -18,6 +22,12 @@ pub(super) enum Input {
     Stream(Stream),
     /// Bytes that were read from an input already, and the input.
     Behind { bytes: io::Cursor<Vec<u8>>, input: Box<Input> },
+    /// What a compressed input unpacks to.
+    Packed(Unpacked<Box<Input>>),
+    /// Several files, read as one.
+    Parts(Parts<Box<Input>>),
+    /// A file, behind those that had its name before.
+    Rotating(Rotating<Box<Input>>),
 }
 
 /// A pipe, a terminal, a device, a reader of the caller's.
@@ -55,31 +65,84 @@ fn stdin_file() -> Option<(File, u64)> {
 }
 
 impl Input {
-    /// Opens a path, or standard input for `-`.
-    pub(super) fn open(path: &str) -> Result<Input, Error> {
+    /// Opens a path, a directory or a glob of part files, or standard input for `-`. Notes in `places` which file
+    /// each line is in, if they are several.
+    pub(super) fn open(path: &str, places: &Places) -> Result<Input, Error> {
         if path == "-" {
             return Ok(match stdin_file() {
                 Some((file, base)) => Input::File { file: Live::new(file, base), path: None },
                 None => Input::Stream(Stream::Stdin(io::stdin())),
             });
         }
+        if let Some(found) = Where::of(path) {
+            return Ok(Input::Parts(Parts::new(found, Input::part, places.clone())?));
+        }
         let file = File::open(path).map_err(|e| unreadable(path, e))?;
         let kind = file.metadata().map_err(|e| unreadable(path, e))?.file_type();
-        // A directory can be opened, and fails only when it is read, with a message of its own.
-        if kind.is_dir() {
-            let error = Error::new(ErrorKind::Invalid, "a directory where a feed was expected");
-            let hint = "name a file of JSON lines, or a repository as git:PATH";
-            return Err(error.at(path).hint(hint));
-        }
         if !kind.is_file() {
             return Ok(Input::Stream(Stream::Named(file, path.to_string())));
         }
         Ok(Input::File { file: Live::new(file, 0), path: Some(path.to_string()) })
     }
 
+    /// Opens a file whose name may come to mean another one, and first those that had it before.
+    pub(super) fn rotating(path: &str, before: &[String]) -> Result<Input, Error> {
+        let open = |path: &str| {
+            let file = File::open(path).map_err(|e| unreadable(path, e))?;
+            let again = file.try_clone().map_err(|e| unreadable(path, e))?;
+            Ok((Input::whole(file, path)?, again))
+        };
+        Ok(Input::Rotating(Rotating::new(path, before, open)?))
+    }
+
+    /// Opens a part file.
+    fn part(path: &str) -> Result<Box<Input>, Error> {
+        Input::whole(File::open(path).map_err(|e| unreadable(path, e))?, path)
+    }
+
+    /// Returns what a file of a name holds, from its start.
+    fn whole(file: File, path: &str) -> Result<Box<Input>, Error> {
+        let input = Input::File { file: Live::new(file, 0), path: Some(path.to_string()) };
+        Ok(Box::new(input.unpacked().map_err(|e| unreadable(path, e))?))
+    }
+
     /// Puts back bytes that were read from it.
     pub(super) fn behind(self, bytes: Vec<u8>) -> Input {
         Input::Behind { bytes: io::Cursor::new(bytes), input: Box::new(self) }
+    }
+
+    /// Returns what it unpacks to if its first bytes say that it is compressed, else itself: an input of
+    /// which nothing was read.
+    pub(super) fn unpacked(mut self) -> io::Result<Input> {
+        let mut first = Vec::new();
+        match &mut self {
+            // It was looked at before.
+            Input::Behind { .. } | Input::Packed(_) => return Ok(self),
+            // Each of them is.
+            Input::Parts(_) | Input::Rotating(_) => return Ok(self),
+            Input::File { file, .. } => first.extend(file.first(SIGN_BYTES)?),
+            Input::Stream(_) => {
+                // No byte more than it takes: a silent pipe may have only those.
+                let mut byte = [0];
+                while Sign::of(&first) == Sign::Unsure && read_some(&mut self, &mut byte)? > 0 {
+                    first.extend(byte);
+                }
+            }
+        }
+        let sign = Sign::of(&first);
+        let input = match self {
+            Input::Stream(_) => self.behind(first),
+            input => input,
+        };
+        Ok(match sign {
+            Sign::Packed(packing) => Input::Packed(Unpacked::new(packing, Box::new(input))),
+            Sign::Plain | Sign::Unsure => input,
+        })
+    }
+
+    /// Returns whether it is a file that is compressed.
+    pub(super) fn is_packed_file(&self) -> bool {
+        matches!(self, Input::Packed(packed) if matches!(**packed.get_ref(), Input::File { .. }))
     }
 
     /// Returns how long the feed is, if that is known.
@@ -91,12 +154,25 @@ impl Input {
             }
             Input::Stream(_) => None,
             Input::Behind { input, .. } => input.length(),
+            // What it unpacks to is not known before it is.
+            Input::Packed(_) | Input::Parts(_) => None,
+            Input::Rotating(rotating) => rotating.current().length(),
+        }
+    }
+
+    /// Looks whether a followed feed goes on elsewhere, at its end, and returns whether there is more to read at
+    /// once.
+    pub(super) fn go_on(&mut self) -> Result<bool, Error> {
+        match self {
+            Input::Rotating(rotating) => rotating.turn(),
+            Input::Behind { input, .. } => input.go_on(),
+            input => input.unchanged().map(|()| false),
         }
     }
 
     /// Checks that the name of a followed file still means it: lines that come under that name from
     /// now on would never be read.
-    pub(super) fn unchanged(&self) -> Result<(), Error> {
+    fn unchanged(&self) -> Result<(), Error> {
         let (file, path) = match self {
             Input::File { file, path: Some(path) } => (file.file(), path),
             Input::Stream(Stream::Named(file, path)) => (file, path),
@@ -105,12 +181,16 @@ impl Input {
                 return Ok(());
             }
             Input::Behind { input, .. } => return input.unchanged(),
+            Input::Packed(packed) => return packed.get_ref().unchanged(),
+            Input::Parts(parts) => {
+                return parts.current().map_or(Ok(()), |part| part.unchanged());
+            }
+            Input::Rotating(_) => return Ok(()),
         };
         let opened = file.metadata().map_err(|e| unreadable(path, e))?;
         let named = std::fs::metadata(path);
         if !named.is_ok_and(|named| same_file(&opened, &named)) {
-            let error = Error::new(ErrorKind::Invalid, "the followed file was replaced or removed");
-            return Err(error.at(path).hint("put the whole feed back and rerun"));
+            return Err(replaced(path));
         }
         Ok(())
     }
@@ -148,6 +228,19 @@ impl Read for Input {
                 0 => input.read(buffer),
                 count => Ok(count),
             },
+            Input::Packed(packed) => packed.read(buffer),
+            Input::Parts(parts) => parts.read(buffer),
+            Input::Rotating(rotating) => rotating.read(buffer),
+        }
+    }
+}
+
+/// Reads once, however often a signal comes in between.
+fn read_some(input: &mut Input, buffer: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match input.read(buffer) {
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            read => return read,
         }
     }
 }
@@ -155,6 +248,8 @@ impl Read for Input {
 /// Returns the error for a feed that cannot be read, or that is not what it was.
 pub(super) fn unreadable(path: &str, e: io::Error) -> Error {
     let e = match e.downcast::<Error>() {
+        // A part file says which it is.
+        Ok(changed) if changed.place().is_some() => return changed,
         Ok(changed) => return changed.at(path),
         Err(e) => e,
     };

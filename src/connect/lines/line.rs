@@ -4,10 +4,11 @@
 
 use std::ops::Range;
 
-use super::{salvage, strange};
+pub(super) use super::row::{Bad, Row};
+use super::salvage;
+use super::shape::{Shape, Shaper};
 use crate::codec::Json;
 use crate::codec::canonical::{MORE, Reader, Scratch, Syntax};
-use crate::connect::debezium::Unread;
 
 /// A line may be this long, its line break, a CR before that and the feed's BOM not counted.
 pub(super) const LINE_BYTES_MAX: usize = 16 << 20;
@@ -26,70 +27,12 @@ pub(super) enum Line {
     Closed(u64),
 }
 
-/// A change of one key: its new value, or `None` for a delete.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Row {
-    pub(super) key: Json,
-    pub(super) value: Option<Json>,
-    pub(super) ts: Option<u64>,
-    pub(super) offset: Option<u64>,
-}
-
-/// What is bad about a line, what to do, and what could be read of it all the same.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Bad {
-    pub(super) what: String,
-    pub(super) hint: &'static str,
-    /// The line's key, if it has exactly one that can be read, whatever else is wrong with it.
-    pub(super) key: Option<Json>,
-    /// The line's `offset`, on the same terms.
-    pub(super) offset: Option<u64>,
-}
-
-impl Bad {
-    pub(super) fn new(what: impl Into<String>, hint: &'static str) -> Bad {
-        let what = what.into();
-        Bad { what, hint, key: None, offset: None }
-    }
-
-    /// Adds what is known of the row, which has a key and perhaps an offset.
-    pub(super) fn of(self, row: &Row) -> Bad {
-        Bad { key: Some(row.key.clone()), offset: row.offset, ..self }
-    }
-
-    /// A line over [`LINE_BYTES_MAX`], by its first bytes.
-    pub(super) fn too_long(start: &[u8]) -> Bad {
-        let what = "a line longer than 16 MiB";
-        Bad::new(what, "split the value or store a reference to it").looks(start)
-    }
-
-    /// Says what the line is instead, if it looks like something known.
-    fn looks(self, line: &[u8]) -> Bad {
-        match strange::look(line) {
-            Some((what, hint)) => Bad { what: what.to_string(), hint, ..self },
-            None => self,
-        }
-    }
-
-    /// A row with an `offset` behind ones without, or without behind ones that `had` one.
-    pub(super) fn offset_on_some(had: bool) -> Bad {
-        let has = if had { "has one" } else { "has none" };
-        let what = format!("\"offset\" is on some rows only: the first row {has}");
-        Bad::new(what, "write it on every row or on none")
-    }
-}
-
-impl From<Unread> for Bad {
-    fn from(Unread { what, hint, key }: Unread) -> Bad {
-        Bad { what, hint, key, offset: None }
-    }
-}
-
 /// Reads lines, one after the other, with the same buffers.
 #[derive(Debug, Default)]
 pub(super) struct LineParser {
     scratch: Scratch,
     members: Members,
+    shaper: Shaper,
 }
 
 /// The members of the line being read, as canonical text.
@@ -110,6 +53,11 @@ const OFFSET: usize = 3;
 const CLOSED: usize = 4;
 
 impl LineParser {
+    /// Reads lines whose values have this shape.
+    pub(super) fn new(shape: Shape) -> LineParser {
+        LineParser { shaper: Shaper::new(shape), ..LineParser::default() }
+    }
+
     /// Reads a line without its line break.
     pub(super) fn parse(&mut self, line: &[u8]) -> Result<Line, Bad> {
         self.read(line).map_err(|bad| match bad.key {
@@ -119,11 +67,7 @@ impl LineParser {
     }
 
     fn read(&mut self, line: &[u8]) -> Result<Line, Bad> {
-        let text = std::str::from_utf8(line).map_err(|e| {
-            let what = format!("not UTF-8 (byte {} of the line)", e.valid_up_to() + 1);
-            Bad::new(what, "write the feed as UTF-8")
-        })?;
-        let mut reader = Reader::new(text, &mut self.scratch);
+        let mut reader = Reader::new(utf8(line)?, &mut self.scratch);
         match reader.peek() {
             None => return Ok(Line::Blank),
             Some(b'{') => self.members.read(&mut reader).map_err(not_json)?,
@@ -134,10 +78,20 @@ impl LineParser {
                 return Err(Bad::new("a line that is not an object", SHAPE));
             }
         }
-        self.members.line().map_err(|bad| Bad {
-            key: self.members.once(KEY).map(Json::from_canonical),
-            offset: self.members.once(OFFSET).and_then(whole),
-            ..bad
+        let is_keyed = self.shaper.key().is_empty();
+        let line = self.members.line(is_keyed).and_then(|line| match line {
+            Line::Row(row) => {
+                let (key, value) = self.shaper.row(Some(row.key), row.value)?;
+                Ok(Line::Row(Row { key, value, ..row }))
+            }
+            line => Ok(line),
+        });
+        line.map_err(|bad| {
+            let key = match is_keyed {
+                true => self.members.once(KEY).map(Json::from_canonical),
+                false => self.members.once(VALUE).and_then(|value| self.shaper.key_in(value)),
+            };
+            Bad { key, offset: self.members.once(OFFSET).and_then(whole), ..bad }
         })
     }
 
@@ -145,7 +99,10 @@ impl LineParser {
     /// another key it would leave the row with a value that is not its own any more.
     fn salvaged(&mut self, bad: Bad, line: &[u8]) -> Bad {
         let mut once = |slot: usize| salvage::once(line, NAMES[slot], &mut self.scratch);
-        let key = once(KEY).map(|text| Json::from_canonical(&text));
+        let key = match self.shaper.key() {
+            [] => once(KEY).map(|text| Json::from_canonical(&text)),
+            _ => once(VALUE).and_then(|text| self.shaper.key_in(&text)),
+        };
         let offset = key.is_some().then(|| once(OFFSET)).flatten();
         Bad { key, offset: bad.offset.or_else(|| whole(&offset?)), ..bad }
     }
@@ -154,7 +111,16 @@ impl LineParser {
 const SHAPE: &str = r#"write {"key": K, "value": V, "ts": T} or {"closed": N}"#;
 const TS_WHAT: &str = "\"ts\" is not a whole number from 0 to 18446744073709551614";
 
-fn not_json(Syntax { what, byte }: Syntax) -> Bad {
+/// Returns a line as text.
+pub(super) fn utf8(line: &[u8]) -> Result<&str, Bad> {
+    std::str::from_utf8(line).map_err(|e| {
+        let what = format!("not UTF-8 (byte {} of the line)", e.valid_up_to() + 1);
+        Bad::new(what, "write the feed as UTF-8")
+    })
+}
+
+/// What is bad about a line whose text is not JSON.
+pub(super) fn not_json(Syntax { what, byte }: Syntax) -> Bad {
     let hint = match what {
         MORE => "write one object per line: jq -c . FILE | ingest - ..",
         _ => "repair or remove the line",
@@ -192,7 +158,8 @@ impl Members {
         reader.value(&mut self.texts[slot], 1)
     }
 
-    fn line(&mut self) -> Result<Line, Bad> {
+    /// Returns what they say: of a row that is keyed they have the key.
+    fn line(&mut self, is_keyed: bool) -> Result<Line, Bad> {
         if let Some(name) = self.duplicate() {
             let what = format!("two members named {}", Json::string(name).as_str());
             return Err(Bad::new(what, "keep one of them"));
@@ -206,7 +173,7 @@ impl Members {
             });
         }
         for name in [KEY, VALUE] {
-            if !self.found[name] {
+            if !self.found[name] && (is_keyed || name == VALUE) {
                 let hint = "add it (a delete has \"value\": null) or remove the line";
                 return Err(Bad::new(format!("missing \"{}\"", NAMES[name]), hint));
             }
@@ -216,7 +183,7 @@ impl Members {
         let offset = self.number(OFFSET, u64::MAX, what)?;
         let value = &self.texts[VALUE];
         Ok(Line::Row(Row {
-            key: Json::from_canonical(&self.texts[KEY]),
+            key: Json::from_canonical(if is_keyed { &self.texts[KEY] } else { "null" }),
             value: (value != "null").then(|| Json::from_canonical(value)),
             ts,
             offset,

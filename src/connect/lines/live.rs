@@ -54,6 +54,21 @@ impl<F: ReadAt> Live<F> {
         self.base
     }
 
+    /// Returns its first bytes, so many if it has as many, and stays where it is.
+    pub(super) fn first(&self, count: usize) -> io::Result<Vec<u8>> {
+        let (mut bytes, mut read) = (vec![0; count], 0);
+        while read < count {
+            match self.file.read_at(&mut bytes[read..], self.base + read as u64) {
+                Ok(0) => break,
+                Ok(count) => read += count,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        bytes.truncate(read);
+        Ok(bytes)
+    }
+
     /// Reads once and returns the number of bytes, 0 at the end. Bytes that do not continue what was
     /// read before are not returned. O(bytes), and one more small read.
     ///

@@ -9,7 +9,6 @@ use super::config::{Config, pace, rest};
 use super::cut::{Cutter, Piece};
 use super::input::{Input, unreadable};
 use super::line::{Line, LineParser};
-use crate::connect::on_error::OnError;
 use crate::error::Error;
 use crate::input::blocking::check;
 
@@ -36,15 +35,15 @@ pub(super) fn look(
     opened: Option<Input>,
     stop: &CancellationToken,
 ) -> Result<Look, Error> {
-    let (path, on_error) = (&config.path, config.on_error);
+    let passes = config.passes_bad_lines();
     let seen = config.is_stream().then(Vec::new);
-    let mut lines = Cutter::new(Seeing { input: config.open(opened)?, seen });
-    let (mut parser, mut signs) = (LineParser::default(), Signs::default());
+    let mut lines = Cutter::new(Seeing { input: config.open(opened, &|| check(stop))?, seen });
+    let (mut parser, mut signs) = (LineParser::new(config.shape.clone()), Signs::default());
     let mut pace = pace();
     let given = loop {
         let decided = loop {
             let Some(piece) = lines.next() else { break None };
-            if let Some(given) = signs.line(&mut parser, &piece, on_error) {
+            if let Some(given) = signs.line(&mut parser, &piece, passes) {
                 break Some(given);
             }
         };
@@ -52,19 +51,17 @@ pub(super) fn look(
             break given;
         }
         check(stop)?;
-        let place = format!("{path}:{}", lines.number());
+        let place = config.place(lines.number());
         let read = lines.fill().map_err(|e| unreadable(&place, e))?;
         let full = lines.input().seen.as_ref().is_some_and(|seen| seen.len() > SEEN_BYTES_MAX);
         match (read, config.follow) {
             _ if full => break signs.given(),
             (1.., _) => pace.wake(),
-            (0, true) => {
-                lines.input().input.unchanged()?;
-                rest(&mut pace, stop)?;
-            }
+            (0, true) if lines.input_mut().input.go_on()? => {}
+            (0, true) => rest(&mut pace, stop)?,
             (0, false) => {
                 let rest = lines.rest();
-                let last = rest.and_then(|piece| signs.line(&mut parser, &piece, on_error));
+                let last = rest.and_then(|piece| signs.line(&mut parser, &piece, passes));
                 break last.unwrap_or(signs.given());
             }
         }
@@ -83,12 +80,7 @@ struct Signs {
 
 impl Signs {
     /// Returns whether times are given, once a line says so.
-    fn line(
-        &mut self,
-        parser: &mut LineParser,
-        piece: &Piece<'_>,
-        on_error: OnError,
-    ) -> Option<bool> {
+    fn line(&mut self, parser: &mut LineParser, piece: &Piece<'_>, passes: bool) -> Option<bool> {
         let parsed = if piece.too_long { None } else { parser.parse(piece.bytes).ok() };
         match parsed {
             Some(Line::Row(row)) => return Some(row.ts.is_some()),
@@ -97,7 +89,7 @@ impl Signs {
             None => self.kept = true,
         }
         // The run will fail at this line, with whatever times.
-        (self.kept && on_error == OnError::Stop).then_some(true)
+        (self.kept && !passes).then_some(true)
     }
 
     /// A feed without a row has nothing to mint times for, unless it is errors that are kept.

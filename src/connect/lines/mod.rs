@@ -23,7 +23,30 @@
 //!   and closings say nothing. Each line is a unit and its end a [place](FilePosition) that holds the hash of
 //!   all before it, so a file that has grown is told from one that was cut or written over.
 //!
-//! A followed file may only grow. Cut, written over or replaced, it is an error.
+//! A followed file may only grow. Cut, written over or replaced, it is an error. Renamed, as a rotation does, it is read to its
+//! end, and then the new one of its name; a run that goes on finds the old ones beside it, as `feed.1` or `feed-20260102.gz`, and
+//! the hash of its place says whether they are the ones that were read.
+//!
+//! # Formats
+//!
+//! The table of [`Format`]s, each with a line and the row that it is, is in the README. What all have in common:
+//!
+//! * Text that is JSON is taken as JSON, any other as a string (`kcat`, `console`). Null keys name no row: they are bad
+//!   lines, unless [`Lines::key`] takes the key out of the value, where it stays. A null value deletes.
+//! * The order is that of the lines. Where lines say where they come from, that is checked: the offsets of each
+//!   partition increase, and all rows are of one topic or one table.
+//! * A line of several rows is one unit, in their order. If one row of it is bad, all of the line is.
+//! * Clocks say nothing of a shard's time, unless `kcat`'s is asked for, as a
+//!   [`TimedSource`](crate::input::TimedSource).
+//!
+//! # Files
+//!
+//! * gzip and zstd are told by their first bytes, in files and in pipes, and unpacked. A place is one in what they unpack to, so
+//!   that `feed` and `feed.gz` are one feed. A compressed file is not followed.
+//! * A directory, or a glob, is its files in the order of their names, each complete once a later one is there; names that
+//!   begin with `.` or `_` are passed over. A place is one in all of them together: one that is gone or has changed before it is
+//!   an error, and so is a new one that comes before those that were read.
+//! * With [`Lines::quarantine`], bad lines are written away, durably and before anything behind them is committed.
 //!
 //! [`Format::Debezium`] reads Debezium's messages in `value`, wrapped with a schema or not, and those that a
 //! console consumer prints of Avro. An update that lacks columns is a bad line or, where
@@ -83,7 +106,15 @@ mod change;
 
 mod resnapshot;
 
+mod quarantine;
+
 mod line;
+
+mod row;
+
+mod shape;
+
+mod formats;
 
 mod salvage;
 
@@ -92,6 +123,14 @@ mod strange;
 mod cut;
 
 mod input;
+
+mod packed;
+
+mod names;
+
+mod parts;
+
+mod rotating;
 
 mod live;
 

@@ -37,6 +37,11 @@ impl Snapshots {
         Snapshots { mode, ..Snapshots::default() }
     }
 
+    /// Whether a table that was named before decides about a line.
+    pub(super) fn remembers(&self) -> bool {
+        self.mode == Resnapshot::Replace
+    }
+
     /// Takes a message at a line, with so many rows before it.
     pub(super) fn message(&mut self, mark: Mark, line: u64, before: u64) {
         match mark {

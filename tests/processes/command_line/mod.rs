@@ -100,7 +100,7 @@ fn what_has_not_come_is_a_usage_error() {
 
 #[test]
 fn the_summary_counts_every_row_once() {
-    let (dir, ran) = fed(FEED, &[]);
+    let (dir, ran) = fed(FEED, &["--times", "given"]);
     let ran = ran.good();
     assert_eq!(ran.stdout.lines().count(), 1);
     let names = "read skipped below superseded unchanged lost inserted updated deleted errors upper wins \

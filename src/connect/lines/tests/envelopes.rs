@@ -22,6 +22,7 @@ fn line_of(text: &str, on_unavailable: OnUnavailable) -> String {
         Ok(Does::Nothing) => return "nothing".to_string(),
         Ok(Does::Message) => return "message".to_string(),
         Ok(Does::Change(change)) => change,
+        Ok(Does::Changes(_)) => panic!("an envelope is one change"),
         Err(bad) => kept(bad, &piece),
     };
     match change {
@@ -270,5 +271,41 @@ fn messages_that_change_no_row_are_skipped_and_other_shapes_are_not() {
     ] {
         let found = line(&format!(r#"{{"key":{key},"value":{value}}}"#));
         assert_eq!(found, format!("{key}!an envelope without \"op\" at line 5"), "{value}");
+    }
+}
+
+#[test]
+fn a_document_of_mongodb_is_the_row() {
+    let key = r#"{"id":"{\"$oid\": \"596e275826f08b2730779e1f\"}"}"#;
+    let document = r#""{\"_id\": {\"$oid\": \"596e275826f08b2730779e1f\"}, \"n\": 1}""#;
+    let row = r#"{"_id":{"$oid":"596e275826f08b2730779e1f"},"n":1}"#;
+    let source = r#""source":{"connector":"mongodb","db":"d","collection":"c"}"#;
+    let of = |members: &str| format!(r#"{{"key":{key},"value":{{{members},{source}}}}}"#);
+    for (members, does) in [
+        (format!(r#""op":"c","after":{document}"#), format!("{key}={row}")),
+        (format!(r#""op":"r","after":{document}"#), format!("{key}={row}")),
+        (
+            format!(r#""op":"u","after":{document},"updateDescription":{{}}"#),
+            format!("{key}={row}"),
+        ),
+        (format!(r#""op":"u","patch":{document}"#), format!("{key}={row}")),
+        (format!(r#""op":"u","after":null,"patch":{document}"#), format!("{key}={row}")),
+        (r#""op":"d","before":null"#.to_string(), format!("{key}-")),
+        (
+            format!(r#""op":"c","ts_ms":{{"long":1}},"after":{{"string":{document}}}"#),
+            format!("{key}={row}"),
+        ),
+        // A string that is not a document's is the value.
+        (r#""op":"c","after":"[1]""#.to_string(), format!("{key}=\"[1]\"")),
+    ] {
+        assert_eq!(line(&of(&members)), does, "{members}");
+    }
+    for members in [
+        r#""op":"u","patch":"{\"$v\": 1, \"$set\": {\"n\": 2}}""#,
+        r#""op":"u","patch":"nope""#,
+        r#""op":"u","after":null,"updateDescription":{"updatedFields":"{\"n\": 2}"}"#,
+    ] {
+        let says = format!("{key}!an update that does not say all of its document at line 5");
+        assert_eq!(line(&of(members)), says);
     }
 }

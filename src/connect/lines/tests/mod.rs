@@ -11,6 +11,14 @@ mod closing;
 
 mod following;
 
+mod formats;
+
+mod in_parts;
+
+mod packing;
+
+mod quarantining;
+
 mod looking;
 
 mod minting;

@@ -8,6 +8,7 @@ use std::ops::Range;
 
 use crate::connect::lines::input::{Input, unreadable};
 use crate::connect::lines::live::{Live, ReadAt, SEEN_BYTES};
+use crate::connect::lines::parts::Places;
 
 /// Lines of a feed, none like another.
 fn lines(range: Range<u32>) -> String {
@@ -52,7 +53,8 @@ fn what_is_appended_continues_and_all_else_is_an_error() {
         for (what, after, expected) in cases {
             let mut file = tempfile::NamedTempFile::new().expect("a file");
             file.write_all(before.as_bytes()).expect("room");
-            let mut input = Input::open(file.path().to_str().expect("UTF-8")).expect("it is there");
+            let path = file.path().to_str().expect("UTF-8");
+            let mut input = Input::open(path, &Places::default()).expect("it is there");
             assert_eq!(read_all(&mut input).expect("whole"), before);
             std::fs::write(file.path(), &after).expect("in place");
             let read = read_all(&mut input).map_err(|e| unreadable("f:3", e).to_string());

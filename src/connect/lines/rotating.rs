@@ -1,0 +1,193 @@
+//! Owns a file that others rotate: it is renamed, and a new one of its name begun. It does not own opening files.
+//!
+//! A followed file is read to its end under its new name before the new one is read, once that has bytes: its writer
+//! has left the old one then. An old one that grows all the same is an error. One that has not any name was
+//! replaced, and not rotated.
+//!
+//! A place is one in the old files and the new one together. So a run that goes on looks for the files before it beside
+//! it, by their names, and the hash of the place says whether they are the right ones.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::fs::{File, Metadata};
+use std::io::{self, Read};
+use std::path::Path;
+
+use crate::error::{Error, ErrorKind};
+
+/// Opens a file by its path: what is read of it, and the file.
+type Open<R> = fn(&str) -> Result<(R, File), Error>;
+
+/// A file, behind those that had its name before.
+pub(super) struct Rotating<R> {
+    path: String,
+    open: Open<R>,
+    current: (R, File),
+    next: VecDeque<(R, File)>,
+    /// Those that were read, and how long they were.
+    ended: Vec<(File, u64)>,
+    /// The last byte.
+    last: u8,
+}
+
+impl<R: Read> Rotating<R> {
+    /// Opens a file, and first those of `before`.
+    pub(super) fn new(path: &str, before: &[String], open: Open<R>) -> Result<Rotating<R>, Error> {
+        let paths = before.iter().map(String::as_str).chain([path]);
+        let mut next = paths.map(open).collect::<Result<VecDeque<_>, Error>>()?;
+        let missing = || Error::new(ErrorKind::Missing, "no file").at(path).hint("check the path");
+        let current = next.pop_front().ok_or_else(missing)?;
+        let (path, ended) = (path.to_string(), Vec::new());
+        Ok(Rotating { path, open, current, next, ended, last: b'\n' })
+    }
+
+    /// Returns the file that is read.
+    pub(super) fn current(&self) -> &R {
+        &self.current.0
+    }
+
+    /// Looks whether the file was rotated, once its end has been reached, and returns whether there is more to
+    /// read.
+    ///
+    /// # Errors
+    ///
+    /// If it was replaced or removed, or if one that was rotated has grown.
+    pub(super) fn turn(&mut self) -> Result<bool, Error> {
+        let looked = |e: io::Error| {
+            let what = format!("cannot look at the feed: {e}");
+            let hint = "make it readable and rerun";
+            Error::new(ErrorKind::Unavailable, what).at(&self.path).hint(hint).because(e)
+        };
+        for (file, length) in &self.ended {
+            if file.metadata().map_err(looked)?.len() != *length {
+                let what = "a rotated file has changed since the new one was begun";
+                let hint = "rotate it once it is not written to any more, and rerun";
+                return Err(Error::new(ErrorKind::Invalid, what).at(&self.path).hint(hint));
+            }
+        }
+        let opened = self.current.1.metadata().map_err(looked)?;
+        match std::fs::metadata(&self.path) {
+            Ok(named) if same(&opened, &named) => Ok(false),
+            Ok(_) if !is_named(&opened) => Err(replaced(&self.path)),
+            Ok(named) if named.is_file() && named.len() > 0 => {
+                let later = self.later(&opened)?;
+                self.next.extend(later);
+                Ok(!self.next.is_empty())
+            }
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(looked(e)),
+            Err(_) if !is_named(&opened) => Err(replaced(&self.path)),
+            // The new one is still to come.
+            _ => Ok(false),
+        }
+    }
+
+    /// Opens the files that came after the one that is read: more than one, if it was rotated twice meanwhile. None, if
+    /// their names move just now.
+    fn later(&self, opened: &Metadata) -> Result<Vec<(R, File)>, Error> {
+        let mut paths = before(&self.path);
+        paths.push(self.path.clone());
+        let is = |path: &String, file: &Metadata| {
+            std::fs::metadata(path).is_ok_and(|named| same(file, &named))
+        };
+        let Some(ours) = paths.iter().position(|path| is(path, opened)) else {
+            let name = &self.path;
+            let what = "the followed file was renamed, and what came between it and the new one is not known";
+            let hint = format!("rename it to {name}.1 or {name}-DATE, put it back there and rerun");
+            return Err(Error::new(ErrorKind::Invalid, what).at(name).hint(hint));
+        };
+        let later = paths[ours + 1..].iter().map(|path| (self.open)(path));
+        let later = match later.collect::<Result<Vec<_>, Error>>() {
+            Err(e) if e.kind() == ErrorKind::Missing => return Ok(Vec::new()),
+            later => later?,
+        };
+        let files = later.iter().map(|(_, file)| file.metadata().ok());
+        let files = [Some(opened.clone())].into_iter().chain(files);
+        let mut stand = paths[ours..].iter().zip(files);
+        let all = stand.all(|(path, file)| file.is_some_and(|file| is(path, &file)));
+        Ok(if all { later } else { Vec::new() })
+    }
+
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let count = self.current.0.read(buffer)?;
+            if let Some(last) = buffer[..count].last() {
+                self.last = *last;
+                return Ok(count);
+            }
+            let Some(next) = self.next.pop_front().filter(|_| !buffer.is_empty()) else {
+                return Ok(0);
+            };
+            let (_, ended) = std::mem::replace(&mut self.current, next);
+            let length = ended.metadata()?.len();
+            self.ended.push((ended, length));
+            if self.last != b'\n' {
+                (buffer[0], self.last) = (b'\n', b'\n');
+                return Ok(1);
+            }
+        }
+    }
+}
+
+/// The error of a followed file whose name means another one now.
+pub(super) fn replaced(path: &str) -> Error {
+    let error = Error::new(ErrorKind::Invalid, "the followed file was replaced or removed");
+    error.at(path).hint("put the whole feed back and rerun")
+}
+
+/// Returns the files beside a path that may have had its name before, the oldest first: `feed.2`, `feed.1`, or
+/// `feed-20260102`, `feed-20260103.gz`.
+pub(super) fn before(path: &str) -> Vec<String> {
+    let path = Path::new(path);
+    let Some(name) = path.file_name().and_then(|name| name.to_str()) else { return Vec::new() };
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let entries = std::fs::read_dir(parent.unwrap_or(Path::new("."))).into_iter().flatten();
+    let mut found = Vec::new();
+    for entry in entries.flatten().filter(|entry| entry.path().is_file()) {
+        let (file, path) = (entry.file_name(), entry.path());
+        let suffix = file.to_str().and_then(|file| file.strip_prefix(name));
+        let (Some(suffix), Some(path)) = (suffix, path.to_str()) else { continue };
+        let Some(stamp) = suffix.strip_prefix(['.', '-']) else { continue };
+        let stamp = stamp.trim_end_matches(".gz").trim_end_matches(".zst");
+        if stamp.starts_with(|c: char| c.is_ascii_digit()) {
+            // A number is an age; what is longer, or has more in it, a date.
+            let age = stamp.parse::<u64>().ok().filter(|_| stamp.len() < 6);
+            found.push((std::cmp::Reverse(age), stamp.to_string(), path.to_string()));
+        }
+    }
+    found.sort_unstable();
+    found.into_iter().map(|(_, _, path)| path).collect()
+}
+
+impl<R: Read> Read for Rotating<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        Rotating::read(self, buffer)
+    }
+}
+
+impl<R> fmt::Debug for Rotating<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Rotating({:?}, {} ended)", self.path, self.ended.len())
+    }
+}
+
+#[cfg(unix)]
+fn same(a: &Metadata, b: &Metadata) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    (a.dev(), a.ino()) == (b.dev(), b.ino())
+}
+
+#[cfg(unix)]
+fn is_named(file: &Metadata) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    file.nlink() > 0
+}
+
+#[cfg(not(unix))]
+fn same(a: &Metadata, b: &Metadata) -> bool {
+    a.created().ok() == b.created().ok()
+}
+
+#[cfg(not(unix))]
+fn is_named(_: &Metadata) -> bool {
+    false
+}
