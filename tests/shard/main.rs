@@ -19,5 +19,6 @@ mod overtaken_reader;
 mod own_rows;
 #[path = "../common/random.rs"]
 mod random;
+mod repair;
 mod state;
 mod writers;

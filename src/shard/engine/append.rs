@@ -21,6 +21,8 @@ pub struct Append {
     pub fence: Option<u64>,
     /// Raises the shard's epoch to this; at or below the present one is [`Appended::Fenced`].
     pub epoch: Option<u64>,
+    /// Whether the shard stays everybody's that opens it after that: without this, raising the epoch makes it exclusive.
+    pub shared: bool,
     /// Changes how far since lags upper, from this commit on.
     pub history: Option<History>,
     /// Closes the shard for good at `upper`.
@@ -175,6 +177,7 @@ impl State {
             digest: append.sum.map(|sum| sum.digest),
             mark: append.mark,
             epoch: append.epoch,
+            shared: append.shared,
             cursor: append.cursor.clone(),
             history,
             sealed_at: append.seal.then_some(append.upper),
