@@ -1,47 +1,57 @@
-//! Owns reading a shard for each command, in bounded steps, and writing what was read. It does not
-//! own how rows look; that is `text` and `status`.
+//! Owns which command is run, and those that look at a root as a whole. The others are files of their own; how what is
+//! printed looks is `text`'s, `status`'s and `people`'s.
 
 use std::io::Write;
-use std::sync::Arc;
-use std::time::Duration;
 
 use differential_upsert::io::Io;
-use differential_upsert::shard::{
-    Access, Handle, HandleConfig, HandleOptions, MaintenanceStats, SnapshotStream, State, Update,
-    verify,
-};
+use differential_upsert::shard::{Access, MaintenanceStats, verify};
 use differential_upsert::store::{Root, probe};
 use differential_upsert::{Error, ErrorKind};
 
 use crate::args::Command;
-use crate::sorted::{Bounds, Sorter};
+use crate::clear::clear_error;
+use crate::diff::diff;
+use crate::export::export;
+use crate::log::log;
+use crate::open::{DATA, Look, REMAP, nothing_here, open, print, unwritable, writable};
+use crate::people;
+use crate::snapshot::{errors, snapshot};
 use crate::status::{Seen, Status};
-use crate::text::Form;
-
-/// How long `tail` leaves a shard alone that has nothing new.
-const POLL: Duration = Duration::from_millis(50);
-
-/// How often `tail` reads a batch again because a collector took it.
-const ATTEMPTS_MAX: u32 = 3;
-
-/// The shard of a root that holds the collection.
-const DATA: &str = "data";
-
-/// The one that holds the bindings of times, where times are minted.
-const REMAP: &str = "remap";
+use crate::tail::{Span, tail};
 
 /// Runs a command and writes its output.
-pub(crate) async fn run(command: &Command, io: &Io, out: &mut impl Write) -> Result<(), Error> {
+pub(crate) async fn run(
+    command: &Command,
+    io: &Io,
+    out: &mut (impl Write + Send),
+) -> Result<(), Error> {
     match command {
         Command::Status { url, text } => {
-            let status = Status::of(&seen(url, io).await?);
-            print(out, &if *text { status.text() } else { status.json() })?;
+            let seen = seen(url, io).await?;
+            let text = if *text { people::text(&seen) } else { Status::of(&seen).json() };
+            print(out, &text)?;
         }
         Command::Snapshot { url, as_of, collection } => {
-            snapshot(url, *as_of, collection.as_deref(), io, out).await?;
+            snapshot(&Look::new(url, io, collection.as_deref()), *as_of, out).await?;
         }
-        Command::Tail { url, from, until, collection } => {
-            tail(url, (*from, *until), collection.as_deref(), io, out).await?;
+        Command::Tail { url, from, until, follow, collection } => {
+            let span = Span { from: *from, until: *until, follow: *follow };
+            tail(&Look::new(url, io, collection.as_deref()), span, out).await?;
+        }
+        Command::Diff { url, before, after, collection } => {
+            let look = Look::new(url, io, collection.as_deref());
+            diff(&look, (*before, *after), out).await?;
+        }
+        Command::Log { url, from, text } => {
+            log(&Look::new(url, io, None), *from, *text, out).await?;
+        }
+        Command::Export { url, format, as_of, changes, collection, out: file } => {
+            let look = Look::new(url, io, collection.as_deref());
+            export(&look, (*format, *as_of, *changes), file.as_deref(), out).await?;
+        }
+        Command::Errors { url } => errors(&Look::new(url, io, None), out).await?,
+        Command::ClearError { url, key } => {
+            clear_error(&Look::new(url, io, None), key, out).await?;
         }
         Command::Verify { url } => {
             let verified = verify(Root::open(url, Access::Read)?, io.clone()).await?;
@@ -73,21 +83,14 @@ pub(crate) async fn run(command: &Command, io: &Io, out: &mut impl Write) -> Res
     out.flush().map_err(unwritable)
 }
 
-/// Somebody waits for the answer: what the store does not say soon is an error.
-fn limits() -> HandleConfig {
-    HandleConfig { outage_max: Duration::from_secs(10), ..HandleConfig::default() }
-}
-
-async fn open(url: &str, name: &str, io: &Io) -> Result<Handle, Error> {
-    let root = Root::open(url, Access::Read)?;
-    Handle::open(root, io.clone(), HandleOptions::read(name).with_config(limits())).await
-}
-
 async fn seen(url: &str, io: &Io) -> Result<Seen, Error> {
-    let data = open(url, DATA, io).await?.state();
+    let shard = open(url, DATA, io).await?;
+    let (data, schema) = (shard.state(), shard.schema());
+    let last = shard.entries(data.seqno.max(1)).await?.next().await?;
     let remap = open(url, REMAP, io).await?.state();
     let files = Root::open(url, Access::Read)?.blob().list("", usize::MAX).await?;
-    Ok(Seen { data, remap: (remap.seqno > 0).then_some(remap), files })
+    let schema = (!schema.codec.is_empty()).then_some(schema);
+    Ok(Seen { data, schema, last, remap: (remap.seqno > 0).then_some(remap), files })
 }
 
 /// Ends a lease by its id, in whichever shard of the root it is.
@@ -110,13 +113,6 @@ async fn end(url: &str, id: &str, io: &Io) -> Result<(), Error> {
     Err(Error::new(ErrorKind::Invalid, format!("no lease {id}")).at(url).hint(hint))
 }
 
-async fn writable(url: &str, name: &str, io: &Io) -> Result<Handle, Error> {
-    // Opened for reading first, so that nothing is created.
-    Root::open(url, Access::Read)?;
-    let root = Root::open(url, Access::Write)?;
-    Handle::open(root, io.clone(), HandleOptions::write(name, None).with_config(limits())).await
-}
-
 /// Compacts or collects the shards of a root, and returns what was done as one JSON object.
 async fn mend(url: &str, gc: bool, io: &Io) -> Result<String, Error> {
     let mut done = MaintenanceStats::default();
@@ -125,9 +121,7 @@ async fn mend(url: &str, gc: bool, io: &Io) -> Result<String, Error> {
         if open(url, name, io).await?.state().seqno > 0 {
             done += mend_one(url, name, gc, io).await?;
         } else if name == DATA {
-            return Err(Error::new(ErrorKind::Missing, "no shard here")
-                .at(url)
-                .hint("check the address; only a writer creates a shard"));
+            return Err(nothing_here(url));
         }
     }
     Ok(serde_json::json!({
@@ -154,152 +148,6 @@ async fn mend_one(url: &str, name: &str, gc: bool, io: &Io) -> Result<Maintenanc
     Ok(done)
 }
 
-async fn snapshot(
-    url: &str,
-    as_of: Option<u64>,
-    collection: Option<&str>,
-    io: &Io,
-    out: &mut impl Write,
-) -> Result<(), Error> {
-    let shard = open(url, DATA, io).await?;
-    let upper = shard.state().upper;
-    let as_of = match as_of {
-        Some(as_of) => as_of,
-        // Nothing is final, so nothing is what there is.
-        None if upper == 0 => return Ok(()),
-        None => upper - 1,
-    };
-    let rows = shard.stream(as_of).await?;
-    let form = form(url, &shard, collection)?;
-    let (rows, is_empty) = sorted(rows, &form).await?;
-    if let (Some(name), true, false) = (collection, rows.is_empty(), is_empty) {
-        eprintln!("note: no key is of the collection {name}; one of PostgreSQL is SCHEMA.TABLE");
-    }
-    for line in form.snapshot(rows.finish()?) {
-        print(out, &line.map_err(|e| e.at(url))?)?;
-    }
-    Ok(())
-}
-
-/// Reads all rows of a snapshot that are shown, and says whether there are none at all.
-async fn sorted<'a>(mut rows: SnapshotStream, form: &'a Form) -> Result<(Sorter<'a>, bool), Error> {
-    let (mut sorter, mut is_empty) = (Sorter::new(form, Bounds::default()), true);
-    while let Some(piece) = rows.next().await? {
-        is_empty = false;
-        sorter.add(piece)?;
-    }
-    Ok((sorter, is_empty))
-}
-
-async fn tail(
-    url: &str,
-    (from, until): (Option<u64>, Option<u64>),
-    collection: Option<&str>,
-    io: &Io,
-    out: &mut impl Write,
-) -> Result<(), Error> {
-    let shard = open(url, DATA, io).await?;
-    // What is final now, or with `--until` what will be: then it waits for it.
-    let (since, upper) = (shard.state().since, shard.state().upper);
-    let end = until.map_or(upper, |until| until.saturating_add(1));
-    let from = from.unwrap_or(since);
-    if end == 0 || until.is_some() && reach(&shard, from).await?.is_none() {
-        return Ok(());
-    }
-    let (since, upper) = (shard.state().since, shard.state().upper);
-    if from < since || from >= upper {
-        let what = format!("cannot begin at time {from}: since is {since}, upper is {upper}");
-        let hint = match upper > since {
-            true => format!("use --from with a time from {since} to {}", upper - 1),
-            false => "wait for the first commit with --until".to_string(),
-        };
-        return Err(Error::new(ErrorKind::Invalid, what).at(url).hint(hint));
-    }
-    let rows = shard.stream(from).await?;
-    // The first commit says what keys are.
-    let form = form(url, &shard, collection)?;
-    for row in sorted(rows, &form).await?.0.finish()? {
-        print(out, &form.update(&row?).map_err(|e| e.at(url))?)?;
-    }
-    let mut next = from.saturating_add(1);
-    while next < end {
-        out.flush().map_err(unwritable)?;
-        let Some(state) = reach(&shard, next).await? else { return Ok(()) };
-        let upper = state.upper.min(end);
-        later(&shard, &state, (next, upper), &form, |update| {
-            print(out, &form.update(update).map_err(|e| e.at(url))?)
-        })
-        .await?;
-        next = upper;
-    }
-    Ok(())
-}
-
-/// Returns how the rows of a shard are shown, of one collection if that is named.
-fn form(url: &str, shard: &Handle, collection: Option<&str>) -> Result<Form, Error> {
-    let form = Form::of_codec(&shard.schema().codec);
-    match collection {
-        None => Ok(form),
-        Some(name) => form.of_collection(name).ok_or_else(|| {
-            Error::new(ErrorKind::Invalid, "the keys are not JSON: they are of no collection")
-                .at(url)
-                .hint("leave --collection out")
-        }),
-    }
-}
-
-/// Waits until a time is final, and returns the state then; `None` if it never will be.
-async fn reach(shard: &Handle, time: u64) -> Result<Option<Arc<State>>, Error> {
-    loop {
-        let state = shard.refresh().await?;
-        if time < state.upper {
-            return Ok(Some(state));
-        }
-        if state.sealed_at.is_some() {
-            return Ok(None);
-        }
-        tokio::time::sleep(POLL).await;
-    }
-}
-
-/// Hands over the updates of an interval, in the order they are printed in, one batch sorted at a time, and one part in
-/// memory: batches lie behind each other in time. Takes no lease: if a part is gone it goes on from
-/// the newest state, which must still tell the rest apart.
-async fn later(
-    shard: &Handle,
-    state: &Arc<State>,
-    (mut lower, upper): (u64, u64),
-    form: &Form,
-    mut each: impl FnMut(&Update) -> Result<(), Error>,
-) -> Result<(), Error> {
-    let (mut state, mut attempts) = (Arc::clone(state), 1);
-    'from_here: loop {
-        if !state.tells_apart(lower) {
-            let what = format!("time {lower} has been merged with those before it meanwhile");
-            return Err(Error::new(ErrorKind::LeaseLost, what)
-                .hint("begin again, or have the shard keep more history"));
-        }
-        let batches = state.batches.iter().filter(|b| b.lower < upper && lower < b.upper);
-        for batch in batches.cloned().collect::<Vec<_>>() {
-            let mut sorter = Sorter::new(form, Bounds::default());
-            for part in &batch.parts {
-                let (from, until) = (batch.lower.max(lower), batch.upper.min(upper));
-                match shard.fetch(part, from, until).await {
-                    Err(e) if e.kind() == ErrorKind::Missing && attempts < ATTEMPTS_MAX => {
-                        attempts += 1;
-                        state = shard.refresh().await?;
-                        continue 'from_here;
-                    }
-                    rows => sorter.add(rows?)?,
-                }
-            }
-            sorter.finish()?.try_for_each(|row| each(&row?))?;
-            lower = batch.upper;
-        }
-        return Ok(());
-    }
-}
-
 async fn race(url: &str, io: &Io, out: &mut impl Write) -> Result<(), Error> {
     // Opened for reading first, so that a mistyped path is not created.
     Root::open(url, Access::Read)?;
@@ -320,15 +168,4 @@ async fn race(url: &str, io: &Io, out: &mut impl Write) -> Result<(), Error> {
     Err(Error::new(ErrorKind::Unsupported, what)
         .at(url)
         .hint("use a store with conditional writes"))
-}
-
-fn print(out: &mut impl Write, line: &str) -> Result<(), Error> {
-    writeln!(out, "{line}").map_err(unwritable)
-}
-
-fn unwritable(e: std::io::Error) -> Error {
-    Error::new(ErrorKind::Unavailable, format!("cannot write the output: {e}"))
-        .at("stdout")
-        .hint("send it to where there is room")
-        .because(e)
 }

@@ -5,9 +5,21 @@
 //! ```
 
 mod args;
+mod changes;
+mod clear;
+mod diff;
+mod export;
+mod log;
 mod look;
+mod open;
+mod people;
+mod progress;
+mod snapshot;
 mod sorted;
 mod status;
+#[path = "../ingest/stop.rs"]
+mod stop;
+mod tail;
 mod text;
 
 use std::error::Error as _;
@@ -21,7 +33,7 @@ use crate::args::Args;
 
 fn main() -> ExitCode {
     let args = Args::of(std::env::args_os()).unwrap_or_else(|e| e.exit());
-    let mut out = BufWriter::new(std::io::stdout().lock());
+    let mut out = BufWriter::new(std::io::stdout());
     let result = Io::process().and_then(|io| io.block_on(look::run(&args.command, &io, &mut out)));
     // What is still in the buffer belongs to a command that failed: its output does not count.
     let (_, _) = out.into_parts();

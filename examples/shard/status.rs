@@ -5,34 +5,34 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
-use differential_upsert::shard::{Feed, History, Id, Lease, State};
+use differential_upsert::shard::{Entry, Feed, History, Id, Lease, Schema, State};
 use differential_upsert::store::Listed;
 use serde::{Serialize, Serializer};
 
 /// What `shard status` prints. The order of the fields is the order of the members.
 #[derive(Debug, Serialize)]
 pub(crate) struct Status {
-    since: u64,
+    pub(crate) since: u64,
     /// `None` when sealed: no time is left to write.
-    upper: Option<u64>,
-    sealed_at: Option<u64>,
-    seqno: u64,
-    epoch: u64,
-    feed: Option<Feed>,
+    pub(crate) upper: Option<u64>,
+    pub(crate) sealed_at: Option<u64>,
+    pub(crate) seqno: u64,
+    pub(crate) epoch: u64,
+    pub(crate) feed: Option<Feed>,
     #[serde(serialize_with = "history")]
-    history: History,
-    batches: usize,
-    parts: usize,
-    updates: u64,
-    bytes: u64,
-    readers: usize,
-    writers: usize,
+    pub(crate) history: History,
+    pub(crate) batches: usize,
+    pub(crate) parts: usize,
+    pub(crate) updates: u64,
+    pub(crate) bytes: u64,
+    pub(crate) readers: usize,
+    pub(crate) writers: usize,
     /// Of parts that the newest state names.
-    live_bytes: u64,
+    pub(crate) live_bytes: u64,
     /// Of parts that merges replaced and that are not deleted yet.
-    retired_bytes: u64,
+    pub(crate) retired_bytes: u64,
     /// Of every file.
-    total_bytes: u64,
+    pub(crate) total_bytes: u64,
     leases: Vec<Leased>,
 }
 
@@ -54,15 +54,7 @@ pub(crate) struct Leased {
 impl Leased {
     fn of(shard: &'static str, (token, lease): (&Id, &Lease)) -> Leased {
         let Lease { since, seqno, expires_ms: until_ms } = *lease;
-        // The last second that has four digits for its year.
-        let last_ms = 253_402_300_799_000;
-        let until = match until_ms <= last_ms {
-            true => {
-                let until = UNIX_EPOCH + Duration::from_millis(until_ms);
-                humantime::format_rfc3339_seconds(until).to_string()
-            }
-            false => "the end of time".to_string(),
-        };
+        let until = clock(until_ms);
         Leased { id: token.to_string(), shard, since, seqno, until_ms, until }
     }
 }
@@ -78,9 +70,23 @@ impl fmt::Display for Leased {
     }
 }
 
+/// Returns a moment, in milliseconds since 1970, as people write it.
+pub(crate) fn clock(ms: u64) -> String {
+    // The last second that has four digits for its year.
+    let last_ms = 253_402_300_799_000;
+    if ms > last_ms {
+        return "the end of time".to_string();
+    }
+    humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_millis(ms)).to_string()
+}
+
 /// What a status is made of.
 pub(crate) struct Seen {
     pub(crate) data: Arc<State>,
+    /// What its keys and values are; none if nothing says so yet.
+    pub(crate) schema: Option<Schema>,
+    /// What was entered last, if that is still there.
+    pub(crate) last: Option<Entry>,
     /// The bindings of minted times.
     pub(crate) remap: Option<Arc<State>>,
     /// Every file under the root.
@@ -92,6 +98,22 @@ fn history<S: Serializer>(history: &History, serializer: S) -> Result<S::Ok, S::
         History::Keep => serializer.serialize_str("keep"),
         History::Last(times) => serializer.serialize_u64(*times),
     }
+}
+
+/// Writes a history that an entry sets.
+pub(crate) fn history_of<S: Serializer>(
+    set: &Option<History>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match set {
+        Some(set) => history(set, serializer),
+        None => serializer.serialize_none(),
+    }
+}
+
+/// Whether an entry sets none.
+pub(crate) fn no_history(set: &Option<History>) -> bool {
+    set.is_none()
 }
 
 impl Status {
@@ -142,45 +164,5 @@ impl Status {
     /// Returns one line of JSON.
     pub(crate) fn json(&self) -> String {
         serde_json::to_string(self).expect("numbers and strings are JSON")
-    }
-
-    /// Returns lines for people.
-    pub(crate) fn text(&self) -> String {
-        let history = match self.history {
-            History::Keep => "everything is kept".to_string(),
-            History::Last(1) => "the last time".to_string(),
-            History::Last(times) => format!("the last {times} times"),
-        };
-        let times = match (self.upper, self.sealed_at) {
-            (Some(0), _) => "nothing yet".to_string(),
-            (_, Some(0)) => "nothing, and it is sealed".to_string(),
-            (_, Some(end)) => format!("{} to {}, and it is sealed", self.since, end - 1),
-            (upper, None) => format!("{} to {}", self.since, upper.unwrap_or(1) - 1),
-        };
-        let feed = match &self.feed {
-            Some(feed) => format!("{} ({})", feed.identity, feed.mode),
-            None => "none yet".to_string(),
-        };
-        let used = match self.leases.is_empty() {
-            true => "nobody".to_string(),
-            false => {
-                self.leases.iter().map(Leased::to_string).collect::<Vec<_>>().join("\n           ")
-            }
-        };
-        format!(
-            "readable   {times}\nhistory    {history}\nfed by     {feed}\n\
-             contents   {} updates in {} batches, {} parts, {} bytes\n\
-             space      {} bytes: {} live, {} retired, the rest log and state\n\
-             log        entry {}, epoch {}\nin use by  {used}",
-            self.updates,
-            self.batches,
-            self.parts,
-            self.bytes,
-            self.total_bytes,
-            self.live_bytes,
-            self.retired_bytes,
-            self.seqno,
-            self.epoch,
-        )
     }
 }

@@ -3,9 +3,21 @@
 #![allow(dead_code)]
 
 mod args;
+mod changes;
+mod clear;
+mod diff;
+mod export;
+mod log;
 mod look;
+mod open;
+mod people;
+mod progress;
+mod snapshot;
 mod sorted;
 mod status;
+#[path = "../ingest/stop.rs"]
+mod stop;
+mod tail;
 mod text;
 
 use std::path::Path;

@@ -4,9 +4,11 @@ use std::cmp::Ordering;
 use std::fmt::Write as _;
 
 use base64::Engine as _;
-use differential_upsert::codec::{collection, collection_name};
+use differential_upsert::codec::{Json, collection, collection_name};
 use differential_upsert::shard::Update;
-use differential_upsert::{Error, ErrorKind};
+use differential_upsert::{Encoded, Error, ErrorKind};
+
+use crate::changes::Changed;
 
 /// The codec whose keys and values are JSON text as they are.
 pub(crate) const JSON_TEXT: &str = "json-text";
@@ -110,21 +112,117 @@ impl Form {
         Ok(line)
     }
 
+    /// Returns what a key had and has: `{"key":..,"before":..,"after":..}`, where nothing is null and an error is in
+    /// `before_error` or `after_error` instead.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt` if its bytes are not a shard's.
+    pub(crate) fn difference(&self, changed: &Changed) -> Result<String, Error> {
+        let mut line = String::from("{");
+        self.key_and_change(changed, &mut line)?;
+        line.push('}');
+        Ok(line)
+    }
+
+    /// As [`difference`](Form::difference), with what it is and when:
+    /// `{"op":..,"key":..,"before":..,"after":..,"time":..}`.
+    pub(crate) fn change(&self, changed: &Changed) -> Result<String, Error> {
+        let mut line = format!("{{\"op\":\"{}\",", changed.op());
+        self.key_and_change(changed, &mut line)?;
+        let _ = write!(line, ",\"time\":{}}}", changed.time);
+        Ok(line)
+    }
+
+    fn key_and_change(&self, changed: &Changed, line: &mut String) -> Result<(), Error> {
+        line.push_str("\"key\":");
+        self.datum(self.shown(changed.key.as_bytes()), line)?;
+        for (name, value) in [("before", &changed.before), ("after", &changed.after)] {
+            match value {
+                Some(value) => {
+                    self.value([name, &format!("{name}_error")], value.as_bytes(), line)?
+                }
+                None => {
+                    let _ = write!(line, ",\"{name}\":null");
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn row(&self, key: &[u8], value: &[u8], line: &mut String) -> Result<(), Error> {
         line.push_str("\"key\":");
         self.datum(self.shown(key), line)?;
-        match value.split_first() {
-            Some((&VALUE, value)) => {
-                line.push_str(",\"value\":");
+        self.value(["value", "error"], value, line)
+    }
+
+    /// Writes a stored value as a member, which has another name for an error.
+    fn value(
+        &self,
+        [name, error]: [&str; 2],
+        value: &[u8],
+        line: &mut String,
+    ) -> Result<(), Error> {
+        match stored(value)? {
+            Ok(value) => {
+                let _ = write!(line, ",\"{name}\":");
                 self.datum(value, line)
             }
-            Some((&ERROR, text)) => {
-                line.push_str(",\"error\":");
-                line.push_str(&serde_json::Value::from(utf8(text)?).to_string());
+            Err(text) => {
+                let _ = write!(line, ",\"{error}\":{}", serde_json::Value::from(text));
                 Ok(())
             }
-            _ => Err(damaged("a stored value without a known tag")),
         }
+    }
+
+    /// Returns the text of what is shown of a key.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt` if its bytes are not a shard's.
+    pub(crate) fn key_text(&self, key: &Encoded) -> Result<String, Error> {
+        let mut text = String::new();
+        self.datum(self.shown(key.as_bytes()), &mut text)?;
+        Ok(text)
+    }
+
+    /// Returns the text of a stored value, or of a stored error.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt` if its bytes are not a shard's.
+    pub(crate) fn value_text(&self, value: &Encoded) -> Result<Result<String, String>, Error> {
+        let mut text = String::new();
+        match stored(value.as_bytes())? {
+            Ok(value) => self.datum(value, &mut text).map(|()| Ok(text)),
+            Err(error) => Ok(Err(error.to_string())),
+        }
+    }
+
+    /// Reads a key as it is shown.
+    ///
+    /// # Errors
+    ///
+    /// `Invalid` if it is none.
+    pub(crate) fn read_key(&self, text: &str) -> Result<Encoded, Error> {
+        let json = Json::parse(text).map_err(|e| {
+            let what = format!("the key {text} is {}", e.what());
+            Error::new(ErrorKind::Invalid, what)
+                .at("KEY")
+                .hint("write it as `shard errors` does, a string in its quotes: '\"k\"'")
+        })?;
+        if *self != Form::Opaque {
+            return Ok(Encoded::from_bytes(json.as_str().as_bytes().to_vec()));
+        }
+        let base64 = serde_json::from_str::<serde_json::Value>(json.as_str()).ok();
+        let base64 = base64.and_then(|key| Some(key.get("base64")?.as_str()?.to_string()));
+        let bytes =
+            base64.and_then(|base64| base64::engine::general_purpose::STANDARD.decode(base64).ok());
+        bytes.map(Encoded::from_bytes).ok_or_else(|| {
+            Error::new(ErrorKind::Invalid, "the keys are bytes, and this is none")
+                .at("KEY")
+                .hint("write it as `shard errors` does: '{\"base64\":\"..\"}'")
+        })
     }
 
     fn datum(&self, bytes: &[u8], line: &mut String) -> Result<(), Error> {
@@ -140,11 +238,26 @@ impl Form {
     }
 }
 
+/// Whether a row is an error.
+pub(crate) fn is_error(((_, value), ..): &Update) -> bool {
+    value.as_bytes().first() == Some(&ERROR)
+}
+
+/// Returns the bytes of a stored value, or the text of a stored error.
+fn stored(value: &[u8]) -> Result<Result<&[u8], &str>, Error> {
+    match value.split_first() {
+        Some((&VALUE, value)) => Ok(Ok(value)),
+        Some((&ERROR, text)) => utf8(text).map(Err),
+        _ => Err(damaged("a stored value without a known tag")),
+    }
+}
+
 fn utf8(bytes: &[u8]) -> Result<&str, Error> {
     std::str::from_utf8(bytes).map_err(|_| damaged("stored JSON that is not UTF-8"))
 }
 
-fn not_once(time: u64) -> Error {
+/// The error of a key that has several values, or none to take back.
+pub(crate) fn not_once(time: u64) -> Error {
     damaged(&format!("a key that does not have exactly one value as of {time}"))
 }
 

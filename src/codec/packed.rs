@@ -118,7 +118,7 @@ impl<T> Packed<T> {
     /// Returns the hash by which parts are sorted and rows are dealt to workers: never the one of [`Hash`], which any
     /// build may change.
     #[inline]
-    pub(crate) fn stable_hash(&self) -> u64 {
+    pub fn stable_hash(&self) -> u64 {
         deal::hash(self.as_bytes())
     }
 

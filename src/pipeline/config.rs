@@ -95,7 +95,7 @@ impl Default for PipelineConfig {
             poll: Duration::from_millis(20),
             history: None,
             standby: None,
-            feed: Feed { mode: "given".into(), identity: "a dataflow".into() },
+            feed: Feed { mode: Feed::GIVEN.into(), identity: "a dataflow".into() },
             checked: true,
             patch_errors: PatchErrors::default(),
             source: SourceConfig::default(),

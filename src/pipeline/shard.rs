@@ -123,12 +123,16 @@ impl<K, V, C: Codec<K> + Codec<V>> Shard<K, V, C> {
 
     async fn open_as(root: Root, io: Io, options: HandleOptions) -> Result<Self, Error> {
         let handle = Handle::open(root, io.clone(), options).await?;
+        let state = handle.state();
+        // Of an exclusive one it is that of nobody.
+        let epoch = if state.is_shared() { state.epoch } else { 0 };
+        drop(state);
         Ok(Shard {
             handle,
             io,
             resumes: Resumes::default(),
             pipelines: Pipelines::default(),
-            epoch: 0,
+            epoch,
             fold: None,
             collections: None,
             types: PhantomData,
@@ -337,7 +341,8 @@ impl<K, V, C: Codec<K> + Codec<V>> Shard<K, V, C> {
         }
     }
 
-    /// Returns the epoch in which it may write: 0, or what [`take_over`](Shard::take_over) made.
+    /// Returns the epoch in which it may write: that in which it was opened, 0 unless an error was ended
+    /// [by hand](crate::shard::Handle::end_error), or what [`take_over`](Shard::take_over) made.
     pub fn epoch(&self) -> u64 {
         self.epoch
     }

@@ -24,7 +24,7 @@ impl Times {
     pub fn mode(self) -> &'static str {
         match self {
             Times::WriteAhead => Feed::MINTED,
-            Times::CoCommitted => "co-committed",
+            Times::CoCommitted => Feed::CO_COMMITTED,
         }
     }
 }

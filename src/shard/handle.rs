@@ -195,6 +195,11 @@ impl Handle {
         self.parts.settler.take_over().await
     }
 
+    /// Returns what is known of the shard, for those that read its log.
+    pub(super) fn view(&self) -> &Arc<View> {
+        &self.parts.view
+    }
+
     /// Returns the rows, for followers.
     pub(crate) fn rows(&self) -> &Rows {
         &self.parts.rows

@@ -138,12 +138,18 @@ mod upkeep;
 
 mod handle;
 
+mod entries;
+
+mod repair;
+
 pub use crate::store::Access;
 pub use config::{HandleConfig, HandleOptions};
 pub use counters::{Counters, MaintenanceStats};
 pub use engine::append::{Append, Appended};
 pub(crate) use engine::arrange::arranged;
-pub use engine::entry::{Feed, History};
+pub use engine::entry::{
+    Change, Collected, Commit, Entry, EntryPart, Feed, History, Leased, Merged,
+};
 pub(crate) use engine::format::{DATA, REMAP};
 pub use engine::format::{Fingerprint, Schema};
 pub use engine::id::Id;
@@ -153,9 +159,11 @@ pub(crate) use engine::state::fenced;
 pub use engine::state::{Batch, Part, Retired, State, Writer};
 pub(crate) use engine::sum::{FEED_DIFFERS_HINT, differs, unknown};
 pub use engine::sum::{Mark, Sum};
+pub use entries::Entries;
 pub use handle::Handle;
 pub use holds::Hold;
 pub use memory::MemoryStats;
+pub use repair::Repaired;
 pub(crate) use resumes::Resumes;
 pub(crate) use rows::CacheUse;
 pub use stream::SnapshotStream;

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use tokio::sync::Mutex as AsyncMutex;
 
 use super::engine::append::{Append, Appended, entry_parts};
-use super::engine::entry::{Change, Entry};
+use super::engine::entry::{Change, Entry, LOST_MAX};
 use super::engine::rollup;
 use super::engine::state::State;
 use super::view::View;
@@ -35,11 +36,13 @@ pub(super) struct Settler {
     pub(super) view: Arc<View>,
     /// Held by the one entry in flight.
     entering: Arc<AsyncMutex<()>>,
+    /// The numbers that others took from us since our last entry.
+    lost: Arc<Mutex<Vec<u64>>>,
 }
 
 impl Settler {
     pub(super) fn new(view: Arc<View>) -> Settler {
-        Settler { view, entering: Arc::default() }
+        Settler { view, entering: Arc::default(), lost: Arc::default() }
     }
 
     /// See [`Handle::compare_and_append`](super::Handle::compare_and_append).
@@ -162,24 +165,35 @@ impl Settler {
             return Err(Error::new(ErrorKind::Invalid, "the log is full"));
         };
         let token = view.fresh();
-        let entry = Entry { seqno, token, prev_token: state.token, writer: view.writer, change };
+        let (prev_token, writer, lost) = (state.token, view.writer, self.lost.lock().clone());
+        let at_ms = Some(view.io.now_ms());
+        let entry = Entry { seqno, token, prev_token, writer, at_ms, lost, change };
         // Held no longer, so that the entry is applied in place.
         drop(state);
         let bytes = Bytes::from(entry.encode(raw)?);
         view.counters.bytes_written.add(bytes.len() as u64);
         match self.settle(&entry, bytes).await? {
             Settled::Ours => {
+                self.lost.lock().clear();
                 view.publish_entry(&entry, raw)?;
                 self.roll_up().await;
                 Ok(Some(entry))
             }
             // Its number is taken for good, so ours did not happen: judge again.
             Settled::Theirs => {
+                self.note_lost(seqno);
                 self.view.refresh().await?;
                 Ok(None)
             }
             Settled::Collected => Ok(self.was_collected(&entry).await?.then_some(entry)),
         }
+    }
+
+    fn note_lost(&self, seqno: u64) {
+        let mut lost = self.lost.lock();
+        lost.push(seqno);
+        let over = lost.len().saturating_sub(LOST_MAX);
+        lost.drain(..over);
     }
 
     /// Creates one entry until its outcome is known.

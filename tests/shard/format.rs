@@ -112,6 +112,7 @@ fn commit(raw: &[u8]) -> Commit {
         digest: Some(0x0123_4567_89ab_cdef_0011_2233_4455_6677),
         mark: None,
         epoch: Some(4),
+        shared: false,
         cursor: Some(vec![0, 1, 254, 255]),
         history: Some(History::Last(3)),
         sealed_at: Some(u64::MAX),
@@ -125,6 +126,8 @@ fn entry(raw: &[u8]) -> Entry {
         token: Id(0xabcd),
         prev_token: Id(u128::MAX),
         writer: Id(0xa1),
+        at_ms: None,
+        lost: vec![],
         change: Change::Append(commit(raw)),
     }
 }
@@ -223,6 +226,8 @@ fn least_entry_file() {
         token: Id(1),
         prev_token: Id(0),
         writer: Id(2),
+        at_ms: None,
+        lost: vec![],
         change: Change::Append(commit),
     };
     let frozen = golden("entry-least-v1", least.encode(&[]).unwrap());

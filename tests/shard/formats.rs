@@ -88,7 +88,15 @@ async fn merge_1(root: &Root, handle: &Handle) {
         Change::Compact(Merged { first, last, forwarded: state.since, since: state.since, parts });
     let state = handle.refresh().await.unwrap();
     let (seqno, prev_token) = (state.seqno + 1, state.token);
-    let entry = Entry { seqno, token: Id(1 << 90), prev_token, writer: Id(1 << 91), change };
+    let entry = Entry {
+        seqno,
+        token: Id(1 << 90),
+        prev_token,
+        writer: Id(1 << 91),
+        at_ms: None,
+        lost: vec![],
+        change,
+    };
     let created = root.log("data").create(seqno, Bytes::from(entry.encode(&[]).unwrap())).await;
     let _ = created.unwrap();
     assert_eq!(handle.refresh().await.unwrap().batches.len(), 1);

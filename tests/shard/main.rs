@@ -20,5 +20,6 @@ mod own_rows;
 #[path = "../common/random.rs"]
 mod random;
 mod reader_by_the_book;
+mod repair;
 mod state;
 mod writers;

@@ -8,7 +8,15 @@ use differential_upsert::unstable::engine::state::WRITERS_MAX;
 
 fn entry(seqno: u64, commit: Commit) -> Entry {
     let (token, prev_token) = (Id(seqno.into()), Id((seqno - 1).into()));
-    Entry { seqno, token, prev_token, writer: Id(9), change: Change::Append(commit) }
+    Entry {
+        seqno,
+        token,
+        prev_token,
+        writer: Id(9),
+        at_ms: None,
+        lost: vec![],
+        change: Change::Append(commit),
+    }
 }
 
 fn upto(lower: u64, upper: u64, since: u64) -> Commit {

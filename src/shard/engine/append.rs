@@ -21,6 +21,8 @@ pub struct Append {
     pub fence: Option<u64>,
     /// Raises the shard's epoch to this; at or below the present one is [`Appended::Fenced`].
     pub epoch: Option<u64>,
+    /// Whether the shard stays everybody's that opens it after that: without this, raising the epoch makes it exclusive.
+    pub shared: bool,
     /// Changes how far since lags upper, from this commit on.
     pub history: Option<History>,
     /// Closes the shard for good at `upper`.
@@ -33,7 +35,7 @@ pub struct Append {
     /// checks nothing.
     pub base: Option<Sum>,
     /// What the caller's feed has below `upper`. Without it the shard can never be checked again. Where it is `base`, no
-    /// command is in between, and there are no rows: a repair by rows that no feed has says neither.
+    /// command is in between, and there are no rows, unless it raises the epoch: a repair by rows that no feed has does.
     pub sum: Option<Sum>,
     /// Where the caller's feed began, if it continues another.
     pub mark: Option<Mark>,
@@ -89,8 +91,9 @@ impl Append {
             if last >= upper {
                 return wrong(format!("a row at time {last} in an append up to {upper}"));
             }
-            // A writer that has worked out later times would take the sums to say that its rows still stand.
-            let no_commands = self.base.is_some() && self.base == self.sum;
+            // A writer that has worked out later times would take the sums to say that its rows still stand; a raised
+            // epoch shuts it out.
+            let no_commands = self.base.is_some() && self.base == self.sum && self.epoch.is_none();
             if last >= lower && no_commands && !crate::mutant::on("rows_without_commands") {
                 return wrong(format!("rows at time {last} with the sum of no command"));
             }
@@ -181,6 +184,7 @@ impl State {
             digest: append.sum.map(|sum| sum.digest),
             mark: append.mark,
             epoch: append.epoch,
+            shared: append.shared,
             cursor: append.cursor.clone(),
             history,
             sealed_at: append.seal.then_some(append.upper),

@@ -14,6 +14,9 @@ use super::part::PartRef;
 use super::sum::{Mark, digest};
 use crate::error::{Error, ErrorKind};
 
+/// How many lost races an entry tells of.
+pub const LOST_MAX: usize = 16;
+
 const MAGIC: &[u8; 8] = b"DUPSLOG\n";
 const WHAT: &str = "log entry";
 
@@ -45,6 +48,10 @@ pub struct Feed {
 impl Feed {
     /// The mode of times that are bound in `remap/` before a row has them.
     pub(crate) const MINTED: &str = "minted";
+    /// The mode of times that come with the cursor that covers them: one writer at a time.
+    pub(crate) const CO_COMMITTED: &str = "co-committed";
+    /// The mode of times that come with the rows.
+    pub(crate) const GIVEN: &str = "given";
 }
 
 /// One entry of a log.
@@ -58,6 +65,14 @@ pub struct Entry {
     pub prev_token: Id,
     /// The writer that made it.
     pub writer: Id,
+    /// When it was made: milliseconds since 1970, by its writer's clock. For people; nothing depends on it. `None` if an
+    /// earlier program made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at_ms: Option<u64>,
+    /// Entries of others whose numbers its writer had proposed an entry for since its last one, the last [`LOST_MAX`] of
+    /// them. For people, too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lost: Vec<u64>,
     /// What it does.
     #[serde(flatten)]
     pub change: Change,
@@ -156,6 +171,9 @@ pub struct Commit {
     /// Raises the epoch to this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epoch: Option<u64>,
+    /// Whether the shard, whose epoch this raises, stays everybody's that opens it from here on.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub shared: bool,
     /// Sets the source cursor.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "hex")]
     pub cursor: Option<Vec<u8>>,

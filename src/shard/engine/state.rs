@@ -133,6 +133,10 @@ pub struct State {
     pub sealed_at: Option<u64>,
     /// Raised by a writer that shuts out those before it.
     pub epoch: u64,
+    /// The epoch up to which each raise left the shard to all who open it. Past it, it is exclusive: only the last one to
+    /// take it over may write.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub shared_epoch: u64,
     /// How far since lags upper.
     pub history: History,
     /// What feeds it.
@@ -175,6 +179,11 @@ impl State {
             (Some(rows), Some(digest)) => Some(Sum { rows, digest }),
             _ => (self.upper == 0).then(Sum::default),
         }
+    }
+
+    /// Whether anybody may write that opens the shard now.
+    pub fn is_shared(&self) -> bool {
+        self.epoch == self.shared_epoch
     }
 
     /// Checks a feed against the one that the shard was made from.

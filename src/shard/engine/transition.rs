@@ -65,7 +65,12 @@ impl State {
         self.since = commit.since;
         self.upper = commit.upper;
         self.sealed_at = self.sealed_at.or(commit.sealed_at);
-        self.epoch = commit.epoch.unwrap_or(self.epoch);
+        if let Some(epoch) = commit.epoch {
+            if commit.shared && self.is_shared() {
+                self.shared_epoch = epoch;
+            }
+            self.epoch = epoch;
+        }
         self.history = commit.history.unwrap_or(self.history);
         if commit.upper > commit.lower {
             (self.rows, self.digest) = (commit.rows, commit.digest);

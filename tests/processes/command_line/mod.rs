@@ -8,6 +8,14 @@ mod space;
 
 mod leases;
 
+mod story;
+
+mod inside;
+
+mod exports;
+
+mod clear_error;
+
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -78,7 +86,16 @@ fn what_has_not_come_is_a_usage_error() {
         assert_eq!((ran.code, &*ran.stdout), (Some(2), ""), "{line}: {}", ran.stderr);
         assert!(ran.stderr.contains("error: "), "{line}");
     }
-    for line in ["", "compact", "gc", "snapshot", "tail s --from 2 --until 1", "status s t"] {
+    for line in [
+        "",
+        "compact",
+        "gc",
+        "snapshot",
+        "tail s --from 2 --until 1",
+        "status s t",
+        "diff s 1",
+        "clear-error s",
+    ] {
         let args: Vec<&str> = line.split_whitespace().collect();
         let ran = shard(dir, &args);
         assert_eq!((ran.code, &*ran.stdout), (Some(2), ""), "{line}: {}", ran.stderr);
@@ -315,8 +332,18 @@ fn readers_create_nothing_and_write_nothing() {
     let dir = dir.path();
     std::fs::create_dir(dir.join("empty")).expect("a directory");
     let before = contents(dir);
-    let all: [&[&str]; 5] =
-        [&["status"], &["snapshot"], &["verify"], &["tail", "--until", "7"], &["status", "--text"]];
+    let all: [&[&str]; 10] = [
+        &["status"],
+        &["snapshot"],
+        &["verify"],
+        &["tail", "--until", "7"],
+        &["tail", "--follow", "--until", "7"],
+        &["status", "--text"],
+        &["log"],
+        &["errors"],
+        &["diff", "7", "7"],
+        &["export", "--format", "jsonl"],
+    ];
     for args in all {
         let [name, rest @ ..] = args else { unreachable!() };
         for url in ["nothing", "file:nothing", "nothing/below"] {
