@@ -29,7 +29,7 @@
 //!
 //! # Formats
 //!
-//! The table of [`Format`]s, each with a line and the row that it is, is in the README. What all have in common:
+//! The table of [`Format`]s, each with a line and the row that it is, is in `docs/feeds.md`. What all have in common:
 //!
 //! * Text that is JSON is taken as JSON, any other as a string (`kcat`, `console`). Null keys name no row: they are bad
 //!   lines, unless [`Lines::key`] takes the key out of the value, where it stays. A null value deletes.
