@@ -1,6 +1,7 @@
 //! Goal: imports go one way. Method: reads every file of `src/`, resolves each path of its `use` lines and of
 //! its code to the file that owns the name, and looks for circles among files and folders, and for a room
-//! that imports what it may not. Unit tests do not count: they may look anywhere.
+//! that imports what it may not. Unit tests do not count: they may look anywhere. What the chapters of `guide` name
+//! has to be there.
 //!
 //! A `pub use` alone is a name for the outside and no import; it is one if the file uses the name itself.
 
@@ -546,4 +547,40 @@ fn a_planted_circle_is_found() {
     ];
     assert!(told(&house(&folders), Some).is_empty());
     assert_eq!(told_by_level(&house(&folders)).len(), 1);
+}
+
+/// Every file of a folder, in one text.
+fn all_of(folder: &Path) -> String {
+    let paths = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let texts = paths.map(|path| match path.is_dir() {
+        true => all_of(&path),
+        false => std::fs::read_to_string(&path).unwrap_or_default(),
+    });
+    texts.collect()
+}
+
+#[test]
+fn what_the_book_names_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let code: String = ["src", "tests"].map(|folder| all_of(&root.join(folder))).concat();
+    // The book itself proves nothing.
+    let guide = all_of(&root.join("src/guide"));
+    let is_name = |text: &str| text.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+    let (mut seen, mut lacking) = (0, Vec::new());
+    let outside_of_blocks = guide.split("```").step_by(2);
+    for name in outside_of_blocks.flat_map(|text| text.split('`').skip(1).step_by(2)) {
+        let is_there = if name.starts_with("tests/") || name.starts_with("src/") {
+            root.join(name).exists()
+        } else if name.contains('_') && !name.ends_with('_') && is_name(name) {
+            code.matches(name).count() > guide.matches(name).count()
+        } else {
+            continue;
+        };
+        seen += 1;
+        if !is_there {
+            lacking.push(name);
+        }
+    }
+    assert!(seen > 100, "{seen} names");
+    assert!(lacking.is_empty(), "the book names what is not there: {lacking:?}");
 }
