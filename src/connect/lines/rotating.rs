@@ -41,9 +41,9 @@ impl<R: Read> Rotating<R> {
         Ok(Rotating { path, open, current, next, ended, last: b'\n' })
     }
 
-    /// Returns the file that is read.
-    pub(super) fn current(&self) -> &R {
-        &self.current.0
+    /// Returns the file that is read, unless there are others.
+    pub(super) fn only(&self) -> Option<&R> {
+        Some(&self.current.0).filter(|_| self.ended.is_empty() && self.next.is_empty())
     }
 
     /// Looks whether the file was rotated, once its end has been reached, and returns whether there is more to
