@@ -30,7 +30,7 @@ fn what_came_between_is_read() {
     fs::write(&feed, "a\n").expect("room");
     let mut input = Input::rotating(feed.to_str().expect("UTF-8"), &[]).expect("it is there");
     assert_eq!(read(&mut input), "a\n");
-    let mut go_on = |input: &mut Input| input.go_on().map_err(|e| e.to_string());
+    let go_on = |input: &mut Input| input.go_on().map_err(|e| e.to_string());
     assert_eq!(go_on(&mut input), Ok(false));
     // Without a new one, and with one that has nothing, the old one goes on.
     rename("feed", "feed.1");
