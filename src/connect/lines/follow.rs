@@ -269,7 +269,8 @@ impl Reading {
             Err(e) if e.kind() == ErrorKind::FeedDiffers => e,
             Err(e) => return Err(e),
         };
-        let before = rotating::before(&self.config.path);
+        let before: Vec<String> =
+            rotating::before(&self.config.path).into_iter().map(|before| before.path).collect();
         for first in (0..before.len()).rev() {
             self.config.before = before[first..].to_vec();
             let mut input = self.config.open(None, &|| self.check())?;

@@ -156,7 +156,7 @@ impl Input {
             Input::Behind { input, .. } => input.length(),
             // What it unpacks to is not known before it is.
             Input::Packed(_) | Input::Parts(_) => None,
-            Input::Rotating(rotating) => rotating.current().length(),
+            Input::Rotating(rotating) => rotating.only().and_then(|input| input.length()),
         }
     }
 

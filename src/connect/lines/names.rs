@@ -62,7 +62,7 @@ impl Where {
         for path in &found {
             let kind = fs::metadata(path).map_err(|e| unread(path, e))?;
             if !kind.is_file() {
-                let hint = "a feed is of part files alone: name them with a glob";
+                let hint = "name the files with a glob in quotes, or a repository as git:PATH";
                 return Err(at("what is not a file among part files", path, hint));
             }
         }
@@ -74,8 +74,12 @@ impl Where {
             return Err(at(&what, &pair[1], "write the numbers with as many digits each"));
         }
         if found.is_empty() {
-            let error = Error::new(ErrorKind::Missing, "not one part file");
-            return Err(error.at(self.path()).hint("check the path, or wait for one with --wait"));
+            let what = match self {
+                Where::Directory(_) => "a directory without a part file",
+                Where::Glob(_) => "not one file of this pattern",
+            };
+            let hint = "check the path, wait for one with --wait, or name a repository as git:PATH";
+            return Err(Error::new(ErrorKind::Missing, what).at(self.path()).hint(hint));
         }
         Ok(found)
     }

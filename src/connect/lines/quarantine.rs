@@ -8,7 +8,7 @@
 //! A line that is read again, after a crash, is the same record, and is not written again: the file is read when it is
 //! opened. What a crash has left of a record is closed with a line break, and stays.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -27,7 +27,7 @@ pub(super) struct Quarantine {
     path: PathBuf,
     file: File,
     /// The hashes of its records.
-    known: HashSet<u128>,
+    known: BTreeSet<u128>,
     /// Whether it has what is not durable yet.
     is_dirty: bool,
 }
@@ -41,7 +41,7 @@ impl Quarantine {
     fn read(path: &Path) -> io::Result<Quarantine> {
         let is_new = !path.exists();
         let mut file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
-        let (mut known, mut record, mut ends) = (HashSet::new(), Vec::new(), true);
+        let (mut known, mut record, mut ends) = (BTreeSet::new(), Vec::new(), true);
         let mut reader = BufReader::new(&file);
         while reader.read_until(b'\n', &mut record)? > 0 {
             ends = record.ends_with(b"\n");

@@ -28,6 +28,8 @@ pub(super) struct Rotating<R> {
     ended: Vec<(File, u64)>,
     /// The last byte.
     last: u8,
+    /// Whether it was not found at the last look.
+    is_lost: bool,
 }
 
 impl<R: Read> Rotating<R> {
@@ -38,12 +40,12 @@ impl<R: Read> Rotating<R> {
         let missing = || Error::new(ErrorKind::Missing, "no file").at(path).hint("check the path");
         let current = next.pop_front().ok_or_else(missing)?;
         let (path, ended) = (path.to_string(), Vec::new());
-        Ok(Rotating { path, open, current, next, ended, last: b'\n' })
+        Ok(Rotating { path, open, current, next, ended, last: b'\n', is_lost: false })
     }
 
-    /// Returns the file that is read.
-    pub(super) fn current(&self) -> &R {
-        &self.current.0
+    /// Returns the file that is read, unless there are others.
+    pub(super) fn only(&self) -> Option<&R> {
+        Some(&self.current.0).filter(|_| self.ended.is_empty() && self.next.is_empty())
     }
 
     /// Looks whether the file was rotated, once its end has been reached, and returns whether there is more to
@@ -71,7 +73,12 @@ impl<R: Read> Rotating<R> {
             Ok(_) if !is_named(&opened) => Err(replaced(&self.path)),
             Ok(named) if named.is_file() && named.len() > 0 => {
                 let later = self.later(&opened)?;
-                self.next.extend(later);
+                if later.is_none() && self.is_lost {
+                    return Err(lost(&self.path));
+                }
+                // It may be found at the next look, behind a list that was read while names moved.
+                self.is_lost = later.is_none();
+                self.next.extend(later.into_iter().flatten());
                 Ok(!self.next.is_empty())
             }
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(looked(e)),
@@ -81,30 +88,32 @@ impl<R: Read> Rotating<R> {
         }
     }
 
-    /// Opens the files that came after the one that is read: more than one, if it was rotated twice meanwhile. None, if
-    /// their names move just now.
-    fn later(&self, opened: &Metadata) -> Result<Vec<(R, File)>, Error> {
-        let mut paths = before(&self.path);
-        paths.push(self.path.clone());
+    /// Opens the files that came after the one that is read: more than one, if it was rotated twice meanwhile. Not
+    /// one, if their names move just now; `None` if it is not among them itself.
+    fn later(&self, opened: &Metadata) -> Result<Option<Vec<(R, File)>>, Error> {
+        let before = self::before(&self.path);
         let is = |path: &String, file: &Metadata| {
             std::fs::metadata(path).is_ok_and(|named| same(file, &named))
         };
-        let Some(ours) = paths.iter().position(|path| is(path, opened)) else {
-            let name = &self.path;
-            let what = "the followed file was renamed, and what came between it and the new one is not known";
-            let hint = format!("rename it to {name}.1 or {name}-DATE, put it back there and rerun");
-            return Err(Error::new(ErrorKind::Invalid, what).at(name).hint(hint));
+        let Some(ours) = before.iter().position(|before| is(&before.path, opened)) else {
+            return Ok(None);
         };
-        let later = paths[ours + 1..].iter().map(|path| (self.open)(path));
+        // Numbered or dated, as it is: others are of another rotation.
+        let of = |other: &&Before| other.age.is_some() == before[ours].age.is_some();
+        let later = before[ours..].iter().filter(of).map(|before| &before.path);
+        let paths: Vec<&String> = later.chain([&self.path]).collect();
+        let later = paths[1..].iter().map(|path| (self.open)(path));
         let later = match later.collect::<Result<Vec<_>, Error>>() {
-            Err(e) if e.kind() == ErrorKind::Missing => return Ok(Vec::new()),
+            Err(e) if e.kind() == ErrorKind::Missing => return Ok(Some(Vec::new())),
             later => later?,
         };
         let files = later.iter().map(|(_, file)| file.metadata().ok());
         let files = [Some(opened.clone())].into_iter().chain(files);
-        let mut stand = paths[ours..].iter().zip(files);
+        let mut stand = paths.iter().zip(files);
         let all = stand.all(|(path, file)| file.is_some_and(|file| is(path, &file)));
-        Ok(if all { later } else { Vec::new() })
+        // A list that is read while names move may lack one.
+        let all = all && before == self::before(&self.path);
+        Ok(Some(if all { later } else { Vec::new() }))
     }
 
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
@@ -134,9 +143,24 @@ pub(super) fn replaced(path: &str) -> Error {
     error.at(path).hint("put the whole feed back and rerun")
 }
 
+fn lost(path: &str) -> Error {
+    let what =
+        "the followed file was renamed, and what came between it and the new one is not known";
+    let hint = format!("name it {path}.1 or {path}-DATE, put it back there and rerun");
+    Error::new(ErrorKind::Invalid, what).at(path).hint(hint)
+}
+
+/// A file that may have had the name of another before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Before {
+    /// How many came after it, of one that is numbered; else its name has a date.
+    age: Option<u64>,
+    pub(super) path: String,
+}
+
 /// Returns the files beside a path that may have had its name before, the oldest first: `feed.2`, `feed.1`, or
-/// `feed-20260102`, `feed-20260103.gz`.
-pub(super) fn before(path: &str) -> Vec<String> {
+/// `feed-20260102`, `feed-20260103.gz`. Any others are not of a rotation.
+pub(super) fn before(path: &str) -> Vec<Before> {
     let path = Path::new(path);
     let Some(name) = path.file_name().and_then(|name| name.to_str()) else { return Vec::new() };
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
@@ -148,14 +172,16 @@ pub(super) fn before(path: &str) -> Vec<String> {
         let (Some(suffix), Some(path)) = (suffix, path.to_str()) else { continue };
         let Some(stamp) = suffix.strip_prefix(['.', '-']) else { continue };
         let stamp = stamp.trim_end_matches(".gz").trim_end_matches(".zst");
-        if stamp.starts_with(|c: char| c.is_ascii_digit()) {
-            // A number is an age; what is longer, or has more in it, a date.
+        let is_stamp = |c: char| c.is_ascii_digit() || "-_:T".contains(c);
+        if stamp.starts_with(|c: char| c.is_ascii_digit()) && stamp.chars().all(is_stamp) {
+            // A number that is longer is a date.
             let age = stamp.parse::<u64>().ok().filter(|_| stamp.len() < 6);
-            found.push((std::cmp::Reverse(age), stamp.to_string(), path.to_string()));
+            let before = Before { age, path: path.to_string() };
+            found.push((std::cmp::Reverse(age), stamp.to_string(), before));
         }
     }
-    found.sort_unstable();
-    found.into_iter().map(|(_, _, path)| path).collect()
+    found.sort_by(|a, b| (a.0, &a.1, &a.2.path).cmp(&(b.0, &b.1, &b.2.path)));
+    found.into_iter().map(|(_, _, before)| before).collect()
 }
 
 impl<R: Read> Read for Rotating<R> {

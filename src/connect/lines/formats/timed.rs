@@ -11,7 +11,7 @@ use crate::connect::lines::row::Bad;
 /// Reads lines, one after the other.
 #[derive(Debug)]
 pub(in crate::connect::lines) enum Timed {
-    Lines(LineParser),
+    Lines(Box<LineParser>),
     /// Messages, and their topic.
     Kcat(Box<Tools>, Option<String>),
 }
@@ -21,7 +21,7 @@ impl Timed {
         let shape = config.shape.clone();
         match config.format {
             Format::Kcat => Timed::Kcat(Box::new(Tools::new(shape)), None),
-            _ => Timed::Lines(LineParser::new(shape)),
+            _ => Timed::Lines(Box::new(LineParser::new(shape))),
         }
     }
 

@@ -149,9 +149,10 @@ fn a_line_of_exactly_16_mib_is_good_and_one_byte_more_is_not() {
 fn what_cannot_be_read_says_so() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let missing = directory.path().join("none");
-    for (path, what) in
-        [(directory.path(), "not one part file at "), (missing.as_path(), "cannot read the feed: ")]
-    {
+    for (path, what) in [
+        (directory.path(), "a directory without a part file at "),
+        (missing.as_path(), "cannot read the feed: "),
+    ] {
         let end = run(&config(path), Recorder::default());
         let error = end.expect_err(what).to_string();
         assert!(error.starts_with(what) && error.contains("; "), "{error}");

@@ -63,9 +63,9 @@ fn what_is_not_certain_is_an_error() {
     let directory = directory.path();
     let name = path(directory);
     let error = opened(&name).expect_err("empty");
-    assert!(error.starts_with("not one part file at "), "{error}");
+    assert!(error.starts_with("a directory without a part file at "), "{error}");
     let error = opened(&format!("{name}/*.jsonl")).expect_err("empty");
-    assert!(error.starts_with("not one part file at "), "{error}");
+    assert!(error.starts_with("not one file of this pattern at "), "{error}");
     fs::write(directory.join("part-9"), "a\n").expect("room");
     fs::write(directory.join("part-10"), "b\n").expect("room");
     let error = opened(&name).expect_err("two orders");

@@ -27,4 +27,6 @@ mod envelopes;
 
 mod rewriting;
 
+mod rotations;
+
 mod whole;
