@@ -26,7 +26,10 @@ mod manifest;
 mod tests;
 
 use std::io;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
+
+use parking_lot::Mutex;
 
 pub(crate) use disk::OsDisk;
 pub(crate) use folder::{Folder, Verdict};
@@ -34,7 +37,7 @@ pub(crate) use link::{Begin, ImageLink};
 use manifest::Stored;
 pub(crate) use manifest::{Manifest, Mark};
 
-use super::cold::{MakeFile, Readers};
+use super::cold::{Job, MakeFile, Readers};
 use super::entry::{ENTRY_BYTES, Hashed};
 use super::index::Prefix;
 use super::readers::Wake;
@@ -89,6 +92,8 @@ struct Round {
     at: u64,
     /// What the syncs came to.
     synced: Option<Receiver<io::Result<()>>>,
+    /// What syncs, until something runs it.
+    job: Arc<Mutex<Option<Job>>>,
 }
 
 impl Images {
@@ -286,7 +291,7 @@ impl Images {
         self.gained = 0;
         let errors = self.link.errors_below(upper);
         let manifest = Manifest { round: number, errors, ..Manifest::default() };
-        self.round = Some(Round { manifest, from: 0, at: 0, synced: None });
+        self.round = Some(Round { manifest, from: 0, at: 0, synced: None, job: Arc::default() });
         if !self.is_durable {
             self.link.need(upper);
         }
@@ -304,6 +309,11 @@ impl Images {
     {
         let Some(round) = &mut self.round else { return Ok(false) };
         if let Some(synced) = &round.synced {
+            // What would run it may be waiting for this very thread.
+            let job = if to_the_end { round.job.lock().take() } else { None };
+            if let Some(job) = job {
+                job();
+            }
             let outcome = match to_the_end {
                 true => synced.recv().map_err(|_| TryRecvError::Disconnected),
                 false => synced.try_recv(),
@@ -352,17 +362,25 @@ impl Images {
         let (folder, manifest) = (self.folder.clone(), round.manifest.clone());
         let wake = self.wake.clone();
         round.synced = Some(receiver);
-        let job = move || {
+        let job: Job = Box::new(move || {
             // An error means that the operator is gone.
             let _ = sender.send(folder.finish(&manifest));
             if let Some(wake) = wake {
                 wake();
             }
-        };
-        match to_the_end {
-            true => job(),
-            false => (self.run)(Box::new(job)),
+        });
+        if to_the_end {
+            job();
+            return Ok(false);
         }
+        *round.job.lock() = Some(job);
+        let job = Arc::clone(&round.job);
+        (self.run)(Box::new(move || {
+            let job = job.lock().take();
+            if let Some(job) = job {
+                job();
+            }
+        }));
         Ok(false)
     }
 
