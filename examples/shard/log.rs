@@ -110,6 +110,7 @@ impl Line {
         // One of no time says something else.
         self.kind = match commit {
             Commit { sealed_at: Some(_), .. } => "seal",
+            Commit { shared: true, .. } => "clear_error",
             Commit { lower, upper, epoch: Some(_), .. } if lower == upper => "take_over",
             Commit { lower, upper, history: Some(_), .. } if lower == upper => "history",
             _ => "append",

@@ -53,6 +53,12 @@ fn an_error_is_ended_and_the_feed_goes_on() {
     let after: Vec<String> =
         before.iter().filter(|line| !line.starts_with("{\"key\":\"b\"")).cloned().collect();
     assert_eq!(snapshot(dir, "s"), after);
+    let log = shard(dir, &["log", "s"]).good().lines();
+    let last: Value = serde_json::from_str(log.last().expect("an entry")).expect("JSON");
+    assert_eq!(
+        (&last["kind"], &last["lower"], &last["rows"]),
+        (&"clear_error".into(), &4.into(), &1.into())
+    );
     // Before that time it is as it was.
     assert_eq!(shard(dir, &["snapshot", "s", "--as-of", "3"]).good().lines(), before);
     let tail = shard(dir, &["tail", "s", "--from", "3"]).good().lines();

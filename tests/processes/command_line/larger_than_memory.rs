@@ -1,4 +1,4 @@
-//! Goal: `shard snapshot`, `tail`, `verify` and `compact` work on a shard that is larger than the memory they may have.
+//! Goal: `shard snapshot`, `tail`, `diff`, `export`, `verify` and `compact` work on a shard that is larger than the memory they may have.
 //! Method: the example binaries under the operating system's own limit, less than two thirds of the rows; the output is compared
 //! with what the feed says.
 
@@ -60,6 +60,13 @@ fn looks_fit_a_memory_that_the_shard_does_not() {
             assert!(place(&pair[0]) < place(&pair[1]), "{round}");
         }
         drop(lines);
+        let differ = limited(dir, &["diff", "s", "0", "2"]).good().lines();
+        assert_eq!(differ.len() as u64, KEYS - 50_000, "{round}");
+        assert!(differ.is_sorted() && differ.iter().all(|line| line.contains("\"before\":null,")));
+        drop(differ);
+        limited(dir, &["export", "s", "--format", "jsonl", "--out", "rows"]).good();
+        let rows = std::fs::metadata(dir.join("rows")).expect("a file").len();
+        assert!(rows > KEYS * VALUE as u64, "{round}: {rows} bytes");
         limited(dir, &["verify", "s"]).good();
         limited(dir, &["compact", "s"]).good();
     }
