@@ -5,7 +5,6 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::sse::{Event, Sse};
 use axum::response::{IntoResponse, Response};
@@ -14,7 +13,6 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::document::document;
-use super::routes::Site;
 use super::shown::Face;
 
 /// How often the pipelines are looked at, and a document is made.
@@ -54,15 +52,15 @@ impl Events {
 }
 
 /// Answers with the documents: at once one that has all, then one of each second.
-pub(super) async fn events(State(site): State<Site>) -> Response {
-    let Ok(slot) = Arc::clone(&site.events.slots).try_acquire_owned() else {
+pub(super) fn events(face: &Face, events: &Events) -> Response {
+    let Ok(slot) = Arc::clone(&events.slots).try_acquire_owned() else {
         let head = [(header::RETRY_AFTER, "5")];
         let what = "as many pages are open as there may be\n";
         return (StatusCode::SERVICE_UNAVAILABLE, head, what).into_response();
     };
-    let mut documents = site.events.documents.clone();
+    let mut documents = events.documents.clone();
     let tick = documents.borrow_and_update().0;
-    let first = document(&site.face, Instant::now(), tick, true);
+    let first = document(face, Instant::now(), tick, true);
     let stream =
         unfold((Some(first), documents, slot), move |(first, mut documents, slot)| async move {
             let text = match first {

@@ -78,8 +78,10 @@ function chart(figure, rates, which) {
   figure.querySelector("svg").setAttribute("aria-label", `now ${last}, at most ${short.format(most)} in ten minutes`);
 }
 
-function loop(node, p, all) {
+function loop(node, p, all, rates) {
   const [m, now] = [p.metrics, all.now_ms];
+  const recent = rates.slice(-30);
+  const pace = recent.reduce((sum, rate) => sum + rate[0], 0) / recent.length;
   const place = (name) => node.querySelector(`.loop .${name}`);
   const stands = (f) => (f.stands === null ? null : f.moved ? `moved ${span(f.stands)} ago` : `has stood for ${span(f.stands)}`);
   const ago = (time) => (isClock(time) ? `${span(Math.max(0, (now - Number(time)) / 1000))} behind the clock` : null);
@@ -89,12 +91,14 @@ function loop(node, p, all) {
   const behind = m.source_lag_seconds;
   lines(place("source"), [
     progress ? `${grouped.format(progress.at)}${progress.of ? ` of ${grouped.format(progress.of)}` : ""}${percent}` : count(m.source_units_total, "units"),
+    progress ? count(progress.rows, "rows read") : null,
     progress && progress.eta !== null ? `done in ${span(progress.eta)}` : null,
     m.source_lag_rows === undefined ? null : `${grouped.format(m.source_lag_rows)} rows behind`,
     m.source_lag_bytes === undefined ? null : `${bytes(m.source_lag_bytes)} behind`,
     behind === undefined ? null : `${span(behind)} behind`,
     m.source_staged_partitions ? `${grouped.format(m.source_staged_rows)} rows staged, for ${span(m.source_staged_oldest_seconds)}` : null,
     p.copy ? `copies for ${span(p.copy.seconds)}${p.copy.rows ? `, ${grouped.format(p.copy.rows)} rows wait` : ""}` : null,
+    p.copy && pace > 0 ? `${short.format(pace)} rows/s${m.source_lag_rows ? `, done in ${span(m.source_lag_rows / pace)}` : ""}` : null,
     count(m.source_attempts_without_progress, "attempts without progress"),
   ]);
   lines(place("input"), [when(p.input.at), ago(p.input.at), stands(p.input), rate(0, "rows"), count(m.source_unbound_units, "units wait for a time")]);
@@ -185,7 +189,7 @@ function draw(all) {
     if (p.whole) section.rates = p.rates;
     else if (all.tick > section.tick) section.rates = [...section.rates, ...p.rates].slice(-LOOKS);
     section.tick = all.tick;
-    loop(section.node, p, all);
+    loop(section.node, p, all, section.rates);
     chart(find(".rows"), section.rates, 0);
     chart(find(".commits"), section.rates, 1);
     facts(section.node, p);

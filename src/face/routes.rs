@@ -23,9 +23,9 @@ const BODY_BYTES_MAX: u64 = 4096;
 
 /// What every request sees.
 #[derive(Clone, Debug)]
-pub(super) struct Site {
-    pub(super) face: Face,
-    pub(super) events: Events,
+struct Site {
+    face: Face,
+    events: Events,
 }
 
 /// A server that answers until it is stopped, or its runtime ends; dropping this does not stop it.
@@ -69,15 +69,15 @@ pub async fn serve(address: SocketAddr, face: Face) -> Result<Server, Error> {
     };
     let listener = TcpListener::bind(address).await.map_err(refused)?;
     let bound = listener.local_addr().map_err(refused)?;
-    let (events_of, looking) = Events::new(face.clone());
+    let (events, looking) = Events::new(face.clone());
     let looking = tokio::spawn(looking);
     let routes = Router::new()
         .route("/", get(show))
-        .route("/events", get(events))
+        .route("/events", get(follow))
         .route("/health", get(health))
         .route("/metrics", get(metrics))
         .route("/promote", post(promote))
-        .with_state(Site { face, events: events_of });
+        .with_state(Site { face, events });
     let answering = tokio::spawn(async move {
         // It accepts for ever; errors of single connections are theirs.
         let _ = axum::serve(listener, routes).await;
@@ -124,6 +124,10 @@ async fn promote(State(Site { face, .. }): State<Site>, headers: HeaderMap) -> R
     face.promote();
     let head = [(header::CONTENT_TYPE, "application/json")];
     (head, "{\"promoted\":true}\n").into_response()
+}
+
+async fn follow(State(site): State<Site>) -> Response {
+    events(&site.face, &site.events)
 }
 
 async fn show() -> Response {

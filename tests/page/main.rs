@@ -12,7 +12,7 @@ mod kept_up;
 mod looks;
 mod lost;
 mod pipelines;
-#[allow(dead_code, reason = "the tests of processes ask more of it")]
+#[allow(dead_code, unused_imports, reason = "the tests of processes ask more of it")]
 #[path = "../processes/process.rs"]
 mod process;
 mod promoted;

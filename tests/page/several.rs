@@ -121,17 +121,21 @@ fn one_without_a_name_has_no_labels_but_in_its_info() {
 
 /// The names and the states that a text asks for.
 fn asked(text: &str) -> (BTreeSet<String>, BTreeSet<String>) {
-    let word = |rest: &str, is_part: fn(char) -> bool| {
-        rest.split(|c| !is_part(c)).next().unwrap_or_default().to_string()
-    };
     let is_name = |c: char| c.is_ascii_lowercase() || c == '_';
-    let names = text.match_indices("differential_upsert_");
-    let states = text.match_indices("state=\\\"").map(|(at, quote)| at + quote.len());
-    let plain = text.match_indices("state=\"").map(|(at, quote)| at + quote.len());
-    (
-        names.map(|(at, _)| word(&text[at..], is_name)).collect(),
-        states.chain(plain).map(|at| word(&text[at..], |c| c.is_ascii_lowercase())).collect(),
-    )
+    let words = |at: usize, is_part: fn(char) -> bool| {
+        text[at..].split(|c| !is_part(c)).next().unwrap_or_default().to_string()
+    };
+    let names = text.match_indices("differential_upsert_").map(|(at, _)| words(at, is_name));
+    // state="one", or state=~"one|two", the quotes of JSON escaped.
+    let states = text.match_indices("state=").map(|(at, before)| {
+        let rest = &text[at + before.len()..];
+        at + before.len() + rest.len() - rest.trim_start_matches(['~', '\\', '"']).len()
+    });
+    let states = states.flat_map(|at| {
+        let all = words(at, |c| c.is_ascii_lowercase() || c == '|');
+        all.split('|').map(str::to_string).collect::<Vec<_>>()
+    });
+    (names.collect(), states.collect())
 }
 
 #[test]
