@@ -85,6 +85,11 @@ fn a_time_asks_for_its_own_rows_first() {
         let asked = jobs.take();
         assert!(asked.len() > 10, "{} reads at once", asked.len());
         asked.into_iter().for_each(|job| job());
+        // What is committed later never comes.
+        worker
+            .installed_dataflows()
+            .into_iter()
+            .for_each(|dataflow| worker.drop_dataflow(dataflow));
     });
     let reads = file.reads.lock().unwrap();
     let first = String::from_utf8_lossy(&reads[0]);

@@ -83,22 +83,33 @@ impl Append {
             return wrong("a history of 0 times".into());
         }
         for part in &self.parts {
-            let last = match part {
-                Prepared::Stored(part) => part.time_max,
-                Prepared::Inline(bytes, _) => PartHeader::decode(bytes)?.time_max,
-            };
+            let last = last_time(part)?;
             // Below lower is fine: somebody has committed it. Beyond upper would be lost.
             if last >= upper {
                 return wrong(format!("a row at time {last} in an append up to {upper}"));
             }
-            // A writer that has worked out later times would take the sums to say that its rows still stand; a raised
-            // epoch shuts it out.
-            let no_commands = self.base.is_some() && self.base == self.sum && self.epoch.is_none();
-            if last >= lower && no_commands && !crate::mutant::on("rows_without_commands") {
-                return wrong(format!("rows at time {last} with the sum of no command"));
+        }
+        Ok(())
+    }
+
+    /// Checks that no row counts.
+    fn check_rowless(&self) -> Result<(), Error> {
+        for part in &self.parts {
+            let last = last_time(part)?;
+            if last >= self.lower {
+                let what = format!("rows at time {last} with the sum of no command");
+                return Err(Error::new(ErrorKind::Invalid, what));
             }
         }
         Ok(())
+    }
+}
+
+/// Returns the greatest time of a part's rows.
+fn last_time(part: &Prepared) -> Result<u64, Error> {
+    match part {
+        Prepared::Stored(part) => Ok(part.time_max),
+        Prepared::Inline(bytes, _) => Ok(PartHeader::decode(bytes)?.time_max),
     }
 }
 
@@ -133,6 +144,12 @@ impl State {
             let theirs = self.sum().ok_or_else(|| unknown(self.upper))?;
             if ours != theirs && !crate::mutant::on("feed_not_compared") {
                 return Err(differs(self.upper, ours, theirs));
+            }
+            // A writer that has worked out later times would take the sums to say that its rows still stand; a raised
+            // epoch shuts it out. Only here: a base that others have overtaken is of a later time than `lower`.
+            let no_commands = append.sum == append.base && append.epoch.is_none();
+            if no_commands && !crate::mutant::on("rows_without_commands") {
+                append.check_rowless()?;
             }
         }
         if append.epoch.is_some_and(|epoch| epoch <= self.epoch) {

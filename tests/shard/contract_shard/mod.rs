@@ -112,10 +112,25 @@ fn members_of_an_append_reach_the_state() {
         let parts = handle.prepare(vec![row("k", "v", 21, 1)]).await.unwrap();
         let beyond = Append { parts, ..next.clone() };
         assert_eq!(handle.compare_and_append(beyond).await.unwrap_err().kind(), ErrorKind::Invalid);
+    });
+}
+
+/// Rows that no command of the feed has made, with sums that say so: a writer that ran ahead would not notice them.
+#[test]
+fn an_append_of_no_command_has_no_rows() {
+    runtime().block_on(async {
+        let handle = open(&Root::open("mem:", Access::Write).unwrap(), 1).await.unwrap();
+        let sum = Some(Sum { rows: 7, digest: 9 });
+        let first = Append { upper: 20, sum, base: Some(Sum::default()), ..Append::default() };
+        assert_eq!(handle.compare_and_append(first).await.unwrap(), Appended::Won { seqno: 1 });
         let parts = handle.prepare(vec![row("k", "v", 20, 1)]).await.unwrap();
-        let unfed = Append { parts, base, sum: base, ..next };
-        let error = handle.compare_and_append(unfed).await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Invalid, "rows with the sum of no command: {error}");
+        let unfed = Append { lower: 20, upper: 21, parts, base: sum, sum, ..Append::default() };
+        let outcome = handle.compare_and_append(unfed.clone()).await;
+        let kind = outcome.map_err(|e| e.kind());
+        assert_eq!(kind, Err(ErrorKind::Invalid), "rows with the sum of no command");
+        // It shuts out whatever ran ahead.
+        let raised = Append { epoch: Some(1), ..unfed };
+        assert_eq!(handle.compare_and_append(raised).await.unwrap(), Appended::Won { seqno: 2 });
     });
 }
 
