@@ -139,13 +139,13 @@ pub(crate) fn feedback<'scope>(
             for _ in 0..PARTS_AHEAD {
                 match receiver.try_recv() {
                     Ok(Message::Known(upper)) => {
-                        known.advance(told(upper));
+                        known.advance(upper);
                         status.wake_all();
                     }
                     Ok(Message::Begins(begins)) => {
                         if let Some((link, Some(begin))) = &image {
                             if let Ok(upper) = begins {
-                                known.advance(told(upper));
+                                known.advance(upper);
                                 // It has all that is below; to be hydrated it has to read what came since.
                                 held.downgrade(&begin.from);
                                 link.complete(begin.from);
@@ -194,11 +194,6 @@ pub(crate) fn feedback<'scope>(
 }
 
 /// Tells the operator where the feedback begins, and says it.
-/// What the operator is told of an upper before the rows below it come.
-fn told(upper: u64) -> u64 {
-    if crate::mutant::on("image_before_upper") { 0 } else { upper }
-}
-
 fn begin_at(link: &ImageLink, begin: &Begin, begins: Result<u64, String>, status: &Status) {
     let from = begin.from;
     link.begin(begins.is_ok());

@@ -64,7 +64,8 @@ fn a_writer_that_ran_ahead_of_a_repair_is_shut_out() {
         let state = writer.refresh().await.unwrap();
         assert_eq!((state.sum(), state.upper, state.epoch), (Some(sum()), 2, 1));
         let parts = writer.prepare(vec![row("k", "\0new", 2, 1)]).await.unwrap();
-        let next = Append { fence: Some(1), parts, ..ahead(2) };
+        let one_more = Sum { rows: sum().rows + 1, ..sum() };
+        let next = Append { fence: Some(1), parts, sum: Some(one_more), ..ahead(2) };
         assert!(matches!(writer.compare_and_append(next).await.unwrap(), Appended::Won { .. }));
         verify(root, io(90)).await.unwrap();
     });
