@@ -202,7 +202,8 @@ where
     ///     let (mut commands, token, errors) = worker.dataflow(|scope| {
     ///         let (input, commands) = scope.new_input();
     ///         let pipeline = Pipeline::from_stream(commands, &shard, PipelineConfig::default());
-    ///         (input, pipeline.token, pipeline.data_errors().inner.capture())
+    ///         let errors = pipeline.data_errors().inner.capture();
+    ///         (input, pipeline.token, errors)
     ///     });
     ///     let number = "many".parse::<u64>().map_err(|e| DataError(e.to_string()));
     ///     commands.send((Command::put("apples".to_string(), number, 0), 0));
