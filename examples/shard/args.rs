@@ -75,7 +75,7 @@ pub(crate) enum Command {
         #[arg(long, value_name = "NAME")]
         collection: Option<String>,
     },
-    /// Print the log, an entry a line, as far as it is still there: who committed what, and when
+    /// Print the log, an entry a line, as far as it is still there: which writer committed what, and when
     Log {
         /// The shard
         #[arg(value_name = "URL")]

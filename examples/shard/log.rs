@@ -21,7 +21,7 @@ pub(crate) async fn log(
     out: &mut impl Write,
 ) -> Result<(), Error> {
     let shard = look.open().await?;
-    // Whoever lost says so in its next entry.
+    // The writer that lost says so in its next entry.
     let mut losers: BTreeMap<u64, Vec<Id>> = BTreeMap::new();
     let mut entries = shard.entries(from).await?;
     while let Some(entry) = entries.next().await? {

@@ -73,7 +73,7 @@ fn last(seen: &Seen) -> String {
     at_ms.map_or_else(String::new, |at| format!(", of {} by its writer's clock", clock(at)))
 }
 
-/// Returns who committed lately: the last ones first.
+/// Returns the writers that committed lately: the last ones first.
 fn written(state: &State) -> String {
     let mut writers: Vec<_> = state.writers.iter().collect();
     writers.sort_by_key(|(_, writer)| std::cmp::Reverse(writer.seqno));

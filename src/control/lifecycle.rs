@@ -6,9 +6,9 @@
 //! they are released.
 //!
 //! A stop waits for the store twice, [`GRACE`] at a time, whatever the store does: for the append in
-//! flight to be settled, and for the lease to be given back; in between once more, where the state has an image, for what
-//! was committed to be read back. What has no answer by then is left as
-//! a crash would leave it: the append is in the log or not, and the next run reads which.
+//! flight to be settled, and for the lease to be given back; in between once more, where the state has an image,
+//! for what was committed to be read back. What has no answer by then is left as a crash would leave it: the
+//! append is in the log or not, and the next run reads which.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;

@@ -1,4 +1,4 @@
-//! Owns the stream of documents that a page is kept up by, and who may have one at a time. It does not own what a
+//! Owns the stream of documents that a page is kept up by, and how many pages may have one at a time. It does not own what a
 //! document says.
 
 use std::convert::Infallible;

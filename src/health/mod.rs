@@ -125,9 +125,7 @@ impl Health {
     /// after that; or never will be, because more than these has failed, or this is a standby. After an error, the moment
     /// to drop the token.
     pub fn is_settled(&self) -> bool {
-        self.vitals.is_broken()
-            || (self.role() == Role::Standby && self.vitals.has_failed_in_a_time())
-            || self.process.handle.state().upper >= self.vitals.settles_at()
+        self.vitals.is_broken() || self.process.handle.state().upper >= self.vitals.settles_at()
     }
 
     /// Whether the input has ended and all of it is in the shard. False after a stop.

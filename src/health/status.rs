@@ -140,9 +140,14 @@ impl Status {
         self.wake_all();
     }
 
-    /// Reports an error of the operator in a time.
+    /// Reports an error of the operator in a time. Those below it go on: but where what the operator has read is damaged or
+    /// lost, and in a standby, which commits nothing.
     pub(crate) fn fail_at(&self, time: u64, error: Error) {
-        self.0.vitals.fail_at(time, error);
+        let is_lost = matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::StateLost);
+        match is_lost || self.0.process.role() == Role::Standby {
+            true => self.0.vitals.fail(error),
+            false => self.0.vitals.fail_at(time, error),
+        }
         self.wake_all();
     }
 

@@ -18,7 +18,7 @@ use super::staged::StagedSigns;
 use crate::control::epoch::Epoch;
 use crate::control::lifecycle::{Phase, PhaseWatch};
 use crate::control::waking::Sleepers;
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 use crate::shard::Handle;
 use crate::source::SourceStats;
 use crate::upsert::{StatePlaces, UpsertStats};
@@ -219,15 +219,8 @@ impl Vitals {
         }
     }
 
-    pub(crate) fn has_failed_in_a_time(&self) -> bool {
-        self.fails_at.load(SeqCst) != NONE
-    }
-
-    /// Reports an error of the operator in a time. Those below it go on, but where what it has read is damaged or lost.
+    /// Reports an error of the operator in a time. Those below it go on.
     pub(crate) fn fail_at(&self, time: u64, error: Error) {
-        if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::StateLost) {
-            return self.fail(error);
-        }
         self.fails_at.store(time, SeqCst);
         self.fail_source(error);
     }

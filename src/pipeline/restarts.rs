@@ -11,8 +11,8 @@ const DELAY_MIN: Duration = Duration::from_millis(100);
 const DELAY_MAX: Duration = Duration::from_secs(30);
 
 /// When a pipeline whose lease was lost ([`LeaseLost`](crate::ErrorKind::LeaseLost)), or what it kept of its state
-/// ([`StateLost`](crate::ErrorKind::StateLost)), is started again: after a while, and not for ever. Each start writes to the shard, so one that ends at once again and
-/// again would fill it.
+/// ([`StateLost`](crate::ErrorKind::StateLost)), is started again: after a while, and not for ever. Each start writes to the
+/// shard, so one that ends at once again and again would fill it.
 ///
 /// # Examples
 ///

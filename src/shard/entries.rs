@@ -1,4 +1,4 @@
-//! Owns reading a log entry by entry, as far as it is still there: who committed what. It applies nothing; that is
+//! Owns reading a log entry by entry, as far as it is still there: which writer committed what. It applies nothing; that is
 //! [`look`](super::look)'s.
 
 use std::collections::VecDeque;

@@ -412,14 +412,11 @@ where
         if phase != Phase::Running {
             return;
         }
-        let waits = match &self.failed {
-            None => self.least().into_iter().chain(at.input.first()).min().cloned(),
+        let waits = match (&self.failed, self.failed_at.take()) {
+            (None, _) => self.least().into_iter().chain(at.input.first()).min().cloned(),
             // It has emitted all that was before, maybe ahead and in this very wake-up; then it holds still.
-            Some(_) => match self.failed_at.take().filter(|_| !crate::mutant::on("fail_all_ahead"))
-            {
-                Some(time) => Some(time),
-                None => return,
-            },
+            (Some(_), Some(time)) if !crate::mutant::on("fail_all_ahead") => Some(time),
+            (Some(_), _) => return,
         };
         match (waits, &mut self.capability) {
             (Some(time), Some((updates, errors))) => {

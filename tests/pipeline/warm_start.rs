@@ -179,7 +179,7 @@ fn a_start_reads_what_the_shard_has_gained() {
     }
 }
 
-/// A handle that was opened long before the image was made: no time that the shard has by now is drained on it.
+/// A handle that was opened long before the image was made: the contents are those of the commands, patches too.
 #[test]
 fn an_image_newer_than_the_handle_is_begun_with() {
     for workers in [1, 2] {

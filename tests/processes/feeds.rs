@@ -364,7 +364,7 @@ fn a_rotated_file_is_followed_to_its_end_and_found_again() {
             fs::rename(dir.join(from), dir.join(to)).expect("it is there");
         }
         fs::rename(dir.join("feed"), dir.join("feed.1")).expect("it is there");
-        // Who writes has the old one still.
+        // The program that writes has the old one still.
         append(dir, "feed.1", &rows(100 * turn..100 * turn + 5));
         write(dir, "feed", rows(100 * turn + 5..100 * turn + 10));
         let expected = 10 + 10 * turn as usize;

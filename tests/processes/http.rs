@@ -110,7 +110,7 @@ fn pages_are_kept_up_in_a_bounded_number() {
     server.stop();
 }
 
-/// What has failed is still to be seen for as long as it was asked to be, by whoever comes then.
+/// What has failed is still to be seen for as long as it was asked to be, also by a browser that comes then.
 #[test]
 fn a_failure_lingers_as_long_as_it_is_asked_to() {
     let dir = tempfile::tempdir().expect("a directory");

@@ -1,5 +1,5 @@
 //! Goal: ending an error by hand lets nobody commit what followed from the error, takes no time from a feed unseen, and is
-//! refused where it would; and the log tells who was in whose way. Method: two handles on one root, a commit at a time.
+//! refused where it would; and the log tells which writer was in the way of which. Method: two handles on one root, a commit at a time.
 
 use differential_upsert::shard::{
     Access, Append, Appended, Feed, Handle, HandleOptions, Id, Sum, verify,
@@ -60,7 +60,7 @@ fn a_writer_that_ran_ahead_of_a_repair_is_shut_out() {
         let late = writer.compare_and_append(ahead(2)).await.unwrap();
         assert_eq!(late, Appended::Fenced(1), "what followed from the error is committed");
         assert_eq!(writer.snapshot(1).await.unwrap(), [row("v", "\0good", 1, 1)]);
-        // Whoever starts now goes on, with the same sum.
+        // A writer that starts now goes on, with the same sum.
         let state = writer.refresh().await.unwrap();
         assert_eq!((state.sum(), state.upper, state.epoch), (Some(sum()), 2, 1));
         let parts = writer.prepare(vec![row("k", "\0new", 2, 1)]).await.unwrap();
@@ -98,7 +98,7 @@ fn where_a_feed_would_lose_a_row_unseen_it_is_refused() {
             assert_eq!(error.kind(), ErrorKind::Invalid);
             assert!(error.to_string().contains(said), "{mode}: {error}");
         }
-        // Whoever took it over is the one writer from there on, whatever was repaired before.
+        // The writer that took it over is the one from there on, whatever was repaired before.
         let root = Root::open("mem:", Access::Write).unwrap();
         let writer = in_error(&root, "given", Some(sum())).await;
         open(&root, "data", 50).await.end_error(&key("k")).await.unwrap();

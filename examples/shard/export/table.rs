@@ -1,4 +1,4 @@
-//! Owns what a table is to whoever fills it, and that of JSON lines. Which columns there are stands here, once.
+//! Owns what a table is to the code that fills it, and that of JSON lines. Which columns there are stands here, once.
 
 use std::io::Write;
 

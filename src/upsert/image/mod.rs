@@ -9,8 +9,8 @@
 //! deleted since they were captured are superseded by what it reads, and so never looked at.
 //!
 //! A round is due when what a restart would have to read is half of what an image costs to write, and 4 MiB, or the bound of
-//! the state if that is less: so images cost at most twice what they save. It takes a few segments, and then a few MiB of rows, per wake-up; what is waited for,
-//! the syncs and the manifest, is done where reads are.
+//! the state if that is less: so images cost at most twice what they save. It takes a few segments, and then a few MiB of
+//! rows, per wake-up; what is waited for, the syncs and the manifest, is done where reads are.
 //!
 //! # Limits
 //!

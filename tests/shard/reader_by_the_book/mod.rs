@@ -18,7 +18,7 @@ use differential_upsert::shard::{
 use differential_upsert::store::Root;
 use log::{Files, below, crc32c, number_at, two_lines};
 
-/// All files of a directory; what ends in `#` and a number is no contents.
+/// All files of a directory; what ends in `#` and a number is left out: a file in its making.
 fn files_of(root: &Path) -> Files {
     let (mut files, mut folders) = (Files::new(), vec![root.to_path_buf()]);
     while let Some(folder) = folders.pop() {
