@@ -10,6 +10,7 @@ use super::shown::{Face, Feed, One};
 use super::track::{Stands, tenths};
 use crate::health::{HealthReport, Stuck};
 use crate::io::{Clock, SystemClock};
+use crate::pipeline::families;
 use crate::pipeline::metrics::MetricValue;
 
 /// Returns the document now. One that a page begins with has the rates of the last ten minutes, a later one the last.
@@ -91,7 +92,7 @@ fn pipeline(face: &Face, one: &One, now: Instant, whole: bool, feed: Option<&str
         "append": append,
         "copy": copy,
         "hydration_eta": one.track.parts.eta(read, found),
-        // Nobody has written where nothing is there.
+        // An empty shard has neither.
         "writers": (state.seqno > 0).then_some(state.writers.len()),
         "leases": (state.seqno > 0).then_some(state.leases.len()),
         "sealed_at": state.sealed_at.map(|end| end.to_string()),
@@ -109,7 +110,7 @@ fn pipeline(face: &Face, one: &One, now: Instant, whole: bool, feed: Option<&str
 fn metrics(one: &One) -> Map<String, Value> {
     let metric = |metric: crate::pipeline::metrics::Metric| {
         let [sample] = &metric.samples[..] else { return None };
-        let name = metric.name.trim_start_matches("differential_upsert_").to_string();
+        let name = metric.name.strip_prefix(families::PREFIX)?.to_string();
         match sample.value {
             MetricValue::Integer(value) => Some((name, json!(value))),
             MetricValue::Float(value) => Some((name, json!(value))),

@@ -1,4 +1,4 @@
-//! What documents say, before there is a pipeline and of several.
+//! What documents say before there is a pipeline.
 
 use super::*;
 use crate::control::promotion::Promotion;

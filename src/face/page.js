@@ -160,6 +160,13 @@ function facts(node, p) {
 }
 
 const sections = new Map();
+
+// One promotion is all standbys': each of them is named before it.
+function promoted() {
+  const standbys = [...sections.values()].filter(({ node }) => !node.querySelector(".promote").hidden);
+  return standbys.map(({ node }) => node.querySelector("h1 .shard").textContent).join(", ");
+}
+
 function draw(all) {
   const seen = new Set();
   for (const p of all.pipelines) {
@@ -167,7 +174,7 @@ function draw(all) {
     seen.add(key);
     if (!sections.has(key)) {
       const node = get("pipeline").content.firstElementChild.cloneNode(true);
-      node.querySelector(".promote").addEventListener("click", () => ask(node.querySelector("h1 .shard").textContent));
+      node.querySelector(".promote").addEventListener("click", () => ask(promoted()));
       get("pipelines").append(node);
       sections.set(key, { node, rates: [], tick: 0 });
     }

@@ -1,4 +1,4 @@
-//! Owns what is shown: the pipelines of a process, its feed, and how it ended. It owns whom a promotion reaches. It does
+//! Owns what is shown: the pipelines of a process, its feed, how it ended, and which promotion is given. It does
 //! not own HTTP, nor the documents that are made of it.
 
 use std::sync::Arc;
@@ -108,10 +108,10 @@ impl Face {
 
     /// Returns what `GET /health` shows: of several pipelines the first one in trouble, or else the first.
     pub fn report(&self) -> HealthReport {
-        let reports: Vec<_> = self.shown().iter().map(|one| one.health.report()).collect();
+        let reports = self.of_each(|one| one.health.report());
         let trouble = reports.iter().find(|report| report.state.is_trouble());
         let report = trouble.or(reports.first()).cloned();
-        self.ended(report.unwrap_or_else(|| self.0.before.lock().clone()))
+        report.map_or_else(|| self.before(), |report| self.ended(report))
     }
 
     /// Returns a report as it is once the program has failed, if it has.
@@ -131,13 +131,12 @@ impl Face {
 
     /// Returns where the rows of the pipelines' states are; all 0 before there is one.
     pub fn state_places(&self) -> StatePlaces {
-        self.shown().iter().map(|one| one.health.process.state_places()).sum()
+        self.of_each(|one| one.health.process.state_places()).into_iter().sum()
     }
 
     /// Returns the metrics of all pipelines as text: of no bytes before there is one.
     pub(super) fn metrics(&self) -> String {
-        let all: Vec<_> = self.shown().iter().map(|one| one.metrics.all()).collect();
-        families::text(&all)
+        families::text(&self.of_each(|one| one.metrics.all()))
     }
 
     pub(super) fn promote(&self) {
@@ -154,6 +153,11 @@ impl Face {
         if let Some(feed) = &mut *self.0.feed.lock() {
             feed.pace.look(now, feed.stats.position());
         }
+    }
+
+    /// Asks each pipeline, and copies nothing of what was seen of it over time.
+    fn of_each<T>(&self, ask: impl Fn(&One) -> T) -> Vec<T> {
+        self.0.pipelines.lock().iter().map(ask).collect()
     }
 
     pub(super) fn shown(&self) -> Vec<One> {

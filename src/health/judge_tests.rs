@@ -189,7 +189,7 @@ fn the_place_that_holds_is_that_which_why_names() {
     let mut away = signs(vec![worker(0)]);
     away.trouble = Some(Trouble { what: "no answer".into(), away: true });
     assert_eq!(place(away.clone()), Some((Place::Input, Place::Source, None)));
-    // An error is an error, also where something stands.
+    // An error goes before a stall.
     away.workers[0].error = Some(Error::new(ErrorKind::Corrupt, "it broke"));
     assert_eq!(place(away), None);
 }

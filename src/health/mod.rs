@@ -122,8 +122,8 @@ impl Health {
     }
 
     /// Whether all that was closed on the source is in the shard, but for what the operator has failed in and what comes
-    /// after that; or never will be, because more than these has failed, or this is a standby. After an error, the moment
-    /// to drop the token.
+    /// after that, on this worker; or never will be, because more than these has failed, or an operator of a standby. After an
+    /// error, the moment to drop the token, which stops all workers.
     pub fn is_settled(&self) -> bool {
         self.vitals.is_broken() || self.process.handle.state().upper >= self.vitals.settles_at()
     }

@@ -4,7 +4,7 @@
 use std::fmt::{self, Display, Write};
 
 /// What stands before each name.
-const PREFIX: &str = "differential_upsert_";
+pub(crate) const PREFIX: &str = "differential_upsert_";
 
 /// The metric whose samples have all their labels, however few pipelines a text is of.
 const INFO: &str = "differential_upsert_info";

@@ -116,7 +116,7 @@ impl Metrics {
         lag(&mut page, process.lag());
         page.histogram(
             "freshness_seconds",
-            "Time from a change's commit at the source until it is in the shard, where the source says when that was.",
+            "Time from a change's commit at the source until it is in the shard, where the source says when that was; a standby counts what its writer commits.",
             process.source.freshness(),
         );
         shard(&mut page, self.watch.totals(), handle.counters(), handle.maintenance());

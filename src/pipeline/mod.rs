@@ -46,41 +46,35 @@ pub(crate) mod follow;
 mod image;
 mod listen;
 pub mod metrics;
+mod parts;
 pub(crate) mod restarts;
 pub(crate) mod shard;
 mod worker;
-
-use std::sync::Arc;
 
 use differential_dataflow::{ExchangeData, VecCollection};
 use timely::dataflow::{Scope, StreamVec};
 
 use self::config::PipelineConfig;
-use self::image::{Kept, keep};
 use self::metrics::Metrics;
+use self::parts::{Parts, checked};
 use self::shard::Shard;
-use self::worker::{ReadBack, join, read_back};
-use crate::codec::packed::Encoded;
 use crate::codec::{Codec, DataError, Postcard};
 use crate::command::Command;
 use crate::control::epoch::Epoch;
 use crate::control::lifecycle::Token;
-use crate::definite::{check, tally};
 use crate::error::{Error, ErrorKind};
-use crate::health::errors::report;
-use crate::health::{Health, Role, Status};
+use crate::health::{Health, Status};
 use crate::input::TimedSource;
 use crate::input::encode::encode;
-use crate::input::end::{Ends, hold};
+use crate::input::end::hold;
 use crate::input::operator::source;
 use crate::input::values::values;
 use crate::output::decode::{Rows, committed, committed_errors};
 use crate::reclock::claim;
-use crate::reclock::{Cursors, ReclockContext, Reclocked, Times};
+use crate::reclock::{ReclockContext, Reclocked, Times};
 use crate::shard::Feed;
-use crate::sink::{self, SinkContext};
 use crate::source::{Source, SourceStats};
-use crate::upsert::{Inflight, Look, UpsertConfig, UpsertContext, UpsertStats, upsert};
+use crate::upsert::UpsertStats;
 
 pub use crate::sink::Watch;
 pub use listen::{Changes, Contents, Keyed, Listen};
@@ -260,136 +254,6 @@ impl<K, V, C> Pipeline<'_, K, V, C> {
             self.status.fail(Error::new(ErrorKind::Invalid, what).hint(hint));
         }
     }
-}
-
-/// What the operators of one worker's pipeline share, before they exist.
-struct Parts {
-    ends: Ends,
-    status: Status,
-    stats: UpsertStats,
-    cursors: Cursors,
-    /// Why nothing may be committed.
-    invalid: Option<Error>,
-}
-
-/// Returns a config that can be run, and why the one that was asked for cannot.
-fn checked(config: PipelineConfig) -> (PipelineConfig, Option<Error>) {
-    match config.validate() {
-        Ok(()) => (config, None),
-        // The parts still need bounds to stand on, until they are told to stop.
-        Err(e) => {
-            let PipelineConfig { name, feed, standby, .. } = config;
-            (PipelineConfig { name, feed, standby, ..PipelineConfig::default() }, Some(e))
-        }
-    }
-}
-
-impl Parts {
-    fn new<K, V, C: Codec<K> + Codec<V>>(
-        scope: Scope<'_, u64>,
-        shard: &Shard<K, V, C>,
-        config: &PipelineConfig,
-        invalid: Option<Error>,
-        epoch: Epoch,
-    ) -> Parts {
-        let role = config.standby.as_ref().map_or(Role::Writer, |_| Role::Standby);
-        let (status, stats) = join(scope, shard, config.stall_after, role, epoch);
-        if let Some(error) = &invalid {
-            status.fail(error.clone());
-        }
-        Parts { ends: Ends::default(), status, stats, cursors: Cursors::default(), invalid }
-    }
-
-    fn build<'scope, K, V, O, C>(
-        self,
-        commands: StreamVec<'scope, u64, (Command<Encoded, Encoded, O>, u64)>,
-        shard: &Shard<K, V, C>,
-        config: PipelineConfig,
-    ) -> Pipeline<'scope, K, V, C>
-    where
-        K: ExchangeData,
-        V: 'static,
-        C: Codec<K> + Codec<V>,
-        O: ExchangeData,
-    {
-        let Parts { ends, status, stats, cursors, invalid } = self;
-        let (scope, handle) = (commands.scope(), shard.handle().clone());
-        let inflight = Inflight::bounded(config.inflight_bytes_max, stats.clone());
-        let worker = (scope.index() as u64, scope.peers() as u64);
-        let Kept { cold, images, link } = keep(shard, &config, worker, &stats);
-        let image = link.as_ref().map(|(link, _)| link.clone());
-        let ReadBack { rows, known, news } = read_back(scope, shard, config.poll, &status, link);
-        let lent = UpsertContext {
-            known,
-            spill: Default::default(),
-            cold,
-            images: images.map(|images| (images, <u64 as Clone>::clone as fn(&u64) -> u64)),
-            inflight: inflight.clone(),
-            lifecycle: status.lifecycle().clone(),
-            stats: stats.clone(),
-            watch: Some(look(&status)),
-            invalid,
-        };
-        let checks = config.checked;
-        // What is not checked proves at no commit that others emit what the operator has emitted.
-        let proven = checks || crate::mutant::on("ahead_unchecked");
-        let upsert_config = UpsertConfig {
-            stash_bytes_max: config.stash_bytes_max,
-            state_bytes_max: config
-                .state_bytes_max
-                .filter(|_| !crate::mutant::on("state_unbounded")),
-            drain_rows_max: config.drain_rows_max,
-            overlay_bytes_max: if config.ahead && proven { config.overlay_bytes_max } else { 0 },
-            ..UpsertConfig::default()
-        };
-        let (commands, counted) = tally(commands, checks, shard.digest(), ends, status.clone());
-        let resumes = shard.resumes().clone();
-        // Other writers may have come further than its end: by cursors, an end says nothing of the whole.
-        let stops = config.feed.mode == Times::WriteAhead.mode();
-        let feed = config.feed.clone();
-        let (limit, checked) = check(counted, checks, feed, stops, resumes, status.clone());
-        let rules = shard.rules(config.patch_errors);
-        let upserted = upsert(commands, rows.clone(), upsert_config, rules, lent);
-        let errors = report(upserted.errors.clone(), status.clone());
-        let context = SinkContext {
-            handle,
-            io: shard.io().clone(),
-            status: status.clone(),
-            stats: stats.clone(),
-            inflight,
-            part_bytes_max: config.part_bytes_max,
-            history: config.history,
-            feed: config.feed,
-            cursors,
-            checked,
-            standby: config.standby,
-            news,
-            image,
-        };
-        // The operator's errors have the frontier of its updates.
-        let sink = sink::sink(upserted.updates, upserted.errors, limit, &context);
-        let health = status.health();
-        Pipeline {
-            errors,
-            metrics: Metrics::new(health.clone(), sink.clone(), &config.name),
-            health,
-            token: Token(status.lifecycle().clone()),
-            stats,
-            watch: sink,
-            rows,
-            status,
-            collects: config.collection,
-            types: std::marker::PhantomData,
-        }
-    }
-}
-
-/// Tells the health what an operator sees after each wake-up.
-fn look(status: &Status) -> Look<u64> {
-    let vitals = Arc::clone(status.vitals());
-    Box::new(move |least, at| {
-        vitals.see(least.copied(), at.input.first().copied(), at.complete.first().copied());
-    })
 }
 
 /// Makes a stream of commands a durable collection. Where a value may be [an error](DataError), it is

@@ -124,7 +124,7 @@ impl<K, V, C: Codec<K> + Codec<V>> Shard<K, V, C> {
     async fn open_as(root: Root, io: Io, options: HandleOptions) -> Result<Self, Error> {
         let handle = Handle::open(root, io.clone(), options).await?;
         let state = handle.state();
-        // Of an exclusive one it is that of nobody.
+        // An exclusive one is its holder's alone.
         let epoch = if state.is_shared() { state.epoch } else { 0 };
         drop(state);
         Ok(Shard {

@@ -54,6 +54,7 @@ impl Trail {
             None => Age::Unknown,
         }
     }
+
     /// Returns when the changes were made that became durable since this was last asked, one of each place that is kept.
     pub(crate) fn take_durable(&mut self) -> Vec<u64> {
         std::mem::take(&mut self.durable)

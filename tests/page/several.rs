@@ -3,10 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::client::{Answer, send};
 use crate::pipelines::{Kind, Pipelines};
+use crate::running::PATIENCE;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const KIND: Kind = Kind { standby: false, stall_after: MINUTE, first: 3 };
@@ -18,8 +19,8 @@ struct Family {
     samples: Vec<(String, BTreeMap<String, String>, f64)>,
 }
 
-/// Reads Prometheus text strictly, which is empty before there is a pipeline: each family once, in one piece, with help and type before its samples; no sample
-/// twice.
+/// Reads Prometheus text strictly, which is empty before there is a pipeline: each family once, in one piece, with help and
+/// type before its samples; no sample twice.
 fn families(text: &str) -> BTreeMap<String, Family> {
     assert!(text.is_empty() || text.ends_with('\n'));
     let mut families: BTreeMap<String, Family> = BTreeMap::new();
@@ -90,11 +91,16 @@ fn until(
     pipelines: &Pipelines,
     wanted: impl Fn(&BTreeMap<String, Family>) -> bool,
 ) -> BTreeMap<String, Family> {
+    let start = Instant::now();
     loop {
         let families = families(&get(&pipelines.address, "/metrics").body);
         if wanted(&families) {
             return families;
         }
+        assert!(
+            start.elapsed() < PATIENCE,
+            "the metrics do not come to be as wanted: {families:?}"
+        );
         std::thread::yield_now();
     }
 }
