@@ -128,6 +128,22 @@ impl Config {
         }
     }
 
+    /// Checks what depends on more than one setting.
+    pub(super) fn check(&self) -> Result<(), Error> {
+        let (what, hint) = match (self.format, self.shape.key.is_empty()) {
+            (Format::Debezium, false) => (
+                "a key in the value of Debezium's messages",
+                "leave out --key: its connectors make keys, by message.key.columns",
+            ),
+            (Format::Bare, true) => (
+                "lines that are the value, and no members of it that are the key",
+                "name them with --key",
+            ),
+            _ => return Ok(()),
+        };
+        Err(Error::new(ErrorKind::Invalid, what).at(&self.path).hint(hint))
+    }
+
     /// Returns where a line is, as `FILE:LINE`.
     pub(super) fn place(&self, line: u64) -> String {
         self.places.of(&self.path, line)

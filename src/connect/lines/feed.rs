@@ -75,14 +75,15 @@ impl Lines {
     }
 
     /// Takes the key out of the value, where it stays: of one member its value, of several an array of theirs. What a
-    /// line has as a key is ignored then. Not for [`Format::Debezium`], whose keys are made so by its connectors.
+    /// line has as a key is ignored then, and a null value, which has no members, is a bad line. [`Format::Bare`] needs it; with
+    /// [`Format::Debezium`], whose keys are made so by its connectors, it is an error.
     pub fn key<N: Into<String>>(mut self, members: impl IntoIterator<Item = N>) -> Lines {
         self.config.shape.key = members.into_iter().map(Into::into).collect();
         self
     }
 
-    /// Says which member of a value says that its row is deleted: a true or `"true"` is a delete. The member is no
-    /// part of the value. Debezium writes `__deleted` so, where it unwraps its envelopes.
+    /// Says which member of a value says that its row is deleted: a true or `"true"` is a delete. The member is
+    /// taken out of the value. Debezium writes `__deleted` so, where it unwraps its envelopes.
     pub fn deleted_field(mut self, member: Option<String>) -> Lines {
         self.config.shape.deleted = member;
         self

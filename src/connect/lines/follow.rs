@@ -83,6 +83,7 @@ impl Reading {
     }
 
     fn read(&mut self, from: Option<FilePosition>, looked: Option<Input>) -> Result<(), Error> {
+        self.config.check()?;
         let mut pace = pace();
         self.quarantine = self.config.quarantine()?;
         let mut lines = self.open(from, looked)?;
@@ -269,10 +270,9 @@ impl Reading {
             Err(e) if e.kind() == ErrorKind::FeedDiffers => e,
             Err(e) => return Err(e),
         };
-        let before: Vec<String> =
-            rotating::before(&self.config.path).into_iter().map(|before| before.path).collect();
+        let before = rotating::before(&self.config.path);
         for first in (0..before.len()).rev() {
-            self.config.before = before[first..].to_vec();
+            self.config.before = rotating::since(&before, first);
             let mut input = self.config.open(None, &|| self.check())?;
             match self.find(&mut input, at) {
                 Ok(prefix) => return Ok((input, prefix)),

@@ -10,7 +10,7 @@ use super::live::Live;
 use super::names::Where;
 use super::packed::{SIGN_BYTES, Sign, Unpacked};
 use super::parts::{Parts, Places};
-use super::rotating::{Rotating, replaced};
+use super::rotating::{Rotating, replaced, same_file};
 use crate::error::{Error, ErrorKind};
 
 /// An open feed of bytes.
@@ -75,7 +75,12 @@ impl Input {
             });
         }
         if let Some(found) = Where::of(path) {
-            return Ok(Input::Parts(Parts::new(found, Input::part, places.clone())?));
+            return Ok(Input::Parts(Parts::new(
+                found,
+                Input::part,
+                |part| part.taken(),
+                places.clone(),
+            )?));
         }
         let file = File::open(path).map_err(|e| unreadable(path, e))?;
         let kind = file.metadata().map_err(|e| unreadable(path, e))?.file_type();
@@ -145,6 +150,17 @@ impl Input {
         matches!(self, Input::Packed(packed) if matches!(**packed.get_ref(), Input::File { .. }))
     }
 
+    /// Returns how many bytes of a compressed file were read; `None` of any other input.
+    fn taken(&self) -> Option<u64> {
+        match self {
+            Input::Packed(packed) => match &**packed.get_ref() {
+                Input::File { file, .. } => Some(file.position()),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
     /// Returns how long the feed is, if that is known.
     pub(super) fn length(&self) -> Option<u64> {
         match self {
@@ -204,17 +220,6 @@ impl std::fmt::Debug for Stream {
             Stream::Reader(_) => f.write_str("Reader"),
         }
     }
-}
-
-#[cfg(unix)]
-fn same_file(a: &std::fs::Metadata, b: &std::fs::Metadata) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    (a.dev(), a.ino()) == (b.dev(), b.ino())
-}
-
-#[cfg(not(unix))]
-fn same_file(a: &std::fs::Metadata, b: &std::fs::Metadata) -> bool {
-    a.created().ok() == b.created().ok()
 }
 
 impl Read for Input {

@@ -54,6 +54,11 @@ impl<F: ReadAt> Live<F> {
         self.base
     }
 
+    /// Returns how many bytes of it were read.
+    pub(super) fn position(&self) -> u64 {
+        self.position
+    }
+
     /// Returns its first bytes, so many if it has as many, and stays where it is.
     pub(super) fn first(&self, count: usize) -> io::Result<Vec<u8>> {
         let (mut bytes, mut read) = (vec![0; count], 0);

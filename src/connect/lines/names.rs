@@ -2,7 +2,8 @@
 //! read. It does not own reading them.
 //!
 //! The order is that of the bytes of their names. Where that is not the order of the numbers in them, as `part-10` and
-//! `part-9`, which of the two is meant cannot be known: it is an error. Names that begin with `.` or `_` are not
+//! `part-9`, which of the two is meant cannot be known: it is an error. So is
+//! `part-1` beside `part-1.gz`, whose rows would be read twice. Names that begin with `.` or `_` are not
 //! parts: others write those while they work, or say that they have ended.
 
 use std::cmp::Ordering;
@@ -72,6 +73,13 @@ impl Where {
                 pair[0]
             );
             return Err(at(&what, &pair[1], "write the numbers with as many digits each"));
+        }
+        let is_copy = |path: &&String| {
+            let whole = path.strip_suffix(".gz").or(path.strip_suffix(".zst"));
+            whole.is_some_and(|whole| found.binary_search_by(|at| (**at).cmp(whole)).is_ok())
+        };
+        if let Some(path) = found.iter().find(is_copy) {
+            return Err(at("a part file and its compressed copy", path, "keep one of them"));
         }
         if found.is_empty() {
             let what = match self {

@@ -32,10 +32,14 @@ impl Places {
 /// Opens a part by its path.
 type Open<R> = fn(&str) -> Result<R, Error>;
 
+/// How many bytes of its file were read, of a part whose end is its end for good: a compressed one.
+type Taken<R> = fn(&R) -> Option<u64>;
+
 /// The files of a feed, read as one.
 pub(super) struct Parts<R> {
     found: Where,
     open: Open<R>,
+    taken: Taken<R>,
     /// Those that are there, in their order.
     names: Vec<String>,
     /// Of each that was opened, its length at its end, and how many lines come before it.
@@ -53,10 +57,15 @@ impl<R: Read> Parts<R> {
     /// # Errors
     ///
     /// `Missing` if there is none.
-    pub(super) fn new(found: Where, open: Open<R>, places: Places) -> Result<Parts<R>, Error> {
+    pub(super) fn new(
+        found: Where,
+        open: Open<R>,
+        taken: Taken<R>,
+        places: Places,
+    ) -> Result<Parts<R>, Error> {
         let names = found.list()?;
         let (read, current) = (Vec::new(), None);
-        Ok(Parts { found, open, names, read, current, last: b'\n', lines: 0, places })
+        Ok(Parts { found, open, taken, names, read, current, last: b'\n', lines: 0, places })
     }
 
     /// Returns the part that is read.
@@ -67,11 +76,6 @@ impl<R: Read> Parts<R> {
     /// Lists the parts again, and checks those that were read.
     fn list(&mut self) -> Result<(), Error> {
         let names = self.found.list()?;
-        let differs = |what: &str, path: &String| {
-            let hint =
-                "put the parts back as they were, name new ones so that they come last, and rerun";
-            Error::new(ErrorKind::Invalid, what).at(path).hint(hint)
-        };
         for (index, name) in self.names[..self.read.len()].iter().enumerate() {
             match names.get(index) {
                 Some(found) if found == name => {}
@@ -82,7 +86,7 @@ impl<R: Read> Parts<R> {
             }
             // The last of them is read still.
             if index + 1 < self.read.len() && length(name)? != self.read[index].0 {
-                return Err(differs("a part file has changed since it was read", name));
+                return Err(differs(CHANGED, name));
             }
         }
         self.names = names;
@@ -117,7 +121,11 @@ impl<R: Read> Parts<R> {
                     continue;
                 }
                 let index = self.read.len() - 1;
-                self.read[index].0 = length(&self.names[index]).map_err(io::Error::other)?;
+                let length = length(&self.names[index]).map_err(io::Error::other)?;
+                if (self.taken)(current).is_some_and(|taken| taken != length) {
+                    return Err(io::Error::other(differs(CHANGED, &self.names[index])));
+                }
+                self.read[index].0 = length;
                 self.current = None;
                 if self.last != b'\n' {
                     buffer[0] = b'\n';
@@ -145,6 +153,13 @@ impl<R> fmt::Debug for Parts<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Parts({:?}, {} read)", self.found, self.read.len())
     }
+}
+
+const CHANGED: &str = "a part file has changed since it was read";
+
+fn differs(what: &str, path: &str) -> Error {
+    let hint = "put the parts back as they were, name new ones so that they come last, and rerun";
+    Error::new(ErrorKind::Invalid, what).at(path).hint(hint)
 }
 
 fn length(path: &str) -> Result<u64, Error> {

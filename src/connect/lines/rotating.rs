@@ -24,8 +24,10 @@ pub(super) struct Rotating<R> {
     open: Open<R>,
     current: (R, File),
     next: VecDeque<(R, File)>,
-    /// Those that were read, and how long they were.
+    /// Those that were read and have a name still, and how long they were.
     ended: Vec<(File, u64)>,
+    /// How many were read.
+    ended_count: usize,
     /// The last byte.
     last: u8,
     /// Whether it was not found at the last look.
@@ -36,16 +38,21 @@ impl<R: Read> Rotating<R> {
     /// Opens a file, and first those of `before`.
     pub(super) fn new(path: &str, before: &[String], open: Open<R>) -> Result<Rotating<R>, Error> {
         let paths = before.iter().map(String::as_str).chain([path]);
-        let mut next = paths.map(open).collect::<Result<VecDeque<_>, Error>>()?;
+        let mut next = paths.clone().map(open).collect::<Result<VecDeque<_>, Error>>()?;
+        if !before.is_empty() && !all_stand(paths, &next) {
+            let what = "the feed was rotated while it was opened";
+            return Err(Error::new(ErrorKind::Unavailable, what).at(path).hint("rerun"));
+        }
         let missing = || Error::new(ErrorKind::Missing, "no file").at(path).hint("check the path");
         let current = next.pop_front().ok_or_else(missing)?;
-        let (path, ended) = (path.to_string(), Vec::new());
-        Ok(Rotating { path, open, current, next, ended, last: b'\n', is_lost: false })
+        let (path, ended, ended_count) = (path.to_string(), Vec::new(), 0);
+        let (last, is_lost) = (b'\n', false);
+        Ok(Rotating { path, open, current, next, ended, ended_count, last, is_lost })
     }
 
     /// Returns the file that is read, unless there are others.
     pub(super) fn only(&self) -> Option<&R> {
-        Some(&self.current.0).filter(|_| self.ended.is_empty() && self.next.is_empty())
+        Some(&self.current.0).filter(|_| self.ended_count == 0 && self.next.is_empty())
     }
 
     /// Looks whether the file was rotated, once its end has been reached, and returns whether there is more to
@@ -67,9 +74,10 @@ impl<R: Read> Rotating<R> {
                 return Err(Error::new(ErrorKind::Invalid, what).at(&self.path).hint(hint));
             }
         }
+        self.ended.retain(|(file, _)| file.metadata().is_ok_and(|file| is_named(&file)));
         let opened = self.current.1.metadata().map_err(looked)?;
         match std::fs::metadata(&self.path) {
-            Ok(named) if same(&opened, &named) => Ok(false),
+            Ok(named) if same_file(&opened, &named) => Ok(false),
             Ok(_) if !is_named(&opened) => Err(replaced(&self.path)),
             Ok(named) if named.is_file() && named.len() > 0 => {
                 let later = self.later(&opened)?;
@@ -90,30 +98,22 @@ impl<R: Read> Rotating<R> {
 
     /// Opens the files that came after the one that is read: more than one, if it was rotated twice meanwhile. Not
     /// one, if their names move just now; `None` if it is not among them itself.
-    fn later(&self, opened: &Metadata) -> Result<Option<Vec<(R, File)>>, Error> {
+    fn later(&self, opened: &Metadata) -> Result<Option<VecDeque<(R, File)>>, Error> {
         let before = self::before(&self.path);
-        let is = |path: &String, file: &Metadata| {
-            std::fs::metadata(path).is_ok_and(|named| same(file, &named))
-        };
-        let Some(ours) = before.iter().position(|before| is(&before.path, opened)) else {
+        let Some(ours) = before.iter().position(|before| names(&before.path, opened)) else {
             return Ok(None);
         };
-        // Numbered or dated, as it is: others are of another rotation.
-        let of = |other: &&Before| other.age.is_some() == before[ours].age.is_some();
-        let later = before[ours..].iter().filter(of).map(|before| &before.path);
-        let paths: Vec<&String> = later.chain([&self.path]).collect();
+        let paths = [since(&before, ours), vec![self.path.clone()]].concat();
         let later = paths[1..].iter().map(|path| (self.open)(path));
-        let later = match later.collect::<Result<Vec<_>, Error>>() {
-            Err(e) if e.kind() == ErrorKind::Missing => return Ok(Some(Vec::new())),
+        let later = match later.collect::<Result<VecDeque<_>, Error>>() {
+            Err(e) if e.kind() == ErrorKind::Missing => return Ok(Some(VecDeque::new())),
             later => later?,
         };
-        let files = later.iter().map(|(_, file)| file.metadata().ok());
-        let files = [Some(opened.clone())].into_iter().chain(files);
-        let mut stand = paths.iter().zip(files);
-        let all = stand.all(|(path, file)| file.is_some_and(|file| is(path, &file)));
+        let all =
+            names(&paths[0], opened) && all_stand(paths[1..].iter().map(String::as_str), &later);
         // A list that is read while names move may lack one.
         let all = all && before == self::before(&self.path);
-        Ok(Some(if all { later } else { Vec::new() }))
+        Ok(Some(if all { later } else { VecDeque::new() }))
     }
 
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
@@ -129,12 +129,24 @@ impl<R: Read> Rotating<R> {
             let (_, ended) = std::mem::replace(&mut self.current, next);
             let length = ended.metadata()?.len();
             self.ended.push((ended, length));
+            self.ended_count += 1;
             if self.last != b'\n' {
                 (buffer[0], self.last) = (b'\n', b'\n');
                 return Ok(1);
             }
         }
     }
+}
+
+/// Returns whether a path is the name of a file.
+fn names(path: &str, file: &Metadata) -> bool {
+    std::fs::metadata(path).is_ok_and(|named| same_file(file, &named))
+}
+
+/// Returns whether files have the names still that they were opened by.
+fn all_stand<'a, R>(paths: impl Iterator<Item = &'a str>, files: &VecDeque<(R, File)>) -> bool {
+    let mut stand = paths.zip(files);
+    stand.all(|(path, (_, file))| file.metadata().is_ok_and(|file| names(path, &file)))
 }
 
 /// The error of a followed file whose name means another one now.
@@ -158,8 +170,22 @@ pub(super) struct Before {
     pub(super) path: String,
 }
 
+impl Before {
+    /// Returns whether both are numbered, or both dated: others are of another rotation.
+    fn is_like(&self, other: &Before) -> bool {
+        self.age.is_some() == other.age.is_some()
+    }
+}
+
+/// Returns the paths of one of these files, and of those of its rotation that came after it.
+pub(super) fn since(before: &[Before], first: usize) -> Vec<String> {
+    let of = before[first..].iter().filter(|other| other.is_like(&before[first]));
+    of.map(|before| before.path.clone()).collect()
+}
+
 /// Returns the files beside a path that may have had its name before, the oldest first: `feed.2`, `feed.1`, or
-/// `feed-20260102`, `feed-20260103.gz`. Any others are not of a rotation.
+/// `feed-20260102`, `feed-20260103.gz`. Any others are not of a rotation. Of `feed.1` and `feed.1.gz`, which stand
+/// both while the one is compressed to the other, it is `feed.1`.
 pub(super) fn before(path: &str) -> Vec<Before> {
     let path = Path::new(path);
     let Some(name) = path.file_name().and_then(|name| name.to_str()) else { return Vec::new() };
@@ -181,6 +207,9 @@ pub(super) fn before(path: &str) -> Vec<Before> {
         }
     }
     found.sort_by(|a, b| (a.0, &a.1, &a.2.path).cmp(&(b.0, &b.1, &b.2.path)));
+    found.dedup_by(|copy, whole| {
+        (copy.0, &copy.1) == (whole.0, &whole.1) && copy.2.path.starts_with(&whole.2.path)
+    });
     found.into_iter().map(|(_, _, before)| before).collect()
 }
 
@@ -192,12 +221,13 @@ impl<R: Read> Read for Rotating<R> {
 
 impl<R> fmt::Debug for Rotating<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Rotating({:?}, {} ended)", self.path, self.ended.len())
+        write!(f, "Rotating({:?}, {} ended)", self.path, self.ended_count)
     }
 }
 
+/// Returns whether both are of one file.
 #[cfg(unix)]
-fn same(a: &Metadata, b: &Metadata) -> bool {
+pub(super) fn same_file(a: &Metadata, b: &Metadata) -> bool {
     use std::os::unix::fs::MetadataExt;
     (a.dev(), a.ino()) == (b.dev(), b.ino())
 }
@@ -209,7 +239,7 @@ fn is_named(file: &Metadata) -> bool {
 }
 
 #[cfg(not(unix))]
-fn same(a: &Metadata, b: &Metadata) -> bool {
+pub(super) fn same_file(a: &Metadata, b: &Metadata) -> bool {
     a.created().ok() == b.created().ok()
 }
 

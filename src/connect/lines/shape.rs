@@ -9,7 +9,7 @@ use crate::codec::object::Object;
 /// What a feed's values have in them beside the value.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Shape {
-    /// The members that are the key; none if the key comes otherwise.
+    /// The members that are the key; empty if the key comes otherwise.
     pub(super) key: Vec<String>,
     /// The member that says that a row is deleted, if there is one.
     pub(super) deleted: Option<String>,

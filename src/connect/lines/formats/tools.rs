@@ -58,7 +58,7 @@ impl Tools {
         self.old.read(text, &mut self.scratch);
     }
 
-    /// Returns the elements of a member of the line that is an array; none of another.
+    /// Returns the elements of a member of the line that is an array; else empty.
     pub(super) fn array(&mut self, name: &str) -> Vec<String> {
         let text = self.line.get(name).filter(|text| text.starts_with('['));
         text.map(|text| elements(text, &mut self.scratch)).unwrap_or_default()

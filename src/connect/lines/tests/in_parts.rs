@@ -5,6 +5,7 @@ use std::fs;
 use std::io::Read as _;
 use std::path::Path;
 
+use super::packing::gzip;
 use crate::connect::lines::input::{Input, unreadable};
 use crate::connect::lines::parts::Places;
 
@@ -71,6 +72,16 @@ fn what_is_not_certain_is_an_error() {
     let error = opened(&name).expect_err("two orders");
     assert!(error.starts_with("part files whose numbers are in another order"), "{error}");
     fs::remove_file(directory.join("part-10")).expect("it is there");
+    for copy in ["part-9.gz", "part-9.zst"] {
+        fs::write(directory.join(copy), "a\n").expect("room");
+        // It sorts between the two.
+        fs::write(directory.join("part-9-b"), "b\n").expect("room");
+        let error = opened(&name).expect_err("the same rows");
+        let what = format!("a part file and its compressed copy at {name}/{copy}");
+        assert!(error.starts_with(&what), "{error}");
+        fs::remove_file(directory.join(copy)).expect("it is there");
+        fs::remove_file(directory.join("part-9-b")).expect("it is there");
+    }
     fs::create_dir(directory.join("more")).expect("room");
     let error = opened(&name).expect_err("a directory");
     assert!(error.starts_with("what is not a file among part files at "), "{error}");
@@ -101,4 +112,21 @@ fn a_part_that_is_not_what_it_was_is_an_error() {
         let error = read(&mut input).expect_err(what);
         assert!(error.starts_with(&format!("{what} at ")), "{error}");
     }
+}
+
+#[test]
+fn a_member_behind_the_end_of_a_compressed_part_is_an_error() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let directory = directory.path();
+    let part = |number: u32| directory.join(format!("part-{number}"));
+    fs::write(part(1), [gzip(), gzip()].concat()).expect("room");
+    let (mut input, _) = opened(&path(directory)).expect("parts");
+    assert_eq!(read(&mut input).as_deref(), Ok("one\ntwo\none\ntwo\n"));
+    fs::write(part(2), gzip()).expect("room");
+    assert_eq!(read(&mut input).as_deref(), Ok("one\ntwo\n"));
+    fs::write(part(2), [gzip(), gzip()].concat()).expect("room");
+    fs::write(part(3), "three\n").expect("room");
+    let error = read(&mut input).expect_err("its rows are not read");
+    let what = format!("a part file has changed since it was read at {}", path(&part(2)));
+    assert!(error.starts_with(&what), "{error}");
 }

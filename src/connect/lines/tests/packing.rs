@@ -16,7 +16,7 @@ fn bytes(base64: &str) -> Vec<u8> {
 }
 
 /// `printf 'one\ntwo\n' | gzip -n`.
-fn gzip() -> Vec<u8> {
+pub(super) fn gzip() -> Vec<u8> {
     bytes("H4sIAAAAAAAAA8vPS+UqKc/nAgDmC7oSCAAAAA==")
 }
 

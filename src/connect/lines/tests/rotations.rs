@@ -3,12 +3,19 @@
 
 #![cfg(unix)]
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
 use std::path::Path;
 
+use tokio::sync::mpsc;
+
+use super::recorder::{config, on_thread};
+use crate::connect::lines::follow::Reading;
 use crate::connect::lines::input::Input;
-use crate::connect::lines::rotating::before;
+use crate::connect::lines::position::{FilePosition, Offsets, Prefix};
+use crate::connect::lines::rotating::{Rotating, before};
+use crate::error::Error;
+use crate::source::{Change, Event};
 
 fn append(path: &Path, text: &str) {
     let mut file = fs::OpenOptions::new().append(true).open(path).expect("it is there");
@@ -88,4 +95,106 @@ fn the_files_before_are_in_the_order_of_their_age() {
     let found = before(name);
     let found = found.iter().filter_map(|before| before.path.strip_prefix(name));
     assert_eq!(found.collect::<Vec<_>>(), [".10", ".2.gz", ".1", "-20260101.zst", "-20260102"]);
+}
+
+/// Goes on behind what was read of a feed, and returns the keys of the rows there.
+fn resumed(feed: &Path, read: &str) -> Vec<String> {
+    let mut prefix = Prefix::default();
+    prefix.add(read.as_bytes());
+    let (offset, line) = (read.len() as u64, read.lines().count() as u64);
+    let prefix = prefix.hash();
+    let at = FilePosition { offset, line, rows: line, prefix, offsets: Offsets::default() };
+    let (sender, mut handed) = mpsc::channel(64);
+    let reading = Reading::new(config(feed), sender);
+    on_thread(move || reading.run(Some(at), None)).join().expect("no panic");
+    let mut keys = Vec::new();
+    while let Some(events) = handed.blocking_recv() {
+        for event in events.expect("it is found") {
+            match event {
+                Event::Change(_, Change::Put(key, _)) => keys.push(key.as_str().to_string()),
+                Event::Boundary(_) | Event::End => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    keys
+}
+
+fn row(key: u32) -> String {
+    format!("{{\"key\":{key},\"value\":{key}}}\n")
+}
+
+#[test]
+fn a_copy_that_is_being_compressed_is_passed_over() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let at = |name: &str| directory.path().join(name);
+    for (old, copy) in [("feed.1", "feed.1.gz"), ("feed-20260102", "feed-20260102.zst")] {
+        let feed = at("feed");
+        fs::write(&feed, row(1)).expect("room");
+        let mut input = Input::rotating(feed.to_str().expect("UTF-8"), &[]).expect("it is there");
+        assert_eq!(read(&mut input), row(1));
+        append(&feed, &row(2));
+        fs::rename(&feed, at(old)).expect("it is there");
+        // Not one member of it is whole yet; to a plain reader it would be a row.
+        fs::write(at(copy), row(9)).expect("room");
+        fs::write(&feed, row(3)).expect("room");
+        assert_eq!(resumed(&feed, &row(1)), ["2", "3"]);
+        assert_eq!(input.go_on().ok(), Some(true));
+        assert_eq!(read(&mut input), row(2) + &row(3));
+        fs::remove_file(at(old)).expect("it is there");
+        fs::remove_file(at(copy)).expect("it is there");
+    }
+}
+
+#[test]
+fn a_backup_is_not_of_the_rotation() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let at = |name: &str| directory.path().join(name);
+    fs::write(at("feed.2"), row(1) + &row(2)).expect("room");
+    fs::write(at("feed.1"), row(3)).expect("room");
+    fs::write(at("feed-20260101"), row(9)).expect("room");
+    fs::write(at("feed"), row(4)).expect("room");
+    assert_eq!(resumed(&at("feed"), &row(1)), ["2", "3", "4"]);
+    assert_eq!(resumed(&at("feed"), &row(9)), ["4"]);
+}
+
+#[test]
+fn a_file_that_is_rotated_while_it_is_opened_is_an_error() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let at = |name: &str| directory.path().join(name).to_str().expect("UTF-8").to_string();
+    fs::write(at("feed.1"), "a\n").expect("room");
+    fs::write(at("feed"), "b\n").expect("room");
+    let open = |path: &str| -> Result<(File, File), Error> {
+        let file = File::open(path).expect("it is there");
+        if let Some(feed) = path.strip_suffix(".1") {
+            fs::rename(path, format!("{feed}.2")).expect("it is there");
+            fs::rename(feed, path).expect("it is there");
+            fs::write(feed, "c\n").expect("room");
+        }
+        Ok((file.try_clone().expect("a descriptor"), file))
+    };
+    let error = Rotating::new(&at("feed"), &[at("feed.1")], open).expect_err("b is not read");
+    let error = error.to_string();
+    assert!(error.starts_with("the feed was rotated while it was opened at "), "{error}");
+}
+
+#[test]
+fn a_rotated_file_without_a_name_is_let_go() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let at = |name: &str| directory.path().join(name);
+    let feed = at("feed");
+    fs::write(&feed, "a\n").expect("room");
+    let mut old = fs::OpenOptions::new().append(true).open(&feed).expect("it is there");
+    let mut input = Input::rotating(feed.to_str().expect("UTF-8"), &[]).expect("it is there");
+    assert_eq!((read(&mut input).as_str(), input.length()), ("a\n", Some(2)));
+    fs::rename(&feed, at("feed.1")).expect("it is there");
+    fs::write(&feed, "b\n").expect("room");
+    assert_eq!(input.go_on().ok(), Some(true));
+    assert_eq!(read(&mut input), "b\n");
+    fs::remove_file(at("feed.1")).expect("it is there");
+    assert_eq!(input.go_on().ok(), Some(false));
+    // One that is looked at still would be an error.
+    old.write_all(b"c\n").expect("room");
+    assert_eq!(input.go_on().ok(), Some(false));
+    assert_eq!(input.length(), None, "there were others before it");
 }

@@ -5,7 +5,7 @@ use crate::Shard;
 use tokio_util::sync::CancellationToken;
 
 use crate::codec::{Json, JsonText};
-use crate::connect::lines::{Format, Lines};
+use crate::connect::lines::{Format, Lines, OnError};
 use crate::error::ErrorKind;
 use crate::health::Health;
 use crate::pipeline::Pipeline;
@@ -116,5 +116,20 @@ fn a_silent_reader_is_left_behind_when_told_to_stop() {
         stop.cancel();
         let error = run(lines, given, &shard).error().expect("it has not ended");
         assert_eq!(error.kind(), ErrorKind::Stopped, "{error}");
+    }
+}
+
+#[test]
+fn a_key_goes_with_bare_lines_and_not_with_debezium_messages() {
+    for (format, key, what) in [
+        (Format::Debezium, &["id"][..], "a key in the value of Debezium's messages at text"),
+        (Format::Bare, &[], "lines that are the value, and no members of it that are the key"),
+    ] {
+        let lines = Lines::from_reader("text", std::io::Cursor::new("{}\n".to_string()));
+        let lines = lines.format(format).key(key.iter().copied()).on_error(OnError::Keep);
+        let health = run(lines, false, &shard());
+        let error = health.error().expect("it is refused");
+        assert_eq!(error.kind(), ErrorKind::Invalid);
+        assert!(error.to_string().starts_with(what), "{error}");
     }
 }
