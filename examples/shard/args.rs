@@ -60,7 +60,7 @@ pub(crate) enum Command {
         #[arg(long, value_name = "NAME")]
         collection: Option<String>,
     },
-    /// Print the rows that differ between two times: {"key","before","after"}, sorted by key; null is none
+    /// Print the rows that differ between two times: {"key","before","after"}, sorted by key; an absent value is null
     Diff {
         /// The shard
         #[arg(value_name = "URL")]

@@ -1,6 +1,6 @@
 //! Owns `log`: the entries of a shard's log that are still there, a line each. It does not own reading them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::io::Write;
 
@@ -22,11 +22,11 @@ pub(crate) async fn log(
 ) -> Result<(), Error> {
     let shard = look.open().await?;
     // The writer that lost says so in its next entry.
-    let mut losers: BTreeMap<u64, Vec<Id>> = BTreeMap::new();
+    let mut losers: BTreeMap<u64, BTreeSet<Id>> = BTreeMap::new();
     let mut entries = shard.entries(from).await?;
     while let Some(entry) = entries.next().await? {
         for number in entry.lost {
-            losers.entry(number).or_default().push(entry.writer);
+            losers.entry(number).or_default().insert(entry.writer);
         }
     }
     let mut entries = shard.entries(from).await?;
@@ -83,7 +83,7 @@ struct Line {
 }
 
 impl Line {
-    fn of(entry: &Entry, against: Vec<Id>) -> Line {
+    fn of(entry: &Entry, against: BTreeSet<Id>) -> Line {
         let mut line = Line {
             seqno: entry.seqno,
             writer: entry.writer.to_string(),

@@ -15,9 +15,10 @@ use crate::export::export;
 use crate::log::log;
 use crate::open::{DATA, Look, REMAP, nothing_here, open, print, unwritable, writable};
 use crate::people;
-use crate::snapshot::{errors, snapshot};
+use crate::snapshot::snapshot;
 use crate::status::{Seen, Status};
 use crate::tail::{Span, tail};
+use crate::text::is_error;
 
 /// Runs a command and writes its output.
 pub(crate) async fn run(
@@ -27,12 +28,13 @@ pub(crate) async fn run(
 ) -> Result<(), Error> {
     match command {
         Command::Status { url, text } => {
-            let seen = seen(url, io).await?;
+            let seen = seen(url, io, *text).await?;
             let text = if *text { people::text(&seen) } else { Status::of(&seen).json() };
             print(out, &text)?;
         }
         Command::Snapshot { url, as_of, collection } => {
-            snapshot(&Look::new(url, io, collection.as_deref()), *as_of, out).await?;
+            let look = Look::new(url, io, collection.as_deref());
+            snapshot(&look, *as_of, out, |_| true).await?;
         }
         Command::Tail { url, from, until, follow, collection } => {
             let span = Span { from: *from, until: *until, follow: *follow };
@@ -49,7 +51,9 @@ pub(crate) async fn run(
             let look = Look::new(url, io, collection.as_deref());
             export(&look, (*format, *as_of, *changes), file.as_deref(), out).await?;
         }
-        Command::Errors { url } => errors(&Look::new(url, io, None), out).await?,
+        Command::Errors { url } => {
+            snapshot(&Look::new(url, io, None), None, out, is_error).await?;
+        }
         Command::ClearError { url, key } => {
             clear_error(&Look::new(url, io, None), key, out).await?;
         }
@@ -72,7 +76,7 @@ pub(crate) async fn run(
                 end(url, id, io).await?;
             }
             print(out, &mend(url, true, io).await?)?;
-            for lease in Status::of(&seen(url, io).await?).leases() {
+            for lease in Status::of(&seen(url, io, false).await?).leases() {
                 eprintln!(
                     "note: {lease}; if its holder is gone, `shard gc {url} --end-lease ID` ends it"
                 );
@@ -83,10 +87,14 @@ pub(crate) async fn run(
     out.flush().map_err(unwritable)
 }
 
-async fn seen(url: &str, io: &Io) -> Result<Seen, Error> {
+/// Reads what a status says; the last entry, if that is wanted.
+async fn seen(url: &str, io: &Io, wants_last: bool) -> Result<Seen, Error> {
     let shard = open(url, DATA, io).await?;
     let (data, schema) = (shard.state(), shard.schema());
-    let last = shard.entries(data.seqno.max(1)).await?.next().await?;
+    let last = match wants_last {
+        true => shard.entries(data.seqno.max(1)).await?.next().await?,
+        false => None,
+    };
     let remap = open(url, REMAP, io).await?.state();
     let files = Root::open(url, Access::Read)?.blob().list("", usize::MAX).await?;
     let schema = (!schema.codec.is_empty()).then_some(schema);

@@ -1,4 +1,5 @@
-//! Owns the sign of life on stderr of a command that takes long: how many rows it has read. It does not count them.
+//! Owns the sign of life on stderr of a command that takes long: how much it has read. It does not
+//! count.
 
 use std::io::IsTerminal;
 use std::sync::Arc;
@@ -13,8 +14,8 @@ const LONG: Duration = Duration::from_secs(1);
 
 const REDRAW: Duration = Duration::from_millis(100);
 
-/// Rows that were read, shown until it is dropped. Nothing is shown when stderr is not a terminal, or when the rows
-/// themselves go to one.
+/// Rows or entries that were read, shown until it is dropped. Nothing is shown when stderr is not a terminal, or when
+/// what was read goes to one itself.
 #[derive(Debug)]
 pub(crate) struct Progress {
     shared: Arc<Shared>,
@@ -23,7 +24,7 @@ pub(crate) struct Progress {
 
 #[derive(Debug, Default)]
 struct Shared {
-    rows: AtomicU64,
+    read: AtomicU64,
     done: AtomicBool,
 }
 
@@ -39,9 +40,9 @@ impl Progress {
         Progress { shared, drawing }
     }
 
-    /// Counts rows.
-    pub(crate) fn add(&self, rows: usize) {
-        self.shared.rows.fetch_add(rows as u64, Ordering::Relaxed);
+    /// Counts rows, or entries.
+    pub(crate) fn add(&self, more: usize) {
+        self.shared.read.fetch_add(more as u64, Ordering::Relaxed);
     }
 }
 
@@ -64,7 +65,7 @@ fn draw(shared: &Shared) {
     let style = ProgressStyle::with_template("{elapsed_precise} {spinner} {msg}");
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
     while !shared.done.load(Ordering::Relaxed) {
-        bar.set_message(format!("{} rows read", HumanCount(shared.rows.load(Ordering::Relaxed))));
+        bar.set_message(format!("{} read", HumanCount(shared.read.load(Ordering::Relaxed))));
         bar.tick();
         std::thread::park_timeout(REDRAW);
     }

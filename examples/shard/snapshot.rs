@@ -1,5 +1,5 @@
-//! Owns the commands that print a collection as of one time: `snapshot`, and `errors`, of which keys are in error. It does
-//! not own how rows look.
+//! Owns what prints a collection as of one time: all of it for `snapshot`, the keys in error for `errors`. It does not own
+//! how rows look.
 
 use std::io::Write;
 
@@ -8,36 +8,25 @@ use differential_upsert::shard::{Handle, SnapshotStream, Update};
 
 use crate::open::{Look, print};
 use crate::sorted::{Bounds, Sorter};
-use crate::text::{Form, is_error};
+use crate::text::{Form, one_each};
 
-/// Prints the collection as of a time.
+/// Prints the rows of the collection as of a time that are wanted.
 pub(crate) async fn snapshot(
     look: &Look<'_>,
     as_of: Option<u64>,
     out: &mut impl Write,
+    wanted: impl Fn(&Update) -> bool,
 ) -> Result<(), Error> {
     let shard = look.open().await?;
     let Some(as_of) = as_of.or_else(|| last_final(&shard)) else { return Ok(()) };
     let rows = shard.stream(as_of).await?;
     let form = look.form(&shard)?;
-    let (rows, is_empty) = sorted(look, rows, &form, |_| true).await?;
+    let (rows, is_empty) = sorted(look, rows, &form, wanted).await?;
     if let (Some(name), true, false) = (look.collection, rows.is_empty(), is_empty) {
         eprintln!("note: no key is of the collection {name}; one of PostgreSQL is SCHEMA.TABLE");
     }
-    for line in form.snapshot(rows.finish()?) {
-        print(out, &line.map_err(|e| e.at(look.url))?)?;
-    }
-    Ok(())
-}
-
-/// Prints the keys that are in error now.
-pub(crate) async fn errors(look: &Look<'_>, out: &mut impl Write) -> Result<(), Error> {
-    let shard = look.open().await?;
-    let Some(as_of) = last_final(&shard) else { return Ok(()) };
-    let rows = shard.stream(as_of).await?;
-    let form = look.form(&shard)?;
-    let (rows, _) = sorted(look, rows, &form, is_error).await?;
-    for line in form.snapshot(rows.finish()?) {
+    for row in one_each(rows.finish()?) {
+        let line = row.and_then(|row| form.snapshot(&row));
         print(out, &line.map_err(|e| e.at(look.url))?)?;
     }
     Ok(())

@@ -85,7 +85,7 @@ pub(crate) struct Seen {
     pub(crate) data: Arc<State>,
     /// What its keys and values are; none if nothing says so yet.
     pub(crate) schema: Option<Schema>,
-    /// What was entered last, if that is still there.
+    /// What was entered last, if that is still there and was asked for.
     pub(crate) last: Option<Entry>,
     /// The bindings of minted times.
     pub(crate) remap: Option<Arc<State>>,

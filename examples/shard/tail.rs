@@ -16,8 +16,11 @@ use crate::sorted::{Bounds, Sorter};
 use crate::stop;
 use crate::text::Form;
 
-/// How long a shard is left alone that has nothing new.
-const POLL: Duration = Duration::from_millis(50);
+/// How long a shard is left alone that had something new just now.
+const POLL_MIN: Duration = Duration::from_millis(50);
+
+/// How long one is left alone that has nothing new for long: a look is a list on an object store.
+const POLL_MAX: Duration = Duration::from_secs(1);
 
 /// How often a batch is read again because a collector took it.
 const ATTEMPTS_MAX: u32 = 3;
@@ -108,6 +111,7 @@ async fn until_told(
 
 /// Waits until a time is final, and returns the state then; `None` if it never will be.
 async fn reach(shard: &Handle, time: u64) -> Result<Option<Arc<State>>, Error> {
+    let (mut pause, mut seen) = (POLL_MIN, shard.state().seqno);
     loop {
         let state = shard.refresh().await?;
         if time < state.upper {
@@ -116,7 +120,11 @@ async fn reach(shard: &Handle, time: u64) -> Result<Option<Arc<State>>, Error> {
         if state.sealed_at.is_some() {
             return Ok(None);
         }
-        tokio::time::sleep(POLL).await;
+        if state.seqno > seen {
+            (pause, seen) = (POLL_MIN, state.seqno);
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(POLL_MAX);
     }
 }
 

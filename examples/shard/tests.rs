@@ -188,11 +188,36 @@ fn a_collection_is_shown_by_its_own_keys() {
     assert!(error.contains("not JSON"), "{error}");
 }
 
+/// A key that has two values, or one of them twice, is damage in whatever is made of the collection.
+#[test]
+fn a_key_without_exactly_one_value_fails_what_shows_the_collection() {
+    let io = Io::process().expect("threads");
+    for rows in [[("1", "\x002"), ("1", "\x003")], [("1", "\x002"), ("1", "\x002")]] {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        append_rows(directory.path(), &io, &rows);
+        let formats: &[&str] = match cfg!(feature = "export") {
+            true => &["jsonl", "csv", "parquet"],
+            false => &["jsonl"],
+        };
+        let exports = formats.iter().map(|format| format!("export URL --format {format}"));
+        for line in exports.chain(["snapshot URL".to_string()]) {
+            let error = shard(&line, directory.path()).expect_err(&line);
+            let said = "a key that does not have exactly one value as of 0 at ";
+            assert!(error.starts_with(said), "{line}: {error}");
+        }
+    }
+}
+
 /// Makes a shard of JSON keys, each with the value 0, at one time.
 fn append(path: &Path, io: &Io, keys: &[&str]) {
-    let rows = keys.iter().map(|key| {
+    append_rows(path, io, &keys.iter().map(|key| (*key, "\x000")).collect::<Vec<_>>());
+}
+
+/// Makes a shard of JSON keys and stored values, at one time.
+fn append_rows(path: &Path, io: &Io, rows: &[(&str, &str)]) {
+    let rows = rows.iter().map(|(key, value)| {
         let bytes = |text: &str| Encoded::from_bytes(text.as_bytes().to_vec());
-        ((bytes(key), bytes("\x000")), 0, 1)
+        ((bytes(key), bytes(value)), 0, 1)
     });
     let schema = Schema { codec: text::JSON_TEXT.into(), key: "k".into(), value: "v".into() };
     let appended = io.block_on(async {

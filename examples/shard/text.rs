@@ -40,29 +40,16 @@ impl Form {
         (self != Form::Opaque).then(|| Form::Collection(collection_name(name)))
     }
 
-    /// Returns the lines of a snapshot, whose rows come in their order: `{"key":..,"value":..}` or `{"key":..,"error":".."}`.
+    /// Returns the line of a row of a collection: `{"key":..,"value":..}` or `{"key":..,"error":".."}`.
     ///
     /// # Errors
     ///
-    /// `Corrupt` if a row is not there exactly once, or its bytes are not a shard's.
-    pub(crate) fn snapshot(
-        &self,
-        rows: impl Iterator<Item = Result<Update, Error>>,
-    ) -> impl Iterator<Item = Result<String, Error>> {
-        let mut last: Option<Update> = None;
-        rows.map(move |row| {
-            let row = row?;
-            let ((key, value), time, count) = &row;
-            let again = last.as_ref().is_some_and(|((last, _), _, _)| last == key);
-            if *count != 1 || again {
-                return Err(not_once(*time));
-            }
-            let mut line = String::from("{");
-            self.row(key.as_bytes(), value.as_bytes(), &mut line)?;
-            line.push('}');
-            last = Some(row);
-            Ok(line)
-        })
+    /// `Corrupt` if its bytes are not a shard's.
+    pub(crate) fn snapshot(&self, ((key, value), ..): &Update) -> Result<String, Error> {
+        let mut line = String::from("{");
+        self.row(key.as_bytes(), value.as_bytes(), &mut line)?;
+        line.push('}');
+        Ok(line)
     }
 
     /// Whether a row is shown.
@@ -203,7 +190,7 @@ impl Form {
     ///
     /// # Errors
     ///
-    /// `Invalid` if it is none.
+    /// `Invalid` if it is something else.
     pub(crate) fn read_key(&self, text: &str) -> Result<Encoded, Error> {
         let json = Json::parse(text).map_err(|e| {
             let what = format!("the key {text} is {}", e.what());
@@ -236,6 +223,23 @@ impl Form {
         }
         Ok(())
     }
+}
+
+/// Passes on the rows of a collection, which come in their order.
+///
+/// # Errors
+///
+/// `Corrupt` if a key does not have exactly one value.
+pub(crate) fn one_each(
+    rows: impl Iterator<Item = Result<Update, Error>>,
+) -> impl Iterator<Item = Result<Update, Error>> {
+    let mut last: Option<Encoded> = None;
+    rows.map(move |row| {
+        let row = row?;
+        let ((key, _), time, count) = &row;
+        let again = last.replace(key.clone()).is_some_and(|last| last == *key);
+        if *count == 1 && !again { Ok(row) } else { Err(not_once(*time)) }
+    })
 }
 
 /// Whether a row is an error.

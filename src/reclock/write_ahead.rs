@@ -265,7 +265,7 @@ impl<P: Position> Run<'_, P> {
         let has_rested =
             self.minted.is_none_or(|minted| now.duration_since(minted) >= config.mint_min);
         let is_due = ended || (has_rested && self.waiting.is_due(now, config.idle_commit));
-        // Of the times that are bound: one may be skipped for a repair, and nothing of the feed is in it.
+        // Of the times that are bound: one may be skipped for a repair, and the feed has no row in it.
         let last = self.remap.bindings().last();
         let is_pending = last.is_some_and(|last| last.time >= upper) || !self.covers_all();
         !self.waiting.is_empty() && is_due && !is_pending && self.is_writer()

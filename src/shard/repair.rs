@@ -7,12 +7,12 @@
 //!
 //! * *Writers at work* may have emitted rows past `u` that follow from the error: they run ahead, and the sums of their
 //!   feed are still the shard's. So the commit raises the epoch, and every writer that was there is shut out; it is to
-//!   open the shard again, which stays shared, and reads on. Nobody that is known to be there is stopped: while a lease is held, nothing is
-//!   committed.
+//!   open the shard again, which stays shared, and reads on. Writers whose lease is in the log are not shut out: while a
+//!   lease is held at its beginning, nothing is committed.
 //! * *Rows of the feed at `u`* would be below the upper, and dropped. Of given times the commit says the same sum of
-//!   commands as before, so a feed with a command at `u` differs, and is refused by name. A feed that nobody checks would
-//!   lose it without a word: there the repair is refused. Of minted times `u` is taken in `remap/` first, by an empty
-//!   interval, so that no row is ever bound to it.
+//!   commands as before, so a feed with a command at `u` differs, and is refused by name. A feed that nobody checks
+//!   would lose it without a word: there the repair is refused. Of minted times `u` is taken in `remap/` first, by an
+//!   empty interval, so that no row is ever bound to it.
 //! * *A place in a feed that must be covered by each commit* is the one writer's to say: an exclusive shard is refused.
 //! * *A sealed shard* has no time left.
 //!
@@ -24,11 +24,9 @@ use super::engine::format::REMAP;
 use super::engine::state::State;
 use super::handle::Handle;
 use super::stream::SnapshotStream;
+use crate::codec::is_error;
 use crate::codec::packed::Encoded;
 use crate::error::{Error, ErrorKind};
-
-/// The tag of a stored error, whose bytes are its text.
-const ERROR: u8 = 1;
 
 /// Lost races after which it gives up.
 const RACES_MAX: u32 = 16;
@@ -46,7 +44,8 @@ pub struct Repaired {
 
 impl Handle {
     /// Ends the error of a key, by a commit that retracts it at the shard's upper and raises the epoch: writers that are
-    /// at work are shut out. From there on the key has no value, until a command brings one.
+    /// at work are shut out. From there on the key has no value, until a command brings one. Reads the collection until
+    /// it finds the key: O(rows).
     ///
     /// # Errors
     ///
@@ -55,6 +54,7 @@ impl Handle {
     /// [`compare_and_append`](Handle::compare_and_append).
     pub async fn end_error(&self, key: &Encoded) -> Result<Repaired, Error> {
         let mut state = self.refresh().await?;
+        // Once: what is prepared may take a lease of our own.
         if let Some(lease) = state.leases.keys().next() {
             return Err(refused(&format!("the shard is in use, by the holder of lease {lease}"))
                 .at(self.url())
@@ -105,9 +105,9 @@ impl Handle {
             let Some(((_, value), ..)) = piece.iter().find(|((found, _), ..)| found == key) else {
                 continue;
             };
-            return match value.as_bytes().first() {
-                Some(&ERROR) => Ok(Encoded::from_bytes(value.as_bytes().to_vec())),
-                _ => none("has a value, and no error"),
+            return match is_error(value.as_bytes()) {
+                true => Ok(Encoded::from_bytes(value.as_bytes().to_vec())),
+                false => none("has a value, and no error"),
             };
         }
         none("is not in the shard")
@@ -116,6 +116,13 @@ impl Handle {
     /// Sees to it that no row of a feed whose times are minted is ever bound to this one.
     async fn take_from_feed(&self, time: u64) -> Result<(), Error> {
         let remap = self.sibling(REMAP).await?;
+        let taken = self.take_in(&remap, time).await;
+        let closed = remap.close().await;
+        taken?;
+        closed
+    }
+
+    async fn take_in(&self, remap: &Handle, time: u64) -> Result<(), Error> {
         let upper = remap.state().upper;
         // An attempt before this one may have come so far.
         if upper == time + 1 && remap.state().batches.iter().all(|batch| batch.upper <= time) {
@@ -132,10 +139,8 @@ impl Handle {
             fence: Some(remap.state().epoch),
             ..Append::default()
         };
-        let taken = remap.compare_and_append(empty).await;
-        let closed = remap.close().await;
-        match taken? {
-            Appended::Won { .. } => closed,
+        match remap.compare_and_append(empty).await? {
+            Appended::Won { .. } => Ok(()),
             Appended::UpperMismatch(_) | Appended::Fenced(_) => {
                 Err(refused("a writer binds rows of the feed at this moment")
                     .at(self.url())

@@ -234,6 +234,28 @@ fn least_entry_file() {
     assert_eq!(Entry::decode(1, &frozen).unwrap(), (least, &[][..]));
 }
 
+/// An entry that tells of races, and of a repair.
+#[test]
+fn entry_file_that_tells() {
+    let raw = part_of_format_1();
+    let repair = Commit { epoch: Some(5), shared: true, ..commit(&raw) };
+    let told = Entry {
+        at_ms: Some(1_700_000_000_123),
+        lost: vec![3, 5],
+        change: Change::Append(repair),
+        ..entry(&raw)
+    };
+    let frozen = golden("entry-told-v1", told.encode(&raw).unwrap());
+    assert_eq!(Entry::decode(12, &frozen).unwrap(), (told, &*raw));
+}
+
+#[test]
+fn rollup_file_after_a_repair() {
+    let state = State { epoch: 5, shared_epoch: 5, ..state() };
+    let frozen = golden("rollup-shared-v1", rollup::encode(&state).unwrap());
+    assert_eq!(rollup::decode(12, Id(0xabcd), &frozen).unwrap(), state);
+}
+
 #[test]
 fn rollup_file() {
     let frozen = golden("rollup-v1", rollup::encode(&state()).unwrap());

@@ -18,7 +18,7 @@ use crate::changes::{Changed, Pairing};
 use crate::open::{Look, unwritable};
 use crate::snapshot::{last_final, sorted};
 use crate::tail::later;
-use crate::text::Form;
+use crate::text::{Form, one_each};
 use table::{Kind, opened};
 
 /// Writes what was asked for, to standard output or to a file that appears when it is whole.
@@ -67,8 +67,8 @@ async fn table(
             let mut table = opened(format, kind, &form, out)?;
             if let Some(rows) = rows {
                 let (rows, _) = sorted(look, rows, &form, |_| true).await?;
-                for row in rows.finish()? {
-                    table.row(&row?).map_err(|e| e.at(look.url))?;
+                for row in one_each(rows.finish()?) {
+                    row.and_then(|row| table.row(&row)).map_err(|e| e.at(look.url))?;
                 }
             }
             table.finish()?;

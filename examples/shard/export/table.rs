@@ -128,8 +128,7 @@ struct Lines<'a, W> {
 
 impl<W: Write> Table for Lines<'_, W> {
     fn row(&mut self, row: &Update) -> Result<(), Error> {
-        let mut one = self.form.snapshot(std::iter::once(Ok(row.clone())));
-        one.next().map_or(Ok(()), |line| print(self.out, &line?))
+        print(self.out, &self.form.snapshot(row)?)
     }
 
     fn change(&mut self, changed: &Changed) -> Result<(), Error> {

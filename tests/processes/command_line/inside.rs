@@ -5,6 +5,9 @@ use std::io::{BufRead, BufReader, Lines};
 use std::path::Path;
 use std::process::ChildStdout;
 
+use differential_upsert::io::Io;
+use differential_upsert::shard::{Access, Append, Appended, Handle, HandleOptions, Schema};
+use differential_upsert::store::Root;
 use serde_json::Value;
 
 use super::story::{Contents, Story, differences, lines, member};
@@ -218,24 +221,37 @@ fn the_log_says_who_committed_what() {
     verified(dir, "s");
 }
 
-/// Two writers of one feed, which race for every entry.
+/// Two handles, of which one proposes an entry without a look at that of the other.
 #[test]
 fn the_log_says_against_whom_an_entry_was_won() {
     let dir = tempfile::tempdir().expect("a directory");
     let dir = dir.path();
-    let row = |ts: u64| format!("{{\"key\":{},\"value\":{ts},\"ts\":{ts}}}\n", ts % 9);
-    std::fs::write(dir.join("feed"), (0..3_000).map(row).collect::<String>()).expect("room");
-    let start = || crate::process::start_ingest(dir, &["feed", "--shard", "s"]);
-    let runs = [start(), start()];
-    for run in runs {
-        run.end(PATIENCE).good();
-    }
+    let io = Io::process().expect("threads");
+    io.block_on(async {
+        let schema = Schema { codec: "json-text".into(), key: "k".into(), value: "v".into() };
+        let url = dir.join("s").display().to_string();
+        let open = || {
+            let root = Root::open(&url, Access::Write).expect("a directory");
+            Handle::open(root, io.clone(), HandleOptions::write("data", schema.clone()))
+        };
+        let (ours, rival) = (open().await.expect("a shard"), open().await.expect("a shard"));
+        let times = |lower, upper| Append { lower, upper, ..Append::default() };
+        let won = rival.compare_and_append(times(0, 1)).await.expect("a shard");
+        assert_eq!(won, Appended::Won { seqno: 1 });
+        let lost = ours.compare_and_append(times(0, 1)).await.expect("a shard");
+        assert_eq!(lost, Appended::UpperMismatch(1));
+        let won = ours.compare_and_append(times(1, 2)).await.expect("a shard");
+        assert_eq!(won, Appended::Won { seqno: 2 });
+    });
     let all: Vec<Value> = printed(dir, &["log", "s"]).iter().map(|line| json(line)).collect();
-    for line in &all {
-        for loser in line["against"].as_array().expect("a list") {
-            assert_ne!(*loser, line["writer"], "nobody races against itself: {line}");
-        }
-    }
+    let [first, second] = &all[..] else { panic!("not two: {all:?}") };
+    assert_ne!(first["writer"], second["writer"]);
+    assert_eq!(first["against"], Value::Array(vec![second["writer"].clone()]));
+    assert_eq!(second["against"], Value::Array(vec![]));
+    let text = printed(dir, &["log", "s", "--text"]);
+    let loser = second["writer"].as_str().expect("an id");
+    assert!(text[0].ends_with(&format!("  won against {}", &loser[..8])), "{text:?}");
+    assert!(!text[1].contains("won against"), "{text:?}");
 }
 
 #[test]
