@@ -111,6 +111,7 @@ fn start(runtime: &Runtime, server: &Server) -> Boundary<<Postgres as Source>::P
     let (sender, mut units) = mpsc::channel(8);
     let (_durable, durable) = watch::channel(None);
     let attempts = Attempts {
+        shape: 0,
         from: Boundary::start(&source.identity()),
         config: AttemptConfig::default(),
         limits: StageLimits::default(),

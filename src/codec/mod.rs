@@ -6,6 +6,7 @@ pub(crate) mod canonical;
 #[cfg(any(feature = "json", feature = "planetscale", feature = "postgres-source"))]
 mod collection;
 pub(crate) mod deal;
+mod evolving;
 #[cfg(feature = "json")]
 mod json;
 pub(crate) mod name;
@@ -16,6 +17,7 @@ pub mod packed;
 mod partial;
 pub mod shape;
 mod stored;
+mod values;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -24,6 +26,7 @@ use serde::de::DeserializeOwned;
 pub(crate) use collection::in_collection;
 #[cfg(any(feature = "json", feature = "planetscale", feature = "postgres-source"))]
 pub use collection::{COLLECTIONS, collection, collection_name, split_collection};
+pub use evolving::Evolving;
 #[cfg(feature = "json")]
 pub use json::{Json, JsonText};
 #[cfg(any(feature = "json", feature = "planetscale", feature = "postgres-source"))]
@@ -31,9 +34,11 @@ pub(crate) use partial::partial;
 #[cfg(any(feature = "json", feature = "planetscale", feature = "postgres-source"))]
 pub use partial::{KEEP_UNSENT, keep_unsent};
 pub use stored::{DataError, decode_stored, encode_stored};
-pub(crate) use stored::{encode_value, fold_stored, is_error};
+pub(crate) use stored::{encode_shaped, encode_value, is_error};
+pub(crate) use values::{UNWRITTEN, Values};
 
 use self::name::short_name;
+use self::shape::Shape;
 use crate::error::{Error, ErrorKind};
 
 /// How values of type `T` become bytes and come back.
@@ -73,6 +78,34 @@ pub trait Codec<T>: 'static {
     /// of its rows; it may hand everything else on to [`Postcard`].
     fn shape() -> Option<String> {
         None
+    }
+
+    /// Says whether values of another shape, which a shard has too, can be [upgraded](Codec::upgrade). It is asked of each
+    /// when a shard is opened, and of values alone: keys are found by their bytes.
+    ///
+    /// # Errors
+    ///
+    /// `Unsupported`, the default, if they cannot: then the shard is not opened.
+    fn upgrades(from: &Shape) -> Result<(), Error> {
+        let _ = from;
+        let what = "this codec reads one shape alone";
+        Err(Error::new(ErrorKind::Unsupported, what).hint(
+            "open it with the types it was made with, or use `codec::Evolving`, which reads fields by their names",
+        ))
+    }
+
+    /// Decodes a value from bytes that were encoded with another shape. It must come to the same value in every version of
+    /// the program. What is stored stays as it is, until the key gets another value.
+    ///
+    /// # Errors
+    ///
+    /// `Unsupported` if the type does not take the value; `Corrupt` if the bytes are not of that shape.
+    fn upgrade(from: &Shape, bytes: &[u8]) -> Result<T, Error> {
+        let _ = bytes;
+        Self::upgrades(from).and_then(|()| {
+            let what = "a codec that upgrades, and does not say how";
+            Err(Error::new(ErrorKind::Unsupported, what))
+        })
     }
 }
 

@@ -1,5 +1,6 @@
-//! Owns what a shard stores as a value: a value's bytes or an error's text, behind a tag that tells which, and how
-//! a patch changes it. It does not own the value's own bytes, which are the codec's, nor what a patch means.
+//! Owns what a shard stores as a value: a value's bytes or an error's text, behind a tag that tells which. It does not
+//! own the value's own bytes, which are the codec's, nor how values of several shapes are read, which is
+//! [`values`](super::values)'.
 
 use std::fmt;
 
@@ -22,12 +23,15 @@ impl fmt::Display for DataError {
 
 impl std::error::Error for DataError {}
 
-/// Tag of a stored value.
+/// Tag of a stored value of the shape that the shard was made with.
 const VALUE: u8 = 0;
 /// Tag of a stored error, whose bytes are its text.
 const ERROR: u8 = 1;
+/// Tag of a stored value of a later shape, whose number comes before its bytes.
+const SHAPED: u8 = 2;
 
-/// Appends a value or an error as a shard stores it: a tag, then its bytes.
+/// Appends a value or an error as a shard stores it: a tag, then its bytes. The value is of the shape that the shard was
+/// made with.
 ///
 /// # Errors
 ///
@@ -36,8 +40,17 @@ pub fn encode_stored<V, C: Codec<V>>(
     value: &Result<V, DataError>,
     into: &mut Vec<u8>,
 ) -> Result<(), Error> {
+    encode_shaped::<V, C>(value, 0, into)
+}
+
+/// As [`encode_stored`], with a value whose shape has a number.
+pub(crate) fn encode_shaped<V, C: Codec<V>>(
+    value: &Result<V, DataError>,
+    shape: u16,
+    into: &mut Vec<u8>,
+) -> Result<(), Error> {
     match value {
-        Ok(value) => encode_value::<V, C>(value, into),
+        Ok(value) => encode_value::<V, C>(value, shape, into),
         Err(DataError(text)) => {
             into.push(ERROR);
             into.extend_from_slice(text.as_bytes());
@@ -46,46 +59,27 @@ pub fn encode_stored<V, C: Codec<V>>(
     }
 }
 
-/// Appends a value as a shard stores it.
-///
-/// # Errors
-///
-/// As [`encode_stored`].
-pub(crate) fn encode_value<V, C: Codec<V>>(value: &V, into: &mut Vec<u8>) -> Result<(), Error> {
-    into.push(VALUE);
+/// As [`encode_shaped`], of a value.
+pub(crate) fn encode_value<V, C: Codec<V>>(
+    value: &V,
+    shape: u16,
+    into: &mut Vec<u8>,
+) -> Result<(), Error> {
+    match shape {
+        0 => into.push(VALUE),
+        shape => {
+            into.push(SHAPED);
+            into.extend_from_slice(&shape.to_le_bytes());
+        }
+    }
     C::encode(value, into)
 }
-
-/// Returns what a patch makes of a stored value: of none, an error; of an error, the same error.
-///
-/// # Errors
-///
-/// `Corrupt` if the bytes of one are no such encoding, and what the codec reports.
-pub(crate) fn fold_stored<V, C: Codec<V>>(
-    prior: Option<&[u8]>,
-    patch: &[u8],
-    fold: fn(V, V) -> Result<V, DataError>,
-) -> Result<Vec<u8>, Error> {
-    let patched = match (prior, decode_stored::<V, C>(patch)?) {
-        (_, Err(error)) => Err(error),
-        (None, Ok(_)) => Err(DataError(PATCH_OF_NOTHING.to_string())),
-        (Some(prior), Ok(patch)) => {
-            decode_stored::<V, C>(prior)?.and_then(|prior| fold(prior, patch))
-        }
-    };
-    let mut bytes = Vec::new();
-    encode_stored::<V, C>(&patched, &mut bytes)?;
-    Ok(bytes)
-}
-
-/// The error of a patch that found no value. It is stored, so another text would be another value.
-const PATCH_OF_NOTHING: &str = "a patch of a key that has no value";
 
 /// Decodes what [`encode_stored`] appended.
 ///
 /// # Errors
 ///
-/// `Corrupt` if the bytes are not such an encoding.
+/// `Corrupt` if the bytes are not such an encoding; `Unsupported` if they are of a later shape.
 ///
 /// ```
 /// use differential_upsert::codec::{DataError, Postcard, decode_stored, encode_stored};
@@ -97,10 +91,37 @@ const PATCH_OF_NOTHING: &str = "a patch of a key that has no value";
 /// assert!(decode_stored::<u32, Postcard>(b"\x07").is_err());
 /// ```
 pub fn decode_stored<V, C: Codec<V>>(bytes: &[u8]) -> Result<Result<V, DataError>, Error> {
-    match bytes.split_first() {
-        Some((&VALUE, value)) => C::decode(value).map(Ok),
-        Some((&ERROR, text)) => match std::str::from_utf8(text) {
-            Ok(text) => Ok(Err(DataError(text.to_string()))),
+    match split(bytes)? {
+        Stored::Value(0, value) => C::decode(value).map(Ok),
+        Stored::Value(number, _) => {
+            let what = format!("a value of shape {number} of the shard, which is not known here");
+            Err(Error::new(ErrorKind::Unsupported, what).hint("read it through a `Shard`"))
+        }
+        Stored::Error(error) => Ok(Err(error)),
+    }
+}
+
+/// What is stored as a value.
+pub(super) enum Stored<'a> {
+    /// A value: the number of its shape, and its bytes.
+    Value(u16, &'a [u8]),
+    /// An error.
+    Error(DataError),
+}
+
+/// Tells what stored bytes are.
+///
+/// # Errors
+///
+/// `Corrupt` if they are neither.
+pub(super) fn split(bytes: &[u8]) -> Result<Stored<'_>, Error> {
+    match bytes {
+        [VALUE, value @ ..] => Ok(Stored::Value(0, value)),
+        [SHAPED, low, high, value @ ..] => {
+            Ok(Stored::Value(u16::from_le_bytes([*low, *high]), value))
+        }
+        [ERROR, text @ ..] => match std::str::from_utf8(text) {
+            Ok(text) => Ok(Stored::Error(DataError(text.to_string()))),
             Err(e) => Err(Error::new(ErrorKind::Corrupt, "a stored error is not UTF-8").because(e)),
         },
         _ => Err(Error::new(ErrorKind::Corrupt, "a stored value has no known tag")),

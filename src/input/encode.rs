@@ -5,15 +5,16 @@ use differential_dataflow::ExchangeData;
 use timely::dataflow::StreamVec;
 
 use crate::codec::packed::{Encoded, Packer};
-use crate::codec::{Codec, DataError, encode_stored};
+use crate::codec::{Codec, DataError, encode_shaped};
 use crate::command::Command;
 use crate::error::Error;
 use crate::health::Status;
 use crate::health::convert::convert;
 
-/// Turns keys and values into bytes, which the rows of a container share.
+/// Turns keys and values, whose shape has a number in their shard, into bytes, which the rows of a container share.
 pub(crate) fn encode<'scope, K, V, O, C>(
     commands: StreamVec<'scope, u64, (Command<K, Result<V, DataError>, O>, u64)>,
+    shape: u16,
     status: Status,
 ) -> StreamVec<'scope, u64, (Command<Encoded, Encoded, O>, u64)>
 where
@@ -40,7 +41,7 @@ where
                 push(&|buffer| C::encode(key, buffer));
             }
             if let Command::Put { value, .. } | Command::Patch { patch: value, .. } = command {
-                push(&|buffer| encode_stored::<V, C>(value, buffer));
+                push(&|buffer| encode_shaped::<V, C>(value, shape, buffer));
             }
         }
         let mut encoded = packer.finish();

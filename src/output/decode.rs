@@ -4,7 +4,7 @@
 use differential_dataflow::{AsCollection, ExchangeData, VecCollection};
 
 use crate::codec::packed::Encoded;
-use crate::codec::{Codec, DataError, decode_stored};
+use crate::codec::{Codec, DataError, Values};
 use crate::error::Error;
 use crate::health::Status;
 use crate::health::convert::convert;
@@ -15,23 +15,37 @@ pub(crate) type Rows<'scope> = VecCollection<'scope, u64, (Encoded, Encoded), is
 /// Returns the keys that have a value, decoded.
 pub(crate) fn committed<'scope, K: ExchangeData, V: ExchangeData, C: Codec<K> + Codec<V>>(
     rows: &Rows<'scope>,
+    values: Values<V, C>,
     status: &Status,
 ) -> VecCollection<'scope, u64, (K, V), isize> {
-    decoded(rows, status, |(key, value): &(Encoded, Encoded)| {
-        let Ok(value) = decode_stored::<V, C>(value.as_bytes())? else { return Ok(None) };
-        Ok(Some((C::decode(key.as_bytes())?, value)))
+    decoded(rows, status, move |(key, value): &(Encoded, Encoded)| {
+        let key = || <C as Codec<K>>::decode(key.as_bytes());
+        let value = values.decode(value.as_bytes()).map_err(|e| of_key(e, key()))?;
+        let Ok(value) = value else { return Ok(None) };
+        Ok(Some((key()?, value)))
     })
 }
 
 /// Returns the keys that have an error, decoded.
 pub(crate) fn committed_errors<'scope, K: ExchangeData, V: ExchangeData, C: Codec<K> + Codec<V>>(
     rows: &Rows<'scope>,
+    values: Values<V, C>,
     status: &Status,
 ) -> VecCollection<'scope, u64, (K, DataError), isize> {
-    decoded(rows, status, |(key, value): &(Encoded, Encoded)| {
-        let Err(error) = decode_stored::<V, C>(value.as_bytes())? else { return Ok(None) };
+    decoded(rows, status, move |(key, value): &(Encoded, Encoded)| {
+        let key_of = || <C as Codec<K>>::decode(key.as_bytes());
+        let value = values.decode(value.as_bytes()).map_err(|e| of_key(e, key_of()))?;
+        let Err(error) = value else { return Ok(None) };
         Ok(Some((C::decode(key.as_bytes())?, error)))
     })
+}
+
+/// Says of which key a value is that cannot be read.
+fn of_key<K: std::fmt::Debug>(error: Error, key: Result<K, Error>) -> Error {
+    match key {
+        Ok(key) => error.at(format!("key {key:?}")),
+        Err(_) => error,
+    }
 }
 
 fn decoded<'scope, D: Clone + 'static>(

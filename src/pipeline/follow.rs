@@ -12,7 +12,7 @@ use super::Pipeline;
 use super::config::PipelineConfig;
 use super::shard::Shard;
 use super::worker::{ReadBack, join, read_back};
-use crate::codec::{Codec, DataError, Postcard};
+use crate::codec::{Codec, DataError, Postcard, Values};
 use crate::control::epoch::Epoch;
 use crate::control::lifecycle::Token;
 use crate::error::Error;
@@ -31,6 +31,7 @@ pub struct Follow<'scope, K, V, C = Postcard> {
     pub token: Token,
     rows: Rows<'scope>,
     status: Status,
+    values: Values<V, C>,
     types: PhantomData<fn(C) -> (K, V)>,
 }
 
@@ -105,6 +106,7 @@ where
             token: Token(status.lifecycle().clone()),
             rows,
             status,
+            values: shard.values().clone(),
             types: PhantomData,
         }
     }
@@ -119,11 +121,11 @@ where
     /// Returns the collection; keys whose value is an error are not in it, see
     /// [`data_errors`](Follow::data_errors).
     pub fn collection(&self) -> VecCollection<'scope, u64, (K, V), isize> {
-        committed::<K, V, C>(&self.rows, &self.status)
+        committed::<K, V, C>(&self.rows, self.values.clone(), &self.status)
     }
 
     /// Returns the keys whose value is an error, and the error.
     pub fn data_errors(&self) -> VecCollection<'scope, u64, (K, DataError), isize> {
-        committed_errors::<K, V, C>(&self.rows, &self.status)
+        committed_errors::<K, V, C>(&self.rows, self.values.clone(), &self.status)
     }
 }

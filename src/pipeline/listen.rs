@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::codec::{Codec, DataError, Postcard, decode_stored};
+use crate::codec::{Codec, DataError, Postcard, Values};
 use crate::error::{Error, ErrorKind};
 use crate::io::Io;
 use crate::pace::Pace;
@@ -58,7 +58,7 @@ impl<K, V, C: Codec<K> + Codec<V>> Shard<K, V, C> {
     /// ```
     pub async fn snapshot(&self, as_of: u64) -> Result<Vec<Keyed<K, V>>, Error> {
         let rows = self.handle().snapshot(as_of).await?;
-        rows.iter().map(|row| single::<K, V, C>(row, self.handle())).collect()
+        rows.iter().map(|row| single(self.values(), row, self.handle())).collect()
     }
 
     /// Returns the collection as of a time a piece after another, in bounded memory and in no order of the keys: see
@@ -85,7 +85,8 @@ impl<K, V, C: Codec<K> + Codec<V>> Shard<K, V, C> {
     /// ```
     pub async fn stream(&self, as_of: u64) -> Result<Contents<K, V, C>, Error> {
         let stream = self.handle().stream(as_of).await?;
-        Ok(Contents { handle: self.handle().clone(), stream, types: PhantomData })
+        let (handle, values) = (self.handle().clone(), self.values().clone());
+        Ok(Contents { handle, stream, values, types: PhantomData })
     }
 
     /// Returns the changes at `from` and after, as they are committed; `snapshot(from - 1)` and these
@@ -116,7 +117,9 @@ impl<K, V, C: Codec<K> + Codec<V>> Shard<K, V, C> {
         // Times up to the one before may be merged; `from` stays apart from them.
         let hold = self.handle().hold(from.saturating_sub(1)).await?;
         let (handle, io) = (self.handle().clone(), self.io().clone());
-        Ok(Listen { handle, io, hold: Some(hold), next: from, inside: None, types: PhantomData })
+        let values = self.values().clone();
+        let (hold, inside, types) = (Some(hold), None, PhantomData);
+        Ok(Listen { handle, io, hold, next: from, inside, values, types })
     }
 }
 
@@ -125,6 +128,7 @@ impl<K, V, C: Codec<K> + Codec<V>> Shard<K, V, C> {
 pub struct Contents<K, V, C = Postcard> {
     handle: Handle,
     stream: SnapshotStream,
+    values: Values<V, C>,
     types: PhantomData<fn(C) -> (K, V)>,
 }
 
@@ -136,7 +140,7 @@ impl<K, V, C: Codec<K> + Codec<V>> Contents<K, V, C> {
     /// `Corrupt` for damage; else as [`SnapshotStream::next`].
     pub async fn next(&mut self) -> Result<Option<Vec<Keyed<K, V>>>, Error> {
         let Some(rows) = self.stream.next().await? else { return Ok(None) };
-        let keyed = rows.iter().map(|row| single::<K, V, C>(row, &self.handle));
+        let keyed = rows.iter().map(|row| single(&self.values, row, &self.handle));
         keyed.collect::<Result<_, _>>().map(Some)
     }
 }
@@ -151,6 +155,7 @@ pub struct Listen<K, V, C = Postcard> {
     next: u64,
     /// The part that is next, if one before it in its batch has been returned.
     inside: Option<Part>,
+    values: Values<V, C>,
     types: PhantomData<fn(C) -> (K, V)>,
 }
 
@@ -254,7 +259,8 @@ impl<K, V, C: Codec<K> + Codec<V>> Listen<K, V, C> {
             for part in batch.parts[first..].iter().take(parts_max) {
                 let rows = self.handle.fetch(part, batch.lower.max(lower), batch.upper).await?;
                 for row in &rows {
-                    let keyed = decoded::<K, V, C>(row).map_err(|e| e.at(self.handle.url()))?;
+                    let keyed = decoded(&self.values, row);
+                    let keyed = keyed.map_err(|e| e.at(self.handle.url()))?;
                     updates.push((keyed, row.1, row.2));
                 }
             }
@@ -280,9 +286,13 @@ impl<K, V, C> Drop for Listen<K, V, C> {
 }
 
 /// Decodes a row of a snapshot, which is there once.
-fn single<K, V, C: Codec<K> + Codec<V>>(row: &Update, of: &Handle) -> Result<Keyed<K, V>, Error> {
+fn single<K, V, C: Codec<K> + Codec<V>>(
+    values: &Values<V, C>,
+    row: &Update,
+    of: &Handle,
+) -> Result<Keyed<K, V>, Error> {
     let keyed = match row {
-        (_, _, 1) => decoded::<K, V, C>(row),
+        (_, _, 1) => decoded(values, row),
         (_, time, count) => {
             let what = format!("a row with count {count} at time {time}");
             Err(Error::new(ErrorKind::Corrupt, what).hint("`shard verify` says where"))
@@ -291,9 +301,12 @@ fn single<K, V, C: Codec<K> + Codec<V>>(row: &Update, of: &Handle) -> Result<Key
     keyed.map_err(|e| e.at(of.url()))
 }
 
-fn decoded<K, V, C: Codec<K> + Codec<V>>(row: &Update) -> Result<Keyed<K, V>, Error> {
+fn decoded<K, V, C: Codec<K> + Codec<V>>(
+    values: &Values<V, C>,
+    row: &Update,
+) -> Result<Keyed<K, V>, Error> {
     let ((key, value), _, _) = row;
-    Ok((C::decode(key.as_bytes())?, decode_stored::<V, C>(value.as_bytes())?))
+    Ok((C::decode(key.as_bytes())?, values.decode(value.as_bytes())?))
 }
 
 fn lost(from: u64) -> Error {

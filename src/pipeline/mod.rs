@@ -56,9 +56,9 @@ use timely::dataflow::{Scope, StreamVec};
 
 use self::config::PipelineConfig;
 use self::metrics::Metrics;
-use self::parts::{Parts, checked};
+use self::parts::{Built, Parts, checked};
 use self::shard::Shard;
-use crate::codec::{Codec, DataError, Postcard};
+use crate::codec::{Codec, DataError, Postcard, Values};
 use crate::command::Command;
 use crate::control::epoch::Epoch;
 use crate::control::lifecycle::Token;
@@ -97,6 +97,7 @@ pub struct Pipeline<'scope, K, V, C = Postcard> {
     status: Status,
     /// The contents are read back, too.
     collects: bool,
+    values: Values<V, C>,
     types: std::marker::PhantomData<fn(C) -> (K, V)>,
 }
 
@@ -112,6 +113,23 @@ where
     V: ExchangeData,
     C: Codec<K> + Codec<V>,
 {
+    fn of(built: Built<'scope>, shard: &Shard<K, V, C>) -> Self {
+        let Built { errors, metrics, stats, watch, rows, status, collects } = built;
+        Pipeline {
+            errors,
+            health: status.health(),
+            metrics,
+            token: Token(status.lifecycle().clone()),
+            stats,
+            watch,
+            rows,
+            status,
+            collects,
+            values: shard.values().clone(),
+            types: std::marker::PhantomData,
+        }
+    }
+
     /// Builds a pipeline from a feed with times of its own. Only worker 0 of process 0 asks for it and runs it; the
     /// others take part in the work.
     pub fn from_timed<S: TimedSource<Key = K, Value = Result<V, DataError>>>(
@@ -128,9 +146,10 @@ where
         let ahead = config.ahead_bytes_max;
         let (status, stats) = (parts.status.clone(), parts.stats.clone());
         let ends = parts.ends.clone();
+        let shape = shard.values().written();
         let commands = source(scope, feed, shard.io(), ends, status.clone(), stats, ahead);
-        let commands = encode::<K, V, S::Order, C>(commands, status);
-        parts.build(commands, shard, config)
+        let commands = encode::<K, V, S::Order, C>(commands, shape, status);
+        Pipeline::of(parts.build(commands, shard, config), shard)
     }
 
     /// Builds a pipeline from a source with cursors: it resumes where the shard's contents end, gives
@@ -167,6 +186,7 @@ where
             cursors: parts.cursors.clone(),
             stats: status.source().clone(),
             config: config.source.clone(),
+            shape: shard.values().written(),
             ahead_bytes_max: config.ahead_bytes_max,
             poll: config.poll,
         };
@@ -175,7 +195,7 @@ where
         let (stats, ends, ahead) =
             (parts.stats.clone(), parts.ends.clone(), config.ahead_bytes_max);
         let commands = source(scope, || feed, shard.io(), ends, status, stats, ahead);
-        parts.build(commands, shard, config)
+        Pipeline::of(parts.build(commands, shard, config), shard)
     }
 
     /// Returns what the source of [`from_source`](Pipeline::from_source) is doing, in this process.
@@ -223,8 +243,9 @@ where
         let (config, invalid) = checked(config);
         let parts = Parts::new(commands.scope(), shard, &config, invalid, epoch);
         let commands = hold(commands, parts.ends.clone(), parts.status.clone());
-        let commands = encode::<K, V, O, C>(commands, parts.status.clone());
-        parts.build(commands, shard, config)
+        let commands =
+            encode::<K, V, O, C>(commands, shard.values().written(), parts.status.clone());
+        Pipeline::of(parts.build(commands, shard, config), shard)
     }
 
     /// Returns the committed collection, read back from the shard: first its contents, at the time
@@ -234,14 +255,14 @@ where
     /// Where [`PipelineConfig::collection`] says that it is not read, the pipeline fails with `Invalid` and commits nothing.
     pub fn collection(&self) -> VecCollection<'scope, u64, (K, V), isize> {
         self.check_collects();
-        committed::<K, V, C>(&self.rows, &self.status)
+        committed::<K, V, C>(&self.rows, self.values.clone(), &self.status)
     }
 
     /// Returns the keys whose value is an error, and the error: part of the committed collection
     /// like any value, replaced or deleted by a later command.
     pub fn data_errors(&self) -> VecCollection<'scope, u64, (K, DataError), isize> {
         self.check_collects();
-        committed_errors::<K, V, C>(&self.rows, &self.status)
+        committed_errors::<K, V, C>(&self.rows, self.values.clone(), &self.status)
     }
 }
 

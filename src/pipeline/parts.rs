@@ -1,12 +1,11 @@
 //! Owns the assembly of one worker's pipeline: which operator gets what, and in which order they are built. It does not
-//! own what a program gets of it; that is [`Pipeline`]'s.
+//! own what a program gets of it; that is [`Pipeline`](super::Pipeline)'s.
 
 use std::sync::Arc;
 
 use differential_dataflow::ExchangeData;
 use timely::dataflow::{Scope, StreamVec};
 
-use super::Pipeline;
 use super::config::PipelineConfig;
 use super::image::{Kept, keep};
 use super::metrics::Metrics;
@@ -16,14 +15,14 @@ use crate::codec::Codec;
 use crate::codec::packed::Encoded;
 use crate::command::Command;
 use crate::control::epoch::Epoch;
-use crate::control::lifecycle::Token;
 use crate::definite::{check, tally};
 use crate::error::Error;
 use crate::health::errors::report;
 use crate::health::{Role, Status};
 use crate::input::end::Ends;
+use crate::output::decode::Rows;
 use crate::reclock::{Cursors, Times};
-use crate::sink::{self, SinkContext};
+use crate::sink::{self, SinkContext, Watch};
 use crate::upsert::{Inflight, Look, UpsertConfig, UpsertContext, UpsertStats, upsert};
 
 /// What the operators of one worker's pipeline share, before they exist.
@@ -34,6 +33,18 @@ pub(super) struct Parts {
     pub(super) cursors: Cursors,
     /// Why nothing may be committed.
     invalid: Option<Error>,
+}
+
+/// What has been built.
+pub(super) struct Built<'scope> {
+    pub(super) errors: StreamVec<'scope, u64, Error>,
+    pub(super) metrics: Metrics,
+    pub(super) stats: UpsertStats,
+    pub(super) watch: Watch,
+    pub(super) rows: Rows<'scope>,
+    pub(super) status: Status,
+    /// The contents are read back, too.
+    pub(super) collects: bool,
 }
 
 /// Returns a config that can be run, and why the one that was asked for cannot.
@@ -69,7 +80,7 @@ impl Parts {
         commands: StreamVec<'scope, u64, (Command<Encoded, Encoded, O>, u64)>,
         shard: &Shard<K, V, C>,
         config: PipelineConfig,
-    ) -> Pipeline<'scope, K, V, C>
+    ) -> Built<'scope>
     where
         K: ExchangeData,
         V: 'static,
@@ -132,19 +143,8 @@ impl Parts {
         };
         // The operator's errors have the frontier of its updates.
         let sink = sink::sink(upserted.updates, upserted.errors, limit, &context);
-        let health = status.health();
-        Pipeline {
-            errors,
-            metrics: Metrics::new(health.clone(), sink.clone(), &config.name),
-            health,
-            token: Token(status.lifecycle().clone()),
-            stats,
-            watch: sink,
-            rows,
-            status,
-            collects: config.collection,
-            types: std::marker::PhantomData,
-        }
+        let metrics = Metrics::new(status.health(), sink.clone(), &config.name);
+        Built { errors, metrics, stats, watch: sink, rows, status, collects: config.collection }
     }
 }
 

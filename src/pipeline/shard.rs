@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::config::PatchErrors;
 use crate::codec::packed::Encoded;
-use crate::codec::{Codec, DataError, Postcard, decode_stored, fold_stored, is_error};
+use crate::codec::{Codec, DataError, Postcard, UNWRITTEN, Values, is_error};
 use crate::definite::Digest;
 use crate::error::{Error, ErrorKind};
 use crate::health::Pipelines;
@@ -48,6 +48,7 @@ pub struct Shard<K, V, C = Postcard> {
     fold: Option<(&'static str, PatchFold<V>)>,
     /// Which collection a key is of, and the name of that.
     collections: Option<(&'static str, CollectionOf<K>)>,
+    values: Values<V, C>,
     types: PhantomData<fn(C) -> (K, V)>,
 }
 
@@ -75,8 +76,8 @@ impl<K, V, C: Codec<K> + Codec<V>> Shard<K, V, C> {
     ///
     /// As [`open`](Shard::open).
     pub async fn open_with(root: Root, io: Io, config: HandleConfig) -> Result<Self, Error> {
-        let options = HandleOptions::write(DATA, schema::<K, V, C>());
-        Shard::open_as(root, io, options.with_config(config)).await
+        let options = HandleOptions::write(DATA, schema::<K, V, C>()).with_config(config);
+        Shard::open_as(root, io, options).await
     }
 
     /// Opens a shard for reading: nothing is ever written to it through what is returned, and so it
@@ -117,12 +118,18 @@ impl<K, V, C: Codec<K> + Codec<V>> Shard<K, V, C> {
     ///
     /// As [`read`](Shard::read).
     pub async fn read_with(root: Root, io: Io, config: HandleConfig) -> Result<Self, Error> {
-        let options = HandleOptions::read(DATA).with_schema(schema::<K, V, C>());
-        Shard::open_as(root, io, options.with_config(config)).await
+        let options =
+            HandleOptions::read(DATA).with_schema(schema::<K, V, C>()).with_config(config);
+        Shard::open_as(root, io, options).await
     }
 
     async fn open_as(root: Root, io: Io, options: HandleOptions) -> Result<Self, Error> {
+        let options = options.with_upgrades(<C as Codec<V>>::upgrades);
         let handle = Handle::open(root, io.clone(), options).await?;
+        let own = schema::<K, V, C>().value;
+        let written = handle.number_of(&own).await?.unwrap_or(UNWRITTEN);
+        let shapes = handle.clone();
+        let values = Values::new(written, Arc::new(move |number| shapes.shape(number)));
         let state = handle.state();
         // An exclusive one is its holder's alone.
         let epoch = if state.is_shared() { state.epoch } else { 0 };
@@ -135,6 +142,7 @@ impl<K, V, C: Codec<K> + Codec<V>> Shard<K, V, C> {
             epoch,
             fold: None,
             collections: None,
+            values,
             types: PhantomData,
         })
     }
@@ -243,10 +251,10 @@ impl<K, V, C: Codec<K> + Codec<V>> Shard<K, V, C> {
         V: 'static,
         C: 'static,
     {
-        let fold = self.fold;
+        let (fold, values) = (self.fold, self.values.clone());
         let rules = Rules::new().with_keyed_fold(Rc::new(move |key: &Encoded, prior, patch| {
             let patched = match fold {
-                Some((_, fold)) => patched::<V, C>(prior, patch, fold, errors),
+                Some((_, fold)) => patched(&values, prior, patch, fold, errors),
                 None => Err(no_fold()),
             };
             patched.map_err(|error| match <C as Codec<K>>::decode(key.as_bytes()) {
@@ -287,6 +295,11 @@ impl<K, V, C: Codec<K> + Codec<V>> Shard<K, V, C> {
     /// Returns the handle below, which knows bytes and no types.
     pub fn handle(&self) -> &Handle {
         &self.handle
+    }
+
+    /// Returns how its values are read and written.
+    pub(crate) fn values(&self) -> &Values<V, C> {
+        &self.values
     }
 
     /// Returns where the shard's I/O runs.
@@ -391,6 +404,7 @@ impl<K, V, C> Clone for Shard<K, V, C> {
             epoch: self.epoch,
             fold: self.fold,
             collections: self.collections,
+            values: self.values.clone(),
             types: PhantomData,
         }
     }
@@ -404,16 +418,17 @@ impl<K, V, C> fmt::Debug for Shard<K, V, C> {
 
 /// Returns what a patch makes of a stored value.
 fn patched<V, C: Codec<V>>(
+    values: &Values<V, C>,
     prior: Option<&Encoded>,
     patch: &Encoded,
     fold: PatchFold<V>,
     errors: PatchErrors,
 ) -> Result<Encoded, Error> {
     let prior = prior.map(Encoded::as_bytes);
-    let patched = fold_stored::<V, C>(prior, patch.as_bytes(), fold)?;
+    let patched = values.fold(prior, patch.as_bytes(), fold)?;
     let is_new = is_error(&patched) && !prior.is_some_and(is_error);
     let stops = errors == PatchErrors::Stop && !crate::mutant::on("patch_errors_kept");
-    if let (true, Err(DataError(what))) = (is_new && stops, decode_stored::<V, C>(&patched)?) {
+    if let (true, Err(DataError(what))) = (is_new && stops, values.decode(&patched)?) {
         let hint = "correct the row, or keep such errors as values: `PipelineConfig::patch_errors`, \
                     or --on-error keep";
         return Err(Error::new(ErrorKind::Invalid, what).hint(hint));

@@ -34,6 +34,8 @@ pub(crate) struct ReclockContext {
     pub(crate) cursors: Cursors,
     pub(crate) stats: SourceStats,
     pub(crate) config: SourceConfig,
+    /// The number of the values' shape in the shard.
+    pub(crate) shape: u16,
     /// Bytes of units that may wait for a time.
     pub(crate) ahead_bytes_max: usize,
     /// How often to look for what other processes have done.
@@ -104,6 +106,7 @@ where
         from: boundary,
         config: context.config.attempts.clone(),
         limits: context.config.stage,
+        shape: context.shape,
         stop_at_current: context.config.stop_at_current,
         seed: context.io.token() as u64,
         cancel: cancel.clone(),

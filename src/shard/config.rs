@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::engine::entry::History;
-use super::engine::format::Schema;
+use super::engine::format::{Schema, Upgrades};
 use super::engine::space::Pace;
 use crate::error::{Error, ErrorKind, at_least, in_order};
 use crate::store::{Access, Bounds};
@@ -17,6 +17,8 @@ pub struct HandleOptions {
     /// What its keys and values are: a new shard needs it, another stored one is refused. `None` takes
     /// what is stored.
     pub schema: Option<Schema>,
+    /// Which values of another shape are read, too; `None` reads those of the schema alone.
+    pub upgrades: Option<Upgrades>,
     /// For what.
     pub access: Access,
     /// Its limits.
@@ -27,18 +29,23 @@ impl HandleOptions {
     /// Opens a shard for reading, whatever its keys and values are.
     pub fn read(name: &str) -> HandleOptions {
         let (access, config) = (Access::Read, HandleConfig::default());
-        HandleOptions { name: name.to_string(), schema: None, access, config }
+        HandleOptions { name: name.to_string(), schema: None, upgrades: None, access, config }
     }
 
     /// Opens a shard for writing; `None` takes the schema that is stored.
     pub fn write(name: &str, schema: impl Into<Option<Schema>>) -> HandleOptions {
         let (schema, access, config) = (schema.into(), Access::Write, HandleConfig::default());
-        HandleOptions { name: name.to_string(), schema, access, config }
+        HandleOptions { name: name.to_string(), schema, upgrades: None, access, config }
     }
 
     /// Returns the same with keys and values that the stored ones must be.
     pub fn with_schema(self, schema: Schema) -> HandleOptions {
         HandleOptions { schema: Some(schema), ..self }
+    }
+
+    /// Returns the same for a program that reads values of other shapes, too.
+    pub fn with_upgrades(self, upgrades: Upgrades) -> HandleOptions {
+        HandleOptions { upgrades: Some(upgrades), ..self }
     }
 
     /// Returns the same with other limits.

@@ -195,6 +195,11 @@ impl Handle {
         self.parts.settler.take_over().await
     }
 
+    /// Returns what enters changes into its log.
+    pub(super) fn settler(&self) -> &Settler {
+        &self.parts.settler
+    }
+
     /// Returns what is known of the shard, for those that read its log.
     pub(super) fn view(&self) -> &Arc<View> {
         &self.parts.view

@@ -141,7 +141,9 @@ impl View {
         }
         let stored = read_format(&self.root, self.access).await?.map(|(stored, _)| stored);
         if let (Some(stored), Some(wanted)) = (&stored, &self.wanted) {
-            stored.check(wanted).map_err(|e| e.at(self.blob.place(FORMAT_KEY)))?;
+            stored
+                .check_with(wanted, self.upgrades)
+                .map_err(|e| e.at(self.blob.place(FORMAT_KEY)))?;
         }
         incarnation::meet(&self.guarded, self.root.layout()).await?;
         *self.stored.lock() = stored;

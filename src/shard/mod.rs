@@ -142,16 +142,18 @@ mod entries;
 
 mod repair;
 
+mod shapes;
+
 pub use crate::store::Access;
 pub use config::{HandleConfig, HandleOptions};
 pub use counters::{Counters, MaintenanceStats};
 pub use engine::append::{Append, Appended};
 pub(crate) use engine::arrange::arranged;
 pub use engine::entry::{
-    Change, Collected, Commit, Entry, EntryPart, Feed, History, Leased, Merged,
+    Change, Collected, Commit, Entry, EntryPart, Feed, History, Leased, Merged, Shaped,
 };
 pub(crate) use engine::format::{DATA, REMAP};
-pub use engine::format::{Fingerprint, Schema};
+pub use engine::format::{Fingerprint, Schema, Upgrades};
 pub use engine::id::Id;
 pub use engine::lease::{Grant, Lease};
 pub use engine::part::{PartRef, Prepared, Update};

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 
-use super::engine::format::{FORMAT_KEY, Schema};
+use super::engine::format::{FORMAT_KEY, Schema, has_shapes};
 use super::engine::rollup;
 use super::engine::state::State;
 use crate::error::{Error, ErrorKind};
@@ -103,8 +103,18 @@ fn decode_format(root: &Root, bytes: &[u8], access: Access) -> Result<(Schema, u
 
 /// Gives a root the layout that its store makes. The same bytes, whichever of several writers comes last.
 pub(super) async fn upgrade_format(root: &Root, schema: &Schema, io: &Io) -> Result<(), Error> {
-    let bytes = schema.encode(root.layout());
     root.check_store(io.token()).await?;
+    // What it says of shapes stays.
+    let bytes = match root.blob().get(FORMAT_KEY).await? {
+        Some(stored) if has_shapes(&stored) => schema.encode_with_shapes(root.layout()),
+        _ => schema.encode(root.layout()),
+    };
+    root.blob().put(FORMAT_KEY, Bytes::from(bytes)).await
+}
+
+/// Shuts out programs that know values of one shape alone. The same bytes, whichever of several writers comes last.
+pub(super) async fn allow_shapes(root: &Root, schema: &Schema) -> Result<(), Error> {
+    let bytes = schema.encode_with_shapes(root.layout());
     root.blob().put(FORMAT_KEY, Bytes::from(bytes)).await
 }
 

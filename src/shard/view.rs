@@ -16,7 +16,7 @@ use super::cache::{Cache, PartId};
 use super::config::{HandleConfig, HandleOptions};
 use super::counters::{Counters, CountersCell};
 use super::engine::entry::{Change, Entry, EntryPart};
-use super::engine::format::{FORMAT_KEY, Schema};
+use super::engine::format::{FORMAT_KEY, Schema, Upgrades};
 use super::engine::id::Id;
 use super::engine::state::{Part, State};
 use super::incarnation;
@@ -65,6 +65,8 @@ pub(crate) struct View {
     pub(super) glances: AtomicU32,
     /// What the caller asked for.
     pub(super) wanted: Option<Schema>,
+    /// Which values of another shape it reads.
+    pub(super) upgrades: Option<Upgrades>,
     /// What `FORMAT` says; `None` until a reader of an empty root has seen one.
     pub(super) stored: Mutex<Option<Schema>>,
     state: Mutex<Arc<State>>,
@@ -103,7 +105,7 @@ impl View {
         options: HandleOptions,
         patience: Patience,
     ) -> Result<Arc<View>, Error> {
-        let HandleOptions { name, schema, access, config } = options;
+        let HandleOptions { name, schema, upgrades, access, config } = options;
         let guarded = root.guarded();
         // Before anything is created: what was removed under us must not come back by our hand.
         guarded.check().await?;
@@ -114,7 +116,7 @@ impl View {
             found => found,
         };
         if let (Some((stored, _)), Some(wanted)) = (&found, &schema) {
-            stored.check(wanted).map_err(|e| e.at(root.blob().place(FORMAT_KEY)))?;
+            stored.check_with(wanted, upgrades).map_err(|e| e.at(root.blob().place(FORMAT_KEY)))?;
         }
         let old = |layout| access == Access::Write && layout < root.layout();
         if let Some((stored, _)) = found.as_ref().filter(|(_, layout)| old(*layout)) {
@@ -143,6 +145,7 @@ impl View {
             looked: Mutex::default(),
             glances: AtomicU32::new(0),
             wanted: schema,
+            upgrades,
             stored: Mutex::new(stored),
             state: Mutex::default(),
             changed: watch::Sender::new(0),
@@ -170,7 +173,7 @@ impl View {
     pub(super) async fn sibling(&self, name: &str) -> Result<Arc<View>, Error> {
         let config = HandleConfig { history: None, ..self.config.clone() };
         let (name, access) = (name.to_string(), self.access);
-        let options = HandleOptions { name, schema: None, access, config };
+        let options = HandleOptions { name, schema: None, upgrades: None, access, config };
         let (root, io) = (self.root.clone(), self.io.clone());
         View::open_patient(root, io, options, self.patience.clone()).await
     }

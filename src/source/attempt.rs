@@ -72,6 +72,8 @@ pub struct Attempts<P> {
     pub config: AttemptConfig,
     /// How much to keep back.
     pub limits: StageLimits,
+    /// The number of the values' shape in the shard; 0 is that of the shard's first ones.
+    pub shape: u16,
     /// Whether to end where the feed is at the start.
     pub stop_at_current: bool,
     /// Seed of the jitter of delays.
@@ -94,7 +96,8 @@ impl<P: Position> Attempts<P> {
         C: Codec<S::Key> + Codec<S::Value>,
     {
         let (handed_on, from) = (self.from.clone(), self.from.clone());
-        let mut stager = Stager::new(self.from, source.partitions(), self.limits);
+        let mut stager =
+            Stager::new(self.from, source.partitions(), self.limits).with_shape(self.shape);
         if self.config.copy_anew && !handed_on.is_start() {
             warn_of_copy(&handed_on, "it was asked for");
             stager.begin_anew();

@@ -86,6 +86,8 @@ pub(super) struct Open {
 #[derive(Debug)]
 pub struct Stager<P> {
     limits: StageLimits,
+    /// The number of the values' shape in the shard.
+    shape: u16,
     /// Of the last unit that went on.
     released: Boundary<P>,
     /// Of the last unit that was complete: further than `released` while a copy is made anew.
@@ -111,6 +113,7 @@ impl<P: Position> Stager<P> {
         let copied = from.partitions().filter(|(_, at)| at.is_snapshot());
         Stager {
             limits,
+            shape: 0,
             copying: copied.map(|(name, _)| (name.clone(), 0)).collect(),
             released: from.clone(),
             reached: from,
@@ -119,6 +122,11 @@ impl<P: Position> Stager<P> {
             anew: None,
             partitions: partitions.into_iter().collect(),
         }
+    }
+
+    /// Returns the same for a shard in which the values' shape has a number.
+    pub(super) fn with_shape(self, shape: u16) -> Self {
+        Stager { shape, ..self }
     }
 
     /// Returns where to connect: everything up to there has been taken in whole.
@@ -245,7 +253,7 @@ impl<P: Position> Stager<P> {
             self.begun += 1;
             unit.number = self.begun;
         }
-        unit.changes.push::<K, V, C>(change)?;
+        unit.changes.push::<K, V, C>(change, self.shape)?;
         let all = self.bytes();
         if all > self.limits.unit_bytes_max {
             return Err(too_large(all, self.limits.unit_bytes_max));

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::Change;
 use crate::codec::packed::Encoded;
-use crate::codec::{Codec, encode_stored, encode_value};
+use crate::codec::{Codec, encode_shaped, encode_value};
 use crate::command::Command;
 use crate::error::{Error, ErrorKind};
 use crate::scratch::{Scratch, ScratchError};
@@ -45,7 +45,7 @@ impl Staged {
     #[cfg(test)]
     pub(crate) fn of<K, V, C: Codec<K> + Codec<V>>(changes: &[Change<K, V>]) -> Self {
         let mut staged = Staged::default();
-        changes.iter().for_each(|change| staged.push::<K, V, C>(change).unwrap());
+        changes.iter().for_each(|change| staged.push::<K, V, C>(change, 0).unwrap());
         staged
     }
 
@@ -56,17 +56,17 @@ impl Staged {
         Staged { file: None, memory, changes: 1 }
     }
 
-    /// Adds a change.
+    /// Adds a change, whose value is of the shape with a number.
     ///
     /// # Errors
     ///
     /// Those of the codec; `Invalid` for a key and value of more than 1 GiB.
-    pub(super) fn push<K, V, C>(&mut self, change: &Change<K, V>) -> Result<(), Error>
+    pub(super) fn push<K, V, C>(&mut self, change: &Change<K, V>, shape: u16) -> Result<(), Error>
     where
         C: Codec<K> + Codec<V>,
     {
         let start = self.memory.len();
-        let pushed = self.encode::<K, V, C>(change, start);
+        let pushed = self.encode::<K, V, C>(change, shape, start);
         match pushed {
             Ok(()) => self.changes += 1,
             Err(_) => self.memory.truncate(start),
@@ -74,7 +74,12 @@ impl Staged {
         pushed
     }
 
-    fn encode<K, V, C>(&mut self, change: &Change<K, V>, start: usize) -> Result<(), Error>
+    fn encode<K, V, C>(
+        &mut self,
+        change: &Change<K, V>,
+        shape: u16,
+        start: usize,
+    ) -> Result<(), Error>
     where
         C: Codec<K> + Codec<V>,
     {
@@ -100,8 +105,8 @@ impl Staged {
         };
         let key = self.memory.len() - start - HEAD;
         match change {
-            Change::Put(_, value) => encode_stored::<V, C>(value, &mut self.memory)?,
-            Change::Patch(_, patch) => encode_value::<V, C>(patch, &mut self.memory)?,
+            Change::Put(_, value) => encode_shaped::<V, C>(value, shape, &mut self.memory)?,
+            Change::Patch(_, patch) => encode_value::<V, C>(patch, shape, &mut self.memory)?,
             Change::Delete(_) | Change::Reset | Change::ResetOf(_) => {}
         }
         let value = self.memory.len() - start - HEAD - key;
@@ -305,7 +310,7 @@ mod tests {
     fn staged(changes: &Changes, spill_each: usize) -> Staged {
         let mut staged = Staged::default();
         for (number, change) in changes.iter().enumerate() {
-            staged.push::<u64, String, Postcard>(change).unwrap();
+            staged.push::<u64, String, Postcard>(change, 0).unwrap();
             if spill_each > 0 && number % spill_each == 0 {
                 staged.spill().unwrap();
             }

@@ -1,6 +1,8 @@
 //! Owns the comparison of two shapes: whether they agree, and where they do not. It knows the text of
 //! shapes, and not the types that they came from: one of the two was stored by another program.
 
+use super::words::words;
+
 /// The first place where two shapes do not agree.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
@@ -72,35 +74,6 @@ pub fn difference(left: &str, right: &str) -> Option<Difference> {
 fn is_key(words: &[&str], at: usize) -> bool {
     let named = |word: &&str| !matches!(*word, "{" | "(" | "[" | "<" | ":" | "," | ";");
     words[at - 1] == "{" && !(at > 1 && named(&words[at - 2]))
-}
-
-/// Cuts a shape into names, brackets and separators.
-fn words(text: &str) -> Vec<&str> {
-    let mut words = Vec::new();
-    let mut rest = text.trim_start();
-    while let Some(first) = rest.chars().next() {
-        let length = match first {
-            '"' => quoted(rest),
-            '{' | '}' | '(' | ')' | '[' | ']' | '<' | '>' | ':' | ',' | ';' | '?' => 1,
-            _ => rest.find(|c: char| "{}()[]<>:,;?\" ".contains(c)).unwrap_or(rest.len()),
-        };
-        let (word, more) = rest.split_at(length);
-        words.push(word);
-        rest = more.trim_start();
-    }
-    words
-}
-
-/// Returns the length of a name in quotes.
-fn quoted(text: &str) -> usize {
-    let mut escaped = false;
-    for (at, c) in text.char_indices().skip(1) {
-        match c {
-            '"' if !escaped => return at + 1,
-            _ => escaped = c == '\\' && !escaped,
-        }
-    }
-    text.len()
 }
 
 /// Returns the place after the type that begins at `at`.

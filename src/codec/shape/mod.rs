@@ -1,6 +1,6 @@
 //! Owns the shape of a type as serde sees it, as text: what stands with a shard instead of a mere
-//! name. It does not compare two of them; that is `differ`, and how a type is made to
-//! show its shape is `trace`'s.
+//! name. It does not compare two of them, which is `differ`'s, nor read values by one, which is
+//! [`Evolving`](crate::codec::Evolving)'s; how a type is made to show its shape is `trace`'s.
 //!
 //! ```text
 //! bool i8 .. i128 u8 .. u128 f32 f64 char string bytes unit
@@ -35,12 +35,18 @@
 
 mod differ;
 mod ledger;
+mod parsed;
+mod samples;
 mod trace;
+mod words;
 
 use serde::de::DeserializeOwned;
 
 pub use differ::{Difference, difference};
 use ledger::{Kind, Ledger, Node, Slot, Variant};
+pub use parsed::Shape;
+pub(crate) use parsed::{At, Payload, Type};
+pub(crate) use samples::{PLANS, samples};
 pub(crate) use trace::EXPECTED;
 use trace::trace;
 

@@ -33,7 +33,7 @@ const RUNS_MAX: usize = 10_000;
 const DEPTH_MAX: usize = 200;
 
 /// Strings that a type may take which reads something out of them, tried in turn.
-const STRINGS: [&str; 10] = [
+pub(super) const STRINGS: [&str; 10] = [
     "1",
     "",
     "a",
@@ -46,7 +46,7 @@ const STRINGS: [&str; 10] = [
     "UTC",
 ];
 /// Lengths of bytes, likewise.
-const LENGTHS: [usize; 10] = [0, 1, 4, 8, 12, 16, 20, 24, 32, 64];
+pub(super) const LENGTHS: [usize; 10] = [0, 1, 4, 8, 12, 16, 20, 24, 32, 64];
 
 /// Traces a type until nothing new comes of it.
 pub(super) fn trace<T: DeserializeOwned>() -> Ledger {

@@ -7,6 +7,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::format::Fingerprint;
 use super::frame::{self, damaged};
 use super::id::{Id, hex};
 use super::lease::Grant;
@@ -92,10 +93,12 @@ pub enum Change {
     Compact(Merged),
     /// Claims a round of maintenance, and says what it has done.
     Collect(Collected),
+    /// Adds a shape that values may have from here on.
+    Shape(Shaped),
 }
 
 /// The kinds that this program knows, as an entry names them.
-const KINDS: [&str; 4] = ["append", "lease", "compact", "collect"];
+const KINDS: [&str; 5] = ["append", "lease", "compact", "collect", "shape"];
 
 /// The contents of a change of one lease.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -142,6 +145,21 @@ pub struct Collected {
     /// Leases that look wrong to the maker of this entry: their holders renew them now. Changes no state.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub asked: Vec<Id>,
+}
+
+/// The contents of a shape that is added.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shaped {
+    /// The since after.
+    pub since: u64,
+    /// Its number, which values of it have: one more than the last one's. 0 is the shape in `FORMAT`.
+    pub number: u16,
+    /// What it is.
+    #[serde(flatten)]
+    pub shape: Fingerprint,
+    /// Sets the history, if this is the first entry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub history: Option<History>,
 }
 
 /// The contents of an append.

@@ -5,7 +5,8 @@
 //!
 //! Version 1 has a file, or an object, for each log entry. Version 2 has the log of a local directory in segments:
 //! a program that knows version 1 alone would see no entry. A directory of version 1 becomes one of version 2 at
-//! its first opening for writing; what is not a local directory stays at 1.
+//! its first opening for writing; what is not a local directory stays at 1. Either asks for a program that knows
+//! version 3 once values have a second shape: their numbers, and the entries that add them.
 //!
 //! # Types
 //!
@@ -17,7 +18,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::frame::damaged;
-use crate::codec::shape::{Difference, difference};
+use crate::codec::shape::{Difference, Shape, difference};
 use crate::error::{Error, ErrorKind};
 
 /// The shards that a root may hold: rows, and the times that the positions of a feed are bound to.
@@ -27,7 +28,10 @@ pub(crate) const REMAP: &str = "remap";
 
 /// The key of the file in a root.
 pub const FORMAT_KEY: &str = "FORMAT";
-const VERSION: u32 = 2;
+/// What this program reads and writes: 1 and 2 are layouts, 3 has values of several shapes.
+const VERSION: u32 = 3;
+/// What a program must know where values have several shapes.
+const SHAPES: u32 = 3;
 const WHAT: &str = "FORMAT file";
 
 /// What the keys and values of a shard are: names and shapes that must match, not code.
@@ -41,12 +45,16 @@ pub struct Schema {
     pub value: Fingerprint,
 }
 
+/// Says whether a codec reads values of another shape: [`Codec::upgrades`](crate::codec::Codec::upgrades).
+pub type Upgrades = fn(&Shape) -> Result<(), Error>;
+
 /// What is stored of a type.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fingerprint {
     /// Its name, without paths.
     pub name: String,
     /// How its values are made up, in the words of [`shape`](crate::codec::shape), if that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shape: Option<String>,
 }
 
@@ -63,8 +71,36 @@ impl From<String> for Fingerprint {
 }
 
 impl Fingerprint {
+    /// Checks values of another type against this one, which is stored: the same, or one that is upgraded.
+    ///
+    /// # Errors
+    ///
+    /// `Unsupported`, naming the place where they differ.
+    pub(crate) fn check(
+        &self,
+        wanted: &Fingerprint,
+        upgrades: Option<Upgrades>,
+    ) -> Result<(), Error> {
+        let Some(how) = self.differs(wanted) else { return Ok(()) };
+        let differs = Error::new(ErrorKind::Unsupported, format!("the shard's values {how}"));
+        match (&self.shape, &wanted.shape, upgrades) {
+            (Some(stored), Some(_), Some(upgrades)) => match upgrades(&Shape::new(stored.as_str()))
+            {
+                Ok(()) => Ok(()),
+                Err(why) => {
+                    let differs = differs.also(why.what());
+                    Err(match why.advice() {
+                        Some(hint) => differs.hint(hint),
+                        None => differs.hint(SAME),
+                    })
+                }
+            },
+            _ => Err(differs.hint(SAME)),
+        }
+    }
+
     /// Says how another one differs from this, which is stored.
-    fn differs(&self, wanted: &Fingerprint) -> Option<String> {
+    pub(crate) fn differs(&self, wanted: &Fingerprint) -> Option<String> {
         let (Some(stored), Some(shape)) = (&self.shape, &wanted.shape) else {
             let (stored, wanted) = (&self.name, &wanted.name);
             return (stored != wanted).then(|| format!("are \"{stored}\", not \"{wanted}\""));
@@ -77,6 +113,8 @@ impl Fingerprint {
         ))
     }
 }
+
+const SAME: &str = "open it with the types it was made with";
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Line {
@@ -99,10 +137,19 @@ impl Schema {
     ///
     /// Never: three strings always are JSON.
     pub fn encode(&self, version: u32) -> Vec<u8> {
+        self.encode_for(version, version)
+    }
+
+    /// As [`encode`](Schema::encode), of a root whose values have several shapes: programs that know of one are refused.
+    pub fn encode_with_shapes(&self, version: u32) -> Vec<u8> {
+        self.encode_for(version, SHAPES)
+    }
+
+    fn encode_for(&self, version: u32, least: u32) -> Vec<u8> {
         let line = Line {
             format: version,
-            min_reader: version,
-            min_writer: version,
+            min_reader: least,
+            min_writer: least,
             codec: self.codec.clone(),
             key: self.key.name.clone(),
             value: self.value.name.clone(),
@@ -153,22 +200,34 @@ impl Schema {
     ///
     /// `Unsupported`, naming both, at the place where they differ.
     pub fn check(&self, wanted: &Schema) -> Result<(), Error> {
+        self.check_with(wanted, None)
+    }
+
+    /// As [`check`](Schema::check), by a program that may read values of another shape.
+    pub(crate) fn check_with(
+        &self,
+        wanted: &Schema,
+        upgrades: Option<Upgrades>,
+    ) -> Result<(), Error> {
         let codec = || {
             let (stored, wanted) = (&self.codec, &wanted.codec);
             (stored != wanted).then(|| format!("codec is \"{stored}\", not \"{wanted}\""))
         };
-        let of = |what: &str, stored: &Fingerprint, wanted: &Fingerprint| {
-            stored.differs(wanted).map(|how| format!("{what} {how}"))
-        };
-        let differs = codec()
-            .or_else(|| of("keys", &self.key, &wanted.key))
-            .or_else(|| of("values", &self.value, &wanted.value));
-        match differs {
-            None => Ok(()),
-            Some(how) => Err(Error::new(ErrorKind::Unsupported, format!("the shard's {how}"))
-                .hint("open it with the types it was made with")),
+        let keys = || self.key.differs(&wanted.key).map(|how| format!("keys {how}"));
+        match codec().or_else(keys) {
+            None => self.value.check(&wanted.value, upgrades),
+            Some(how) => {
+                Err(Error::new(ErrorKind::Unsupported, format!("the shard's {how}")).hint(SAME))
+            }
         }
     }
+}
+
+/// Whether a file is that of a root whose values may have several shapes.
+pub(crate) fn has_shapes(bytes: &[u8]) -> bool {
+    let line = checked_line(WHAT, bytes).ok();
+    let line = line.and_then(|line| serde_json::from_str::<Line>(line).ok());
+    line.is_some_and(|line| line.min_reader >= SHAPES)
 }
 
 /// Ends a line of text, and puts a second one after it with its checksum.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::entry::{Feed, History};
+use super::format::Fingerprint;
 use super::id::{Id, hex};
 use super::lease::Lease;
 use super::part::PartRef;
@@ -165,6 +166,9 @@ pub struct State {
     /// The last entry of a maintainer; 0 if there is none.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub maintained: u64,
+    /// The shapes that values have beside the first one, which is in `FORMAT`: number 1 and on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shapes: Vec<Arc<Fingerprint>>,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]

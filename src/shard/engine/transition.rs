@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::entry::{Change, Collected, Commit, Entry, EntryPart, History, Leased, Merged};
+use super::entry::{Change, Collected, Commit, Entry, EntryPart, History, Leased, Merged, Shaped};
 use super::id::Id;
 use super::lease::Grant;
 use super::part::PartRef;
@@ -34,6 +34,7 @@ impl State {
             Change::Lease(leased) => return self.take_lease(entry, leased).or_else(wrong),
             Change::Compact(merged) => return self.take_merged(entry, merged).or_else(wrong),
             Change::Collect(done) => return self.take_collected(entry, done).or_else(wrong),
+            Change::Shape(shaped) => return self.take_shape(entry, shaped).or_else(wrong),
         };
         let (lower, upper) = (commit.lower, commit.upper);
         if lower != self.upper || upper < lower {
@@ -136,19 +137,40 @@ impl State {
         Ok(())
     }
 
+    /// Checks what an entry without rows says of since, and, if it is the first, of the history.
+    fn check_beginning(&self, since: u64, history: Option<History>) -> Result<(), String> {
+        if since > self.upper {
+            return Err(format!("has since {since} beyond upper {}", self.upper));
+        }
+        if history.is_some() && self.seqno > 0 {
+            return Err("sets the history again".into());
+        }
+        if history == Some(History::Last(0)) {
+            return Err("sets a history of 0 times".into());
+        }
+        Ok(())
+    }
+
+    /// Takes a `shape` entry, or says why it cannot follow this state.
+    pub(crate) fn take_shape(&mut self, entry: &Entry, shaped: &Shaped) -> Result<(), String> {
+        self.check_leases(entry, shaped.since, None, &[])?;
+        self.check_beginning(shaped.since, shaped.history)?;
+        if usize::from(shaped.number) != self.shapes.len() + 1 {
+            let last = self.shapes.len();
+            return Err(format!("adds shape {} behind shape {last}", shaped.number));
+        }
+        self.since = shaped.since;
+        self.history = shaped.history.unwrap_or(self.history);
+        self.shapes.push(Arc::new(shaped.shape.clone()));
+        self.sign(entry);
+        Ok(())
+    }
+
     /// Takes a `lease` entry, or says why it cannot follow this state.
     pub(crate) fn take_lease(&mut self, entry: &Entry, leased: &Leased) -> Result<(), String> {
         let released: &[Id] = leased.release.as_slice();
         self.check_leases(entry, leased.since, leased.grant.as_ref(), released)?;
-        if leased.since > self.upper {
-            return Err(format!("has since {} beyond upper {}", leased.since, self.upper));
-        }
-        if leased.history.is_some() && self.seqno > 0 {
-            return Err("sets the history again".into());
-        }
-        if leased.history == Some(History::Last(0)) {
-            return Err("sets a history of 0 times".into());
-        }
+        self.check_beginning(leased.since, leased.history)?;
         self.since = leased.since;
         self.history = leased.history.unwrap_or(self.history);
         if let Some(token) = leased.release {

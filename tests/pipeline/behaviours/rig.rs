@@ -108,6 +108,7 @@ impl<P: Position> Setup<P> {
     pub fn attempts(self) -> (Attempts<P>, mpsc::Receiver<Vec<Unit<P>>>) {
         let (units, receiver) = mpsc::channel(self.room);
         let attempts = Attempts {
+            shape: 0,
             from: self.from,
             config: self.config,
             limits: self.limits,
