@@ -92,6 +92,13 @@
 //! 4. The rows walk as above. When `sink` appends them, the cursor is covered.
 //! 5. [`shard`] holds it: read back it is [`Durable`](source::Durable), and only such a one is told to the feed.
 //!
+//! # What may change
+//!
+//! Enums that say what happened or what is chosen, and what is returned to be read, may gain members: they are
+//! `non_exhaustive`. Configs are plain values that may gain fields: end one with `..Default::default()`. What is below
+//! [`unstable`] may change with any version. Bytes that are stored change with a version and a way to read the older one,
+//! under *Format* in the changelog. Types of timely and differential dataflow in signatures are those of the re-exports.
+//!
 //! # Features
 //!
 //! None by default. `json` reads JSON lines and Debezium's messages ([`connect`]), `planetscale` tables of

@@ -156,6 +156,7 @@ pub struct AppendEvent {
 
 /// What became of an append.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[non_exhaustive]
 pub enum AppendOutcome {
     /// This append took the shard to its upper, all of it or what another writer had left.
     Won,

@@ -6,7 +6,7 @@ use std::io::Write;
 
 use differential_upsert::Error;
 use differential_upsert::shard::{
-    Change, Collected, Commit, Entry, EntryPart, Feed, History, Id, Leased, Merged,
+    Change, Collected, Commit, Entry, EntryPart, Feed, History, Id, Leased, Merged, Shaped,
 };
 use serde::Serialize;
 
@@ -80,6 +80,9 @@ struct Line {
     /// What was retired up to this entry is deleted.
     #[serde(skip_serializing_if = "Option::is_none")]
     collected_to: Option<u64>,
+    /// A shape that values may have from here on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shape: Option<String>,
 }
 
 impl Line {
@@ -97,6 +100,7 @@ impl Line {
             Change::Lease(leased) => line.lease(leased),
             Change::Compact(merged) => line.compact(merged),
             Change::Collect(collected) => line.collect(collected),
+            Change::Shape(shaped) => line.shape(shaped),
             _ => line.kind = "other",
         }
         line
@@ -141,6 +145,11 @@ impl Line {
         self.ended = collected.expired.iter().map(Id::to_string).collect();
     }
 
+    fn shape(&mut self, shaped: &Shaped) {
+        (self.kind, self.since, self.history) = ("shape", shaped.since, shaped.history);
+        self.shape = Some(shaped.shape.shape.clone().unwrap_or_else(|| shaped.shape.name.clone()));
+    }
+
     fn grants(&mut self, grant: Option<(Id, u64)>) {
         self.lease = grant.map(|(token, _)| token.to_string());
         self.lease_until = grant.map(|(_, until_ms)| clock(until_ms));
@@ -167,6 +176,9 @@ impl Line {
         }
         if let Some(floor) = self.collected_to {
             let _ = write!(line, "  up to entry {floor}");
+        }
+        if let Some(shape) = &self.shape {
+            let _ = write!(line, "  values of {shape}");
         }
         if let Some(epoch) = self.epoch {
             let _ = write!(line, "  epoch {epoch}");

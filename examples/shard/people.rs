@@ -65,7 +65,9 @@ fn schema(seen: &Seen) -> String {
         Some(shape) => format!("{name} = {shape}"),
         None => name.clone(),
     };
-    format!("codec {}, keys {}, values {}", schema.codec, of(&schema.key), of(&schema.value))
+    let later = seen.data.shapes.iter().map(|shape| format!(", later {}", of(shape)));
+    let (key, value) = (of(&schema.key), of(&schema.value));
+    format!("codec {}, keys {key}, values {value}{}", schema.codec, later.collect::<String>())
 }
 
 fn last(seen: &Seen) -> String {

@@ -17,6 +17,8 @@ pub(crate) const JSON_TEXT: &str = "json-text";
 const VALUE: u8 = 0;
 /// Tag of a stored error, whose bytes are its text.
 const ERROR: u8 = 1;
+/// Tag of a stored value of a later shape.
+const SHAPED: u8 = 2;
 
 /// How stored keys and values are shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -251,6 +253,8 @@ pub(crate) fn is_error(((_, value), ..): &Update) -> bool {
 fn stored(value: &[u8]) -> Result<Result<&[u8], &str>, Error> {
     match value.split_first() {
         Some((&VALUE, value)) => Ok(Ok(value)),
+        // Behind the number of its shape.
+        Some((&SHAPED, [_, _, value @ ..])) => Ok(Ok(value)),
         Some((&ERROR, text)) => utf8(text).map(Err),
         _ => Err(damaged("a stored value without a known tag")),
     }

@@ -67,6 +67,7 @@ pub(crate) fn encode_value<V, C: Codec<V>>(
 ) -> Result<(), Error> {
     match shape {
         0 => into.push(VALUE),
+        _ if crate::mutant::on("shape_forgotten") => into.push(VALUE),
         shape => {
             into.push(SHAPED);
             into.extend_from_slice(&shape.to_le_bytes());

@@ -3,6 +3,7 @@
 
 /// What happens at a line or a message that cannot be read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum OnError {
     /// The feed fails, with what, where and what to do. What came before it is handed over; of lines with
     /// given times, the times that it has closed are committed.

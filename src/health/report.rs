@@ -67,6 +67,7 @@ impl HealthState {
 /// Whether a pipeline writes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Role {
     /// It appends.
     #[default]

@@ -12,6 +12,7 @@ use crate::shard::{Feed, History};
 /// What becomes of a [patch](crate::Command::Patch) whose [fold](crate::Shard::with_fold) says that it is an error, or that
 /// finds no value.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum PatchErrors {
     /// The error is the key's value.
     #[default]

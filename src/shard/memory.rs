@@ -7,6 +7,7 @@ use crate::counter::Counter;
 
 /// Bytes of parts that a handle has in memory; clones share it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct MemoryStats {
     /// At hand for its followers, at most [`cache_bytes_max`](super::HandleConfig::cache_bytes_max), and at most as many
     /// again of the rows of parts that it has written, with these parts.

@@ -33,6 +33,7 @@ const RACES_MAX: u32 = 16;
 
 /// An error that was ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Repaired {
     /// What was stored of it: the tag of an error, and its text.
     pub error: Encoded,

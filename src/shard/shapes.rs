@@ -46,7 +46,9 @@ impl Handle {
                     0 => view.blob.place(FORMAT_KEY),
                     _ => self.url().to_string(),
                 };
-                stored.check(own, view.upgrades).map_err(|e| e.at(place()))?;
+                if number == 0 || !crate::mutant::on("shapes_unasked") {
+                    stored.check(own, view.upgrades).map_err(|e| e.at(place()))?;
+                }
                 if found.is_none() && stored.differs(own).is_none() {
                     found = u16::try_from(number).ok();
                 }

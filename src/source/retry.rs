@@ -84,6 +84,7 @@ pub(super) enum Step {
 
 /// What happens when the feed does not have what comes after the cursor any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum OnPositionLost {
     /// Copy the whole feed anew, and replace everything in one step.
     Copy,

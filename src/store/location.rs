@@ -19,6 +19,7 @@ use crate::login::{hint, login};
 
 /// What a program means to do with a root.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Access {
     /// Look only: nothing is created, and every write is refused.
     Read,

@@ -5,6 +5,7 @@ mod behaviours;
 mod collections;
 mod continuation;
 mod dealing;
+mod evolving;
 mod health;
 mod larger_than_memory;
 mod messages;

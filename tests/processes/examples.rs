@@ -50,6 +50,34 @@ fn hello_goes_on_where_it_was() {
     leaves(dir, "hello", &["s", "-w", "2"], &["apples = 80", "pears = 7"]);
 }
 
+/// Each version reads what the one before has put; the earlier one is refused what it cannot read.
+#[test]
+fn two_versions_share_a_shard_and_the_earlier_one_is_refused_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let first = ran(dir, "evolve", &["s", "1"]).good();
+    assert_eq!(first.stdout, "order 0: Order { cents: 100, note: \"n\" }\n");
+    let first = ran(dir, "evolve", &["s", "1"]).good();
+    assert_eq!(first.lines().len(), 2, "{}", first.stdout);
+    let second = ran(dir, "evolve", &["s", "2"]).good();
+    let orders = [(100, "EUR"), (101, "EUR"), ((1u64 << 40) + 2, "CHF")].into_iter().enumerate();
+    let line = |(key, (amount, currency))| {
+        format!("order {key}: Order {{ amount: {amount}, currency: \"{currency}\" }}")
+    };
+    assert_eq!(second.lines(), orders.map(line).collect::<Vec<_>>());
+    let before = ran(dir, "shard", &["status", "s"]).good().stdout;
+    let refused = ran(dir, "evolve", &["s", "1"]);
+    fails(&refused, "no value for the field `cents`");
+    fails(&refused, "`amount: u64` in the shard's \"Order\"");
+    assert_eq!(ran(dir, "shard", &["status", "s"]).good().stdout, before, "nothing was written");
+    let log = ran(dir, "shard", &["log", "s", "--text"]).good();
+    let added = log.lines().into_iter().filter(|line| line.contains("  shape "));
+    assert_eq!(added.count(), 1, "{}", log.stdout);
+    let rows = ran(dir, "shard", &["snapshot", "s"]).good();
+    assert_eq!(rows.lines().len(), 3, "{}", rows.stdout);
+    ran(dir, "shard", &["verify", "s"]).good();
+}
+
 /// A shard of other types is an error at the end, not silence.
 #[test]
 fn hello_ends_with_the_error_that_it_met() {

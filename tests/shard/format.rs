@@ -14,7 +14,7 @@ use differential_upsert::shard::{
     Update, Writer,
 };
 use differential_upsert::unstable::engine::entry::{
-    Change, Collected, Commit, Entry, EntryPart, Leased, Merged,
+    Change, Collected, Commit, Entry, EntryPart, Leased, Merged, Shaped,
 };
 use differential_upsert::unstable::engine::{incarnation, part, rollup};
 use xxhash_rust::xxh3::xxh3_64;
@@ -265,6 +265,30 @@ fn rollup_file() {
     assert_eq!(rollup::decode(11, Id(0xabcd), &frozen).unwrap_err().kind(), ErrorKind::Corrupt);
 }
 
+fn order() -> Fingerprint {
+    Fingerprint { name: "Order".into(), shape: Some("struct{cents: u64}".into()) }
+}
+
+#[test]
+fn rollup_file_with_shapes() {
+    let mut state = state();
+    state.shapes = vec![Arc::new(order()), Arc::new(Fingerprint::from("Later"))];
+    let frozen = golden("rollup-shapes-v1", rollup::encode(&state).unwrap());
+    assert_eq!(rollup::decode(12, Id(0xabcd), &frozen).unwrap(), state);
+}
+
+/// What programs that know one shape alone are shut out by.
+#[test]
+fn format_file_with_several_shapes() {
+    for layout in [1, 2] {
+        let name = format!("FORMAT-several-shapes-v{layout}");
+        let frozen = golden(&name, schema().encode_with_shapes(layout));
+        assert_eq!(Schema::decode(&frozen, true).unwrap(), (schema(), layout));
+        let text = String::from_utf8(frozen).unwrap();
+        assert!(text.contains("\"min_reader\":3,\"min_writer\":3"), "{text}");
+    }
+}
+
 fn grant() -> Grant {
     let lease = Lease { since: Some(7), seqno: Some(11), expires_ms: 1_700_000_000_000 };
     Grant { token: Id(0xa1), lease }
@@ -310,6 +334,16 @@ fn entries_of_every_other_kind() {
             Change::Collect(Collected { asked: vec![Id(1)], ..Collected::default() }),
         ),
         ("entry-collect-least-v1", Change::Collect(Collected::default())),
+        (
+            "entry-shape-v1",
+            Change::Shape(Shaped {
+                since: 7,
+                number: 2,
+                shape: order(),
+                history: Some(History::Last(2)),
+            }),
+        ),
+        ("entry-shape-least-v1", Change::Shape(Shaped::default())),
     ];
     for (name, change) in changes {
         let inline: &[u8] = if matches!(change, Change::Append(_)) { &raw } else { &[] };

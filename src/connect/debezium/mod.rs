@@ -29,6 +29,7 @@ const OP_BYTES_MAX: usize = 40;
 
 /// What a Debezium message comes to whose row lacks columns that did not change.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum OnUnavailable {
     /// An update keeps what its row had: a [patch](crate::Command::Patch), which needs
     /// [`Json::keep_unsent`](crate::codec::Json::keep_unsent) as the fold of its shard. A row that is new and lacks columns is a

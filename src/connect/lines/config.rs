@@ -73,6 +73,7 @@ impl Format {
 
 /// What a second snapshot in a Debezium feed does to rows that it does not have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Resnapshot {
     /// They stay, with a warning.
     #[default]

@@ -3,6 +3,7 @@
 
 /// The tablets that a table is read from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Tablet {
     /// Always there, and never behind.
     #[default]

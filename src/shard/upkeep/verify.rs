@@ -31,6 +31,7 @@ const ATTEMPTS_MAX: u32 = 5;
 
 /// What a [`verify`] found in a root without damage.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Verified {
     /// Log entries read.
     pub entries: u64,

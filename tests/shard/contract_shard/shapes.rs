@@ -64,7 +64,9 @@ fn another_shape_is_refused_and_another_name_is_not() {
                 format!("the shard's values have another shape {left} in the shard's \"Row\"");
             let text = error.to_string();
             assert!(
-                text.starts_with(&format!("{left}, {right} in \"Row\" at mem:FORMAT; ")),
+                text.starts_with(&format!(
+                    "{left}, {right} in \"Row\"; this codec reads one shape alone at mem:FORMAT; "
+                )),
                 "{text}"
             );
         }
