@@ -8,7 +8,8 @@
 //! ```
 
 use differential_upsert::codec::Evolving;
-use differential_upsert::timely::{self, ExchangeData, dataflow::operators::Input};
+use differential_upsert::differential_dataflow::ExchangeData;
+use differential_upsert::timely::{self, dataflow::operators::Input};
 use differential_upsert::{Command, Error, ErrorKind, PipelineConfig, Shard, UpsertInto};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};

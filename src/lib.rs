@@ -95,7 +95,8 @@
 //! # What may change
 //!
 //! Enums that say what happened or what is chosen, and what is returned to be read, may gain members: they are
-//! `non_exhaustive`. Configs are plain values that may gain fields: end one with `..Default::default()`. What is below
+//! `non_exhaustive`. A [`Command`], and a [`Change`](source::Change) of a source, are not: a kind of which a program does not know
+//! must not be passed over. Configs are plain values that may gain fields: end one with `..Default::default()`. What is below
 //! [`unstable`] may change with any version. Bytes that are stored change with a version and a way to read the older one,
 //! under *Format* in the changelog. Types of timely and differential dataflow in signatures are those of the re-exports.
 //!

@@ -155,7 +155,7 @@ impl Form {
         match stored(value)? {
             Ok(value) => {
                 let _ = write!(line, ",\"{name}\":");
-                self.datum(value, line)
+                self.shaped(value, line)
             }
             Err(text) => {
                 let _ = write!(line, ",\"{error}\":{}", serde_json::Value::from(text));
@@ -183,7 +183,7 @@ impl Form {
     pub(crate) fn value_text(&self, value: &Encoded) -> Result<Result<String, String>, Error> {
         let mut text = String::new();
         match stored(value.as_bytes())? {
-            Ok(value) => self.datum(value, &mut text).map(|()| Ok(text)),
+            Ok(value) => self.shaped(value, &mut text).map(|()| Ok(text)),
             Err(error) => Ok(Err(error.to_string())),
         }
     }
@@ -212,6 +212,16 @@ impl Form {
                 .at("KEY")
                 .hint("write it as `shard errors` does: '{\"base64\":\"..\"}'")
         })
+    }
+
+    /// Writes a value; one that is opaque with the number of its shape, but for the first one.
+    fn shaped(&self, (shape, value): (u16, &[u8]), line: &mut String) -> Result<(), Error> {
+        self.datum(value, line)?;
+        if *self == Form::Opaque && shape > 0 {
+            line.pop();
+            let _ = write!(line, ",\"shape\":{shape}}}");
+        }
+        Ok(())
     }
 
     fn datum(&self, bytes: &[u8], line: &mut String) -> Result<(), Error> {
@@ -249,12 +259,13 @@ pub(crate) fn is_error(((_, value), ..): &Update) -> bool {
     value.as_bytes().first() == Some(&ERROR)
 }
 
-/// Returns the bytes of a stored value, or the text of a stored error.
-fn stored(value: &[u8]) -> Result<Result<&[u8], &str>, Error> {
+/// Returns the bytes of a stored value and the number of its shape, or the text of a stored error.
+fn stored(value: &[u8]) -> Result<Result<(u16, &[u8]), &str>, Error> {
     match value.split_first() {
-        Some((&VALUE, value)) => Ok(Ok(value)),
-        // Behind the number of its shape.
-        Some((&SHAPED, [_, _, value @ ..])) => Ok(Ok(value)),
+        Some((&VALUE, value)) => Ok(Ok((0, value))),
+        Some((&SHAPED, [low, high, value @ ..])) => {
+            Ok(Ok((u16::from_le_bytes([*low, *high]), value)))
+        }
         Some((&ERROR, text)) => utf8(text).map(Err),
         _ => Err(damaged("a stored value without a known tag")),
     }

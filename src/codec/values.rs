@@ -25,7 +25,7 @@ pub(crate) struct Values<V, C> {
     written: u16,
     shapes: Shapes,
     /// The shapes that were met, by their numbers.
-    met: Arc<Mutex<BTreeMap<u16, Arc<Met>>>>,
+    met: Mutex<BTreeMap<u16, Arc<Met>>>,
     types: PhantomData<fn() -> (V, C)>,
 }
 
@@ -37,8 +37,9 @@ enum Met {
 
 impl<V, C> Clone for Values<V, C> {
     fn clone(&self) -> Self {
-        let (shapes, met) = (Arc::clone(&self.shapes), Arc::clone(&self.met));
-        Values { written: self.written, shapes, met, types: PhantomData }
+        // A lock of its own: each worker has a clone.
+        let met = Mutex::new(self.met.lock().clone());
+        Values { written: self.written, shapes: Arc::clone(&self.shapes), met, types: PhantomData }
     }
 }
 
@@ -51,7 +52,7 @@ impl<V, C> fmt::Debug for Values<V, C> {
 impl<V, C: Codec<V>> Values<V, C> {
     /// Values of a shard with these shapes; the number is that of the type's own.
     pub(crate) fn new(written: u16, shapes: Shapes) -> Self {
-        Values { written, shapes, met: Arc::default(), types: PhantomData }
+        Values { written, shapes, met: Mutex::default(), types: PhantomData }
     }
 
     /// Returns the number of the shape that is written.
@@ -94,13 +95,16 @@ impl<V, C: Codec<V>> Values<V, C> {
             let what = format!("a value of shape {number}, which the shard does not have");
             return Err(Error::new(ErrorKind::Corrupt, what));
         };
-        Ok(match stored {
-            Some(stored) if C::shape().is_some_and(|own| difference(&stored, &own).is_some()) => {
-                Met::Other(Shape::new(stored))
+        match (stored, C::shape()) {
+            (Some(stored), Some(own)) if difference(&stored, &own).is_none() => Ok(Met::Own),
+            (Some(stored), Some(_)) => Ok(Met::Other(Shape::new(stored))),
+            // Names were compared when the shard was opened, and a shard of which names are known has one shape.
+            _ if number == 0 => Ok(Met::Own),
+            _ => {
+                let what = format!("a value of shape {number}, and the type has none to compare");
+                Err(Error::new(ErrorKind::Unsupported, what))
             }
-            // Names alone were compared when the shard was opened.
-            _ => Met::Own,
-        })
+        }
     }
 
     /// Returns what a patch makes of a stored value: of none, an error; of an error, the same error.

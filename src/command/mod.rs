@@ -25,7 +25,6 @@ use serde::{Deserialize, Serialize};
 /// assert_eq!(Command::<&str, u32, u64>::reset_of("fruit".to_string(), 1).key(), None);
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[non_exhaustive]
 pub enum Command<K, V, O> {
     /// The key's value becomes `value`.
     Put {

@@ -124,9 +124,9 @@ impl<K, V, C: Codec<K> + Codec<V>> Shard<K, V, C> {
     }
 
     async fn open_as(root: Root, io: Io, options: HandleOptions) -> Result<Self, Error> {
+        let own = options.schema.as_ref().map(|schema| schema.value.clone()).unwrap_or_default();
         let options = options.with_upgrades(<C as Codec<V>>::upgrades);
         let handle = Handle::open(root, io.clone(), options).await?;
-        let own = schema::<K, V, C>().value;
         let written = handle.number_of(&own).await?.unwrap_or(UNWRITTEN);
         let shapes = handle.clone();
         let values = Values::new(written, Arc::new(move |number| shapes.shape(number)));

@@ -9,7 +9,6 @@ use crate::source::stage::StageLimits;
 
 /// How the rows of a source get definite times.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum Times {
     /// A binding of time and cursor is durable before the rows. Positions must have an
     /// [order](crate::source::Position::order).

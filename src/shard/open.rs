@@ -8,7 +8,9 @@ use super::engine::rollup;
 use super::engine::state::State;
 use crate::error::{Error, ErrorKind};
 use crate::io::Io;
-use crate::store::{Access, Create, INCARNATION_KEY, PROBE_PREFIX, Patience, Root, check_create};
+use crate::store::{
+    Access, Blob, Create, INCARNATION_KEY, PROBE_PREFIX, Patience, Root, check_create,
+};
 
 /// How often a reader starts again because a collector overtook it, before it waits.
 pub(super) const RELOADS_MAX: u32 = 5;
@@ -113,9 +115,15 @@ pub(super) async fn upgrade_format(root: &Root, schema: &Schema, io: &Io) -> Res
 }
 
 /// Shuts out programs that know values of one shape alone. The same bytes, whichever of several writers comes last.
-pub(super) async fn allow_shapes(root: &Root, schema: &Schema) -> Result<(), Error> {
-    let bytes = schema.encode_with_shapes(root.layout());
-    root.blob().put(FORMAT_KEY, Bytes::from(bytes)).await
+pub(super) async fn allow_shapes(
+    blob: &dyn Blob,
+    layout: u32,
+    schema: &Schema,
+) -> Result<(), Error> {
+    if blob.get(FORMAT_KEY).await?.is_some_and(|stored| has_shapes(&stored)) {
+        return Ok(());
+    }
+    blob.put(FORMAT_KEY, Bytes::from(schema.encode_with_shapes(layout))).await
 }
 
 /// Creates `FORMAT`, or takes what another opener has just created.

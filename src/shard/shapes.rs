@@ -9,9 +9,10 @@
 //! a row is known. Programs that know one shape alone refuse the kind of the entry, and `FORMAT` from then on.
 
 use super::engine::entry::{Change, Shaped};
-use super::engine::format::{FORMAT_KEY, Fingerprint};
+use super::engine::format::Fingerprint;
 use super::handle::Handle;
 use super::open::allow_shapes;
+use crate::codec::UNWRITTEN;
 use crate::error::{Error, ErrorKind};
 use crate::store::Access;
 
@@ -39,44 +40,58 @@ impl Handle {
     pub(crate) async fn number_of(&self, own: &Fingerprint) -> Result<Option<u16>, Error> {
         let view = self.view();
         loop {
-            let (shapes, state) = (self.shapes(), self.state());
-            let mut found = None;
-            for (number, stored) in shapes.iter().enumerate() {
-                let place = || match number {
-                    0 => view.blob.place(FORMAT_KEY),
-                    _ => self.url().to_string(),
-                };
-                if number == 0 || !crate::mutant::on("shapes_unasked") {
-                    stored.check(own, view.upgrades).map_err(|e| e.at(place()))?;
+            let state = self.state();
+            if let (false, None) = (state.shapes.is_empty(), &own.shape) {
+                let name = &own.name;
+                let what = format!(
+                    "the shard's values have several shapes, and that of \"{name}\" is not known"
+                );
+                return Err(Error::new(ErrorKind::Unsupported, what)
+                    .at(self.url())
+                    .hint("see `codec::shape` for what leaves a type without one"));
+            }
+            let writes = view.access == Access::Write && state.sealed_at.is_none();
+            for later in &state.shapes {
+                if !crate::mutant::on("shapes_unasked") {
+                    later.check(own, view.upgrades).map_err(|e| e.at(self.url()))?;
                 }
-                if found.is_none() && stored.differs(own).is_none() {
-                    found = u16::try_from(number).ok();
-                }
             }
-            if view.access == Access::Read {
-                // Of an empty root nothing is known yet.
-                return Ok(found.filter(|_| state.seqno > 0));
+            // Another program may have written `FORMAT` anew from what it had read of it before.
+            if writes && !state.shapes.is_empty() {
+                self.allow().await?;
             }
-            if found.is_some() || state.sealed_at.is_some() {
-                return Ok(found);
+            let mut shapes = self.shapes().into_iter();
+            if let Some(number) = shapes.position(|stored| stored.differs(own).is_none()) {
+                // Of an empty root that is read nothing is known yet.
+                let known = view.access == Access::Write || state.seqno > 0;
+                return Ok(u16::try_from(number).ok().filter(|_| known));
             }
-            let number = u16::try_from(shapes.len()).ok().filter(|number| *number < u16::MAX);
-            let Some(number) = number else {
+            if !writes {
+                return Ok(None);
+            }
+            let number = u16::try_from(state.shapes.len() + 1).ok();
+            let Some(number) = number.filter(|number| *number < UNWRITTEN) else {
                 return Err(Error::new(
                     ErrorKind::Invalid,
-                    "the shard's values have 65,535 shapes",
+                    "the shard's values have 65,534 shapes",
                 )
                 .at(self.url())
                 .hint("copy into another shard"));
             };
+            self.allow().await?;
             self.add_shape(number, own.clone()).await?;
         }
     }
 
+    /// Sees to it that programs that know one shape alone are refused. Before the entry: a rollup may soon hide that from
+    /// them.
+    async fn allow(&self) -> Result<(), Error> {
+        let view = self.view();
+        allow_shapes(&*view.blob, view.root.layout(), &self.schema()).await
+    }
+
     /// Adds a shape with this number, unless another has it meanwhile.
     async fn add_shape(&self, number: u16, shape: Fingerprint) -> Result<(), Error> {
-        // Before the entry: a rollup may soon hide that from programs which do not know its kind.
-        allow_shapes(&self.view().root, &self.schema()).await?;
         let first = self.view().config.history.unwrap_or_default();
         let added = self.settler().propose(move |state| {
             if state.shapes.len() + 1 != usize::from(number) || state.sealed_at.is_some() {

@@ -219,7 +219,6 @@ pub type Events<S> = Vec<Event<<S as Source>::Key, <S as Source>::Value, <S as S
 
 /// What happens in a feed.
 #[derive(Clone, Debug)]
-#[non_exhaustive]
 pub enum Event<K, V, P> {
     /// A change, in the open unit of its partition. The last of a key in a unit counts.
     Change(Partition, Change<K, V>),
@@ -233,7 +232,6 @@ pub enum Event<K, V, P> {
 
 /// A change of a key, or of many.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[non_exhaustive]
 pub enum Change<K, V> {
     /// The key has this value now. An error stands for a value that could not be read, until the key
     /// is put again or deleted.
@@ -252,7 +250,6 @@ pub enum Change<K, V> {
 
 /// Why a source could not connect or go on.
 #[derive(Clone, Debug)]
-#[non_exhaustive]
 pub enum Failure {
     /// It may work again: connect again, after a while.
     Transient(Error),

@@ -5,10 +5,10 @@
 use std::time::Duration;
 
 use differential_upsert::codec::{Codec, Evolving, Postcard};
+use differential_upsert::differential_dataflow::ExchangeData;
 use differential_upsert::io::Io;
 use differential_upsert::shard::Access;
 use differential_upsert::store::Root;
-use differential_upsert::timely::ExchangeData;
 use differential_upsert::{
     Command, DataError, Error, ErrorKind, Pipeline, PipelineConfig, Shard, UpsertInto,
 };
@@ -66,7 +66,7 @@ fn feed<V, C>(
     rows: &[Put<V>],
 ) -> Result<Vec<((u64, V), u64, isize)>, Error>
 where
-    V: ExchangeData + Ord,
+    V: ExchangeData + Sync,
     C: Codec<u64> + Codec<V>,
 {
     let (shard, rows) = (shard.clone(), rows.to_vec());
@@ -231,19 +231,15 @@ fn wide(cents: u64) -> wide::Order {
 }
 
 #[test]
-fn versions_that_come_at_once_get_numbers_of_their_own() {
+fn three_versions_have_three_shapes() {
     let root = root();
     let old = open::<first::Order, Evolving>(&root).expect("a shard");
     feed(&old, &[(1, Some(first(10)), 0)]).expect("it is fed");
-    let io = Io::process().expect("threads");
-    type Versions<V> = Shard<u64, V, Evolving>;
-    let one = Versions::<added::Order>::open_with(root.clone(), io.clone(), crate::short_waits());
-    let other = Versions::<wide::Order>::open_with(root.clone(), io.clone(), crate::short_waits());
-    let (one, other) = io.block_on(async { tokio::join!(one, other) });
-    let (one, other) = (one.expect("it evolves"), other.expect("it evolves"));
+    let one = open::<added::Order, Evolving>(&root).expect("it evolves");
+    let other = open::<wide::Order, Evolving>(&root).expect("it evolves");
     feed(&one, &[(2, Some(added(20, None)), 1)]).expect("it is fed");
     feed(&other, &[(3, Some(wide(30)), 2)]).expect("it is fed");
-    io.block_on(one.handle().refresh()).expect("a shard");
+    one.io().clone().block_on(one.handle().refresh()).expect("a shard");
     let names: Vec<_> = one.handle().shapes().into_iter().filter_map(|shape| shape.shape).collect();
     assert_eq!(names.len(), 3);
     assert!(names[1] != names[2] && names[0] != names[2], "{names:?}");
@@ -278,6 +274,35 @@ fn a_patch_is_folded_into_a_value_of_another_shape() {
     assert_eq!(all(&shard), [(1, added(15, Some(3)))]);
 }
 
+/// One field has had two names: what the second version put is read by the third, aliases and all.
+#[test]
+fn a_field_is_renamed_again_and_again() {
+    version!(again, #[serde(alias = "amount", alias = "cents")] minor: u64, #[serde(default)] tax: Option<u64>);
+    version!(both, #[serde(default)] amount: u64, #[serde(default)] cents: u64);
+    version!(last, #[serde(alias = "cents")] amount: u64);
+    let root = root();
+    let old = open::<first::Order, Evolving>(&root).expect("a shard");
+    feed(&old, &[(1, Some(first(10)), 0)]).expect("it is fed");
+    let second = open::<renamed::Order, Evolving>(&root).expect("it evolves");
+    feed(&second, &[(2, Some(renamed(20, Some(1))), 1)]).expect("it is fed");
+    let third = open::<again::Order, Evolving>(&root).expect("it evolves");
+    let minor = |minor, tax| again::Order { minor, tax };
+    feed(&third, &[(3, Some(minor(30, None)), 2)]).expect("it is fed");
+    assert_eq!(all(&third), [(1, minor(10, None)), (2, minor(20, Some(1))), (3, minor(30, None))]);
+    let shapes = third.handle().shapes().into_iter().filter_map(|shape| shape.shape);
+    let expected = [
+        "struct{cents: u32, note: string}",
+        "struct{amount: u64, tax: option<u64>}",
+        "struct{minor: u64, tax: option<u64>}",
+    ];
+    assert_eq!(shapes.collect::<Vec<_>>(), expected);
+    // Two fields of the one are one of the other.
+    let root = self::root();
+    open::<both::Order, Evolving>(&root).expect("a shard");
+    let error = open::<last::Order, Evolving>(&root).expect_err("which of the two?");
+    assert!(error.to_string().contains("two values for the field `amount`"), "{error}");
+}
+
 /// A follower that was there before reads on, in a dataflow.
 #[test]
 fn a_follower_of_the_old_version_reads_what_the_new_one_puts() {
@@ -289,7 +314,8 @@ fn a_follower_of_the_old_version_reads_what_the_new_one_puts() {
     let seen = timely::execute_directly(move |worker| {
         let (token, health, rows) = worker.dataflow(|scope| {
             let follow = Pipeline::follow(scope, &reads);
-            (follow.token.clone(), follow.health.clone(), follow.collection().inner.capture())
+            let rows = follow.collection().inner.capture();
+            (follow.token, follow.health, rows)
         });
         std::thread::scope(|threads| {
             let fed = threads.spawn(|| {

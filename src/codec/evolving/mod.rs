@@ -6,7 +6,6 @@ mod reader;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use self::reader::Refused;
 use super::shape::{PLANS, Shape, samples};
 use super::{Codec, Postcard};
 use crate::error::{Error, ErrorKind};
@@ -18,14 +17,18 @@ use crate::error::{Error, ErrorKind};
 /// |---|---|
 /// | a field is added | `#[serde(default)]`, or it is an `Option` |
 /// | a field is dropped | nothing; the old version, if it still reads, needs a default |
-/// | a field is renamed | `#[serde(alias = "old")]` |
+/// | a field is renamed | `#[serde(alias = "old")]`; or `#[serde(rename = "old")]`, with which nothing changes for the shard |
+/// | a variant is renamed | `#[serde(rename = "old")]` |
 /// | a number gets wider, a value becomes an `Option` | nothing |
 /// | a variant is added | nothing |
 ///
-/// Anything else, as a narrower number, is refused when the shard is opened, by the name of the field. Where a type refuses
-/// a value for what it is (a date that is none), that shows when such a row is read.
+/// Anything else, as a narrower number, is refused when the shard is opened, by the name of the field. That is seen on values
+/// that are made up: where a type takes none of them (an id that begins with `ord_`), what comes behind it in the same value is
+/// not seen, and shows when such a row is read. So does a value that the type refuses for what it is.
 ///
-/// The attributes are those of serde that postcard knows: not `skip`, not `flatten`, not `untagged`.
+/// A default must be the same each time and in every program: a row and its retraction are decoded apart. What is inside a
+/// [`Packed`](crate::Packed) does not evolve. The attributes are those that postcard knows: no `flatten`, no `untagged`, no
+/// `skip_serializing_if`. Values that nest deeper than 500 are not read as another shape.
 ///
 /// ```
 /// use differential_upsert::Shard;
@@ -46,7 +49,9 @@ use crate::error::{Error, ErrorKind};
 /// # let url = directory.path().to_str().unwrap();
 /// Shard::<u64, Order, Evolving>::open(url)?;
 /// let shard = Shard::<u64, later::Order, Evolving>::open(url)?; // the same shard, with both kinds of values
-/// assert_eq!(shard.handle().shapes().len(), 2);
+/// let shapes = shard.handle().shapes().into_iter().filter_map(|known| known.shape);
+/// let later = "struct{amount: u64, tax: option<u64>}";
+/// assert_eq!(shapes.collect::<Vec<_>>(), ["struct{cents: u64, note: string}", later]);
 /// # Ok::<(), differential_upsert::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, Default)]
@@ -69,19 +74,22 @@ impl<T: Serialize + DeserializeOwned> Codec<T> for Evolving {
 
     /// Reads values that are made up, each variant among them.
     fn upgrades(from: &Shape) -> Result<(), Error> {
-        let Some(count) = samples(from, 0).map(|all| all.len()) else {
-            return Err(unreadable(&"part of its shape is not known"));
+        let Some(mut left) = samples(from, 0) else {
+            return Err(unreadable(&"part of its shape is not known, or it is too large"));
         };
-        for index in 0..count {
-            for plan in 0..PLANS {
-                // As many in each plan.
-                let Some(all) = samples(from, plan) else { break };
-                match reader::read::<T>(from, &all[index]) {
+        let mut taken = vec![false; left.len()];
+        for plan in 1.. {
+            for (taken, bytes) in taken.iter_mut().zip(&left).filter(|(taken, _)| !**taken) {
+                match reader::read::<T>(from, bytes) {
                     Err(refused) if refused.is_of_shape() => return Err(unreadable(&refused)),
-                    Err(Refused { .. }) => {}
-                    Ok(_) => break,
+                    read => *taken = read.is_ok(),
                 }
             }
+            // What a type refuses in all of them shows when a row is read.
+            if plan == PLANS || taken.iter().all(|taken| *taken) {
+                break;
+            }
+            left = samples(from, plan).unwrap_or_default();
         }
         Ok(())
     }

@@ -16,7 +16,7 @@ use crate::codec::shape::{At, EXPECTED, Payload, Shape, Type};
 
 /// Reads a value of a shape as one of another type.
 pub(super) fn read<T: DeserializeOwned>(shape: &Shape, mut bytes: &[u8]) -> Result<T, Refused> {
-    let value = T::deserialize(Reader { shape, at: 0, bytes: &mut bytes })?;
+    let value = T::deserialize(Reader { shape, at: 0, bytes: &mut bytes, depth: 0 })?;
     match bytes {
         [] => Ok(value),
         _ => Err(Refused::new(Why::Bytes, "bytes are left over")),
@@ -87,12 +87,12 @@ impl serde::de::Error for Refused {
         Refused::new(Why::Shape, format_args!("it is {found}, not {expected}"))
     }
 
-    fn unknown_variant(variant: &str, _: &'static [&'static str]) -> Refused {
-        Refused::new(Why::Shape, format_args!("no variant `{variant}`"))
-    }
-
     fn unknown_field(field: &str, _: &'static [&'static str]) -> Refused {
         Refused::new(Why::Shape, format_args!("no field `{field}`"))
+    }
+
+    fn duplicate_field(field: &'static str) -> Refused {
+        Refused::new(Why::Shape, format_args!("two values for the field `{field}`"))
     }
 
     fn missing_field(field: &'static str) -> Refused {
@@ -106,11 +106,24 @@ struct Reader<'a, 'de> {
     shape: &'a Shape,
     at: At,
     bytes: &'a mut &'de [u8],
+    /// How many types are around it.
+    depth: u32,
 }
 
-impl<'de> Reader<'_, 'de> {
+/// How deep values nest, at most: each level is several frames of the stack.
+const DEPTH_MAX: u32 = 500;
+
+impl<'a, 'de> Reader<'a, 'de> {
     fn part(&mut self, at: At) -> Reader<'_, 'de> {
-        Reader { shape: self.shape, at, bytes: self.bytes }
+        Reader { shape: self.shape, at, bytes: self.bytes, depth: self.depth + 1 }
+    }
+
+    /// Returns what is there, unless it is too deep inside.
+    fn found(&self) -> Result<&'a Type, Refused> {
+        match self.depth > DEPTH_MAX {
+            true => Err(Refused::new(Why::Value, format_args!("it nests deeper than {DEPTH_MAX}"))),
+            false => Ok(self.shape.at(self.at)),
+        }
     }
 
     /// Returns the name of the leaf that is there.
@@ -132,7 +145,7 @@ impl<'de> Reader<'_, 'de> {
     fn expect(&self, names: &[&str], wanted: &str) -> Result<(), Refused> {
         match self.leaf() {
             // What else it may be is the visitor's to say.
-            Some(found) if is_plain(found) && !names.contains(&found) => Err(Refused::new(
+            Some(found) if !names.contains(&found) => Err(Refused::new(
                 Why::Shape,
                 format_args!("a {found} does not fit into a {wanted}"),
             )),
@@ -142,8 +155,7 @@ impl<'de> Reader<'_, 'de> {
 
     /// Reads past what is there.
     fn skip(mut self) -> Result<(), Refused> {
-        let shape = self.shape;
-        match shape.at(self.at) {
+        match self.found()? {
             Type::Unknown | Type::Leaf(_) => self.any(IgnoredAny).map(drop),
             Type::Option(some) => match self.take::<u8>()? {
                 0 => Ok(()),
@@ -187,8 +199,7 @@ impl<'de> Reader<'_, 'de> {
 
     /// Hands on what is there, whatever that is.
     fn any<V: Visitor<'de>>(mut self, visitor: V) -> Result<V::Value, Refused> {
-        let shape = self.shape;
-        match shape.at(self.at) {
+        match self.found()? {
             Type::Unknown => Err(Refused::new(Why::Shape, "part of its shape is not known")),
             Type::Leaf(name) => match name.as_str() {
                 "unit" => visitor.visit_unit(),
@@ -207,6 +218,7 @@ impl<'de> Reader<'_, 'de> {
                 "f64" => visitor.visit_f64(self.take()?),
                 "char" => visitor.visit_char(self.take()?),
                 "string" => visitor.visit_borrowed_str(self.take()?),
+                // `bytes`, and those of a `Packed`.
                 _ => visitor.visit_borrowed_bytes(self.take()?),
             },
             Type::Option(some) => match self.take::<u8>()? {
@@ -263,11 +275,6 @@ fn whole<T>(read: T, is_whole: bool) -> Result<T, Refused> {
         true => Ok(read),
         false => Err(Refused::new(Why::Shape, "not all of it is read")),
     }
-}
-
-/// Whether a leaf is a value of a machine's: all but those that stand for a type.
-fn is_plain(name: &str) -> bool {
-    !name.starts_with("packed<")
 }
 
 /// What a type that asks for one takes: itself, and what fits into it.
@@ -511,7 +518,10 @@ impl<'a, 'de> EnumAccess<'de> for Variant<'a, 'de> {
         self,
         seed: T,
     ) -> Result<(T::Value, Self::Variant), Refused> {
-        Ok((seed.deserialize(StrDeserializer::new(self.name))?, self))
+        match seed.deserialize(StrDeserializer::<Refused>::new(self.name)) {
+            Ok(variant) => Ok((variant, self)),
+            Err(_) => Err(Refused::new(Why::Shape, format_args!("no variant `{}`", self.name))),
+        }
     }
 }
 

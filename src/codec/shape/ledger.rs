@@ -46,6 +46,11 @@ pub(super) struct Ledger {
     pub(super) plan: usize,
     /// The nodes around the present place.
     pub(super) around: Vec<&'static str>,
+    /// Structs, by node and variant, that list more names than they have fields, and the names that were found to be
+    /// aliases.
+    pub(super) aliased: BTreeMap<(&'static str, usize), BTreeSet<&'static str>>,
+    /// A variant that is listed is none: some are aliases, and nothing says which.
+    pub(super) is_unknowable: bool,
 }
 
 /// A place in a ledger.
@@ -62,6 +67,35 @@ impl Ledger {
 
     pub(super) fn node(&self, id: &'static str) -> Option<&Node> {
         self.nodes.get(id)
+    }
+
+    /// Returns how much has been found out: a run that adds nothing is the last one.
+    pub(super) fn found(&self) -> usize {
+        self.tried.len() + self.aliased.values().map(|names| 1 + names.len()).sum::<usize>()
+    }
+
+    /// Returns the names of a struct's fields, as far as is known.
+    pub(super) fn fields(
+        &self,
+        of: (&'static str, usize),
+        listed: &'static [&'static str],
+    ) -> Vec<&'static str> {
+        let is_alias =
+            |name: &&str| self.aliased.get(&of).is_some_and(|aliases| aliases.contains(*name));
+        listed.iter().copied().filter(|name| !is_alias(name)).collect()
+    }
+
+    /// Notes that a struct has aliases, one of them this; it is traced anew.
+    pub(super) fn note_alias(&mut self, of: (&'static str, usize), alias: Option<&'static str>) {
+        self.aliased.entry(of).or_default().extend(alias);
+        match self.nodes.get_mut(of.0) {
+            Some(Node::Enum(variants)) => {
+                if let Some((_, holds)) = variants.get_mut(of.1) {
+                    *holds = None;
+                }
+            }
+            _ => drop(self.nodes.remove(of.0)),
+        }
     }
 
     fn slot(&mut self, place: Place) -> Option<&mut Slot> {
@@ -102,7 +136,9 @@ impl Ledger {
         seen: &mut BTreeSet<&'static str>,
     ) -> bool {
         let mut slots: Vec<&Slot> = Vec::new();
-        match &self.nodes[id] {
+        // One whose names are found out anew is new.
+        let Some(node) = self.nodes.get(id) else { return true };
+        match node {
             Node::Option(slot) | Node::Seq(slot) => slots.push(slot),
             Node::Map(key, value) => slots.extend([key, value]),
             Node::Tuple(all) => slots.extend(all),
@@ -126,7 +162,7 @@ impl Ledger {
                 }
             }
         }
-        let choice = matches!(self.nodes[id], Node::Option(_) | Node::Seq(_) | Node::Map(..));
+        let choice = matches!(node, Node::Option(_) | Node::Seq(_) | Node::Map(..));
         if choice && !self.tried.contains(&(id, 0)) {
             return true;
         }

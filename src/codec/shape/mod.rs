@@ -26,7 +26,9 @@
 //!
 //! A type that refuses what is made up (a date out of a string, say, or an id of so many bytes) is
 //! tried with a few likely values. If it takes none, what it asked for up to there is known, and what
-//! would have come after it inside the same value is `?`, which agrees with everything. A type that
+//! would have come after it inside the same value is `?`, which agrees with everything. A type in which a *variant* has
+//! an alias (`#[serde(alias)]`) has no shape, for serde lists aliases as variants; give it another name by
+//! `#[serde(rename)]`. Aliases of fields are seen through. A type that
 //! asks for nothing in particular (`deserialize_any`, which [`Postcard`](crate::codec::Postcard) cannot read either) is `?`
 //! too. If nothing at all is known, or the text would be longer than [`TEXT_MAX`], the type has no
 //! shape, and names are compared. What a type writes is taken to be what it reads.
@@ -70,7 +72,8 @@ pub const TEXT_MAX: usize = 64 << 10;
 pub fn shape<T: DeserializeOwned>() -> Option<String> {
     let ledger = trace::<T>();
     let mut text = Text { ledger: &ledger, around: Vec::new(), out: String::new() };
-    let known = ledger.root().is_some() && text.slot(ledger.root()).is_some();
+    let known =
+        ledger.root().is_some() && !ledger.is_unknowable && text.slot(ledger.root()).is_some();
     known.then_some(text.out)
 }
 

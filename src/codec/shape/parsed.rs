@@ -38,8 +38,8 @@ pub(crate) enum Payload {
 }
 
 impl Shape {
-    /// Reads a text. One that is not in the words of a shape, as that of a codec of your own may be, is a shape of
-    /// which the text alone is known.
+    /// Reads a text. One that is not in the words of a shape, as that of a codec of your own may be, or has `?` in it, is
+    /// a shape of which the text alone is known.
     ///
     /// ```
     /// use differential_upsert::codec::shape::Shape;
@@ -50,10 +50,11 @@ impl Shape {
         let words = words(&text);
         let mut parser = Parser { words: &words, next: 0, types: Vec::new(), around: Vec::new() };
         let parsed = parser.one().filter(|_| parser.next == words.len());
-        let types = match parsed {
-            Some(_) => parser.types,
-            None => vec![Type::Unknown],
-        };
+        let mut types = parser.types;
+        // What comes behind a part that is not known cannot be found.
+        if parsed.is_none() || types.contains(&Type::Unknown) {
+            types = vec![Type::Unknown];
+        }
         Shape { text, types }
     }
 
@@ -67,6 +68,12 @@ impl Shape {
         &self.types[at]
     }
 }
+
+/// The values without parts.
+const LEAVES: [&str; 17] = [
+    "bool", "i8", "i16", "i32", "i64", "i128", "u8", "u16", "u32", "u64", "u128", "f32", "f64",
+    "char", "string", "bytes", "unit",
+];
 
 /// The longest array that is taken for one.
 const ARRAY_MAX: usize = 4096;
@@ -117,9 +124,7 @@ impl<'a> Parser<'a> {
                     let up: usize = up.parse().ok()?;
                     self.around.len().checked_sub(up).and_then(|at| self.around.get(at)).copied()
                 }
-                None if word.chars().all(|c| c.is_ascii_alphanumeric()) => {
-                    Some(self.leaf(Type::Leaf(word.to_string())))
-                }
+                None if LEAVES.contains(&word) => Some(self.leaf(Type::Leaf(word.to_string()))),
                 None => None,
             },
         }

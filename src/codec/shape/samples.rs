@@ -1,6 +1,9 @@
 //! Owns values made up for a shape, in postcard's bytes: enough of them that each variant and each part occurs. It
 //! does not own what they are read as.
 
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
 use super::parsed::{At, Payload, Shape, Type};
 use super::trace::{LENGTHS, STRINGS};
 
@@ -8,9 +11,16 @@ use super::trace::{LENGTHS, STRINGS};
 /// them.
 pub(crate) const PLANS: usize = STRINGS.len();
 
-/// Returns values of a shape; `None` if not all of it is known.
+/// The most bytes of all values of a type: a shape is a text, and may ask for more than there is.
+const BYTES_MAX: usize = 1 << 20;
+
+/// Values of one type.
+type All = Rc<Vec<Vec<u8>>>;
+
+/// Returns values of a shape, as many in each plan; `None` if not all of it is known, or they are too large.
 pub(crate) fn samples(shape: &Shape, plan: usize) -> Option<Vec<Vec<u8>>> {
-    Samples { shape, plan, around: Vec::new() }.all(0)
+    let mut samples = Samples { shape, plan, around: Vec::new(), made: BTreeMap::new() };
+    samples.all(0).map(|all| all.to_vec())
 }
 
 struct Samples<'a> {
@@ -18,90 +28,107 @@ struct Samples<'a> {
     plan: usize,
     /// The types around the present one.
     around: Vec<At>,
+    /// What was made of a type.
+    made: BTreeMap<At, Option<All>>,
 }
 
 impl Samples<'_> {
     /// Returns values that together have everything in them that the type has; inside itself, the least one.
-    fn all(&mut self, at: At) -> Option<Vec<Vec<u8>>> {
+    fn all(&mut self, at: At) -> Option<All> {
         if self.around.contains(&at) {
-            return Some(vec![self.least(at)?]);
+            let least = self.least(at, &mut Vec::new())?;
+            return Some(Rc::new(vec![least]));
+        }
+        if let Some(made) = self.made.get(&at) {
+            return made.clone();
         }
         self.around.push(at);
-        let all = match self.shape.at(at) {
-            Type::Unknown => None,
-            Type::Leaf(name) => self.leaf(name).map(|leaf| vec![leaf]),
-            Type::Option(some) => self.behind(&[1], *some).map(|mut all| {
-                all.push(vec![0]);
-                all
-            }),
-            Type::Seq(element) => self.behind(&[1], *element),
-            Type::Map(key, value) => self.together(&[1], [*key, *value]),
-            Type::Tuple(types) => self.together(&[], types.iter().copied()),
-            Type::Struct(fields) => self.together(&[], fields.iter().map(|(_, at)| *at)),
-            Type::Enum(variants) => {
-                let mut all = Vec::new();
-                for (index, (_, payload)) in variants.iter().enumerate() {
-                    all.append(&mut self.together(&number(index)?, payload.parts())?);
-                }
-                Some(all)
-            }
-        };
+        let all = self.make(at).map(Rc::new);
         self.around.pop();
+        self.made.insert(at, all.clone());
         all
     }
 
-    fn behind(&mut self, head: &[u8], at: At) -> Option<Vec<Vec<u8>>> {
-        self.together(head, [at])
+    fn make(&mut self, at: At) -> Option<Vec<Vec<u8>>> {
+        match self.shape.at(at) {
+            Type::Unknown => None,
+            Type::Leaf(name) => self.leaf(name).map(|leaf| vec![leaf]),
+            Type::Option(some) => {
+                let mut all = self.together(&[1], &[*some])?;
+                all.push(vec![0]);
+                Some(all)
+            }
+            Type::Seq(element) => self.together(&[1], &[*element]),
+            Type::Map(key, value) => self.together(&[1], &[*key, *value]),
+            Type::Tuple(types) => self.together(&[], types),
+            Type::Struct(fields) => self.together(&[], &types(fields)),
+            Type::Enum(variants) => {
+                let mut all = Vec::new();
+                for (index, (_, payload)) in variants.iter().enumerate() {
+                    all.append(&mut self.together(&number(index)?, &payload.parts())?);
+                }
+                Some(all)
+            }
+        }
     }
 
     /// Returns values of several parts, behind some bytes: as many as the part with the most values has.
-    fn together(
-        &mut self,
-        head: &[u8],
-        parts: impl IntoIterator<Item = At>,
-    ) -> Option<Vec<Vec<u8>>> {
-        let parts: Option<Vec<_>> = parts.into_iter().map(|at| self.all(at)).collect();
+    fn together(&mut self, head: &[u8], parts: &[At]) -> Option<Vec<Vec<u8>>> {
+        let parts: Option<Vec<All>> = parts.iter().map(|at| self.all(*at)).collect();
         let parts = parts?;
-        let most = parts.iter().map(Vec::len).max().unwrap_or(1);
+        let most = parts.iter().map(|all| all.len()).max().unwrap_or(1);
+        let longest = |all: &All| all.iter().map(Vec::len).max();
+        // A type without a value has none: an enum without variants.
+        let longest: Option<Vec<usize>> = parts.iter().map(longest).collect();
+        if longest?.iter().sum::<usize>().saturating_mul(most) > BYTES_MAX {
+            return None;
+        }
         let value = |index: usize| {
             let parts = parts.iter().map(|all| all[index % all.len()].as_slice());
             [head].into_iter().chain(parts).collect::<Vec<_>>().concat()
         };
-        // A type without a value has none: an enum without variants.
-        (!parts.iter().any(Vec::is_empty)).then(|| (0..most).map(value).collect())
+        Some((0..most).map(value).collect())
     }
 
     /// Returns a value that ends; `None` if the type has none.
-    fn least(&mut self, at: At) -> Option<Vec<u8>> {
-        let mut within = Vec::new();
-        self.least_in(at, &mut within)
-    }
-
-    fn least_in(&self, at: At, within: &mut Vec<At>) -> Option<Vec<u8>> {
+    fn least(&self, at: At, within: &mut Vec<At>) -> Option<Vec<u8>> {
         if within.contains(&at) {
             return None;
         }
         within.push(at);
-        let all = |parts: Vec<At>, within: &mut Vec<At>| {
-            let parts: Option<Vec<_>> =
-                parts.into_iter().map(|at| self.least_in(at, within)).collect();
-            parts.map(|parts| parts.concat())
-        };
         let least = match self.shape.at(at) {
             Type::Unknown => None,
             Type::Leaf(name) => self.leaf(name),
             Type::Option(_) | Type::Seq(_) | Type::Map(..) => Some(vec![0]),
-            Type::Tuple(types) => all(types.clone(), within),
-            Type::Struct(fields) => all(fields.iter().map(|(_, at)| *at).collect(), within),
+            Type::Tuple(types) => self.least_of(types, within),
+            Type::Struct(fields) => self.least_of(&types(fields), within),
             Type::Enum(variants) => {
                 variants.iter().enumerate().find_map(|(index, (_, payload))| {
-                    let parts = all(payload.parts(), within)?;
+                    let parts = self.least_of(&payload.parts(), within)?;
                     Some([number(index)?, parts].concat())
                 })
             }
         };
         within.pop();
         least
+    }
+
+    fn least_of(&self, parts: &[At], within: &mut Vec<At>) -> Option<Vec<u8>> {
+        let mut bytes = Vec::new();
+        let mut last: Option<(At, Vec<u8>)> = None;
+        for at in parts {
+            // The elements of an array are of one type.
+            let least = match last.take() {
+                Some((same, least)) if same == *at => least,
+                _ => self.least(*at, within)?,
+            };
+            bytes.extend_from_slice(&least);
+            last = Some((*at, least));
+            if bytes.len() > BYTES_MAX {
+                return None;
+            }
+        }
+        Some(bytes)
     }
 
     fn leaf(&self, name: &str) -> Option<Vec<u8>> {
@@ -119,8 +146,8 @@ impl Samples<'_> {
                 [number(text.len())?, text.as_bytes().to_vec()].concat()
             }
             "bytes" => [number(LENGTHS[self.plan])?, vec![0; LENGTHS[self.plan]]].concat(),
-            name if name.starts_with("packed<") => vec![0],
-            _ => return None,
+            // Those of a `Packed`.
+            _ => vec![0],
         })
     }
 }
@@ -132,9 +159,13 @@ impl Payload {
             Payload::Unit => Vec::new(),
             Payload::Newtype(at) => vec![*at],
             Payload::Tuple(types) => types.clone(),
-            Payload::Struct(fields) => fields.iter().map(|(_, at)| *at).collect(),
+            Payload::Struct(fields) => types(fields),
         }
     }
+}
+
+fn types(fields: &[(String, At)]) -> Vec<At> {
+    fields.iter().map(|(_, at)| *at).collect()
 }
 
 /// Returns a length, or the number of a variant.

@@ -31,6 +31,37 @@ struct Cents(#[allow(dead_code)] u32);
 #[derive(Deserialize)]
 struct Marker;
 
+/// Serde lists the names of a field in the order of the alphabet.
+#[derive(Deserialize)]
+struct Aliased {
+    #[serde(alias = "a", alias = "z")]
+    m: u8,
+    plain: Option<Cents>,
+    #[serde(alias = "b")]
+    aa: Box<Option<Aliased>>,
+    #[serde(alias = "y", alias = "x")]
+    z_last: Inner,
+}
+
+#[derive(Deserialize)]
+enum Inner {
+    Named {
+        #[serde(alias = "n")]
+        number: u16,
+        #[serde(alias = "a")]
+        text: String,
+    },
+    Unit,
+}
+
+#[derive(Deserialize)]
+enum AliasedVariant {
+    A,
+    #[serde(alias = "Before")]
+    B,
+    C,
+}
+
 #[derive(Deserialize)]
 enum Shapes {
     Nothing,
@@ -110,6 +141,16 @@ struct WithPicky {
 enum Untagged {
     #[allow(dead_code)]
     Number(u64),
+}
+
+#[test]
+fn aliases_of_fields_are_seen_through_and_those_of_variants_leave_no_shape() {
+    let inner = "enum{Named{number: u16, text: string}, Unit}";
+    let text = format!("struct{{m: u8, plain: option<u32>, aa: option<^2>, z_last: {inner}}}");
+    assert_eq!(of::<Aliased>(), text);
+    assert_eq!(of::<Vec<Aliased>>(), format!("[{text}]"));
+    assert_eq!(shape::<AliasedVariant>(), None);
+    assert_eq!(shape::<Wrapped<AliasedVariant>>(), None);
 }
 
 #[test]

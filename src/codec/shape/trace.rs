@@ -15,7 +15,7 @@
 
 use std::fmt;
 
-use serde::de::value::U32Deserializer;
+use serde::de::value::{StrDeserializer, U32Deserializer};
 use serde::de::{
     DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, Error as _, Expected,
     IntoDeserializer, MapAccess, SeqAccess, VariantAccess, Visitor,
@@ -57,10 +57,10 @@ pub(super) fn trace<T: DeserializeOwned>() -> Ledger {
         ledger.ended.clear();
         let mut whole = true;
         for _ in 0..RUNS_MAX {
-            let before = ledger.tried.len();
+            let before = ledger.found();
             ledger.around.clear();
             whole &= T::deserialize(Tracer { ledger: &mut ledger, place: Place::Root }).is_ok();
-            if ledger.tried.len() == before {
+            if ledger.found() == before {
                 break;
             }
         }
@@ -72,9 +72,11 @@ pub(super) fn trace<T: DeserializeOwned>() -> Ledger {
     ledger
 }
 
-/// Why a run stopped. Nobody sees it.
+/// Why a run stopped; with the name of a field that came twice, if it was that. Nobody sees it.
 #[derive(Debug)]
-struct Stopped;
+struct Stopped(Option<&'static str>);
+
+const STOPPED: Stopped = Stopped(None);
 
 impl fmt::Display for Stopped {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -86,7 +88,11 @@ impl std::error::Error for Stopped {}
 
 impl serde::de::Error for Stopped {
     fn custom<T: fmt::Display>(_: T) -> Stopped {
-        Stopped
+        STOPPED
+    }
+
+    fn duplicate_field(field: &'static str) -> Stopped {
+        Stopped(Some(field))
     }
 }
 
@@ -107,7 +113,7 @@ impl Tracer<'_> {
         self.ledger.note(self.place, Kind::Node(id));
         self.ledger.nodes.entry(id).or_insert_with(node);
         self.ledger.around.push(id);
-        if self.ledger.around.len() > DEPTH_MAX { Err(Stopped) } else { Ok(id) }
+        if self.ledger.around.len() > DEPTH_MAX { Err(STOPPED) } else { Ok(id) }
     }
 
     /// Visits the values inside a node and leaves it.
@@ -117,19 +123,46 @@ impl Tracer<'_> {
         id: &'static str,
         count: usize,
     ) -> Result<V::Value, Stopped> {
-        let inside = Tracer { ledger: &mut *self.ledger, place: self.place };
-        let value = inside.inside(visitor, (id, 0), count)?;
+        let inside = Inside { ledger: &mut *self.ledger, id, variant: 0, next: 0, count };
+        let value = visitor.visit_seq(inside)?;
         self.ledger.around.pop();
         Ok(value)
     }
 
-    fn inside<'de, V: Visitor<'de>>(
+    /// Visits the fields of a struct, of which serde lists all names: aliases, too. One that has fewer fields than names is
+    /// visited by name from then on, until only one name of each field is left.
+    fn fields<'de, V: Visitor<'de>>(
         self,
         visitor: V,
-        (id, variant): (&'static str, usize),
-        count: usize,
+        of: (&'static str, usize),
+        names: &[&'static str],
     ) -> Result<V::Value, Stopped> {
-        visitor.visit_seq(Inside { ledger: self.ledger, id, variant, next: 0, count })
+        let ((id, variant), count) = (of, names.len());
+        let ledger = self.ledger;
+        if !ledger.aliased.contains_key(&of) {
+            let mut inside = Inside { ledger: &mut *ledger, id, variant, next: 0, count };
+            let value = visitor.visit_seq(&mut inside)?;
+            if inside.next < count {
+                ledger.note_alias(of, None);
+                return Err(STOPPED);
+            }
+            return Ok(value);
+        }
+        let inside = Inside { ledger: &mut *ledger, id, variant, next: 0, count };
+        let mut named = Named { inside, names };
+        let visited = visitor.visit_map(&mut named);
+        let next = named.inside.next;
+        visited.map_err(|Stopped(twice)| {
+            // The last name was of a field that had come; if it is the field's own, the one before was its alias.
+            let last = twice.and_then(|own| match names.get(next)? {
+                last if *last != own => Some(*last),
+                _ => names.get(next.checked_sub(1)?).copied(),
+            });
+            if last.is_some() {
+                ledger.note_alias(of, last);
+            }
+            STOPPED
+        })
     }
 }
 
@@ -169,15 +202,15 @@ impl<'de> Deserializer<'de> for Tracer<'_> {
 
     /// No format that needs to know the type answers this.
     fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Stopped> {
-        Err(Stopped)
+        Err(STOPPED)
     }
 
     fn deserialize_ignored_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Stopped> {
-        Err(Stopped)
+        Err(STOPPED)
     }
 
     fn deserialize_identifier<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Stopped> {
-        Err(Stopped)
+        Err(STOPPED)
     }
 
     fn deserialize_str<V: Visitor<'de>>(mut self, visitor: V) -> Result<V::Value, Stopped> {
@@ -282,8 +315,12 @@ impl<'de> Deserializer<'de> for Tracer<'_> {
         fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Stopped> {
-        let id = self.node::<V>(|| Node::Struct(named(fields)))?;
-        self.whole(visitor, id, fields.len())
+        let names = self.ledger.fields((std::any::type_name::<V>(), 0), fields);
+        let id = self.node::<V>(|| Node::Struct(named(&names)))?;
+        let inside = Tracer { ledger: &mut *self.ledger, place: self.place };
+        let value = inside.fields(visitor, (id, 0), &names)?;
+        self.ledger.around.pop();
+        Ok(value)
     }
 
     fn deserialize_enum<V: Visitor<'de>>(
@@ -297,7 +334,7 @@ impl<'de> Deserializer<'de> for Tracer<'_> {
         let worth = (0..variants.len()).find(|variant| self.ledger.is_worth(id, *variant));
         let variant = match worth {
             Some(variant) => variant,
-            None => *self.ledger.ended.get(id).ok_or(Stopped)?,
+            None => *self.ledger.ended.get(id).ok_or(STOPPED)?,
         };
         self.ledger.tried.insert((id, variant));
         let value = visitor.visit_enum(Chosen { ledger: &mut *self.ledger, id, variant })?;
@@ -307,7 +344,7 @@ impl<'de> Deserializer<'de> for Tracer<'_> {
     }
 }
 
-fn named(fields: &'static [&'static str]) -> Vec<(&'static str, Slot)> {
+fn named(fields: &[&'static str]) -> Vec<(&'static str, Slot)> {
     fields.iter().map(|name| (*name, None)).collect()
 }
 
@@ -357,6 +394,29 @@ impl<'de> MapAccess<'de> for Inside<'_> {
     }
 }
 
+/// The fields of a struct, by name.
+struct Named<'a, 'n> {
+    inside: Inside<'a>,
+    names: &'n [&'static str],
+}
+
+impl<'de> MapAccess<'de> for Named<'_, '_> {
+    type Error = Stopped;
+
+    fn next_key_seed<S: DeserializeSeed<'de>>(
+        &mut self,
+        seed: S,
+    ) -> Result<Option<S::Value>, Stopped> {
+        let Some(name) = self.names.get(self.inside.next) else { return Ok(None) };
+        let name: StrDeserializer<'_, Stopped> = name.into_deserializer();
+        seed.deserialize(name).map(Some)
+    }
+
+    fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, Stopped> {
+        self.inside.next(seed)?.ok_or_else(|| Stopped::custom("a field without a value"))
+    }
+}
+
 /// The variant of an enum that is tried.
 struct Chosen<'a> {
     ledger: &'a mut Ledger,
@@ -386,7 +446,13 @@ impl<'de, 'a> EnumAccess<'de> for Chosen<'a> {
     ) -> Result<(S::Value, Chosen<'a>), Stopped> {
         let number = u32::try_from(self.variant).map_err(Stopped::custom)?;
         let number: U32Deserializer<Stopped> = number.into_deserializer();
-        Ok((seed.deserialize(number)?, self))
+        match seed.deserialize(number) {
+            Ok(chosen) => Ok((chosen, self)),
+            Err(stopped) => {
+                self.ledger.is_unknowable = true;
+                Err(stopped)
+            }
+        }
     }
 }
 
@@ -404,7 +470,9 @@ impl<'de> VariantAccess<'de> for Chosen<'_> {
 
     fn tuple_variant<V: Visitor<'de>>(self, count: usize, visitor: V) -> Result<V::Value, Stopped> {
         let at = (self.id, self.variant);
-        self.is(Variant::Tuple(vec![None; count])).inside(visitor, at, count)
+        let Tracer { ledger, .. } = self.is(Variant::Tuple(vec![None; count]));
+        let (id, variant) = at;
+        visitor.visit_seq(Inside { ledger, id, variant, next: 0, count })
     }
 
     fn struct_variant<V: Visitor<'de>>(
@@ -413,6 +481,7 @@ impl<'de> VariantAccess<'de> for Chosen<'_> {
         visitor: V,
     ) -> Result<V::Value, Stopped> {
         let at = (self.id, self.variant);
-        self.is(Variant::Struct(named(fields))).inside(visitor, at, fields.len())
+        let names = self.ledger.fields(at, fields);
+        self.is(Variant::Struct(named(&names))).fields(visitor, at, &names)
     }
 }

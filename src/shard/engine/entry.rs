@@ -19,6 +19,7 @@ use crate::error::{Error, ErrorKind};
 pub const LOST_MAX: usize = 16;
 
 const MAGIC: &[u8; 8] = b"DUPSLOG\n";
+const VERSION: u16 = 1;
 const WHAT: &str = "log entry";
 
 /// How far `since` lags `upper`.
@@ -235,7 +236,7 @@ impl Entry {
         let json = serde_json::to_vec(self).map_err(|e| {
             Error::new(ErrorKind::Invalid, "an entry that JSON cannot hold").because(e)
         })?;
-        frame::encode(MAGIC, &json, raw)
+        frame::encode(MAGIC, VERSION, &json, raw)
     }
 
     /// Decodes what is stored as entry `seqno`; also returns its raw bytes.
@@ -249,7 +250,7 @@ impl Entry {
         struct Kind {
             kind: String,
         }
-        let (json, raw) = frame::decode(MAGIC, WHAT, bytes)?;
+        let (json, raw) = frame::decode(MAGIC, VERSION, WHAT, bytes)?;
         let entry: Entry = match serde_json::from_slice(json) {
             Ok(entry) => entry,
             Err(e) => {

@@ -12,8 +12,8 @@
 //!
 //! A type stands there by its name, and by its shape where the codec knows one. Shapes are compared
 //! where both sides have them, names where one has not. So a shard that was made before there were
-//! shapes has names for ever: the file is made once, and to write it anew beside others that read it
-//! is not safe. A program that knows no shapes ignores these members, and compares names.
+//! shapes has names for ever: the schema is made once, and to write another beside programs that have read it
+//! is not safe. (The versions are written anew: a program looks at them once, as it opens a shard.) A program that knows no shapes ignores these members, and compares names.
 
 use serde::{Deserialize, Serialize};
 

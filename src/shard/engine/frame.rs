@@ -16,19 +16,23 @@ use crate::error::{Error, ErrorKind};
 
 const HEADER: usize = 16;
 const TRAILER: usize = 4;
-const VERSION: u16 = 1;
 
 /// Builds a frame.
 ///
 /// # Errors
 ///
 /// `Invalid` if the JSON text has 4 GiB or more.
-pub(crate) fn encode(magic: &[u8; 8], json: &[u8], raw: &[u8]) -> Result<Vec<u8>, Error> {
+pub(crate) fn encode(
+    magic: &[u8; 8],
+    version: u16,
+    json: &[u8],
+    raw: &[u8],
+) -> Result<Vec<u8>, Error> {
     let length = u32::try_from(json.len())
         .map_err(|_| Error::new(ErrorKind::Invalid, "a header of 4 GiB or more"))?;
     let mut bytes = Vec::with_capacity(HEADER + json.len() + raw.len() + TRAILER);
     bytes.extend_from_slice(magic);
-    bytes.extend_from_slice(&VERSION.to_le_bytes());
+    bytes.extend_from_slice(&version.to_le_bytes());
     bytes.extend_from_slice(&[0; 2]);
     bytes.extend_from_slice(&length.to_le_bytes());
     bytes.extend_from_slice(json);
@@ -42,9 +46,10 @@ pub(crate) fn encode(magic: &[u8; 8], json: &[u8], raw: &[u8]) -> Result<Vec<u8>
 ///
 /// # Errors
 ///
-/// `Corrupt` for damage, `Unsupported` for another version.
+/// `Corrupt` for damage, `Unsupported` for a version beyond the `known` ones.
 pub(crate) fn decode<'a>(
     magic: &[u8; 8],
+    known: u16,
     what: &str,
     bytes: &'a [u8],
 ) -> Result<(&'a [u8], &'a [u8]), Error> {
@@ -57,8 +62,8 @@ pub(crate) fn decode<'a>(
     }
     // Before the checksum: another version may put it elsewhere.
     let version = u16::from_le_bytes([body[8], body[9]]);
-    if version != VERSION {
-        return Err(unsupported(what, version));
+    if !(1..=known).contains(&version) {
+        return Err(unsupported_beyond(what, version, known));
     }
     if crc32c::crc32c(body).to_le_bytes() != crc {
         return Err(damaged(what, "the checksum does not match"));

@@ -7,6 +7,8 @@ use super::state::State;
 use crate::error::{Error, ErrorKind};
 
 const MAGIC: &[u8; 8] = b"DUPSROL\n";
+/// Version 2 has shapes, version 1 none.
+const VERSION: u16 = 2;
 const WHAT: &str = "rollup";
 
 /// Encodes a state.
@@ -17,7 +19,9 @@ const WHAT: &str = "rollup";
 pub fn encode(state: &State) -> Result<Vec<u8>, Error> {
     let json = serde_json::to_vec(state)
         .map_err(|e| Error::new(ErrorKind::Invalid, "a state that JSON cannot hold").because(e))?;
-    frame::encode(MAGIC, &json, &[])
+    // A program that does not know shapes would write its next rollup without them.
+    let version = if state.shapes.is_empty() { 1 } else { VERSION };
+    frame::encode(MAGIC, version, &json, &[])
 }
 
 /// Decodes the state after entry `seqno`, whose token is `token`.
@@ -27,7 +31,7 @@ pub fn encode(state: &State) -> Result<Vec<u8>, Error> {
 /// `Corrupt` for damage, and for another state than its name says; `Unsupported` for a version that
 /// this program does not know.
 pub fn decode(seqno: u64, token: Id, bytes: &[u8]) -> Result<State, Error> {
-    let (json, raw) = frame::decode(MAGIC, WHAT, bytes)?;
+    let (json, raw) = frame::decode(MAGIC, VERSION, WHAT, bytes)?;
     let state: State = serde_json::from_slice(json).map_err(|e| damaged(WHAT, &e))?;
     if !raw.is_empty() || state.seqno != seqno || state.token != token {
         return Err(damaged(WHAT, format!("it holds the state of entry {}", state.seqno)));

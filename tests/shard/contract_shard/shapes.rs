@@ -1,15 +1,19 @@
 //! Goal: a shard is not read as rows of another shape, however the types are called. Method: types that
 //! share a name in modules of their own, opened on one shard after the other.
 
-use differential_upsert::codec::{Codec, Postcard};
+use std::sync::Arc;
+
+use differential_upsert::codec::{Codec, Evolving, Postcard};
 use differential_upsert::shard::{Fingerprint, Handle, HandleOptions, Schema};
 use differential_upsert::store::Root;
 use differential_upsert::{Error, ErrorKind, Shard};
+use object_store::memory::InMemory;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::memory;
 use crate::common::{config, io, runtime};
+use crate::network::{Fate, Network};
 
 macro_rules! row {
     ($module:ident, $($field:ident: $type:ty),*) => {
@@ -29,12 +33,38 @@ row!(narrow, cents: u64, count: u32);
 row!(more, cents: u64, count: u64, note: String);
 row!(less, cents: u64);
 row!(same, cents: u64, count: u64);
+row!(noted, cents: u64, count: u64, note: Option<String>);
 
 /// As `a::Row`, under another name.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Sale {
     cents: u64,
     count: u64,
+}
+
+/// Two programs that add a shape at once: the entry of the one gets lost, and the other's takes its number.
+#[test]
+fn of_two_shapes_that_are_added_at_once_each_has_its_number() {
+    type Rows<V> = Shard<String, V, Evolving>;
+    runtime().block_on(async {
+        let store = Arc::new(InMemory::new());
+        let root = Root::from_object_store(Arc::clone(&store) as _, "mem:");
+        Rows::<a::Row>::open_with(root.clone(), io(1), config()).await.unwrap();
+        let network = Network::over(&store);
+        let rival = async move {
+            let rival = Rows::<noted::Row>::open_with(root, io(2), config()).await.unwrap();
+            assert_eq!(rival.handle().shapes().len(), 2);
+        };
+        network.next(Fate::RequestLost, Box::pin(rival));
+        let ours = Rows::<less::Row>::open_with(network.root(), io(3), config()).await.unwrap();
+        let shapes = ours.handle().shapes().into_iter().filter_map(|shape| shape.shape);
+        let expected = [
+            "struct{cents: u64, count: u64}",
+            "struct{cents: u64, count: u64, note: option<string>}",
+            "struct{cents: u64}",
+        ];
+        assert_eq!(shapes.collect::<Vec<_>>(), expected);
+    });
 }
 
 async fn opened<V: Serialize + DeserializeOwned>(root: &Root) -> Result<(), Error> {
