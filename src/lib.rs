@@ -108,6 +108,8 @@
 
 #![forbid(unsafe_code)]
 #![forbid(missing_docs)]
+// On docs.rs, which sets it, each item says which feature it needs.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(
     not(test),
     warn(clippy::unwrap_used, clippy::disallowed_methods, clippy::disallowed_types)
@@ -222,3 +224,12 @@ pub use timely;
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct ReadmeDoctests;
+
+#[cfg(doctest)]
+#[doc = include_str!("../docs/embedding.md")]
+#[doc = include_str!("../docs/feeds.md")]
+#[doc = include_str!("../docs/sources.md")]
+#[doc = include_str!("../docs/testing.md")]
+#[doc = include_str!("../docs/watching.md")]
+#[doc = include_str!("../docs/writers.md")]
+struct DocsDoctests;

@@ -70,7 +70,7 @@ fn feeds() -> String {
 
 /// Runs a keyed change feed into a durable shard.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "ingest", disable_help_flag = true, after_help = feeds())]
+#[command(name = "ingest", version, disable_help_flag = true, after_help = feeds())]
 pub(crate) struct Args {
     /// The feed: a path to lines, a directory or a quoted glob of part files, any of them gzip or zstd,
     /// `-` for standard input, git:PATH for the first-parent history
@@ -133,7 +133,8 @@ pub(crate) struct Args {
     #[arg(long, conflicts_with = "follow")]
     pub(crate) seal: bool,
 
-    /// How many times back the shard can be read: `keep` for all, or a number
+    /// How many times back the shard can be read: `keep` for all, or a number [default: as the shard has it; in a
+    /// new one 1]
     #[arg(long, value_name = "keep|N", value_parser = history)]
     pub(crate) history: Option<History>,
 
@@ -211,11 +212,11 @@ pub(crate) struct Args {
     pub(crate) process: usize,
 
     /// A file with the address of each process, one HOST:PORT per line
-    #[arg(short = 'h', long, value_name = "FILE")]
+    #[arg(short = 'H', long, value_name = "FILE")]
     pub(crate) hostfile: Option<String>,
 
     /// Print this help
-    #[arg(long, action = ArgAction::HelpLong)]
+    #[arg(short = 'h', long, action = ArgAction::HelpLong)]
     pub(crate) help: Option<bool>,
 }
 
@@ -224,7 +225,7 @@ impl Args {
     ///
     /// # Errors
     ///
-    /// What clap prints; its exit code is 2, or 0 for `--help`.
+    /// What clap prints; its exit code is 2, or 0 for `--help` and `--version`.
     pub(crate) fn of<I>(args: I) -> Result<Args, clap::Error>
     where
         I: IntoIterator<Item: Into<OsString> + Clone>,

@@ -51,12 +51,12 @@ pub(crate) fn config(args: &Args) -> Result<Config, String> {
 }
 
 fn addresses(path: &str, processes: usize) -> Result<Vec<String>, String> {
-    let text = std::fs::read_to_string(path).map_err(|e| format!("-h {path}: {e}"))?;
+    let text = std::fs::read_to_string(path).map_err(|e| format!("-H {path}: {e}"))?;
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     let addresses: Vec<String> = lines.take(processes).map(str::to_string).collect();
     if addresses.len() < processes {
         let found = addresses.len();
-        return Err(format!("-h {path}: {found} addresses, but -n {processes}"));
+        return Err(format!("-H {path}: {found} addresses, but -n {processes}"));
     }
     Ok(addresses)
 }

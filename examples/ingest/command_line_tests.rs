@@ -21,7 +21,7 @@ fn parse(line: &str) -> Result<Args, clap::Error> {
 fn everything_that_is_there_is_taken() {
     let args = parse(
         "feed.jsonl --shard file:d --times given --follow --history keep --on-error keep \
-         --throttle 5 -w 2 -n 3 -p 1 -h hosts --http [::1]:90",
+         --throttle 5 -w 2 -n 3 -p 1 -H hosts --http [::1]:90",
     )
     .expect("all are known");
     assert_eq!(args.feed, FeedName::Lines("feed.jsonl".to_string()));
@@ -125,16 +125,46 @@ fn everything_else_is_usage() {
         "feed --shard d -n 2 -p 2",
         "feed --shard d -p 1",
         "feed --shard mem: -n 2",
-        "feed --shard mem: -h",
-        "feed --shard mem: -V",
-        "feed --shard mem: --version",
+        "feed --shard mem: -H",
+        "feed --shard mem: --hostfile",
+        "feed --shard mem: -v",
         "feed --shard mem: --http 0.0.0.0:0",
         "feed --shard mem: --http-remote",
     ] {
         let error = parse(line).expect_err(line);
         assert_eq!(error.exit_code(), 2, "{line}: {error}");
     }
-    assert_eq!(parse("--help").expect_err("help").exit_code(), 0);
+}
+
+#[test]
+fn help_and_version_are_where_one_looks_for_them() {
+    let help = parse("--help").expect_err("help");
+    assert_eq!(help.exit_code(), 0);
+    for line in ["-h", "feed --shard mem: -h", "feed -n 2 -h hosts"] {
+        let asked = parse(line).expect_err(line);
+        assert_eq!((asked.exit_code(), asked.to_string()), (0, help.to_string()), "{line}");
+    }
+    let version = format!("ingest {}\n", env!("CARGO_PKG_VERSION"));
+    for line in ["-V", "--version", "feed --shard mem: -V"] {
+        let asked = parse(line).expect_err(line);
+        assert_eq!((asked.exit_code(), asked.to_string()), (0, version.clone()), "{line}");
+    }
+    // What is said of one option, in one line.
+    let help = help.to_string();
+    let of = |option: &str| {
+        let (_, rest) = help.split_once(option).unwrap_or_else(|| panic!("{option} in {help}"));
+        let said = rest.split("\n  -").next().unwrap_or_default();
+        said.split("\n      --")
+            .next()
+            .unwrap_or_default()
+            .split_whitespace()
+            .collect::<Vec<_>>()
+            .join(" ")
+    };
+    let history = of("--history <keep|N>");
+    assert!(history.ends_with("[default: as the shard has it; in a new one 1]"), "{history}");
+    assert_eq!(History::default(), History::Last(1), "what help says");
+    assert!(of("-H, --hostfile <FILE>").starts_with("A file with the address"), "{help}");
 }
 
 #[test]
@@ -214,13 +244,13 @@ fn the_cluster_is_timelys() {
     assert_eq!(addresses, ["localhost:2101", "localhost:2102"]);
     let mut hosts = tempfile::NamedTempFile::new().expect("a temporary file");
     writeln!(hosts, "a:1\n\n b:2 \nc:3").expect("room");
-    let line = |count| format!("f --shard d -n {count} -h {}", hosts.path().display());
+    let line = |count| format!("f --shard d -n {count} --hostfile {}", hosts.path().display());
     let CommunicationConfig::Cluster { addresses, .. } = communication(&line(2)) else {
         panic!("no cluster");
     };
     assert_eq!(addresses, ["a:1", "b:2"]);
     assert!(config(&line(4)).expect_err("too few").contains("3 addresses, but -n 4"));
-    assert!(config("f --shard d -n 2 -h /none/such").is_err());
+    assert!(config("f --shard d -n 2 -H /none/such").is_err());
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod cluster;
 mod feed_name;
 mod git;
 mod git_command;
+mod pace;
 mod progress;
 mod run;
 mod stop;

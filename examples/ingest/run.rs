@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use crate::args::Args;
 use crate::choose::{Chosen, choose};
 use crate::cluster;
-use crate::progress::Progress;
+use crate::progress::{Places, Progress};
 use crate::stop::{or, stopped};
 use crate::summary::Summary;
 use crate::values::{OnError, Switch};
@@ -51,7 +51,8 @@ pub(crate) fn run(
     let standby = args.standby.then(Promotion::default);
     let face = Face::new(standby.clone().unwrap_or_default());
     face.show_feed(args.feed.to_string(), stats.clone());
-    let progress = Progress::start(stats.clone(), face.clone());
+    let places = if args.feed.is_lines() { Places::Bytes } else { Places::Units };
+    let progress = Progress::start(stats.clone(), places, face.clone());
     let mut summary = Summary::default();
     let result = drive(args, config, io, stop, &standby, &face, &stats, &mut summary);
     drop(progress);

@@ -9,7 +9,7 @@ use differential_upsert::login::{hint, login};
 
 /// Looks inside a shard. Nothing but `compact`, `gc`, `clear-error` and `probe` ever writes to it.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "shard", disable_help_subcommand = true)]
+#[command(name = "shard", version, disable_help_subcommand = true)]
 pub(crate) struct Args {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -214,7 +214,7 @@ impl Args {
     ///
     /// # Errors
     ///
-    /// What clap prints; its exit code is 2, or 0 for `--help`.
+    /// What clap prints; its exit code is 2, or 0 for `--help` and `--version`.
     pub(crate) fn of<I>(args: I) -> Result<Args, clap::Error>
     where
         I: IntoIterator<Item: Into<OsString> + Clone>,

@@ -12,6 +12,8 @@ mod export;
 mod log;
 mod look;
 mod open;
+#[path = "../ingest/pace.rs"]
+mod pace;
 mod people;
 mod progress;
 mod snapshot;

@@ -10,6 +10,8 @@ mod export;
 mod log;
 mod look;
 mod open;
+#[path = "../ingest/pace.rs"]
+mod pace;
 mod people;
 mod progress;
 mod snapshot;
@@ -335,6 +337,24 @@ fn nothing_is_created_and_what_is_not_there_is_not_empty() {
 fn what_is_not_there_yet_is_usage() {
     for line in ["", "compact", "gc", "snapshot", "snapshot URL --from 1", "tail URL --as-of 1"] {
         assert_eq!(shard(line, Path::new("d")), Err("exit 2".to_string()), "{line}");
+    }
+}
+
+#[test]
+fn help_and_version_are_where_one_looks_for_them() {
+    let asked = |line: &str| {
+        let args = std::iter::once("shard").chain(line.split_whitespace());
+        let asked = Args::of(args).expect_err(line);
+        assert_eq!(asked.exit_code(), 0, "{line}: {asked}");
+        asked.to_string()
+    };
+    let version = format!("shard {}\n", env!("CARGO_PKG_VERSION"));
+    assert_eq!([asked("-V"), asked("--version")], [version.clone(), version]);
+    for help in [asked("-h"), asked("--help")] {
+        assert!(help.contains("snapshot") && help.contains("--version"), "{help}");
+    }
+    for help in [asked("tail -h"), asked("tail --help")] {
+        assert!(help.contains("--until <T>"), "{help}");
     }
 }
 

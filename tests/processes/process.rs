@@ -118,7 +118,7 @@ pub fn start_cluster(dir: &Path, args: &[&str]) -> [Running; 2] {
     std::fs::write(dir.join(&hosts), text).expect("a host file");
     ["0", "1"].map(|process| {
         let mut all = args.to_vec();
-        all.extend(["-n", "2", "-p", process, "-h", &hosts]);
+        all.extend(["-n", "2", "-p", process, "-H", &hosts]);
         start_ingest(dir, &all)
     })
 }

@@ -16,6 +16,8 @@ mod exports;
 
 mod clear_error;
 
+mod terminal;
+
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -79,7 +81,7 @@ fn what_has_not_come_is_a_usage_error() {
         "planetscale://h:1/k/t --shard s --times mint",
         "planetscale://h:1/k/t --shard s --seal",
         "feed --shard s --follow --seal",
-        "feed --shard s -n 2 -p 0 -h missing-hosts",
+        "feed --shard s -n 2 -p 0 -H missing-hosts",
     ] {
         let args: Vec<&str> = line.split_whitespace().collect();
         let ran = ingest(dir, &args);
@@ -458,7 +460,7 @@ fn a_silent_input_and_an_absent_process_can_be_interrupted() {
     silent.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut silent = crate::process::Running::of(silent);
     let mut lonely =
-        start_ingest(dir, &["feed", "--shard", "s", "-n", "2", "-p", "0", "-h", "hosts"]);
+        start_ingest(dir, &["feed", "--shard", "s", "-n", "2", "-p", "0", "-H", "hosts"]);
     for run in [&mut silent, &mut lonely] {
         run.until("the shard is made", made);
         // The handler is there before anything else is: see the summary below.
