@@ -305,7 +305,6 @@ impl Args {
                 self.unchecked && self.ahead == Some(Switch::On),
                 "--ahead on does not go with --unchecked: only the check proves what was worked out ahead",
             ),
-            (debezium && !lines, "--format debezium is for feeds of lines: a path or -"),
             (format != Format::Json && !lines, "--format is for feeds of lines: a path or -"),
             (
                 (!self.key.is_empty() || self.deleted_field.is_some()) && !lines,
@@ -335,10 +334,6 @@ impl Args {
             (
                 format == Format::Bare && self.key.is_empty(),
                 "--format bare needs --key: the line is the value, and its key some of its members",
-            ),
-            (
-                debezium && self.times == Some(TimesFrom::Given),
-                "--times given does not go with --format debezium: its times are minted",
             ),
             (
                 !matches!(format, Format::Json | Format::Kcat)
