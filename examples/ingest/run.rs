@@ -52,6 +52,7 @@ pub(crate) fn run(
     let face = Face::new(standby.clone().unwrap_or_default());
     face.show_feed(args.feed.to_string(), stats.clone());
     let places = if args.feed.is_lines() { Places::Bytes } else { Places::Units };
+    args.http_host.iter().for_each(|host| face.answer_to(host));
     let progress = Progress::start(stats.clone(), places, face.clone());
     let mut summary = Summary::default();
     let result = drive(args, config, io, stop, &standby, &face, &stats, &mut summary);
@@ -218,6 +219,7 @@ fn no_row_yet(args: &Args, state: &shard::State) -> HealthReport {
         since: state.since,
         why: Some("the feed has no row yet".to_string()),
         lag: SourceLag::default(),
+        errors: None,
     }
 }
 

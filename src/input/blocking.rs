@@ -143,6 +143,11 @@ impl<S: RowSink> Batch<S> {
         Ok(())
     }
 
+    /// Returns what it sends to.
+    pub(crate) fn sink_mut(&mut self) -> &mut S {
+        &mut self.sink
+    }
+
     /// Notes that no row below `time` will be added; told with the next send.
     pub fn boundary(&mut self, time: u64) {
         self.boundary = self.boundary.max(time);

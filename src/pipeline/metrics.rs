@@ -197,7 +197,7 @@ impl Metrics {
             "Bytes worked out ahead of the commits below them.",
             sum(|v| v.stats.overlay_bytes() as u64),
         );
-        let errors: i64 = self.health.process.members().iter().map(|v| v.error_keys()).sum();
+        let errors: i64 = self.health.process.members().iter().map(|v| v.in_error.count()).sum();
         page.gauge("error_keys", "Keys whose live value is an error.", errors as f64);
         let least = self.health.process.members().iter().filter_map(|v| v.least()).min();
         page.known_gauge("stash_oldest_time", "The least time that waits in the stash.", least);
@@ -312,6 +312,11 @@ fn source(page: &mut Families, stats: &SourceStats) {
     for (name, help, value) in [
         ("source_connects_total", "Connections to the source.", stats.connects()),
         ("source_units_total", "Complete units, with rows or without.", stats.units()),
+        (
+            "source_quarantined_total",
+            "Lines of the feed that could not be read, and were written away.",
+            stats.quarantined(),
+        ),
         ("source_copies_total", "Copies begun anew, for a lost position.", stats.copies_anew()),
         ("source_acks_total", "Durable cursors that the source took.", stats.acks()),
         ("source_acks_failed_total", "Durable cursors that it did not.", stats.acks_failed()),

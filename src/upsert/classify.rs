@@ -97,6 +97,8 @@ impl<T: Ord> Ahead<'_, T> {
     pub fn may(&self, time: &T) -> bool {
         let anchored = self.anchored || crate::mutant::on("ahead_unanchored");
         let leads = self.behind.is_none() || crate::mutant::on("ahead_from_behind");
-        anchored && leads && self.applied.is_none_or(|applied| applied < time) && self.admitted
+        let exact = self.applied.is_none_or(|applied| applied < time);
+        let exact = exact || crate::mutant::on("ahead_of_early_rows");
+        anchored && leads && exact && self.admitted
     }
 }

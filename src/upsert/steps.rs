@@ -328,6 +328,7 @@ where
         // The state is exact only when the frontier is beyond every time applied to it: rows of a
         // rival's commit at this very time may be here before its frontier is.
         let exact = applied.is_none_or(|applied| applied < time);
+        let exact = exact || crate::mutant::on("ahead_of_early_rows");
         if self.drain.is_some() || !self.inbox.is_empty() || !equal || !exact {
             return;
         }

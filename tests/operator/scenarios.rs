@@ -130,6 +130,40 @@ fn early_rows_of_a_rival_are_not_prior_values() {
     assert_eq!((rig.taken(), rig.stats.below(), rig.frontier()), (vec![], 2, Some(6)));
 }
 
+/// The same, of an operator that runs ahead: a row of a later time is the prior value of no time up to that.
+#[test]
+fn early_rows_of_a_rival_hold_a_run_up() {
+    let ahead = UpsertConfig { overlay_bytes_max: 1 << 20, ..UpsertConfig::default() };
+    let mut rig = Rig::<Bytes>::alone(ahead);
+    with_live(&mut rig, &[(1, 0), (2, 0)], 4);
+    rig.put(4, 3, 1, 0);
+    rig.put(5, 3, 2, 0);
+    rig.close_below(6);
+    rig.settle();
+    // It has had its turn, and runs ahead from there on.
+    assert_eq!(rig.taken(), vec![(3, 1, 4, 1), (3, 1, 5, -1), (3, 2, 5, 1)]);
+    assert_eq!(rig.frontier(), Some(6));
+    // A rival has committed [4, 8). The rows of key 1 are here, and nothing says yet that all are.
+    for (value, time, diff) in [(0, 6, -1), (8, 6, 1), (8, 7, -1), (9, 7, 1)] {
+        rig.feed(1, value, time, diff);
+    }
+    rig.settle();
+    rig.put(6, 1, 8, 0);
+    rig.put(7, 1, 9, 0);
+    rig.put(8, 1, 5, 0);
+    rig.put(8, 3, 3, 0);
+    rig.close_below(9);
+    rig.settle();
+    assert_eq!((rig.taken(), rig.frontier()), (vec![], Some(6)), "drained on rows of a later time");
+    rig.feed(3, 1, 4, 1);
+    rig.feed(3, 1, 5, -1);
+    rig.feed(3, 2, 5, 1);
+    rig.fed_below(8);
+    rig.settle();
+    let expected = vec![(1, 5, 8, 1), (1, 9, 8, -1), (3, 2, 8, -1), (3, 3, 8, 1)];
+    assert_eq!((rig.taken(), rig.stats.below(), rig.frontier()), (expected, 2, Some(9)));
+}
+
 #[test]
 fn a_late_command_of_lower_order_loses() {
     let mut rig = rig();

@@ -98,6 +98,16 @@ impl<R: Read> Cutter<R> {
         self.input
     }
 
+    /// Returns what was hashed of the bytes before the next line.
+    pub(super) fn into_prefix(self) -> Prefix {
+        self.prefix.unwrap_or_default()
+    }
+
+    /// Returns whether what was read ends with a line break, if the last read gave anything.
+    pub(super) fn ends_whole(&self) -> bool {
+        self.buffer[..self.filled].ends_with(b"\n")
+    }
+
     /// Returns the number of the line that would come next.
     pub(super) fn number(&self) -> u64 {
         self.number + 1

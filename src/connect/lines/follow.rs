@@ -5,7 +5,7 @@
 //! The place is found by reading all that lies before it: a file that is shorter was truncated, one
 //! with other bytes was replaced, and any other has grown. Nothing less tells them apart for certain.
 
-use std::io::{self, Read};
+use std::io::Read as _;
 
 use tokio::sync::mpsc::Sender;
 
@@ -14,7 +14,6 @@ use super::config::{Config, pace, rest};
 use super::cut::{Cutter, Piece};
 use super::input::{Input, unreadable};
 use super::line::Bad;
-use super::parts::Places;
 use super::position::{FilePosition, Offsets, Prefix};
 use super::quarantine::Quarantine;
 use super::rotating;
@@ -26,9 +25,6 @@ use crate::source::{Change, Event, Failure, Partition, Received};
 
 /// A batch is handed over when it holds this many units, and before every read.
 const UNITS_MAX: usize = 1024;
-
-/// Bytes read at once on the way to the place.
-const READ_BYTES: usize = 256 << 10;
 
 pub(super) type LineEvent = Event<Json, Json, FilePosition>;
 
@@ -226,39 +222,12 @@ impl Reading {
             stats.set_rows_skipped(at.rows);
         }
         self.rows = at.rows;
-        self.changes = self.changes_after(at.rows, at.offsets);
-        if self.changes.remembers() && !crate::mutant::on("lines_learn_nothing") {
-            self.learn(at.offset)?;
-        }
         let line = at.line - u64::from(self.torn && at.line > 0);
         Ok(Cutter::after(input, line, at.offset, prefix))
     }
 
     fn changes_after(&self, rows: u64, offsets: Offsets) -> Changes {
         Changes::after(&self.config, rows, offsets)
-    }
-
-    /// Reads what lies before a place until it is known what the lines there said: which table the feed is of, as
-    /// a snapshot of another one must not replace its rows, and how far each partition of a topic is.
-    fn learn(&mut self, offset: u64) -> Result<(), Error> {
-        let path = self.config.path.clone();
-        // Another reading of what is being read.
-        let config = Config { places: Places::default(), ..self.config.clone() };
-        let mut lines = Cutter::new(config.open(None, &|| self.check())?.take(offset));
-        loop {
-            while let Some(piece) = lines.next() {
-                if self.changes.learn(&piece) {
-                    return Ok(());
-                }
-            }
-            self.check()?;
-            if lines.fill().map_err(|e| unreadable(&path, e))? == 0 {
-                if let Some(piece) = lines.rest() {
-                    self.changes.learn(&piece);
-                }
-                return Ok(());
-            }
-        }
     }
 
     /// Opens the feed behind a place: in the file of its name or, if that was rotated meanwhile, in those that had
@@ -284,7 +253,9 @@ impl Reading {
         Err(error)
     }
 
-    /// Reads up to a place and checks that what lies before it is what it was.
+    /// Reads up to a place and checks that what lies before it is what it was. The same lines say what no place does:
+    /// which table the feed is of, as a snapshot of another one must not replace its rows, and how far each partition of
+    /// a topic is.
     fn find(&mut self, input: &mut Input, at: &FilePosition) -> Result<Prefix, Error> {
         let path = self.config.path.clone();
         let differs = |what: String| {
@@ -293,34 +264,41 @@ impl Reading {
                         or a delete of {\"key_base64\": ..}";
             Error::new(ErrorKind::FeedDiffers, what).at(&path).hint(hint)
         };
-        let (mut prefix, mut read, mut last) = (Prefix::default(), 0, b'\n');
-        let mut buffer = vec![0; READ_BYTES];
-        while read < at.offset {
+        let mut changes = self.changes_after(at.rows, at.offsets);
+        let mut learns = changes.remembers() && !crate::mutant::on("lines_learn_nothing");
+        let mut lines = Cutter::after(input.take(at.offset), 0, 0, Prefix::default());
+        let mut torn = false;
+        while lines.position() < at.offset {
             self.check()?;
-            let room = usize::try_from(at.offset - read).unwrap_or(READ_BYTES).min(READ_BYTES);
-            match input.read(&mut buffer[..room]) {
-                Ok(0) => {
-                    let offset = at.offset;
-                    return Err(differs(format!(
-                        "the feed was truncated or rewritten: it has {read} bytes, the shard's cursor is at {offset}"
-                    )));
-                }
-                Ok(count) => {
-                    prefix.add(&buffer[..count]);
-                    (read, last) = (read + count as u64, buffer[count - 1]);
-                    self.show(read, input);
-                }
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(unreadable(&path, e)),
+            if lines.fill().map_err(|e| unreadable(&path, e))? == 0 {
+                let (read, offset) = (lines.position(), at.offset);
+                return Err(differs(format!(
+                    "the feed was truncated or rewritten: it has {read} bytes, the shard's cursor is at {offset}"
+                )));
             }
+            torn = !lines.ends_whole();
+            while learns && let Some(piece) = lines.next() {
+                learns = !changes.learn(&piece);
+            }
+            if !learns {
+                // Only the hash of the rest matters.
+                lines.rest();
+            }
+            self.show(lines.position(), lines.input().get_ref());
         }
+        if let Some(piece) = lines.rest()
+            && learns
+        {
+            changes.learn(&piece);
+        }
+        let prefix = lines.into_prefix();
         if prefix.hash() != at.prefix {
             let offset = at.offset;
             return Err(differs(format!(
                 "the feed was replaced or rewritten before byte {offset}"
             )));
         }
-        self.torn = last != b'\n';
+        (self.torn, self.changes) = (torn, changes);
         Ok(prefix)
     }
 

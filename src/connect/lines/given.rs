@@ -15,7 +15,7 @@ use crate::codec::{DataError, Json};
 use crate::command::Command;
 use crate::connect::on_error::OnError;
 use crate::error::{Error, ErrorKind};
-use crate::input::blocking::{Batch, RowSink, Throttle, check, sleep};
+use crate::input::blocking::{Batch, Row as Sent, RowSink, Throttle, check, sleep};
 use crate::source::SourceStats;
 
 /// Bad lines that may wait for the feed to say its first time, in number and in bytes. Any more
@@ -41,14 +41,13 @@ pub(super) fn read<S: CellSink>(
 ) -> Result<u64, Error> {
     let mut lines = Cutter::new(config.open(opened, &|| check(stop))?);
     let mut rows = Rows {
-        batch: Batch::new(sink),
+        batch: Batch::new(Behind { sink, quarantine: config.quarantine()? }),
         times: Times::default(),
         parser: Timed::new(config),
         leading: Vec::new(),
         leading_bytes: 0,
         throttle: config.throttle.map(Throttle::new),
         on_error: config.on_error,
-        quarantine: config.quarantine()?,
         stop: stop.clone(),
         path: config.path.clone(),
         places: config.places.clone(),
@@ -77,12 +76,43 @@ pub(super) fn read<S: CellSink>(
     }
     rows.release()?;
     rows.flush()?;
+    // The end closes what comes last, where no row and no time does.
+    rows.batch.sink_mut().sync()?;
     Ok(rows.times.end())
+}
+
+/// A sink that nothing reaches before the bad lines that were written away before it are durable: what is committed
+/// behind them is never read again.
+struct Behind<S> {
+    sink: S,
+    quarantine: Option<Quarantine>,
+}
+
+impl<S> Behind<S> {
+    fn sync(&mut self) -> Result<(), Error> {
+        self.quarantine.as_mut().map_or(Ok(()), Quarantine::sync)
+    }
+}
+
+impl<S: RowSink> RowSink for Behind<S> {
+    type Key = S::Key;
+    type Value = S::Value;
+    type Order = S::Order;
+
+    fn rows(&mut self, rows: Vec<Sent<Self>>) -> Result<(), Error> {
+        self.sync()?;
+        self.sink.rows(rows)
+    }
+
+    fn closed(&mut self, time: u64) -> Result<(), Error> {
+        self.sync()?;
+        self.sink.closed(time)
+    }
 }
 
 /// What turns lines into rows.
 struct Rows<S: RowSink> {
-    batch: Batch<S>,
+    batch: Batch<Behind<S>>,
     stats: SourceStats,
     times: Times,
     parser: Timed,
@@ -93,7 +123,6 @@ struct Rows<S: RowSink> {
     leading_bytes: usize,
     throttle: Option<Throttle>,
     on_error: OnError,
-    quarantine: Option<Quarantine>,
     stop: CancellationToken,
     path: String,
     places: Places,
@@ -133,7 +162,7 @@ impl<S: CellSink> Rows<S> {
     }
 
     fn bad(&mut self, bad: Bad, piece: &Piece<'_>) -> Result<(), Error> {
-        if let Some(quarantine) = &mut self.quarantine {
+        if let Some(quarantine) = &mut self.batch.sink_mut().quarantine {
             quarantine.add(&self.path, &bad, piece)?;
             self.stats.add_quarantined(piece.number);
             return Ok(());
@@ -172,7 +201,6 @@ impl<S: CellSink> Rows<S> {
     }
 
     fn send(&mut self, command: Command<Json, Cell, u64>, time: u64) -> Result<(), Error> {
-        self.sync()?;
         self.stats.add_rows_read(1);
         let bytes = match &command {
             Command::Put { key, value, .. } | Command::Patch { key, patch: value, .. } => {
@@ -187,13 +215,7 @@ impl<S: CellSink> Rows<S> {
     }
 
     fn flush(&mut self) -> Result<(), Error> {
-        self.sync()?;
         self.batch.flush()
-    }
-
-    /// Makes the bad lines that were written away durable: nothing behind them may be before.
-    fn sync(&mut self) -> Result<(), Error> {
-        self.quarantine.as_mut().map_or(Ok(()), Quarantine::sync)
     }
 
     /// Returns the error for a bad line, with everything before it sent: the times that are

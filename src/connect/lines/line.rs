@@ -78,8 +78,8 @@ impl LineParser {
                 return Err(Bad::new("a line that is not an object", SHAPE));
             }
         }
-        let is_keyed = self.shaper.key().is_empty();
-        let line = self.members.line(is_keyed).and_then(|line| match line {
+        let has_own_key = self.shaper.key().is_empty();
+        let line = self.members.line(has_own_key).and_then(|line| match line {
             Line::Row(row) => {
                 let (key, value) = self.shaper.row(Some(row.key), row.value)?;
                 Ok(Line::Row(Row { key, value, ..row }))
@@ -87,7 +87,7 @@ impl LineParser {
             line => Ok(line),
         });
         line.map_err(|bad| {
-            let key = match is_keyed {
+            let key = match has_own_key {
                 true => self.members.once(KEY).map(Json::from_canonical),
                 false => self.members.once(VALUE).and_then(|value| self.shaper.key_in(value)),
             };
@@ -158,8 +158,8 @@ impl Members {
         reader.value(&mut self.texts[slot], 1)
     }
 
-    /// Returns what they say: of a row that is keyed they have the key.
-    fn line(&mut self, is_keyed: bool) -> Result<Line, Bad> {
+    /// Returns what they say: a row has its key among them, or in its value.
+    fn line(&mut self, has_own_key: bool) -> Result<Line, Bad> {
         if let Some(name) = self.duplicate() {
             let what = format!("two members named {}", Json::string(name).as_str());
             return Err(Bad::new(what, "keep one of them"));
@@ -173,7 +173,7 @@ impl Members {
             });
         }
         for name in [KEY, VALUE] {
-            if !self.found[name] && (is_keyed || name == VALUE) {
+            if !self.found[name] && (has_own_key || name == VALUE) {
                 let hint = "add it (a delete has \"value\": null) or remove the line";
                 return Err(Bad::new(format!("missing \"{}\"", NAMES[name]), hint));
             }
@@ -183,7 +183,7 @@ impl Members {
         let offset = self.number(OFFSET, u64::MAX, what)?;
         let value = &self.texts[VALUE];
         Ok(Line::Row(Row {
-            key: Json::from_canonical(if is_keyed { &self.texts[KEY] } else { "null" }),
+            key: Json::from_canonical(if has_own_key { &self.texts[KEY] } else { "null" }),
             value: (value != "null").then(|| Json::from_canonical(value)),
             ts,
             offset,

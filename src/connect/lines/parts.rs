@@ -96,9 +96,13 @@ impl<R: Read> Parts<R> {
     fn next(&mut self) -> Result<(), Error> {
         let name = &self.names[self.read.len()];
         self.current = Some((self.open)(name)?);
+        let mut places = self.places.0.lock();
+        if self.read.is_empty() {
+            // Those of a reading before this one.
+            places.clear();
+        }
+        places.push((name.clone(), self.lines));
         self.read.push((0, self.lines));
-        let read = self.names.iter().zip(&self.read);
-        *self.places.0.lock() = read.map(|(name, (_, lines))| (name.clone(), *lines)).collect();
         Ok(())
     }
 

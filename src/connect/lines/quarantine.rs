@@ -75,15 +75,19 @@ impl Quarantine {
         }
         record.push('\n');
         self.is_dirty = true;
+        #[cfg(test)]
+        tests::note('+');
         self.file.write_all(record.as_bytes()).map_err(|e| unwritable(&self.path, e))
     }
 
     /// Makes all that was added durable.
     pub(super) fn sync(&mut self) -> Result<(), Error> {
-        if !self.is_dirty {
+        if !self.is_dirty || crate::mutant::on("quarantine_unsynced") {
             return Ok(());
         }
         self.file.sync_data().map_err(|e| unwritable(&self.path, e))?;
+        #[cfg(test)]
+        tests::note('!');
         self.is_dirty = false;
         Ok(())
     }
@@ -104,4 +108,23 @@ fn unwritable(path: &Path, e: io::Error) -> Error {
     let what = format!("bad lines cannot be written away: {e}");
     let hint = "make room or allow writing there, or name another file, and rerun";
     Error::new(ErrorKind::Invalid, what).at(path.display().to_string()).hint(hint).because(e)
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::cell::RefCell;
+
+    thread_local! {
+        static DONE: RefCell<String> = RefCell::default();
+    }
+
+    /// Notes what is done on this thread: `+` for a record that is written, `!` for a sync.
+    pub(in super::super) fn note(what: char) {
+        DONE.with_borrow_mut(|done| done.push(what));
+    }
+
+    /// Returns what was done since the last call.
+    pub(in super::super) fn done() -> String {
+        DONE.take()
+    }
 }

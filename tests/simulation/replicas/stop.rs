@@ -164,6 +164,9 @@ fn a_worker_that_cannot_write_its_rows_lets_nothing_pass() {
             let errors: Vec<_> = reports.iter().filter_map(|r| r.error.as_ref()).collect();
             assert_eq!(errors.len(), 1, "one worker failed: {reports:?}");
             assert_eq!(errors[0].kind(), ErrorKind::Unavailable);
+            let says = format!("nothing of times [{upper}, ");
+            let error = errors[0].to_string();
+            assert!(upper == written || error.contains(&says), "it says which wait: {error}");
             assert!(reports.iter().all(|report| !report.done && !report.ended));
             stage.crew().drop_token(1);
             stage.run();

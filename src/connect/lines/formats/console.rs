@@ -6,7 +6,7 @@
 
 use super::said::Said;
 use super::tools::Tools;
-use crate::codec::Json;
+use crate::connect::debezium::named;
 use crate::connect::lines::line::utf8;
 use crate::connect::lines::row::Bad;
 
@@ -36,24 +36,19 @@ pub(super) fn line(line: &[u8], tools: &mut Tools) -> Result<Said, Bad> {
             "print keys and values alone: no print.timestamp, .partition, .offset",
         ));
     }
-    let by_key = |key: &[u8], tools: &mut Tools| {
-        let text = std::str::from_utf8(key).ok().filter(|_| tools.shaper.key().is_empty())?;
-        Some(tools.json(text)).filter(named)
+    let has_own_key = tools.shaper.key().is_empty();
+    let text = match utf8(line) {
+        Ok(text) => text,
+        Err(bad) => {
+            let key = std::str::from_utf8(key).ok().filter(|_| has_own_key);
+            return Err(Bad { key: key.and_then(|key| named(tools.json(key))), ..bad });
+        }
     };
-    if let Err(bad) = utf8(line) {
-        return Err(Bad { key: by_key(key, tools), ..bad });
-    }
-    let text = |bytes| String::from_utf8_lossy(bytes);
-    let key = Some(tools.json(&text(key))).filter(named);
-    let value = Some(tools.json(&text(rest))).filter(named);
-    if key.is_none() && tools.shaper.key().is_empty() {
+    let (key, value) = (named(tools.json(&text[..tab])), named(tools.json(&text[tab + 1..])));
+    if key.is_none() && has_own_key {
         let hint = "take it out of the value with --key, or leave the message out";
         return Err(Bad::new("a message without a key", hint));
     }
     let (key, value) = tools.shaper.row(key, value)?;
     Ok(Said::row(key, value))
-}
-
-fn named(text: &Json) -> bool {
-    text.as_str() != "null"
 }

@@ -14,6 +14,7 @@
 use super::said::{Origin, Said, change};
 use super::tools::{Tools, plain};
 use crate::codec::Json;
+use crate::connect::debezium::named;
 use crate::connect::lines::row::{Bad, Row};
 
 const HINT: &str = "print the topic with kcat -C -J";
@@ -30,23 +31,23 @@ pub(super) type Message = (Row, String, u64);
 
 /// Returns the message that a line is; `None` if it is blank.
 pub(super) fn message(line: &[u8], tools: &mut Tools) -> Result<Option<Message>, Bad> {
-    let is_keyed = tools.shaper.key().is_empty();
+    let has_own_key = tools.shaper.key().is_empty();
     match tools.object(line) {
         Ok(None) => return Ok(None),
         Ok(Some(_)) => {}
         Err(bad) => {
-            let key = tools.salvaged(line, "key").filter(|_| is_keyed);
-            let key = key.map(|text| tools.inside(&text)).filter(is_named);
+            let key = tools.salvaged(line, "key").filter(|_| has_own_key);
+            let key = key.and_then(|text| named(tools.inside(&text)));
             let offset = tools.salvaged(line, "offset").and_then(|text| text.parse().ok());
             return Err(Bad { key, offset, ..bad });
         }
     }
     let key = tools.line.get("key").map(str::to_string);
-    let key = key.map(|text| tools.inside(&text)).filter(is_named);
+    let key = key.and_then(|text| named(tools.inside(&text)));
     let message = read(tools, key.clone());
     message.map(Some).map_err(|bad| {
         // Of a message whose key is in its payload, another one would be named.
-        let key = bad.key.or(key.filter(|_| is_keyed));
+        let key = bad.key.or(key.filter(|_| has_own_key));
         Bad { key, offset: number(tools, "offset"), ..bad }
     })
 }
@@ -63,7 +64,7 @@ fn read(tools: &mut Tools, key: Option<Json>) -> Result<Message, Bad> {
     let ts = number(tools, "ts");
     let payload = tools.line.get("payload").map(str::to_string);
     let payload = payload.ok_or_else(|| wrong("a message without a \"payload\""))?;
-    let value = Some(tools.inside(&payload)).filter(is_named);
+    let value = named(tools.inside(&payload));
     if key.is_none() && tools.shaper.key().is_empty() {
         let hint = "take it out of the payload with --key, or leave the message out";
         return Err(Bad::new("a message without a key", hint));
@@ -74,8 +75,4 @@ fn read(tools: &mut Tools, key: Option<Json>) -> Result<Message, Bad> {
 
 fn number(tools: &Tools, name: &str) -> Option<u64> {
     tools.line.get(name)?.parse().ok()
-}
-
-fn is_named(text: &Json) -> bool {
-    text.as_str() != "null"
 }

@@ -6,7 +6,12 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::recorder::{Recorder, config, run};
+use crate::codec::Json;
 use crate::connect::lines::config::Config;
+use crate::connect::lines::given::{self, Cell};
+use crate::connect::lines::quarantine::tests::{done, note};
+use crate::error::Error;
+use crate::input::blocking::{Row, RowSink};
 
 const FEED: &[u8] =
     b"nope\n{\"key\":1,\"value\":1,\"ts\":1}\n{\"key\":1,\"value\":\xff,\"ts\":2}\n\
@@ -52,4 +57,51 @@ fn a_file_that_cannot_be_written_ends_the_run() {
     let config = Config { quarantine: Some(away), ..config(&feed) };
     let error = run(&config, Recorder::default()).expect_err("no directory").to_string();
     assert!(error.starts_with("bad lines cannot be written away: "), "{error}");
+}
+
+/// Notes each call as `>`.
+struct Noted;
+
+impl RowSink for Noted {
+    type Key = Json;
+    type Value = Cell;
+    type Order = u64;
+
+    fn rows(&mut self, _: Vec<Row<Self>>) -> Result<(), Error> {
+        note('>');
+        Ok(())
+    }
+
+    fn closed(&mut self, _: u64) -> Result<(), Error> {
+        note('>');
+        Ok(())
+    }
+}
+
+/// What is committed behind a bad line is not read again, so its record has to be durable by then. A sync is dear: one
+/// is for all that goes on together.
+#[test]
+fn bad_lines_are_durable_before_what_is_behind_them_goes_on() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let (feed, away) = (directory.path().join("feed"), directory.path().join("away"));
+    let pair = |ts: u32| format!("bad {ts}\n{{\"key\":{ts},\"value\":1,\"ts\":{ts}}}\n");
+    std::fs::write(&feed, (0..3000).map(pair).collect::<String>() + "bad\n").expect("room");
+    let config = Config { quarantine: Some(away), ..config(&feed) };
+    done();
+    assert_eq!(given::read(&config, None, Noted, &config.stop).ok(), Some(3000));
+    let done = done();
+    let (mut is_durable, mut syncs, mut sends) = (true, 0, 0);
+    for what in done.chars() {
+        match what {
+            '+' => is_durable = false,
+            '!' => (is_durable, syncs) = (true, syncs + 1),
+            _ => {
+                assert!(is_durable, "a row goes on before the record in front of it is durable");
+                sends += 1;
+            }
+        }
+    }
+    assert!(is_durable, "the feed ends before its last record is durable");
+    assert_eq!((done.matches('+').count(), sends > 3), (3001, true));
+    assert!(syncs <= sends + 1, "{syncs} syncs for {sends} sends");
 }

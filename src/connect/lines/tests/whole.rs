@@ -7,9 +7,10 @@ use tokio_util::sync::CancellationToken;
 use crate::codec::{Json, JsonText};
 use crate::connect::lines::{Format, Lines, OnError};
 use crate::error::ErrorKind;
-use crate::health::Health;
+use crate::health::{Health, KeysInError};
 use crate::pipeline::Pipeline;
 use crate::pipeline::config::PipelineConfig;
+use crate::pipeline::metrics::Metrics;
 
 type JsonShard = Shard<Json, Json, JsonText>;
 
@@ -22,15 +23,20 @@ fn shard() -> JsonShard {
 
 /// Runs a feed to its end, or until it fails.
 fn run(lines: Lines, given: bool, shard: &JsonShard) -> Health {
+    run_metered(lines, given, shard).0
+}
+
+/// The same, and returns its metrics too.
+fn run_metered(lines: Lines, given: bool, shard: &JsonShard) -> (Health, Metrics) {
     let shard = shard.clone();
     timely::execute_directly(move |worker| {
-        let (health, token) = worker.dataflow(|scope| {
+        let (health, metrics, token) = worker.dataflow(|scope| {
             let config = PipelineConfig::default();
             let pipeline = match given {
                 true => Pipeline::from_timed(scope, || Some(lines), &shard, config),
                 false => Pipeline::from_source(scope, || Some(lines), &shard, config),
             };
-            (pipeline.health, pipeline.token)
+            (pipeline.health, pipeline.metrics, pipeline.token)
         });
         let mut token = Some(token);
         while worker.has_dataflows() {
@@ -39,7 +45,7 @@ fn run(lines: Lines, given: bool, shard: &JsonShard) -> Health {
                 drop(token.take());
             }
         }
-        health
+        (health, metrics)
     })
 }
 
@@ -86,6 +92,35 @@ fn with_minted_times_a_file_goes_on_where_the_shard_is_and_a_reader_cannot() {
     let error = run(reader, false, &shard).error().expect("it cannot be read again");
     assert_eq!(error.kind(), ErrorKind::Invalid);
     assert!(error.what().contains("a pipe cannot be read from its start"), "{error}");
+}
+
+#[test]
+fn lines_that_are_written_away_are_in_the_metrics() {
+    for given in [true, false] {
+        let (shard, away) = (shard(), tempfile::tempdir().expect("a directory"));
+        let lines = Lines::from_reader("text", std::io::Cursor::new(format!("bad\n{FEED}worse\n")));
+        let lines = lines.quarantine(Some(away.path().join("away")));
+        let (health, metrics) = run_metered(lines, given, &shard);
+        assert!(health.error().is_none(), "{:?}", health.error());
+        let text = metrics.text();
+        let two = "\ndifferential_upsert_source_quarantined_total 2\n";
+        assert!(text.contains(two), "given {given}: {text}");
+    }
+}
+
+#[test]
+fn a_key_in_error_is_named_by_the_health() {
+    let feed = "{\"key\":\"a\",\"value\":1,\"ts\":0}\n{\"key\":\"b\",\"value\":nope}\n\
+                {\"key\":\"b\",\"value\":2,\"ts\":1}\n{\"key\":\"c\",\"value\":nope}\n";
+    let in_error = |feed: &str| {
+        let shard = shard();
+        let reader = Lines::from_reader("text", std::io::Cursor::new(feed.to_string()));
+        run(reader.on_error(OnError::Keep), true, &shard).report().errors
+    };
+    let of = |key: &str| Some(KeysInError { keys: 1, key: Some(key.to_string()) });
+    let lines: Vec<&str> = feed.split_inclusive('\n').collect();
+    let ends: Vec<_> = (1..=4).map(|end| in_error(&lines[..end].concat())).collect();
+    assert_eq!(ends, [None, of("\"b\""), None, of("\"c\"")]);
 }
 
 #[test]
