@@ -30,7 +30,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("upsert", &["codec", "command", "control", "counter", "logging", "scratch"]),
     // What all operators of a pipeline report to, so it sees what is reported.
     ("health", &["codec", "command", "control", "io", "shard", "source", "store", "upsert"]),
-    ("input", &["codec", "command", "control", "health", "io", "upsert"]),
+    ("input", &["codec", "command", "control", "health", "io", "source", "upsert"]),
     ("connect", &["codec", "command", "input", "login", "pace", "source"]),
     ("reclock", &["codec", "command", "control", "health", "input", "io", "shard", "source"]),
     ("definite", &["codec", "command", "control", "health", "input", "shard", "upsert"]),

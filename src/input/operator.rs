@@ -48,6 +48,9 @@ where
     let (sender, mut receiver) = mpsc::channel(EVENTS_AHEAD);
     let (ended, mut end) = oneshot::channel();
     if let Some(source) = leads.then(source).flatten() {
+        if let Some(counts) = source.counts() {
+            status.source().set_feed(counts);
+        }
         let operator = scope.worker().sync_activator_for(address.to_vec());
         let outlet = Outlet(Waking::new(sender, operator.clone()));
         // Tells that the source is over, also when it panics or its task is dropped.

@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 use crate::command::Command;
 use crate::control::waking::Waking;
 use crate::error::{Error, ErrorKind};
+use crate::source::SourceStats;
 
 /// A feed with times of its own, the same on every run and in every writer.
 ///
@@ -22,6 +23,11 @@ pub trait TimedSource: Send + 'static {
     type Value: Send + 'static;
     /// What orders the rows of one key and time.
     type Order: Send + 'static;
+
+    /// Returns what the feed itself counts into, as [`Source::counts`](crate::source::Source::counts).
+    fn counts(&self) -> Option<SourceStats> {
+        None
+    }
 
     /// Reads the feed from its start (rows below the shard's upper are dropped and counted).
     fn run(

@@ -312,6 +312,11 @@ fn source(page: &mut Families, stats: &SourceStats) {
     for (name, help, value) in [
         ("source_connects_total", "Connections to the source.", stats.connects()),
         ("source_units_total", "Complete units, with rows or without.", stats.units()),
+        (
+            "source_quarantined_total",
+            "Lines of the feed that could not be read, and were written away.",
+            stats.quarantined(),
+        ),
         ("source_copies_total", "Copies begun anew, for a lost position.", stats.copies_anew()),
         ("source_acks_total", "Durable cursors that the source took.", stats.acks()),
         ("source_acks_failed_total", "Durable cursors that it did not.", stats.acks_failed()),

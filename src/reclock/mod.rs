@@ -65,7 +65,7 @@ use crate::codec::Codec;
 use crate::codec::packed::Encoded;
 use crate::error::Error;
 use crate::input::{Outlet, TimedSource};
-use crate::source::{Order, Source};
+use crate::source::{Order, Source, SourceStats};
 
 pub use config::{SourceConfig, Times};
 pub(crate) use cursors::Cursors;
@@ -89,6 +89,10 @@ where
     type Key = Encoded;
     type Value = Encoded;
     type Order = Order;
+
+    fn counts(&self) -> Option<SourceStats> {
+        self.source.counts()
+    }
 
     async fn run(self, outlet: Outlet<Encoded, Encoded, Order>) -> Result<u64, Error> {
         let Reclocked { source, context, codec } = self;

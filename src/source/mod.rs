@@ -200,6 +200,12 @@ pub trait Source: Send + 'static {
         Vec::new()
     }
 
+    /// Returns what the feed itself counts into, of which a pipeline shows what it cannot count: the lines that were
+    /// [written away](SourceStats::quarantined). Called once, before the first connect. By default it counts nothing.
+    fn counts(&self) -> Option<SourceStats> {
+        None
+    }
+
     /// Says, before the first connect, where another writer has ended the copy that is to be made anew if the
     /// position is lost: its generation, and a place in each partition. This copy is to end there, too; without it,
     /// where the feed is when it begins. Returns whether the feed can do that: a copy is then the same changes in

@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use super::by_partition::{Partition, named};
 use super::freshness::{Clock, Freshness};
 use super::lag::{Age, Lag};
-use super::staging::Waiting;
 use crate::counter::Counter;
 use crate::error::Error;
 
@@ -38,6 +38,8 @@ struct Shared {
     staged: Mutex<StagedNow>,
     lag: Mutex<Lag>,
     freshness: Freshness,
+    /// Those of the feed that it is of, which has its own.
+    feed: OnceLock<SourceStats>,
     /// Without one it is not known how long anything took.
     clock: OnceLock<Clock>,
     /// Why the last attempt failed.
@@ -52,6 +54,20 @@ pub(crate) struct StagedNow {
     pub(crate) waiting: Vec<Waiting>,
     /// Units before it wait for room, and the source is not asked for more.
     pub(crate) held_back: bool,
+}
+
+/// What waits in one partition, and for what.
+#[derive(Clone, Debug)]
+pub(crate) struct Waiting {
+    pub(crate) partition: Partition,
+    /// For the end of a copy; else for that of a unit.
+    pub(crate) copy: bool,
+    /// Those of a copy made anew stand with the first of its partitions.
+    pub(crate) rows: u64,
+    pub(crate) bytes: u64,
+    pub(crate) since: Instant,
+    /// When there was last something new of it.
+    pub(crate) moved: Instant,
 }
 
 /// Why attempts fail, and of which partitions.
@@ -140,9 +156,11 @@ impl SourceStats {
         self.0.messages.get()
     }
 
-    /// Lines of the feed that could not be read, and were written away.
+    /// Lines of the feed that could not be read, and were written away. A pipeline's own stats have it too, where the feed
+    /// [says](crate::source::Source::counts) what it counts into.
     pub fn quarantined(&self) -> u64 {
-        self.0.quarantined.get()
+        let of_feed = self.0.feed.get().map_or(0, |feed| feed.0.quarantined.get());
+        self.0.quarantined.get() + of_feed
     }
 
     /// How far the feed is, in a unit of its own: bytes, commits.
@@ -196,6 +214,11 @@ impl SourceStats {
         self.set_rows_read(0);
         self.set_rows_skipped(0);
         self.0.position.set(0);
+    }
+
+    /// Says what the feed itself counts into. What it says first counts.
+    pub(crate) fn set_feed(&self, feed: SourceStats) {
+        self.0.feed.get_or_init(|| feed);
     }
 
     /// Returns what is incomplete.

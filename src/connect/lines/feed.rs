@@ -217,6 +217,10 @@ impl TimedSource for Lines {
     type Value = Result<Json, DataError>;
     type Order = u64;
 
+    fn counts(&self) -> Option<SourceStats> {
+        Some(self.stats())
+    }
+
     async fn run(self, outlet: Outlet<Json, Self::Value, u64>) -> Result<u64, Error> {
         let Lines { config, opened, .. } = self;
         if !matches!(config.format, Format::Json | Format::Kcat) {
@@ -255,6 +259,10 @@ impl Source for Lines {
             identity += &format!(" deleted by {deleted:?}");
         }
         identity
+    }
+
+    fn counts(&self) -> Option<SourceStats> {
+        Some(self.stats())
     }
 
     async fn connect(&mut self, from: &Boundary<FilePosition>) -> Result<(), Failure> {

@@ -10,6 +10,7 @@ use crate::error::ErrorKind;
 use crate::health::Health;
 use crate::pipeline::Pipeline;
 use crate::pipeline::config::PipelineConfig;
+use crate::pipeline::metrics::Metrics;
 
 type JsonShard = Shard<Json, Json, JsonText>;
 
@@ -22,15 +23,20 @@ fn shard() -> JsonShard {
 
 /// Runs a feed to its end, or until it fails.
 fn run(lines: Lines, given: bool, shard: &JsonShard) -> Health {
+    run_metered(lines, given, shard).0
+}
+
+/// The same, and returns its metrics too.
+fn run_metered(lines: Lines, given: bool, shard: &JsonShard) -> (Health, Metrics) {
     let shard = shard.clone();
     timely::execute_directly(move |worker| {
-        let (health, token) = worker.dataflow(|scope| {
+        let (health, metrics, token) = worker.dataflow(|scope| {
             let config = PipelineConfig::default();
             let pipeline = match given {
                 true => Pipeline::from_timed(scope, || Some(lines), &shard, config),
                 false => Pipeline::from_source(scope, || Some(lines), &shard, config),
             };
-            (pipeline.health, pipeline.token)
+            (pipeline.health, pipeline.metrics, pipeline.token)
         });
         let mut token = Some(token);
         while worker.has_dataflows() {
@@ -39,7 +45,7 @@ fn run(lines: Lines, given: bool, shard: &JsonShard) -> Health {
                 drop(token.take());
             }
         }
-        health
+        (health, metrics)
     })
 }
 
@@ -86,6 +92,20 @@ fn with_minted_times_a_file_goes_on_where_the_shard_is_and_a_reader_cannot() {
     let error = run(reader, false, &shard).error().expect("it cannot be read again");
     assert_eq!(error.kind(), ErrorKind::Invalid);
     assert!(error.what().contains("a pipe cannot be read from its start"), "{error}");
+}
+
+#[test]
+fn lines_that_are_written_away_are_in_the_metrics() {
+    for given in [true, false] {
+        let (shard, away) = (shard(), tempfile::tempdir().expect("a directory"));
+        let lines = Lines::from_reader("text", std::io::Cursor::new(format!("bad\n{FEED}worse\n")));
+        let lines = lines.quarantine(Some(away.path().join("away")));
+        let (health, metrics) = run_metered(lines, given, &shard);
+        assert!(health.error().is_none(), "{:?}", health.error());
+        let text = metrics.text();
+        let two = "\ndifferential_upsert_source_quarantined_total 2\n";
+        assert!(text.contains(two), "given {given}: {text}");
+    }
 }
 
 #[test]
