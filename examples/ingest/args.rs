@@ -190,6 +190,11 @@ pub(crate) struct Args {
     #[arg(long, requires = "http")]
     pub(crate) http_remote: bool,
 
+    /// Take POST /promote under these names of a host as well, that of a proxy in front, say; addresses and localhost are
+    /// taken in any case
+    #[arg(long, value_name = "NAME[,NAME]", value_delimiter = ',', requires = "http", value_parser = host)]
+    pub(crate) http_host: Vec<String>,
+
     /// After a failure, answer HTTP for so many seconds more: what was wrong is then still to be seen
     #[arg(long, value_name = "SECONDS", default_value = "0", requires = "http", value_parser = seconds)]
     pub(crate) linger: Duration,
@@ -393,6 +398,13 @@ fn shard(text: &str) -> Result<String, String> {
 fn address(text: &str) -> Result<SocketAddr, String> {
     let mut found = text.to_socket_addrs().map_err(|e| format!("{e}; use HOST:PORT"))?;
     found.next().ok_or_else(|| "it names no address".to_string())
+}
+
+fn host(text: &str) -> Result<String, String> {
+    match text.is_empty() || text.contains([':', '/']) {
+        true => Err("use the name of a host, without a scheme and a port".to_string()),
+        false => Ok(text.to_string()),
+    }
 }
 
 fn history(text: &str) -> Result<History, String> {

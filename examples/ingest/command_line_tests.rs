@@ -48,6 +48,8 @@ fn everything_that_is_there_is_taken() {
     assert_eq!(args.deleted_field.as_deref(), Some("gone"));
     let args = parse("f --shard mem: --on-error quarantine:bad --wait").expect("both");
     assert_eq!((args.on_error.quarantine(), args.wait), (Some("bad".into()), true));
+    let args = parse("f --shard mem: --http 127.0.0.1:0 --http-host a.example,b").expect("two");
+    assert_eq!(args.http_host, ["a.example", "b"]);
     assert!(parse("f --shard mem: --no-input-guess --times mint --format json").is_ok());
     assert!(parse("git:. --shard mem: --no-input-guess").is_ok());
     assert!(parse("git:. --shard mem: --times given --format json").is_ok());
@@ -83,6 +85,8 @@ fn everything_else_is_usage() {
         "feed --shard mem: --key id,,b",
         "git:. --shard mem: --wait",
         "git:. --shard mem: --on-error quarantine:bad",
+        "f --shard mem: --http-host a.example",
+        "f --shard mem: --http 127.0.0.1:0 --http-host https://a.example",
         "feed --shard mem: --on-error quarantine:",
         "feed --shard mem: --on-error quarantine",
         "feed --shard mem: --no-input-guess",

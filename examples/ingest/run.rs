@@ -51,6 +51,7 @@ pub(crate) fn run(
     let standby = args.standby.then(Promotion::default);
     let face = Face::new(standby.clone().unwrap_or_default());
     face.show_feed(args.feed.to_string(), stats.clone());
+    args.http_host.iter().for_each(|host| face.answer_to(host));
     let progress = Progress::start(stats.clone(), face.clone());
     let mut summary = Summary::default();
     let result = drive(args, config, io, stop, &standby, &face, &stats, &mut summary);

@@ -7,7 +7,7 @@
 //! GET  /health    the HealthReport as JSON; 200, or 503 for stalled, fenced and failed
 //! GET  /metrics   the Metrics as Prometheus text
 //! POST /promote   promotes the standby; 200 at once, any number of times; 415 without
-//!                 Content-Type: application/json, which keeps pages of other sites from sending it
+//!                 Content-Type: application/json, and 403 for what comes from another site
 //! ```
 //!
 //! It runs on an I/O runtime, beside the workers: a request reads cells and never waits for a worker.
@@ -15,7 +15,8 @@
 //! then that of the first one in trouble, or else of the first. What `/events` says is the page's own, and may change.
 //!
 //! It asks for no login: what reaches the address can read all of it, and can promote. Listen on a loopback
-//! address, or behind something that asks.
+//! address, or behind something that asks. Pages of other sites cannot promote by a browser that reaches it: `Host` has to be
+//! an address, `localhost`, or a [name that was told](Face::answer_to), and `Origin`, if there is one, the same or such a name.
 //!
 //! # Examples
 //!
@@ -58,6 +59,8 @@ mod document;
 mod page;
 
 mod events;
+
+mod site;
 
 mod routes;
 

@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 use super::events::{Events, events};
 use super::page::page;
 use super::shown::Face;
+use super::site::foreign;
 use crate::error::{Error, ErrorKind};
 use crate::health::HealthState;
 use crate::pipeline::metrics::CONTENT_TYPE;
@@ -108,6 +109,11 @@ async fn metrics(State(Site { face, .. }): State<Site>) -> Response {
 }
 
 async fn promote(State(Site { face, .. }): State<Site>, headers: HeaderMap) -> Response {
+    if let Some(why) = foreign(&headers, &face.hosts()) {
+        let hint = "ask by an address or localhost, or tell the program the name: Face::answer_to, ingest --http-host";
+        return (StatusCode::FORBIDDEN, format!("POST /promote is refused: {why}; {hint}\n"))
+            .into_response();
+    }
     let text = |name| headers.get(name).and_then(|value: &header::HeaderValue| value.to_str().ok());
     // A page of another site cannot send this type without asking first.
     let kind = text(header::CONTENT_TYPE).unwrap_or_default();

@@ -27,6 +27,8 @@ pub(super) struct Shown {
     pub(super) feed: Mutex<Option<Feed>>,
     /// Why the program ends, where it fails.
     failed: Mutex<Option<String>>,
+    /// Names of hosts that it may be asked under.
+    hosts: Mutex<Vec<String>>,
     promotion: Promotion,
 }
 
@@ -74,6 +76,7 @@ impl Face {
             pipelines: Mutex::default(),
             feed: Mutex::default(),
             failed: Mutex::default(),
+            hosts: Mutex::default(),
             promotion,
         }))
     }
@@ -104,6 +107,17 @@ impl Face {
     /// Shows from now on that the program has failed, and why, where no pipeline says so itself.
     pub fn show_failed(&self, why: impl Into<String>) {
         *self.0.failed.lock() = Some(why.into());
+    }
+
+    /// Lets `POST /promote` be asked under this name of a host as well, whatever the port: that of a proxy in front, or one
+    /// that other machines know this one by. Its own addresses and `localhost` need not be told.
+    pub fn answer_to(&self, host: impl Into<String>) {
+        self.0.hosts.lock().push(host.into());
+    }
+
+    /// Returns those names.
+    pub(super) fn hosts(&self) -> Vec<String> {
+        self.0.hosts.lock().clone()
     }
 
     /// Returns what `GET /health` shows: of several pipelines the first one in trouble, or else the first.

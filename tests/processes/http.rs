@@ -144,7 +144,7 @@ fn a_failure_lingers_as_long_as_it_is_asked_to() {
 #[test]
 fn promote_wants_json_and_can_be_asked_again() {
     let dir = tempfile::tempdir().expect("a directory");
-    let server = follow(dir.path(), &[]);
+    let server = follow(dir.path(), &["--http-host", "orders.example"]);
     for (headers, status) in [
         ("Content-Length: 0\r\n", 415),
         ("Content-Type: text/plain\r\nContent-Length: 2\r\n\r\n{}", 415),
@@ -157,6 +157,19 @@ fn promote_wants_json_and_can_be_asked_again() {
     ] {
         let answer = server.ask("POST", "/promote", headers);
         assert_eq!(answer.status, status, "{headers}: {}", answer.head);
+    }
+    // Of another site, whether or not its name means this address.
+    let json = "Content-Type: application/json\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+    for (host, origin, status) in [
+        ("rebound.example", "http://rebound.example", 403),
+        (&*server.address, "http://rebound.example", 403),
+        (&*server.address, &format!("http://{}", server.address), 200),
+        ("orders.example", "https://orders.example", 200),
+    ] {
+        let head = format!("POST /promote HTTP/1.1\r\nHost: {host}\r\nOrigin: {origin}\r\n");
+        let answer = server.send(&(head + json));
+        assert_eq!(answer.status, status, "{host} {origin}: {}", answer.body);
+        assert_eq!(answer.body.contains("is refused: it"), status == 403, "{}", answer.body);
     }
     // Nonsense costs its own connection, and nothing else.
     let status = server.send("nonsense\r\n\r\n").status;
