@@ -218,6 +218,7 @@ fn no_row_yet(args: &Args, state: &shard::State) -> HealthReport {
         since: state.since,
         why: Some("the feed has no row yet".to_string()),
         lag: SourceLag::default(),
+        errors: None,
     }
 }
 

@@ -93,6 +93,7 @@ fn pipeline(face: &Face, one: &One, now: Instant, whole: bool, feed: Option<&str
         "copy": copy,
         "hydration_eta": one.track.parts.eta(read, found),
         // An empty shard has neither.
+        "error_key": report.errors.as_ref().and_then(|errors| errors.key.as_ref()),
         "writers": (state.seqno > 0).then_some(state.writers.len()),
         "leases": (state.seqno > 0).then_some(state.leases.len()),
         "sealed_at": state.sealed_at.map(|end| end.to_string()),

@@ -144,7 +144,8 @@ function facts(node, p) {
   fact(list, "Above (stashed)", of("rows_above_total"));
   fact(list, "Superseded", of("rows_superseded_total"));
   fact(list, "Unchanged", of("rows_unchanged_total"));
-  fact(list, "Keys in error", of("error_keys"), m.error_keys > 0);
+  const one = p.error_key ? `, ${p.error_key}${m.error_keys > 1 ? " and others" : ""}` : "";
+  fact(list, "Keys in error", of("error_keys") && of("error_keys") + one, m.error_keys > 0);
   fact(list, "Live rows", m.state_bytes ? `${grouped.format(m.state_rows)}, ${bytes(m.state_bytes)}` : of("state_rows"));
   fact(list, "Rows in memory", both("state_hot_rows", "state_hot_bytes"));
   fact(list, "Rows on disk alone", both("state_cold_rows", "state_cold_bytes"));

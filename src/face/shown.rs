@@ -69,6 +69,7 @@ impl Face {
             since: 0,
             why: Some("the shard is being opened".to_string()),
             lag: SourceLag::default(),
+            errors: None,
         };
         Face(Arc::new(Shown {
             began: Instant::now(),

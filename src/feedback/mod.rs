@@ -159,7 +159,8 @@ pub(crate) fn feedback<'scope>(
                     Ok(Message::Rows(mut rows, _room)) => {
                         let errors =
                             rows.iter().filter(|((_, value), ..)| is_error(value.as_bytes()));
-                        let count = |(_, time, diff): &Update| {
+                        let count = |((key, _), time, diff): &Update| {
+                            status.vitals().in_error.see(key.as_bytes(), *diff);
                             if let Some((link, _)) = &image {
                                 link.add_errors(*time, *diff as i64);
                             }
@@ -167,7 +168,7 @@ pub(crate) fn feedback<'scope>(
                         };
                         let more: isize = errors.map(count).sum();
                         if more != 0 {
-                            status.vitals().add_error_keys(more as i64);
+                            status.vitals().in_error.add(more as i64);
                         }
                         output.activate().session(held).give_container(&mut rows);
                     }
@@ -200,7 +201,7 @@ fn begin_at(link: &ImageLink, begin: &Begin, begins: Result<u64, String>, status
     match begins {
         Ok(_) => {
             link.add_errors(0, begin.errors);
-            status.vitals().add_error_keys(begin.errors);
+            status.vitals().in_error.add(begin.errors);
             link.say(format!("state: begins with its image, and reads the shard from {from} on"));
         }
         Err(why) => link.say(format!("state: reads the shard; its image is {why}")),

@@ -30,6 +30,7 @@ pub(super) fn judge(signs: &Signs) -> HealthReport {
         since: signs.since,
         why,
         lag: signs.lag,
+        errors: None,
     }
 }
 

@@ -30,6 +30,7 @@
 
 pub(crate) mod convert;
 pub(crate) mod errors;
+mod in_error;
 mod judge;
 mod report;
 mod seen;
@@ -43,7 +44,7 @@ use std::sync::Arc;
 
 use crate::error::Error;
 
-pub use report::{HealthReport, HealthState, Role, SourceLag};
+pub use report::{HealthReport, HealthState, KeysInError, Role, SourceLag};
 #[cfg(feature = "http")]
 pub(crate) use seen::{Seen, Stuck};
 pub(crate) use status::Status;
@@ -94,7 +95,12 @@ impl Health {
     /// Returns the health now: this worker's, and any trouble of the process's other workers.
     /// O(workers).
     pub fn report(&self) -> HealthReport {
-        judge::judge(&self.process.signs(&self.vitals))
+        self.reported(judge::judge(&self.process.signs(&self.vitals)))
+    }
+
+    /// Adds what no state follows from.
+    fn reported(&self, report: HealthReport) -> HealthReport {
+        HealthReport { errors: self.process.in_error(), ..report }
     }
 
     /// Returns the loop now, as this worker sees it.
@@ -103,7 +109,7 @@ impl Health {
         let signs = self.process.signs(&self.vitals);
         let appending = signs.interval().filter(|interval| interval.appending);
         Seen {
-            report: judge::judge(&signs),
+            report: self.reported(judge::judge(&signs)),
             stuck: judge::pinned(&signs),
             feedback: signs.workers.iter().map(|worker| worker.read_to).min().unwrap_or(0),
             least: signs.workers.iter().filter_map(|worker| worker.least).min(),

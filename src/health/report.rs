@@ -113,6 +113,20 @@ pub struct HealthReport {
     /// How far the shard is behind the end of the source; left out where the source says nothing of it.
     #[serde(skip_serializing_if = "SourceLag::is_unknown")]
     pub lag: SourceLag,
+    /// Keys whose value is an error; left out where there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub errors: Option<KeysInError>,
+}
+
+/// Keys whose value is an error, of all workers of this process: what it has read back of the shard.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct KeysInError {
+    /// How many there are.
+    pub keys: u64,
+    /// One of them, 64 characters of it, in its [`Debug`](std::fmt::Debug) form. A worker knows the first few that it has read;
+    /// as those have ended, and where the state began with an image, none is known before another one comes. `shard errors`
+    /// lists all.
+    pub key: Option<String>,
 }
 
 /// How far what is in the shard lies behind the end of its source: each as far as the source

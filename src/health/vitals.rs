@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -12,7 +12,8 @@ use parking_lot::Mutex;
 use timely::scheduling::SyncActivator;
 use tokio::sync::Notify;
 
-use super::report::{HealthState, Role, SourceLag};
+use super::in_error::InError;
+use super::report::{HealthState, KeysInError, Role, SourceLag};
 use super::signs::{Interval, Measured, Signs, WorkerSigns};
 use super::staged::StagedSigns;
 use crate::control::epoch::Epoch;
@@ -45,7 +46,8 @@ pub(crate) struct Vitals {
     parts_found: AtomicU64,
     parts_read: AtomicU64,
     parts_writing: AtomicU64,
-    error_keys: AtomicI64,
+    /// Keys whose value is an error, as read back.
+    pub(crate) in_error: InError,
     hydrated: AtomicBool,
     broken: AtomicBool,
     /// The time in which the operator has failed; it has emitted all that is below.
@@ -84,7 +86,7 @@ impl Vitals {
             parts_found: AtomicU64::new(0),
             parts_read: AtomicU64::new(0),
             parts_writing: AtomicU64::new(0),
-            error_keys: AtomicI64::new(0),
+            in_error: InError::default(),
             hydrated: AtomicBool::new(false),
             broken: AtomicBool::new(false),
             fails_at: AtomicU64::new(NONE),
@@ -165,15 +167,6 @@ impl Vitals {
     /// Says that it is written, or has failed.
     pub(crate) fn end_part(&self) {
         self.parts_writing.fetch_sub(1, Relaxed);
-    }
-
-    /// Says how many more of its keys have an error for a value, as read back; may be negative.
-    pub(crate) fn add_error_keys(&self, more: i64) {
-        self.error_keys.fetch_add(more, Relaxed);
-    }
-
-    pub(crate) fn error_keys(&self) -> i64 {
-        self.error_keys.load(Relaxed)
     }
 
     /// Says what the sink has named; `None` when it is settled.
@@ -360,6 +353,14 @@ impl Process {
     /// Returns how far the shard is behind the source.
     pub(crate) fn lag(&self) -> SourceLag {
         SourceLag::new(self.source.lag(), self.handle.now_ms())
+    }
+
+    /// Returns how many keys have an error for a value, and which; none where none has.
+    pub(crate) fn in_error(&self) -> Option<KeysInError> {
+        let members = self.members();
+        let keys: i64 = members.iter().map(|vitals| vitals.in_error.count()).sum();
+        let keys = u64::try_from(keys).ok().filter(|keys| *keys > 0)?;
+        Some(KeysInError { keys, key: members.iter().find_map(|v| v.in_error.known()) })
     }
 
     /// Collects everything that a report is made of, as one worker sees it.

@@ -197,7 +197,7 @@ impl Metrics {
             "Bytes worked out ahead of the commits below them.",
             sum(|v| v.stats.overlay_bytes() as u64),
         );
-        let errors: i64 = self.health.process.members().iter().map(|v| v.error_keys()).sum();
+        let errors: i64 = self.health.process.members().iter().map(|v| v.in_error.count()).sum();
         page.gauge("error_keys", "Keys whose live value is an error.", errors as f64);
         let least = self.health.process.members().iter().filter_map(|v| v.least()).min();
         page.known_gauge("stash_oldest_time", "The least time that waits in the stash.", least);

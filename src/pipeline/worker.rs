@@ -1,6 +1,7 @@
 //! Owns what every dataflow over a shard begins with on a worker: the place where it reports, and the reader
 //! that brings the committed rows back. It does not own what is built around them.
 
+use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -53,7 +54,7 @@ pub(super) struct ReadBack<'scope> {
 }
 
 /// Reads the shard back: first its contents, then every change.
-pub(super) fn read_back<'scope, K, V, C: Codec<K> + Codec<V>>(
+pub(super) fn read_back<'scope, K: Debug, V, C: Codec<K> + Codec<V>>(
     scope: Scope<'scope, u64>,
     shard: &Shard<K, V, C>,
     interval: Duration,
@@ -64,6 +65,8 @@ pub(super) fn read_back<'scope, K, V, C: Codec<K> + Codec<V>>(
     let news = Arc::new(Notify::new());
     let poll = Poll { interval, news: Arc::clone(&news) };
     let handle = shard.handle().clone();
+    let named = |key: &[u8]| <C as Codec<K>>::decode(key).ok().map(|key| format!("{key:?}"));
+    status.vitals().in_error.name_by(named);
     let rows = feedback(scope, handle, shard.io(), poll, known.clone(), status.clone(), image);
     ReadBack { rows, known, news }
 }

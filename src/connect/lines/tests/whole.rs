@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use crate::codec::{Json, JsonText};
 use crate::connect::lines::{Format, Lines, OnError};
 use crate::error::ErrorKind;
-use crate::health::Health;
+use crate::health::{Health, KeysInError};
 use crate::pipeline::Pipeline;
 use crate::pipeline::config::PipelineConfig;
 use crate::pipeline::metrics::Metrics;
@@ -106,6 +106,21 @@ fn lines_that_are_written_away_are_in_the_metrics() {
         let two = "\ndifferential_upsert_source_quarantined_total 2\n";
         assert!(text.contains(two), "given {given}: {text}");
     }
+}
+
+#[test]
+fn a_key_in_error_is_named_by_the_health() {
+    let feed = "{\"key\":\"a\",\"value\":1,\"ts\":0}\n{\"key\":\"b\",\"value\":nope}\n\
+                {\"key\":\"b\",\"value\":2,\"ts\":1}\n{\"key\":\"c\",\"value\":nope}\n";
+    let in_error = |feed: &str| {
+        let shard = shard();
+        let reader = Lines::from_reader("text", std::io::Cursor::new(feed.to_string()));
+        run(reader.on_error(OnError::Keep), true, &shard).report().errors
+    };
+    let of = |key: &str| Some(KeysInError { keys: 1, key: Some(key.to_string()) });
+    let lines: Vec<&str> = feed.split_inclusive('\n').collect();
+    let ends: Vec<_> = (1..=4).map(|end| in_error(&lines[..end].concat())).collect();
+    assert_eq!(ends, [None, of("\"b\""), None, of("\"c\"")]);
 }
 
 #[test]
