@@ -10,6 +10,7 @@ use std::path::Path;
 use tokio::sync::mpsc;
 
 use super::recorder::{config, on_thread};
+use crate::connect::lines::config::{Config, Format};
 use crate::connect::lines::follow::Reading;
 use crate::connect::lines::input::Input;
 use crate::connect::lines::position::{FilePosition, Offsets, Prefix};
@@ -144,6 +145,39 @@ fn a_copy_that_is_being_compressed_is_passed_over() {
         fs::remove_file(at(old)).expect("it is there");
         fs::remove_file(at(copy)).expect("it is there");
     }
+}
+
+/// Which table the feed is of is learned from the file that was proven to be the feed, also where its name means another
+/// one by then. That name is given away while the bytes before the place are read.
+#[test]
+fn what_is_learned_is_of_the_file_that_was_proven() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let at = |name: &str| directory.path().join(name);
+    let row = |table: &str, id: u32| {
+        let row = format!("\"database\":\"d\",\"table\":\"{table}\",\"data\":{{\"id\":{id}}}");
+        format!("{{{row},\"type\":\"insert\",\"primary_key_columns\":[\"id\"]}}\n")
+    };
+    let before = row("ours", 1) + &"\n".repeat(8 << 20);
+    fs::write(at("feed"), before.clone() + &row("other", 2)).expect("room");
+    fs::write(at("next"), row("other", 3) + &"\n".repeat(8 << 20)).expect("room");
+    let mut prefix = Prefix::default();
+    prefix.add(before.as_bytes());
+    let (offset, line, prefix) = (before.len() as u64, 1 + (8 << 20), prefix.hash());
+    let place = FilePosition { offset, line, rows: 1, prefix, offsets: Offsets::default() };
+    let (sender, mut handed) = mpsc::channel(64);
+    let config = Config { format: Format::Maxwell, ..config(&at("feed")) };
+    let stats = config.stats.clone();
+    let reading = on_thread(move || Reading::new(config, sender).run(Some(place), None));
+    while stats.position() == 0 {
+        std::thread::yield_now();
+    }
+    fs::rename(at("feed"), at("feed.1")).expect("it is there");
+    fs::rename(at("next"), at("feed")).expect("it is there");
+    reading.join().expect("no panic");
+    let last = std::iter::from_fn(|| handed.blocking_recv()).last();
+    let failure = last.expect("an end").expect_err("a row of another table");
+    let error = failure.error().to_string();
+    assert!(error.starts_with("rows of two tables, d.ours and d.other at "), "{error}");
 }
 
 #[test]
