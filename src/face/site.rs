@@ -71,13 +71,11 @@ mod tests {
     use super::*;
 
     fn is_foreign(host: &[&str], origin: &[&str]) -> bool {
-        let of = |name: HeaderName, values: &[&str]| -> Vec<_> {
-            values.iter().map(|value| (name.clone(), value.parse().unwrap())).collect()
-        };
-        let all = [of(header::HOST, host), of(header::ORIGIN, origin)].concat();
         let mut headers = HeaderMap::new();
-        for (name, value) in all {
-            headers.append(name, value);
+        for (name, values) in [(header::HOST, host), (header::ORIGIN, origin)] {
+            for value in values {
+                headers.append(name.clone(), value.parse().unwrap());
+            }
         }
         foreign(&headers, &["orders.example".to_string()]).is_some()
     }
