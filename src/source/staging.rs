@@ -4,23 +4,9 @@
 
 use tokio::time::Instant;
 
-use super::by_partition::Partition;
 use super::cursor::Position;
 use super::stage::{Open, Stager};
-
-/// What waits in one partition, and for what.
-#[derive(Clone, Debug)]
-pub(crate) struct Waiting {
-    pub(crate) partition: Partition,
-    /// For the end of a copy; else for that of a unit.
-    pub(crate) copy: bool,
-    /// Those of a copy made anew stand with the first of its partitions.
-    pub(crate) rows: u64,
-    pub(crate) bytes: u64,
-    pub(crate) since: Instant,
-    /// When there was last something new of it.
-    pub(crate) moved: Instant,
-}
+use super::stats::Waiting;
 
 /// Follows what a stager has.
 #[derive(Debug, Default)]

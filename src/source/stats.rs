@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use super::by_partition::{Partition, named};
 use super::freshness::{Clock, Freshness};
 use super::lag::{Age, Lag};
-use super::staging::Waiting;
 use crate::counter::Counter;
 use crate::error::Error;
 
@@ -54,6 +54,20 @@ pub(crate) struct StagedNow {
     pub(crate) waiting: Vec<Waiting>,
     /// Units before it wait for room, and the source is not asked for more.
     pub(crate) held_back: bool,
+}
+
+/// What waits in one partition, and for what.
+#[derive(Clone, Debug)]
+pub(crate) struct Waiting {
+    pub(crate) partition: Partition,
+    /// For the end of a copy; else for that of a unit.
+    pub(crate) copy: bool,
+    /// Those of a copy made anew stand with the first of its partitions.
+    pub(crate) rows: u64,
+    pub(crate) bytes: u64,
+    pub(crate) since: Instant,
+    /// When there was last something new of it.
+    pub(crate) moved: Instant,
 }
 
 /// Why attempts fail, and of which partitions.
