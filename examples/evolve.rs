@@ -82,7 +82,10 @@ where
     let mut orders = shard.io().block_on(shard.snapshot(time))?;
     orders.sort();
     for (key, order) in orders {
-        println!("order {key}: {order:?}");
+        match order {
+            Ok(order) => println!("order {key}: {order:?}"),
+            Err(error) => println!("order {key}: {error}"),
+        }
     }
     Ok(())
 }

@@ -13,7 +13,9 @@ use axum::http::{HeaderMap, HeaderName, header};
 pub(super) fn foreign(headers: &HeaderMap, names: &[String]) -> Option<String> {
     let host = match said(headers, header::HOST) {
         Said::Once(host) => host,
-        Said::Not | Said::Unclear => return Some("it does not say one Host".to_string()),
+        // A browser always says one.
+        Said::Not => "localhost",
+        Said::Unclear => return Some("it does not say one Host".to_string()),
     };
     let is_told = |of: &str| names.iter().any(|name| name.eq_ignore_ascii_case(of));
     let name = name_of(host);
@@ -82,6 +84,7 @@ mod tests {
 
     #[test]
     fn what_comes_from_here_is_taken() {
+        assert!(!is_foreign(&[], &[]), "a program that says none");
         for host in [
             "127.0.0.1:9000",
             "10.1.2.3",
@@ -119,7 +122,7 @@ mod tests {
         ] {
             assert!(is_foreign(&[ours], &[origin]), "{origin}");
         }
-        assert!(is_foreign(&[], &[]) && is_foreign(&[ours, ours], &[]));
+        assert!(is_foreign(&[ours, ours], &[]) && is_foreign(&[], &["http://127.0.0.1:9000"]));
         assert!(is_foreign(&[ours], &["http://127.0.0.1:9000", "http://127.0.0.1:9000"]));
     }
 }

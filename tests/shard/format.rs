@@ -429,7 +429,7 @@ fn unknown_members_are_ignored_and_unknown_kinds_and_versions_refused_by_name() 
         let crc = crc32c::crc32c(line.as_bytes());
         format!("{line}crc32c {crc:08x}\n").into_bytes()
     };
-    let writers = format("\"min_writer\":1", "\"min_writer\":3");
+    let writers = format("\"min_writer\":1", "\"min_writer\":4");
     assert_eq!(Schema::decode(&writers, false).unwrap(), (schema(), 1), "may still be read");
     let refused = Schema::decode(&writers, true).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Unsupported);
