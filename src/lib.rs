@@ -37,7 +37,7 @@
 //!
 //! ```
 //! use differential_upsert::{Command, PipelineConfig, Shard, UpsertInto};
-//! use timely::dataflow::operators::Input;
+//! use differential_upsert::timely::{self, dataflow::operators::Input};
 //!
 //! // Level 2: the durable loop around a stream. `upper` is where a program resumes its times.
 //! let shard = Shard::<String, u64>::open("mem:")?;

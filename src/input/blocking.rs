@@ -144,6 +144,7 @@ impl<S: RowSink> Batch<S> {
     }
 
     /// Returns what it sends to.
+    #[cfg(feature = "json")]
     pub(crate) fn sink_mut(&mut self) -> &mut S {
         &mut self.sink
     }

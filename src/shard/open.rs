@@ -85,7 +85,10 @@ pub(super) async fn read_format(
     }
     Err(Error::new(ErrorKind::Invalid, format!("it holds something else: {}", other.key))
         .at(root.url())
-        .hint("name an empty directory for a new shard"))
+        .hint(match access {
+            Access::Read => "check the address: this is no shard",
+            Access::Write => "name an empty directory for a new shard",
+        }))
 }
 
 /// Decodes `FORMAT`, in a root that can have such a layout.

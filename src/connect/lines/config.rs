@@ -2,14 +2,16 @@
 //! It does not own reading.
 
 use std::num::NonZeroU64;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
 use super::input::{Input, is_stream, unreadable};
+use super::names::Where;
 use super::parts::Places;
 use super::quarantine::Quarantine;
+use super::rotating::same_file;
 use super::shape::Shape;
 use crate::connect::debezium::OnUnavailable;
 use crate::connect::on_error::OnError;
@@ -162,7 +164,34 @@ impl Config {
 
     /// Opens the file that bad lines are written away to, if they are.
     pub(super) fn quarantine(&self) -> Result<Option<Quarantine>, Error> {
-        self.quarantine.as_deref().map(Quarantine::open).transpose()
+        let Some(file) = self.quarantine.as_deref() else { return Ok(None) };
+        if self.reads(file) {
+            let what = "the file that bad lines are written away to is the feed, or in it";
+            return Err(Error::new(ErrorKind::Invalid, what)
+                .at(file.display().to_string())
+                .hint("name a file that is not read"));
+        }
+        Quarantine::open(file).map(Some)
+    }
+
+    /// Returns whether a file is of the feed: what is written to it would be read.
+    fn reads(&self, file: &Path) -> bool {
+        if self.is_stream() {
+            return false;
+        }
+        let found = Where::of(&self.path);
+        let parts = match &found {
+            Some(found) => found.list().unwrap_or_default(),
+            None => vec![self.path.clone()],
+        };
+        let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let is = |a: &Path, b: &Path| match (std::fs::metadata(a), std::fs::metadata(b)) {
+            (Ok(a), Ok(b)) => same_file(&a, &b),
+            _ => false,
+        };
+        parts.iter().any(|part| is(Path::new(part), file))
+            || matches!(&found, Some(Where::Directory(directory))
+                if is(Path::new(directory), parent.unwrap_or(Path::new("."))))
     }
 
     /// Opens the feed by its name. One that is not there is waited for, if that was asked for, until `check`

@@ -24,6 +24,28 @@ fn records(path: &Path) -> Vec<Value> {
 }
 
 #[test]
+fn a_feed_is_not_written_away_to_itself() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let at = |name: &str| directory.path().join(name);
+    std::fs::write(at("feed"), FEED).expect("room");
+    std::fs::hard_link(at("feed"), at("linked")).expect("room");
+    for (feed, away) in [
+        (at("feed"), at("feed")),
+        (at("feed"), at("linked")),
+        (directory.path().to_path_buf(), at("feed")),
+        // It is not there yet, and would be a part.
+        (directory.path().to_path_buf(), at("new")),
+    ] {
+        let config = Config { quarantine: Some(away.clone()), ..config(&feed) };
+        let error = config.quarantine().expect_err("it would be read").to_string();
+        assert!(error.contains(&format!("is the feed, or in it at {}", away.display())), "{error}");
+        assert!(!at("new").exists());
+    }
+    let config = Config { quarantine: Some(at("away")), ..config(&at("feed")) };
+    assert!(config.quarantine().is_ok());
+}
+
+#[test]
 fn bad_lines_are_written_away_once_and_the_rest_is_read() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let (feed, away) = (directory.path().join("feed"), directory.path().join("away"));
