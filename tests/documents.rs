@@ -50,14 +50,18 @@ fn headings(text: &str) -> Vec<String> {
     prose(text).lines().filter(|line| line.starts_with('#')).map(name).collect()
 }
 
-/// Returns what is wrong with a link of a text that stands in `folder`.
-fn wrong(folder: &Path, link: &str, packaged: &BTreeSet<String>) -> Option<String> {
+/// Returns what is wrong with a link of a text.
+fn wrong(of: &Path, link: &str, packaged: &BTreeSet<String>) -> Option<String> {
     if link.starts_with("https://") {
         return None;
     }
     let (file, heading) = link.split_once('#').unwrap_or((link, ""));
     let mut path = PathBuf::new();
-    for part in folder.join(file).components() {
+    let target = match file {
+        "" => of.to_path_buf(),
+        file => of.parent().expect("a folder").join(file),
+    };
+    for part in target.components() {
         match part.as_os_str().to_str().expect("UTF-8") {
             ".." if !path.pop() => return Some(format!("{link} is outside of the package")),
             ".." => {}
@@ -81,10 +85,9 @@ fn what_is_linked_is_in_the_package() {
     let (mut seen, mut found) = (0, Vec::new());
     for path in texts() {
         let text = std::fs::read_to_string(root().join(&path)).expect("a text");
-        let folder = path.parent().expect("a folder");
         let links = links(&text);
         seen += links.len();
-        let told = links.iter().filter_map(|link| wrong(folder, link, &packaged));
+        let told = links.iter().filter_map(|link| wrong(&path, link, &packaged));
         found.extend(told.map(|what| format!("{}: {what}", path.display())));
     }
     assert!(seen > 40, "{seen} links");
@@ -94,17 +97,19 @@ fn what_is_linked_is_in_the_package() {
 #[test]
 fn a_planted_link_is_found() {
     let packaged = BTreeSet::from(["README.md".to_string(), "docs/feeds.md".to_string()]);
-    let found = |folder, link| wrong(Path::new(folder), link, &packaged);
-    assert_eq!(found("docs", "../README.md#run"), None);
-    assert_eq!(found("", "docs/feeds.md"), None);
-    assert_eq!(found("", "https://docs.rs"), None);
-    for (folder, link) in [
-        ("docs", "feeds"),
-        ("docs", "../../README.md"),
-        ("docs", "../README.md#walk"),
-        ("", "feeds.md"),
+    let found = |of, link| wrong(Path::new(of), link, &packaged);
+    assert_eq!(found("docs/feeds.md", "../README.md#run"), None);
+    assert_eq!(found("README.md", "docs/feeds.md"), None);
+    assert_eq!(found("README.md", "#install"), None);
+    assert_eq!(found("README.md", "https://docs.rs"), None);
+    for (of, link) in [
+        ("docs/feeds.md", "feeds"),
+        ("docs/feeds.md", "../../README.md"),
+        ("docs/feeds.md", "../README.md#walk"),
+        ("README.md", "#walk"),
+        ("README.md", "feeds.md"),
     ] {
-        assert!(found(folder, link).is_some(), "{link} of {folder:?}");
+        assert!(found(of, link).is_some(), "{link} of {of}");
     }
 }
 
