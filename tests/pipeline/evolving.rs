@@ -238,6 +238,8 @@ fn three_versions_have_three_shapes() {
     let one = open::<added::Order, Evolving>(&root).expect("it evolves");
     let other = open::<wide::Order, Evolving>(&root).expect("it evolves");
     feed(&one, &[(2, Some(added(20, None)), 1)]).expect("it is fed");
+    // It goes on where it has read up to.
+    assert_eq!(all(&other), [(1, wide(10)), (2, wide(20))]);
     feed(&other, &[(3, Some(wide(30)), 2)]).expect("it is fed");
     one.io().clone().block_on(one.handle().refresh()).expect("a shard");
     let names: Vec<_> = one.handle().shapes().into_iter().filter_map(|shape| shape.shape).collect();
