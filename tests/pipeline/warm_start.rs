@@ -239,7 +239,7 @@ fn an_image_that_does_not_fit_is_told() {
 /// there has no image, and comes to the contents; the next one is on an image again.
 #[test]
 fn a_flipped_byte_costs_one_start() {
-    const RUNS: usize = 40;
+    const RUNS: usize = 80;
     let dir = tempfile::tempdir().unwrap();
     let (shard, state) = (dir.path().join("shard"), dir.path().join("state"));
     let folder = state.join("worker-0-of-1");
