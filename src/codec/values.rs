@@ -64,7 +64,7 @@ impl<V, C: Codec<V>> Values<V, C> {
     ///
     /// # Errors
     ///
-    /// `Corrupt` if the bytes are no such encoding; `Unsupported` if the type does not take a value of its shape.
+    /// `Corrupt` if the bytes are damaged; `Unsupported` if the type does not take a value of its shape.
     pub(crate) fn decode(&self, bytes: &[u8]) -> Result<Result<V, DataError>, Error> {
         match split(bytes)? {
             Stored::Error(error) => Ok(Err(error)),
@@ -111,7 +111,7 @@ impl<V, C: Codec<V>> Values<V, C> {
     ///
     /// # Errors
     ///
-    /// `Corrupt` if the bytes of one are no such encoding, and what the codec reports.
+    /// `Corrupt` if the bytes of one are damaged, and what the codec reports.
     pub(crate) fn fold(
         &self,
         prior: Option<&[u8]>,

@@ -1,5 +1,5 @@
 //! Owns whether a request that changes something comes from this site: from its own page or from a program, and not from
-//! a page of another site that a browser here has open. It does not own what is asked, nor who may reach the address.
+//! a page of another site that a browser here has open. It does not own what is asked, nor what may reach the address.
 //!
 //! A page of another site can send requests to any address that its browser reaches. It says so in `Origin`; and if its
 //! own name is made to mean this address (DNS rebinding), that name is in `Host`. Of names a page cannot have an address,

@@ -247,8 +247,7 @@ fn is_due(view: &View, state: &State) -> bool {
 
 /// Makes the change of a lease an entry after `state`.
 fn change(view: &View, state: &State, mut leased: Leased) -> Change {
-    // The first entry of a shard gives it its history, whatever else it does.
-    leased.history = (state.seqno == 0).then(|| view.config.history.unwrap_or_default());
+    leased.history = view.first_history(state);
     let history = leased.history.unwrap_or(state.history);
     let ended = leased.release.as_slice();
     leased.since = state.since_after(state.upper, history, leased.grant.as_ref(), ended);

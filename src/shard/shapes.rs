@@ -8,6 +8,8 @@
 //! different shapes at once race like any others; and a program reads its log before it reads rows, so that every number in
 //! a row is known. Programs that know one shape alone refuse the kind of the entry, and `FORMAT` from then on.
 
+use std::sync::Arc;
+
 use super::engine::entry::{Change, Shaped};
 use super::engine::format::Fingerprint;
 use super::handle::Handle;
@@ -36,7 +38,7 @@ impl Handle {
     ///
     /// # Errors
     ///
-    /// `Unsupported` if values have a shape that those who open the shard this way do not read. Those of an entry.
+    /// `Unsupported` if values have a shape that this opening of the shard does not read. Those of an entry.
     pub(crate) async fn number_of(&self, own: &Fingerprint) -> Result<Option<u16>, Error> {
         let view = self.view();
         loop {
@@ -92,12 +94,12 @@ impl Handle {
 
     /// Adds a shape with this number, unless another has it meanwhile.
     async fn add_shape(&self, number: u16, shape: Fingerprint) -> Result<(), Error> {
-        let first = self.view().config.history.unwrap_or_default();
+        let view = Arc::clone(self.view());
         let added = self.settler().propose(move |state| {
             if state.shapes.len() + 1 != usize::from(number) || state.sealed_at.is_some() {
                 return Ok(None);
             }
-            let history = (state.seqno == 0).then_some(first);
+            let history = view.first_history(state);
             let since = state.since_after(state.upper, history.unwrap_or(state.history), None, &[]);
             let shape = shape.clone();
             Ok(Some(Change::Shape(Shaped { since, number, shape, history })))

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::cache::{Cache, PartId};
 use super::config::{HandleConfig, HandleOptions};
 use super::counters::{Counters, CountersCell};
-use super::engine::entry::{Change, Entry, EntryPart};
+use super::engine::entry::{Change, Entry, EntryPart, History};
 use super::engine::format::{FORMAT_KEY, Schema, Upgrades};
 use super::engine::id::Id;
 use super::engine::state::{Part, State};
@@ -185,6 +185,11 @@ impl View {
         }
         Err(Error::new(ErrorKind::Invalid, format!("{what} a shard opened for reading"))
             .at(self.root.url()))
+    }
+
+    /// Returns the history that the entry after `state` gives the shard: the first one gives it, whatever else it does.
+    pub(super) fn first_history(&self, state: &State) -> Option<History> {
+        (state.seqno == 0).then(|| self.config.history.unwrap_or_default())
     }
 
     /// Returns a name that nothing else has.

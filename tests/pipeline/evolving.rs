@@ -248,6 +248,20 @@ fn three_versions_have_three_shapes() {
     assert_eq!(all(&other), [(1, wide(10)), (2, wide(20)), (3, wide(30))]);
 }
 
+/// Two versions that write at once have two feeds, as the guide says.
+#[test]
+fn a_version_stops_at_rows_of_the_feed_that_another_has_committed() {
+    let root = root();
+    let old = open::<first::Order, Evolving>(&root).expect("a shard");
+    let new = open::<added::Order, Evolving>(&root).expect("it evolves");
+    feed(&old, &[(1, Some(first(10)), 0), (1, Some(first(11)), 1)]).expect("it is fed");
+    let same = [(1, Some(added(10, None)), 0), (1, Some(added(11, None)), 1)];
+    let again = [&same[..], &[(1, Some(added(12, None)), 2)]].concat();
+    let error = feed(&new, &again).expect_err("its commands have other bytes");
+    assert_eq!(error.kind(), ErrorKind::FeedDiffers, "{error}");
+    assert_eq!(all(&new), [(1, added(11, None))], "nothing of it is there");
+}
+
 #[test]
 fn a_patch_is_folded_into_a_value_of_another_shape() {
     let root = root();

@@ -181,7 +181,7 @@ fn a_start_reads_what_the_shard_has_gained() {
 
 /// A handle that was opened long before the image was made: the contents are those of the commands, patches too.
 ///
-/// It does not show that a start drains none of the times that the shard has by then. What is worked out at one of them loses
+/// What it leaves open is whether a start drains times that the shard has by then. What is worked out at one of them loses
 /// its race, and what follows is right all the same where the state is of one upper, as the image that a run ends with is.
 /// Only the segments of a round have several, and that takes commits between its wake-ups, so more than the four segments
 /// of one: 28,672 keys, and an end without a last image. What keeps such a start right is that its message and the upper's

@@ -2,6 +2,7 @@
 //! not own which shapes a shard has; that is its log's. How one value is read is `reader`'s.
 
 mod reader;
+mod refused;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;

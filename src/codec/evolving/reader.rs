@@ -1,17 +1,17 @@
 //! Owns reading one value by the shape that it was written with: a deserializer that tells the type the names of fields
-//! and variants, which postcard's bytes do not have. It does not own the bytes of a leaf, which are postcard's.
+//! and variants, which postcard's bytes do not have. It does not own the bytes of a leaf, which are postcard's, nor why a value
+//! is not read, which is `refused`'s.
 //!
 //! What the type asks for is compared with what is there before any value is looked at: a number that is narrower than
 //! the stored one is refused, whatever the value.
 
-use std::fmt;
-
 use serde::de::value::StrDeserializer;
 use serde::de::{
     DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, Expected, IgnoredAny, MapAccess,
-    SeqAccess, Unexpected, VariantAccess, Visitor,
+    SeqAccess, VariantAccess, Visitor,
 };
 
+use super::refused::{Refused, Why, misfit};
 use crate::codec::shape::{At, EXPECTED, Payload, Shape, Type};
 
 /// Reads a value of a shape as one of another type.
@@ -22,85 +22,6 @@ pub(super) fn read<T: DeserializeOwned>(shape: &Shape, mut bytes: &[u8]) -> Resu
         _ => Err(Refused::new(Why::Bytes, "bytes are left over")),
     }
 }
-
-/// Why a value was not read.
-#[derive(Debug)]
-pub(super) struct Refused {
-    why: Why,
-    what: String,
-    /// The fields and variants that lead there, innermost first.
-    path: Vec<String>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Why {
-    /// The type does not take values of this shape.
-    Shape,
-    /// It does not take this value.
-    Value,
-    /// The bytes are no value of the shape.
-    Bytes,
-}
-
-impl Refused {
-    fn new(why: Why, what: impl fmt::Display) -> Refused {
-        Refused { why, what: what.to_string(), path: Vec::new() }
-    }
-
-    /// Whether any value of this shape would be refused.
-    pub(super) fn is_of_shape(&self) -> bool {
-        self.why == Why::Shape
-    }
-
-    /// Whether it is damage.
-    pub(super) fn is_of_bytes(&self) -> bool {
-        self.why == Why::Bytes
-    }
-
-    fn inside(mut self, name: &str) -> Refused {
-        self.path.push(name.to_string());
-        self
-    }
-}
-
-impl fmt::Display for Refused {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.what)?;
-        if !self.path.is_empty() {
-            f.write_str(" in \"")?;
-            self.path.iter().rev().try_for_each(|name| write!(f, ".{name}"))?;
-            f.write_str("\"")?;
-        }
-        Ok(())
-    }
-}
-
-impl std::error::Error for Refused {}
-
-/// What serde says of a type that asked for something else is of the shape; what a type says for itself is of a value.
-impl serde::de::Error for Refused {
-    fn custom<T: fmt::Display>(what: T) -> Refused {
-        Refused::new(Why::Value, what)
-    }
-
-    fn invalid_type(found: Unexpected<'_>, expected: &dyn Expected) -> Refused {
-        Refused::new(Why::Shape, format_args!("it is {found}, not {expected}"))
-    }
-
-    fn unknown_field(field: &str, _: &'static [&'static str]) -> Refused {
-        Refused::new(Why::Shape, format_args!("no field `{field}`"))
-    }
-
-    fn duplicate_field(field: &'static str) -> Refused {
-        Refused::new(Why::Shape, format_args!("two values for the field `{field}`"))
-    }
-
-    fn missing_field(field: &'static str) -> Refused {
-        Refused::new(Why::Shape, format_args!("no value for the field `{field}`"))
-    }
-}
-
-const NEITHER: &str = "an option that is neither";
 
 struct Reader<'a, 'de> {
     shape: &'a Shape,
@@ -145,49 +66,14 @@ impl<'a, 'de> Reader<'a, 'de> {
     fn expect(&self, names: &[&str], wanted: &str) -> Result<(), Refused> {
         match self.leaf() {
             // What else it may be is the visitor's to say.
-            Some(found) if !names.contains(&found) => Err(Refused::new(
-                Why::Shape,
-                format_args!("a {found} does not fit into a {wanted}"),
-            )),
+            Some(found) if !names.contains(&found) => {
+                Err(misfit(format_args!("a {found} does not fit into a {wanted}")))
+            }
             _ => Ok(()),
         }
     }
 
-    /// Reads past what is there.
-    fn skip(mut self) -> Result<(), Refused> {
-        match self.found()? {
-            Type::Unknown | Type::Leaf(_) => self.any(IgnoredAny).map(drop),
-            Type::Option(some) => match self.take::<u8>()? {
-                0 => Ok(()),
-                1 => self.part(*some).skip(),
-                _ => Err(Refused::new(Why::Bytes, NEITHER)),
-            },
-            Type::Seq(element) => {
-                let count = self.take::<u64>()?;
-                (0..count).try_for_each(|_| self.part(*element).skip())
-            }
-            Type::Map(key, value) => {
-                let count = self.take::<u64>()?;
-                (0..count).try_for_each(|_| {
-                    self.part(*key).skip()?;
-                    self.part(*value).skip()
-                })
-            }
-            Type::Tuple(types) => self.skip_all(types.iter().copied()),
-            Type::Struct(fields) => self.skip_all(fields.iter().map(|(_, at)| *at)),
-            Type::Enum(variants) => match &self.variant(variants)?.1 {
-                Payload::Unit => Ok(()),
-                Payload::Newtype(at) => self.part(*at).skip(),
-                Payload::Tuple(types) => self.skip_all(types.iter().copied()),
-                Payload::Struct(fields) => self.skip_all(fields.iter().map(|(_, at)| *at)),
-            },
-        }
-    }
-
-    fn skip_all(&mut self, mut types: impl Iterator<Item = At>) -> Result<(), Refused> {
-        types.try_for_each(|at| self.part(at).skip())
-    }
-
+    /// Reads which variant is there.
     fn variant<'s>(
         &mut self,
         variants: &'s [(String, Payload)],
@@ -197,10 +83,21 @@ impl<'a, 'de> Reader<'a, 'de> {
         variant.ok_or_else(|| Refused::new(Why::Bytes, format_args!("no variant {number}")))
     }
 
+    /// Hands on values of these types, all of them.
+    fn row<T, I: Iterator<Item = At>>(
+        self,
+        types: I,
+        visit: impl FnOnce(&mut Row<'a, 'de, I>) -> Result<T, Refused>,
+    ) -> Result<T, Refused> {
+        let mut row = Row { reader: self, types };
+        let read = visit(&mut row)?;
+        whole(read, row.types.next().is_none())
+    }
+
     /// Hands on what is there, whatever that is.
     fn any<V: Visitor<'de>>(mut self, visitor: V) -> Result<V::Value, Refused> {
         match self.found()? {
-            Type::Unknown => Err(Refused::new(Why::Shape, "part of its shape is not known")),
+            Type::Unknown => Err(misfit("part of its shape is not known")),
             Type::Leaf(name) => match name.as_str() {
                 "unit" => visitor.visit_unit(),
                 "bool" => visitor.visit_bool(self.take()?),
@@ -224,21 +121,17 @@ impl<'a, 'de> Reader<'a, 'de> {
             Type::Option(some) => match self.take::<u8>()? {
                 0 => visitor.visit_none(),
                 1 => visitor.visit_some(self.part(*some)),
-                _ => Err(Refused::new(Why::Bytes, NEITHER)),
+                _ => Err(Refused::new(Why::Bytes, "an option that is neither")),
             },
             Type::Seq(element) => {
-                let left = self.take::<u64>()?;
-                let mut elements = Elements { reader: self, element: *element, left };
-                let read = visitor.visit_seq(&mut elements)?;
-                whole(read, elements.left == 0)
+                let count = self.take()?;
+                self.row(elements(count, *element), |row| visitor.visit_seq(row))
             }
             Type::Map(key, value) => {
-                let left = self.take::<u64>()?;
-                let mut entries = Entries { reader: self, key: *key, value: *value, left };
-                let read = visitor.visit_map(&mut entries)?;
-                whole(read, entries.left == 0)
+                let count = self.take()?;
+                self.row(entries(count, *key, *value), |row| visitor.visit_map(row))
             }
-            Type::Tuple(types) => parts(self, types, visitor),
+            Type::Tuple(types) => self.row(types.iter().copied(), |row| visitor.visit_seq(row)),
             Type::Struct(of) => fields(self, of, visitor),
             Type::Enum(variants) => {
                 let (name, payload) = self.variant(variants)?;
@@ -249,14 +142,14 @@ impl<'a, 'de> Reader<'a, 'de> {
     }
 }
 
-fn parts<'de, V: Visitor<'de>>(
-    reader: Reader<'_, 'de>,
-    types: &[At],
-    visitor: V,
-) -> Result<V::Value, Refused> {
-    let mut parts = Parts { reader, types };
-    let read = visitor.visit_seq(&mut parts)?;
-    whole(read, parts.types.is_empty())
+/// The types of a sequence of so many elements.
+fn elements(count: u64, element: At) -> impl Iterator<Item = At> {
+    (0..count).map(move |_| element)
+}
+
+/// The types of a map of so many entries.
+fn entries(count: u64, key: At, value: At) -> impl Iterator<Item = At> {
+    (0..count).flat_map(move |_| [key, value])
 }
 
 fn fields<'de, V: Visitor<'de>>(
@@ -264,16 +157,16 @@ fn fields<'de, V: Visitor<'de>>(
     fields: &[(String, At)],
     visitor: V,
 ) -> Result<V::Value, Refused> {
-    let mut fields = Fields { reader, fields, name: "" };
+    let mut fields = Fields { reader, left: fields.iter(), named: None };
     let read = visitor.visit_map(&mut fields)?;
-    whole(read, fields.fields.is_empty())
+    whole(read, fields.left.len() == 0)
 }
 
 /// Refuses what was not read to its end: the next bytes would be taken for another's.
 fn whole<T>(read: T, is_whole: bool) -> Result<T, Refused> {
     match is_whole {
         true => Ok(read),
-        false => Err(Refused::new(Why::Shape, "not all of it is read")),
+        false => Err(misfit("not all of it is read")),
     }
 }
 
@@ -325,13 +218,8 @@ impl<'de> Deserializer<'de> for Reader<'_, 'de> {
             Some(name) => format!("packed<{name:?}>"),
             None => "bytes".to_string(),
         };
-        match self.leaf() {
-            Some(found) if found != wanted => {
-                let what = format!("a {found} does not fit into {wanted}");
-                Err(Refused::new(Why::Shape, what))
-            }
-            _ => self.any(visitor),
-        }
+        self.expect(&[&wanted], &wanted)?;
+        self.any(visitor)
     }
 
     fn deserialize_byte_buf<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refused> {
@@ -362,13 +250,9 @@ impl<'de> Deserializer<'de> for Reader<'_, 'de> {
         match self.shape.at(self.at) {
             Type::Tuple(types) if types.len() == length => self.any(visitor),
             Type::Tuple(types) => {
-                let what = format!("{} values are not {length}", types.len());
-                Err(Refused::new(Why::Shape, what))
+                Err(misfit(format_args!("{} values are not {length}", types.len())))
             }
-            _ => {
-                let what = format!("it is not {length} values in a row");
-                Err(Refused::new(Why::Shape, what))
-            }
+            _ => Err(misfit(format_args!("it is not {length} values in a row"))),
         }
     }
 
@@ -389,13 +273,20 @@ impl<'de> Deserializer<'de> for Reader<'_, 'de> {
     ) -> Result<V::Value, Refused> {
         match self.shape.at(self.at) {
             Type::Struct(_) => self.any(visitor),
-            _ => Err(Refused::new(Why::Shape, "it has no fields with names")),
+            _ => Err(misfit("it has no fields with names")),
         }
     }
 
-    fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refused> {
-        self.skip()?;
-        visitor.visit_unit()
+    fn deserialize_ignored_any<V: Visitor<'de>>(mut self, visitor: V) -> Result<V::Value, Refused> {
+        match self.found()? {
+            // `any` asks the visitor what is in the variant, and this one does not know.
+            Type::Enum(variants) => {
+                let (_, payload) = self.variant(variants)?;
+                self.row(payload.parts().into_iter(), |row| IgnoredAny.visit_seq(row))?;
+                visitor.visit_unit()
+            }
+            _ => self.any(visitor),
+        }
     }
 
     serde::forward_to_deserialize_any! { unit_struct seq map identifier }
@@ -408,81 +299,56 @@ impl<'de> Deserializer<'de> for Reader<'_, 'de> {
     ) -> Result<V::Value, Refused> {
         match self.shape.at(self.at) {
             Type::Enum(_) => self.any(visitor),
-            _ => Err(Refused::new(Why::Shape, "it has no variants")),
+            _ => Err(misfit("it has no variants")),
         }
     }
 }
 
-/// The elements of a sequence.
-struct Elements<'a, 'de> {
+/// Values of these types, one after the other: of a sequence, a map or a tuple.
+struct Row<'a, 'de, I> {
     reader: Reader<'a, 'de>,
-    element: At,
-    left: u64,
+    types: I,
 }
 
-impl<'de> SeqAccess<'de> for Elements<'_, 'de> {
+impl<'de, I: Iterator<Item = At>> Row<'_, 'de, I> {
+    fn next<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Refused> {
+        let Some(at) = self.types.next() else { return Ok(None) };
+        seed.deserialize(self.reader.part(at)).map(Some)
+    }
+}
+
+impl<'de, I: Iterator<Item = At>> SeqAccess<'de> for Row<'_, 'de, I> {
     type Error = Refused;
 
     fn next_element_seed<T: DeserializeSeed<'de>>(
         &mut self,
         seed: T,
     ) -> Result<Option<T::Value>, Refused> {
-        let Some(left) = self.left.checked_sub(1) else { return Ok(None) };
-        self.left = left;
-        seed.deserialize(self.reader.part(self.element)).map(Some)
+        self.next(seed)
     }
 }
 
-/// The entries of a map.
-struct Entries<'a, 'de> {
-    reader: Reader<'a, 'de>,
-    key: At,
-    value: At,
-    left: u64,
-}
-
-impl<'de> MapAccess<'de> for Entries<'_, 'de> {
+impl<'de, I: Iterator<Item = At>> MapAccess<'de> for Row<'_, 'de, I> {
     type Error = Refused;
 
     fn next_key_seed<T: DeserializeSeed<'de>>(
         &mut self,
         seed: T,
     ) -> Result<Option<T::Value>, Refused> {
-        let Some(left) = self.left.checked_sub(1) else { return Ok(None) };
-        self.left = left;
-        seed.deserialize(self.reader.part(self.key)).map(Some)
+        self.next(seed)
     }
 
     fn next_value_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<T::Value, Refused> {
-        seed.deserialize(self.reader.part(self.value))
-    }
-}
-
-/// The values of a tuple.
-struct Parts<'a, 'de> {
-    reader: Reader<'a, 'de>,
-    types: &'a [At],
-}
-
-impl<'de> SeqAccess<'de> for Parts<'_, 'de> {
-    type Error = Refused;
-
-    fn next_element_seed<T: DeserializeSeed<'de>>(
-        &mut self,
-        seed: T,
-    ) -> Result<Option<T::Value>, Refused> {
-        let Some((first, rest)) = self.types.split_first() else { return Ok(None) };
-        self.types = rest;
-        seed.deserialize(self.reader.part(*first)).map(Some)
+        self.next(seed)?.ok_or_else(|| Refused::new(Why::Bytes, "a key without a value"))
     }
 }
 
 /// The fields of a struct, by name.
 struct Fields<'a, 'de> {
     reader: Reader<'a, 'de>,
-    fields: &'a [(String, At)],
+    left: std::slice::Iter<'a, (String, At)>,
     /// The field whose value comes next.
-    name: &'a str,
+    named: Option<&'a (String, At)>,
 }
 
 impl<'de> MapAccess<'de> for Fields<'_, 'de> {
@@ -492,14 +358,16 @@ impl<'de> MapAccess<'de> for Fields<'_, 'de> {
         &mut self,
         seed: T,
     ) -> Result<Option<T::Value>, Refused> {
-        let Some(((name, at), rest)) = self.fields.split_first() else { return Ok(None) };
-        (self.fields, self.reader.at, self.name) = (rest, *at, name);
+        self.named = self.left.next();
+        let Some((name, _)) = self.named else { return Ok(None) };
         seed.deserialize(StrDeserializer::new(name)).map(Some)
     }
 
     fn next_value_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<T::Value, Refused> {
-        let at = self.reader.at;
-        seed.deserialize(self.reader.part(at)).map_err(|e| e.inside(self.name))
+        let Some((name, at)) = self.named.take() else {
+            return Err(Refused::new(Why::Value, "a value is asked for before its field"));
+        };
+        seed.deserialize(self.reader.part(*at)).map_err(|e| e.inside(name))
     }
 }
 
@@ -520,14 +388,14 @@ impl<'a, 'de> EnumAccess<'de> for Variant<'a, 'de> {
     ) -> Result<(T::Value, Self::Variant), Refused> {
         match seed.deserialize(StrDeserializer::<Refused>::new(self.name)) {
             Ok(variant) => Ok((variant, self)),
-            Err(_) => Err(Refused::new(Why::Shape, format_args!("no variant `{}`", self.name))),
+            Err(_) => Err(misfit(format_args!("no variant `{}`", self.name))),
         }
     }
 }
 
 impl Variant<'_, '_> {
     fn other<T>(&self) -> Result<T, Refused> {
-        Err(Refused::new(Why::Shape, "what is in it is made up in another way"))
+        Err(misfit("what is in it is made up in another way"))
     }
 }
 
@@ -554,7 +422,9 @@ impl<'de> VariantAccess<'de> for Variant<'_, 'de> {
         visitor: V,
     ) -> Result<V::Value, Refused> {
         match self.payload {
-            Payload::Tuple(types) if types.len() == length => parts(self.reader, types, visitor),
+            Payload::Tuple(types) if types.len() == length => {
+                self.reader.row(types.iter().copied(), |row| visitor.visit_seq(row))
+            }
             _ => self.other(),
         }
     }

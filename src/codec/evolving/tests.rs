@@ -138,6 +138,35 @@ fn fields_are_read_by_their_names() {
     }
 }
 
+/// What a type passes over is read past, whatever it is.
+#[test]
+fn a_field_of_any_shape_is_dropped() {
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Last {
+        last: u64,
+    }
+    #[derive(Debug, Serialize, Deserialize)]
+    struct Before<T> {
+        dropped: T,
+        last: u64,
+    }
+    fn dropped<T: Serialize + DeserializeOwned>(dropped: T) {
+        assert_eq!(read::<_, Last>(&Before { dropped, last: 7 }), Last { last: 7 });
+    }
+    let (order, _) = order();
+    for state in [
+        old::State::Open,
+        old::State::Sent { by: "b".into(), parts: Some(Box::new(old::State::Lost(0.5))) },
+        old::State::Back("c".into(), 3),
+        old::State::Lost(1.5),
+    ] {
+        dropped((state.clone(), vec![state]));
+    }
+    dropped((order.clone(), Some(order), None::<old::Order>));
+    dropped((Packed::pack(&(3u8, "x".to_string())).expect("it is packed"), ()));
+    dropped(BTreeMap::from([("k".to_string(), i128::MIN)]));
+}
+
 #[test]
 fn every_leaf_comes_back_as_itself() {
     #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -217,7 +246,7 @@ fn what_does_not_fit_is_refused_before_a_value_is_read() {
         (refused::<u8, A>(), "it has no variants"),
         (
             refused::<Packed<u8>, Packed<u16>>(),
-            "a packed<\"u8\"> does not fit into packed<\"u16\">",
+            "a packed<\"u8\"> does not fit into a packed<\"u16\">",
         ),
     ] {
         assert_eq!(said, format!("a value of another shape: {expected}"));

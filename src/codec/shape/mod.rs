@@ -37,8 +37,10 @@
 
 mod differ;
 mod ledger;
+mod made_up;
 mod parsed;
 mod samples;
+mod stopped;
 mod trace;
 mod words;
 

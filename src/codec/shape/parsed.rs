@@ -69,6 +69,23 @@ impl Shape {
     }
 }
 
+impl Payload {
+    /// Returns the types in it.
+    pub(crate) fn parts(&self) -> Vec<At> {
+        match self {
+            Payload::Unit => Vec::new(),
+            Payload::Newtype(at) => vec![*at],
+            Payload::Tuple(types) => types.clone(),
+            Payload::Struct(fields) => types(fields),
+        }
+    }
+}
+
+/// Returns the types of fields.
+pub(super) fn types(fields: &[(String, At)]) -> Vec<At> {
+    fields.iter().map(|(_, at)| *at).collect()
+}
+
 /// The values without parts.
 const LEAVES: [&str; 17] = [
     "bool", "i8", "i16", "i32", "i64", "i128", "u8", "u16", "u32", "u64", "u128", "f32", "f64",
@@ -90,7 +107,7 @@ struct Parser<'a> {
 }
 
 impl<'a> Parser<'a> {
-    /// Reads a type; `None` if the text is no shape.
+    /// Reads a type; `None` if the text is something else.
     fn one(&mut self) -> Option<At> {
         let word = self.word()?;
         match word {

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use super::parsed::{At, Payload, Shape, Type};
-use super::trace::{LENGTHS, STRINGS};
+use super::made_up::{LENGTHS, STRINGS};
+use super::parsed::{At, Shape, Type, types};
 
 /// How many kinds of strings and lengths of bytes there are to try: what a type may take that reads something out of
 /// them.
@@ -150,22 +150,6 @@ impl Samples<'_> {
             _ => vec![0],
         })
     }
-}
-
-impl Payload {
-    /// Returns the types in it.
-    fn parts(&self) -> Vec<At> {
-        match self {
-            Payload::Unit => Vec::new(),
-            Payload::Newtype(at) => vec![*at],
-            Payload::Tuple(types) => types.clone(),
-            Payload::Struct(fields) => types(fields),
-        }
-    }
-}
-
-fn types(fields: &[(String, At)]) -> Vec<At> {
-    fields.iter().map(|(_, at)| *at).collect()
 }
 
 /// Returns a length, or the number of a variant.

@@ -13,8 +13,6 @@
 //! variant that came to an end, inside which only values occur that had ended before. So every run
 //! ends, and the runs end once nothing new was tried.
 
-use std::fmt;
-
 use serde::de::value::{StrDeserializer, U32Deserializer};
 use serde::de::{
     DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, Error as _, Expected,
@@ -22,6 +20,8 @@ use serde::de::{
 };
 
 use super::ledger::{Kind, Ledger, Node, Place, Slot, Variant};
+use super::made_up::{LENGTHS, STRINGS};
+use super::stopped::{STOPPED, Stopped};
 
 /// How the visitor of a [`Packed`](super::super::packed::Packed) says what it expects: the name of the type
 /// follows.
@@ -31,22 +31,6 @@ pub(crate) const EXPECTED: &str = "packed ";
 const RUNS_MAX: usize = 10_000;
 /// How deep values nest, at most.
 const DEPTH_MAX: usize = 200;
-
-/// Strings that a type may take which reads something out of them, tried in turn.
-pub(super) const STRINGS: [&str; 10] = [
-    "1",
-    "",
-    "a",
-    "1970-01-01T00:00:00Z",
-    "1970-01-01",
-    "00:00:00",
-    "127.0.0.1",
-    "http://localhost/",
-    "00000000-0000-0000-0000-000000000000",
-    "UTC",
-];
-/// Lengths of bytes, likewise.
-pub(super) const LENGTHS: [usize; 10] = [0, 1, 4, 8, 12, 16, 20, 24, 32, 64];
 
 /// Traces a type until nothing new comes of it.
 pub(super) fn trace<T: DeserializeOwned>() -> Ledger {
@@ -70,30 +54,6 @@ pub(super) fn trace<T: DeserializeOwned>() -> Ledger {
         }
     }
     ledger
-}
-
-/// Why a run stopped; with the name of a field that came twice, if it was that. Nobody sees it.
-#[derive(Debug)]
-struct Stopped(Option<&'static str>);
-
-const STOPPED: Stopped = Stopped(None);
-
-impl fmt::Display for Stopped {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the trace of a type stopped")
-    }
-}
-
-impl std::error::Error for Stopped {}
-
-impl serde::de::Error for Stopped {
-    fn custom<T: fmt::Display>(_: T) -> Stopped {
-        STOPPED
-    }
-
-    fn duplicate_field(field: &'static str) -> Stopped {
-        Stopped(Some(field))
-    }
 }
 
 /// Deserializes one made-up value, and notes its shape.
