@@ -205,7 +205,8 @@ where
         };
         let keys = self.window.iter().skip(had).map(|wanted| (wanted.hash, &wanted.key));
         let mut found = Vec::new();
-        state.find_all(keys, &mut found)?;
+        state.bring(keys.clone())?;
+        state.find_all(keys, &mut found);
         self.found.extend(found);
         Ok(())
     }

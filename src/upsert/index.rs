@@ -117,9 +117,9 @@ impl Index {
         self.unread > 0
     }
 
-    /// Returns the piece that is to be read before a hash is looked for.
-    pub fn unread(&self, hashed: Hashed) -> Option<u32> {
-        self.segments[self.segment(hashed)].unread.map(|(piece, _)| piece)
+    /// Returns the piece that is to be read before a hash is looked for, and its entries.
+    pub fn unread(&self, hashed: Hashed) -> Option<(u32, usize)> {
+        self.segments[self.segment(hashed)].unread
     }
 
     /// Puts the entries of a segment that was read in their place. Returns false if they are not those of the piece.
@@ -341,7 +341,7 @@ mod tests {
         assert_eq!((copy.len(), copy.unread), (60_000, pieces.len()));
         for number in (0..70_000u64).rev() {
             let hashed = Hashed::of(number);
-            if let Some(piece) = copy.unread(hashed) {
+            if let Some((piece, _)) = copy.unread(hashed) {
                 let bytes = &all[piece as usize];
                 assert!(!copy.read(hashed, &bytes[16..]) && copy.unread(hashed).is_some());
                 assert!(!copy.read(hashed, &all[(piece as usize + 1) % all.len()]));

@@ -127,6 +127,7 @@ mod classify;
 mod cold;
 mod config;
 mod context;
+mod deferred;
 mod drain;
 #[cfg(test)]
 mod drain_tests;

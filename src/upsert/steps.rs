@@ -33,6 +33,8 @@ use crate::error::{Error, ErrorKind};
 const WORK_PER_UPDATE: usize = 4;
 /// Fewer are not worth another wake-up.
 const WORK_MIN: usize = 1 << 10;
+/// Pieces of an image that a wake-up reads because updates wait for them: about a millisecond of work.
+const PIECES: usize = 4;
 
 /// What the operator knows, and its steps.
 pub(super) struct UpsertOperator<K: Kept<V>, V, O, T: Timestamp> {
@@ -218,8 +220,13 @@ where
             }
             Err(broken) => return self.fail(broken.into()),
         }
-        if let Err(error) = self.state.keep_bound() {
-            self.fail(error);
+        let caught_up = match self.inbox.is_empty() && !self.state.replays() {
+            true => self.state.catch_up(PIECES),
+            false => Ok(false),
+        };
+        match caught_up.and_then(|more| Ok((more, self.state.keep_bound()?))) {
+            Ok((more, ())) => self.more |= more,
+            Err(broken) => self.fail(broken.into()),
         }
     }
 
@@ -274,7 +281,8 @@ where
             let (stash, overlay, start) = (&mut self.stash, &mut self.overlay, out.len());
             let (state, pins) = (&mut self.state, stash.pins());
             let step = drain.step(state, &self.rules, overlay, pins, &mut piece, out);
-            match step {
+            // A piece of an image that the drain has brought in may be what shows it.
+            match damage(&self.state).map_or(step, Err) {
                 Ok(drained) => {
                     self.stash.drains(drain.held_bytes());
                     let bytes = |((k, v), _, _): &Update<K, V, T>| flight_bytes(k, v);
@@ -384,10 +392,9 @@ where
         if !exact {
             return;
         }
-        let Some((key, counts)) = self.state.unsettled() else { return };
-        let what = format!("the feedback holds key {key:?} with {counts:?}, not one live value");
-        let hint = "verify the shard; nothing is written from here any more";
-        self.fail(Error::new(ErrorKind::Corrupt, what).hint(hint));
+        if let Some(error) = damage(&self.state) {
+            self.fail(error);
+        }
     }
 
     /// Returns the least time that waits.
@@ -446,6 +453,18 @@ where
         self.overlay.clear();
         (self.drain, self.state) = (None, State::default());
     }
+}
+
+/// Returns what is wrong with a state that should be a collection.
+fn damage<K, V>(state: &State<K, V>) -> Option<Error>
+where
+    K: ExchangeData + Kept<V>,
+    V: ExchangeData,
+{
+    let (key, counts) = state.unsettled()?;
+    let what = format!("the feedback holds key {key:?} with {counts:?}, not one live value");
+    let hint = "verify the shard; nothing is written from here any more";
+    Some(Error::new(ErrorKind::Corrupt, what).hint(hint))
 }
 
 /// A state of other types than packed ones stays in memory.

@@ -60,7 +60,8 @@ impl Warm {
         let few = |(time, commands): &(&T, usize)| closed(time) && *commands < WINDOW;
         let window = if state.has_cold() { COLD_WINDOW } else { WINDOW };
         let keys: Vec<(u64, &K)> = stash.first_commands(few).take(window).collect();
-        state.find_all(keys.iter().copied(), &mut self.found)?;
+        state.bring(keys.iter().copied())?;
+        state.find_all(keys.iter().copied(), &mut self.found);
         self.left = self.found.len() as u64;
         if !state.has_cold() {
             return Ok(0);

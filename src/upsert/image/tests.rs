@@ -353,8 +353,9 @@ fn a_byte_that_is_another_is_never_believed() {
             for (key, value) in &bed.contents {
                 let mut found = Vec::new();
                 let hash = key.key_hash();
-                let read = start.state.find_all([(hash, key)].into_iter(), &mut found);
+                let read = start.state.bring([(hash, key)].into_iter());
                 let read = read.and_then(|()| {
+                    start.state.find_all([(hash, key)].into_iter(), &mut found);
                     let Some(entry) = found[0] else { return Ok(None) };
                     start.state.fetch([entry].into_iter())?;
                     start.state.arrive()?;

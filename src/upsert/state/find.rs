@@ -34,23 +34,15 @@ where
     ///
     /// A look-up in a large state waits for memory twice, for the index and for the row. Going
     /// through all keys one level at a time makes the loops so short that the processor waits for
-    /// many keys at once.
-    ///
-    /// # Errors
-    ///
-    /// What reading a piece of an image reports.
+    /// many keys at once. Of a segment that is yet to be read nothing is found: a drain [brings](State::bring) it before.
     pub(in crate::upsert) fn find_all<'a>(
-        &mut self,
+        &self,
         keys: impl Iterator<Item = (u64, &'a K)> + Clone,
         found: &mut Vec<Option<Entry>>,
-    ) -> Result<(), Error>
-    where
+    ) where
         K: 'a,
     {
         found.clear();
-        if self.index.has_unread() {
-            keys.clone().try_for_each(|(hash, _)| self.read_piece(Hashed::of(hash)))?;
-        }
         let first = |hash| self.index.find(Hashed::of(hash), |_| true).copied();
         found.extend(keys.clone().map(|(hash, _)| first(hash)));
         for (found, (hash, key)) in found.iter_mut().zip(keys) {
@@ -58,7 +50,6 @@ where
                 *found = self.find(hash, key);
             }
         }
-        Ok(())
     }
 
     /// Whether the row of an entry has this key; `None` if it would have to be read.

@@ -45,6 +45,11 @@ where
         self.chunks.end_replay();
     }
 
+    /// Whether updates since the image are still to be applied.
+    pub(in crate::upsert) fn replays(&self) -> bool {
+        self.chunks.replays()
+    }
+
     /// Says that images are taken: what one of them has stays in the file, and checks are kept.
     pub(in crate::upsert) fn keep_images(&mut self) {
         self.keeps_checks = K::Rows::FILES;
@@ -70,6 +75,12 @@ where
     pub(in crate::upsert) fn capture(&mut self, from: u64) -> Result<Captured, Error> {
         let hashed = self.index.hash_at(from);
         self.read_piece(hashed)?;
+        if !self.is_settled() {
+            // What waited for the piece is no collection with it.
+            let what = "the feedback is no collection where an image is taken of it";
+            let hint = "verify the shard; nothing is written from here any more";
+            return Err(Error::new(ErrorKind::Corrupt, what).hint(hint));
+        }
         let (prefix, entries) = self.index.entries(hashed);
         let mut bytes = Vec::new();
         for entry in entries {
@@ -121,31 +132,96 @@ where
         self.chunks.end_images();
     }
 
-    /// Reads the piece of an image that has a hash, if that is still to be done.
+    /// Whether the segment of a hash is yet to be read.
     #[inline]
-    pub(super) fn read_piece(&mut self, hashed: Hashed) -> Result<(), Error> {
+    pub(super) fn is_unread(&self, hash: u64) -> bool {
+        self.index.has_unread() && self.index.unread(Hashed::of(hash)).is_some()
+    }
+
+    /// Whether an update waits for its segment. A segment is read where its updates take more memory than its entries would.
+    #[inline]
+    pub(super) fn defers(
+        &mut self,
+        hash: u64,
+        key: &K,
+        value: &V,
+        diff: isize,
+    ) -> Result<bool, Broken> {
+        if self.index.has_unread() { self.defer(hash, key, value, diff) } else { Ok(false) }
+    }
+
+    #[cold]
+    fn defer(&mut self, hash: u64, key: &K, value: &V, diff: isize) -> Result<bool, Broken> {
+        let hashed = Hashed::of(hash);
+        let Some((piece, entries)) = self.index.unread(hashed) else { return Ok(false) };
+        let bytes = self.deferred.put(piece, key, value, diff);
+        if bytes.is_none_or(|bytes| bytes > entries * ENTRY_BYTES) {
+            self.read_piece(hashed)?;
+        }
+        Ok(bytes.is_some())
+    }
+
+    /// Reads the pieces of keys that are about to be looked for.
+    ///
+    /// # Errors
+    ///
+    /// What reading one reports; `Full` is `Unavailable`.
+    pub(in crate::upsert) fn bring<'a>(
+        &mut self,
+        mut keys: impl Iterator<Item = (u64, &'a K)>,
+    ) -> Result<(), Error>
+    where
+        K: 'a,
+    {
+        if !self.index.has_unread() {
+            return Ok(());
+        }
+        Ok(keys.try_for_each(|(hash, _)| self.read_piece(Hashed::of(hash)))?)
+    }
+
+    /// Reads some of the pieces that updates wait for. Returns whether there are more.
+    ///
+    /// # Errors
+    ///
+    /// What reading one reports.
+    pub(in crate::upsert) fn catch_up(&mut self, pieces: usize) -> Result<bool, Broken> {
+        for _ in 0..pieces {
+            let Some(hash) = self.deferred.first::<K, V>() else { break };
+            self.read_piece(Hashed::of(hash))?;
+        }
+        Ok(!self.deferred.is_empty())
+    }
+
+    /// Reads the piece of an image that has a hash, if that is still to be done, and applies what waits for it.
+    #[inline]
+    pub(super) fn read_piece(&mut self, hashed: Hashed) -> Result<(), Broken> {
         if self.index.has_unread() { self.read_piece_of(hashed) } else { Ok(()) }
     }
 
     #[cold]
-    fn read_piece_of(&mut self, hashed: Hashed) -> Result<(), Error> {
-        let (Some(piece), Some(read)) = (self.index.unread(hashed), &mut self.pieces) else {
+    fn read_piece_of(&mut self, hashed: Hashed) -> Result<(), Broken> {
+        let (Some((piece, _)), Some(read)) = (self.index.unread(hashed), &mut self.pieces) else {
             return Ok(());
         };
         let bytes = read(piece)?;
         if !self.index.read(hashed, &bytes) {
             let what = format!("piece {piece} of the state's image is not what its table says");
-            return Err(Error::new(ErrorKind::StateLost, what)
-                .hint("start again: the image is removed, and the state read from the shard"));
+            let hint = "start again: the image is removed, and the state read from the shard";
+            return Err(Error::new(ErrorKind::StateLost, what).hint(hint).into());
         }
         if !self.index.has_unread() {
             self.pieces = None;
         }
+        let Some(updates) = self.deferred.begin::<K, V>(piece) else { return Ok(()) };
+        for (key, value, diff) in updates.iter::<K, V>() {
+            self.apply(key.key_hash(), &key, &value, diff)?;
+        }
+        self.deferred.end(piece);
         Ok(())
     }
 
     /// Reads all pieces that are left.
-    pub(super) fn read_all_pieces(&mut self) -> Result<(), Error> {
+    pub(super) fn read_all_pieces(&mut self) -> Result<(), Broken> {
         let mut from = 0;
         while self.index.has_unread() && from < 1 << 32 {
             let hashed = self.index.hash_at(from);

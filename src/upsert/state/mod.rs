@@ -23,6 +23,7 @@ use std::fmt::Debug;
 use super::chunks::taken::Taken;
 use super::chunks::{Chunks, damaged};
 use super::cold::{ColdSpace, ReadCounts};
+use super::deferred::Deferred;
 use super::entry::{Class, Entry, Hashed, Placed, check};
 use super::index::Index;
 use super::rows::{Kept, Rows};
@@ -43,6 +44,8 @@ pub struct State<K: Kept<V>, V> {
     keeps_checks: bool,
     /// Reads the entries of an image's piece.
     pieces: Option<ReadPiece>,
+    /// The updates of those that are yet to be read.
+    deferred: Deferred<K::Rows>,
     /// The live rows of each chunk, by the entries that the round under way has captured.
     captured: BTreeMap<u32, u32>,
     /// How often rows have left their places, or a hash has become one of several keys.
@@ -111,20 +114,21 @@ where
             bytes_max: bytes_max.filter(|_| K::Rows::FILES),
             keeps_checks: bytes_max.is_some() && K::Rows::FILES,
             pieces: None,
+            deferred: Deferred::default(),
             captured: BTreeMap::new(),
             moves: 0,
             unsettled: Unsettled::new(),
         }
     }
 
-    /// Returns the number of live rows.
+    /// Returns the number of live rows, those that [wait](super::deferred) for their segment left out.
     pub fn len(&self) -> usize {
         self.index.len()
     }
 
     /// Returns the bytes allocated.
     pub fn bytes(&self) -> usize {
-        self.chunks.bytes() + self.index.bytes() + self.unsettled.bytes()
+        self.chunks.bytes() + self.index.bytes() + self.unsettled.bytes() + self.deferred.bytes()
     }
 
     /// Returns the bound of the bytes in memory, if there is one.
@@ -168,7 +172,7 @@ where
         Some((key, counts))
     }
 
-    /// Whether each key has at most one value.
+    /// Whether each key has at most one value, as far as its segment is read.
     pub fn is_settled(&self) -> bool {
         self.unsettled.len() == 0
     }
@@ -178,13 +182,15 @@ where
         self.moves
     }
 
-    /// Applies an update. O(1), amortised.
+    /// Applies an update, or [defers](super::deferred) it. O(1), amortised.
     ///
     /// # Errors
     ///
     /// [`Broken`] if the state has no room for a further chunk, or its file cannot be written or read.
     pub fn apply(&mut self, hash: u64, key: &K, value: &V, diff: isize) -> Result<(), Broken> {
-        self.read_piece(Hashed::of(hash))?;
+        if self.defers(hash, key, value, diff)? {
+            return Ok(());
+        }
         if !self.unsettled.has(key) {
             match (self.seek(hash, key)?, diff) {
                 (None, 1) => return self.insert(hash, key, value),
@@ -213,10 +219,9 @@ where
         prior: &V,
         value: &V,
     ) -> Result<bool, Broken> {
-        if self.unsettled.has(key) {
+        if self.unsettled.has(key) || self.is_unread(hash) {
             return Ok(false);
         }
-        self.read_piece(Hashed::of(hash))?;
         let found = match found.filter(|entry| !entry.is_shared()) {
             Some(entry) => Some(entry),
             None => self.seek(hash, key)?,
@@ -326,7 +331,7 @@ where
     fn next_tail(&mut self, spare: usize) -> Result<(), Broken> {
         let full = self.chunks.tail();
         // A tail that is mostly dead gives its chunk back at once.
-        let dead = self.chunks.is_mostly_dead(full);
+        let dead = self.chunks.is_mostly_dead(full) && self.compacts();
         let spare = if dead { 0 } else { spare };
         self.chunks.next_tail::<K, V>(spare).map_err(|_| Broken::Full)?;
         // Rows die in the tail, too, and it is not compacted while it is one. What is left fits into the new tail.
@@ -347,10 +352,17 @@ where
         if self.chunks.bury(slot, share) && !leaks {
             // Not one row is live, in the tail or elsewhere: the chunk begins anew.
             self.chunks.free(chunk, None)?;
-        } else if !is_tail && self.chunks.is_mostly_dead(chunk) && !self.chunks.replays() {
+        } else if !is_tail && self.chunks.is_mostly_dead(chunk) && self.compacts() {
             return self.compact(chunk);
         }
         Ok(())
+    }
+
+    /// Whether rows may leave their places. While updates wait for their segments they stay: a segment is read, and its
+    /// updates go in, also on the way of a drain, which has found rows of others; and on the way of another chunk's rows.
+    fn compacts(&self) -> bool {
+        let waits = !self.deferred.is_empty() && !crate::mutant::on("compacts_under_a_drain");
+        !self.chunks.replays() && !waits
     }
 
     /// Moves the live rows of a chunk to the tail and frees it. Rows leave one by one, each whole: if there were no room

@@ -38,7 +38,8 @@ pub(super) fn read<K: Kept<V> + Clone + Ord, V: Clone + Ord>(
     key: &K,
 ) -> Result<Option<V>, Error> {
     let mut found = Vec::new();
-    state.find_all([(hash, key)].into_iter(), &mut found)?;
+    state.bring([(hash, key)].into_iter())?;
+    state.find_all([(hash, key)].into_iter(), &mut found);
     let Some(entry) = found[0] else { return Ok(None) };
     state.fetch([entry].into_iter())?;
     state.arrive()?;
@@ -204,7 +205,7 @@ fn many_look_ups_are_many_times_one() {
         state.apply(*hash, key, &Value(key.0), 1).unwrap();
     }
     let mut found = Vec::new();
-    state.find_all(keys.iter().map(|(hash, key)| (*hash, key)), &mut found).unwrap();
+    state.find_all(keys.iter().map(|(hash, key)| (*hash, key)), &mut found);
     assert_eq!(found.len(), keys.len());
     for ((at, (hash, key)), entry) in keys.iter().enumerate().zip(found) {
         assert_eq!(entry, state.find(*hash, key));
@@ -448,7 +449,7 @@ fn a_read_that_comes_late_brings_nothing() {
         state.keep_bound().unwrap();
         let mut found = Vec::new();
         let wanted: Vec<_> = (0..4).map(|_| Key(random.u8(..40))).collect();
-        state.find_all(wanted.iter().map(|key| (key.key_hash(), key)), &mut found).unwrap();
+        state.find_all(wanted.iter().map(|key| (key.key_hash(), key)), &mut found);
         reads += state.fetch(found.iter().flatten().copied()).unwrap().begun;
         // Some of what was asked for now or long ago is done, in any order.
         while random.u32(..3) > 0 && !jobs.borrow().is_empty() {

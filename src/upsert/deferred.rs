@@ -1,0 +1,102 @@
+//! Owns the updates that wait for their segment: those of an image's segments that are yet to be read. It does not own
+//! segments, nor when one is read.
+//!
+//! A start after a kill has updates of nearly every segment, and its first commands are of few. So an update does not bring
+//! its segment in: it waits, and goes into the state with the others once the segment is read.
+
+use std::collections::BTreeMap;
+
+use super::chunks::CHUNK_BYTES;
+use super::rows::Rows;
+
+/// The updates of each piece that has some.
+#[derive(Debug)]
+pub struct Deferred<R> {
+    pieces: BTreeMap<u32, Updates<R>>,
+    bytes: usize,
+}
+
+/// Updates of one piece, in the order in which they came.
+#[derive(Debug, Default)]
+pub struct Updates<R> {
+    rows: R,
+    diffs: Vec<isize>,
+}
+
+impl<R: Default> Default for Deferred<R> {
+    fn default() -> Self {
+        Deferred { pieces: BTreeMap::new(), bytes: 0 }
+    }
+}
+
+impl<R: Default> Deferred<R> {
+    /// Whether none waits.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.pieces.is_empty()
+    }
+
+    /// Returns the bytes allocated, about.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Returns the hash of a key that has some, of the first piece.
+    pub fn first<K, V>(&self) -> Option<u64>
+    where
+        R: Rows<K, V>,
+    {
+        let (_, Updates { rows, .. }) = self.pieces.first_key_value()?;
+        rows.next(None).map(|row| rows.key_hash(row))
+    }
+
+    /// Adds an update. Returns the bytes that those of its piece take now; `None`, and adds nothing, where they have no room.
+    pub fn put<K, V>(&mut self, piece: u32, key: &K, value: &V, diff: isize) -> Option<usize>
+    where
+        R: Rows<K, V>,
+    {
+        let updates = self.pieces.entry(piece).or_default();
+        let before = updates.bytes::<K, V>();
+        updates.rows.push(CHUNK_BYTES, key, value)?;
+        updates.diffs.push(diff);
+        let now = updates.bytes::<K, V>();
+        self.bytes = self.bytes - before + now;
+        Some(now)
+    }
+
+    /// Takes the updates of a piece, which is read. It counts as one that has some until it has [ended](Deferred::end).
+    pub fn begin<K, V>(&mut self, piece: u32) -> Option<Updates<R>>
+    where
+        R: Rows<K, V>,
+    {
+        let updates = std::mem::take(self.pieces.get_mut(&piece)?);
+        self.bytes -= updates.bytes::<K, V>();
+        Some(updates)
+    }
+
+    /// Says that the updates of a piece are in the state.
+    pub fn end(&mut self, piece: u32) {
+        self.pieces.remove(&piece);
+    }
+}
+
+impl<R> Updates<R> {
+    fn bytes<K, V>(&self) -> usize
+    where
+        R: Rows<K, V>,
+    {
+        self.rows.heap_bytes() + self.diffs.capacity() * size_of::<isize>()
+    }
+
+    /// Returns each update, in order.
+    pub fn iter<K, V>(&self) -> impl Iterator<Item = (K, V, isize)>
+    where
+        R: Rows<K, V>,
+    {
+        let rows = std::iter::successors(self.rows.next(None), |row| self.rows.next(Some(*row)));
+        rows.zip(&self.diffs).map(|(row, diff)| {
+            let (key, value) = self.rows.get(row);
+            (key, value, *diff)
+        })
+    }
+}
