@@ -27,7 +27,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("shard", &["codec", "counter", "io", "scratch", "store"]),
     ("source", &["backoff", "codec", "command", "counter", "scratch"]),
     ("logging", &["command"]),
-    ("upsert", &["codec", "command", "control", "counter", "logging", "scratch"]),
+    ("upsert", &["codec", "command", "control", "counter", "io", "logging", "scratch"]),
     // What all operators of a pipeline report to, so it sees what is reported.
     ("health", &["codec", "command", "control", "io", "shard", "source", "store", "upsert"]),
     ("input", &["codec", "command", "control", "health", "io", "source", "upsert"]),

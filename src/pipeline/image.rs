@@ -8,10 +8,9 @@ use std::sync::Arc;
 use super::config::PipelineConfig;
 use super::shard::Shard;
 use crate::codec::Codec;
-use crate::io::Io;
 use crate::upsert::{
-    Begin, ColdSpace, Folder, ImageLink, Images, Mark, MarkNow, OsDisk, Readers, UpsertStats,
-    Verdict, unnamed_in,
+    Begin, ColdSpace, Folder, ImageLink, Images, Mark, MarkNow, OsDisk, UpsertStats, Verdict,
+    readers_on, unnamed_in,
 };
 
 /// What the operator and the reader of one worker are lent.
@@ -28,8 +27,8 @@ pub(super) fn keep<K, V, C: Codec<K> + Codec<V>>(
     worker: (u64, u64),
     stats: &UpsertStats,
 ) -> Kept {
-    let readers = |io: Io| -> Readers { Box::new(move |job| io.spawn_blocking(job)) };
-    let mut cold = ColdSpace { readers: Some(readers(shard.io().clone())), ..ColdSpace::default() };
+    let readers = || readers_on(shard.io().clone());
+    let mut cold = ColdSpace { readers: Some(readers()), ..ColdSpace::default() };
     let scratch = |cold| Kept { cold, images: None, link: None };
     let Some(dir) = &config.state_dir else { return scratch(cold) };
     let link = ImageLink::new(stats.clone());
@@ -78,7 +77,7 @@ pub(super) fn keep<K, V, C: Codec<K> + Codec<V>>(
         let (seqno, token, upper) = (state.seqno, state.token.0, state.upper);
         (Mark { incarnation: incarnation.0, seqno, token, upper }, handle.now_ms())
     });
-    let run = readers(shard.io().clone());
+    let run = readers();
     let images = Images::new(folder, found, link.clone(), mark, run, stats.clone());
     Kept { cold, images: Some(images), link: Some((link, begin)) }
 }

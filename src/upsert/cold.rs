@@ -1,8 +1,8 @@
 //! Owns the file of cold chunks: what is written where, and the reads of rows that are under way. It does not own which
 //! chunks are cold, nor what is in them.
 //!
-//! Reads run where the pipeline lets them, many at a time, and the operator is woken as they are done. An operator that
-//! stands alone reads by itself, at once.
+//! Reads run beside the worker, many at a time, and the operator is woken as they are done. Where nothing runs them, it reads
+//! by itself, at once.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -17,6 +17,7 @@ use super::recent::BESIDE;
 use super::regions::Regions;
 use super::slot::Slot;
 use crate::error::{Error, ErrorKind};
+use crate::io::Io;
 
 /// Bytes of a unit of the file.
 const UNIT: usize = 4 << 10;
@@ -29,6 +30,11 @@ pub(crate) type Job = Box<dyn FnOnce() + Send>;
 
 /// Where reads run.
 pub(crate) type Readers = Box<dyn Fn(Job)>;
+
+/// Returns what runs reads beside the worker.
+pub(crate) fn readers_on(io: Io) -> Readers {
+    Box::new(move |job| io.spawn_blocking(job))
+}
 
 /// What the operator is lent for cold chunks.
 #[derive(Default)]

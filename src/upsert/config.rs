@@ -27,9 +27,9 @@ pub struct UpsertConfig<T> {
     /// itself would have emitted; see [`upsert`](crate::upsert). Default: 0, it never runs ahead.
     pub overlay_bytes_max: usize,
     /// Bytes of the state in memory, per worker, its index included: past it the rows that were written longest ago go to a
-    /// file, and are read when their keys are commanded. The index, some 200 bytes per chunk, two chunks and what is being
-    /// read stay in any case: see [Limits](crate::upsert#limits). Only [`Packed`](crate::Packed) keys and values can be so
-    /// bounded. Default: none.
+    /// file, and are read when their keys are commanded, many at a time, on threads of the process. The index, some 200 bytes
+    /// per chunk, two chunks and what is being read stay in any case: see [Limits](crate::upsert#limits). Only
+    /// [`Packed`](crate::Packed) keys and values can be so bounded. Default: none.
     pub state_bytes_max: Option<usize>,
     /// Bytes emitted per wake-up, up to the row that reaches it; then the operator yields and goes on. Default: 2 MiB.
     pub drain_bytes_max: usize,

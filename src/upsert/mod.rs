@@ -176,7 +176,7 @@ use timely::progress::Timestamp;
 
 pub use crate::codec::packed::Place;
 pub use classify::{Ahead, Frontiers, Placement};
-pub(crate) use cold::{ColdSpace, Readers, unnamed_in};
+pub(crate) use cold::{ColdSpace, readers_on, unnamed_in};
 pub use config::{UpsertConfig, Upserted};
 pub(crate) use context::{Inflight, Known, Look, UpsertContext, flight_bytes, row_bytes};
 pub(crate) use image::{Begin, Folder, ImageLink, Images, Mark, MarkNow, OsDisk, Verdict};
@@ -187,6 +187,7 @@ pub use rules::{Fold, Rules};
 pub use stats::{StateImage, StatePlaces, UpsertStats};
 
 use crate::command::Command;
+use crate::io::Io;
 
 /// Turns a stream of commands into a collection.
 pub trait Upsert<'scope, K: 'static, V: 'static, T: Timestamp> {
@@ -299,6 +300,10 @@ where
     ) -> Upserted<'scope, K, V, T> {
         let mut context = UpsertContext::alone();
         context.known = Known::new(config.resume_upper.clone());
+        if config.state_bytes_max.is_some() {
+            // Without threads it reads by itself.
+            context.cold.readers = Io::process().ok().map(readers_on);
+        }
         // An input handle right in front of an exchange can keep rows back when it is closed after a
         // flush (timely 0.31 and 0.32): its flush does nothing where nothing is new. A stage in between sends.
         #[allow(clippy::disallowed_methods, reason = "it passes rows on and holds nothing")]

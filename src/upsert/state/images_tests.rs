@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::super::tests::{Faulty, bytes, contents, kept_file, key_of, read};
 use super::*;
@@ -201,23 +202,137 @@ fn updates_since_an_image_come_in_any_order() {
         assert!(state.replace(None, hash, &key, &value(number, 0), &value(number, 1)).unwrap());
     }
     let chunks = state.write_round(usize::MAX).unwrap().unwrap();
-    let disk = Arc::new(Faulty::default());
-    disk.write_at(0, &file.last.lock().unwrap()).unwrap();
-    let mut start = State::<Encoded, Encoded>::new(None, kept_file(&disk));
-    start.keep_images();
-    assert!(start.keep(&pieces, &chunks, reads(all)));
-    for number in 0..500 {
+    for is_read in [false, true] {
+        let disk = Arc::new(Faulty::default());
+        disk.write_at(0, &file.last.lock().unwrap()).unwrap();
+        let mut start = State::<Encoded, Encoded>::new(None, kept_file(&disk));
+        start.keep_images();
+        assert!(start.keep(&pieces, &chunks, reads(all.clone())));
+        for number in 0..500 {
+            let (key, hash) = key_of(number);
+            if is_read {
+                start.bring([(hash, &key)].into_iter()).unwrap();
+            }
+            start.apply(hash, &key, &value(number, 1), 1).unwrap();
+            assert_eq!(start.is_settled(), start.is_unread(hash));
+            start.apply(hash, &key, &value(number, 0), -1).unwrap();
+            assert!(start.is_settled(), "key {number}");
+        }
+        start.end_replay();
+        for number in 0..500 {
+            let (key, hash) = key_of(number);
+            assert_eq!(read(&mut start, hash, &key).unwrap(), Some(value(number, 1)));
+        }
+    }
+}
+
+/// A start whose updates are of every segment reads those that it looks into, and the others in its own time; the updates are
+/// counted until then. What was found of keys stays where it is while others come in.
+#[test]
+fn an_update_waits_for_its_segment() {
+    let file = Arc::new(Faulty::default());
+    let mut state = State::<Encoded, Encoded>::new(None, kept_file(&file));
+    state.keep_images();
+    let value = |number: u64, version: u32| bytes(&format!("{number} in version {version}"));
+    const KEYS: u64 = 60_000;
+    for number in 0..KEYS {
         let (key, hash) = key_of(number);
-        start.apply(hash, &key, &value(number, 1), 1).unwrap();
-        assert!(!start.is_settled());
-        start.apply(hash, &key, &value(number, 0), -1).unwrap();
-        assert!(start.is_settled(), "key {number}");
+        state.apply(hash, &key, &value(number, 0), 1).unwrap();
+    }
+    let (pieces, all) = capture_all(&mut state);
+    let chunks = state.write_round(usize::MAX).unwrap().unwrap();
+    let read_pieces = Arc::new(AtomicUsize::new(0));
+    let begin = || {
+        let mut start = State::<Encoded, Encoded>::new(None, kept_file(&file));
+        start.keep_images();
+        let (count, all) = (Arc::clone(&read_pieces), all.clone());
+        let reads = Box::new(move |piece: u32| {
+            count.fetch_add(1, Ordering::Relaxed);
+            Ok(all[piece as usize].clone())
+        });
+        assert!(start.keep(&pieces, &chunks, reads));
+        start
+    };
+    let taken = || read_pieces.swap(0, Ordering::Relaxed);
+
+    let mut start = begin();
+    let (empty, mut model) = (start.bytes(), BTreeMap::new());
+    for number in 0..KEYS {
+        let (key, hash) = key_of(number);
+        let mut live = value(number, 0);
+        if number % 20 == 0 {
+            start.apply(hash, &key, &live, -1).unwrap();
+            live = value(number, 1);
+            start.apply(hash, &key, &live, 1).unwrap();
+        }
+        model.insert(key, live);
     }
     start.end_replay();
-    for number in 0..500 {
-        let (key, hash) = key_of(number);
-        assert_eq!(read(&mut start, hash, &key).unwrap(), Some(value(number, 1)));
+    assert_eq!(taken(), 0);
+    assert!(start.bytes() > empty + 3000 * 2 * 30, "{} bytes more", start.bytes() - empty);
+    // One key's segment comes in, and what waited for it; of the others nothing moves what was found.
+    let keys: Vec<_> = (0..40).map(key_of).collect();
+    let mut found = Vec::new();
+    let one = || keys[..1].iter().map(|(key, hash)| (*hash, key));
+    start.bring(one()).unwrap();
+    start.find_all(one(), &mut found);
+    let (entry, moves) = (found[0].unwrap(), start.chunks.tail());
+    assert_eq!(taken(), 1);
+    assert!(start.catch_up(4).unwrap() && taken() == 4);
+    assert!(start.holds(entry.slot(), &value(0, 1)), "moved, from the tail {moves}");
+    while start.catch_up(4).unwrap() {}
+    assert_eq!((taken(), start.bytes() > empty), (pieces.len() - 5, true));
+    assert_eq!(start.deferred.bytes(), 0);
+    assert!(start.is_settled() && contents(&mut start) == model);
+
+    // Many updates of one segment bring it in by themselves.
+    let mut start = begin();
+    let prefix = pieces[3].prefix;
+    let mut waiting = 0;
+    for version in 0..200 {
+        for number in 0..KEYS {
+            let (key, hash) = key_of(number);
+            if prefix.has(Hashed::of(hash)) {
+                start.apply(hash, &key, &value(number, version), -1).unwrap();
+                start.apply(hash, &key, &value(number, version + 1), 1).unwrap();
+            }
+        }
+        waiting = waiting.max(start.deferred.bytes());
     }
+    assert_eq!(taken(), 1);
+    let entries = pieces[3].entries * ENTRY_BYTES;
+    assert!(waiting <= 2 * entries, "{waiting} bytes wait for {entries}");
+}
+
+/// Updates that a segment cannot have had are found when it is read.
+#[test]
+fn a_damaged_shard_is_found_with_its_segment() {
+    let file = Arc::new(Faulty::default());
+    let mut state = State::<Encoded, Encoded>::new(None, kept_file(&file));
+    state.keep_images();
+    for number in 0..100 {
+        let (key, hash) = key_of(number);
+        state.apply(hash, &key, &bytes("live"), 1).unwrap();
+    }
+    let (key, hash) = key_of(7);
+    let (pieces, all) = capture_all(&mut state);
+    let chunks = state.write_round(usize::MAX).unwrap().unwrap();
+    let begin = || {
+        let mut start = State::<Encoded, Encoded>::new(None, kept_file(&file));
+        start.keep_images();
+        assert!(start.keep(&pieces, &chunks, reads(all.clone())));
+        start.apply(hash, &key, &bytes("another"), -1).unwrap();
+        start.end_replay();
+        assert!(start.is_settled());
+        start
+    };
+    let mut start = begin();
+    start.bring([(hash, &key)].into_iter()).unwrap();
+    assert!(start.unsettled().is_some());
+    // No image is taken of it.
+    let mut start = begin();
+    start.begin_round();
+    assert_eq!(start.capture(0).unwrap_err().kind(), ErrorKind::Corrupt);
 }
 
 /// A chunk of an image is compacted while most of the image is yet to be read: the rows that live in it are read first.
