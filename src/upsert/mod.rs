@@ -153,6 +153,7 @@ mod route;
 pub(crate) mod rows;
 mod rules;
 mod run;
+mod settling;
 mod slot;
 mod spill;
 mod spilled;

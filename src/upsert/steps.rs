@@ -1,6 +1,6 @@
-//! Owns what the operator does in each step of a wake-up, and the settlement of its capability. No policy is here:
-//! [`classify`](super::classify) decides what is eligible, [`drain`](super::drain) what it turns into. When a step is
-//! taken is [`operator`](super::operator)'s.
+//! Owns what the operator does in each step of a wake-up. No policy is here: [`classify`](super::classify) decides what is
+//! eligible, [`drain`](super::drain) what it turns into. When a step is taken is [`operator`](super::operator)'s, and how a
+//! wake-up ends [`settling`](super::settling)'s.
 
 use differential_dataflow::ExchangeData;
 use timely::dataflow::operators::Capability;
@@ -38,7 +38,7 @@ const PIECES: usize = 4;
 
 /// What the operator knows, and its steps.
 pub(super) struct UpsertOperator<K: Kept<V>, V, O, T: Timestamp> {
-    stash: Stash<K, V, O, T>,
+    pub(super) stash: Stash<K, V, O, T>,
     pub(super) state: State<K, V>,
     /// Makes images of it.
     pub(super) images: Option<(Images, fn(&T) -> u64)>,
@@ -48,7 +48,7 @@ pub(super) struct UpsertOperator<K: Kept<V>, V, O, T: Timestamp> {
     rules: Rules<K, V>,
     pub(super) drain: Option<Drain<K, V, O, T>>,
     /// What it has emitted and not read back.
-    overlay: Overlay<K, V, T>,
+    pub(super) overlay: Overlay<K, V, T>,
     /// It has drained a time when it was its turn: from there on it has seen every command.
     anchored: bool,
     /// An upper beyond what it had emitted, until the feedback has come to it.
@@ -66,9 +66,9 @@ pub(super) struct UpsertOperator<K: Kept<V>, V, O, T: Timestamp> {
     pub(super) capability: Option<(Capability<T>, Capability<T>)>,
     pub(super) failed: Option<Error>,
     /// The time that it failed in: those before it are whole, and go on.
-    failed_at: Option<T>,
+    pub(super) failed_at: Option<T>,
     pub(super) reported: bool,
-    stats: UpsertStats,
+    pub(super) stats: UpsertStats,
     /// Where the worker has a logger for it.
     events: Option<Events>,
 }
@@ -282,7 +282,8 @@ where
             let (state, pins) = (&mut self.state, stash.pins());
             let step = drain.step(state, &self.rules, overlay, pins, &mut piece, out);
             // A piece of an image that the drain has brought in may be what shows it.
-            match damage(&self.state).map_or(step, Err) {
+            let damage = self.state.damage();
+            match damage.filter(|_| !crate::mutant::on("drains_over_damage")).map_or(step, Err) {
                 Ok(drained) => {
                     self.stash.drains(drain.held_bytes());
                     let bytes = |((k, v), _, _): &Update<K, V, T>| flight_bytes(k, v);
@@ -381,90 +382,6 @@ where
             self.anchored = true;
         }
     }
-
-    /// Fails if the state is not a collection at a complete frontier, whether or not something waits to
-    /// read it: the shard is damaged either way.
-    pub(super) fn check_state(&mut self, at: &Frontiers<'_, T>, phase: Phase) {
-        // Once capabilities may go, the frontier is complete in name only.
-        let exact = phase < Phase::Silent
-            && self.inbox.is_empty()
-            && self.inbox.applied().is_some_and(|applied| !at.complete.less_equal(applied));
-        if !exact {
-            return;
-        }
-        if let Some(error) = damage(&self.state) {
-            self.fail(error);
-        }
-    }
-
-    /// Returns the least time that waits.
-    pub(super) fn least(&self) -> Option<&T> {
-        let draining = self.drain.as_ref().map(Drain::time);
-        draining.into_iter().chain(self.stash.first_time()).min()
-    }
-
-    pub(super) fn settle(&mut self, at: &Frontiers<'_, T>, phase: Phase) {
-        let done = self.stash.take_done();
-        self.stats.add_superseded(done.superseded);
-        self.stats.add_work(done.looked_at);
-        self.stats.set_stash(self.stash.rows(), self.stash.bytes(), self.stash.spill_bytes());
-        self.stats.set_state(self.state.len(), self.state.bytes());
-        self.stats.set_state_places(self.state.places());
-        let read = self.state.take_counts();
-        self.stats.add_cold_reads(read.reads, read.bytes);
-        self.stats.set_cold_waiting(self.state.under_way() as u64);
-        self.stats.set_overlay(self.overlay.bytes(), self.overlay.bytes_max());
-        if phase == Phase::Released {
-            self.capability = None;
-        }
-        if phase != Phase::Running {
-            return;
-        }
-        let waits = match (&self.failed, self.failed_at.take()) {
-            (None, _) => self.least().into_iter().chain(at.input.first()).min().cloned(),
-            // It has emitted all that was before, maybe ahead and in this very wake-up; then it holds still.
-            (Some(_), Some(time)) if !crate::mutant::on("fail_all_ahead") => Some(time),
-            (Some(_), _) => return,
-        };
-        match (waits, &mut self.capability) {
-            (Some(time), Some((updates, errors))) => {
-                updates.downgrade(&time);
-                errors.downgrade(&time);
-            }
-            (None, capability) => *capability = None,
-            (Some(_), None) => {}
-        }
-        if at.complete.is_empty() && self.least().is_some() {
-            let what = "the feedback has ended while commands wait for it";
-            self.fail(Error::new(ErrorKind::Invalid, what).hint("end the commands first"));
-        }
-    }
-
-    /// Ends the work and keeps the capability. What was held is given back: it will not be needed,
-    /// and the next run reads it again.
-    pub(super) fn fail(&mut self, error: Error) {
-        let error = match self.images.take() {
-            Some((mut images, _)) => images.fail(error),
-            None => error,
-        };
-        self.failed.get_or_insert(error);
-        self.stash.clear();
-        self.inbox.clear();
-        self.overlay.clear();
-        (self.drain, self.state) = (None, State::default());
-    }
-}
-
-/// Returns what is wrong with a state that should be a collection.
-fn damage<K, V>(state: &State<K, V>) -> Option<Error>
-where
-    K: ExchangeData + Kept<V>,
-    V: ExchangeData,
-{
-    let (key, counts) = state.unsettled()?;
-    let what = format!("the feedback holds key {key:?} with {counts:?}, not one live value");
-    let hint = "verify the shard; nothing is written from here any more";
-    Some(Error::new(ErrorKind::Corrupt, what).hint(hint))
 }
 
 /// A state of other types than packed ones stays in memory.

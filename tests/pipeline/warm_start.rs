@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use differential_upsert::shard::{Append, Appended, Handle};
 use differential_upsert::{Command, Error, ErrorKind, PipelineConfig, Shard, UpsertInto};
 use timely::dataflow::operators::Input;
 
@@ -233,6 +234,37 @@ fn an_image_that_does_not_fit_is_told() {
     run(&other, state.clone(), 2, 13, End::Done);
     std::fs::remove_dir_all(&state).unwrap();
     start(&other, 2, 14, "it has no image");
+}
+
+/// Rows of the shard that are no collection are found by the piece of the image that a drain brings in: nothing of the drain goes
+/// out. The image may be to blame, so the next start is on the shard.
+#[test]
+fn nothing_is_written_over_a_damaged_shard() {
+    let dir = tempfile::tempdir().unwrap();
+    let (shard, state) = (dir.path().join("shard"), dir.path().join("state"));
+    run(&shard, state.clone(), 1, 10, End::Done);
+    let damaged = opened(&shard);
+    let append = async |handle: &Handle| {
+        let rows = handle.snapshot(9).await?;
+        let ((key, value), ..) = &rows[0];
+        let other = rows.iter().map(|((_, other), ..)| other).find(|other| *other != value);
+        // A retraction of what the key never had.
+        let row = ((key.clone(), other.unwrap().clone()), 10, -1);
+        let parts = handle.prepare(vec![row]).await?;
+        handle.compare_and_append(Append { lower: 10, upper: 11, parts, ..Append::default() }).await
+    };
+    let appended = damaged.io().block_on(append(damaged.handle())).unwrap();
+    assert!(matches!(appended, Appended::Won { .. }), "{appended:?}");
+    drop(damaged);
+    for (start, kind) in [
+        ("begins with its image", ErrorKind::StateLost),
+        ("reads the shard; it has no image", ErrorKind::Corrupt),
+    ] {
+        let (ran, error) = run_or_fail(opened(&shard), Some(state.clone()), 1, 12, End::Done);
+        assert!(ran.starts[0].contains(start), "{start}: {:?}", ran.starts);
+        assert_eq!(error.map(|error| error.kind()), Some(kind), "{start}");
+        assert_eq!(opened(&shard).upper(), 11, "{start}");
+    }
 }
 
 /// Bytes of an image are flipped, one at a run. Whether that is found as it begins or as they are read, a start that goes on from

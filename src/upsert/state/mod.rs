@@ -172,6 +172,18 @@ where
         Some((key, counts))
     }
 
+    /// Returns what is wrong with it where it should be a collection.
+    pub fn damage(&self) -> Option<Error>
+    where
+        K: Debug,
+        V: Debug,
+    {
+        let (key, counts) = self.unsettled()?;
+        let what = format!("the feedback holds key {key:?} with {counts:?}, not one live value");
+        let hint = "verify the shard; nothing is written from here any more";
+        Some(Error::new(ErrorKind::Corrupt, what).hint(hint))
+    }
+
     /// Whether each key has at most one value, as far as its segment is read.
     pub fn is_settled(&self) -> bool {
         self.unsettled.len() == 0
@@ -361,7 +373,7 @@ where
     /// Whether rows may leave their places. While updates wait for their segments they stay: a segment is read, and its
     /// updates go in, also on the way of a drain, which has found rows of others; and on the way of another chunk's rows.
     fn compacts(&self) -> bool {
-        let waits = !self.deferred.is_empty() && !crate::mutant::on("compacts_under_a_drain");
+        let waits = !self.deferred.is_empty() && !crate::mutant::on("moves_while_some_wait");
         !self.chunks.replays() && !waits
     }
 
