@@ -26,7 +26,6 @@ use super::state::State;
 use super::stats::UpsertStats;
 use super::warm::Warm;
 use crate::command::time::{is_last, refused};
-use crate::control::lifecycle::Phase;
 use crate::error::{Error, ErrorKind};
 
 /// Commands and rows that a wake-up looks at, for each update that it may emit.

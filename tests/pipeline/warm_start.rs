@@ -251,7 +251,9 @@ fn nothing_is_written_over_a_damaged_shard() {
         // A retraction of what the key never had.
         let row = ((key.clone(), other.unwrap().clone()), 10, -1);
         let parts = handle.prepare(vec![row]).await?;
-        handle.compare_and_append(Append { lower: 10, upper: 11, parts, ..Append::default() }).await
+        let sum = handle.state().sum();
+        let at = Append { lower: 10, upper: 11, base: sum, sum, ..Append::default() };
+        handle.compare_and_append(Append { parts, ..at }).await
     };
     let appended = damaged.io().block_on(append(damaged.handle())).unwrap();
     assert!(matches!(appended, Appended::Won { .. }), "{appended:?}");
@@ -262,7 +264,8 @@ fn nothing_is_written_over_a_damaged_shard() {
     ] {
         let (ran, error) = run_or_fail(opened(&shard), Some(state.clone()), 1, 12, End::Done);
         assert!(ran.starts[0].contains(start), "{start}: {:?}", ran.starts);
-        assert_eq!(error.map(|error| error.kind()), Some(kind), "{start}");
+        let error = error.expect("it is found");
+        assert_eq!(error.kind(), kind, "{start}: {error}");
         assert_eq!(opened(&shard).upper(), 11, "{start}");
     }
 }
