@@ -24,15 +24,18 @@ where
     /// read it: the shard is damaged either way.
     pub(super) fn check_state(&mut self, at: &Frontiers<'_, T>, phase: Phase) {
         // Once capabilities may go, the frontier is complete in name only.
-        let exact = phase < Phase::Silent
-            && self.inbox.is_empty()
-            && self.inbox.applied().is_some_and(|applied| !at.complete.less_equal(applied));
-        if !exact {
-            return;
-        }
-        if let Some(error) = self.state.damage() {
+        if phase < Phase::Silent
+            && let Some(error) = self.damage(at)
+        {
             self.fail(error);
         }
+    }
+
+    /// Returns what is wrong with the state, if it has all updates below the frontier, and no other.
+    pub(super) fn damage(&self, at: &Frontiers<'_, T>) -> Option<Error> {
+        let below = |applied: &T| !at.complete.less_equal(applied);
+        let exact = self.inbox.is_empty() && self.inbox.applied().is_some_and(below);
+        if exact { self.state.damage() } else { None }
     }
 
     /// Returns the least time that waits.

@@ -281,10 +281,10 @@ where
             let (state, pins) = (&mut self.state, stash.pins());
             let step = drain.step(state, &self.rules, overlay, pins, &mut piece, out);
             // A piece of an image that the drain has brought in may be what shows it.
-            let damage = self.state.damage();
-            match damage.filter(|_| !crate::mutant::on("drains_over_damage")).map_or(step, Err) {
+            let damage = self.damage(at).filter(|_| !crate::mutant::on("drains_over_damage"));
+            match damage.map_or(step, Err) {
                 Ok(drained) => {
-                    self.stash.drains(drain.held_bytes());
+                    self.stash.drains(self.drain.as_ref().map_or(0, Drain::held_bytes));
                     let bytes = |((k, v), _, _): &Update<K, V, T>| flight_bytes(k, v);
                     inflight.add(out[start..].iter().map(bytes).sum());
                     before = Some(drained.work);
@@ -295,7 +295,7 @@ where
                 // Half a time was emitted: the failure keeps a capability for it, so that the frontier
                 // never says it is whole.
                 Err(error) => {
-                    self.failed_at = Some(drain.time().clone());
+                    self.failed_at = self.drain.as_ref().map(|drain| drain.time().clone());
                     return self.fail(error);
                 }
             }
