@@ -29,13 +29,29 @@ pub(crate) async fn log(
             losers.entry(number).or_default().insert(entry.writer);
         }
     }
-    let mut entries = shard.entries(from).await?;
+    let (mut entries, mut is_empty) = (shard.entries(from).await?, true);
     while let Some(entry) = entries.next().await? {
         look.progress.add(1);
+        is_empty = false;
         let line = Line::of(&entry, losers.remove(&entry.seqno).unwrap_or_default());
         print(out, &if text { line.text() } else { line.json() })?;
     }
+    let last = shard.state().seqno;
+    if is_empty && last > 0 {
+        eprintln!("note: {}", nothing_left(from, last));
+    }
     Ok(())
+}
+
+/// Says why there is no entry from a number on, of a shard whose last one has this number.
+fn nothing_left(from: u64, last: u64) -> String {
+    match from > last {
+        true => format!("the last entry is {last}"),
+        false => format!(
+            "entries up to {last} are deleted: a writer that has come to the end of its feed merges what it leaves; \
+             shard status has what they add up to, and their times can be read if they were fed with --history keep"
+        ),
+    }
 }
 
 /// An entry as it is printed. The order of the fields is the order of the members.

@@ -31,6 +31,7 @@ struct Shared {
     messages_to: Counter,
     quarantined: Counter,
     quarantined_to: Counter,
+    left: Counter,
     position: Counter,
     length: Counter,
     acks: Counter,
@@ -163,6 +164,12 @@ impl SourceStats {
         self.0.quarantined.get() + of_feed
     }
 
+    /// The number of the feed's last line, if that was left for it lacks its line break and cannot be read: it may be
+    /// only half written.
+    pub fn left(&self) -> Option<u64> {
+        Some(self.0.left.get()).filter(|line| *line > 0)
+    }
+
     /// How far the feed is, in a unit of its own: bytes, commits.
     pub fn position(&self) -> u64 {
         self.0.position.get()
@@ -201,6 +208,11 @@ impl SourceStats {
         if self.0.quarantined_to.raise(place) {
             self.0.quarantined.add(1);
         }
+    }
+
+    /// For a feed: says that its last line, of this number, was left.
+    pub fn leave(&self, line: u64) {
+        self.0.left.set(line);
     }
 
     /// For a feed: says how far it is, and how far it goes if that is known.
