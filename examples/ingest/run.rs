@@ -24,7 +24,7 @@ use crate::args::Args;
 use crate::choose::{Chosen, check, choose};
 use crate::cluster;
 use crate::progress::{Places, Progress};
-use crate::stop::{or, pipe_stopped, stopped};
+use crate::stop::{or, stopped};
 use crate::summary::Summary;
 use crate::values::{OnError, Switch};
 
@@ -241,6 +241,13 @@ fn other_name(args: &Args, state: &shard::State) -> Option<String> {
             "the shard was fed from {before} up to time {upper}: {feed} goes on there, {checked}"
         )
     })
+}
+
+/// What a run ends with that was stopped and had read a pipe whose times are minted: what the pipe has given is gone.
+fn pipe_stopped() -> Error {
+    Error::new(ErrorKind::Stopped, "interrupted").hint(
+        "what is committed stays, and a pipe cannot go on from there: feed a file that begins with all that was fed",
+    )
 }
 
 /// Returns what is so until the feed's first row says how times are made.

@@ -65,10 +65,3 @@ pub(crate) fn stopped() -> Error {
     Error::new(ErrorKind::Stopped, "interrupted, rerun to continue")
         .hint("what is committed stays, and the same command goes on from there")
 }
-
-/// What one ends with that read a pipe whose times are minted: what the pipe has given is gone.
-pub(crate) fn pipe_stopped() -> Error {
-    Error::new(ErrorKind::Stopped, "interrupted").hint(
-        "what is committed stays, and a pipe cannot go on from there: feed a file that begins with all that was fed",
-    )
-}

@@ -29,29 +29,30 @@ pub(crate) async fn log(
             losers.entry(number).or_default().insert(entry.writer);
         }
     }
-    let (mut entries, mut is_empty) = (shard.entries(from).await?, true);
+    let (mut entries, mut first) = (shard.entries(from).await?, None);
     while let Some(entry) = entries.next().await? {
         look.progress.add(1);
-        is_empty = false;
+        first.get_or_insert(entry.seqno);
         let line = Line::of(&entry, losers.remove(&entry.seqno).unwrap_or_default());
         print(out, &if text { line.text() } else { line.json() })?;
     }
-    let last = shard.state().seqno;
-    if is_empty && last > 0 {
-        eprintln!("note: {}", nothing_left(from, last));
-    }
+    let missing = missing(from, first, shard.state().seqno);
+    missing.iter().for_each(|note| eprintln!("note: {note}"));
     Ok(())
 }
 
-/// Says why there is no entry from a number on, of a shard whose last one has this number.
-fn nothing_left(from: u64, last: u64) -> String {
-    match from > last {
-        true => format!("the last entry is {last}"),
-        false => format!(
-            "entries up to {last} are deleted: a writer that has come to the end of its feed merges what it leaves; \
-             shard status has what they add up to, and their times can be read if they were fed with --history keep"
-        ),
+/// Says why entries from a number on are not there, of a shard whose last one has the number `last`.
+fn missing(from: u64, first: Option<u64>, last: u64) -> Option<String> {
+    if from > last {
+        return (last > 0).then(|| format!("the last entry is {last}"));
     }
+    let first = first.unwrap_or(last + 1);
+    (first > from).then(|| {
+        format!(
+            "entries before {first} are deleted, as a writer does at the end of its feed and shard gc at any time: \
+             shard status has what they add up to, and shard tail their changes, where --history has kept those"
+        )
+    })
 }
 
 /// An entry as it is printed. The order of the fields is the order of the members.

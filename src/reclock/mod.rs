@@ -96,17 +96,24 @@ where
 
     async fn run(self, outlet: Outlet<Encoded, Encoded, Order>) -> Result<u64, Error> {
         let Reclocked { source, context, codec } = self;
-        let run = async {
-            match context.config.times {
-                Times::WriteAhead => WriteAhead { source, context, codec }.run(&outlet).await,
-                Times::CoCommitted => CoCommitted { source, context, codec }.run(&outlet).await,
+        match context.config.times {
+            // It lets go of the bindings when it is stopped.
+            Times::WriteAhead => WriteAhead { source, context, codec }.run(&outlet).await,
+            Times::CoCommitted => {
+                unless_stopped(&outlet, CoCommitted { source, context, codec }.run(&outlet)).await
             }
-        };
-        tokio::select! {
-            biased;
-            // Every await in there races this one.
-            () = outlet.stopped() => Err(crate::input::stopped()),
-            end = run => end,
         }
+    }
+}
+
+/// Works until the pipeline is told to stop: every await in there races that.
+async fn unless_stopped<T>(
+    outlet: &Outlet<Encoded, Encoded, Order>,
+    work: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    tokio::select! {
+        biased;
+        () = outlet.stopped() => Err(crate::input::stopped()),
+        done = work => done,
     }
 }

@@ -14,11 +14,13 @@ use tokio::time::Instant;
 use super::bindings::lost_rows;
 use super::drive::{Driven, ReclockContext, drive, sealed};
 use super::remap::Remap;
+use super::unless_stopped;
 use super::waiting::Waiting;
 use crate::codec::Codec;
 use crate::codec::packed::Encoded;
 use crate::command::Command;
 use crate::command::time::{after, used_up};
+use crate::control::lifecycle::GRACE;
 use crate::error::{Error, ErrorKind};
 use crate::input::Outlet;
 use crate::source::stage::Unit;
@@ -36,10 +38,22 @@ pub(super) struct WriteAhead<S, C> {
 impl<S: Source, C: Codec<S::Key> + Codec<S::Value>> WriteAhead<S, C> {
     /// Returns the end: the first time that it will never write.
     pub(super) async fn run(self, outlet: &Out) -> Result<u64, Error> {
+        let opened = async {
+            let handle = &self.context.handle;
+            handle.refresh().await?.check_feed(&self.context.feed)?;
+            Remap::<S::Position>::open(handle).await
+        };
+        let remap = unless_stopped(outlet, opened).await?;
+        let held = remap.held();
+        let ran = unless_stopped(outlet, self.run_with(remap, outlet)).await;
+        // A stop waits for the store no longer than this.
+        let _ = tokio::time::timeout(GRACE, held.let_go()).await;
+        ran
+    }
+
+    async fn run_with(self, mut remap: Remap<S::Position>, outlet: &Out) -> Result<u64, Error> {
         let WriteAhead { mut source, context, .. } = self;
         let (handle, identity) = (&context.handle, source.identity());
-        handle.refresh().await?.check_feed(&context.feed)?;
-        let mut remap = Remap::<S::Position>::open(handle).await?;
         let state = handle.refresh().await?;
         if remap.upper() < state.upper {
             // Bound between the two looks.
@@ -109,9 +123,7 @@ impl<P: Position> Run<'_, P> {
             if let Some(end) = &end
                 && (self.waiting.is_empty() || self.is_stuck(end.is_err()))
             {
-                let end = self.end(Result::clone(end));
-                self.remap.close().await;
-                return end;
+                return self.end(Result::clone(end));
             }
             // What is bound must come, whatever waits: only then may it be held back.
             let bound = self.covers_all();

@@ -154,18 +154,28 @@ fn a_pipe_that_is_interrupted_is_not_told_to_go_on_where_it_cannot() {
 }
 
 #[test]
-fn an_empty_log_says_why() {
+fn a_log_says_where_its_beginning_is() {
     let dir = tempfile::tempdir().expect("a directory");
     let dir = dir.path();
     write(dir, "feed", &row(1, 1));
     ingested(dir, &["feed", "--shard", "s"]);
-    for (from, what) in [("1", "are deleted"), ("9999", "the last entry is ")] {
-        let ran = shard(dir, &["log", "s", "--from", from]).good();
-        match ran.stdout.is_empty() {
-            true => assert!(ran.stderr.contains(what), "{from}: {}", ran.stderr),
-            false => assert_eq!((from, &*ran.stderr), ("1", "")),
-        }
+    let all = shard(dir, &["log", "s"]).good();
+    assert_eq!((all.stdout.contains("\"seqno\":1,"), &*all.stderr), (true, ""));
+    let last = status(dir, "s")["seqno"].as_u64().expect("a number");
+    let behind = shard(dir, &["log", "s", "--from", "9999"]).good();
+    assert_eq!(behind.stderr, format!("note: the last entry is {last}\n"));
+    // Each run is a batch; these are merged, and what they came from is deleted.
+    for ts in 2..40 {
+        write(dir, "feed", &(1..=ts).map(|ts| row(1, ts)).collect::<String>());
+        ingested(dir, &["feed", "--shard", "s", "--times", "given"]);
     }
+    shard(dir, &["compact", "s"]).good();
+    shard(dir, &["gc", "s"]).good();
+    let left = shard(dir, &["log", "s"]).good();
+    let last = status(dir, "s")["seqno"].as_u64().expect("a number");
+    let first = last + 1 - left.lines().len() as u64;
+    let note = format!("note: entries before {first} are deleted, ");
+    assert!(first > 1 && left.stderr.starts_with(&note), "{first}: {}", left.stderr);
     std::fs::create_dir(dir.join("new")).expect("a directory");
     assert_eq!(shard(dir, &["log", "new"]).good().stderr, "");
 }

@@ -189,9 +189,14 @@ impl Config {
             true => "append the rest of the line and rerun, or repair or remove it",
             false => bad.hint,
         };
-        let hint =
-            format!("{hint}, or go on behind bad lines with --on-error keep or quarantine:FILE");
-        Error::new(ErrorKind::Invalid, bad.what).at(self.place(piece.number)).hint(hint)
+        let error = Error::new(ErrorKind::Invalid, bad.what).at(self.place(piece.number));
+        // Of lines of another format all would be passed.
+        match hint.contains("--format") {
+            true => error.hint(hint),
+            false => error.hint(format!(
+                "{hint}, or go on behind bad lines with --on-error keep or quarantine:FILE"
+            )),
+        }
     }
 
     /// Opens the file that bad lines are written away to, if they are.
