@@ -28,6 +28,10 @@ use crate::stop::{or, stopped};
 use crate::summary::Summary;
 use crate::values::{OnError, Switch};
 
+/// What to do where a run has ended early whose feed is a pipe with minted times: what that has given is gone.
+const PIPE: &str = "what is committed stays, and a pipe cannot go on from there: feed a file that begins with all that \
+                    was fed";
+
 type JsonShard = Shard<Json, Json, JsonText>;
 
 /// How often a parked worker looks around. Data, commits and a stop wake it by themselves.
@@ -194,8 +198,9 @@ fn once(
         *summary = counted(&watch.totals());
     }
     let mut result = outcome.result.map_err(|e| match e.kind() {
-        ErrorKind::Stopped if is_gone_once_read => pipe_stopped(),
-        _ => e,
+        _ if !is_gone_once_read => e,
+        ErrorKind::Stopped => Error::new(ErrorKind::Stopped, "interrupted").hint(PIPE),
+        _ => e.hint(PIPE),
     });
     let writes = standby.as_ref().is_none_or(Promotion::is_promoted);
     let seals = args.seal && writes && args.process == 0;
@@ -241,13 +246,6 @@ fn other_name(args: &Args, state: &shard::State) -> Option<String> {
             "the shard was fed from {before} up to time {upper}: {feed} goes on there, {checked}"
         )
     })
-}
-
-/// What a run ends with that was stopped and had read a pipe whose times are minted: what the pipe has given is gone.
-fn pipe_stopped() -> Error {
-    Error::new(ErrorKind::Stopped, "interrupted").hint(
-        "what is committed stays, and a pipe cannot go on from there: feed a file that begins with all that was fed",
-    )
 }
 
 /// Returns what is so until the feed's first row says how times are made.

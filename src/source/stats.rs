@@ -164,8 +164,8 @@ impl SourceStats {
         self.0.quarantined.get() + of_feed
     }
 
-    /// The number of the feed's last line, if that was left for it lacks its line break and cannot be read: it may be
-    /// only half written.
+    /// The number of the feed's last line, if that was left: it cannot be read and lacks its line break, so that it may be
+    /// half written.
     pub fn left(&self) -> Option<u64> {
         Some(self.0.left.get()).filter(|line| *line > 0)
     }
@@ -210,7 +210,7 @@ impl SourceStats {
         }
     }
 
-    /// For a feed: says that its last line, of this number, was left.
+    /// For a feed: says that its last line, of this number from 1, was left.
     pub fn leave(&self, line: u64) {
         self.0.left.set(line);
     }
@@ -226,6 +226,7 @@ impl SourceStats {
         self.set_rows_read(0);
         self.set_rows_skipped(0);
         self.0.position.set(0);
+        self.leave(0);
     }
 
     /// Says what the feed itself counts into. What it says first counts.

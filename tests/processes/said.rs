@@ -149,6 +149,7 @@ fn a_pipe_that_is_interrupted_is_not_told_to_go_on_where_it_cannot() {
         let ran = run.end(PATIENCE);
         assert!(ran.error().starts_with("interrupted"), "{}", ran.stderr);
         assert!(ran.error().contains(what), "{times}: {}", ran.stderr);
+        assert_eq!(status(dir, times)["leases"].as_array().map(Vec::len), Some(0), "{times}");
         drop(stdin);
     }
 }

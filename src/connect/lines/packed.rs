@@ -38,23 +38,18 @@ const MAGIC_BYTES: usize = 4;
 
 const GZIP: &[u8] = b"\x1f\x8b\x08";
 const ZSTD: &[u8] = b"\x28\xb5\x2f\xfd";
+
 /// What else begins a file, its name, and what makes lines of it. No line of any format begins so.
 const OTHERS: [(&[u8], &str, &str); 6] = [
     (b"\xfd7zXZ\0", "xz", "unpack it (xz -dk FILE) and feed what comes out"),
     (b"BZh91AY&SY", "bzip2", "unpack it (bzip2 -dk FILE) and feed what comes out"),
     (b"PK\x03\x04", "zip", "unpack it (unzip FILE) and feed what comes out"),
     (b"\x04\x22\x4d\x18", "lz4", "unpack it (lz4 -dk FILE) and feed what comes out"),
-    (
-        b"PAR1\x15",
-        "Parquet",
-        "write its rows as lines of JSON, and feed those with --format bare --key FIELD",
-    ),
-    (
-        b"Obj\x01",
-        "Avro",
-        "write its rows as lines of JSON, and feed those with --format bare --key FIELD",
-    ),
+    (b"PAR1\x15", "Parquet", ROWS),
+    (b"Obj\x01", "Avro", ROWS),
 ];
+
+const ROWS: &str = "write its rows as lines of JSON, and feed those with --format bare --key FIELD";
 
 /// Behind a byte from 0x50 to 0x5f: a frame of zstd that holds nothing.
 const SKIPPED: &[u8] = b"\x2a\x4d\x18";
@@ -81,9 +76,7 @@ impl Sign {
             Sign::Packed(Packing::Zstd)
         } else if let Some((_, name, hint)) = other {
             Sign::Other(name, hint)
-        } else if may_be_other {
-            Sign::Unsure
-        } else if !is_sure && (is(GZIP) || is(ZSTD) || skipped(first) || first.is_empty()) {
+        } else if may_be_other || (!is_sure && (is(GZIP) || is(ZSTD) || skipped(first))) {
             Sign::Unsure
         } else {
             Sign::Plain
