@@ -100,20 +100,8 @@ where
             // It lets go of the bindings when it is stopped.
             Times::WriteAhead => WriteAhead { source, context, codec }.run(&outlet).await,
             Times::CoCommitted => {
-                unless_stopped(&outlet, CoCommitted { source, context, codec }.run(&outlet)).await
+                outlet.unless_stopped(CoCommitted { source, context, codec }.run(&outlet)).await
             }
         }
-    }
-}
-
-/// Works until the pipeline is told to stop: every await in there races that.
-async fn unless_stopped<T>(
-    outlet: &Outlet<Encoded, Encoded, Order>,
-    work: impl Future<Output = Result<T, Error>>,
-) -> Result<T, Error> {
-    tokio::select! {
-        biased;
-        () = outlet.stopped() => Err(crate::input::stopped()),
-        done = work => done,
     }
 }

@@ -14,7 +14,6 @@ use tokio::time::Instant;
 use super::bindings::lost_rows;
 use super::drive::{Driven, ReclockContext, drive, sealed};
 use super::remap::Remap;
-use super::unless_stopped;
 use super::waiting::Waiting;
 use crate::codec::Codec;
 use crate::codec::packed::Encoded;
@@ -43,9 +42,9 @@ impl<S: Source, C: Codec<S::Key> + Codec<S::Value>> WriteAhead<S, C> {
             handle.refresh().await?.check_feed(&self.context.feed)?;
             Remap::<S::Position>::open(handle).await
         };
-        let remap = unless_stopped(outlet, opened).await?;
+        let remap = outlet.unless_stopped(opened).await?;
         let held = remap.held();
-        let ran = unless_stopped(outlet, self.run_with(remap, outlet)).await;
+        let ran = outlet.unless_stopped(self.run_with(remap, outlet)).await;
         // A stop waits for the store no longer than this.
         let _ = tokio::time::timeout(GRACE, held.let_go()).await;
         ran
