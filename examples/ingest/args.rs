@@ -63,9 +63,22 @@ Tables of PostgreSQL: postgres://USER@HOST:PORT/DB?table=SCHEMA.TABLE[,..]&slot=
 #[cfg(not(feature = "postgres-source"))]
 const POSTGRES: &str = "postgres:// feeds need this program built with --features postgres-source";
 
+/// What `--help` says of the last line on stdout.
+const SUMMARY: &str = "\
+The last line on stdout, an object of JSON:
+  read, skipped                  rows read by this run, and messages that change no row
+  below                          of those read: the shard had their time, or they lie before its place
+  superseded, unchanged          another row of the same time came after them; they change nothing
+  lost                           another writer has committed them first
+  inserted, updated, deleted     what has become of the others, and
+  errors                         how many errors were kept in place of values
+  upper                          the time up to which the shard is final; null once it is sealed
+  wins, losses                   commits won and lost against other writers
+  seconds, quarantined           how long it took, and how many bad lines were written away";
+
 /// What stands at the end of `--help`.
 fn feeds() -> String {
-    format!("{TABLES}\n\n{POSTGRES}\n\n{TOPICS}")
+    format!("{TABLES}\n\n{POSTGRES}\n\n{TOPICS}\n\n{SUMMARY}")
 }
 
 /// Runs a keyed change feed into a durable shard.

@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::args::Args;
 use crate::feed_name::FeedName;
 use crate::git::GitHistory;
+use crate::git_command::Repository;
 use crate::stop::or;
 #[cfg(any(feature = "planetscale", feature = "postgres-source"))]
 use crate::table::Table;
@@ -61,6 +62,20 @@ impl<T> Once<T> {
 
     pub(crate) fn take(&self) -> Option<T> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// Checks that there is a feed at a name, as far as that can be said without taking anything from it: one that is
+/// served is asked when it is connected, and one that is waited for may still come.
+///
+/// # Errors
+///
+/// What keeps it from being opened.
+pub(crate) async fn check(feed: &FeedName, waits: bool) -> Result<(), Error> {
+    match feed {
+        FeedName::Git(path) => Repository::open(path).map(drop),
+        FeedName::Lines(path) if !waits => Lines::from_path(path).check().await,
+        _ => Ok(()),
     }
 }
 
@@ -121,11 +136,11 @@ pub(crate) fn choose(
         Some(times) => times == TimesFrom::Given,
         None => {
             waits();
-            let given = io.block_on(or(stop, lines.has_times()))?;
-            if given && args.process == 0 {
+            let found = io.block_on(or(stop, lines.has_times()))?;
+            if found == Some(true) && args.process == 0 {
                 eprintln!("{GUESSED}");
             }
-            given
+            found.unwrap_or(true)
         }
     };
     let lines = Once::new(lines);

@@ -1,7 +1,6 @@
 //! Owns what `-w -n -p -h` mean, and how a process of a cluster ends: with all its workers, or as
 //! soon as another process is lost. It does not own what the workers do.
 
-use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -61,21 +60,23 @@ fn addresses(path: &str, processes: usize) -> Result<Vec<String>, String> {
     Ok(addresses)
 }
 
-/// Sends what this process prints on stdout to stderr, in every process but the first.
+/// Returns stdout for the summary alone: of a process of a cluster, what anything else prints there goes to stderr from
+/// here on. timely prints there while it waits for the others.
 ///
-/// Only process 0 may print on stdout, and timely prints there while it waits for the others.
-pub(crate) fn quiet_stdout(args: &Args) -> Result<(), ExitCode> {
+/// # Errors
+///
+/// If the operating system does not let it be moved.
+pub(crate) fn own_stdout(args: &Args) -> std::io::Result<Box<dyn std::io::Write>> {
     #[cfg(unix)]
-    if args.process > 0 {
-        let moved = rustix::stdio::dup2_stdout(std::io::stderr());
-        if let Err(e) = moved {
-            eprintln!("error: cannot redirect stdout: {e} at process {}; rerun", args.process);
-            return Err(ExitCode::from(1));
-        }
+    if args.processes.get() > 1 {
+        use std::os::fd::AsFd as _;
+        let own = std::io::stdout().as_fd().try_clone_to_owned()?;
+        rustix::stdio::dup2_stdout(std::io::stderr())?;
+        return Ok(Box::new(std::fs::File::from(own)));
     }
     #[cfg(not(unix))]
     let _ = args;
-    Ok(())
+    Ok(Box::new(std::io::stdout()))
 }
 
 /// How the workers of this process ended.

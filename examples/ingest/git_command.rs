@@ -38,8 +38,9 @@ impl Repository {
         let mut repository = Repository { path: path.to_string(), head: String::new() };
         let shallow = repository.ask(&["rev-parse", "--is-shallow-repository"])?;
         let shallow = shallow.map_err(|said| {
-            let what = format!("not a git repository: {said}");
-            repository.wrong(ErrorKind::Invalid, &what)
+            Error::new(ErrorKind::Invalid, format!("not a git repository: {said}"))
+                .at(repository.place())
+                .hint("name a directory of one, as in git:.; part files are fed without git:")
         })?;
         if shallow != "false" {
             let error = Error::new(ErrorKind::Invalid, "a shallow clone: its history is cut off");

@@ -26,7 +26,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use differential_upsert::ErrorKind;
 use differential_upsert::io::Io;
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::filter::LevelFilter;
+use tracing::{Level, Metadata};
+use tracing_subscriber::filter::{LevelFilter, filter_fn};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::args::Args;
 
@@ -39,9 +42,13 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    if let Err(code) = cluster::quiet_stdout(&args) {
-        return code;
-    }
+    let mut out = match cluster::own_stdout(&args) {
+        Ok(out) => out,
+        Err(e) => {
+            eprintln!("error: cannot redirect stdout: {e} at process {}; rerun", args.process);
+            return ExitCode::from(1);
+        }
+    };
     log();
     let stop = CancellationToken::new();
     let first = args.process == 0;
@@ -59,7 +66,7 @@ fn main() -> ExitCode {
     };
     LAST_WORD.store(true, Ordering::SeqCst);
     let mut code = 0;
-    if first && let Err(e) = summary.print(&mut std::io::stdout().lock()) {
+    if first && let Err(e) = summary.print(&mut out) {
         // A reader that went away does not change what was committed.
         if e.kind() != std::io::ErrorKind::BrokenPipe {
             eprintln!("warning: the summary could not be printed: {e}");
@@ -82,9 +89,15 @@ fn main() -> ExitCode {
 /// Set when the last word on stderr is due: tasks may still run, and have nothing to say after it.
 static LAST_WORD: AtomicBool = AtomicBool::new(false);
 
-/// Shows what the library logs, on stderr: warnings, or from the level that RUST_LOG names.
+/// Shows what the library logs, on stderr: warnings, or from the level that RUST_LOG names. That it has failed is
+/// said once, by the last line: the library's word of it is shown only where that is asked for.
 fn log() {
-    let level = std::env::var("RUST_LOG").ok().and_then(|level| level.parse().ok());
+    let level: Option<LevelFilter> =
+        std::env::var("RUST_LOG").ok().and_then(|level| level.parse().ok());
+    let shows_all = level.is_some();
+    let is_failure = |said: &Metadata<'_>| {
+        *said.level() == Level::ERROR && said.target().starts_with("differential_upsert::health")
+    };
     let writer = || -> Box<dyn std::io::Write> {
         match LAST_WORD.load(Ordering::SeqCst) {
             true => Box::new(std::io::sink()),
@@ -95,6 +108,8 @@ fn log() {
         .with_writer(writer)
         .with_ansi(false)
         .with_max_level(level.unwrap_or(LevelFilter::WARN))
+        .finish()
+        .with(filter_fn(move |said| shows_all || !is_failure(said)))
         .init();
 }
 

@@ -21,12 +21,16 @@ use timely::worker::Worker;
 use tokio_util::sync::CancellationToken;
 
 use crate::args::Args;
-use crate::choose::{Chosen, choose};
+use crate::choose::{Chosen, check, choose};
 use crate::cluster;
 use crate::progress::{Places, Progress};
 use crate::stop::{or, stopped};
 use crate::summary::Summary;
 use crate::values::{OnError, Switch};
+
+/// What to do where a run has ended early whose feed is a pipe with minted times: what that has given is gone.
+const PIPE: &str = "what is committed stays, and a pipe cannot go on from there: feed a file that begins with all that \
+                    was fed";
 
 type JsonShard = Shard<Json, Json, JsonText>;
 
@@ -63,6 +67,9 @@ pub(crate) fn run(
     summary.seconds = started.elapsed().as_secs_f64();
     summary.unchecked = args.unchecked;
     summary.quarantined = args.on_error.quarantine().map(|_| stats.quarantined());
+    if args.process == 0 {
+        summary.notes(args).iter().for_each(|note| eprintln!("warning: {note}"));
+    }
     // Every error says where and what to do, if only roughly.
     let place = |e: Error| match e.kind() {
         ErrorKind::Stopped => e.at(args.feed.to_string()),
@@ -81,7 +88,7 @@ fn linger(args: &Args, io: &Io, stop: &CancellationToken, face: &Face, error: &E
         return;
     }
     face.show_failed(error.to_string());
-    eprintln!("warning: it has failed, and answers HTTP for {} s more", args.linger.as_secs());
+    eprintln!("warning: {error}; it answers HTTP for {} s more", args.linger.as_secs());
     io.block_on(async {
         tokio::select! {
             () = stop.cancelled() => {}
@@ -118,6 +125,10 @@ fn drive(
     }
     // A cluster would have to start again as one, and what came from a pipe is gone.
     let can_start_again = args.processes.get() == 1 && !args.feed.is_stream();
+    if args.process == 0 && !args.standby {
+        // A name that was mistyped makes no shard.
+        io.block_on(or(stop, check(&args.feed, args.wait)))?;
+    }
     // Once: a run that starts again must find the shard that the first one had.
     let root = Root::open(&args.shard, Access::Write)?;
     let mut restarts = Restarts::new(u64::from(std::process::id()));
@@ -175,16 +186,29 @@ fn once(
     summary.upper = upper(&state);
     let waits = || face.show_before(no_row_yet(args, &state));
     let chosen = choose(args, &state, io, stats, stop, waits)?;
+    if let (Chosen::Given(_) | Chosen::Git(_), 0) = (&chosen, args.process) {
+        other_name(args, &state).iter().for_each(|notice| eprintln!("notice: {notice}"));
+    }
     drop(state);
+    let is_gone_once_read = matches!(chosen, Chosen::Minted(_)) && args.feed.is_stream();
     let end = Arc::new(AtomicU64::new(0));
     let workers = workers(args, chosen, &shard, standby, stop, face.clone(), Arc::clone(&end));
     let outcome = cluster::execute(config, workers, io, stop);
     if let Some(watch) = &outcome.watch {
         *summary = counted(&watch.totals());
     }
-    let mut result = outcome.result;
+    let mut result = outcome.result.map_err(|e| match e.kind() {
+        _ if !is_gone_once_read => e,
+        ErrorKind::Stopped => Error::new(ErrorKind::Stopped, "interrupted").hint(PIPE),
+        _ => e.hint(PIPE),
+    });
     let writes = standby.as_ref().is_none_or(Promotion::is_promoted);
-    if let (Ok(()), true, 0) = (&result, args.seal && writes, args.process) {
+    let seals = args.seal && writes && args.process == 0;
+    if let (true, Some(line)) = (seals, stats.left()) {
+        eprintln!(
+            "warning: the shard is not sealed, for line {line}, the last, may be half of one"
+        );
+    } else if let (Ok(()), true) = (&result, seals) {
         let end = end.load(Ordering::Relaxed);
         // "Exactly E": another writer that has gone on keeps the shard open.
         if shard.state().upper == end {
@@ -204,7 +228,24 @@ fn once(
             }
         });
     }
+    // What it holds, nobody waits for.
+    let _ = io.block_on(async { tokio::time::timeout(LOOK_MAX, shard.close()).await });
     result
+}
+
+/// Says that a shard whose times are given was fed under another name: what is in a feed says whether it is the same.
+fn other_name(args: &Args, state: &shard::State) -> Option<String> {
+    let before = &state.feed.as_ref()?.identity;
+    let (feed, upper) = (args.feed.to_string(), state.upper);
+    let checked = match args.unchecked {
+        true => "and is not compared with it",
+        false => "whose rows it must have",
+    };
+    (*before != feed).then(|| {
+        format!(
+            "the shard was fed from {before} up to time {upper}: {feed} goes on there, {checked}"
+        )
+    })
 }
 
 /// Returns what is so until the feed's first row says how times are made.

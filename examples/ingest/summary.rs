@@ -4,6 +4,8 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
+use crate::args::Args;
+
 /// What a run did. The order of the fields is the order of the members, which is a contract.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub(crate) struct Summary {
@@ -39,6 +41,30 @@ pub(crate) struct Summary {
 }
 
 impl Summary {
+    /// Returns what stands in no other line for people: what became of bad lines, and where they are.
+    pub(crate) fn notes(&self, args: &Args) -> Vec<String> {
+        let count = |count: u64, one: &str, many: &str| match count {
+            1 => format!("1 {one}"),
+            _ => format!("{count} {many}"),
+        };
+        let kept = Some(self.errors).filter(|errors| *errors > 0).map(|errors| {
+            let errors = count(errors, "error was", "errors were");
+            format!(
+                "{errors} kept in place of values: shard errors {} lists those that still are",
+                args.shard
+            )
+        });
+        let away = args.on_error.quarantine().zip(self.quarantined.filter(|away| *away > 0));
+        let away = away.map(|(file, away)| {
+            format!(
+                "{} written away to {}",
+                count(away, "bad line was", "bad lines were"),
+                file.display()
+            )
+        });
+        kept.into_iter().chain(away).collect()
+    }
+
     /// Writes it as one line.
     ///
     /// # Errors

@@ -29,13 +29,30 @@ pub(crate) async fn log(
             losers.entry(number).or_default().insert(entry.writer);
         }
     }
-    let mut entries = shard.entries(from).await?;
+    let (mut entries, mut first) = (shard.entries(from).await?, None);
     while let Some(entry) = entries.next().await? {
         look.progress.add(1);
+        first.get_or_insert(entry.seqno);
         let line = Line::of(&entry, losers.remove(&entry.seqno).unwrap_or_default());
         print(out, &if text { line.text() } else { line.json() })?;
     }
+    let missing = missing(from, first, shard.state().seqno);
+    missing.iter().for_each(|note| eprintln!("note: {note}"));
     Ok(())
+}
+
+/// Says why entries from a number on are not there, of a shard whose last one has the number `last`.
+fn missing(from: u64, first: Option<u64>, last: u64) -> Option<String> {
+    if from > last {
+        return (last > 0).then(|| format!("the last entry is {last}"));
+    }
+    let first = first.unwrap_or(last + 1);
+    (first > from).then(|| {
+        format!(
+            "entries before {first} are deleted, as a writer does at the end of its feed and shard gc at any time: \
+             shard status has what they add up to, and shard tail their changes, where --history has kept those"
+        )
+    })
 }
 
 /// An entry as it is printed. The order of the fields is the order of the members.

@@ -73,6 +73,18 @@ impl<K, V, O> Outlet<K, V, O> {
         self.0.closed().await;
     }
 
+    /// Works until the pipeline is told to stop: every await in there races that.
+    pub(crate) async fn unless_stopped<T>(
+        &self,
+        work: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        tokio::select! {
+            biased;
+            () = self.stopped() => Err(stopped()),
+            done = work => done,
+        }
+    }
+
     async fn event(&self, event: Event<K, V, O>) -> Result<(), Error> {
         if self.0.send(event).await { Ok(()) } else { Err(stopped()) }
     }

@@ -96,17 +96,12 @@ where
 
     async fn run(self, outlet: Outlet<Encoded, Encoded, Order>) -> Result<u64, Error> {
         let Reclocked { source, context, codec } = self;
-        let run = async {
-            match context.config.times {
-                Times::WriteAhead => WriteAhead { source, context, codec }.run(&outlet).await,
-                Times::CoCommitted => CoCommitted { source, context, codec }.run(&outlet).await,
+        match context.config.times {
+            // It lets go of the bindings when it is stopped.
+            Times::WriteAhead => WriteAhead { source, context, codec }.run(&outlet).await,
+            Times::CoCommitted => {
+                outlet.unless_stopped(CoCommitted { source, context, codec }.run(&outlet)).await
             }
-        };
-        tokio::select! {
-            biased;
-            // Every await in there races this one.
-            () = outlet.stopped() => Err(crate::input::stopped()),
-            end = run => end,
         }
     }
 }

@@ -184,11 +184,9 @@ impl<P: Position> Remap<P> {
         async move { handle.attend().await }
     }
 
-    /// Gives up what it holds, for a caller that is done. If that fails it runs out by itself.
-    pub(super) async fn close(&self) {
-        if let Err(error) = self.handle.close().await {
-            tracing::debug!(%error, "a lease on the bindings is left to run out");
-        }
+    /// Returns what it holds, for a caller that lets go of it when all is over.
+    pub(super) fn held(&self) -> Held {
+        Held(self.handle.clone())
     }
 
     /// Says that the data shard has this upper, and that the times below `closed` are closed here: what
@@ -196,6 +194,18 @@ impl<P: Position> Remap<P> {
     pub(super) fn forget(&mut self, data_upper: u64, closed: u64) {
         self.bindings.forget(data_upper.min(closed));
         self.handle.advance(&self.hold, data_upper.saturating_sub(1));
+    }
+}
+
+/// A lease on the bindings.
+pub(super) struct Held(Handle);
+
+impl Held {
+    /// Gives it up. If that fails it runs out by itself.
+    pub(super) async fn let_go(self) {
+        if let Err(error) = self.0.close().await {
+            tracing::debug!(%error, "a lease on the bindings is left to run out");
+        }
     }
 }
 

@@ -19,6 +19,7 @@ use crate::codec::Codec;
 use crate::codec::packed::Encoded;
 use crate::command::Command;
 use crate::command::time::{after, used_up};
+use crate::control::lifecycle::GRACE;
 use crate::error::{Error, ErrorKind};
 use crate::input::Outlet;
 use crate::source::stage::Unit;
@@ -36,10 +37,22 @@ pub(super) struct WriteAhead<S, C> {
 impl<S: Source, C: Codec<S::Key> + Codec<S::Value>> WriteAhead<S, C> {
     /// Returns the end: the first time that it will never write.
     pub(super) async fn run(self, outlet: &Out) -> Result<u64, Error> {
+        let opened = async {
+            let handle = &self.context.handle;
+            handle.refresh().await?.check_feed(&self.context.feed)?;
+            Remap::<S::Position>::open(handle).await
+        };
+        let remap = outlet.unless_stopped(opened).await?;
+        let held = remap.held();
+        let ran = outlet.unless_stopped(self.run_with(remap, outlet)).await;
+        // A stop waits for the store no longer than this.
+        let _ = tokio::time::timeout(GRACE, held.let_go()).await;
+        ran
+    }
+
+    async fn run_with(self, mut remap: Remap<S::Position>, outlet: &Out) -> Result<u64, Error> {
         let WriteAhead { mut source, context, .. } = self;
         let (handle, identity) = (&context.handle, source.identity());
-        handle.refresh().await?.check_feed(&context.feed)?;
-        let mut remap = Remap::<S::Position>::open(handle).await?;
         let state = handle.refresh().await?;
         if remap.upper() < state.upper {
             // Bound between the two looks.
@@ -109,9 +122,7 @@ impl<P: Position> Run<'_, P> {
             if let Some(end) = &end
                 && (self.waiting.is_empty() || self.is_stuck(end.is_err()))
             {
-                let end = self.end(Result::clone(end));
-                self.remap.close().await;
-                return end;
+                return self.end(Result::clone(end));
             }
             // What is bound must come, whatever waits: only then may it be held back.
             let bound = self.covers_all();

@@ -187,6 +187,11 @@ fn a_brokers_clock_is_a_time_only_where_that_is_said() {
     assert!(ran.stderr.starts_with("notice: times are guessed as given"), "{}", ran.stderr);
     let ran = ingest(dir, &["json", "--shard", "k", "--times", "given"]).good();
     assert_eq!(ran.stderr, "");
+    // Where no row says it, nobody has guessed.
+    for text in ["", "\n", "{\"closed\":3}\n"] {
+        write(dir, "none", text);
+        assert_eq!(ingest(dir, &["none", "--shard", "mem:"]).good().stderr, "", "{text}");
+    }
 }
 
 /// Messages of three partitions as kcat prints them, and what they leave.

@@ -23,6 +23,7 @@ mod postgres;
 mod process;
 #[path = "../common/running.rs"]
 mod running;
+mod said;
 #[allow(dead_code, reason = "the connectors' tests ask more of it")]
 #[cfg(feature = "postgres-source")]
 #[path = "../connectors/postgres/server.rs"]

@@ -191,7 +191,7 @@ fn a_repaired_line_is_no_way_on_and_the_error_says_which_is() {
     let keep = ["feed", "--shard", "s", "--on-error", "keep"];
     write(dir, "feed", feed("nope, and no key"));
     ingested(dir, &keep);
-    let hint = "put the feed back as it was and rerun, or feed it to another shard; a line that was read is repaired by one more line at the end: a row for its key, or a delete of {\"key_base64\": ..}";
+    let hint = "if it is another feed, feed it to another shard; else put it back as it was and rerun: a line that was read is repaired by one more line at the end, a row for its key or a delete of {\"key_base64\": ..}";
     for (line, what) in [
         ("{}", "the feed was truncated or rewritten: it has 23 bytes, the shard's cursor is at 37"),
         ("{\"key\":2,\"value\":2}", "the feed was replaced or rewritten before byte 37"),

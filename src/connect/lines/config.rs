@@ -1,17 +1,21 @@
 //! Owns what a reading of lines is told: which feed, what its lines are, and what happens at a bad one.
 //! It does not own reading.
 
+use std::fmt::Display;
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use super::cut::Piece;
 use super::input::{Input, is_stream, unreadable};
+use super::line::REPAIR;
 use super::names::Where;
 use super::parts::Places;
 use super::quarantine::Quarantine;
 use super::rotating::same_file;
+use super::row::Bad;
 use super::shape::Shape;
 use crate::connect::debezium::OnUnavailable;
 use crate::connect::on_error::OnError;
@@ -160,6 +164,39 @@ impl Config {
     /// Returns whether the feed goes on behind a bad line.
     pub(super) fn passes_bad_lines(&self) -> bool {
         self.on_error == OnError::Keep || self.quarantine.is_some()
+    }
+
+    /// Returns whether a bad line is left where it stands, and says so: a last line without a line break, in a
+    /// feed that goes on behind bad ones. Its writer may not be done with it. `goes_on` is what happens once it is whole.
+    pub(super) fn leaves(&self, piece: &Piece<'_>, goes_on: impl Display) -> bool {
+        let leaves = piece.is_open && self.passes_bad_lines();
+        let leaves = leaves && !crate::mutant::on("lines_pass_a_torn_end");
+        if leaves {
+            let at = self.place(piece.number);
+            self.stats.leave(piece.number);
+            tracing::warn!(
+                at,
+                "the last line cannot be read and has no line break, and was left: append the rest of it, or a \
+                 line break to have it passed as a bad one, and run again; {goes_on}"
+            );
+        }
+        leaves
+    }
+
+    /// Returns the error of a bad line that the feed stops at.
+    pub(super) fn stops_at(&self, bad: Bad, piece: &Piece<'_>) -> Error {
+        let hint = match piece.is_open && bad.hint == REPAIR {
+            true => "append the rest of the line and rerun, or repair or remove it",
+            false => bad.hint,
+        };
+        let error = Error::new(ErrorKind::Invalid, bad.what).at(self.place(piece.number));
+        // Of lines of another format all would be passed.
+        match hint.contains("--format") {
+            true => error.hint(hint),
+            false => error.hint(format!(
+                "{hint}, or go on behind bad lines with --on-error keep or quarantine:FILE"
+            )),
+        }
     }
 
     /// Opens the file that bad lines are written away to, if they are.

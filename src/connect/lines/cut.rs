@@ -23,6 +23,8 @@ pub(super) struct Piece<'a> {
     pub(super) bytes: &'a [u8],
     /// Whether it is longer than a line may be.
     pub(super) too_long: bool,
+    /// Whether more may come of it: the feed's last line, which no line break ends, and which is not too long yet.
+    pub(super) is_open: bool,
 }
 
 /// Cuts a byte stream: the part of it that is read but not yet cut.
@@ -141,7 +143,8 @@ impl<R: Read> Cutter<R> {
     pub(super) fn rest(&mut self) -> Option<Piece<'_>> {
         let (start, end) = (self.start, self.filled);
         self.advance(end);
-        (start < end && !self.skipping).then(|| self.piece(start, end))
+        let rest = (start < end && !self.skipping).then(|| self.piece(start, end));
+        rest.map(|piece| Piece { is_open: !piece.too_long, ..piece })
     }
 
     /// Reads once and returns the number of bytes, 0 at the end of the input. May block.
@@ -209,6 +212,6 @@ impl<R: Read> Cutter<R> {
         if too_long {
             bytes = &bytes[..PREFIX_BYTES];
         }
-        Piece { number: self.number, bytes, too_long }
+        Piece { number: self.number, bytes, too_long, is_open: false }
     }
 }

@@ -162,10 +162,33 @@ impl Lines {
         self.config.is_stream()
     }
 
-    /// Returns whether the rows have times of their own: whether the first row has a `"ts"`. Reads up to that
-    /// row, and of a stream keeps what was read for the run, 64 MiB at most; then, and for a feed without
-    /// rows, what closings and bad lines say decides. A followed feed is waited for. Of formats of other programs
-    /// none is looked at: a clock of theirs is a time only where that is said.
+    /// Opens the feed and lets it go again: an error is why it cannot be read. Of a stream, where that would take
+    /// something away, nothing is opened.
+    ///
+    /// # Errors
+    ///
+    /// `Missing` if it is not there; else what keeps it from being opened.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
+    pub async fn check(&self) -> Result<(), Error> {
+        self.config.check()?;
+        if self.is_stream() {
+            return Ok(());
+        }
+        let config = Config { wait: false, ..self.config.clone() };
+        let opening = tokio::task::spawn_blocking(move || config.open(None, &|| Ok(())).map(drop));
+        opening.await.map_err(|e| {
+            Error::new(ErrorKind::Unavailable, "the feed could not be opened").because(e)
+        })?
+    }
+
+    /// Returns whether the rows have times of their own: whether the first row has a `"ts"`. `None` if that is not said
+    /// and they may be taken as given: of a feed that has no row, or ends at a bad line before it; where bad lines
+    /// are kept instead, times for them have to be minted. Reads up to the first row, and of a stream keeps what was read
+    /// for the run, 64 MiB at most. A followed feed is waited for. Of formats of other programs none is looked at: a clock of
+    /// theirs is a time only where that is said.
     ///
     /// # Errors
     ///
@@ -175,9 +198,9 @@ impl Lines {
     /// # Panics
     ///
     /// Outside of a tokio runtime.
-    pub async fn has_times(&mut self) -> Result<bool, Error> {
+    pub async fn has_times(&mut self) -> Result<Option<bool>, Error> {
         if !matches!(self.config.format, Format::Json | Format::Debezium) {
-            return Ok(false);
+            return Ok(Some(false));
         }
         let (config, opened) = (self.config.clone(), self.opened.take());
         let looks = config.stop.child_token();

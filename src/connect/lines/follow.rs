@@ -10,10 +10,11 @@ use std::io::Read as _;
 use tokio::sync::mpsc::Sender;
 
 use super::change::{Changes, Does, kept};
-use super::config::{Config, pace, rest};
+use super::config::{Config, Format, pace, rest};
 use super::cut::{Cutter, Piece};
 use super::input::{Input, unreadable};
 use super::line::Bad;
+use super::names::Where;
 use super::position::{FilePosition, Offsets, Prefix};
 use super::quarantine::Quarantine;
 use super::rotating;
@@ -128,7 +129,15 @@ impl Reading {
         let mut change = self.changes.line(piece);
         if std::mem::take(&mut self.torn) && !matches!(change, Ok(Does::Nothing)) {
             let what = "more text after the end of a line that was taken as the last one";
-            change = Err(Bad::new(what, "end every line with a line break before the next"));
+            let hint = "append that line again, whole, for what was taken may be half of it";
+            change = Err(Bad::new(what, hint));
+        }
+        // Nobody can go on behind what a pipe has given.
+        if change.is_err()
+            && !self.config.is_stream()
+            && self.config.leaves(piece, "it goes on there")
+        {
+            return Ok(());
         }
         if let (Err(bad), Some(quarantine)) = (&change, &mut self.quarantine) {
             quarantine.add(&self.config.path, bad, piece)?;
@@ -144,10 +153,7 @@ impl Reading {
                 return Ok(());
             }
             Err(bad) if self.config.on_error == OnError::Keep => Does::Change(kept(bad, piece)),
-            Err(bad) => {
-                let place = self.config.place(piece.number);
-                return Err(Error::new(ErrorKind::Invalid, bad.what).at(place).hint(bad.hint));
-            }
+            Err(bad) => return Err(self.config.stops_at(bad, piece)),
         };
         self.open = Some((does, piece.number));
         Ok(())
@@ -212,7 +218,8 @@ impl Reading {
         };
         if self.config.is_stream() {
             let what = "the shard has rows of this feed, and a pipe cannot be read from its start";
-            let hint = "name a file, or give every row a \"ts\" and use --times given";
+            let hint = "feed a file that begins with all that was fed; or begin another shard with a \"ts\" on \
+                        every row and --times given, which a pipe can be fed into again";
             return Err(Error::new(ErrorKind::Invalid, what).at(path).hint(hint));
         }
         let (input, prefix) = self.found(&at)?;
@@ -259,9 +266,21 @@ impl Reading {
     fn find(&mut self, input: &mut Input, at: &FilePosition) -> Result<Prefix, Error> {
         let path = self.config.path.clone();
         let differs = |what: String| {
-            let hint = "put the feed back as it was and rerun, or feed it to another shard; a line \
-                        that was read is repaired by one more line at the end: a row for its key, \
-                        or a delete of {\"key_base64\": ..}";
+            let hint = match self.config.format {
+                Format::Kcat => {
+                    "a dump that is taken anew has its partitions in another order: put the old one back and \
+                     append to it (kcat -o OFFSET .. >>), or feed the new one, or kafka://, to another shard"
+                }
+                _ if Where::of(&path).is_some() => {
+                    "a part file that was read is gone or has changed, or a new one comes before it: put them \
+                     back as they were, name new ones so that they come last, and rerun"
+                }
+                _ => {
+                    "if it is another feed, feed it to another shard; else put it back as it was and rerun: a \
+                     line that was read is repaired by one more line at the end, a row for its key or a \
+                     delete of {\"key_base64\": ..}"
+                }
+            };
             Error::new(ErrorKind::FeedDiffers, what).at(&path).hint(hint)
         };
         let mut changes = self.changes_after(at.rows, at.offsets);

@@ -8,15 +8,13 @@ use super::cut::{Cutter, Piece};
 use super::formats::Timed;
 use super::input::{Input, unreadable};
 use super::line::{Bad, Line, Row, key_base64};
-use super::parts::Places;
 use super::quarantine::Quarantine;
 use super::times::{Place, Times};
 use crate::codec::{DataError, Json};
 use crate::command::Command;
 use crate::connect::on_error::OnError;
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 use crate::input::blocking::{Batch, Row as Sent, RowSink, Throttle, check, sleep};
-use crate::source::SourceStats;
 
 /// Bad lines that may wait for the feed to say its first time, in number and in bytes. Any more
 /// and all are kept at time 0: memory has a bound, whatever the feed.
@@ -47,11 +45,8 @@ pub(super) fn read<S: CellSink>(
         leading: Vec::new(),
         leading_bytes: 0,
         throttle: config.throttle.map(Throttle::new),
-        on_error: config.on_error,
         stop: stop.clone(),
-        path: config.path.clone(),
-        places: config.places.clone(),
-        stats: config.stats.clone(),
+        config,
     };
     let mut pace = pace();
     let end = loop {
@@ -111,9 +106,9 @@ impl<S: RowSink> RowSink for Behind<S> {
 }
 
 /// What turns lines into rows.
-struct Rows<S: RowSink> {
+struct Rows<'a, S: RowSink> {
+    config: &'a Config,
     batch: Batch<Behind<S>>,
-    stats: SourceStats,
     times: Times,
     parser: Timed,
     /// Bad lines, with their numbers, from before the feed said any time. They are kept at the
@@ -122,13 +117,10 @@ struct Rows<S: RowSink> {
     leading: Vec<(Bad, u64)>,
     leading_bytes: usize,
     throttle: Option<Throttle>,
-    on_error: OnError,
     stop: CancellationToken,
-    path: String,
-    places: Places,
 }
 
-impl<S: CellSink> Rows<S> {
+impl<S: CellSink> Rows<'_, S> {
     fn line(&mut self, piece: Piece<'_>) -> Result<(), Error> {
         if let Some(wait) = self.throttle.as_mut().and_then(Throttle::next_wait) {
             self.flush()?;
@@ -162,13 +154,21 @@ impl<S: CellSink> Rows<S> {
     }
 
     fn bad(&mut self, bad: Bad, piece: &Piece<'_>) -> Result<(), Error> {
-        if let Some(quarantine) = &mut self.batch.sink_mut().quarantine {
-            quarantine.add(&self.path, &bad, piece)?;
-            self.stats.add_quarantined(piece.number);
+        // The end of the feed closes the time of the row before it, whatever it may be once it is whole.
+        let open = self.times.end();
+        let goes_on = format_args!("it goes on there, if its \"ts\" is {open} or more");
+        if self.config.leaves(piece, goes_on) {
             return Ok(());
         }
-        if self.on_error == OnError::Stop {
-            return Err(self.fail(bad, piece.number));
+        if let Some(quarantine) = &mut self.batch.sink_mut().quarantine {
+            quarantine.add(&self.config.path, &bad, piece)?;
+            self.config.stats.add_quarantined(piece.number);
+            return Ok(());
+        }
+        if self.config.on_error == OnError::Stop {
+            // The times that are closed are committed all the same.
+            self.flush()?;
+            return Err(self.config.stops_at(bad, piece));
         }
         let key = bad.key.clone();
         let key = key.unwrap_or_else(|| key_base64(piece.bytes));
@@ -201,7 +201,7 @@ impl<S: CellSink> Rows<S> {
     }
 
     fn send(&mut self, command: Command<Json, Cell, u64>, time: u64) -> Result<(), Error> {
-        self.stats.add_rows_read(1);
+        self.config.stats.add_rows_read(1);
         let bytes = match &command {
             Command::Put { key, value, .. } | Command::Patch { key, patch: value, .. } => {
                 let value = value.as_ref().map_or_else(|error| &*error.0, Json::as_str);
@@ -216,14 +216,5 @@ impl<S: CellSink> Rows<S> {
 
     fn flush(&mut self) -> Result<(), Error> {
         self.batch.flush()
-    }
-
-    /// Returns the error for a bad line, with everything before it sent: the times that are
-    /// closed are committed all the same.
-    fn fail(&mut self, bad: Bad, line: u64) -> Error {
-        if let Err(e) = self.batch.flush() {
-            return e;
-        }
-        Error::new(ErrorKind::Invalid, bad.what).at(self.places.of(&self.path, line)).hint(bad.hint)
     }
 }

@@ -141,6 +141,10 @@ impl Input {
         };
         Ok(match sign {
             Sign::Packed(packing) => Input::Packed(Unpacked::new(packing, Box::new(input))),
+            Sign::Other(name, hint) => {
+                let what = format!("{name}, which is not read here");
+                return Err(io::Error::other(Error::new(ErrorKind::Invalid, what).hint(hint)));
+            }
             Sign::Plain | Sign::Unsure => input,
         })
     }

@@ -7,6 +7,7 @@ use std::ops::Range;
 pub(super) use super::row::{Bad, Row};
 use super::salvage;
 use super::shape::{Shape, Shaper};
+use super::strange;
 use crate::codec::Json;
 use crate::codec::canonical::{MORE, Reader, Scratch, Syntax};
 
@@ -108,6 +109,12 @@ impl LineParser {
     }
 }
 
+/// What to do about a line that is not JSON, in whatever way.
+pub(super) const REPAIR: &str = "repair or remove the line";
+
+const ADD: &str = "add it (a delete has \"value\": null) or remove the line";
+const BARE: &str =
+    "if the line is the value, name the members that are its key: --format bare --key FIELD";
 const SHAPE: &str = r#"write {"key": K, "value": V, "ts": T} or {"closed": N}"#;
 const TS_WHAT: &str = "\"ts\" is not a whole number from 0 to 18446744073709551614";
 
@@ -123,7 +130,7 @@ pub(super) fn utf8(line: &[u8]) -> Result<&str, Bad> {
 pub(super) fn not_json(Syntax { what, byte }: Syntax) -> Bad {
     let hint = match what {
         MORE => "write one object per line: jq -c . FILE | ingest - ..",
-        _ => "repair or remove the line",
+        _ => REPAIR,
     };
     Bad::new(format!("not JSON: {what} (byte {byte} of the line)"), hint)
 }
@@ -174,7 +181,7 @@ impl Members {
         }
         for name in [KEY, VALUE] {
             if !self.found[name] && (has_own_key || name == VALUE) {
-                let hint = "add it (a delete has \"value\": null) or remove the line";
+                let hint = self.of_another().unwrap_or(ADD);
                 return Err(Bad::new(format!("missing \"{}\"", NAMES[name]), hint));
             }
         }
@@ -188,6 +195,15 @@ impl Members {
             ts,
             offset,
         }))
+    }
+
+    /// Returns how a line without a value is read, if that is known.
+    fn of_another(&self) -> Option<&'static str> {
+        if self.found[VALUE] || self.ranges.is_empty() {
+            return None;
+        }
+        let has = |name: &str| self.ranges.iter().any(|range| self.names[range.clone()] == *name);
+        strange::of_members(has).or((!self.found[KEY]).then_some(BARE))
     }
 
     /// Returns a name that stands in the line twice. O(members * log members).

@@ -18,8 +18,8 @@ const SEEN_BYTES_MAX: usize = 64 << 20;
 /// What the beginning of a feed says.
 #[derive(Debug)]
 pub(super) struct Look {
-    /// Whether its rows have times of their own.
-    pub(super) given: bool,
+    /// Whether its rows have times of their own, if it says so.
+    pub(super) given: Option<bool>,
     /// The whole feed, if it cannot be opened again.
     pub(super) input: Option<Input>,
 }
@@ -43,12 +43,12 @@ pub(super) fn look(
     let given = loop {
         let decided = loop {
             let Some(piece) = lines.next() else { break None };
-            if let Some(given) = signs.line(&mut parser, &piece, passes) {
-                break Some(given);
+            if let Some(found) = signs.line(&mut parser, &piece, passes) {
+                break Some(found);
             }
         };
-        if let Some(given) = decided {
-            break given;
+        if let Some(found) = decided {
+            break found.given();
         }
         check(stop)?;
         let place = config.place(lines.number());
@@ -62,13 +62,31 @@ pub(super) fn look(
             (0, false) => {
                 let rest = lines.rest();
                 let last = rest.and_then(|piece| signs.line(&mut parser, &piece, passes));
-                break last.unwrap_or(signs.given());
+                break last.map_or(signs.given(), Found::given);
             }
         }
     };
     let Seeing { input, seen } = lines.into_input();
     let input = seen.map(|bytes| input.behind(bytes));
     Ok(Look { given, input })
+}
+
+/// What decides.
+#[derive(Clone, Copy, Debug)]
+enum Found {
+    /// The first row, which has a time of its own or has not.
+    Row(bool),
+    /// A line that the run will stop at, with whatever times.
+    Stop,
+}
+
+impl Found {
+    fn given(self) -> Option<bool> {
+        match self {
+            Found::Row(given) => Some(given),
+            Found::Stop => None,
+        }
+    }
 }
 
 /// What lines without a row say.
@@ -79,22 +97,24 @@ struct Signs {
 }
 
 impl Signs {
-    /// Returns whether times are given, once a line says so.
-    fn line(&mut self, parser: &mut LineParser, piece: &Piece<'_>, passes: bool) -> Option<bool> {
+    /// Returns what a line decides.
+    fn line(&mut self, parser: &mut LineParser, piece: &Piece<'_>, passes: bool) -> Option<Found> {
         let parsed = if piece.too_long { None } else { parser.parse(piece.bytes).ok() };
         match parsed {
-            Some(Line::Row(row)) => return Some(row.ts.is_some()),
+            Some(Line::Row(row)) => return Some(Found::Row(row.ts.is_some())),
             Some(Line::Closed(_)) => self.closings = true,
             Some(Line::Blank) => {}
+            None if !passes => return Some(Found::Stop),
+            // It is left, and nothing of it is kept.
+            None if piece.is_open => {}
             None => self.kept = true,
         }
-        // The run will fail at this line, with whatever times.
-        (self.kept && !passes).then_some(true)
+        None
     }
 
     /// A feed without a row has nothing to mint times for, unless it is errors that are kept.
-    fn given(&self) -> bool {
-        self.closings || !self.kept
+    fn given(&self) -> Option<bool> {
+        (self.kept && !self.closings).then_some(false)
     }
 }
 

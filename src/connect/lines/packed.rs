@@ -24,15 +24,33 @@ pub(super) enum Packing {
 pub(super) enum Sign {
     Plain,
     Packed(Packing),
+    /// It is not lines, however it is unpacked here: its name, and what makes lines of it.
+    Other(&'static str, &'static str),
     /// More bytes have to say it.
     Unsure,
 }
 
 /// As many bytes say it for certain.
-pub(super) const SIGN_BYTES: usize = 4;
+pub(super) const SIGN_BYTES: usize = 10;
+
+/// As many say it of what is unpacked here.
+const MAGIC_BYTES: usize = 4;
 
 const GZIP: &[u8] = b"\x1f\x8b\x08";
 const ZSTD: &[u8] = b"\x28\xb5\x2f\xfd";
+
+/// What else begins a file, its name, and what makes lines of it. No line of any format begins so.
+const OTHERS: [(&[u8], &str, &str); 6] = [
+    (b"\xfd7zXZ\0", "xz", "unpack it (xz -dk FILE) and feed what comes out"),
+    (b"BZh91AY&SY", "bzip2", "unpack it (bzip2 -dk FILE) and feed what comes out"),
+    (b"PK\x03\x04", "zip", "unpack it (unzip FILE) and feed what comes out"),
+    (b"\x04\x22\x4d\x18", "lz4", "unpack it (lz4 -dk FILE) and feed what comes out"),
+    (b"PAR1\x15", "Parquet", ROWS),
+    (b"Obj\x01", "Avro", ROWS),
+];
+
+const ROWS: &str = "write its rows as lines of JSON, and feed those with --format bare --key FIELD";
+
 /// Behind a byte from 0x50 to 0x5f: a frame of zstd that holds nothing.
 const SKIPPED: &[u8] = b"\x2a\x4d\x18";
 
@@ -44,12 +62,21 @@ impl Sign {
                 byte & 0xf0 == 0x50 && (rest.starts_with(SKIPPED) || SKIPPED.starts_with(rest))
             })
         };
-        let is_sure = first.len() >= SIGN_BYTES;
+        let is_sure = first.len() >= MAGIC_BYTES;
+        // How hard bzip2 has tried says nothing.
+        let mut levelled = first.to_vec();
+        if let [b'B', b'Z', b'h', level @ b'1'..=b'9', ..] = &mut levelled[..] {
+            *level = b'9';
+        }
+        let other = OTHERS.iter().find(|(magic, ..)| levelled.starts_with(magic));
+        let may_be_other = OTHERS.iter().any(|(magic, ..)| magic.starts_with(&levelled));
         if first.starts_with(GZIP) {
             Sign::Packed(Packing::Gzip)
         } else if is_sure && (is(ZSTD) || skipped(first)) {
             Sign::Packed(Packing::Zstd)
-        } else if !is_sure && (is(GZIP) || is(ZSTD) || skipped(first) || first.is_empty()) {
+        } else if let Some((_, name, hint)) = other {
+            Sign::Other(name, hint)
+        } else if may_be_other || (!is_sure && (is(GZIP) || is(ZSTD) || skipped(first))) {
             Sign::Unsure
         } else {
             Sign::Plain
@@ -182,8 +209,8 @@ impl<R: Read> Frames<R> {
     /// Opens the next frame, and returns whether there is one.
     fn next(&mut self) -> io::Result<bool> {
         loop {
-            let mut magic = Vec::with_capacity(SIGN_BYTES);
-            (&mut self.source).take(SIGN_BYTES as u64).read_to_end(&mut magic)?;
+            let mut magic = Vec::with_capacity(MAGIC_BYTES);
+            (&mut self.source).take(MAGIC_BYTES as u64).read_to_end(&mut magic)?;
             match &magic[..] {
                 [] => return Ok(false),
                 [0x50..=0x5f, rest @ ..] if rest == SKIPPED => {

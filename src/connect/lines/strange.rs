@@ -1,4 +1,4 @@
-//! Owns telling what a line that is not a JSON object is, by how it looks, and what to do about it. It
+//! Owns telling what a line that is not a row is, by how it looks or by its members, and what to do about it. It
 //! does not own what is wrong with a line that is one; that is `line`.
 //!
 //! It changes words alone: what a bad line does is decided without it.
@@ -18,6 +18,26 @@ const STARTS: [(&[u8], &str, &str); 8] = [
         "remove it: only the first line of a feed may have one",
     ),
 ];
+
+/// Members that lines of other programs have all of, and how those are read: the first that fits.
+const MEMBERS: [(&[&str], &str); 5] = [
+    (
+        &["topic", "partition", "offset", "payload"],
+        "a message as kcat -J prints it: say --format kcat",
+    ),
+    (&["database", "table", "type", "data", "isDdl"], "a message of Canal's: say --format canal"),
+    (&["database", "table", "type", "ts"], "a row of Maxwell's: say --format maxwell"),
+    (&["op", "before", "after"], DEBEZIUM),
+    (&["schema", "payload"], DEBEZIUM),
+];
+
+const DEBEZIUM: &str = "a message of Debezium's without its key: write {\"key\": K, \"value\": MESSAGE} and say \
+                        --format debezium";
+
+/// Returns how a row is read that has neither a key nor a value, if its members are those of something known.
+pub(super) fn of_members(has: impl Fn(&str) -> bool) -> Option<&'static str> {
+    MEMBERS.iter().find(|(names, _)| names.iter().all(|name| has(name))).map(|(_, hint)| *hint)
+}
 
 pub(super) const BOM: &[u8] = b"\xEF\xBB\xBF";
 

@@ -32,7 +32,8 @@ impl Origins {
                 let what = format!(
                     "\"offset\" {offset} does not come after {last} in partition {partition}"
                 );
-                let hint = "hand over each message once, in the order of its partition";
+                let hint = "hand over each message once, in the order of its partition: append what comes \
+                            later alone (kcat -o OFFSET .. >>), or feed kafka://";
                 return Err(Bad::new(what, hint));
             }
             self.offsets.insert(partition, offset);

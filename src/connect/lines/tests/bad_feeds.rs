@@ -18,7 +18,8 @@ fn a_bad_line_closes_nothing_and_what_was_closed_before_is_said() {
     let error = end.expect_err("a bad line");
     assert_eq!(
         error,
-        "not JSON: expected a value (byte 1 of the line) at FEED:3; repair or remove the line"
+        "not JSON: expected a value (byte 1 of the line) at FEED:3; repair or remove the line, or go on behind bad lines with \
+         --on-error keep or quarantine:FILE"
     );
 }
 

@@ -14,7 +14,7 @@ fn line(text: &str) -> String {
 }
 
 fn line_of(text: &str, on_unavailable: OnUnavailable) -> String {
-    let piece = Piece { number: 5, bytes: text.as_bytes(), too_long: false };
+    let piece = Piece { number: 5, bytes: text.as_bytes(), too_long: false, is_open: false };
     let format = Format::Debezium;
     let config = Config { format, on_unavailable, ..Config::new("-".to_string(), true) };
     let mut changes = Changes::after(&config, 0, Offsets::Undecided);

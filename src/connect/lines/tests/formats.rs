@@ -22,7 +22,7 @@ fn config(format: Format, key: &str, deleted: Option<&str>) -> Config {
 fn all(config: &Config, lines: &[&[u8]]) -> Vec<String> {
     let mut changes = Changes::after(config, 0, Offsets::Undecided);
     let mut does = |bytes: &&[u8]| {
-        let piece = Piece { number: 5, bytes, too_long: false };
+        let piece = Piece { number: 5, bytes, too_long: false, is_open: false };
         match changes.line(&piece) {
             Ok(Does::Nothing) => "nothing".to_string(),
             Ok(Does::Message) => "message".to_string(),

@@ -10,7 +10,7 @@ use crate::connect::lines::OnError::{self, Keep, Stop};
 use crate::connect::lines::config::Config;
 use crate::connect::lines::look::look;
 
-fn given(text: &str, on_error: OnError) -> bool {
+fn given(text: &str, on_error: OnError) -> Option<bool> {
     let file = tempfile::NamedTempFile::new().expect("a temporary file");
     std::fs::write(file.path(), text).expect("room");
     let config = Config { on_error, ..config(file.path()) };
@@ -25,26 +25,28 @@ const BARE: &str = "{\"key\":1,\"value\":1}";
 #[test]
 fn the_first_row_decides() {
     for (text, expected) in [
-        (format!("{TIMED}\n{BARE}\n"), true),
-        (format!("{BARE}\n{TIMED}\n"), false),
-        (BARE.to_string(), false),
-        (TIMED.to_string(), true),
-        (format!("\u{feff}\n \r\n{BARE}"), false),
+        (format!("{TIMED}\n{BARE}\n"), Some(true)),
+        (format!("{BARE}\n{TIMED}\n"), Some(false)),
+        (BARE.to_string(), Some(false)),
+        (TIMED.to_string(), Some(true)),
+        (format!("\u{feff}\n \r\n{BARE}"), Some(false)),
         // A closing does not count as a row.
-        (format!("{{\"closed\":3}}\n{BARE}"), false),
-        ("{\"closed\":3}\n".to_string(), true),
-        ("\n\n".to_string(), true),
-        (String::new(), true),
+        (format!("{{\"closed\":3}}\n{BARE}"), Some(false)),
+        ("{\"closed\":3}\n".to_string(), None),
+        ("\n\n".to_string(), None),
+        (String::new(), None),
     ] {
         for on_error in [Stop, Keep] {
             assert_eq!(given(&text, on_error), expected, "{text}");
         }
     }
     // A bad line is kept, and a row behind it decides; or it is the end, and nothing is minted.
-    assert!(!given(&format!("nope\n{BARE}"), Keep));
-    assert!(given(&format!("nope\n{TIMED}"), Keep));
-    assert!(!given("nope\n", Keep));
-    assert!(given(&format!("nope\n{BARE}"), Stop));
+    assert_eq!(given(&format!("nope\n{BARE}"), Keep), Some(false));
+    assert_eq!(given(&format!("nope\n{TIMED}"), Keep), Some(true));
+    assert_eq!(given("nope\n", Keep), Some(false));
+    assert_eq!(given(&format!("nope\n{BARE}"), Stop), None);
+    // It is left.
+    assert_eq!(given("nope", Keep), None);
 }
 
 #[test]
@@ -56,7 +58,7 @@ fn a_followed_feed_is_waited_for() {
     write!(file, "\n{}", &BARE[..9]).expect("room");
     assert!(!looking.is_finished());
     writeln!(file, "{}", &BARE[9..]).expect("room");
-    assert!(!looking.join().expect("no panic").expect("a row").given);
+    assert!(!looking.join().expect("no panic").expect("a row").given.expect("it says"));
 }
 
 #[test]
@@ -79,7 +81,7 @@ fn a_pipe_gives_its_bytes_to_the_reader_all_the_same() {
     let (into, all) = (path.clone(), text.clone());
     let writing = std::thread::spawn(move || std::fs::write(into, all).expect("a reader"));
     let look = look(&config(&path), None, &CancellationToken::new()).expect("it can be read");
-    assert!(!look.given);
+    assert_eq!(look.given, Some(false));
     let mut found = String::new();
     look.input.expect("it is open").read_to_string(&mut found).expect("text");
     writing.join().expect("no panic");

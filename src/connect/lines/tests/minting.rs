@@ -123,10 +123,10 @@ fn place(text: &str) -> FilePosition {
     }
 }
 
-type Units = Vec<(String, FilePosition)>;
+pub(super) type Units = Vec<(String, FilePosition)>;
 
 /// Reads a feed of these bytes to its end; an error names the feed as `FEED`.
-fn read_with(
+pub(super) fn read_with(
     text: impl AsRef<[u8]>,
     from: Option<FilePosition>,
     change: impl FnOnce(&mut Config),
@@ -143,7 +143,7 @@ fn read_with(
     (units, end)
 }
 
-fn read(text: impl AsRef<[u8]>, on_error: OnError) -> (Vec<String>, Result<(), String>) {
+pub(super) fn read(text: impl AsRef<[u8]>, on_error: OnError) -> (Vec<String>, Result<(), String>) {
     let (units, end) = read_with(text, None, |config| config.on_error = on_error);
     (units.into_iter().map(|(text, _)| text).collect(), end)
 }
@@ -204,31 +204,6 @@ fn what_is_skipped_is_counted_as_read_once() {
     // The same run connects again, from where it had got to.
     drive(&config, Some(units[2].1)).ended().1.expect("a good end");
     assert_eq!(count(&config), (4, 1));
-}
-
-#[test]
-fn a_last_line_without_its_break_is_whole_or_torn() {
-    let row = "{\"key\":1,\"value\":1}";
-    let (units, _) = read_with(row, None, |_| ());
-    let at = Some(units[0].1);
-    for (more, expected) in [
-        ("", Ok(vec![])),
-        ("\n", Ok(vec![])),
-        ("\r\n", Ok(vec![])),
-        (" \n{\"key\":2,\"value\":2}", Ok(vec![("2=2", 2)])),
-        ("{\"key\":2,\"value\":2}\n", Err("more text after the end of a line")),
-        ("x", Err("more text after the end of a line")),
-    ] {
-        let (units, end) = read_with(format!("{row}{more}"), at, |_| ());
-        let units: Vec<_> = units.iter().map(|(text, at)| (text.as_str(), at.line)).collect();
-        match expected {
-            Ok(expected) => assert_eq!((units, end), (expected, Ok(())), "{more}"),
-            Err(what) => {
-                let error = end.expect_err(more);
-                assert!(error.starts_with(what) && error.contains(" at FEED:1; "), "{error}");
-            }
-        }
-    }
 }
 
 #[test]

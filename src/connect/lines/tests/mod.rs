@@ -19,6 +19,7 @@ mod packing;
 
 mod quarantining;
 
+mod last_lines;
 mod looking;
 
 mod minting;

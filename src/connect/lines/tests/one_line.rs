@@ -237,6 +237,38 @@ fn what_is_no_line_of_json_is_called_by_its_name() {
 }
 
 #[test]
+fn a_line_of_another_program_is_told_by_its_members() {
+    for (line, hint) in [
+        (
+            r#"{"topic":"t","partition":0,"offset":5,"ts":1,"key":"7","payload":"1"}"#,
+            "--format kcat",
+        ),
+        (r#"{"topic":"t","partition":0,"offset":5,"key":null,"payload":null}"#, "--format kcat"),
+        (
+            r#"{"database":"d","table":"t","type":"insert","ts":1,"data":{"id":1}}"#,
+            "--format maxwell",
+        ),
+        (
+            r#"{"data":[{"id":"1"}],"database":"d","isDdl":false,"pkNames":["id"],"table":"t","ts":1,"type":"INSERT"}"#,
+            "--format canal",
+        ),
+        (r#"{"before":null,"after":{"id":1},"source":{},"op":"c"}"#, "--format debezium"),
+        (r#"{"schema":{},"payload":{"op":"c"}}"#, "--format debezium"),
+        (r#"{"id":1,"n":"x"}"#, "--format bare --key FIELD"),
+        (r#"{"key":1,"n":"x"}"#, "a delete has"),
+        (r#"{"value":1,"topic":"t","partition":0,"offset":5,"payload":"1"}"#, "a delete has"),
+        ("{}", "a delete has"),
+    ] {
+        let bad = parse(line).expect_err("it lacks a member");
+        assert!(
+            bad.what.starts_with("missing ") && bad.hint.contains(hint),
+            "{line}: {}",
+            bad.hint
+        );
+    }
+}
+
+#[test]
 fn nesting_counts_the_line_itself() {
     let line = |depth: usize| {
         format!("{{\"key\":1,\"value\":{}{}}}", "[".repeat(depth), "]".repeat(depth))

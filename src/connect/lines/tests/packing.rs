@@ -55,8 +55,25 @@ fn the_first_bytes_say_what_it_is() {
         (b"P", Sign::Unsure),
         (b"Pa", Sign::Plain),
         (b"\x5f\x2a\x4d\x18", Sign::Packed(Packing::Zstd)),
+        (b"BZh9", Sign::Unsure),
+        (b"BZh9\tk", Sign::Plain),
+        (b"PAR1", Sign::Unsure),
+        (b"PAR1\t1", Sign::Plain),
     ] {
         assert_eq!(Sign::of(first), sign, "{first:?}");
+    }
+    for (first, name) in [
+        (&b"\xfd7zXZ\0\0\x04"[..], "xz"),
+        (b"BZh91AY&SY\0", "bzip2"),
+        (b"BZh11AY&SY", "bzip2"),
+        (b"PAR1\x15\x04", "Parquet"),
+        (b"Obj\x01\x04", "Avro"),
+        (b"PK\x03\x04\x14", "zip"),
+        (b"\x04\x22\x4d\x18\x64", "lz4"),
+    ] {
+        let (text, end) = read(first.to_vec());
+        let error = end.expect_err(name).to_string();
+        assert!(text.is_empty() && error.starts_with(name) && error.contains("; "), "{error}");
     }
 }
 
