@@ -388,6 +388,7 @@ impl Process {
             stall_after: self.stall_after,
             measured,
             workers,
+            peers: self.place.1,
             unbound: self.source.unbound_units(),
             staged: self.staged(),
             trouble: self.source.troubles(),
