@@ -220,6 +220,14 @@ fn holder(signs: &Signs) -> (Holder, String) {
                 );
                 (Holder::of(Place::Feedback, others), who)
             }
+            // Every worker of this process runs, so it is another's that does not take its rows.
+            (Some(WorkerSigns { worker, arrived, .. }), Some(others)) if *arrived <= upper => {
+                let who = format!(
+                    "the output frontier is {output}: the input of the upsert operator of worker \
+                     {worker} has come to {arrived}, held by the rows on their way to {others}"
+                );
+                (Holder::of(Place::Stash, others), who)
+            }
             (Some(worker), _) => (Place::Stash.into(), operator(worker, output, upper)),
             (None, Some(others)) => {
                 let who = format!("the output frontier is {output}, held by {others}");

@@ -16,6 +16,7 @@ fn worker(worker: usize) -> WorkerSigns {
     WorkerSigns {
         worker,
         input: at,
+        arrived: at,
         output: at,
         read_to: at,
         complete: at,
@@ -218,6 +219,13 @@ fn what_another_process_holds_has_its_name() {
         Place::Feedback,
         "frontier is 6, behind the shard's upper 7: held by the reader of process 1",
     );
+    // One that hangs takes no rows: until it does, their time is open in all of the cluster.
+    let open = WorkerSigns { complete: 7, ..behind.clone() };
+    named(
+        open,
+        Place::Stash,
+        "operator of worker 0 has come to 7, held by the rows on their way to process 1",
+    );
     let interval = Interval { lower: 7, upper: 9, appending: false };
     let names = WorkerSigns { interval: Some(interval), ..closed(9) };
     named(names, Place::Output, "([7, 9) named 0.0 s ago; process 1 has not answered)");
@@ -226,7 +234,7 @@ fn what_another_process_holds_has_its_name() {
     assert_eq!(holder(second(closed(9)), 4).1, "process 0");
     assert_eq!(holder(second(waits), 4).1, "another process than 1, of 4");
     // What is held here is this process's, however many there are.
-    let held = WorkerSigns { complete: 7, ..behind };
+    let held = WorkerSigns { complete: 7, arrived: 9, ..behind };
     assert_eq!(holder(held, 4).1, "");
     let mut standby = signs(vec![closed(9)]);
     (standby.role, standby.measured.waits) = (Role::Standby, STALL);

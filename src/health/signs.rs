@@ -89,6 +89,8 @@ pub(super) struct Signs {
 pub(super) struct WorkerSigns {
     pub(super) worker: usize,
     pub(super) input: u64,
+    /// That of its operator: times below it have come to all operators of the cluster.
+    pub(super) arrived: u64,
     pub(super) output: u64,
     pub(super) least: Option<u64>,
     pub(super) stash_rows: u64,
@@ -147,7 +149,7 @@ impl Signs {
     pub(super) fn process(&self) -> Option<(usize, usize)> {
         let (here, first) = (self.workers.len(), self.workers.first()?.worker);
         let is_here = |worker: &WorkerSigns| worker.worker / here == first / here;
-        let whole = self.peers % here == 0 && self.workers.iter().all(is_here);
+        let whole = self.peers.is_multiple_of(here) && self.workers.iter().all(is_here);
         whole.then(|| (first / here, self.peers / here))
     }
 

@@ -270,6 +270,7 @@ impl Vitals {
         WorkerSigns {
             worker: self.worker,
             input: self.closed().max(self.seen.load(Relaxed)),
+            arrived: self.seen.load(Relaxed),
             output: self.output.load(Relaxed),
             least: self.least(),
             stash_rows: self.stats.stash_rows(),
