@@ -54,7 +54,7 @@ pub(crate) fn run(
     let stats = SourceStats::default();
     let standby = args.standby.then(Promotion::default);
     let face = Face::new(standby.clone().unwrap_or_default());
-    face.show_feed(args.feed.to_string(), stats.clone());
+    face.show_feed(&args.name, args.feed.to_string(), stats.clone());
     let places = if args.feed.is_lines() { Places::Bytes } else { Places::Units };
     args.http_host.iter().for_each(|host| face.answer_to(host));
     let progress = Progress::start(stats.clone(), places, face.clone());

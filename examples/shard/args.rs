@@ -108,6 +108,9 @@ pub(crate) enum Command {
         /// The file to write, which appears when it is whole [default: standard output]
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
+        /// Replace FILE if there is something in it
+        #[arg(long, requires = "out")]
+        force: bool,
     },
     /// Print the keys that are in error now: {"key","error"}, sorted by key
     Errors {
@@ -125,7 +128,8 @@ pub(crate) enum Command {
         #[arg(value_name = "KEY")]
         key: String,
     },
-    /// Read every file again and check it
+    /// Read every file again and check it: prints what was read (entries, parts, updates, bytes) and what belongs to
+    /// nothing, as one JSON object; damage is exit 1 and names its file
     Verify {
         /// The shard
         #[arg(value_name = "URL")]

@@ -47,9 +47,10 @@ pub(crate) async fn run(
         Command::Log { url, from, text } => {
             log(&Look::new(url, io, None), *from, *text, out).await?;
         }
-        Command::Export { url, format, as_of, changes, collection, out: file } => {
+        Command::Export { url, format, as_of, changes, collection, out: file, force } => {
             let look = Look::new(url, io, collection.as_deref());
-            export(&look, (*format, *as_of, *changes), file.as_deref(), out).await?;
+            let file = file.as_deref().map(|file| (file, *force));
+            export(&look, (*format, *as_of, *changes), file, out).await?;
         }
         Command::Errors { url } => {
             snapshot(&Look::new(url, io, None), None, out, is_error).await?;

@@ -9,6 +9,14 @@ use crate::status::{Leased, Seen, Status, clock};
 /// Writers that are named.
 const WRITERS_SHOWN: usize = 5;
 
+/// What the words mean.
+const WORDS: [&str; 4] = [
+    "update: a row that comes or goes at a time; batch: those of an interval of times; part: a file of them",
+    "live: named by the newest state; retired: merged into others, until `shard gc` deletes it",
+    "entry: a commit; epoch: how often a writer has shut the others out",
+    "lease: what a reader or a writer holds while it works; it ends by itself",
+];
+
 /// Returns the lines.
 pub(crate) fn text(seen: &Seen) -> String {
     let status = Status::of(seen);
@@ -25,18 +33,27 @@ pub(crate) fn text(seen: &Seen) -> String {
         [] => "nobody".to_string(),
         leases => lines(leases.iter().map(Leased::to_string)),
     };
-    let Status { seqno, epoch, updates, batches, parts, bytes, .. } = status;
+    let Status { seqno, epoch, bytes, .. } = status;
+    let updates = counted(status.updates, "update", "updates");
+    let batches = counted(status.batches as u64, "batch", "batches");
+    let parts = counted(status.parts as u64, "part", "parts");
     let Status { total_bytes, live_bytes, retired_bytes, .. } = status;
     format!(
         "readable   {}\nhistory    {history}\nfed by     {feed}\nschema     {}\n\
-         contents   {updates} updates in {batches} batches, {parts} parts, {bytes} bytes\n\
+         contents   {updates} in {batches}, {parts}, {bytes} bytes\n\
          space      {total_bytes} bytes: {live_bytes} live, {retired_bytes} retired, the rest log and state\n\
-         log        entry {seqno}, epoch {epoch}{}\nin use by  {used}\nwritten by {}",
+         log        entry {seqno}, epoch {epoch}{}\nin use by  {used}\nwritten by {}\n\
+         words      {}",
         times(&status),
         schema(seen),
         last(seen),
         written(&seen.data),
+        lines(WORDS.iter().map(ToString::to_string)),
     )
+}
+
+fn counted(number: u64, one: &str, more: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { more })
 }
 
 fn lines(all: impl Iterator<Item = String>) -> String {

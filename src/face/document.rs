@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::shown::{Face, Feed, One};
 use super::track::{Stands, tenths};
-use crate::health::{HealthReport, Stuck};
+use crate::health::{HealthReport, HealthState, Holder, Stuck};
 use crate::io::{Clock, SystemClock};
 use crate::pipeline::families;
 use crate::pipeline::metrics::MetricValue;
@@ -16,13 +16,13 @@ use crate::pipeline::metrics::MetricValue;
 /// Returns the document now. One that a page begins with has the rates of the last ten minutes, a later one the last.
 pub(super) fn document(face: &Face, now: Instant, tick: u64, whole: bool) -> String {
     let shown = face.shown();
-    let feed = face.0.feed.lock().clone();
-    let name = feed.as_ref().map(|feed| feed.name.clone());
-    let mut pipelines: Vec<Value> =
-        shown.iter().map(|one| pipeline(face, one, now, whole, name.as_deref())).collect();
+    let feeds = face.0.feeds.lock().clone();
+    let mut pipelines: Vec<Value> = (shown.iter())
+        .map(|one| pipeline(face, one, now, whole, feed_of(one, &shown, &feeds)))
+        .collect();
     if pipelines.is_empty() {
         let mut before = said(&face.before());
-        before.insert("feed".into(), json!(name));
+        before.extend(read(feeds.first()));
         pipelines.push(Value::Object(before));
     }
     let document = json!({
@@ -31,31 +31,54 @@ pub(super) fn document(face: &Face, now: Instant, tick: u64, whole: bool) -> Str
         "host": host(),
         "version": env!("CARGO_PKG_VERSION"),
         "uptime": now.saturating_duration_since(face.0.began).as_secs(),
-        "progress": feed.as_ref().and_then(progress),
         "pipelines": pipelines,
     });
     document.to_string()
 }
 
-/// What every report says.
-fn said(report: &HealthReport) -> Map<String, Value> {
-    let value = json!({
-        "role": report.role.name(),
-        "state": report.state.name(),
-        "trouble": report.state.is_trouble(),
-        "why": report.why,
-    });
+fn members(value: Value) -> Map<String, Value> {
     match value {
         Value::Object(members) => members,
         _ => Map::new(),
     }
 }
 
-fn pipeline(face: &Face, one: &One, now: Instant, whole: bool, feed: Option<&str>) -> Value {
+/// What every report says.
+fn said(report: &HealthReport) -> Map<String, Value> {
+    members(json!({
+        "role": report.role.name(),
+        "state": report.state.name(),
+        "trouble": report.state.is_trouble(),
+        "why": report.why,
+    }))
+}
+
+/// What is said of the feed, as far as it is known.
+fn read(feed: Option<&Feed>) -> Map<String, Value> {
+    members(json!({
+        "feed": feed.map(|feed| &feed.name),
+        "progress": feed.and_then(progress),
+    }))
+}
+
+/// Returns what a pipeline reads: what was told of its name, if that is no other's too.
+fn feed_of<'a>(one: &One, shown: &[One], feeds: &'a [Feed]) -> Option<&'a Feed> {
+    let name = one.metrics.name();
+    let alone = shown.iter().filter(|other| other.metrics.name() == name).count() == 1;
+    let is_its = |feed: &&Feed| feed.pipeline == name || crate::mutant::on("feed_of_all");
+    feeds.iter().find(is_its).filter(|_| alone)
+}
+
+fn pipeline(face: &Face, one: &One, now: Instant, whole: bool, feed: Option<&Feed>) -> Value {
     let (seen, process) = (one.health.see(), &one.health.process);
     let (handle, state) = (&process.handle, process.handle.state());
-    let report = face.ended(seen.report.clone());
+    let mut report = face.ended(seen.report.clone());
+    // Between two commits it is at rest for a moment, which no eye can follow.
+    if report.state == HealthState::Idle && one.track.moved_lately(now, report.upper) {
+        report.state = HealthState::Running;
+    }
     let mut members = said(&report);
+    members.extend(read(feed));
     let [input, output, shard, feedback] = &one.track.frontiers;
     let at = |stands: &Stands, at: u64| {
         let lasts = stands.lasts(now, at).map(|lasts| tenths(lasts.as_secs_f64()));
@@ -72,16 +95,18 @@ fn pipeline(face: &Face, one: &One, now: Instant, whole: bool, feed: Option<&str
     let (found, read) = one.metrics.parts();
     let stuck = |stuck: Stuck| {
         let seconds = stuck.lasts.map(|lasts| tenths(lasts.as_secs_f64()));
-        json!({ "frontier": stuck.frontier, "holder": stuck.holder, "seconds": seconds })
+        let Holder { place, of } = stuck.holder;
+        json!({ "frontier": stuck.frontier, "holder": place, "of": of, "seconds": seconds })
     };
     let append = seen.append.map(|(lower, upper, lasts)| {
         json!({ "lower": lower.to_string(), "upper": upper.to_string(), "seconds": tenths(lasts.as_secs_f64()) })
     });
+    let cluster = seen.process.filter(|(_, of)| *of > 1);
     let more = json!({
         "name": one.metrics.name(),
         "shard": handle.url(),
-        // What the program reads goes before what the shard was made from.
-        "feed": feed.or(named),
+        "process": cluster.map(|(process, of)| json!({ "index": process, "of": of })),
+        "waits": seen.waits,
         "input": at(input, report.input),
         "output": at(output, report.output),
         "upper": at(shard, report.upper),
@@ -101,8 +126,10 @@ fn pipeline(face: &Face, one: &One, now: Instant, whole: bool, feed: Option<&str
         "whole": whole,
         "metrics": metrics(one),
     });
-    if let Value::Object(more) = more {
-        members.extend(more);
+    members.extend(self::members(more));
+    // What the program reads goes before what the shard was made from.
+    if feed.is_none() {
+        members.insert("feed".into(), json!(named));
     }
     Value::Object(members)
 }

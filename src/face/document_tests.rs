@@ -12,8 +12,8 @@ fn parsed(face: &Face, now: Instant) -> Value {
 fn before_there_is_a_pipeline_it_says_what_is_known() {
     let (face, stats) = (Face::new(Promotion::default()), SourceStats::default());
     let now = Instant::now();
-    assert_eq!(parsed(&face, now)["progress"], Value::Null);
-    face.show_feed("feed.jsonl", stats.clone());
+    assert_eq!(parsed(&face, now)["pipelines"][0]["progress"], Value::Null);
+    face.show_feed("", "feed.jsonl", stats.clone());
     for look in 0..5 {
         stats.set_position(100 * look, Some(1000));
         face.look(now + std::time::Duration::from_secs(look));
@@ -23,7 +23,7 @@ fn before_there_is_a_pipeline_it_says_what_is_known() {
     assert_eq!((&seen["tick"], &pipeline["state"]), (&7.into(), &"hydrating".into()));
     assert_eq!((&pipeline["feed"], &pipeline["shard"]), (&"feed.jsonl".into(), &Value::Null));
     let progress = json!({ "at": 400, "of": 1000, "rate": 100.0, "eta": 6.0, "rows": 0 });
-    assert_eq!(seen["progress"], progress);
+    assert_eq!(pipeline["progress"], progress);
     face.show_failed("the store is gone");
     let failed = parsed(&face, now)["pipelines"][0].clone();
     assert_eq!((&failed["state"], &failed["trouble"]), (&"failed".into(), &true.into()));

@@ -32,6 +32,8 @@ impl Events {
     /// Returns the stream, and what makes its documents as long as it runs: the stream ends with that.
     pub(super) fn new(face: Face) -> (Events, impl Future<Output = ()> + Send) {
         let (sender, documents) = watch::channel((0, Arc::from("")));
+        let slots = Arc::new(Semaphore::new(PAGES_MAX));
+        let free = Arc::clone(&slots);
         let making = async move {
             let mut every = interval(TICK);
             every.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -39,15 +41,16 @@ impl Events {
                 every.tick().await;
                 let now = Instant::now();
                 face.look(now);
-                // One receiver is here whether or not a page is open.
-                let text = match sender.receiver_count() {
-                    0 | 1 => String::new(),
+                // Each route has a receiver, whether or not a page is open.
+                let text = match free.available_permits() {
+                    PAGES_MAX => String::new(),
+                    _ if crate::mutant::on("page_left_behind") => String::new(),
                     _ => document(&face, now, tick, false),
                 };
                 sender.send_replace((tick, text.into()));
             }
         };
-        (Events { documents, slots: Arc::new(Semaphore::new(PAGES_MAX)) }, making)
+        (Events { documents, slots }, making)
     }
 }
 
@@ -76,4 +79,32 @@ pub(super) fn events(face: &Face, events: &Events) -> Response {
             Some((Ok::<_, Infallible>(Event::default().data(text)), (None, documents, slot)))
         });
     Sse::new(stream).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::promotion::Promotion;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_document_is_made_each_second_for_those_that_read_it_and_no_other() {
+        let (events, making) = Events::new(Face::new(Promotion::default()));
+        // As each route has its own.
+        let [mut reads, _routes @ ..] = [0; 5].map(|_| events.documents.clone());
+        tokio::spawn(making);
+        let mut next = async || {
+            reads.changed().await.expect("it is made as long as it is asked for");
+            reads.borrow_and_update().clone()
+        };
+        let (first, text) = next().await;
+        assert_eq!((&*text, next().await), ("", (first + 1, "".into())), "nobody looks");
+        let page = Arc::clone(&events.slots).acquire_owned().await.expect("a free slot");
+        for tick in first + 2..first + 5 {
+            let (at, text) = next().await;
+            assert_eq!(at, tick);
+            assert!(text.contains(&format!("\"tick\":{tick},")), "the page is left behind: {text}");
+        }
+        drop(page);
+        assert_eq!(&*next().await.1, "");
+    }
 }

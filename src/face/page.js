@@ -3,7 +3,7 @@
 const get = (id) => document.getElementById(id);
 const LOOKS = 600;
 const grouped = new Intl.NumberFormat("en");
-const short = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
+const short = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 3 });
 
 // What is selected stays as it is until it is not selected any more.
 function put(node, text) {
@@ -23,10 +23,10 @@ function span(seconds) {
 }
 
 function bytes(count) {
-  const units = ["bytes", "KiB", "MiB", "GiB", "TiB"];
+  const units = ["", "KiB", "MiB", "GiB", "TiB"];
   let at = 0;
   for (; count >= 1024 && at < 4; at++) count /= 1024;
-  return `${at ? count.toFixed(1) : count} ${units[at]}`;
+  return at ? `${count.toFixed(1)} ${units[at]}` : some(count, "byte");
 }
 
 // Times that are milliseconds since 1970, from 2001 to 2099, are shown as such.
@@ -34,8 +34,15 @@ const isClock = (time) => time !== null && time.length === 13 && time >= "100000
 const clock = (ms) => new Date(ms).toISOString().replace("T", " ");
 const when = (time) => (time === null ? null : isClock(time) ? clock(Number(time)) : time);
 const hour = (ms) => `${new Date(ms).toISOString().slice(11, 19)}Z`;
-const count = (number, what) => (number ? `${grouped.format(number)} ${what}` : null);
+const some = (number, one, more = `${one}s`) => `${grouped.format(number)} ${number === 1 ? one : more}`;
+const count = (number, one, more) => (number ? some(number, one, more) : null);
 const size = (number, what) => (number ? `${bytes(number)} ${what}` : null);
+
+// The times in its words, as the page shows times.
+function words(p) {
+  if (!p.metrics || ![p.input.at, p.upper.at].some(isClock)) return p.why ?? "";
+  return (p.why ?? "").replace(/(^|[ [(])(\d{13})(?=[ ,;:)]|$)(?! byte)/g, (_, before, time) => before + when(time));
+}
 
 // The lines of a place of the loop: the first is what it is at.
 function lines(place, texts) {
@@ -85,29 +92,29 @@ function loop(node, p, all, rates) {
   const place = (name) => node.querySelector(`.loop .${name}`);
   const stands = (f) => (f.stands === null ? null : f.moved ? `moved ${span(f.stands)} ago` : `has stood for ${span(f.stands)}`);
   const ago = (time) => (isClock(time) ? `${span(Math.max(0, (now - Number(time)) / 1000))} behind the clock` : null);
-  const [last, progress] = [p.rates[p.rates.length - 1], all.progress];
+  const [last, progress] = [p.rates[p.rates.length - 1], p.progress];
   const rate = (at, what) => (last ? `${short.format(last[at])} ${what}/s` : null);
   const percent = progress && progress.of ? ` (${Math.floor((100 * progress.at) / progress.of)} %)` : "";
   const behind = m.source_lag_seconds;
   lines(place("source"), [
-    progress ? `${grouped.format(progress.at)}${progress.of ? ` of ${grouped.format(progress.of)}` : ""}${percent}` : count(m.source_units_total, "units"),
-    progress ? count(progress.rows, "rows read") : null,
+    progress ? `${grouped.format(progress.at)}${progress.of ? ` of ${grouped.format(progress.of)}` : ""}${percent}` : count(m.source_units_total, "unit"),
+    progress ? count(progress.rows, "row read", "rows read") : null,
     progress && progress.eta !== null ? `done in ${span(progress.eta)}` : null,
-    m.source_lag_rows === undefined ? null : `${grouped.format(m.source_lag_rows)} rows behind`,
+    m.source_lag_rows === undefined ? null : `${some(m.source_lag_rows, "row")} behind`,
     m.source_lag_bytes === undefined ? null : `${bytes(m.source_lag_bytes)} behind`,
     behind === undefined ? null : `${span(behind)} behind`,
-    m.source_staged_partitions ? `${grouped.format(m.source_staged_rows)} rows staged, for ${span(m.source_staged_oldest_seconds)}` : null,
-    p.copy ? `copies for ${span(p.copy.seconds)}${p.copy.rows ? `, ${grouped.format(p.copy.rows)} rows wait` : ""}` : null,
+    m.source_staged_partitions ? `${some(m.source_staged_rows, "row")} staged, for ${span(m.source_staged_oldest_seconds)}` : null,
+    p.copy ? `copies for ${span(p.copy.seconds)}${p.copy.rows ? `, ${some(p.copy.rows, "row waits", "rows wait")}` : ""}` : null,
     p.copy && pace > 0 ? `${short.format(pace)} rows/s${m.source_lag_rows ? `, done in ${span(m.source_lag_rows / pace)}` : ""}` : null,
-    count(m.source_attempts_without_progress, "attempts without progress"),
+    count(m.source_attempts_without_progress, "attempt without progress", "attempts without progress"),
   ]);
-  lines(place("input"), [when(p.input.at), ago(p.input.at), stands(p.input), rate(0, "rows"), count(m.source_unbound_units, "units wait for a time")]);
+  lines(place("input"), [when(p.input.at), ago(p.input.at), stands(p.input), rate(0, "rows"), count(m.source_unbound_units, "unit waits for a time", "units wait for a time")]);
   lines(place("stash"), [
-    m.stash_rows === 1 ? "1 row waits" : `${grouped.format(m.stash_rows)} rows wait`,
+    some(m.stash_rows, "row waits", "rows wait"),
     p.least === null ? null : `least time ${when(p.least)}`,
     p.least === null ? null : ago(p.least),
     size(m.stash_bytes, "in memory"), size(m.spill_bytes, "spilled"),
-    count(m.state_cold_waiting, "reads of cold rows"),
+    count(m.state_cold_waiting, "read of cold rows", "reads of cold rows"),
   ]);
   const append = p.append && `appends [${when(p.append.lower)}, ${when(p.append.upper)}) for ${span(p.append.seconds)}`;
   lines(place("output"), [when(p.output.at), ago(p.output.at), stands(p.output), size(m.inflight_bytes, "in flight"), size(m.overlay_bytes, "ahead"), append]);
@@ -115,18 +122,20 @@ function loop(node, p, all, rates) {
   const left = m.parts_found_total - m.parts_read_total;
   lines(place("feedback"), [
     when(p.feedback.at), ago(p.feedback.at), stands(p.feedback),
-    m.hydrated ? null : `hydrates: ${m.parts_read_total} of ${m.parts_found_total} parts read`,
+    m.hydrated ? null : `hydrates: ${m.parts_read_total} of ${some(m.parts_found_total, "part")} read`,
     !m.hydrated && p.hydration_eta !== null ? `done in ${span(p.hydration_eta)}` : null,
-    m.hydrated && left > 0 ? count(left, "parts to read") : null,
+    m.hydrated && left > 0 ? count(left, "part to read", "parts to read") : null,
   ]);
   const stuck = p.stuck;
   for (const li of node.querySelectorAll(".loop li")) {
     const is = (name) => stuck !== null && li.classList.contains(name);
-    const [pinned, holds] = [is(stuck?.frontier), is(stuck?.holder)];
+    // What holds it may be in the loop of another process, whose box is on another page.
+    const [pinned, holds] = [is(stuck?.frontier), is(stuck?.holder) && stuck.of === null];
     li.classList.toggle("pinned", pinned);
     li.classList.toggle("holds", holds);
     const lasts = stuck?.seconds ? ` since ${hour(now - stuck.seconds * 1000)}, ${span(stuck.seconds)}` : "";
-    const says = pinned ? `pinned${lasts}${holds ? ", and held here" : `, by the ${stuck.holder}`}` : holds ? `holds the ${stuck.frontier}${lasts}` : "";
+    const by = stuck && `, by the ${stuck.holder}${stuck.of === null ? "" : ` of ${stuck.of}`}`;
+    const says = pinned ? `pinned${lasts}${holds ? ", and held here" : by}` : holds ? `holds the ${stuck.frontier}${lasts}` : "";
     let badge = li.querySelector(".badge");
     if (!badge) { badge = document.createElement("span"); badge.className = "badge"; li.firstElementChild.after(badge); }
     badge.hidden = !says;
@@ -141,7 +150,7 @@ function facts(node, p) {
   const both = (rows, size) => (m[rows] || m[size] ? `${grouped.format(m[rows])}, ${bytes(m[size])}` : null);
   fact(list, "Below (already there)", of("rows_below_total"));
   fact(list, "Equal (emitted)", of("rows_equal_total"));
-  fact(list, "Above (stashed)", of("rows_above_total"));
+  fact(list, "Above (waited)", of("rows_above_total"));
   fact(list, "Superseded", of("rows_superseded_total"));
   fact(list, "Unchanged", of("rows_unchanged_total"));
   const one = p.error_key ? `, ${p.error_key}${m.error_keys > 1 ? " and others" : ""}` : "";
@@ -169,6 +178,7 @@ function promoted() {
 }
 
 function draw(all) {
+  get("connecting").hidden = true;
   const seen = new Set();
   for (const p of all.pipelines) {
     const key = `${p.name}\n${p.shard}`;
@@ -181,7 +191,7 @@ function draw(all) {
     }
     const section = sections.get(key);
     const find = (name) => section.node.querySelector(name);
-    const waits = ["hydrating", "lagging"].includes(p.state);
+    const waits = p.waits || ["hydrating", "lagging"].includes(p.state);
     const state = find(".state");
     state.className = `state ${p.trouble ? "trouble" : waits ? "waits" : p.state === "finished" ? "over" : ""}`;
     find("header").classList.toggle("trouble", p.trouble);
@@ -189,8 +199,9 @@ function draw(all) {
     put(find(".feed"), [p.name, p.feed].filter(Boolean).join(": "));
     put(find("h1 .shard"), p.shard ?? "");
     find(".to").hidden = !p.shard || !find(".feed").textContent;
-    put(find(".role"), [p.role, all.host, `version ${all.version}`, `up ${span(all.uptime)}`].filter(Boolean).join(" \u00b7 "));
-    put(find(".why"), p.why ?? "");
+    const process = p.process && `process ${p.process.index} of ${p.process.of}`;
+    put(find(".role"), [p.role, all.host, process, `version ${all.version}`, `up ${span(all.uptime)}`].filter(Boolean).join(" \u00b7 "));
+    put(find(".why"), words(p));
     find(".promote").hidden = p.role !== "standby";
     for (const part of [".loop", ".charts", ".facts"]) find(part).hidden = !p.metrics;
     if (!p.metrics) continue;
@@ -245,4 +256,5 @@ setInterval(() => {
   // The browser itself gives up where the answer is another than a stream, and waits for ever where one is cut in silence.
   if (broken && now - tried > (source.readyState === EventSource.CLOSED ? 1500 : 8000)) connect();
 }, 1000);
+get("connecting").hidden = false;
 connect();

@@ -109,7 +109,8 @@ async fn metrics(State(Site { face, .. }): State<Site>) -> Response {
 }
 
 async fn promote(State(Site { face, .. }): State<Site>, headers: HeaderMap) -> Response {
-    if let Some(why) = foreign(&headers, &face.hosts()) {
+    let foreign = foreign(&headers, &face.hosts());
+    if let Some(why) = foreign.filter(|_| !crate::mutant::on("promotes_for_any_site")) {
         let hint = "ask by an address or localhost, or tell the program the name: Face::answer_to, ingest --http-host";
         return (StatusCode::FORBIDDEN, format!("POST /promote is refused: {why}; {hint}\n"))
             .into_response();

@@ -1,4 +1,4 @@
-//! Owns what is shown: the pipelines of a process, its feed, how it ended, and which promotion is given. It does
+//! Owns what is shown: the pipelines of a process, their feeds, how it ended, and which promotion is given. It does
 //! not own HTTP, nor the documents that are made of it.
 
 use std::sync::Arc;
@@ -24,7 +24,7 @@ pub(super) struct Shown {
     /// What is so before there is a pipeline.
     before: Mutex<HealthReport>,
     pub(super) pipelines: Mutex<Vec<One>>,
-    pub(super) feed: Mutex<Option<Feed>>,
+    pub(super) feeds: Mutex<Vec<Feed>>,
     /// Why the program ends, where it fails.
     failed: Mutex<Option<String>>,
     /// Names of hosts that it may be asked under.
@@ -47,9 +47,11 @@ impl One {
     }
 }
 
-/// What the program reads.
+/// What a pipeline reads.
 #[derive(Clone, Debug)]
 pub(super) struct Feed {
+    /// The pipeline's name.
+    pub(super) pipeline: String,
     pub(super) name: String,
     pub(super) stats: SourceStats,
     pub(super) pace: Pace,
@@ -75,7 +77,7 @@ impl Face {
             began: Instant::now(),
             before: Mutex::new(opening),
             pipelines: Mutex::default(),
-            feed: Mutex::default(),
+            feeds: Mutex::default(),
             failed: Mutex::default(),
             hosts: Mutex::default(),
             promotion,
@@ -99,10 +101,14 @@ impl Face {
         }
     }
 
-    /// Shows what the program reads: its name, without secrets, and how far it is, where the feed
-    /// [counts](SourceStats::position) into these.
-    pub fn show_feed(&self, name: impl Into<String>, stats: SourceStats) {
-        *self.0.feed.lock() = Some(Feed { name: name.into(), stats, pace: Pace::default() });
+    /// Shows what a pipeline reads, which is told from others by its [name](crate::PipelineConfig::name): the name of the
+    /// feed, without secrets, and how far it is, where the feed [counts](SourceStats::position) into these. It may be told
+    /// before there is the pipeline; where several have that name, it is shown for none of them.
+    pub fn show_feed(&self, pipeline: &str, feed: impl Into<String>, stats: SourceStats) {
+        let (pipeline, name) = (pipeline.to_string(), feed.into());
+        let mut feeds = self.0.feeds.lock();
+        feeds.retain(|feed| feed.pipeline != pipeline);
+        feeds.push(Feed { pipeline, name, stats, pace: Pace::default() });
     }
 
     /// Shows from now on that the program has failed, and why, where no pipeline says so itself.
@@ -165,7 +171,7 @@ impl Face {
             let counts = (metrics.received(), metrics.commits());
             one.track.look(now, &seen, counts, metrics.parts().1);
         }
-        if let Some(feed) = &mut *self.0.feed.lock() {
+        for feed in &mut *self.0.feeds.lock() {
             feed.pace.look(now, feed.stats.position());
         }
     }

@@ -11,6 +11,9 @@ use crate::health::Seen;
 /// How many looks are kept: ten minutes of one a second.
 pub(super) const LOOKS_MAX: usize = 600;
 
+/// For how long a pipeline that has committed is at work.
+const LATELY: Duration = Duration::from_secs(5);
+
 /// Over how many looks a pace is taken.
 const PACE_LOOKS: usize = 30;
 
@@ -53,6 +56,13 @@ impl Track {
                 self.rates.pop_front();
             }
         }
+    }
+
+    /// Whether the shard, which is at `upper` now, was seen to move within the last seconds.
+    pub(super) fn moved_lately(&self, now: Instant, upper: u64) -> bool {
+        let [_, _, shard, _] = &self.frontiers;
+        let moved = shard.moved || shard.at != Some(upper);
+        moved && shard.lasts(now, upper).is_some_and(|lasts| lasts < LATELY)
     }
 }
 

@@ -7,7 +7,8 @@ use crate::face::Face;
 fn seen(upper: u64) -> Seen {
     let mut report = Face::new(Promotion::default()).report();
     report.upper = upper;
-    Seen { report, stuck: None, feedback: 0, least: None, append: None }
+    let (waits, process) = (false, None);
+    Seen { report, waits, process, stuck: None, feedback: 0, least: None, append: None }
 }
 
 #[test]
@@ -27,6 +28,20 @@ fn rates_are_of_ten_minutes_and_frontiers_know_since_when_they_stand() {
     // A pipeline that begins anew counts from 0, and has no rate below it.
     track.look(now, &seen(900), (10, 0), 0);
     assert_eq!(track.rates.back(), Some(&(0.0, 0.0)));
+}
+
+/// Between two commits a pipeline has nothing to do, and is at work all the same.
+#[test]
+fn what_has_moved_lately_is_known() {
+    let (began, second) = (Instant::now(), Duration::from_secs(1));
+    let mut track = Track::default();
+    assert!(!track.moved_lately(began, 7), "it was never looked at");
+    track.look(began, &seen(7), (0, 0), 0);
+    assert!(!track.moved_lately(began, 7), "it was there when it was first looked at");
+    assert!(track.moved_lately(began, 8), "it has moved since");
+    track.look(began + second, &seen(8), (0, 0), 0);
+    assert!(track.moved_lately(began + second * 5, 8));
+    assert!(!track.moved_lately(began + second * 6, 8));
 }
 
 #[test]

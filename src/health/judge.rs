@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use super::report::{HealthReport, HealthState, Role, seconds};
-use super::seen::{Place, Stuck};
+use super::report::{HealthReport, HealthState, Role, counted, seconds};
+use super::seen::{Holder, Place, Stuck};
 use super::signs::{Interval, Signs, WorkerSigns, ought_to_move};
 use crate::error::ErrorKind;
 use crate::source::Trouble;
@@ -12,15 +12,21 @@ use crate::store;
 
 /// Says what a pipeline is doing, and why.
 pub(super) fn judge(signs: &Signs) -> HealthReport {
-    let (state, why) = state(signs);
-    // It goes on, and what keeps it from going faster is to be seen all the same.
-    let works = state != HealthState::Finished;
-    let failing = signs.store.as_ref().filter(|trouble| trouble.failures > 0);
-    let why = why.or_else(|| failing.filter(|_| works).map(store::Trouble::to_string));
-    let trouble = || signs.trouble.as_ref().map(|trouble| trouble.what.clone());
-    let why = why.or_else(|| trouble().or_else(|| signs.staged.why()).filter(|_| works));
+    judged(signs).0
+}
+
+/// Says so, and which frontier stands and what holds it, where that is why it is `stalled`.
+pub(super) fn judged(signs: &Signs) -> (HealthReport, Option<Stuck>) {
+    let (state, why, stuck) = if let Some((state, why)) = over(signs) {
+        (state, why, None)
+    } else if let Some((stuck, why)) = stalled(signs) {
+        (HealthState::Stalled, Some(why), Some(stuck))
+    } else {
+        let (state, why) = at_work(signs);
+        (state, waiting(signs, why), None)
+    };
     let (input, upper) = (signs.input(), signs.upper);
-    HealthReport {
+    let report = HealthReport {
         role: signs.role,
         state,
         input,
@@ -31,17 +37,30 @@ pub(super) fn judge(signs: &Signs) -> HealthReport {
         why,
         lag: signs.lag,
         errors: None,
-    }
+    };
+    (report, stuck)
 }
 
-/// Says which frontier stands and what holds it, where that is why a report says `stalled`.
+/// Whether it is at work and waits for its store, for so long that it is to be seen.
 #[cfg(any(test, feature = "http"))]
-pub(super) fn pinned(signs: &Signs) -> Option<Stuck> {
-    (state(signs).0 == HealthState::Stalled).then(|| stalled(signs)).flatten().map(|stuck| stuck.0)
+pub(super) fn waits(signs: &Signs, report: &HealthReport) -> bool {
+    let at_work = !report.state.is_trouble() && report.state != HealthState::Finished;
+    at_work && signs.waits_for_store().is_some()
 }
 
-fn state(signs: &Signs) -> (HealthState, Option<String>) {
-    let (input, upper) = (signs.input(), signs.upper);
+/// Says what it waits for that keeps it from going faster: the store before all else, where that has not answered for long.
+fn waiting(signs: &Signs, why: Option<String>) -> Option<String> {
+    if let Some(store) = signs.waits_for_store() {
+        return Some(why.map_or_else(|| store.to_string(), |why| format!("{store}; {why}")));
+    }
+    let failing = signs.store.as_ref().filter(|trouble| trouble.failures > 0);
+    let trouble = || signs.trouble.as_ref().map(|trouble| trouble.what.clone());
+    let why = why.or_else(|| failing.map(store::Trouble::to_string));
+    why.or_else(trouble).or_else(|| signs.staged.why())
+}
+
+/// Says how it ended, or why it holds still, if it does.
+fn over(signs: &Signs) -> Option<(HealthState, Option<String>)> {
     // The reporting worker stands first, so its own error goes before another's.
     if let Some((worker, error)) =
         signs.workers.iter().find_map(|worker| Some((worker, worker.error.as_ref()?)))
@@ -50,19 +69,21 @@ fn state(signs: &Signs) -> (HealthState, Option<String>) {
             ErrorKind::Fenced => HealthState::Fenced,
             _ => HealthState::Failed,
         };
-        return (state, Some(format!("worker {}: {error}", worker.worker)));
+        return Some((state, Some(format!("worker {}: {error}", worker.worker))));
     }
-    let Some(worker) = signs.workers.first() else { return (HealthState::Finished, None) };
+    let Some(worker) = signs.workers.first() else { return Some((HealthState::Finished, None)) };
     if worker.released {
         let stopped = "it was told to stop before the end of its input";
-        return (HealthState::Finished, (!worker.ended).then(|| stopped.into()));
+        return Some((HealthState::Finished, (!worker.ended).then(|| stopped.into())));
     }
-    if signs.workers.iter().any(|worker| worker.gone && !worker.released) {
-        return (HealthState::Finished, Some("the dataflow was dropped before its end".into()));
-    }
-    if let Some((_, why)) = stalled(signs) {
-        return (HealthState::Stalled, Some(why));
-    }
+    let gone = signs.workers.iter().any(|worker| worker.gone && !worker.released);
+    let dropped = "the dataflow was dropped before its end";
+    gone.then(|| (HealthState::Finished, Some(dropped.into())))
+}
+
+/// Says what it does, where nothing stands for too long.
+fn at_work(signs: &Signs) -> (HealthState, Option<String>) {
+    let (input, upper) = (signs.input(), signs.upper);
     if !signs.is_hydrated() {
         return (HealthState::Hydrating, Some(parts(signs.workers.iter())));
     }
@@ -98,7 +119,8 @@ fn stalled(signs: &Signs) -> Option<(Stuck, String)> {
     match store {
         Some(store) if ought_to_move(signs) || signs.reading().is_some() => {
             let (stuck, why) = stuck(signs);
-            return Some((Stuck { holder: Place::Shard, ..stuck }, format!("{why}; {store}")));
+            let stuck = Stuck { holder: Place::Shard.into(), ..stuck };
+            return Some((stuck, format!("{why}; {store}")));
         }
         Some(store) => {
             let stuck = Stuck::new(Place::Shard, Place::Shard, Some(store.lasts));
@@ -136,7 +158,10 @@ fn stuck(signs: &Signs) -> (Stuck, String) {
             format!("the contents below the shard's upper {upper} do not come in for {waits}; ");
         (Place::Feedback, waited, what)
     } else if signs.unbound > 0 {
-        let what = format!("{} units of the source wait for a time for {waits}; ", signs.unbound);
+        let what = format!(
+            "{} of the source wait for a time for {waits}; ",
+            counted(signs.unbound, "unit")
+        );
         (Place::Input, waited, what)
     } else {
         let silent = signs.silent().map_or(waited, |worker| worker.silent);
@@ -147,6 +172,7 @@ fn stuck(signs: &Signs) -> (Stuck, String) {
         false => "",
     };
     let (holder, who) = holder(signs);
+    let who = if crate::mutant::on("stall_names_nobody") { String::new() } else { who };
     (Stuck::new(frontier, holder, Some(waited)), what + &who + stopping)
 }
 
@@ -155,12 +181,12 @@ fn only_reads(signs: &Signs) -> bool {
     !ought_to_move(signs) || (signs.is_reading_stalled() && !signs.is_stalled())
 }
 
-/// Returns the place of the loop that holds the frontier, and what it is.
-fn holder(signs: &Signs) -> (Place, String) {
+/// Returns what holds the frontier, and what it is in words.
+fn holder(signs: &Signs) -> (Holder, String) {
     let (upper, output) = (signs.upper, signs.output());
     if let Some(silent) = signs.silent() {
         let (worker, time) = (silent.worker, seconds(silent.silent));
-        return (Place::Stash, format!("worker {worker} has not run for {time}"));
+        return (Place::Stash.into(), format!("worker {worker} has not run for {time}"));
     }
     // Where the operator has run ahead of the reader, it is not the reader that the upper waits for.
     let reader_holds = output <= upper || only_reads(signs);
@@ -173,72 +199,104 @@ fn holder(signs: &Signs) -> (Place, String) {
             "the feedback frontier is {read_to}, behind the shard's upper {upper}: held by the \
              reader of worker {worker} ({parts})"
         );
-        return (Place::Feedback, who);
+        return (Place::Feedback.into(), who);
     }
     if signs.role == Role::Standby {
-        return (Place::Shard, "no writer: this is a standby, and nobody else appends".into());
+        let who = "no writer: this is a standby, and nobody else appends";
+        return (Holder::of(Place::Output, "a writer"), who.into());
     }
     if signs.unbound > 0 && signs.input() <= upper {
-        return (Place::Input, "nobody binds the next time".into());
+        return (Place::Input.into(), "nobody binds the next time".into());
     }
     if output <= upper {
         let holds = |worker: &&WorkerSigns| worker.least.is_some_and(|least| least <= upper);
-        let who = match signs.workers.iter().filter(holds).min_by_key(|worker| worker.least) {
-            Some(WorkerSigns {
-                worker,
-                stash_rows,
-                complete,
-                parts_writing,
-                least,
-                ahead,
-                ahead_max,
-                cold_waiting,
-                cold_waits,
-                ..
-            }) => {
-                let ahead = match ahead {
-                    0 => String::new(),
-                    bytes => format!("; {bytes} of {ahead_max} bytes emitted ahead of that"),
-                };
-                let cold = match cold_waiting {
-                    0 => String::new(),
-                    reads => {
-                        let waits = seconds(*cold_waits);
-                        format!("; {reads} rows of its state's file do not come in for {waits}")
-                    }
-                };
-                format!(
-                    "the output frontier is {output}, held by the upsert operator of worker \
-                     {worker} (stash: {stash_rows} commands, least time {}; feedback complete to \
-                     {complete}{ahead}{cold}; {parts_writing} parts being written)",
-                    least.unwrap_or(upper),
-                )
+        let held = signs.workers.iter().filter(holds).min_by_key(|worker| worker.least);
+        return match (held, signs.others()) {
+            // Every reader of this process has read it.
+            (Some(WorkerSigns { complete, .. }), Some(others)) if *complete < upper => {
+                let who = format!(
+                    "the feedback frontier is {complete}, behind the shard's upper {upper}: held by \
+                     the reader of {others}"
+                );
+                (Holder::of(Place::Feedback, others), who)
             }
-            None => format!("the output frontier is {output}, held by another process"),
+            // Every worker of this process runs, so it is another's that does not take its rows.
+            (Some(WorkerSigns { worker, arrived, .. }), Some(others)) if *arrived <= upper => {
+                let who = format!(
+                    "the output frontier is {output}: the input of the upsert operator of worker \
+                     {worker} has come to {arrived}, held by the rows on their way to {others}"
+                );
+                (Holder::of(Place::Stash, others), who)
+            }
+            (Some(worker), _) => (Place::Stash.into(), operator(worker, output, upper)),
+            (None, Some(others)) => {
+                let who = format!("the output frontier is {output}, held by {others}");
+                (Holder::of(Place::Stash, others), who)
+            }
+            (None, None) => {
+                let who = format!("the output frontier is {output}, which no operator here holds");
+                (Place::Stash.into(), who)
+            }
         };
-        return (Place::Stash, who);
     }
+    sink(signs, output)
+}
+
+/// Says what the operator of a worker holds the output with.
+fn operator(signs: &WorkerSigns, output: u64, upper: u64) -> String {
+    let WorkerSigns { worker, stash_rows, complete, parts_writing, least, .. } = signs;
+    let WorkerSigns { ahead, ahead_max, cold_waiting, cold_waits, .. } = signs;
+    let ahead = match ahead {
+        0 => String::new(),
+        bytes => format!("; {bytes} of {ahead_max} bytes emitted ahead of that"),
+    };
+    let cold = match cold_waiting {
+        0 => String::new(),
+        reads => {
+            let (rows, waits) = (counted(*reads, "row"), seconds(*cold_waits));
+            format!("; {rows} of its state's file do not come in for {waits}")
+        }
+    };
+    format!(
+        "the output frontier is {output}, held by the upsert operator of worker {worker} (stash: \
+         {}, least time {}; feedback complete to {complete}{ahead}{cold}; {} being written)",
+        counted(*stash_rows, "command"),
+        least.unwrap_or(upper),
+        counted(*parts_writing, "part"),
+    )
+}
+
+/// Says what the sink holds the shard's upper with.
+fn sink(signs: &Signs, output: u64) -> (Holder, String) {
     let time = seconds(signs.measured.in_flight);
     let writes = signs.workers.iter().find(|worker| worker.parts_writing > 0);
-    let sink = match (signs.interval(), writes) {
+    let here = || Holder::from(Place::Output);
+    let (holder, what) = match (signs.interval(), writes) {
         (Some(Interval { lower, upper, appending: true }), _) => {
-            format!(" (append of [{lower}, {upper}) in flight for {time})")
+            (here(), format!(" (append of [{lower}, {upper}) in flight for {time})"))
         }
         (Some(Interval { lower, upper, .. }), Some(WorkerSigns { worker, parts_writing, .. })) => {
-            format!(
-                " ([{lower}, {upper}) named {time} ago; worker {worker} still writes \
-                 {parts_writing} parts)"
-            )
+            let parts = counted(*parts_writing, "part");
+            let what = format!(
+                " ([{lower}, {upper}) named {time} ago; worker {worker} still writes {parts})"
+            );
+            (here(), what)
         }
         (Some(Interval { lower, upper, .. }), None) => {
-            format!(" ([{lower}, {upper}) named {time} ago; not every worker has answered)")
+            let others = signs.others();
+            let answers = match &others {
+                Some(others) => format!("{others} has not answered"),
+                None => "not every worker has answered".to_string(),
+            };
+            let what = format!(" ([{lower}, {upper}) named {time} ago; {answers})");
+            (others.map_or_else(here, |others| Holder::of(Place::Output, others)), what)
         }
         (None, _) if signs.workers.iter().any(|worker| worker.worker == 0) => {
-            ", which names no interval".into()
+            (here(), ", which names no interval".into())
         }
-        (None, _) => ", on the process of worker 0".into(),
+        (None, _) => (Holder::of(Place::Output, "process 0"), " of process 0".into()),
     };
-    (Place::Output, format!("the output frontier is {output}: held by the sink{sink}"))
+    (holder, format!("the output frontier is {output}: held by the sink{what}"))
 }
 
 /// Says which operator waits for rows that are not in memory, if one does.
@@ -249,7 +307,8 @@ fn cold(signs: &Signs) -> Option<String> {
         waits => format!(", of which none has come for {}", seconds(waits)),
     };
     Some(format!(
-        "the upsert operator of worker {worker} waits for {cold_waiting} rows of its state's file{none}"
+        "the upsert operator of worker {worker} waits for {} of its state's file{none}",
+        counted(*cold_waiting, "row"),
     ))
 }
 

@@ -16,6 +16,7 @@ fn worker(worker: usize) -> WorkerSigns {
     WorkerSigns {
         worker,
         input: at,
+        arrived: at,
         output: at,
         read_to: at,
         complete: at,
@@ -32,6 +33,7 @@ fn signs(workers: Vec<WorkerSigns>) -> Signs {
         since: 6,
         stall_after: STALL,
         measured: Measured::default(),
+        peers: workers.len(),
         workers,
         unbound: 0,
         staged: StagedSigns::default(),
@@ -118,7 +120,7 @@ fn why_names_the_frontier_and_its_holder() {
     let one = WorkerSigns { worker: 1, ..one };
     let none = WorkerSigns { least: None, ..held.clone() };
     assert!(stalled(signs(vec![none.clone(), one])).contains("operator of worker 1 (stash: 5"));
-    assert!(stalled(signs(vec![none])).ends_with("is 7, held by another process"));
+    assert!(stalled(signs(vec![none])).ends_with("is 7, which no operator here holds"));
 
     let reader = WorkerSigns { read_to: 5, parts_found: 3, parts_read: 1, ..held.clone() };
     assert_eq!(
@@ -164,8 +166,8 @@ fn why_names_the_frontier_and_its_holder() {
 fn the_place_that_holds_is_that_which_why_names() {
     let place = |mut signs: Signs| {
         signs.measured.waits = Duration::from_secs(61);
-        let stuck = pinned(&signs)?;
-        Some((stuck.frontier, stuck.holder, stuck.lasts.map(|lasts| lasts.as_secs())))
+        let stuck = judged(&signs).1?;
+        Some((stuck.frontier, stuck.holder.place, stuck.lasts.map(|lasts| lasts.as_secs())))
     };
     let held = WorkerSigns { input: 9, least: Some(7), ..worker(0) };
     let minute = Some(61);
@@ -177,7 +179,7 @@ fn the_place_that_holds_is_that_which_why_names() {
     assert_eq!(place(signs(vec![closed(9)])), Some((Place::Shard, Place::Output, minute)));
     let mut standby = signs(vec![closed(9)]);
     standby.role = Role::Standby;
-    assert_eq!(place(standby), Some((Place::Shard, Place::Shard, minute)));
+    assert_eq!(place(standby), Some((Place::Shard, Place::Output, minute)));
     let silent = WorkerSigns { silent: STALL, ..worker(0) };
     assert_eq!(place(signs(vec![silent])), Some((Place::Shard, Place::Stash, Some(60))));
     let mut unbound = signs(vec![worker(0)]);
@@ -192,6 +194,86 @@ fn the_place_that_holds_is_that_which_why_names() {
     // An error goes before a stall.
     away.workers[0].error = Some(Error::new(ErrorKind::Corrupt, "it broke"));
     assert_eq!(place(away), None);
+}
+
+/// What another process holds is marked nowhere in this one's picture, and has that one's name.
+#[test]
+fn what_another_process_holds_has_its_name() {
+    let holder = |worker: WorkerSigns, peers| {
+        let mut signs = signs(vec![worker]);
+        (signs.measured.waits, signs.peers) = (Duration::from_secs(61), peers);
+        let (report, stuck) = judged(&signs);
+        let Holder { place, of } = stuck.unwrap().holder;
+        (place, of.unwrap_or_default(), report.why.unwrap())
+    };
+    let named = |worker, place, says: &str| {
+        let (at, of, why) = holder(worker, 2);
+        assert_eq!((at, &*of), (place, "process 1"), "{why}");
+        assert!(why.ends_with(says), "{why}");
+    };
+    let waits = WorkerSigns { input: 9, ..worker(0) };
+    named(waits.clone(), Place::Stash, "the output frontier is 7, held by process 1");
+    let behind = WorkerSigns { least: Some(7), complete: 6, ..waits.clone() };
+    named(
+        behind.clone(),
+        Place::Feedback,
+        "frontier is 6, behind the shard's upper 7: held by the reader of process 1",
+    );
+    // One that hangs takes no rows: until it does, their time is open in all of the cluster.
+    let open = WorkerSigns { complete: 7, ..behind.clone() };
+    named(
+        open,
+        Place::Stash,
+        "operator of worker 0 has come to 7, held by the rows on their way to process 1",
+    );
+    let interval = Interval { lower: 7, upper: 9, appending: false };
+    let names = WorkerSigns { interval: Some(interval), ..closed(9) };
+    named(names, Place::Output, "([7, 9) named 0.0 s ago; process 1 has not answered)");
+    // The sink is where worker 0 is, and one of several others is not known by name.
+    let second = |worker| WorkerSigns { worker: 1, ..worker };
+    assert_eq!(holder(second(closed(9)), 4).1, "process 0");
+    assert_eq!(holder(second(waits), 4).1, "another process than 1, of 4");
+    // What is held here is this process's, however many there are.
+    let held = WorkerSigns { complete: 7, arrived: 9, ..behind };
+    assert_eq!(holder(held, 4).1, "");
+    let mut standby = signs(vec![closed(9)]);
+    (standby.role, standby.measured.waits) = (Role::Standby, STALL);
+    let of = judged(&standby).1.unwrap().holder.of;
+    assert_eq!(of.as_deref(), Some("a writer"), "which this one is not");
+}
+
+#[test]
+fn a_process_is_known_by_its_workers() {
+    let process = |workers: &[usize], peers| {
+        let mut signs = signs(workers.iter().map(|at| worker(*at)).collect());
+        signs.peers = peers;
+        signs.process()
+    };
+    assert_eq!(process(&[0], 1), Some((0, 1)));
+    assert_eq!(process(&[3, 2], 6), Some((1, 3)), "the one that reports stands first");
+    // One of its workers is not here yet.
+    assert_eq!(process(&[1, 2], 6), None);
+    assert_eq!(process(&[0, 1], 5), None);
+}
+
+/// It goes on trying, and is no trouble yet; that it waits is to be seen long before.
+#[test]
+fn a_store_that_does_not_answer_is_said_before_it_is_a_stall() {
+    let at = |seconds, failures, state: HealthState| {
+        let mut signs = signs(vec![WorkerSigns { least: Some(7), ..worker(0) }]);
+        let lasts = Duration::from_secs(seconds);
+        signs.store = Some(store::Trouble::seen(lasts, failures, "an append hangs"));
+        let (report, _) = judged(&signs);
+        assert_eq!(report.state, state, "{seconds} s");
+        (waits(&signs, &report), report.why.unwrap())
+    };
+    let open = "rows of time 7 wait for the source to close it";
+    assert_eq!(at(9, 0, HealthState::Running), (false, open.to_string()));
+    assert_eq!(at(9, 3, HealthState::Running), (false, open.to_string()));
+    let store = "the store does not answer for 10 s: an append hangs";
+    assert_eq!(at(10, 0, HealthState::Running), (true, format!("{store}; {open}")));
+    let (waits, why) = at(60, 3, HealthState::Stalled);
+    assert!(!waits && why.starts_with("the store does not answer for 60 s"), "{why}");
 }
 
 #[test]
@@ -214,7 +296,7 @@ fn an_operator_that_waits_for_cold_rows_is_named() {
     let one = waits(0, 32, 0);
     assert_eq!(why(std::slice::from_ref(&one)), says("0 waits for 32 rows of its state's file"));
     let two = waits(1, 1, 4);
-    let none = "1 waits for 1 rows of its state's file, of which none has come for 4.0 s";
+    let none = "1 waits for 1 row of its state's file, of which none has come for 4.0 s";
     assert_eq!(why(&[one.clone(), two]), says(none));
     // What is read ahead of times that are not closed holds nothing.
     let ahead = WorkerSigns { input: 7, ..one.clone() };

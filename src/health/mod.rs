@@ -23,8 +23,9 @@
 //! not answer, at once: from the second attempt in a row that fails until one succeeds.
 //!
 //! So it is when the store has not answered an operation for that long, whether or not anything waits
-//! for it: `why` says which, where, for how long, and what it said last. It goes on trying, for
-//! [`outage_max`](crate::shard::HandleConfig::outage_max), and has failed only then.
+//! for it: `why` says which, where, for how long, and what it said last; from a sixth of that time on,
+//! while it is not stalled. It goes on trying, for [`outage_max`](crate::shard::HandleConfig::outage_max), and has failed only
+//! then.
 //!
 //! The watchdog runs beside the workers, so it sees one that hangs; and it ends with the pipeline.
 
@@ -46,7 +47,7 @@ use crate::error::Error;
 
 pub use report::{HealthReport, HealthState, KeysInError, Role, SourceLag};
 #[cfg(feature = "http")]
-pub(crate) use seen::{Seen, Stuck};
+pub(crate) use seen::{Holder, Seen, Stuck};
 pub(crate) use status::Status;
 pub(crate) use vitals::{Pipelines, Process, Vitals};
 pub(crate) use watchdog::watch;
@@ -108,9 +109,12 @@ impl Health {
     pub(crate) fn see(&self) -> Seen {
         let signs = self.process.signs(&self.vitals);
         let appending = signs.interval().filter(|interval| interval.appending);
+        let (report, stuck) = judge::judged(&signs);
         Seen {
-            report: self.reported(judge::judge(&signs)),
-            stuck: judge::pinned(&signs),
+            waits: judge::waits(&signs, &report),
+            report: self.reported(report),
+            process: signs.process(),
+            stuck,
             feedback: signs.workers.iter().map(|worker| worker.read_to).min().unwrap_or(0),
             least: signs.workers.iter().filter_map(|worker| worker.least).min(),
             append: appending.map(|it| (it.lower, it.upper, signs.measured.in_flight)),

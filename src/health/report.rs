@@ -164,6 +164,11 @@ fn in_seconds<S: Serializer>(age: &Option<Duration>, serializer: S) -> Result<S:
     age.map(|age| age.as_secs_f64()).serialize(serializer)
 }
 
+/// Writes how many there are of something: `1 row`, `2 rows`.
+pub(super) fn counted(number: u64, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
+
 /// Writes a time as a reader of a report wants it.
 pub(super) fn seconds(time: Duration) -> String {
     match time.as_secs() {

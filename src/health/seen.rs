@@ -23,20 +23,48 @@ pub(crate) enum Place {
 }
 
 /// A frontier that ought to move, and what holds it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(not(feature = "http"), allow(dead_code, reason = "only a face shows it"))]
 pub(crate) struct Stuck {
     /// Whose frontier stands.
     pub(crate) frontier: Place,
-    /// Where what holds it is.
-    pub(crate) holder: Place,
+    pub(crate) holder: Holder,
     /// Since when, where that is measured.
     pub(crate) lasts: Option<Duration>,
 }
 
+/// What holds a frontier.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(not(feature = "http"), allow(dead_code, reason = "only a face shows it"))]
+pub(crate) struct Holder {
+    /// Where in the loop it is.
+    pub(crate) place: Place,
+    /// Whose loop that is, where it is not this process's: `process 1`, `a writer`.
+    pub(crate) of: Option<String>,
+}
+
+impl Holder {
+    pub(super) fn of(place: Place, of: impl Into<String>) -> Holder {
+        match crate::mutant::on("elsewhere_is_here") {
+            true => place.into(),
+            false => Holder { place, of: Some(of.into()) },
+        }
+    }
+}
+
+impl From<Place> for Holder {
+    fn from(place: Place) -> Holder {
+        Holder { place, of: None }
+    }
+}
+
 impl Stuck {
-    pub(super) fn new(frontier: Place, holder: Place, lasts: Option<Duration>) -> Stuck {
-        Stuck { frontier, holder, lasts }
+    pub(super) fn new(
+        frontier: Place,
+        holder: impl Into<Holder>,
+        lasts: Option<Duration>,
+    ) -> Stuck {
+        Stuck { frontier, holder: holder.into(), lasts }
     }
 }
 
@@ -45,6 +73,10 @@ impl Stuck {
 #[derive(Clone, Debug)]
 pub(crate) struct Seen {
     pub(crate) report: HealthReport,
+    /// It waits for its store, which is no trouble yet.
+    pub(crate) waits: bool,
+    /// Which process of its cluster it is, and of how many.
+    pub(crate) process: Option<(usize, usize)>,
     pub(crate) stuck: Option<Stuck>,
     /// Times below it have been read back, by every reader of this process.
     pub(crate) feedback: u64,

@@ -70,6 +70,8 @@ pub(super) struct Signs {
     pub(super) stall_after: Duration,
     pub(super) measured: Measured,
     pub(super) workers: Vec<WorkerSigns>,
+    /// How many workers there are, those of the cluster's other processes too.
+    pub(super) peers: usize,
     /// Complete units of the source that wait for a time.
     pub(super) unbound: u64,
     /// What it has handed over of incomplete units.
@@ -87,6 +89,8 @@ pub(super) struct Signs {
 pub(super) struct WorkerSigns {
     pub(super) worker: usize,
     pub(super) input: u64,
+    /// That of its operator: times below it have come to all operators of the cluster.
+    pub(super) arrived: u64,
     pub(super) output: u64,
     pub(super) least: Option<u64>,
     pub(super) stash_rows: u64,
@@ -138,6 +142,29 @@ impl Signs {
 
     pub(super) fn is_hydrated(&self) -> bool {
         self.workers.iter().all(|worker| worker.hydrated)
+    }
+
+    /// Returns which process of its cluster this is, and of how many: each has as many workers. `None` as long as not all of
+    /// its own are here.
+    pub(super) fn process(&self) -> Option<(usize, usize)> {
+        let (here, first) = (self.workers.len(), self.workers.first()?.worker);
+        let is_here = |worker: &WorkerSigns| worker.worker / here == first / here;
+        let whole = self.peers.is_multiple_of(here) && self.workers.iter().all(is_here);
+        whole.then(|| (first / here, self.peers / here))
+    }
+
+    /// Names the other processes of the cluster, if there are any: the one, where it is one.
+    pub(super) fn others(&self) -> Option<String> {
+        (self.peers > self.workers.len()).then(|| match self.process() {
+            Some((process, 2)) => format!("process {}", 1 - process),
+            Some((process, of)) => format!("another process than {process}, of {of}"),
+            None => "another process".to_string(),
+        })
+    }
+
+    /// Returns what the store has not answered for so long that it is to be said, and is no stall yet: for a sixth of that.
+    pub(super) fn waits_for_store(&self) -> Option<&store::Trouble> {
+        self.store.as_ref().filter(|trouble| trouble.lasts >= self.stall_after / 6)
     }
 
     /// Returns the worker whose operator waits for rows of its state's file, for longest or for most of them.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::report::seconds;
+use super::report::{counted, seconds};
 use crate::source::{Partition, StagedNow};
 
 /// What waits for the ends of units and of copies.
@@ -126,8 +126,7 @@ fn received(parts: &[&StagedPart], age: Duration) -> String {
 }
 
 fn amount(rows: u64, bytes: u64) -> String {
-    let plural = if rows == 1 { "" } else { "s" };
-    format!("{rows} row{plural}, {bytes} bytes")
+    format!("{}, {}", counted(rows, "row"), counted(bytes, "byte"))
 }
 
 fn named(parts: &[&StagedPart]) -> String {

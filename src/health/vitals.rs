@@ -270,6 +270,7 @@ impl Vitals {
         WorkerSigns {
             worker: self.worker,
             input: self.closed().max(self.seen.load(Relaxed)),
+            arrived: self.seen.load(Relaxed),
             output: self.output.load(Relaxed),
             least: self.least(),
             stash_rows: self.stats.stash_rows(),
@@ -388,6 +389,7 @@ impl Process {
             stall_after: self.stall_after,
             measured,
             workers,
+            peers: self.place.1,
             unbound: self.source.unbound_units(),
             staged: self.staged(),
             trouble: self.source.troubles(),

@@ -152,6 +152,8 @@ fn tell(process: &Process, first: &Vitals) {
     }
     let at_work = |state| matches!(state, HealthState::Running | HealthState::Idle);
     let routine = before.is_some_and(|(role, state)| role == report.role && at_work(state));
+    let recovers = before.is_some_and(|(_, state)| state == HealthState::Stalled)
+        && !crate::mutant::on("recovery_untold");
     macro_rules! line {
         ($level:ident) => {
             tracing::$level!(
@@ -169,7 +171,9 @@ fn tell(process: &Process, first: &Vitals) {
     }
     match report.state {
         HealthState::Failed | HealthState::Fenced => line!(error),
+        // What ends a stall is heard by all that have heard of it.
         HealthState::Stalled => line!(warn),
+        _ if recovers => line!(warn),
         state if routine && at_work(state) => line!(debug),
         _ => line!(info),
     }
@@ -267,6 +271,6 @@ mod tests {
         assert_eq!(after(9, 2, 30).await, says("30 rows of its state's file"), "and two more");
         assert_eq!(after(9, 0, 0).await, None);
         // The first look after it waits anew, and none before.
-        assert_eq!(after(9, 1, 1).await, says("1 rows of its state's file"));
+        assert_eq!(after(9, 1, 1).await, says("1 row of its state's file"));
     }
 }

@@ -67,6 +67,14 @@ pub(crate) struct Trouble {
     says: String,
 }
 
+#[cfg(test)]
+impl Trouble {
+    /// One that lasts for so long.
+    pub(crate) fn seen(lasts: Duration, failures: u32, says: &str) -> Trouble {
+        Trouble { id: 0, lasts, failures, says: says.to_string() }
+    }
+}
+
 impl fmt::Display for Trouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "the store does not answer for {} s: {}", self.lasts.as_secs(), self.says)

@@ -39,8 +39,15 @@ fn chromium() -> &'static str {
 }
 
 impl Page {
-    /// Opens a page, of a desktop's width and in light colours.
+    /// Opens a page, and waits until it shows a pipeline.
     pub fn open(url: &str) -> Page {
+        let mut page = Page::at(url);
+        page.until("document.querySelector('.state')?.textContent");
+        page
+    }
+
+    /// Opens a page, of a desktop's width and in light colours.
+    pub fn at(url: &str) -> Page {
         let profile = tempfile::tempdir().expect("a directory");
         // The protocol is spoken on descriptors 3 and 4.
         let script = "exec \"$0\" \"$@\" 3<&0 4>&1 </dev/null >/dev/null 2>&1";
@@ -79,7 +86,6 @@ impl Page {
         page.resize(1280, 900, false);
         page.colours("light");
         page.call("Page.navigate", json!({ "url": url }));
-        page.until("document.querySelector('.state')?.textContent");
         page
     }
 

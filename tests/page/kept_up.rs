@@ -32,7 +32,7 @@ fn the_page_moves_with_the_feed() {
         )
     };
     for (name, value) in [
-        ("Above (stashed)", "200"),
+        ("Above (waited)", "200"),
         ("Equal (emitted)", "100"),
         ("Below (already there)", "0"),
         ("Appends won", "1"),
@@ -57,8 +57,17 @@ fn the_page_moves_with_the_feed() {
     let most = "document.querySelector('figure.rows .most').textContent";
     page.until(&format!("{most}.startsWith('at most ') && {most} !== 'at most 0'"));
     page.until("document.querySelector('figure.commits .line').getAttribute('d').length > 10");
+    let words = "[count(1, 'unit'), count(2, 'unit'), bytes(1), short.format(100.4)].join()";
+    assert_eq!(page.text(words), "1 unit,2 units,1 byte,100");
     assert_eq!(page.ask("window.same"), true);
     page.picture("running");
+    // Between two commits it is not idle, and after the last one it is.
+    feed.write_all(b"{\"closed\":40}\n").expect("a line");
+    let state = |state: &str| format!("document.querySelector('.state').textContent === '{state}'");
+    let all_in = ["input", "shard"]
+        .map(|place| format!("document.querySelector('li.{place} .at').textContent === '40'"));
+    page.until(&format!("{} && {}", all_in.join(" && "), state("running")));
+    page.until(&state("idle"));
     page.is_well();
     server.stop();
 }

@@ -7,13 +7,21 @@ use crate::pipelines::{Kind, Pipelines};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
+/// Milliseconds since 1970.
+const CLOCK: u64 = 1_790_000_000_000;
+
 #[test]
 fn it_fits_a_phone_and_the_night() {
-    let kind = Kind { standby: false, stall_after: MINUTE, first: 1_790_000_000_000 };
+    let kind = Kind { standby: false, stall_after: MINUTE, first: CLOCK, hangs: false };
     let pipelines = Pipelines::run(&["orders", "customers"], kind);
     let mut page = Page::open(&pipelines.url());
     page.until("document.querySelectorAll('section').length === 2");
     page.until("document.querySelectorAll('li.shard .at')[1]?.textContent.startsWith('2026-')");
+    // Each has a feed of its own.
+    for (at, name) in ["orders", "customers"].into_iter().enumerate() {
+        let feed = page.text(&format!("document.querySelectorAll('.feed')[{at}].textContent"));
+        assert_eq!(feed, format!("{name}: the feed of {name}"));
+    }
     page.picture("several");
     for width in [320, 390, 768] {
         page.resize(width, 844, width < 768);

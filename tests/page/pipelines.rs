@@ -8,6 +8,9 @@ use std::time::Duration;
 
 use differential_upsert::face::{self, Face, Server};
 use differential_upsert::io::Io;
+use differential_upsert::shard::HandleConfig;
+use differential_upsert::source::SourceStats;
+use differential_upsert::store::{Access, Fault, Faults, Operation, Root};
 use differential_upsert::{Command, PipelineConfig, Promotion, Shard, UpsertInto};
 use timely::dataflow::operators::Input;
 
@@ -16,6 +19,7 @@ pub struct Pipelines {
     pub address: String,
     server: Option<Server>,
     done: Arc<AtomicBool>,
+    store: Arc<Faults>,
     stepping: Option<JoinHandle<()>>,
 }
 
@@ -26,6 +30,8 @@ pub struct Kind {
     pub stall_after: Duration,
     /// The first of three times that are closed; a row waits for the next one to be.
     pub first: u64,
+    /// No commit has an answer.
+    pub hangs: bool,
 }
 
 impl Pipelines {
@@ -38,10 +44,16 @@ impl Pipelines {
         let server = io.block_on(serving).expect("a free port");
         let address = server.address().to_string();
         let done = Arc::new(AtomicBool::new(false));
-        let (names, told) = (names.to_vec(), Arc::clone(&done));
+        let (names, told, over) = (names.to_vec(), Arc::clone(&done), Arc::clone(&done));
+        let store = Faults::new(move |action| {
+            let hangs = kind.hangs && !over.load(Ordering::SeqCst);
+            let commits = action.operation == Operation::CreateEntry;
+            if hangs && commits { Fault::Hang } else { Fault::None }
+        });
+        let faults = Arc::clone(&store);
         let standby = kind.standby.then_some(promotion);
-        let stepping = std::thread::spawn(move || step(names, kind, face, standby, told));
-        Pipelines { address, server: Some(server), done, stepping: Some(stepping) }
+        let stepping = std::thread::spawn(move || step(names, kind, face, standby, faults, told));
+        Pipelines { address, server: Some(server), done, store, stepping: Some(stepping) }
     }
 
     pub fn url(&self) -> String {
@@ -51,7 +63,8 @@ impl Pipelines {
 
 impl Drop for Pipelines {
     fn drop(&mut self) {
-        self.done.store(true, Ordering::Relaxed);
+        self.done.store(true, Ordering::SeqCst);
+        self.store.let_go();
         let ended = self.stepping.take().map(JoinHandle::join);
         if let Some(server) = self.server.take() {
             server.stop();
@@ -67,10 +80,17 @@ fn step(
     kind: Kind,
     face: Face,
     standby: Option<Promotion>,
+    store: Arc<Faults>,
     done: Arc<AtomicBool>,
 ) {
-    let shards: Vec<_> =
-        names.iter().map(|_| Shard::<String, u64>::open("mem:").expect("a shard")).collect();
+    let io = Io::process().expect("a runtime");
+    let open = |_| {
+        let root = Root::open("mem:", Access::Write).expect("a store");
+        let root = root.with_faults(Arc::clone(&store));
+        let opened = Shard::<String, u64>::open_with(root, io.clone(), HandleConfig::default());
+        io.block_on(opened).expect("a shard")
+    };
+    let shards: Vec<_> = names.iter().map(open).collect();
     timely::execute_directly(move |worker| {
         let mut running: Vec<_> = (names.iter().zip(&shards))
             .map(|(name, shard)| {
@@ -83,6 +103,7 @@ fn step(
                         ..PipelineConfig::default()
                     };
                     let pipeline = commands.upsert_into(shard, config);
+                    face.show_feed(name, format!("the feed of {name}"), SourceStats::default());
                     face.show(pipeline.health, pipeline.metrics);
                     input.advance_to(kind.first);
                     for time in kind.first..kind.first + 4 {
@@ -97,7 +118,7 @@ fn step(
             })
             .collect();
         // What is left to say comes by a wake-up.
-        while !done.load(Ordering::Relaxed) {
+        while !done.load(Ordering::SeqCst) {
             worker.step_or_park(Some(Duration::from_millis(10)));
         }
         running.clear();

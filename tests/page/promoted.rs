@@ -13,14 +13,20 @@ const CLOCK: u64 = 1_790_000_000_000;
 
 #[test]
 fn a_stall_is_shown_and_a_promotion_ends_it() {
-    let kind = Kind { standby: true, stall_after: Duration::from_millis(300), first: CLOCK };
+    let kind =
+        Kind { standby: true, stall_after: Duration::from_millis(300), first: CLOCK, hangs: false };
     let pipelines = Pipelines::run(&[""], kind);
     let mut page = Page::open(&pipelines.url());
     page.until("document.querySelector('.state').textContent === 'stalled'");
     page.until(
         "document.querySelector('.why').textContent.includes('no writer: this is a standby')",
     );
-    page.until("document.querySelector('li.shard.pinned.holds .badge')?.textContent.startsWith('pinned since ')");
+    page.until(
+        "document.querySelector('li.shard.pinned .badge')?.textContent.startsWith('pinned since ')",
+    );
+    // What holds it is no box of this page.
+    let badge = page.text("document.querySelector('li.shard .badge').textContent");
+    assert!(badge.ends_with(", by the output of a writer"), "{badge}");
     assert_eq!(page.ask("document.querySelectorAll('.pinned, .holds').length"), 1);
     // Times that are those of a clock are shown as such.
     let at = page.text("document.querySelector('li.input .at').textContent");
@@ -56,6 +62,20 @@ fn a_stall_is_shown_and_a_promotion_ends_it() {
     page.until("document.querySelector('.role').textContent.startsWith('writer')");
     page.until("document.querySelector('.state').textContent === 'running'");
     page.until("!document.querySelector('.pinned, .holds')");
+    // In words too, and other numbers as they are.
+    page.until(
+        "document.querySelector('.why').textContent === \
+                'rows of time 2026-09-21 14:13:20.003Z wait for the source to close it'",
+    );
+    let append = "held by the sink (append of [1790000000003, 1790000000004)); 1790000000003 bytes";
+    let words = page.text(&format!(
+        "words({{ metrics: {{}}, input: {{ at: '{CLOCK}' }}, upper: {{ at: '0' }}, why: '{append}' }})"
+    ));
+    assert_eq!(
+        words,
+        "held by the sink (append of [2026-09-21 14:13:20.003Z, 2026-09-21 14:13:20.004Z)); \
+         1790000000003 bytes"
+    );
     page.until("document.querySelector('.promote').hidden && !document.querySelector('#ask').open");
     page.until("document.querySelector('li.shard .at').textContent === '2026-09-21 14:13:20.003Z'");
     page.is_well();
@@ -64,7 +84,8 @@ fn a_stall_is_shown_and_a_promotion_ends_it() {
 /// What is selected stays selected, and as it was read, while what stands about it goes on.
 #[test]
 fn a_selection_survives_what_is_new() {
-    let kind = Kind { standby: true, stall_after: Duration::from_millis(300), first: 7 };
+    let kind =
+        Kind { standby: true, stall_after: Duration::from_millis(300), first: 7, hangs: false };
     let pipelines = Pipelines::run(&[""], kind);
     let mut page = Page::open(&pipelines.url());
     page.until("document.querySelector('.why').textContent.includes('no writer')");

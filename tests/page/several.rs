@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::client::{Answer, send};
+use crate::client::{Answer, event, send};
 use crate::pipelines::{Kind, Pipelines};
 use crate::running::PATIENCE;
 
 const MINUTE: Duration = Duration::from_secs(60);
-const KIND: Kind = Kind { standby: false, stall_after: MINUTE, first: 3 };
+const KIND: Kind = Kind { standby: false, stall_after: MINUTE, first: 3, hangs: false };
 
 /// A metric as the text has it: its kind, and its samples by their labels.
 #[derive(Debug, Default)]
@@ -192,6 +192,10 @@ fn several_are_told_apart() {
     assert_eq!((equal, families.len() > 50), (vec![150.0, 150.0], true));
     let states = families["differential_upsert_health_state"].samples.iter();
     assert_eq!(states.map(|(.., value)| value).sum::<f64>(), 2.0, "a state each");
+    let seen = event(&pipelines.address);
+    let feeds: Vec<_> =
+        seen["pipelines"].as_array().expect("some").iter().map(|one| &one["feed"]).collect();
+    assert_eq!(feeds, names.map(|name| format!("the feed of {name}")).iter().collect::<Vec<_>>());
     // The one health is as good as the worse of them: both run.
     assert_eq!(get(&pipelines.address, "/health").status, 200);
 }

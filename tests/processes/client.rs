@@ -25,7 +25,11 @@ pub struct Answer {
 impl Server {
     /// Starts an `ingest` that serves, on a port of the system's choice.
     pub fn start(dir: &Path, args: &[&str]) -> Server {
-        let mut running = start_ingest(dir, &[args, &["--http", "127.0.0.1:0"]].concat());
+        Server::of(start_ingest(dir, &[args, &["--http", "127.0.0.1:0"]].concat()))
+    }
+
+    /// Takes a process that serves: it says where.
+    pub fn of(mut running: Running) -> Server {
         let mut stderr = BufReader::new(running.child.stderr.take().expect("a pipe"));
         let mut line = String::new();
         stderr.read_line(&mut line).expect("a line");
@@ -59,27 +63,12 @@ impl Server {
 
     /// Asks for `/events`, and returns the head of the answer and the rest of the stream.
     pub fn events(&self) -> (String, BufReader<TcpStream>) {
-        let mut stream = TcpStream::connect(&self.address).expect("it listens");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a bound");
-        let request = format!("GET /events HTTP/1.1\r\nHost: {}\r\n\r\n", self.address);
-        stream.write_all(request.as_bytes()).expect("it takes a request");
-        let mut stream = BufReader::new(stream);
-        let mut head = String::new();
-        while !head.ends_with("\r\n\r\n") {
-            assert_ne!(stream.read_line(&mut head).expect("a line"), 0, "{head}");
-        }
-        (head.to_ascii_lowercase(), stream)
+        events(&self.address)
     }
 
     /// Returns the first document of `/events`.
     pub fn event(&self) -> Value {
-        let (_, mut stream) = self.events();
-        let mut line = String::new();
-        while !line.starts_with("data:") {
-            line.clear();
-            assert_ne!(stream.read_line(&mut line).expect("a line"), 0, "the stream ended");
-        }
-        serde_json::from_str(line.trim_start_matches("data:")).expect("JSON")
+        event(&self.address)
     }
 
     /// Asks until the health is as wanted; panics if the process ends first.
@@ -110,6 +99,31 @@ impl Server {
         assert_eq!(self.running.child.wait().expect("an end").code(), Some(0), "{rest}");
         said
     }
+}
+
+/// Asks an address for `/events`, and returns the head of the answer and the rest of the stream.
+pub fn events(address: &str) -> (String, BufReader<TcpStream>) {
+    let mut stream = TcpStream::connect(address).expect("it listens");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a bound");
+    let request = format!("GET /events HTTP/1.1\r\nHost: {address}\r\n\r\n");
+    stream.write_all(request.as_bytes()).expect("it takes a request");
+    let mut stream = BufReader::new(stream);
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        assert_ne!(stream.read_line(&mut head).expect("a line"), 0, "{head}");
+    }
+    (head.to_ascii_lowercase(), stream)
+}
+
+/// Returns the first document of `/events` of an address.
+pub fn event(address: &str) -> Value {
+    let (_, mut stream) = events(address);
+    let mut line = String::new();
+    while !line.starts_with("data:") {
+        line.clear();
+        assert_ne!(stream.read_line(&mut line).expect("a line"), 0, "the stream ended");
+    }
+    serde_json::from_str(line.trim_start_matches("data:")).expect("JSON")
 }
 
 /// Sends a request as it is to an address, and reads to the end of the answer.

@@ -71,7 +71,7 @@ fn each_change_is_one_line() {
         "INFO idle",
         "DEBUG running",
         "WARN stalled",
-        "INFO idle",
+        "WARN idle",
         "INFO finished",
     ];
     assert_eq!(LINES.take(), expected);

@@ -76,7 +76,7 @@ fn a_part_that_is_never_written_is_held_by_the_sink() {
     rig.give(1, 3);
     rig.settle();
     let why = rig.until_stalled(HealthState::Running, Rig::live);
-    assert_holds(&why, "the output frontier is 2", "worker 0 still writes 1 parts");
+    assert_holds(&why, "the output frontier is 2", "worker 0 still writes 1 part");
     rig.valve.set(false);
     rig.settle();
     assert_eq!(rig.state(), HealthState::Idle);
@@ -118,7 +118,7 @@ fn an_operator_that_may_emit_no_more_holds_the_output() {
     rig.settle();
     let why = rig.until_stalled(HealthState::Running, Rig::live);
     assert_holds(&why, "the output frontier is 0", "held by the upsert operator of worker 0");
-    assert_holds(&why, "least time 0; feedback complete to 0", "1 parts being written");
+    assert_holds(&why, "least time 0; feedback complete to 0", "1 part being written");
     rig.valve.set(false);
     for _ in 0..3 {
         rig.settle();

@@ -275,6 +275,7 @@ fn the_status_for_people_names_schema_writers_and_feed() {
         " by its writer's clock\n",
         "in use by  nobody\n",
         &format!("written by writer {writer}, last entry "),
+        "\nwords      update: a row that comes or goes at a time; ",
     ] {
         assert!(text.contains(said), "{said} in {text}");
     }
