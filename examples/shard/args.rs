@@ -105,12 +105,9 @@ pub(crate) enum Command {
         /// Only the keys of one collection, those written `["NAME",KEY]`, as KEY
         #[arg(long, value_name = "NAME")]
         collection: Option<String>,
-        /// The file to write, which appears when it is whole [default: standard output]
+        /// The file to write, which appears when it is whole, in place of one of that name [default: standard output]
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
-        /// Replace FILE if there is something in it
-        #[arg(long, requires = "out")]
-        force: bool,
     },
     /// Print the keys that are in error now: {"key","error"}, sorted by key
     Errors {

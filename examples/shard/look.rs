@@ -47,10 +47,9 @@ pub(crate) async fn run(
         Command::Log { url, from, text } => {
             log(&Look::new(url, io, None), *from, *text, out).await?;
         }
-        Command::Export { url, format, as_of, changes, collection, out: file, force } => {
+        Command::Export { url, format, as_of, changes, collection, out: file } => {
             let look = Look::new(url, io, collection.as_deref());
-            let file = file.as_deref().map(|file| (file, *force));
-            export(&look, (*format, *as_of, *changes), file, out).await?;
+            export(&look, (*format, *as_of, *changes), file.as_deref(), out).await?;
         }
         Command::Errors { url } => {
             snapshot(&Look::new(url, io, None), None, out, is_error).await?;

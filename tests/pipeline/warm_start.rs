@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use differential_upsert::shard::{Append, Appended, Handle};
+use differential_upsert::shard::{Append, Appended, Handle, Sum};
 use differential_upsert::{Command, Error, ErrorKind, PipelineConfig, Shard, UpsertInto};
 use timely::dataflow::operators::Input;
 
@@ -251,8 +251,10 @@ fn nothing_is_written_over_a_damaged_shard() {
         // A retraction of what the key never had.
         let row = ((key.clone(), other.unwrap().clone()), 10, -1);
         let parts = handle.prepare(vec![row]).await?;
-        let sum = handle.state().sum();
-        let at = Append { lower: 10, upper: 11, base: sum, sum, ..Append::default() };
+        // Of one command more, which is no matter here.
+        let base = handle.state().sum();
+        let sum = base.map(|sum| Sum { rows: sum.rows + 1, ..sum });
+        let at = Append { lower: 10, upper: 11, base, sum, ..Append::default() };
         handle.compare_and_append(Append { parts, ..at }).await
     };
     let appended = damaged.io().block_on(append(damaged.handle())).unwrap();

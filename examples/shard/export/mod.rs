@@ -21,22 +21,22 @@ use crate::tail::later;
 use crate::text::{Form, one_each};
 use table::{Kind, opened};
 
-/// Writes what was asked for, to standard output or to a file that appears when it is whole, in place of another only if that
-/// is told to be replaced or has nothing in it.
+/// Writes what was asked for, to standard output or to a file that appears when it is whole, in place of one of its name. That
+/// it replaces something is said on stderr.
 pub(crate) async fn export(
     look: &Look<'_>,
     what: (Format, Option<u64>, Option<Between>),
-    file: Option<(&Path, bool)>,
+    file: Option<&Path>,
     out: &mut (impl Write + Send),
 ) -> Result<(), Error> {
-    let Some((path, force)) = file else { return table(look, what, out).await };
+    let Some(path) = file else { return table(look, what, out).await };
     let failed = |e: std::io::Error| {
         Error::new(ErrorKind::Unavailable, format!("cannot write the file: {e}"))
             .at(path.display().to_string())
             .hint("choose another, or make room")
             .because(e)
     };
-    let replaces = may_replace(path, force)?;
+    let replaces = replaces(path)?;
     let folder = path.parent().filter(|folder| *folder != Path::new(""));
     let mut builder = tempfile::Builder::new();
     builder.prefix(".export-");
@@ -47,27 +47,22 @@ pub(crate) async fn export(
     table(look, what, &mut out).await?;
     let whole = out.into_inner().map_err(|e| failed(e.into_error()))?;
     whole.as_file().sync_all().map_err(failed)?;
-    let named = match replaces {
-        true => whole.persist(path),
-        false => whole.persist_noclobber(path),
-    };
-    named.map_err(|e| failed(e.error))?;
+    whole.persist(path).map_err(|e| failed(e.error))?;
+    if replaces {
+        eprintln!("note: {} was there already, and is replaced", path.display());
+    }
     Ok(())
 }
 
-/// Whether there is a file that is to be replaced.
-fn may_replace(path: &Path, force: bool) -> Result<bool, Error> {
-    let Ok(there) = path.metadata() else { return Ok(force) };
-    let refused = |what: &str, hint: &str| {
-        Err(Error::new(ErrorKind::Invalid, what).at(path.display().to_string()).hint(hint))
-    };
-    if !there.is_file() {
-        return refused("--out names no file", "name one, or leave it out for standard output");
+/// Whether there is a file with something in it; what is no file is not to be replaced.
+fn replaces(path: &Path) -> Result<bool, Error> {
+    let Ok(there) = path.metadata() else { return Ok(false) };
+    if there.is_file() {
+        return Ok(there.len() > 0);
     }
-    if there.len() > 0 && !force {
-        return refused("the file is there already", "replace it with --force, or name another");
-    }
-    Ok(true)
+    Err(Error::new(ErrorKind::Invalid, "--out names no file")
+        .at(path.display().to_string())
+        .hint("name one, or leave it out for standard output"))
 }
 
 async fn table(

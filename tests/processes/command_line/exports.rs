@@ -93,17 +93,17 @@ fn a_file_appears_when_it_is_whole() {
     assert_eq!(ran.stdout, "");
     let file = std::fs::read_to_string(dir.join("rows.jsonl")).expect("the file");
     assert_eq!(file.lines().collect::<Vec<_>>(), lines(story.last()));
-    let taken = export(dir, "--format jsonl --as-of 2 --out rows.jsonl").error().to_string();
-    assert!(taken.ends_with("at rows.jsonl; replace it with --force, or name another"), "{taken}");
-    export(dir, "--format jsonl --as-of 99 --out rows.jsonl --force").error();
+    export(dir, "--format jsonl --as-of 99 --out rows.jsonl").error();
     assert_eq!(std::fs::read_to_string(dir.join("rows.jsonl")).expect("the file"), file);
-    export(dir, "--format jsonl --as-of 2 --out rows.jsonl --force").good();
+    let ran = export(dir, "--format jsonl --as-of 2 --out rows.jsonl").good();
+    assert!(ran.stderr.contains("note: rows.jsonl was there already"), "{}", ran.stderr);
     assert_ne!(std::fs::read_to_string(dir.join("rows.jsonl")).expect("the file"), file);
     // One without a byte is no loss, and what is no file is never replaced.
     std::fs::write(dir.join("rows.jsonl"), "").expect("a file");
-    export(dir, "--format jsonl --out rows.jsonl").good();
+    let ran = export(dir, "--format jsonl --out rows.jsonl").good();
+    assert!(!ran.stderr.contains("note"), "{}", ran.stderr);
     assert_eq!(std::fs::read_to_string(dir.join("rows.jsonl")).expect("the file"), file);
-    let device = export(dir, "--format jsonl --out /dev/null --force").error().to_string();
+    let device = export(dir, "--format jsonl --out /dev/null").error().to_string();
     assert!(device.starts_with("--out names no file at /dev/null; "), "{device}");
     export(dir, "--format jsonl --as-of 99 --out none.jsonl").error();
     export(dir, "--format jsonl --out no/where.jsonl").error();
