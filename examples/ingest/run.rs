@@ -229,7 +229,7 @@ fn once(
         });
     }
     // What it holds, nobody waits for.
-    let _ = io.block_on(async { tokio::time::timeout(LOOK_MAX, shard.close()).await });
+    let _ = io.block_on(async { tokio::time::timeout(LOOK_MAX, shard.handle().close()).await });
     result
 }
 

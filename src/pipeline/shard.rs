@@ -354,16 +354,6 @@ impl<K, V, C: Codec<K> + Codec<V>> Shard<K, V, C> {
         }
     }
 
-    /// Lets go of all that it holds, for a program that is done with it, however its pipelines have ended: else that is
-    /// kept for others until its lease runs out. The shard can still be used; it takes a new lease then.
-    ///
-    /// # Errors
-    ///
-    /// What an append reports. The lease runs out by itself then.
-    pub async fn close(&self) -> Result<(), Error> {
-        self.handle.close().await
-    }
-
     /// Returns the epoch in which it may write: that in which it was opened, 0 unless an error was ended
     /// [by hand](crate::shard::Handle::end_error), or what [`take_over`](Shard::take_over) made.
     pub fn epoch(&self) -> u64 {
