@@ -56,6 +56,11 @@ impl<R: Default> Chunks<R> {
         }
     }
 
+    /// Says whether updates since the image are still to be applied, for a part of it. Returns whether they were.
+    pub(in crate::upsert) fn replay(&mut self, replays: bool) -> bool {
+        std::mem::replace(&mut self.replays, replays)
+    }
+
     /// Whether updates since the image are still to be applied.
     pub(in crate::upsert) fn replays(&self) -> bool {
         self.replays

@@ -184,7 +184,8 @@ fn what_was_found_stays_where_it_is_as_a_round_ends() {
     }
 }
 
-/// Updates since the image that do not add up at first read rows that the file may have in a later version: by their key.
+/// Updates since the image that do not add up at first read rows that the file may have in a later version: by their key. So it
+/// is where few of them wait for their segment until the replay is over, and where all of them bring it in.
 #[test]
 fn updates_since_an_image_come_in_any_order() {
     let file = Arc::new(Faulty::default());
@@ -195,20 +196,22 @@ fn updates_since_an_image_come_in_any_order() {
         let (key, hash) = key_of(number);
         state.apply(hash, &key, &value(number, 0), 1).unwrap();
     }
-    let (pieces, all) = capture_all(&mut state);
-    // Before their chunks are in the file some rows are overwritten there.
-    for number in 0..500 {
-        let (key, hash) = key_of(number);
-        assert!(state.replace(None, hash, &key, &value(number, 0), &value(number, 1)).unwrap());
-    }
-    let chunks = state.write_round(usize::MAX).unwrap().unwrap();
-    for is_read in [false, true] {
+    for (every, is_read) in [(1, true), (20, false), (1, false)] {
+        let (pieces, all) = capture_all(&mut state);
+        // Before their chunks are in the file some rows are overwritten there.
+        for number in (0..500).step_by(every) {
+            let (key, hash) = key_of(number);
+            let [old, new] = [0, 1].map(|version| value(number, version));
+            assert!(state.replace(None, hash, &key, &old, &new).unwrap());
+        }
+        let chunks = state.write_round(usize::MAX).unwrap().unwrap();
+        state.end_round();
         let disk = Arc::new(Faulty::default());
         disk.write_at(0, &file.last.lock().unwrap()).unwrap();
         let mut start = State::<Encoded, Encoded>::new(None, kept_file(&disk));
         start.keep_images();
-        assert!(start.keep(&pieces, &chunks, reads(all.clone())));
-        for number in 0..500 {
+        assert!(start.keep(&pieces, &chunks, reads(all)));
+        for number in (0..500).step_by(every) {
             let (key, hash) = key_of(number);
             if is_read {
                 start.bring([(hash, &key)].into_iter()).unwrap();
@@ -219,9 +222,16 @@ fn updates_since_an_image_come_in_any_order() {
             assert!(start.is_settled(), "key {number}");
         }
         start.end_replay();
+        assert_eq!(start.index.has_unread(), every == 20);
         for number in 0..500 {
             let (key, hash) = key_of(number);
-            assert_eq!(read(&mut start, hash, &key).unwrap(), Some(value(number, 1)));
+            let version = u32::from(number % every as u64 == 0);
+            assert_eq!(read(&mut start, hash, &key).unwrap(), Some(value(number, version)));
+        }
+        for number in (0..500).step_by(every) {
+            let (key, hash) = key_of(number);
+            let [old, new] = [0, 1].map(|version| value(number, version));
+            assert!(state.replace(None, hash, &key, &new, &old).unwrap());
         }
     }
 }
