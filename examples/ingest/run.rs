@@ -32,6 +32,10 @@ use crate::values::{OnError, Switch};
 const PIPE: &str = "what is committed stays, and a pipe cannot go on from there: feed a file that begins with all that \
                     was fed";
 
+/// The same after a signal.
+const INTERRUPTED: &str =
+    "rerun to continue, with a file that begins with all that was fed: a pipe cannot go on";
+
 type JsonShard = Shard<Json, Json, JsonText>;
 
 /// How often a parked worker looks around. Data, commits and a stop wake it by themselves.
@@ -125,8 +129,8 @@ fn drive(
     }
     // A cluster would have to start again as one, and what came from a pipe is gone.
     let can_start_again = args.processes.get() == 1 && !args.feed.is_stream();
-    if args.process == 0 && !args.standby {
-        // A name that was mistyped makes no shard.
+    if args.processes.get() == 1 && !args.standby {
+        // A name that was mistyped makes no shard. In a cluster the others wait for this process, whatever its feed.
         io.block_on(or(stop, check(&args.feed, args.wait)))?;
     }
     // Once: a run that starts again must find the shard that the first one had.
@@ -199,16 +203,11 @@ fn once(
     }
     let mut result = outcome.result.map_err(|e| match e.kind() {
         _ if !is_gone_once_read => e,
-        ErrorKind::Stopped => Error::new(ErrorKind::Stopped, "interrupted").hint(PIPE),
+        ErrorKind::Stopped => Error::new(ErrorKind::Stopped, "interrupted").hint(INTERRUPTED),
         _ => e.hint(PIPE),
     });
     let writes = standby.as_ref().is_none_or(Promotion::is_promoted);
-    let seals = args.seal && writes && args.process == 0;
-    if let (true, Some(line)) = (seals, stats.left()) {
-        eprintln!(
-            "warning: the shard is not sealed, for line {line}, the last, may be half of one"
-        );
-    } else if let (Ok(()), true) = (&result, seals) {
+    if let (Ok(()), true, 0) = (&result, args.seal && writes, args.process) {
         let end = end.load(Ordering::Relaxed);
         // "Exactly E": another writer that has gone on keeps the shard open.
         if shard.state().upper == end {
@@ -217,7 +216,9 @@ fn once(
     }
     // What others have done meanwhile is worth a look, and no wait.
     let look = async { tokio::time::timeout(LOOK_MAX, shard.handle().refresh()).await };
-    let state = io.block_on(look).ok().and_then(Result::ok).unwrap_or_else(|| shard.state());
+    let look = io.block_on(look);
+    let answers = look.is_ok();
+    let state = look.ok().and_then(Result::ok).unwrap_or_else(|| shard.state());
     summary.upper = upper(&state);
     if result.is_ok() && writes && args.process == 0 {
         // All is committed; a signal still ends it at once.
@@ -228,8 +229,11 @@ fn once(
             }
         });
     }
-    // What it holds, nobody waits for.
-    let _ = io.block_on(async { tokio::time::timeout(LOOK_MAX, shard.handle().close()).await });
+    // A store that does not answer is not asked again: what is held there runs out by itself.
+    if answers {
+        let close = async { tokio::time::timeout(LOOK_MAX, shard.handle().close()).await };
+        let _ = io.block_on(close);
+    }
     result
 }
 
@@ -239,7 +243,7 @@ fn other_name(args: &Args, state: &shard::State) -> Option<String> {
     let (feed, upper) = (args.feed.to_string(), state.upper);
     let checked = match args.unchecked {
         true => "and is not compared with it",
-        false => "whose rows it must have",
+        false => "and is compared with it",
     };
     (*before != feed).then(|| {
         format!(

@@ -50,7 +50,7 @@ impl Summary {
         let kept = Some(self.errors).filter(|errors| *errors > 0).map(|errors| {
             let errors = count(errors, "error was", "errors were");
             format!(
-                "{errors} kept in place of values: shard errors {} lists those that still are",
+                "{errors} kept in place of values: shard errors {} lists those that are still there",
                 args.shard
             )
         });

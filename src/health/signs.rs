@@ -144,8 +144,8 @@ impl Signs {
         self.workers.iter().all(|worker| worker.hydrated)
     }
 
-    /// Returns which process of its cluster this is, and of how many: each has as many workers. `None` as long as not all of
-    /// its own are here.
+    /// Returns which process of its cluster this is, and of how many: each has as many workers. While not all of its own are
+    /// here that may be `None`, or wrong for a moment.
     pub(super) fn process(&self) -> Option<(usize, usize)> {
         let (here, first) = (self.workers.len(), self.workers.first()?.worker);
         let is_here = |worker: &WorkerSigns| worker.worker / here == first / here;

@@ -42,8 +42,13 @@ impl<P: Position> Remap<P> {
         let hold = handle.hold(0).await?;
         let bindings = Bindings::default();
         let mut remap = Remap { handle, hold, bindings, read_to: 0 };
-        remap.refresh().await?;
-        Ok(remap)
+        match remap.refresh().await {
+            Ok(_) => Ok(remap),
+            Err(error) => {
+                remap.held().let_go().await;
+                Err(error)
+            }
+        }
     }
 
     pub(super) fn bindings(&self) -> &Bindings<P> {

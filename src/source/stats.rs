@@ -31,7 +31,6 @@ struct Shared {
     messages_to: Counter,
     quarantined: Counter,
     quarantined_to: Counter,
-    left: Counter,
     position: Counter,
     length: Counter,
     acks: Counter,
@@ -164,12 +163,6 @@ impl SourceStats {
         self.0.quarantined.get() + of_feed
     }
 
-    /// The number of the feed's last line, if that was left: it cannot be read and lacks its line break, so that it may be
-    /// half written.
-    pub fn left(&self) -> Option<u64> {
-        Some(self.0.left.get()).filter(|line| *line > 0)
-    }
-
     /// How far the feed is, in a unit of its own: bytes, commits.
     pub fn position(&self) -> u64 {
         self.0.position.get()
@@ -210,11 +203,6 @@ impl SourceStats {
         }
     }
 
-    /// For a feed: says that its last line, of this number from 1, was left.
-    pub fn leave(&self, line: u64) {
-        self.0.left.set(line);
-    }
-
     /// For a feed: says how far it is, and how far it goes if that is known.
     pub fn set_position(&self, position: u64, length: Option<u64>) {
         self.0.position.set(position);
@@ -226,7 +214,6 @@ impl SourceStats {
         self.set_rows_read(0);
         self.set_rows_skipped(0);
         self.0.position.set(0);
-        self.leave(0);
     }
 
     /// Says what the feed itself counts into. What it says first counts.

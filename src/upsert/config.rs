@@ -31,6 +31,9 @@ pub struct UpsertConfig<T> {
     /// per chunk, two chunks and what is being read stay in any case: see [Limits](crate::upsert#limits). Only
     /// [`Packed`](crate::Packed) keys and values can be so bounded. Default: none.
     pub state_bytes_max: Option<usize>,
+    /// Whether the worker itself reads what is in that file, one row after another: then a run replays to the step, at the pace
+    /// of one read at a time. A pipeline has its own threads for it. Default: false.
+    pub reads_on_worker: bool,
     /// Bytes emitted per wake-up, up to the row that reaches it; then the operator yields and goes on. Default: 2 MiB.
     pub drain_bytes_max: usize,
 }
@@ -45,6 +48,7 @@ impl<T: Timestamp> Default for UpsertConfig<T> {
             drain_bytes_max: 2 << 20,
             overlay_bytes_max: 0,
             state_bytes_max: None,
+            reads_on_worker: false,
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Owns the updates that wait for their segment: those of an image's segments that are yet to be read. It does not own
 //! segments, nor when one is read.
 //!
-//! A start after a kill has updates of nearly every segment, and its first commands are of few. So an update does not bring
-//! its segment in: it waits, and goes into the state with the others once the segment is read.
+//! Updates since the image touch nearly every segment; the first commands of a start touch few. So an update does not read
+//! its segment: it waits, and goes into the state with the others once the segment is read.
 
 use std::collections::BTreeMap;
 
@@ -64,7 +64,8 @@ impl<R: Default> Deferred<R> {
         Some(now)
     }
 
-    /// Takes the updates of a piece, which is read. It counts as one that has some until it has [ended](Deferred::end).
+    /// Takes the updates of a piece, which is read. [`is_empty`](Deferred::is_empty) stays false until its
+    /// [end](Deferred::end).
     pub fn begin<K, V>(&mut self, piece: u32) -> Option<Updates<R>>
     where
         R: Rows<K, V>,

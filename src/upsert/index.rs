@@ -117,7 +117,7 @@ impl Index {
         self.unread > 0
     }
 
-    /// Returns the piece that is to be read before a hash is looked for, and its entries.
+    /// Returns the piece that is to be read before a hash is looked for, and how many entries it has.
     pub fn unread(&self, hashed: Hashed) -> Option<(u32, usize)> {
         self.segments[self.segment(hashed)].unread
     }

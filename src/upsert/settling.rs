@@ -1,5 +1,5 @@
-//! Owns how a wake-up ends: whether the state is what it must be by now, what the counters say, for which time the capability
-//! stays, and how the operator fails. What it does before that is [`steps`](super::steps)'s.
+//! Owns how a wake-up ends: whether the state is what it must be by now, what the counters say, which time the capability is
+//! kept for, and how the operator fails. What it does before that is [`steps`](super::steps)'s.
 
 use differential_dataflow::ExchangeData;
 use timely::order::TotalOrder;
@@ -25,17 +25,17 @@ where
     pub(super) fn check_state(&mut self, at: &Frontiers<'_, T>, phase: Phase) {
         // Once capabilities may go, the frontier is complete in name only.
         if phase < Phase::Silent
-            && let Some(error) = self.damage(at)
+            && self.is_whole(at)
+            && let Some(error) = self.state.damage()
         {
             self.fail(error);
         }
     }
 
-    /// Returns what is wrong with the state, if it has all updates below the frontier, and no other.
-    pub(super) fn damage(&self, at: &Frontiers<'_, T>) -> Option<Error> {
+    /// Whether the state has all updates below the frontier, and no other.
+    pub(super) fn is_whole(&self, at: &Frontiers<'_, T>) -> bool {
         let below = |applied: &T| !at.complete.less_equal(applied);
-        let exact = self.inbox.is_empty() && self.inbox.applied().is_some_and(below);
-        if exact { self.state.damage() } else { None }
+        self.inbox.is_empty() && self.inbox.applied().is_some_and(below)
     }
 
     /// Returns the least time that waits.

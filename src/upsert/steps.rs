@@ -32,7 +32,7 @@ use crate::error::{Error, ErrorKind};
 const WORK_PER_UPDATE: usize = 4;
 /// Fewer are not worth another wake-up.
 const WORK_MIN: usize = 1 << 10;
-/// Pieces of an image that a wake-up reads because updates wait for them: about a millisecond of work.
+/// Pieces of an image that a wake-up reads because updates wait for them, of 112 KiB at the most, or chunks that it compacts.
 const PIECES: usize = 4;
 
 /// What the operator knows, and its steps.
@@ -46,6 +46,8 @@ pub(super) struct UpsertOperator<K: Kept<V>, V, O, T: Timestamp> {
     /// What it was told of keys and values.
     rules: Rules<K, V>,
     pub(super) drain: Option<Drain<K, V, O, T>>,
+    /// The drain began on a state that had all updates below the frontier, and no other; it stands still since.
+    on_whole: bool,
     /// What it has emitted and not read back.
     pub(super) overlay: Overlay<K, V, T>,
     /// It has drained a time when it was its turn: from there on it has seen every command.
@@ -94,6 +96,7 @@ where
             exact: None,
             rules,
             drain: None,
+            on_whole: false,
             overlay: Overlay::new(config.overlay_bytes_max),
             anchored: false,
             behind: None,
@@ -219,7 +222,7 @@ where
             }
             Err(broken) => return self.fail(broken.into()),
         }
-        let caught_up = match self.inbox.is_empty() && !self.state.replays() {
+        let caught_up = match self.inbox.is_empty() {
             true => self.state.catch_up(PIECES),
             false => Ok(false),
         };
@@ -280,11 +283,12 @@ where
             let (stash, overlay, start) = (&mut self.stash, &mut self.overlay, out.len());
             let (state, pins) = (&mut self.state, stash.pins());
             let step = drain.step(state, &self.rules, overlay, pins, &mut piece, out);
-            // A piece of an image that the drain has brought in may be what shows it.
-            let damage = self.damage(at).filter(|_| !crate::mutant::on("drains_over_damage"));
+            // The drain may have read a piece of an image with which the state is not a collection.
+            let is_judged = self.on_whole && !crate::mutant::on("drains_over_damage");
+            let damage = if is_judged { state.damage() } else { None };
             match damage.map_or(step, Err) {
                 Ok(drained) => {
-                    self.stash.drains(self.drain.as_ref().map_or(0, Drain::held_bytes));
+                    self.stash.drains(drain.held_bytes());
                     let bytes = |((k, v), _, _): &Update<K, V, T>| flight_bytes(k, v);
                     inflight.add(out[start..].iter().map(bytes).sum());
                     before = Some(drained.work);
@@ -295,7 +299,7 @@ where
                 // Half a time was emitted: the failure keeps a capability for it, so that the frontier
                 // never says it is whole.
                 Err(error) => {
-                    self.failed_at = self.drain.as_ref().map(|drain| drain.time().clone());
+                    self.failed_at = Some(drain.time().clone());
                     return self.fail(error);
                 }
             }
@@ -311,7 +315,7 @@ where
         }
         // A drain under way reads the state as it was; it goes on once there is room, and is woken then.
         let waits = self.drain.is_some() && !crate::mutant::on("spin_for_room");
-        self.more |= !waits && !self.inbox.is_empty();
+        self.more |= !waits && (!self.inbox.is_empty() || self.state.is_behind());
     }
 
     /// Looks up what the next times will, so many commands having been drained.
@@ -355,7 +359,10 @@ where
                 }
                 match resets && !is_its_turn {
                     true => self.stash.unseal_whole(sealed),
-                    false => self.drain = Some(Drain::new(sealed)),
+                    false => {
+                        self.on_whole = self.is_whole(at);
+                        self.drain = Some(Drain::new(sealed));
+                    }
                 }
             }
             Ok(None) => {}

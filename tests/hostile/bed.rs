@@ -120,8 +120,12 @@ impl Bed {
         let mut worker = Worker::new(timely::WorkerConfig::default(), allocator, None);
         let mut feedback = InputSession::new();
         let (shard, errors) = (Rc::<RefCell<Shard>>::default(), Rc::default());
-        let config =
-            UpsertConfig { stash_bytes_max: STASH, state_bytes_max, ..UpsertConfig::default() };
+        let config = UpsertConfig {
+            stash_bytes_max: STASH,
+            state_bytes_max,
+            reads_on_worker: true,
+            ..UpsertConfig::default()
+        };
         let rules = Rules::new().with_collections(|key| collection(key));
         let (commands, probe, stats) = worker.dataflow(|scope| {
             let (input, commands) = scope.new_input();

@@ -308,6 +308,7 @@ fn check<L: Layout>(case: Case) {
         stash_bytes_max: case.stash_bytes_max,
         overlay_bytes_max: case.overlay_bytes_max,
         state_bytes_max: case.state_bytes_max.filter(|_| L::PACKED),
+        reads_on_worker: true,
         ..UpsertConfig::default()
     };
     let contents = oracle::<L>(&case.lines);

@@ -236,8 +236,8 @@ fn an_image_that_does_not_fit_is_told() {
     start(&other, 2, 14, "it has no image");
 }
 
-/// Rows of the shard that are no collection are found by the piece of the image that a drain brings in: nothing of the drain goes
-/// out. The image may be to blame, so the next start is on the shard.
+/// Rows of the shard that are not a collection are found by the piece of the image that a drain reads: nothing of the drain is
+/// committed. The image may be to blame, so the next start is on the shard.
 #[test]
 fn nothing_is_written_over_a_damaged_shard() {
     let dir = tempfile::tempdir().unwrap();

@@ -54,7 +54,7 @@ pub(crate) async fn export(
     Ok(())
 }
 
-/// Whether there is a file with something in it; what is no file is not to be replaced.
+/// Whether there is a file with something in it. A directory or a device is not replaced.
 fn replaces(path: &Path) -> Result<bool, Error> {
     let Ok(there) = path.metadata() else { return Ok(false) };
     if there.is_file() {

@@ -1,7 +1,6 @@
 //! Owns what a reading of lines is told: which feed, what its lines are, and what happens at a bad one.
 //! It does not own reading.
 
-use std::fmt::Display;
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -166,21 +165,18 @@ impl Config {
         self.on_error == OnError::Keep || self.quarantine.is_some()
     }
 
-    /// Returns whether a bad line is left where it stands, and says so: a last line without a line break, in a
-    /// feed that goes on behind bad ones. Its writer may not be done with it. `goes_on` is what happens once it is whole.
-    pub(super) fn leaves(&self, piece: &Piece<'_>, goes_on: impl Display) -> bool {
-        let leaves = piece.is_open && self.passes_bad_lines();
-        let leaves = leaves && !crate::mutant::on("lines_pass_a_torn_end");
-        if leaves {
-            let at = self.place(piece.number);
-            self.stats.leave(piece.number);
+    /// Says of a bad line that is passed that it may be half of one: the last line, without a line break. It counts all the
+    /// same, for many feeds end so.
+    pub(super) fn says_open(&self, bad: &Bad, piece: &Piece<'_>) {
+        if piece.is_open && !crate::mutant::on("torn_end_unsaid") {
+            let (at, why) = (self.place(piece.number), &bad.what);
             tracing::warn!(
                 at,
-                "the last line cannot be read and has no line break, and was left: append the rest of it, or a \
-                 line break to have it passed as a bad one, and run again; {goes_on}"
+                why,
+                "the last line has no line break and is passed as a bad one: if its writer was not done, append it \
+                 again, whole"
             );
         }
-        leaves
     }
 
     /// Returns the error of a bad line that the feed stops at.

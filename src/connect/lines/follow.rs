@@ -132,12 +132,8 @@ impl Reading {
             let hint = "append that line again, whole, for what was taken may be half of it";
             change = Err(Bad::new(what, hint));
         }
-        // Nobody can go on behind what a pipe has given.
-        if change.is_err()
-            && !self.config.is_stream()
-            && self.config.leaves(piece, "it goes on there")
-        {
-            return Ok(());
+        if let (Err(bad), true) = (&change, self.config.passes_bad_lines()) {
+            self.config.says_open(bad, piece);
         }
         if let (Err(bad), Some(quarantine)) = (&change, &mut self.quarantine) {
             quarantine.add(&self.config.path, bad, piece)?;

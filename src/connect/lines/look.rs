@@ -105,8 +105,6 @@ impl Signs {
             Some(Line::Closed(_)) => self.closings = true,
             Some(Line::Blank) => {}
             None if !passes => return Some(Found::Stop),
-            // It is left, and nothing of it is kept.
-            None if piece.is_open => {}
             None => self.kept = true,
         }
         None

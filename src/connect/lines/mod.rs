@@ -47,8 +47,7 @@
 //!   begin with `.` or `_` are passed over. A place is one in all of them together: one that is gone or has changed before it is
 //!   an error, and so is a new one that comes before those that were read.
 //! * With [`Lines::quarantine`], bad lines are written away, durably and before anything behind them is committed.
-//! * A last line without a line break counts if it can be read. Where bad lines are kept or written away, one that cannot is left, and
-//!   the place stays before it: its writer may not be done with it. Of a pipe whose times are minted it is the end, and a bad line.
+//! * A last line without a line break counts as any other. One that is bad, and passed, is told: its writer may not be done with it.
 //!
 //! [`Format::Debezium`] reads Debezium's messages in `value`, wrapped with a schema or not, and those that a
 //! console consumer prints of Avro. An update that lacks columns is a bad line or, where

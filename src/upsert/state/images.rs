@@ -45,11 +45,6 @@ where
         self.chunks.end_replay();
     }
 
-    /// Whether updates since the image are still to be applied.
-    pub(in crate::upsert) fn replays(&self) -> bool {
-        self.chunks.replays()
-    }
-
     /// Says that images are taken: what one of them has stays in the file, and checks are kept.
     pub(in crate::upsert) fn keep_images(&mut self) {
         self.keeps_checks = K::Rows::FILES;
@@ -76,8 +71,8 @@ where
         let hashed = self.index.hash_at(from);
         self.read_piece(hashed)?;
         if !self.is_settled() {
-            // What waited for the piece is no collection with it.
-            let what = "the feedback is no collection where an image is taken of it";
+            // With the updates that waited, the piece is not a collection.
+            let what = "the feedback is not a collection where an image is taken of it";
             let hint = "verify the shard; nothing is written from here any more";
             return Err(Error::new(ErrorKind::Corrupt, what).hint(hint));
         }
@@ -138,7 +133,8 @@ where
         self.index.has_unread() && self.index.unread(Hashed::of(hash)).is_some()
     }
 
-    /// Whether an update waits for its segment. A segment is read where its updates take more memory than its entries would.
+    /// Keeps an update if its segment is yet to be read; returns whether it did. Where the updates of a segment take more memory
+    /// than its entries would, the segment is read.
     #[inline]
     pub(super) fn defers(
         &mut self,
@@ -178,19 +174,6 @@ where
             return Ok(());
         }
         Ok(keys.try_for_each(|(hash, _)| self.read_piece(Hashed::of(hash)))?)
-    }
-
-    /// Reads some of the pieces that updates wait for. Returns whether there are more.
-    ///
-    /// # Errors
-    ///
-    /// What reading one reports.
-    pub(in crate::upsert) fn catch_up(&mut self, pieces: usize) -> Result<bool, Broken> {
-        for _ in 0..pieces {
-            let Some(hash) = self.deferred.first::<K, V>() else { break };
-            self.read_piece(Hashed::of(hash))?;
-        }
-        Ok(!self.deferred.is_empty())
     }
 
     /// Reads the piece of an image that has a hash, if that is still to be done, and applies what waits for it.

@@ -9,19 +9,20 @@
 //! Feedback does not read cold rows: the hash of the key says which row it is, unless another key shares it, and the check
 //! whether the row has the value that is retracted. In memory both are compared as they are.
 //!
-//! How rows are found is in `find`, how all of them are gone through in `walk`, and what images need in `images`.
+//! How rows are found is in `find`, how they leave their chunks in `compact`, how all of them are gone through in `walk`, and
+//! what images need in `images`.
 
+mod compact;
 mod find;
 mod images;
 #[cfg(test)]
 mod tiny;
 pub(super) mod walk;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 
-use super::chunks::taken::Taken;
-use super::chunks::{Chunks, damaged};
+use super::chunks::Chunks;
 use super::cold::{ColdSpace, ReadCounts};
 use super::deferred::Deferred;
 use super::entry::{Class, Entry, Hashed, Placed, check};
@@ -46,6 +47,8 @@ pub struct State<K: Kept<V>, V> {
     pieces: Option<ReadPiece>,
     /// The updates of those that are yet to be read.
     deferred: Deferred<K::Rows>,
+    /// Chunks that became mostly dead while no row could leave its place.
+    owed: BTreeSet<u32>,
     /// The live rows of each chunk, by the entries that the round under way has captured.
     captured: BTreeMap<u32, u32>,
     /// How often rows have left their places, or a hash has become one of several keys.
@@ -115,13 +118,14 @@ where
             keeps_checks: bytes_max.is_some() && K::Rows::FILES,
             pieces: None,
             deferred: Deferred::default(),
+            owed: BTreeSet::new(),
             captured: BTreeMap::new(),
             moves: 0,
             unsettled: Unsettled::new(),
         }
     }
 
-    /// Returns the number of live rows, those that [wait](super::deferred) for their segment left out.
+    /// Returns the number of live rows, without what updates that [wait](super::deferred) for their segment make of it.
     pub fn len(&self) -> usize {
         self.index.len()
     }
@@ -337,90 +341,6 @@ where
             }
             self.next_tail(CHUNKS_SPARE)?;
         }
-    }
-
-    /// Seals the tail and takes another chunk, if more than `spare` of them are left.
-    fn next_tail(&mut self, spare: usize) -> Result<(), Broken> {
-        let full = self.chunks.tail();
-        // A tail that is mostly dead gives its chunk back at once.
-        let dead = self.chunks.is_mostly_dead(full) && self.compacts();
-        let spare = if dead { 0 } else { spare };
-        self.chunks.next_tail::<K, V>(spare).map_err(|_| Broken::Full)?;
-        // Rows die in the tail, too, and it is not compacted while it is one. What is left fits into the new tail.
-        if dead && !crate::mutant::on("leak_tail_chunk") {
-            self.compact(full)?;
-        }
-        Ok(self.keep_bound()?)
-    }
-
-    /// Counts a row as dead and, when half of its chunk is, moves the live ones out.
-    fn bury(&mut self, slot: Slot, share: usize) -> Result<(), Broken> {
-        self.moves += 1;
-        let chunk = slot.chunk() as u32;
-        let is_tail = chunk == self.chunks.tail();
-        // What a round has captured of the tail stays apart from what comes after.
-        let stays = is_tail && self.chunks.in_round();
-        let leaks = stays || is_tail && crate::mutant::on("leak_tail_chunk");
-        if self.chunks.bury(slot, share) && !leaks {
-            // Not one row is live, in the tail or elsewhere: the chunk begins anew.
-            self.chunks.free(chunk, None)?;
-        } else if !is_tail && self.chunks.is_mostly_dead(chunk) && self.compacts() {
-            return self.compact(chunk);
-        }
-        Ok(())
-    }
-
-    /// Whether rows may leave their places. While updates wait for their segments they stay: a segment is read, and its
-    /// updates go in, also on the way of a drain, which has found rows of others; and on the way of another chunk's rows.
-    fn compacts(&self) -> bool {
-        let waits = !self.deferred.is_empty() && !crate::mutant::on("moves_while_some_wait");
-        !self.chunks.replays() && !waits
-    }
-
-    /// Moves the live rows of a chunk to the tail and frees it. Rows leave one by one, each whole: if there were no room
-    /// for one, it and the rest would stay where they are.
-    fn compact(&mut self, chunk: u32) -> Result<(), Broken> {
-        self.moves += 1;
-        let Some(taken) = self.chunks.take::<K, V>(chunk)? else { return Ok(()) };
-        let moved = self.move_out(&taken, chunk);
-        match moved {
-            Ok(true) => Ok(self.chunks.free(chunk, Some(taken))?),
-            moved => {
-                self.chunks.put_back(taken);
-                moved.map(drop)
-            }
-        }
-    }
-
-    /// Copies the live rows of a chunk to the tail. Returns whether there was room for all.
-    fn move_out(&mut self, taken: &Taken<K::Rows>, chunk: u32) -> Result<bool, Broken> {
-        let mut row = None;
-        while let Some(next) = taken.rows.next(row) {
-            row = Some(next);
-            let (hashed, slot) = (Hashed::of(taken.rows.key_hash(next)), Slot::new(chunk, next));
-            if !crate::mutant::on("moves_what_is_read") {
-                self.read_piece(hashed)?;
-            }
-            let Some(entry) = self.index.at(hashed, slot).copied() else { continue };
-            if taken.is_cold && !self.chunks.is_row::<K, V>(&entry, &taken.rows, next) {
-                return Err(damaged(chunk as usize).into());
-            }
-            let moved = loop {
-                match self.chunks.push_row(&taken.rows, next) {
-                    Some(moved) => break moved,
-                    None => match self.next_tail(0) {
-                        Ok(()) => {}
-                        Err(Broken::Full) => return Ok(false),
-                        Err(broken) => return Err(broken),
-                    },
-                }
-            };
-            let (class, check) = (entry.class(), entry.check);
-            self.put(hashed, slot, Placed { slot: moved, class, check });
-            self.chunks.moved(taken, next);
-        }
-        // What lives there and was not found would be lost.
-        if self.chunks.live(chunk) == 0 { Ok(true) } else { Err(damaged(chunk as usize).into()) }
     }
 
     /// The slow path: counts the update among the key's others, and settles the key if they and its row sum to nothing or

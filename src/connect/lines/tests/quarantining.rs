@@ -15,7 +15,7 @@ use crate::input::blocking::{Row, RowSink};
 
 const FEED: &[u8] =
     b"nope\n{\"key\":1,\"value\":1,\"ts\":1}\n{\"key\":1,\"value\":\xff,\"ts\":2}\n\
-                      {\"key\":2,\"value\":2,\"ts\":0}\n{\"key\":3,\"value\":3,\"ts\":3}\n{\"cut\n";
+                      {\"key\":2,\"value\":2,\"ts\":0}\n{\"key\":3,\"value\":3,\"ts\":3}\n{\"cut";
 
 fn records(path: &Path) -> Vec<Value> {
     let text = std::fs::read_to_string(path).expect("it is there");
