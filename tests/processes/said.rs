@@ -6,8 +6,7 @@ use std::path::Path;
 use std::process::Stdio;
 
 use crate::process::{
-    PATIENCE, Ran, Running, command, end_cluster, ingest, ingested, shard, start_cluster,
-    status,
+    PATIENCE, Ran, Running, command, end_cluster, ingest, ingested, shard, start_cluster, status,
 };
 
 fn write(dir: &Path, name: &str, text: &str) {

@@ -45,8 +45,7 @@ fn the_first_row_decides() {
     assert_eq!(given(&format!("nope\n{TIMED}"), Keep), Some(true));
     assert_eq!(given("nope\n", Keep), Some(false));
     assert_eq!(given(&format!("nope\n{BARE}"), Stop), None);
-    // It is left.
-    assert_eq!(given("nope", Keep), None);
+    assert_eq!(given("nope", Keep), Some(false));
 }
 
 #[test]
