@@ -59,7 +59,8 @@ where
 
     /// Whether there is something to [catch up](State::catch_up) with.
     pub(in crate::upsert) fn is_behind(&self) -> bool {
-        !self.chunks.replays() && !(self.deferred.is_empty() && self.owed.is_empty())
+        let has_some = !self.deferred.is_empty() || !self.owed.is_empty();
+        has_some && !self.chunks.replays()
     }
 
     /// Does some of what was put off: reads pieces of an image that updates wait for, then compacts chunks that could not be
