@@ -24,17 +24,13 @@ use crate::args::Args;
 use crate::choose::{Chosen, check, choose};
 use crate::cluster;
 use crate::progress::{Places, Progress};
-use crate::stop::{or, stopped};
+use crate::stop::{interrupted, or, stopped};
 use crate::summary::Summary;
 use crate::values::{OnError, Switch};
 
 /// What to do where a run has ended early whose feed is a pipe with minted times: what that has given is gone.
 const PIPE: &str = "what is committed stays, and a pipe cannot go on from there: feed a file that begins with all that \
                     was fed";
-
-/// The same after a signal.
-const INTERRUPTED: &str =
-    "rerun to continue, with a file that begins with all that was fed: a pipe cannot go on";
 
 type JsonShard = Shard<Json, Json, JsonText>;
 
@@ -203,7 +199,7 @@ fn once(
     }
     let mut result = outcome.result.map_err(|e| match e.kind() {
         _ if !is_gone_once_read => e,
-        ErrorKind::Stopped => Error::new(ErrorKind::Stopped, "interrupted").hint(INTERRUPTED),
+        ErrorKind::Stopped => interrupted(PIPE),
         _ => e.hint(PIPE),
     });
     let writes = standby.as_ref().is_none_or(Promotion::is_promoted);

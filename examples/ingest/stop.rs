@@ -62,6 +62,10 @@ pub(crate) fn on_signals(
 
 /// What a run that was stopped ends with.
 pub(crate) fn stopped() -> Error {
-    Error::new(ErrorKind::Stopped, "interrupted, rerun to continue")
-        .hint("what is committed stays, and the same command goes on from there")
+    interrupted("what is committed stays, and the same command goes on from there")
+}
+
+/// The same, where another hint is true.
+pub(crate) fn interrupted(hint: &'static str) -> Error {
+    Error::new(ErrorKind::Stopped, "interrupted, rerun to continue").hint(hint)
 }

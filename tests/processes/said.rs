@@ -134,7 +134,7 @@ fn a_failure_is_said_once_and_holds_nothing() {
 fn a_pipe_that_is_interrupted_is_not_told_to_go_on_where_it_cannot() {
     let dir = tempfile::tempdir().expect("a directory");
     let dir = dir.path();
-    for (times, what) in [("mint", "a pipe cannot go on"), ("given", "rerun to continue")] {
+    for (times, what) in [("mint", "a pipe cannot go on"), ("given", "the same command goes on")] {
         let mut command = command("ingest", dir, &["-", "--shard", times, "--times", times]);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut run = Running::of(command);
@@ -143,7 +143,7 @@ fn a_pipe_that_is_interrupted_is_not_told_to_go_on_where_it_cannot() {
         run.until("a commit", || crate::process::entries(dir, times) > 0);
         run.signal("INT");
         let ran = run.end(PATIENCE);
-        assert!(ran.error().starts_with("interrupted"), "{}", ran.stderr);
+        assert!(ran.error().starts_with("interrupted, rerun to continue"), "{}", ran.stderr);
         assert!(ran.error().contains(what), "{times}: {}", ran.stderr);
         assert_eq!(status(dir, times)["leases"].as_array().map(Vec::len), Some(0), "{times}");
         drop(stdin);
