@@ -61,7 +61,7 @@ fn read(feed: Option<&Feed>) -> Map<String, Value> {
     }))
 }
 
-/// Returns what a pipeline reads: what was told of its name, if that is no other's too.
+/// Returns what a pipeline reads: what was told of its name, if that is the name of it alone.
 fn feed_of<'a>(one: &One, shown: &[One], feeds: &'a [Feed]) -> Option<&'a Feed> {
     let name = one.metrics.name();
     let alone = shown.iter().filter(|other| other.metrics.name() == name).count() == 1;

@@ -103,7 +103,7 @@ impl Face {
 
     /// Shows what a pipeline reads, which is told from others by its [name](crate::PipelineConfig::name): the name of the
     /// feed, without secrets, and how far it is, where the feed [counts](SourceStats::position) into these. It may be told
-    /// before there is the pipeline; where several have that name, it is shown for none of them.
+    /// before there is the pipeline; where several have that name, it is not shown.
     pub fn show_feed(&self, pipeline: &str, feed: impl Into<String>, stats: SourceStats) {
         let (pipeline, name) = (pipeline.to_string(), feed.into());
         let mut feeds = self.0.feeds.lock();

@@ -256,7 +256,7 @@ fn a_process_is_known_by_its_workers() {
     assert_eq!(process(&[0, 1], 5), None);
 }
 
-/// It goes on trying, and is no trouble yet; that it waits is to be seen long before.
+/// It goes on trying, and trouble begins later; that it waits is to be seen long before.
 #[test]
 fn a_store_that_does_not_answer_is_said_before_it_is_a_stall() {
     let at = |seconds, failures, state: HealthState| {

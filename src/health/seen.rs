@@ -73,7 +73,7 @@ impl Stuck {
 #[derive(Clone, Debug)]
 pub(crate) struct Seen {
     pub(crate) report: HealthReport,
-    /// It waits for its store, which is no trouble yet.
+    /// It waits for its store, for less time than makes a stall.
     pub(crate) waits: bool,
     /// Which process of its cluster it is, and of how many.
     pub(crate) process: Option<(usize, usize)>,

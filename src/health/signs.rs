@@ -162,7 +162,7 @@ impl Signs {
         })
     }
 
-    /// Returns what the store has not answered for so long that it is to be said, and is no stall yet: for a sixth of that.
+    /// Returns what the store has not answered for so long that it is to be said: a sixth of the time that makes a stall.
     pub(super) fn waits_for_store(&self) -> Option<&store::Trouble> {
         self.store.as_ref().filter(|trouble| trouble.lasts >= self.stall_after / 6)
     }

@@ -70,8 +70,6 @@ where
             self.exact = upper.filter(is_exact);
             if self.exact.is_some() {
                 self.state.end_replay();
-                // What was put off is begun with, also where nothing else wakes it.
-                self.more |= self.drain.is_none() && self.state.is_behind();
             }
         }
     }

@@ -93,9 +93,10 @@
 //!   drained or merged, of which there are at most 8 of each size, a size being 8 times the one below; and a
 //!   few times the largest row.
 //! * The state has up to 8 TiB of packed rows per worker, then it fails, and says so. At most half of it is dead rows,
-//!   and 1 MiB; more while a start on an image catches up. Past [`UpsertConfig::state_bytes_max`] the rows that were written longest ago are in a file. In memory stay
-//!   the index, about 26 bytes per key; 100 bytes per MiB of rows; the chunk that takes rows and one more, of a sixteenth of the
-//!   bound and 1 MiB at the most; and what is being read, an eighth of the bound and 8 MiB at the most, or one row that is
+//!   and 1 MiB; more while a start on an image catches up. Past [`UpsertConfig::state_bytes_max`] the rows that were
+//!   written longest ago are in a file. In memory stay the index, about 26 bytes per key; 100 bytes per MiB of rows; the
+//!   chunk that takes rows and one more, of a sixteenth of the bound and 1 MiB at the most; and what is being read, an
+//!   eighth of the bound and 8 MiB at the most, or one row that is
 //!   larger, with twice as much that was read. While a reset is drained, one chunk is on top.
 //! * Keys whose updates do not yet sum to one value wait beside it, in memory, and are counted with it.
 //! * A drain waits for rows that are not in memory, and is woken as they come; reads are under way for 1,024 commands ahead of

@@ -145,7 +145,7 @@ where
                 }
             }
             operator.take_image(&at, phase);
-            if std::mem::take(&mut operator.more) && operator.failed.is_none() {
+            if operator.has_more() {
                 activator.activate();
             }
 

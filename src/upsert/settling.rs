@@ -38,6 +38,13 @@ where
         self.inbox.is_empty() && self.inbox.applied().is_some_and(below)
     }
 
+    /// Whether something is left to do that no message will wake it for. A drain that waits for rows is woken by them, and what
+    /// the state has put off goes on behind it.
+    pub(super) fn has_more(&mut self) -> bool {
+        let is_behind = self.drain.is_none() && self.state.is_behind();
+        (std::mem::take(&mut self.more) || is_behind) && self.failed.is_none()
+    }
+
     /// Returns the least time that waits.
     pub(super) fn least(&self) -> Option<&T> {
         let draining = self.drain.as_ref().map(Drain::time);

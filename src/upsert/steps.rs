@@ -224,11 +224,10 @@ where
         }
         let caught_up = match self.inbox.is_empty() {
             true => self.state.catch_up(PIECES),
-            false => Ok(false),
+            false => Ok(()),
         };
-        match caught_up.and_then(|more| Ok((more, self.state.keep_bound()?))) {
-            Ok((more, ())) => self.more |= more,
-            Err(broken) => self.fail(broken.into()),
+        if let Err(broken) = caught_up.and_then(|()| Ok(self.state.keep_bound()?)) {
+            self.fail(broken.into());
         }
     }
 
@@ -315,7 +314,7 @@ where
         }
         // A drain under way reads the state as it was; it goes on once there is room, and is woken then.
         let waits = self.drain.is_some() && !crate::mutant::on("spin_for_room");
-        self.more |= !waits && (!self.inbox.is_empty() || self.state.is_behind());
+        self.more |= !waits && !self.inbox.is_empty();
     }
 
     /// Looks up what the next times will, so many commands having been drained.

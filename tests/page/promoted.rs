@@ -24,7 +24,7 @@ fn a_stall_is_shown_and_a_promotion_ends_it() {
     page.until(
         "document.querySelector('li.shard.pinned .badge')?.textContent.startsWith('pinned since ')",
     );
-    // What holds it is no box of this page.
+    // What holds it is the loop of another process, whose boxes are on its page.
     let badge = page.text("document.querySelector('li.shard .badge').textContent");
     assert!(badge.ends_with(", by the output of a writer"), "{badge}");
     assert_eq!(page.ask("document.querySelectorAll('.pinned, .holds').length"), 1);

@@ -257,7 +257,7 @@ fn nothing_is_written_over_damage() {
         // A retraction of what the key never had.
         let row = ((key.clone(), other.unwrap().clone()), 10, -1);
         let parts = handle.prepare(vec![row]).await?;
-        // Of one command more, which is no matter here.
+        // An append with rows has the sum of a command at least.
         let base = handle.state().sum();
         let sum = base.map(|sum| Sum { rows: sum.rows + 1, ..sum });
         let at = Append { lower: 10, upper: 11, base, sum, ..Append::default() };

@@ -168,7 +168,8 @@ impl Config {
     /// Says of a bad line that is passed that it may be half of one: the last line, without a line break. It counts all the
     /// same, for many feeds end so.
     pub(super) fn says_open(&self, bad: &Bad, piece: &Piece<'_>) {
-        if piece.is_open && !crate::mutant::on("torn_end_unsaid") {
+        let is_passed = piece.is_open && self.passes_bad_lines();
+        if is_passed && !crate::mutant::on("torn_end_unsaid") {
             let (at, why) = (self.place(piece.number), &bad.what);
             tracing::warn!(
                 at,

@@ -132,7 +132,7 @@ impl Reading {
             let hint = "append that line again, whole, for what was taken may be half of it";
             change = Err(Bad::new(what, hint));
         }
-        if let (Err(bad), true) = (&change, self.config.passes_bad_lines()) {
+        if let Err(bad) = &change {
             self.config.says_open(bad, piece);
         }
         if let (Err(bad), Some(quarantine)) = (&change, &mut self.quarantine) {

@@ -154,9 +154,7 @@ impl<S: CellSink> Rows<'_, S> {
     }
 
     fn bad(&mut self, bad: Bad, piece: &Piece<'_>) -> Result<(), Error> {
-        if self.config.passes_bad_lines() {
-            self.config.says_open(&bad, piece);
-        }
+        self.config.says_open(&bad, piece);
         if let Some(quarantine) = &mut self.batch.sink_mut().quarantine {
             quarantine.add(&self.config.path, &bad, piece)?;
             self.config.stats.add_quarantined(piece.number);

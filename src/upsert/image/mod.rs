@@ -7,7 +7,8 @@
 //! segment of the index is captured as of an upper of its own, at a moment when the state is exact. A start reads the shard
 //! from the least of these on, and leaves out, per segment, what is below its own. Rows that have been overwritten or
 //! deleted since they were captured are superseded by what it reads, and so never looked at. What it reads waits for its
-//! segment, too ([`deferred`](super::deferred)): the first append waits for the segments of the commands that are there, and no other.
+//! segment, too ([`deferred`](super::deferred)): the first append waits for the segments of the commands that are there, and for
+//! these alone.
 //!
 //! A round is due when what a restart would have to read is half of what an image costs to write, and 4 MiB, or the bound of
 //! the state if that is less: so images cost at most twice what they save. It takes a few segments, and then a few MiB of

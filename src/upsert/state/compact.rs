@@ -64,12 +64,12 @@ where
     }
 
     /// Does some of what was put off: reads pieces of an image that updates wait for, then compacts chunks that could not be
-    /// while some did. Not while a drain is under way. Returns whether there is more.
+    /// while some did. Not while a drain is under way.
     ///
     /// # Errors
     ///
     /// What reading or writing reports.
-    pub(in crate::upsert) fn catch_up(&mut self, steps: usize) -> Result<bool, Broken> {
+    pub(in crate::upsert) fn catch_up(&mut self, steps: usize) -> Result<(), Broken> {
         for _ in 0..steps {
             if !self.is_behind() {
                 break;
@@ -84,7 +84,7 @@ where
                 self.compact(chunk)?;
             }
         }
-        Ok(self.is_behind())
+        Ok(())
     }
 
     /// Moves the live rows of a chunk to the tail and frees it. Rows leave one by one, each whole: if there were no room

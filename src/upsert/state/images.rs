@@ -5,7 +5,7 @@ use super::super::cold::Chunked;
 use super::super::entry::{ENTRY_BYTES, Hashed};
 use super::super::index::{Index, Piece};
 use super::super::rows::{Kept, Rows};
-use super::{Broken, ReadPiece, State};
+use super::{Broken, ReadPiece, State, damaged_shard};
 use crate::error::{Error, ErrorKind};
 
 /// A segment of the index, as an image has it.
@@ -73,8 +73,7 @@ where
         if !self.is_settled() {
             // With the updates that waited, the piece is not a collection.
             let what = "the feedback is not a collection where an image is taken of it";
-            let hint = "verify the shard; nothing is written from here any more";
-            return Err(Error::new(ErrorKind::Corrupt, what).hint(hint));
+            return Err(damaged_shard(what.to_string()));
         }
         let (prefix, entries) = self.index.entries(hashed);
         let mut bytes = Vec::new();
@@ -220,6 +219,9 @@ where
     }
 }
 
+#[cfg(test)]
+#[path = "deferred_tests.rs"]
+mod deferred_tests;
 #[cfg(test)]
 #[path = "images_tests.rs"]
 mod tests;

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::super::tests::{Faulty, bytes, contents, kept_file, key_of, read};
 use super::*;
@@ -11,7 +10,7 @@ use crate::upsert::placed::ColdFile;
 use crate::upsert::rows::KeyHash;
 
 /// Begins a round and captures all of it. Returns its pieces and their bytes.
-fn capture_all(state: &mut State<Encoded, Encoded>) -> (Vec<Piece>, Vec<Vec<u8>>) {
+pub(super) fn capture_all(state: &mut State<Encoded, Encoded>) -> (Vec<Piece>, Vec<Vec<u8>>) {
     state.begin_round();
     let (mut from, mut pieces, mut bytes) = (0, Vec::new(), Vec::new());
     while from < 1 << 32 {
@@ -24,8 +23,21 @@ fn capture_all(state: &mut State<Encoded, Encoded>) -> (Vec<Piece>, Vec<Vec<u8>>
 }
 
 /// Reads pieces out of memory.
-fn reads(pieces: Vec<Vec<u8>>) -> ReadPiece {
+pub(super) fn reads(pieces: Vec<Vec<u8>>) -> ReadPiece {
     Box::new(move |piece| Ok(pieces[piece as usize].clone()))
+}
+
+/// Starts on an image: its pieces, its chunks, what reads the pieces, and the file.
+pub(super) fn start_on(
+    bytes_max: Option<usize>,
+    (pieces, chunks): (&[Piece], &[Chunked]),
+    read: ReadPiece,
+    file: &Arc<Faulty>,
+) -> State<Encoded, Encoded> {
+    let mut start = State::new(bytes_max, kept_file(file));
+    start.keep_images();
+    assert!(start.keep(pieces, chunks, read), "it is an image");
+    start
 }
 
 /// What a round has captured: pieces, with the step of each, their bytes, and the chunks.
@@ -105,11 +117,9 @@ fn starts_on_every_image(bytes_max: Option<usize>, seed: u64) {
             starts += 1;
             let disk = Arc::new(Faulty::default());
             disk.write_at(0, &file.last.lock().unwrap()).unwrap();
-            let mut start = State::<Encoded, Encoded>::new(bytes_max, kept_file(&disk));
-            start.keep_images();
             let pieces: Vec<_> = image.pieces.iter().map(|(piece, _)| *piece).collect();
             let read = reads(image.bytes.clone());
-            assert!(start.keep(&pieces, &image.chunks, read), "seed {seed}, step {step}");
+            let mut start = start_on(bytes_max, (&pieces, &image.chunks), read, &disk);
             for change in &changes {
                 let hashed = Hashed::of(change.1.key_hash());
                 let of = image.pieces.iter().find(|(piece, _)| piece.prefix.has(hashed)).unwrap();
@@ -185,164 +195,6 @@ fn what_was_found_stays_where_it_is_as_a_round_ends() {
     }
 }
 
-/// Updates since the image that do not add up at first read rows that the file may have in a later version: by their key. So it
-/// is where few of them wait for their segment until the replay is over, and where all of them bring it in.
-#[test]
-fn updates_since_an_image_come_in_any_order() {
-    let file = Arc::new(Faulty::default());
-    let mut state = State::<Encoded, Encoded>::new(None, kept_file(&file));
-    state.keep_images();
-    let value = |number, version: u32| bytes(&format!("{number} in version {version}"));
-    for number in 0..500 {
-        let (key, hash) = key_of(number);
-        state.apply(hash, &key, &value(number, 0), 1).unwrap();
-    }
-    for (every, is_read) in [(1, true), (20, false), (1, false)] {
-        let (pieces, all) = capture_all(&mut state);
-        // Before their chunks are in the file some rows are overwritten there.
-        for number in (0..500).step_by(every) {
-            let (key, hash) = key_of(number);
-            let [old, new] = [0, 1].map(|version| value(number, version));
-            assert!(state.replace(None, hash, &key, &old, &new).unwrap());
-        }
-        let chunks = state.write_round(usize::MAX).unwrap().unwrap();
-        state.end_round();
-        let disk = Arc::new(Faulty::default());
-        disk.write_at(0, &file.last.lock().unwrap()).unwrap();
-        let mut start = State::<Encoded, Encoded>::new(None, kept_file(&disk));
-        start.keep_images();
-        assert!(start.keep(&pieces, &chunks, reads(all)));
-        for number in (0..500).step_by(every) {
-            let (key, hash) = key_of(number);
-            if is_read {
-                start.bring([(hash, &key)].into_iter()).unwrap();
-            }
-            start.apply(hash, &key, &value(number, 1), 1).unwrap();
-            assert_eq!(start.is_settled(), start.is_unread(hash));
-            start.apply(hash, &key, &value(number, 0), -1).unwrap();
-            assert!(start.is_settled(), "key {number}");
-        }
-        start.end_replay();
-        assert_eq!(start.index.has_unread(), every == 20);
-        for number in 0..500 {
-            let (key, hash) = key_of(number);
-            let version = u32::from(number % every as u64 == 0);
-            assert_eq!(read(&mut start, hash, &key).unwrap(), Some(value(number, version)));
-        }
-        for number in (0..500).step_by(every) {
-            let (key, hash) = key_of(number);
-            let [old, new] = [0, 1].map(|version| value(number, version));
-            assert!(state.replace(None, hash, &key, &new, &old).unwrap());
-        }
-    }
-}
-
-/// A start whose updates are of every segment reads those that it looks into, and the others in its own time; the updates are
-/// counted until then.
-#[test]
-fn an_update_waits_for_its_segment() {
-    let file = Arc::new(Faulty::default());
-    let mut state = State::<Encoded, Encoded>::new(None, kept_file(&file));
-    state.keep_images();
-    let value = |number: u64, version: u32| bytes(&format!("{number} in version {version}"));
-    const KEYS: u64 = 60_000;
-    for number in 0..KEYS {
-        let (key, hash) = key_of(number);
-        state.apply(hash, &key, &value(number, 0), 1).unwrap();
-    }
-    let (pieces, all) = capture_all(&mut state);
-    let chunks = state.write_round(usize::MAX).unwrap().unwrap();
-    let read_pieces = Arc::new(AtomicUsize::new(0));
-    let begin = || {
-        let mut start = State::<Encoded, Encoded>::new(None, kept_file(&file));
-        start.keep_images();
-        let (count, all) = (Arc::clone(&read_pieces), all.clone());
-        let reads = Box::new(move |piece: u32| {
-            count.fetch_add(1, Ordering::Relaxed);
-            Ok(all[piece as usize].clone())
-        });
-        assert!(start.keep(&pieces, &chunks, reads));
-        start
-    };
-    let taken = || read_pieces.swap(0, Ordering::Relaxed);
-
-    let mut start = begin();
-    let (empty, mut model) = (start.bytes(), BTreeMap::new());
-    for number in 0..KEYS {
-        let (key, hash) = key_of(number);
-        let mut live = value(number, 0);
-        if number % 20 == 0 {
-            start.apply(hash, &key, &live, -1).unwrap();
-            live = value(number, 1);
-            start.apply(hash, &key, &live, 1).unwrap();
-        }
-        model.insert(key, live);
-    }
-    start.end_replay();
-    assert_eq!(taken(), 0);
-    assert!(start.bytes() > empty + 3000 * 2 * 30, "{} bytes more", start.bytes() - empty);
-    // One key's segment comes in, and what waited for it.
-    let ((key, hash), mut found) = (key_of(0), Vec::new());
-    start.bring([(hash, &key)].into_iter()).unwrap();
-    start.find_all([(hash, &key)].into_iter(), &mut found);
-    assert_eq!(taken(), 1);
-    assert!(start.holds(found[0].unwrap().slot(), &value(0, 1)));
-    assert!(start.catch_up(4).unwrap() && taken() == 4);
-    while start.catch_up(4).unwrap() {}
-    assert_eq!(taken(), pieces.len() - 5);
-    assert_eq!(start.deferred.bytes(), 0);
-    assert!(start.is_settled() && contents(&mut start) == model);
-
-    // Many updates of one segment bring it in by themselves.
-    let mut start = begin();
-    let prefix = pieces[3].prefix;
-    let mut waiting = 0;
-    for version in 0..200 {
-        for number in 0..KEYS {
-            let (key, hash) = key_of(number);
-            if prefix.has(Hashed::of(hash)) {
-                start.apply(hash, &key, &value(number, version), -1).unwrap();
-                start.apply(hash, &key, &value(number, version + 1), 1).unwrap();
-            }
-        }
-        waiting = waiting.max(start.deferred.bytes());
-    }
-    assert_eq!(taken(), 1);
-    let entries = pieces[3].entries * ENTRY_BYTES;
-    assert!(waiting <= entries, "{waiting} bytes wait for {entries}");
-}
-
-/// Updates that a segment cannot have had are found when it is read.
-#[test]
-fn a_damaged_shard_is_found_with_its_segment() {
-    let file = Arc::new(Faulty::default());
-    let mut state = State::<Encoded, Encoded>::new(None, kept_file(&file));
-    state.keep_images();
-    for number in 0..100 {
-        let (key, hash) = key_of(number);
-        state.apply(hash, &key, &bytes("live"), 1).unwrap();
-    }
-    let (key, hash) = key_of(7);
-    let (pieces, all) = capture_all(&mut state);
-    let chunks = state.write_round(usize::MAX).unwrap().unwrap();
-    let begin = || {
-        let mut start = State::<Encoded, Encoded>::new(None, kept_file(&file));
-        start.keep_images();
-        assert!(start.keep(&pieces, &chunks, reads(all.clone())));
-        start.apply(hash, &key, &bytes("another"), -1).unwrap();
-        start.end_replay();
-        assert!(start.is_settled());
-        start
-    };
-    let mut start = begin();
-    start.bring([(hash, &key)].into_iter()).unwrap();
-    assert!(start.unsettled().is_some());
-    // No image is taken of it.
-    let mut start = begin();
-    start.begin_round();
-    assert_eq!(start.capture(0).unwrap_err().kind(), ErrorKind::Corrupt);
-}
-
 /// A chunk of an image is compacted while most of the image is yet to be read: the rows that live in it are read first.
 #[test]
 fn a_chunk_leaves_before_all_of_its_image_is_read() {
@@ -359,9 +211,7 @@ fn a_chunk_leaves_before_all_of_its_image_is_read() {
     let (pieces, all) = capture_all(&mut state);
     let chunks = state.write_round(usize::MAX).unwrap().unwrap();
     assert!(pieces.len() > 8 && chunks.len() > 5000, "{} pieces", pieces.len());
-    let mut start = State::<Encoded, Encoded>::new(Some(8000), kept_file(&file));
-    start.keep_images();
-    assert!(start.keep(&pieces, &chunks, reads(all)));
+    let mut start = start_on(Some(8000), (&pieces, &chunks), reads(all), &file);
     start.end_replay();
     // The keys of a chunk came one after another; most of the first chunks die.
     let lives = |number: u64| number > 100 || number.is_multiple_of(5);
@@ -372,59 +222,6 @@ fn a_chunk_leaves_before_all_of_its_image_is_read() {
     }
     let model: BTreeMap<_, _> =
         (0..KEYS).filter(|n| lives(*n)).map(|n| (key_of(n).0, value.clone())).collect();
-    assert!(contents(&mut start) == model);
-}
-
-/// Rows die in chunks while updates of others wait for their segments: what was found stays where it is until these are in, and
-/// then no chunk is left mostly dead.
-#[test]
-fn rows_stay_in_their_places_while_some_wait() {
-    let file = Arc::new(Faulty::default());
-    let mut state = State::<Encoded, Encoded>::new(Some(8000), kept_file(&file));
-    state.keep_images();
-    let value = bytes(&"a value ".repeat(5));
-    let of = |part: u32, count| {
-        let keys = (0..).map(key_of);
-        let is_of = move |(_, hash): &(Encoded, u64)| Hashed::of(*hash).high() >> 28 == part;
-        keys.filter(is_of).take(count).collect::<Vec<_>>()
-    };
-    // A chunk has some rows of one segment, and one of another.
-    let (some, others) = (of(0, 600), of(15, 100));
-    let mixed = some.chunks(6).zip(&others).flat_map(|(six, one)| six.iter().chain([one]));
-    let rest = (1_000_000..1_060_000).map(key_of);
-    let mut model = BTreeMap::new();
-    for (key, hash) in mixed.cloned().chain(rest) {
-        state.apply(hash, &key, &value, 1).unwrap();
-        state.keep_bound().unwrap();
-        model.insert(key, value.clone());
-    }
-    let (pieces, all) = capture_all(&mut state);
-    let chunks = state.write_round(usize::MAX).unwrap().unwrap();
-    let mut start = State::<Encoded, Encoded>::new(Some(8000), kept_file(&file));
-    start.keep_images();
-    assert!(start.keep(&pieces, &chunks, reads(all)));
-    start.end_replay();
-    let mut retract = |start: &mut State<Encoded, Encoded>, (key, hash): &(Encoded, u64)| {
-        start.apply(*hash, key, &value, -1).unwrap();
-        model.remove(key);
-    };
-    others.iter().for_each(|one| retract(&mut start, one));
-    assert!(!start.deferred.is_empty());
-    let keys = || some.iter().step_by(6).map(|(key, hash)| (*hash, key));
-    start.bring(some.iter().map(|(key, hash)| (*hash, key))).unwrap();
-    let (mut found, mut then) = (Vec::new(), Vec::new());
-    start.find_all(keys(), &mut found);
-    for five in some.chunks(6).map(|six| &six[1..]) {
-        five.iter().for_each(|one| retract(&mut start, one));
-    }
-    assert!(!start.deferred.is_empty() && start.is_behind());
-    start.find_all(keys(), &mut then);
-    assert_eq!(found, then);
-    while start.catch_up(1).unwrap() {}
-    assert!(start.deferred.is_empty());
-    let tail = start.chunks.tail();
-    let is_dead = |chunk: &u32| *chunk != tail && start.chunks.is_mostly_dead(*chunk);
-    assert_eq!((0..start.chunks.end() as u32).filter(is_dead).count(), 0);
     assert!(contents(&mut start) == model);
 }
 

@@ -184,8 +184,7 @@ where
     {
         let (key, counts) = self.unsettled()?;
         let what = format!("the feedback holds key {key:?} with {counts:?}, not one live value");
-        let hint = "verify the shard; nothing is written from here any more";
-        Some(Error::new(ErrorKind::Corrupt, what).hint(hint))
+        Some(damaged_shard(what))
     }
 
     /// Whether each key has at most one value, as far as its segment is read.
@@ -363,6 +362,12 @@ where
         }
         new.map_or(Ok(()), |new| self.insert(hash, key, new))
     }
+}
+
+/// What the shard has is not a collection.
+fn damaged_shard(what: String) -> Error {
+    let hint = "verify the shard; nothing is written from here any more";
+    Error::new(ErrorKind::Corrupt, what).hint(hint)
 }
 
 #[cfg(test)]

@@ -98,7 +98,7 @@ fn a_file_appears_when_it_is_whole() {
     let ran = export(dir, "--format jsonl --as-of 2 --out rows.jsonl").good();
     assert!(ran.stderr.contains("note: rows.jsonl was there already"), "{}", ran.stderr);
     assert_ne!(std::fs::read_to_string(dir.join("rows.jsonl")).expect("the file"), file);
-    // One without a byte is no loss, and what is no file is never replaced.
+    // An empty file is replaced without a word, and a device never.
     std::fs::write(dir.join("rows.jsonl"), "").expect("a file");
     let ran = export(dir, "--format jsonl --out rows.jsonl").good();
     assert!(!ran.stderr.contains("note"), "{}", ran.stderr);
