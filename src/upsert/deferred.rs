@@ -4,15 +4,18 @@
 //! Updates since the image touch nearly every segment; the first commands of a start touch few. So an update does not read
 //! its segment: it waits, and goes into the state with the others once the segment is read.
 
-use std::collections::BTreeMap;
-
 use super::chunks::CHUNK_BYTES;
 use super::rows::Rows;
 
 /// The updates of each piece that has some.
 #[derive(Debug)]
 pub struct Deferred<R> {
-    pieces: BTreeMap<u32, Updates<R>>,
+    /// By the piece's number.
+    pieces: Vec<Option<Updates<R>>>,
+    /// Pieces that have some.
+    count: usize,
+    /// No piece below this has some.
+    first: usize,
     bytes: usize,
 }
 
@@ -25,7 +28,7 @@ pub struct Updates<R> {
 
 impl<R: Default> Default for Deferred<R> {
     fn default() -> Self {
-        Deferred { pieces: BTreeMap::new(), bytes: 0 }
+        Deferred { pieces: Vec::new(), count: 0, first: 0, bytes: 0 }
     }
 }
 
@@ -33,7 +36,7 @@ impl<R: Default> Deferred<R> {
     /// Whether none waits.
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.pieces.is_empty()
+        self.count == 0
     }
 
     /// Returns the bytes allocated, about.
@@ -42,11 +45,14 @@ impl<R: Default> Deferred<R> {
     }
 
     /// Returns the hash of a key that has some, of the first piece.
-    pub fn first<K, V>(&self) -> Option<u64>
+    pub fn first<K, V>(&mut self) -> Option<u64>
     where
         R: Rows<K, V>,
     {
-        let (_, Updates { rows, .. }) = self.pieces.first_key_value()?;
+        while let Some(None) = self.pieces.get(self.first) {
+            self.first += 1;
+        }
+        let Updates { rows, .. } = self.pieces.get(self.first)?.as_ref()?;
         rows.next(None).map(|row| rows.key_hash(row))
     }
 
@@ -55,7 +61,15 @@ impl<R: Default> Deferred<R> {
     where
         R: Rows<K, V>,
     {
-        let updates = self.pieces.entry(piece).or_default();
+        let at = piece as usize;
+        if at >= self.pieces.len() {
+            self.pieces.resize_with(at + 1, || None);
+        }
+        if self.pieces[at].is_none() {
+            self.count += 1;
+            self.first = self.first.min(at);
+        }
+        let updates = self.pieces[at].get_or_insert_default();
         let before = updates.bytes::<K, V>();
         updates.rows.push(CHUNK_BYTES, key, value)?;
         updates.diffs.push(diff);
@@ -70,14 +84,15 @@ impl<R: Default> Deferred<R> {
     where
         R: Rows<K, V>,
     {
-        let updates = std::mem::take(self.pieces.get_mut(&piece)?);
+        let updates = std::mem::take(self.pieces.get_mut(piece as usize)?.as_mut()?);
         self.bytes -= updates.bytes::<K, V>();
         Some(updates)
     }
 
     /// Says that the updates of a piece are in the state.
     pub fn end(&mut self, piece: u32) {
-        self.pieces.remove(&piece);
+        let ended = self.pieces.get_mut(piece as usize).and_then(Option::take);
+        self.count -= usize::from(ended.is_some());
     }
 }
 

@@ -23,10 +23,10 @@ impl Hashed {
         Hashed { high: (mixed >> 32) as u32, low }
     }
 
-    /// Spreads the high bits over the 64 that a table wants.
+    /// Returns what hashes are ordered by: all that is kept of one, in the top bits.
     #[inline]
-    pub fn spread(self) -> u64 {
-        spread(self.high)
+    pub fn order(self) -> u64 {
+        order(self.high, self.low)
     }
 
     /// Returns the high half.
@@ -55,11 +55,11 @@ pub fn check(hash: u64, value_hash: u32) -> u32 {
 }
 
 #[inline]
-fn spread(high: u32) -> u64 {
-    u64::from(high).wrapping_mul(0xD6E8_FEB8_6659_FD93)
+fn order(high: u32, low: u32) -> u64 {
+    u64::from(high) << 32 | u64::from(low) << (32 - LOW_BITS)
 }
 
-/// What is known of a row.
+/// What is known of a row, or [none](Entry::NONE).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry {
     high: u32,
@@ -76,6 +76,15 @@ const TOUCHED: u64 = SHARED << 1;
 const LOW_AT: u32 = 64 - LOW_BITS;
 
 impl Entry {
+    /// No entry: of all hashes the last, and of a place where a row of that size cannot be.
+    pub const NONE: Entry = Entry { high: u32::MAX, check: 0, word: u64::MAX };
+
+    /// Whether it is none.
+    #[inline]
+    pub fn is_none(&self) -> bool {
+        self.word == u64::MAX
+    }
+
     /// Returns the entry of a row.
     #[inline]
     pub fn new(hashed: Hashed, place: Placed) -> Entry {
@@ -125,10 +134,16 @@ impl Entry {
         self.word |= SHARED;
     }
 
-    /// Whether it is of a key with this hash, as far as that is kept.
+    /// Whether it is one, and of a key with this hash, as far as that is kept.
     #[inline]
     pub fn is_of(&self, hashed: Hashed) -> bool {
-        self.high == hashed.high && (self.word >> LOW_AT) as u32 == hashed.low
+        self.order() == hashed.order() && !self.is_none()
+    }
+
+    /// Returns what its hash is [ordered](Hashed::order) by.
+    #[inline]
+    pub fn order(&self) -> u64 {
+        order(self.high, (self.word >> LOW_AT) as u32)
     }
 
     /// Returns what it keeps of the key's hash.

@@ -113,11 +113,9 @@ where
         hashes.extend(window.iter().map(|((key, _), _, _)| key.key_hash()));
         let keys = hashes.iter().copied().zip(window.iter().map(|((key, _), _, _)| key));
         state.find_all(keys, &mut found);
-        let (moves, mut at) = (state.moves(), 0);
+        let (version, mut at) = (state.version(), 0);
         while let Some(((key, value), time, diff)) = window.get(at) {
-            // A place is good until a row leaves its own; one that was not there may be there by now.
-            let good = state.moves() == moves || crate::mutant::on("found_stays_good");
-            let (hash, found) = (hashes[at], found[at].filter(|_| good));
+            let (hash, found) = (hashes[at], found[at]);
             at += 1;
             if applied.as_ref().is_none_or(|applied| applied < time) {
                 *applied = Some(time.clone());
@@ -127,6 +125,8 @@ where
                 && (next_key, next_time) == (key, time)
             {
                 at += 1;
+                // One that was not there may be there by now.
+                let found = found.and_then(|found| state.still(version, found, hash, key));
                 if !state.replace(found, hash, key, value, new)? {
                     state.apply(hash, key, value, -1)?;
                     state.apply(hash, key, new, 1)?;

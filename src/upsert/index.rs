@@ -1,16 +1,14 @@
 //! Owns the index of the state: from the hash of a key to where its row is, and what is known of the row without
 //! reading it. It does not own rows, and never reads one: also where it grows.
 //!
-//! Extendible hashing: a directory over the top bits of the hash names segments, each a small hash table. A segment that
+//! Extendible hashing: a directory over the top bits of the hash names segments, each a small [`table`](super::table). A segment that
 //! is full is split in two, so the index grows by a few thousand entries at a time, and never all at once.
-
-use hashbrown::HashTable;
-use hashbrown::hash_table::Entry as Found;
 
 use super::entry::{ENTRY_BYTES, Entry, Hashed, Placed};
 use super::slot::Slot;
+use super::table::Table;
 
-/// Entries of a segment; then it is split. As many as a table of 8,192 buckets takes.
+/// Entries of a segment; then it is split.
 const SEGMENT_MAX: usize = 7 << 10;
 
 /// Top bits that name a segment.
@@ -67,25 +65,32 @@ pub struct Index {
     segment_bytes: usize,
     /// Segments that are yet to be read.
     unread: usize,
+    /// How often what is known of a row has changed, or a hash has become one of several keys.
+    version: u64,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Segment {
-    table: HashTable<Entry>,
-    /// The top bits that its entries have in common.
-    depth: u32,
+    table: Table,
     /// The piece of an image that has them; it is read when one of them is first looked for.
     unread: Option<(u32, usize)>,
 }
 
 impl Default for Index {
     fn default() -> Self {
-        let segments = vec![Segment::default()];
-        Index { directory: vec![0], depth: 0, segments, len: 0, segment_bytes: 0, unread: 0 }
+        let all = Prefix { start: 0, bits: 0 };
+        let segments = vec![Segment { table: Table::empty(all.bits), unread: None }];
+        Index::of(vec![0], all.bits, segments)
     }
 }
 
 impl Index {
+    fn of(directory: Vec<u32>, depth: u32, segments: Vec<Segment>) -> Index {
+        let segment_bytes = segments.iter().map(|segment| segment.table.bytes()).sum();
+        let unread = segments.iter().filter(|segment| segment.unread.is_some()).count();
+        Index { directory, depth, segments, len: 0, segment_bytes, unread, version: 0 }
+    }
+
     /// Returns an index whose segments are the pieces of an image, none of them read yet; `None` unless their hashes are all
     /// there are, once each, in order.
     pub fn of_pieces(pieces: &[Piece]) -> Option<Index> {
@@ -105,10 +110,10 @@ impl Index {
             let number = number as u32;
             directory.extend(std::iter::repeat_n(number, 1 << (depth - prefix.bits)));
             let unread = Some((number, *entries));
-            segments.push(Segment { table: HashTable::new(), depth: prefix.bits, unread });
+            segments.push(Segment { table: Table::empty(prefix.bits), unread });
         }
         let len = pieces.iter().map(|piece| piece.entries).sum();
-        Some(Index { directory, depth, unread: segments.len(), segments, len, segment_bytes: 0 })
+        Some(Index { len, ..Index::of(directory, depth, segments) })
     }
 
     /// Whether a segment is yet to be read.
@@ -131,20 +136,15 @@ impl Index {
         if !rest.is_empty() || entries.len() != count {
             return false;
         }
-        let start = hashed.high() & high_bits(segment.depth);
-        let prefix = Prefix { start, bits: segment.depth };
-        segment.table.reserve(count, |entry| entry.hashed().spread());
-        for entry in entries.iter().map(Entry::from_bytes) {
-            if !prefix.has(entry.hashed()) {
-                segment.table.clear();
-                return false;
-            }
-            segment
-                .table
-                .insert_unique(entry.hashed().spread(), entry, |entry| entry.hashed().spread());
+        let depth = segment.table.depth();
+        let prefix = Prefix { start: hashed.high() & high_bits(depth), bits: depth };
+        let entries: Vec<_> = entries.iter().map(Entry::from_bytes).collect();
+        if !entries.iter().all(|entry| prefix.has(entry.hashed()) && !entry.is_none()) {
+            return false;
         }
+        let before = std::mem::replace(&mut segment.table, Table::of(entries, depth));
         segment.unread = None;
-        self.segment_bytes += segment.table.allocation_size();
+        self.segment_bytes = self.segment_bytes - before.bytes() + segment.table.bytes();
         self.unread -= 1;
         true
     }
@@ -156,8 +156,9 @@ impl Index {
 
     /// Returns the entries of a segment that is read, and their hashes.
     pub fn entries(&self, hashed: Hashed) -> (Prefix, impl Iterator<Item = &Entry>) {
-        let Segment { table, depth, .. } = &self.segments[self.segment(hashed)];
-        let prefix = Prefix { start: hashed.high() & high_bits(*depth), bits: *depth };
+        let table = &self.segments[self.segment(hashed)].table;
+        let depth = table.depth();
+        let prefix = Prefix { start: hashed.high() & high_bits(depth), bits: depth };
         (prefix, table.iter())
     }
 
@@ -177,11 +178,35 @@ impl Index {
         self.directory[(u64::from(hashed.high()) >> (32 - self.depth)) as usize] as usize
     }
 
+    fn table(&self, hashed: Hashed) -> &Table {
+        &self.segments[self.segment(hashed)].table
+    }
+
+    /// Returns a number that stays as long as each entry that was found is as it was, and its hash one key's or several.
+    #[inline]
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
     /// Returns the first entry of a hash that is as `is_it` says.
     #[inline]
     pub fn find(&self, hashed: Hashed, mut is_it: impl FnMut(&Entry) -> bool) -> Option<&Entry> {
-        let table = &self.segments[self.segment(hashed)].table;
-        table.find(hashed.spread(), |entry| entry.is_of(hashed) && is_it(entry))
+        self.table(hashed).all(hashed).find(|entry| is_it(entry))
+    }
+
+    /// Returns the first entry of each hash, in `found`: of all the homes first, so that the waits for memory overlap.
+    pub fn find_all(
+        &self,
+        hashes: impl Iterator<Item = Hashed> + Clone,
+        found: &mut Vec<Option<Entry>>,
+    ) {
+        found.clear();
+        found.extend(hashes.clone().map(|hashed| Some(self.table(hashed).at_home(hashed))));
+        for (found, hashed) in found.iter_mut().zip(hashes) {
+            if !found.is_some_and(|entry| entry.is_of(hashed)) {
+                *found = self.find(hashed, |_| true).copied();
+            }
+        }
     }
 
     /// Returns the entry of a hash and a place.
@@ -192,55 +217,36 @@ impl Index {
 
     /// Returns all entries of a hash.
     pub fn all(&self, hashed: Hashed) -> Vec<Entry> {
-        let table = &self.segments[self.segment(hashed)].table;
-        table.iter_hash(hashed.spread()).filter(|entry| entry.is_of(hashed)).copied().collect()
+        self.table(hashed).all(hashed).copied().collect()
     }
 
     /// Returns the entry of a hash and a place, to be changed.
     #[inline]
     pub fn at_mut(&mut self, hashed: Hashed, slot: Slot) -> Option<&mut Entry> {
+        self.version += 1;
         let segment = self.segment(hashed);
-        self.segments[segment].table.find_mut(hashed.spread(), |entry| entry.slot() == slot)
+        self.segments[segment].table.find_mut(hashed, slot)
     }
 
-    /// Adds an entry. Returns whether its hash was there already, of another key: then these are marked as shared.
-    pub fn insert(&mut self, hashed: Hashed, placed: Placed) -> bool {
-        let mut segment = self.segment(hashed);
-        while self.segments[segment].table.len() >= SEGMENT_MAX && self.split(segment) {
-            segment = self.segment(hashed);
+    /// Adds an entry. If its hash was there already, of another key, these are marked as shared.
+    pub fn insert(&mut self, hashed: Hashed, placed: Placed) {
+        let mut number = self.segment(hashed);
+        while self.segments[number].table.len() >= SEGMENT_MAX && self.split(number) {
+            number = self.segment(hashed);
         }
-        let table = &mut self.segments[segment].table;
-        let full = table.len() == table.capacity();
-        let before = if full { table.allocation_size() } else { 0 };
-        let mut entry = Entry::new(hashed, placed);
-        let rehash = |entry: &Entry| entry.hashed().spread();
-        let shared = match table.entry(hashed.spread(), |entry| entry.is_of(hashed), rehash) {
-            Found::Vacant(vacant) => {
-                vacant.insert(entry);
-                false
-            }
-            Found::Occupied(_) => {
-                entry.share();
-                table.iter_hash_mut(hashed.spread()).filter(|e| e.is_of(hashed)).for_each(|e| {
-                    e.share();
-                });
-                table.insert_unique(hashed.spread(), entry, rehash);
-                true
-            }
-        };
-        if full {
-            self.segment_bytes = self.segment_bytes - before + table.allocation_size();
-        }
+        let table = &mut self.segments[number].table;
+        let before = table.bytes();
+        let is_shared = table.insert(Entry::new(hashed, placed));
+        self.version += u64::from(is_shared);
+        self.segment_bytes = self.segment_bytes - before + table.bytes();
         self.len += 1;
-        shared
     }
 
     /// Removes the entry of a hash and a place.
     pub fn remove(&mut self, hashed: Hashed, slot: Slot) {
         let segment = self.segment(hashed);
-        let table = &mut self.segments[segment].table;
-        if let Ok(entry) = table.find_entry(hashed.spread(), |entry| entry.slot() == slot) {
-            entry.remove();
+        if self.segments[segment].table.remove(hashed, slot) {
+            self.version += 1;
             self.len -= 1;
         }
     }
@@ -255,7 +261,7 @@ impl Index {
     /// Splits a segment in two by the next bit of the hash. Returns false where that would help nothing: where many keys
     /// have few hashes, the directory does not grow with them.
     fn split(&mut self, number: usize) -> bool {
-        let depth = self.segments[number].depth;
+        let depth = self.segments[number].table.depth();
         if depth == self.depth {
             let enough = 8 * (self.len / SEGMENT_MAX + 1);
             if self.directory.len() > enough || self.depth == DEPTH_MAX {
@@ -264,18 +270,10 @@ impl Index {
             self.directory = self.directory.iter().flat_map(|segment| [*segment; 2]).collect();
             self.depth += 1;
         }
-        let Segment { table, .. } = std::mem::take(&mut self.segments[number]);
-        self.segment_bytes -= table.allocation_size();
-        let is_upper = |entry: &Entry| entry.hashed().high() >> (31 - depth) & 1 == 1;
-        let uppers = table.iter().filter(|entry| is_upper(entry)).count();
-        let sized = |len| HashTable::with_capacity(len);
-        let mut halves = [sized(table.len() - uppers), sized(uppers)];
-        for entry in table {
-            let half = &mut halves[usize::from(is_upper(&entry))];
-            half.insert_unique(entry.hashed().spread(), entry, |entry| entry.hashed().spread());
-        }
-        let [lower, upper] = halves.map(|table| Segment { table, depth: depth + 1, unread: None });
-        self.segment_bytes += lower.table.allocation_size() + upper.table.allocation_size();
+        let table = &self.segments[number].table;
+        let [lower, upper] = table.split().map(|table| Segment { table, unread: None });
+        let now = lower.table.bytes() + upper.table.bytes();
+        self.segment_bytes = self.segment_bytes - table.bytes() + now;
         let new = self.segments.len() as u32;
         self.segments[number] = lower;
         self.segments.push(upper);
@@ -317,7 +315,7 @@ mod tests {
             let hashes = found.is_none_or(|e| e.check == number as u32 && e.is_shared());
             assert!(hashes, "{number}: {found:?}");
         }
-        let bytes: usize = index.segments.iter().map(|s| s.table.allocation_size()).sum();
+        let bytes: usize = index.segments.iter().map(|s| s.table.bytes()).sum();
         assert_eq!(index.segment_bytes, bytes);
         assert!(index.bytes() < 50 * index.len(), "{} bytes", index.bytes());
     }
@@ -354,7 +352,7 @@ mod tests {
             }
         }
         assert_eq!((copy.len(), copy.has_unread()), (70_000, false));
-        let bytes: usize = copy.segments.iter().map(|s| s.table.allocation_size()).sum();
+        let bytes: usize = copy.segments.iter().map(|s| s.table.bytes()).sum();
         assert_eq!(copy.segment_bytes, bytes);
         // A gap, an overlap, a piece that is missing at the end.
         let mut others = [pieces.clone(), pieces.clone(), pieces.clone()];

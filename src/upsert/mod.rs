@@ -163,6 +163,7 @@ mod stash;
 mod state;
 mod stats;
 mod steps;
+mod table;
 mod unsettled;
 mod wanted;
 mod warm;

@@ -342,16 +342,14 @@ impl<R: Default> Chunks<R> {
     }
 
     /// Writes the oldest sealed chunks out until what `held` says is within the bound. The tail stays, and one more.
-    /// Returns whether there were any.
     ///
     /// # Errors
     ///
     /// `Unavailable` if the file cannot be written; nothing is lost then.
-    pub(super) fn evict<K, V>(&mut self, held: usize, bytes_max: usize) -> Result<bool, Error>
+    pub(super) fn evict<K, V>(&mut self, held: usize, bytes_max: usize) -> Result<(), Error>
     where
         R: Rows<K, V>,
     {
-        let mut is_any = false;
         let mut over = held.saturating_sub(bytes_max);
         while over > 0 && self.sealed.len() > 1 {
             let Some(&number) = self.sealed.front() else { break };
@@ -368,9 +366,8 @@ impl<R: Default> Chunks<R> {
             self.hot_bytes -= freed;
             self.rows = [self.rows[0] - live, self.rows[1] + live];
             over = over.saturating_sub(freed.max(1));
-            is_any = true;
         }
-        Ok(is_any)
+        Ok(())
     }
 
     /// Returns the rows of a chunk that is in memory.

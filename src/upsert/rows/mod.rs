@@ -102,7 +102,7 @@ pub trait Rows<K, V>: Default {
     fn share_at(&self, row: u32) -> usize;
     /// Returns the sum of the shares of all rows, dead or alive.
     fn shares(&self) -> usize;
-    /// Returns the bytes allocated for the chunk.
+    /// Returns the bytes allocated for the chunk; before it is [sealed](Rows::seal) as of some rows ago, maybe.
     fn heap_bytes(&self) -> usize;
     /// Gives back the spare capacity of a chunk that is full.
     fn seal(&mut self);

@@ -16,6 +16,8 @@ where
 /// Rows of any columnation types.
 pub struct StackRows<K: Columnation, V: Columnation> {
     rows: ColumnStack<(K, V)>,
+    /// The bytes allocated, when they were last measured: it takes a look at each of the region's pieces.
+    bytes: usize,
 }
 
 /// Rows in a chunk of this layout.
@@ -23,7 +25,7 @@ pub(super) const STACK_ROWS: usize = 1 << 13;
 
 impl<K: Columnation, V: Columnation> Default for StackRows<K, V> {
     fn default() -> Self {
-        StackRows { rows: ColumnStack::default() }
+        StackRows { rows: ColumnStack::default(), bytes: 0 }
     }
 }
 
@@ -41,6 +43,18 @@ where
     fn make_room(&self) -> Option<u32> {
         (self.rows.len() < STACK_ROWS).then_some(self.rows.len() as u32)
     }
+
+    fn measure(&mut self) {
+        self.bytes = self.rows.summed_heap_size().1;
+    }
+
+    /// Measures where the rows may have doubled, and now and then.
+    fn measure_some(&mut self) {
+        let len = self.rows.len();
+        if len.is_power_of_two() || len.is_multiple_of(64) {
+            self.measure();
+        }
+    }
 }
 
 impl<K, V> Rows<K, V> for StackRows<K, V>
@@ -53,12 +67,14 @@ where
     fn push(&mut self, _bytes_max: usize, key: &K, value: &V) -> Option<u32> {
         let row = self.make_room()?;
         self.rows.copy_destructured(key, value);
+        self.measure_some();
         Some(row)
     }
 
     fn push_row(&mut self, _bytes_max: usize, other: &Self, row: u32) -> Option<u32> {
         let copy = self.make_room()?;
         self.rows.copy(&other.rows[row as usize]);
+        self.measure_some();
         Some(copy)
     }
 
@@ -103,7 +119,7 @@ where
 
     fn row_bytes(&self, _row: u32) -> usize {
         // The region does not say how much of it belongs to a row: use the average.
-        self.rows.summed_heap_size().1 / self.rows.len().max(1)
+        self.bytes / self.rows.len().max(1)
     }
 
     fn share(_key: &K, _value: &V) -> usize {
@@ -119,8 +135,10 @@ where
     }
 
     fn heap_bytes(&self) -> usize {
-        self.rows.summed_heap_size().1
+        self.bytes
     }
 
-    fn seal(&mut self) {}
+    fn seal(&mut self) {
+        self.measure();
+    }
 }

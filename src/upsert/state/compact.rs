@@ -3,10 +3,13 @@
 
 use super::super::chunks::damaged;
 use super::super::chunks::taken::Taken;
-use super::super::entry::{Hashed, Placed};
+use super::super::entry::{Entry, Hashed, Placed};
 use super::super::rows::{Kept, Rows};
 use super::super::slot::Slot;
 use super::{Broken, State};
+
+/// Rows of a chunk that are looked for together.
+const MOVE_WINDOW: usize = 256;
 
 impl<K, V> State<K, V>
 where
@@ -33,7 +36,6 @@ where
 
     /// Counts a row as dead and, when half of its chunk is, moves the live ones out.
     pub(super) fn bury(&mut self, slot: Slot, share: usize) -> Result<(), Broken> {
-        self.moves += 1;
         let chunk = slot.chunk() as u32;
         let is_tail = chunk == self.chunks.tail();
         // What a round has captured of the tail stays apart from what comes after.
@@ -90,7 +92,6 @@ where
     /// Moves the live rows of a chunk to the tail and frees it. Rows leave one by one, each whole: if there were no room
     /// for one, it and the rest would stay where they are.
     fn compact(&mut self, chunk: u32) -> Result<(), Broken> {
-        self.moves += 1;
         let Some(taken) = self.chunks.take::<K, V>(chunk)? else { return Ok(()) };
         let moved = self.move_out(&taken, chunk);
         match moved {
@@ -104,32 +105,64 @@ where
 
     /// Copies the live rows of a chunk to the tail. Returns whether there was room for all.
     fn move_out(&mut self, taken: &Taken<K::Rows>, chunk: u32) -> Result<bool, Broken> {
-        let mut row = None;
-        while let Some(next) = taken.rows.next(row) {
-            row = Some(next);
-            let (hashed, slot) = (Hashed::of(taken.rows.key_hash(next)), Slot::new(chunk, next));
+        let (mut hashes, mut rows, mut found) = (Vec::new(), Vec::new(), Vec::new());
+        let mut all =
+            std::iter::successors(taken.rows.next(None), |row| taken.rows.next(Some(*row)));
+        loop {
+            rows.clear();
+            rows.extend(all.by_ref().take(MOVE_WINDOW));
+            if rows.is_empty() {
+                break;
+            }
+            hashes.clear();
+            hashes.extend(rows.iter().map(|row| Hashed::of(taken.rows.key_hash(*row))));
             if !crate::mutant::on("moves_what_is_read") {
-                self.read_piece(hashed)?;
+                // Before any of them is looked for: updates that waited for a piece may end rows.
+                hashes.iter().try_for_each(|hashed| self.read_piece(*hashed))?;
             }
-            let Some(entry) = self.index.at(hashed, slot).copied() else { continue };
-            if taken.is_cold && !self.chunks.is_row::<K, V>(&entry, &taken.rows, next) {
-                return Err(damaged(chunk as usize).into());
-            }
-            let moved = loop {
-                match self.chunks.push_row(&taken.rows, next) {
-                    Some(moved) => break moved,
-                    None => match self.next_tail(0) {
-                        Ok(()) => {}
-                        Err(Broken::Full) => return Ok(false),
-                        Err(broken) => return Err(broken),
-                    },
+            self.index.find_all(hashes.iter().copied(), &mut found);
+            for ((row, hashed), first) in rows.iter().zip(&hashes).zip(&found) {
+                let slot = Slot::new(chunk, *row);
+                let entry = match first {
+                    Some(first) if first.slot() == slot => Some(*first),
+                    Some(first) if first.is_shared() => self.index.at(*hashed, slot).copied(),
+                    _ => None,
+                };
+                if let Some(entry) = entry
+                    && !self.move_row(taken, *row, &entry)?
+                {
+                    return Ok(false);
                 }
-            };
-            let (class, check) = (entry.class(), entry.check);
-            self.put(hashed, slot, Placed { slot: moved, class, check });
-            self.chunks.moved(taken, next);
+            }
         }
         // What lives there and was not found would be lost.
         if self.chunks.live(chunk) == 0 { Ok(true) } else { Err(damaged(chunk as usize).into()) }
+    }
+
+    /// Copies a live row to the tail. Returns whether there was room.
+    fn move_row(
+        &mut self,
+        taken: &Taken<K::Rows>,
+        row: u32,
+        entry: &Entry,
+    ) -> Result<bool, Broken> {
+        let slot = entry.slot();
+        if taken.is_cold && !self.chunks.is_row::<K, V>(entry, &taken.rows, row) {
+            return Err(damaged(slot.chunk()).into());
+        }
+        let moved = loop {
+            match self.chunks.push_row(&taken.rows, row) {
+                Some(moved) => break moved,
+                None => match self.next_tail(0) {
+                    Ok(()) => {}
+                    Err(Broken::Full) => return Ok(false),
+                    Err(broken) => return Err(broken),
+                },
+            }
+        };
+        let (class, check) = (entry.class(), entry.check);
+        self.put(entry.hashed(), slot, Placed { slot: moved, class, check });
+        self.chunks.moved(taken, row);
+        Ok(true)
     }
 }

@@ -42,14 +42,34 @@ where
     ) where
         K: 'a,
     {
-        found.clear();
-        let first = |hash| self.index.find(Hashed::of(hash), |_| true).copied();
-        found.extend(keys.clone().map(|(hash, _)| first(hash)));
+        self.index.find_all(keys.clone().map(|(hash, _)| Hashed::of(hash)), found);
         for (found, (hash, key)) in found.iter_mut().zip(keys) {
             if found.is_some_and(|entry| self.is_key(&entry, key) == Some(false)) {
                 *found = self.find(hash, key);
             }
         }
+    }
+
+    /// Returns a number that stays as long as what was found is as it was.
+    pub(in crate::upsert) fn version(&self) -> u64 {
+        self.index.version()
+    }
+
+    /// Returns what is known now of a key's row that was found at a version; `None` if that has to be found anew.
+    #[inline]
+    pub(in crate::upsert) fn still(
+        &self,
+        version: u64,
+        found: Entry,
+        hash: u64,
+        key: &K,
+    ) -> Option<Entry> {
+        if version == self.index.version() || crate::mutant::on("found_stays_good") {
+            return Some(found);
+        }
+        // At its place may be another key's row by now.
+        let now = self.index.at(Hashed::of(hash), found.slot())?;
+        (self.is_key(now, key) != Some(false)).then_some(*now)
     }
 
     /// Whether the row of an entry has this key; `None` if it would have to be read.

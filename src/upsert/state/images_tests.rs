@@ -179,11 +179,11 @@ fn what_was_found_stays_where_it_is_as_a_round_ends() {
         live.retain(|other| *other != number);
     }
     let keys: Vec<_> = live.iter().map(|number| key_of(*number)).collect();
-    let (mut found, moves) = (Vec::new(), state.moves());
+    let (mut found, version) = (Vec::new(), state.version());
     state.find_all(keys.iter().map(|(key, hash)| (*hash, key)), &mut found);
     let chunks = state.write_round(usize::MAX).unwrap().unwrap();
     state.end_round();
-    assert_eq!(state.moves(), moves);
+    assert_eq!(state.version(), version);
     assert_eq!(chunks.iter().map(|chunk| chunk.live as usize).sum::<usize>(), image);
     for ((key, hash), entry) in keys.iter().zip(found) {
         let entry = entry.unwrap();

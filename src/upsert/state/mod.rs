@@ -51,8 +51,6 @@ pub struct State<K: Kept<V>, V> {
     owed: BTreeSet<u32>,
     /// The live rows of each chunk, by the entries that the round under way has captured.
     captured: BTreeMap<u32, u32>,
-    /// How often rows have left their places, or a hash has become one of several keys.
-    moves: u64,
     unsettled: Unsettled<K, V>,
 }
 
@@ -120,7 +118,6 @@ where
             deferred: Deferred::default(),
             owed: BTreeSet::new(),
             captured: BTreeMap::new(),
-            moves: 0,
             unsettled: Unsettled::new(),
         }
     }
@@ -192,11 +189,6 @@ where
         self.unsettled.len() == 0
     }
 
-    /// Returns how often rows have left their places: what was found is good as long as that stays.
-    pub fn moves(&self) -> u64 {
-        self.moves
-    }
-
     /// Applies an update, or [defers](super::deferred) it. O(1), amortised.
     ///
     /// # Errors
@@ -220,8 +212,8 @@ where
     }
 
     /// Replaces a key's value: a retraction and an insertion in one step. Returns false, and
-    /// changes nothing, unless `prior` is the key's live value. `found` is what [`find_all`](State::find_all) has found of
-    /// the key, if that is still good.
+    /// changes nothing, unless `prior` is the key's live value. `found` is what was found of the key, if that is
+    /// [still](State::still) so.
     ///
     /// # Errors
     ///
@@ -250,15 +242,13 @@ where
                 let placed = self.placed(hash, slot, key, value);
                 self.put(hashed, slot, placed);
                 self.chunks.overwritten(slot);
-                // In a replay rows are known by their checks, and what was found has the one before.
-                self.moves += u64::from(self.chunks.replays());
             }
             return Ok(true);
         }
-        let moves = self.moves;
+        let version = self.index.version();
         let moved = self.push(hash, key, value)?;
         // A chunk that was left for another may have been compacted, and the row moved with it.
-        let slot = match self.moves == moves {
+        let slot = match self.index.version() == version {
             true => Some(slot),
             false => self.seek(hash, key)?.map(|entry| entry.slot()),
         };
@@ -299,13 +289,7 @@ where
     ///
     /// `Unavailable` if the file cannot be written; nothing is lost then.
     pub fn keep_bound(&mut self) -> Result<(), Error> {
-        if let Some(bytes_max) = self.bytes_max
-            && self.chunks.evict(self.bytes(), bytes_max)?
-        {
-            // What was found of a row in memory may be older than the row, which was overwritten there.
-            self.moves += 1;
-        }
-        Ok(())
+        self.bytes_max.map_or(Ok(()), |bytes_max| self.chunks.evict(self.bytes(), bytes_max))
     }
 
     fn placed(&self, hash: u64, slot: Slot, key: &K, value: &V) -> Placed {
@@ -314,11 +298,8 @@ where
     }
 
     fn insert(&mut self, hash: u64, key: &K, value: &V) -> Result<(), Broken> {
-        let hashed = Hashed::of(hash);
         let placed = self.push(hash, key, value)?;
-        if self.index.insert(hashed, placed) {
-            self.moves += 1;
-        }
+        self.index.insert(Hashed::of(hash), placed);
         Ok(())
     }
 
