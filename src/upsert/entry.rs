@@ -23,13 +23,7 @@ impl Hashed {
         Hashed { high: (mixed >> 32) as u32, low }
     }
 
-    /// Returns what hashes are ordered by: all that is kept of one, in the top bits.
-    #[inline]
-    pub fn order(self) -> u64 {
-        order(self.high, self.low)
-    }
-
-    /// Returns the high half.
+    /// Returns the high half, by which entries are ordered.
     #[inline]
     pub fn high(self) -> u32 {
         self.high
@@ -54,11 +48,6 @@ pub fn check(hash: u64, value_hash: u32) -> u32 {
     value_hash ^ (mix(hash) as u32).wrapping_mul(0x9E37_79B1)
 }
 
-#[inline]
-fn order(high: u32, low: u32) -> u64 {
-    u64::from(high) << 32 | u64::from(low) << (32 - LOW_BITS)
-}
-
 /// What is known of a row, or [none](Entry::NONE).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry {
@@ -76,7 +65,7 @@ const TOUCHED: u64 = SHARED << 1;
 const LOW_AT: u32 = 64 - LOW_BITS;
 
 impl Entry {
-    /// No entry: of all hashes the last, and of a place where a row of that size cannot be.
+    /// No entry: past those of all hashes, and of a place where a row of that size cannot be.
     pub const NONE: Entry = Entry { high: u32::MAX, check: 0, word: u64::MAX };
 
     /// Whether it is none.
@@ -137,13 +126,13 @@ impl Entry {
     /// Whether it is one, and of a key with this hash, as far as that is kept.
     #[inline]
     pub fn is_of(&self, hashed: Hashed) -> bool {
-        self.order() == hashed.order() && !self.is_none()
+        self.high == hashed.high && (self.word >> LOW_AT) as u32 == hashed.low && !self.is_none()
     }
 
-    /// Returns what its hash is [ordered](Hashed::order) by.
+    /// Returns the high half of its hash.
     #[inline]
-    pub fn order(&self) -> u64 {
-        order(self.high, (self.word >> LOW_AT) as u32)
+    pub fn high(&self) -> u32 {
+        self.high
     }
 
     /// Returns what it keeps of the key's hash.

@@ -11,13 +11,13 @@
 
 use std::collections::VecDeque;
 
-use super::rows::Kept;
+use super::rows::{Kept, KeyHash};
 use super::state::{Broken, State};
 
 /// An update of the collection.
 pub(super) type Update<K, V, T> = ((K, V), T, isize);
 
-/// Updates looked up together.
+/// Changes looked up together.
 const APPLY_WINDOW: usize = 256;
 
 /// Updates that were fed back and are not in the state yet.
@@ -104,47 +104,70 @@ where
     V: Clone + Ord,
     T: Clone + Ord,
 {
-    let (mut hashes, mut found) = (Vec::new(), Vec::new());
+    let (mut steps, mut found) = (Vec::new(), Vec::new());
     let mut rest = updates;
     while !rest.is_empty() {
         // Look-ups ahead of the changes bring the rows into the cache, many at a time.
-        let (window, _) = rest.split_at(rest.len().min(APPLY_WINDOW));
-        hashes.clear();
-        hashes.extend(window.iter().map(|((key, _), _, _)| key.key_hash()));
-        let keys = hashes.iter().copied().zip(window.iter().map(|((key, _), _, _)| key));
+        steps.clear();
+        rest = take_steps(rest, &mut steps);
+        let keys = steps.iter().map(|step: &Step<K, V, T>| (step.hash, &step.update.0.0));
         state.find_all(keys, &mut found);
-        let (version, mut at) = (state.version(), 0);
-        while let Some(((key, value), time, diff)) = window.get(at) {
-            let (hash, found) = (hashes[at], found[at]);
-            at += 1;
+        let version = state.version();
+        for (step, found) in steps.iter().zip(&found) {
+            let (hash, ((key, value), time, diff)) = (step.hash, step.update);
             if applied.as_ref().is_none_or(|applied| applied < time) {
                 *applied = Some(time.clone());
             }
-            // A retraction directly followed by its key's insertion is a replacement in place.
-            if let (-1, Some(((next_key, new), next_time, 1))) = (*diff, rest.get(at))
-                && (next_key, next_time) == (key, time)
-            {
-                at += 1;
-                // One that was not there may be there by now.
-                let found = found.and_then(|found| state.still(version, found, hash, key));
-                if !state.replace(found, hash, key, value, new)? {
-                    state.apply(hash, key, value, -1)?;
-                    state.apply(hash, key, new, 1)?;
-                }
+            let Some(new) = step.replaced_by else {
+                state.apply(hash, key, value, *diff)?;
                 continue;
+            };
+            // One that was not there may be there by now.
+            let found = found.and_then(|found| state.still(version, found, hash));
+            if !state.replace(found, hash, key, value, new)? {
+                state.apply(hash, key, value, -1)?;
+                state.apply(hash, key, new, 1)?;
             }
-            state.apply(hash, key, value, *diff)?;
         }
-        rest = &rest[at..];
     }
     Ok(())
+}
+
+/// One change of the state: an update, or two.
+struct Step<'a, K, V, T> {
+    hash: u64,
+    update: &'a Update<K, V, T>,
+    /// It is a retraction, directly followed by its key's insertion, of this value: a replacement in place.
+    replaced_by: Option<&'a V>,
+}
+
+/// Takes as many steps as are looked up together. Returns the other updates.
+fn take_steps<'a, K: KeyHash + Eq, V, T: Eq>(
+    mut updates: &'a [Update<K, V, T>],
+    steps: &mut Vec<Step<'a, K, V, T>>,
+) -> &'a [Update<K, V, T>] {
+    while steps.len() < APPLY_WINDOW
+        && let [update, rest @ ..] = updates
+    {
+        let ((key, _), time, diff) = update;
+        let replaced_by = match rest {
+            [((next_key, new), next_time, 1), ..]
+                if *diff == -1 && (next_key, next_time) == (key, time) =>
+            {
+                Some(new)
+            }
+            _ => None,
+        };
+        steps.push(Step { hash: key.key_hash(), update, replaced_by });
+        updates = &rest[usize::from(replaced_by.is_some())..];
+    }
+    updates
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::codec::packed::Encoded;
-    use crate::upsert::rows::KeyHash;
 
     /// Updates of one window, whose key's row leaves its place on the way: what is left there looks live.
     #[test]

@@ -14,7 +14,7 @@ const PAST_HOMES: usize = 16;
 /// Entries whose hashes have their top bits in common.
 #[derive(Debug)]
 pub struct Table {
-    /// Ordered by hash, with [`NONE`](Entry::NONE) in between, and last.
+    /// Ordered by the high half of the hash, with [`NONE`](Entry::NONE) in between, and last.
     entries: Vec<Entry>,
     /// How many of the places are homes.
     homes: u64,
@@ -31,8 +31,8 @@ impl Table {
 
     /// Returns a table of entries in any order, whose hashes have `depth` top bits in common.
     pub fn of(mut entries: Vec<Entry>, depth: u32) -> Table {
-        if !entries.is_sorted_by_key(order) {
-            entries.sort_unstable_by_key(order);
+        if !entries.is_sorted_by_key(Entry::high) {
+            entries.sort_unstable_by_key(Entry::high);
         }
         let len = entries.len();
         Table::of_sorted(entries.into_iter(), len, depth)
@@ -91,15 +91,15 @@ impl Table {
     /// Returns the place at which a hash is first looked for.
     #[inline]
     fn home(&self, hashed: Hashed) -> usize {
-        let rank = (hashed.order() << self.depth) >> 32;
+        let rank = u64::from(hashed.high() << self.depth);
         ((rank * self.homes) >> 32) as usize
     }
 
-    /// Returns the first place whose entry is not of a lesser hash: where the hash's own begin, if there are any.
+    /// Returns the first place whose entry is of no lesser high half: where the hash's own begin, if there are any.
     #[inline]
     fn first(&self, hashed: Hashed) -> usize {
-        let (mut at, order) = (self.home(hashed), hashed.order());
-        while self.entries[at].order() < order {
+        let mut at = self.home(hashed);
+        while self.entries[at].high() < hashed.high() {
             at += 1;
         }
         at
@@ -115,7 +115,13 @@ impl Table {
     /// Returns all entries of a hash.
     #[inline]
     pub fn all(&self, hashed: Hashed) -> impl Iterator<Item = &Entry> {
-        self.entries[self.first(hashed)..].iter().take_while(move |entry| entry.is_of(hashed))
+        self.alike(self.first(hashed), hashed).filter(move |entry| entry.is_of(hashed))
+    }
+
+    /// Returns the entries that have the high half of a hash, of which the first is at `first`, and maybe [none](Entry::NONE).
+    #[inline]
+    fn alike(&self, first: usize, hashed: Hashed) -> impl Iterator<Item = &Entry> {
+        self.entries[first..].iter().take_while(move |entry| entry.high() == hashed.high())
     }
 
     /// Returns the entry of a hash and a place, to be changed.
@@ -128,7 +134,7 @@ impl Table {
     #[inline]
     fn place(&self, hashed: Hashed, slot: Slot) -> Option<usize> {
         let first = self.first(hashed);
-        let at = self.all(hashed).position(|entry| entry.slot() == slot)?;
+        let at = self.alike(first, hashed).position(|entry| entry.slot() == slot)?;
         Some(first + at)
     }
 
@@ -140,10 +146,10 @@ impl Table {
         let hashed = entry.hashed();
         let at = self.first(hashed);
         // Those of a hash are all marked, or one alone.
-        let shared = self.entries[at].is_of(hashed);
-        if shared {
+        let other = self.alike(at, hashed).position(|other| other.is_of(hashed));
+        if let Some(other) = other {
             entry.share();
-            self.entries[at].share();
+            self.entries[at + other].share();
         }
         let mut empty = at;
         while !self.entries[empty].is_none() {
@@ -153,7 +159,7 @@ impl Table {
         self.entries.copy_within(at..empty, at + 1);
         self.entries[at] = entry;
         self.len += 1;
-        shared
+        other.is_some()
     }
 
     fn grow(&mut self) {
@@ -176,7 +182,7 @@ impl Table {
 
     /// Returns the entries of the lower half of the hashes, and those of the upper half.
     pub fn split(&self) -> [Table; 2] {
-        let is_lower = |entry: &&Entry| entry.order() << self.depth >> 63 == 0;
+        let is_lower = |entry: &&Entry| entry.high() << self.depth >> 31 == 0;
         let lower = self.iter().take_while(is_lower).count();
         let parts = [(0, lower), (lower, self.len - lower)];
         parts.map(|(skipped, len)| {
@@ -184,10 +190,6 @@ impl Table {
             Table::of_sorted(half, len, self.depth + 1)
         })
     }
-}
-
-fn order(entry: &Entry) -> u64 {
-    entry.order()
 }
 
 #[cfg(test)]
@@ -208,7 +210,7 @@ mod tests {
 
     fn is_whole(table: &Table) {
         assert!(table.entries.last().is_some_and(Entry::is_none));
-        assert!(table.iter().is_sorted_by_key(|entry| entry.order()));
+        assert!(table.iter().is_sorted_by_key(|entry| entry.high()));
         assert_eq!(table.iter().count(), table.len());
         for (at, entry) in table.entries.iter().enumerate().filter(|(_, entry)| !entry.is_none()) {
             let home = table.home(entry.hashed());

@@ -41,6 +41,8 @@ pub(super) struct Chunks<R> {
     chunks: Vec<Chunk<R>>,
     /// Chunks emptied by compaction, to be used again.
     free: Vec<u32>,
+    /// How often one was emptied: as long as that stays, no place is used for a second row.
+    pub(super) freed: u64,
     /// The chunk that takes new rows.
     tail: u32,
     /// Those in memory that take none, in the order in which they were sealed.
@@ -127,6 +129,7 @@ impl<R: Default> Chunks<R> {
         Chunks {
             chunks: vec![Chunk::default()],
             free: Vec::new(),
+            freed: 0,
             tail: 0,
             sealed: VecDeque::new(),
             chunks_max: CHUNKS_MAX,

@@ -40,6 +40,7 @@ impl<R: Default> Chunks<R> {
             self.write_out(chunk)?;
         }
         let old = std::mem::take(&mut self.chunks[chunk as usize]);
+        self.freed += 1;
         debug_assert_eq!(old.live, 0, "a row lives");
         self.hot_bytes -= old.heap_bytes;
         self.sealed.retain(|other| *other != chunk);

@@ -8,6 +8,13 @@ use super::super::slot::Slot;
 use super::{Broken, State};
 use crate::error::Error;
 
+/// How often the state has changed what may be found in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::upsert) struct Version {
+    entries: u64,
+    freed: u64,
+}
+
 impl<K, V> State<K, V>
 where
     K: Kept<V> + Clone + Ord,
@@ -50,26 +57,26 @@ where
         }
     }
 
-    /// Returns a number that stays as long as what was found is as it was.
-    pub(in crate::upsert) fn version(&self) -> u64 {
-        self.index.version()
+    /// Returns the version that what is found now is of.
+    pub(in crate::upsert) fn version(&self) -> Version {
+        Version { entries: self.index.version(), freed: self.chunks.freed }
     }
 
-    /// Returns what is known now of a key's row that was found at a version; `None` if that has to be found anew.
+    /// Returns what is known now of a row that was found at a version; `None` if its key is to be looked for anew.
     #[inline]
     pub(in crate::upsert) fn still(
         &self,
-        version: u64,
+        version: Version,
         found: Entry,
         hash: u64,
-        key: &K,
     ) -> Option<Entry> {
-        if version == self.index.version() || crate::mutant::on("found_stays_good") {
+        let now = self.version();
+        if now == version || crate::mutant::on("found_stays_good") {
             return Some(found);
         }
-        // At its place may be another key's row by now.
-        let now = self.index.at(Hashed::of(hash), found.slot())?;
-        (self.is_key(now, key) != Some(false)).then_some(*now)
+        // Of the hash and the place there may be another key's row by now, if the chunk was emptied.
+        let same_places = now.freed == version.freed;
+        same_places.then(|| self.index.at(Hashed::of(hash), found.slot()).copied()).flatten()
     }
 
     /// Whether the row of an entry has this key; `None` if it would have to be read.

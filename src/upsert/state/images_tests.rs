@@ -162,7 +162,7 @@ fn a_start_on_an_image_has_what_came_since() {
 #[test]
 fn what_was_found_stays_where_it_is_as_a_round_ends() {
     let file = Arc::new(Faulty::default());
-    let mut state = State::<Encoded, Encoded>::new(Some(0), kept_file(&file));
+    let mut state = State::<Encoded, Encoded>::new(Some(64 << 10), kept_file(&file));
     state.keep_images();
     let value = bytes("a value");
     for number in 0..2000 {
