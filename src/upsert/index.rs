@@ -194,21 +194,6 @@ impl Index {
         self.table(hashed).all(hashed).find(|entry| is_it(entry))
     }
 
-    /// Returns the first entry of each hash, in `found`: of all the homes first, so that the waits for memory overlap.
-    pub fn find_all(
-        &self,
-        hashes: impl Iterator<Item = Hashed> + Clone,
-        found: &mut Vec<Option<Entry>>,
-    ) {
-        found.clear();
-        found.extend(hashes.clone().map(|hashed| Some(self.table(hashed).at_home(hashed))));
-        for (found, hashed) in found.iter_mut().zip(hashes) {
-            if !found.is_some_and(|entry| entry.is_of(hashed)) {
-                *found = self.find(hashed, |_| true).copied();
-            }
-        }
-    }
-
     /// Returns the entry of a hash and a place.
     #[inline]
     pub fn at(&self, hashed: Hashed, slot: Slot) -> Option<&Entry> {

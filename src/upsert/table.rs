@@ -11,6 +11,9 @@ use super::slot::Slot;
 /// Places past the last home, at the least.
 const PAST_HOMES: usize = 16;
 
+/// Places in which a hash's first entry mostly is.
+const NEAR: usize = 8;
+
 /// Entries whose hashes have their top bits in common.
 #[derive(Debug)]
 pub struct Table {
@@ -99,17 +102,15 @@ impl Table {
     #[inline]
     fn first(&self, hashed: Hashed) -> usize {
         let mut at = self.home(hashed);
+        // Mostly it is one of a few, and which one cannot be predicted: to count the lesser ones takes no branch, and so
+        // the waits for memory of many look-ups overlap. Past an empty place there are none.
+        if let Some(near) = self.entries[at..].first_chunk::<NEAR>() {
+            at += near.iter().map(|entry| usize::from(entry.high() < hashed.high())).sum::<usize>();
+        }
         while self.entries[at].high() < hashed.high() {
             at += 1;
         }
         at
-    }
-
-    /// Returns what is at the home of a hash, [none](Entry::is_none) at the worst. There is no branch in it: a processor reads
-    /// those of many hashes at once.
-    #[inline]
-    pub fn at_home(&self, hashed: Hashed) -> Entry {
-        self.entries[self.home(hashed)]
     }
 
     /// Returns all entries of a hash.

@@ -120,7 +120,8 @@ where
                 // Before any of them is looked for: updates that waited for a piece may end rows.
                 hashes.iter().try_for_each(|hashed| self.read_piece(*hashed))?;
             }
-            self.index.find_all(hashes.iter().copied(), &mut found);
+            found.clear();
+            found.extend(hashes.iter().map(|hashed| self.index.find(*hashed, |_| true).copied()));
             for ((row, hashed), first) in rows.iter().zip(&hashes).zip(&found) {
                 let slot = Slot::new(chunk, *row);
                 let entry = match first {

@@ -49,7 +49,9 @@ where
     ) where
         K: 'a,
     {
-        self.index.find_all(keys.clone().map(|(hash, _)| Hashed::of(hash)), found);
+        found.clear();
+        let first = |hash| self.index.find(Hashed::of(hash), |_| true).copied();
+        found.extend(keys.clone().map(|(hash, _)| first(hash)));
         for (found, (hash, key)) in found.iter_mut().zip(keys) {
             if found.is_some_and(|entry| self.is_key(&entry, key) == Some(false)) {
                 *found = self.find(hash, key);
