@@ -51,7 +51,7 @@ pub struct PipelineConfig {
     /// unnamed temporary file. Default: 256 MiB.
     pub stash_bytes_max: usize,
     /// Bytes of the state in memory, per worker, its index included: past it the rows that were written longest ago go to a
-    /// scratch file, and are read, many at a time, when their keys are commanded. The index, about 26 bytes per key, two
+    /// scratch file, and are read, many at a time, when their keys are commanded. The index, 20 to 28 bytes per key, two
     /// chunks and what is being read stay in any case: see [`upsert`](crate::upsert#limits). Default: none, all of it.
     pub state_bytes_max: Option<usize>,
     /// The directory where the state's scratch file is, and between two runs an image of the state: a start on it reads

@@ -94,7 +94,7 @@
 //!   few times the largest row.
 //! * The state has up to 8 TiB of packed rows per worker, then it fails, and says so. At most half of it is dead rows,
 //!   and 1 MiB; more while a start on an image catches up. Past [`UpsertConfig::state_bytes_max`] the rows that were
-//!   written longest ago are in a file. In memory stay the index, about 26 bytes per key; 100 bytes per MiB of rows; the
+//!   written longest ago are in a file. In memory stay the index, 20 to 28 bytes per key; 100 bytes per MiB of rows; the
 //!   chunk that takes rows and one more, of a sixteenth of the bound and 1 MiB at the most; and what is being read, an
 //!   eighth of the bound and 8 MiB at the most, or one row that is
 //!   larger, with twice as much that was read. While a reset is drained, one chunk is on top.

@@ -57,7 +57,7 @@ pub struct Args {
     /// Memory of a process of the table besides, its page cache included.
     #[arg(long, default_value_t = NARROW_ROOM)]
     room_bytes: u64,
-    /// Bytes of a value in the table: an index has about 26 for each row, and stays in memory.
+    /// Bytes of a value in the table: an index has 20 to 28 for each row, and stays in memory.
     #[arg(long, default_value_t = 1_000)]
     value_bytes: u64,
     /// Updates of each row of the table, and with many keys.
