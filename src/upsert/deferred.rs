@@ -16,6 +16,7 @@ pub struct Deferred<R> {
     count: usize,
     /// No piece below this has some.
     first: usize,
+    /// The bytes of all updates.
     bytes: usize,
 }
 
@@ -41,7 +42,7 @@ impl<R: Default> Deferred<R> {
 
     /// Returns the bytes allocated, about.
     pub fn bytes(&self) -> usize {
-        self.bytes
+        self.bytes + self.pieces.capacity() * size_of::<Option<Updates<R>>>()
     }
 
     /// Returns the hash of a key that has some, of the first piece.
@@ -93,6 +94,9 @@ impl<R: Default> Deferred<R> {
     pub fn end(&mut self, piece: u32) {
         let ended = self.pieces.get_mut(piece as usize).and_then(Option::take);
         self.count -= usize::from(ended.is_some());
+        if self.count == 0 {
+            *self = Deferred::default();
+        }
     }
 }
 

@@ -288,17 +288,13 @@ where
         // The prior values that have to be retracted share buffers.
         let mut gather = <K::Rows as Rows<K, V>>::Gather::default();
         let mut found = Vec::with_capacity(self.window.len().min(WINDOW));
-        // Without a cold row each was compared as it was found.
-        let may_be_cold = state.has_cold();
         for (wanted, entry) in self.window.iter_mut().zip(&self.found) {
             if piece.is_used_up() {
                 break;
             }
             let emitted = overlay.get(wanted.hash, &wanted.key);
-            let looks = emitted.is_none() || self.sweep.is_some();
             let slot = match entry {
-                Some(entry) if looks && !may_be_cold => Some(entry.slot()),
-                Some(entry) if looks => {
+                Some(entry) if emitted.is_none() || self.sweep.is_some() => {
                     if !state.is_here(entry) {
                         // Where nothing is being read nothing would wake it: it is asked for anew.
                         drained.waits = state.under_way() > 0;

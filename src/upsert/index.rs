@@ -178,6 +178,7 @@ impl Index {
         self.directory[(u64::from(hashed.high()) >> (32 - self.depth)) as usize] as usize
     }
 
+    #[inline]
     fn table(&self, hashed: Hashed) -> &Table {
         &self.segments[self.segment(hashed)].table
     }

@@ -2,7 +2,7 @@
 //! own, nor when it is split.
 //!
 //! Open addressing: a hash has a home, in proportion to it, and its entries are there or, in order, directly after. What is
-//! found stands in one line of cache, mostly; a table is split by a cut, and goes through an image in order. A hash of which
+//! found is in one or two lines of cache, mostly; a table is split by a cut, and goes through an image in order. A hash of which
 //! there are many entries makes look-ups of its own slow, and its neighbours'.
 
 use super::entry::{Entry, Hashed};
@@ -27,7 +27,7 @@ pub struct Table {
 }
 
 impl Table {
-    /// Returns a table of no entries, in a place of memory that is as good as none.
+    /// Returns a table of no entries, which takes one place of memory. It grows with the first.
     pub fn empty(depth: u32) -> Table {
         Table { entries: vec![Entry::NONE], homes: 1, len: 0, depth }
     }
@@ -42,6 +42,7 @@ impl Table {
     }
 
     fn of_sorted(sorted: impl Iterator<Item = Entry>, len: usize, depth: u32) -> Table {
+        // Four sevenths of the homes are taken; a table grows at four fifths.
         let homes = len * 7 / 4 + 4;
         let mut entries = Vec::with_capacity(homes + PAST_HOMES);
         entries.resize(homes + PAST_HOMES, Entry::NONE);
@@ -204,9 +205,12 @@ mod tests {
         Entry::new(hashed, Placed { slot: Slot::of(slot), class: Class::of(8), check: 0 })
     }
 
-    /// The hash of a number whose lowest bit is the highest that a table of depth 0 has.
+    /// The hash of a number, whose lowest bit is the highest of the hash; of one of them, that of no entry.
     fn hashed(number: u8) -> Hashed {
-        Hashed::of_high(u32::from(number).reverse_bits())
+        match number {
+            39 => Entry::NONE.hashed(),
+            _ => Hashed::of_high(u32::from(number).reverse_bits()),
+        }
     }
 
     fn is_whole(table: &Table) {

@@ -117,7 +117,7 @@ where
             hashes.clear();
             hashes.extend(rows.iter().map(|row| Hashed::of(taken.rows.key_hash(*row))));
             if !crate::mutant::on("moves_what_is_read") {
-                // Before any of them is looked for: updates that waited for a piece may end rows.
+                // An entry that is yet to be read would not be found, and its row taken for dead.
                 hashes.iter().try_for_each(|hashed| self.read_piece(*hashed))?;
             }
             found.clear();

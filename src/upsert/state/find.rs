@@ -155,7 +155,7 @@ where
     /// Whether the row of an entry is in memory.
     #[inline]
     pub(in crate::upsert) fn is_here(&self, entry: &Entry) -> bool {
-        self.chunks.at(entry.slot()).is_some()
+        !self.has_cold() || self.chunks.at(entry.slot()).is_some()
     }
 
     /// Whether the row of an entry is being read.
@@ -163,7 +163,8 @@ where
         self.chunks.is_under_way(entry.slot())
     }
 
-    /// Returns the place of the key for which an entry was found, now that its row is [here](State::is_here).
+    /// Returns the place of the key for which an entry was [found](State::find_all), now that its row is
+    /// [here](State::is_here). The state has stood still since: a drain is under way.
     ///
     /// # Errors
     ///
@@ -175,9 +176,38 @@ where
         key: &K,
         entry: &Entry,
     ) -> Result<Option<Slot>, Error> {
-        if self.is_key(entry, key) == Some(true) {
+        // Where no row is cold, it was compared as it was found.
+        if !self.has_cold() || self.is_key(entry, key) == Some(true) {
             return Ok(Some(entry.slot()));
         }
         Ok(self.find_surely(hash, key)?.map(|entry| entry.slot()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tiny::{Key, Value};
+    use super::*;
+    use crate::upsert::rows::KeyHash;
+
+    /// A chunk that was emptied has another key's row, of the same hash, at the place of one that was found.
+    #[test]
+    fn a_place_in_a_chunk_that_was_emptied_is_looked_for_anew() {
+        let (key, other, value) = (Key(0), Key(7), Value(1));
+        let hash = key.key_hash();
+        assert_eq!(hash, other.key_hash());
+        let find = |state: &State<_, _>, key: &Key| {
+            let mut found = Vec::new();
+            state.find_all([(hash, key)].into_iter(), &mut found);
+            found[0].unwrap()
+        };
+        let mut state = State::default();
+        state.apply(hash, &key, &value, 1).unwrap();
+        let (found, version) = (find(&state, &key), state.version());
+        assert_eq!(state.still(version, found, hash), Some(found));
+        state.apply(hash, &key, &value, -1).unwrap();
+        state.apply(hash, &other, &value, 1).unwrap();
+        assert_eq!(find(&state, &other).slot(), found.slot());
+        assert_eq!(state.still(version, found, hash), None);
     }
 }
