@@ -152,7 +152,7 @@ fn read_or(
 
 #[test]
 fn a_start_on_an_image_has_what_came_since() {
-    let bounds = [None, Some(0), Some(300 << 10), Some(2 << 20)];
+    let bounds = [None, Some(0), Some(16 << 10), Some(300 << 10)];
     for (seed, bytes_max) in (1..).zip(bounds.into_iter().chain(bounds)) {
         starts_on_every_image(bytes_max, seed);
     }
@@ -193,6 +193,50 @@ fn what_was_found_stays_where_it_is_as_a_round_ends() {
         assert_eq!(state.confirm(*hash, key, &entry).unwrap(), Some(entry.slot()));
         assert!(state.holds(entry.slot(), &value));
     }
+}
+
+/// A chunk that is left while an image is taken stays in the file for it, and no longer: its live rows have moved, and the
+/// image says where they were.
+#[test]
+fn what_is_left_in_a_round_stays_for_its_image() {
+    let file = Arc::new(Faulty::default());
+    let mut state = State::<Encoded, Encoded>::new(Some(8000), kept_file(&file));
+    state.keep_images();
+    let value = bytes("a value");
+    let put = |state: &mut State<Encoded, Encoded>, keys: std::ops::Range<u64>, diff| {
+        for (key, hash) in keys.map(key_of) {
+            state.apply(hash, &key, &value, diff).unwrap();
+            state.keep_bound().unwrap();
+        }
+    };
+    put(&mut state, 0..2000, 1);
+    let (pieces, all) = capture_all(&mut state);
+    let dead = |number: u64| number < 1000 && number % 4 > 0;
+    (0..2000).filter(|number| dead(*number)).for_each(|n| put(&mut state, n..n + 1, -1));
+    let chunks = state.write_round(usize::MAX).unwrap().unwrap();
+    state.end_round();
+    let written = file.last.lock().unwrap().len();
+    put(&mut state, 2000..4000, 1);
+    let gained = file.last.lock().unwrap().len() - written;
+
+    let disk = Arc::new(Faulty::default());
+    disk.write_at(0, &file.last.lock().unwrap()).unwrap();
+    let mut start = start_on(Some(8000), (&pieces, &chunks), reads(all), &disk);
+    (0..2000).filter(|number| dead(*number)).for_each(|n| put(&mut start, n..n + 1, -1));
+    put(&mut start, 2000..4000, 1);
+    start.end_replay();
+    let model: BTreeMap<_, _> =
+        (0..4000).filter(|n| !dead(*n)).map(|n| (key_of(n).0, value.clone())).collect();
+    assert!(contents(&mut start) == model);
+
+    // With the next image that room is free for use again.
+    capture_all(&mut state);
+    state.write_round(usize::MAX).unwrap().unwrap();
+    state.end_round();
+    let written = file.last.lock().unwrap().len();
+    put(&mut state, 4000..6000, 1);
+    let gained_then = file.last.lock().unwrap().len() - written;
+    assert!(gained_then < gained, "{gained} bytes, then {gained_then}");
 }
 
 /// A chunk of an image is compacted while most of the image is yet to be read: the rows that live in it are read first.
