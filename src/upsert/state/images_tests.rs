@@ -211,7 +211,7 @@ fn what_is_left_in_a_round_stays_for_its_image() {
     };
     put(&mut state, 0..2000, 1);
     let (pieces, all) = capture_all(&mut state);
-    let dead = |number: u64| number < 1000 && number % 4 > 0;
+    let dead = |number: u64| number < 1000 && !number.is_multiple_of(4);
     (0..2000).filter(|number| dead(*number)).for_each(|n| put(&mut state, n..n + 1, -1));
     let chunks = state.write_round(usize::MAX).unwrap().unwrap();
     state.end_round();
