@@ -52,7 +52,7 @@ fn main() {
         let read_stream = || runtime.block_on(read(&server, &start, rows));
         compare(&name, rows, rounds, || stream(&server, end), read_stream);
         // The copy's slot begins behind what the table was filled with.
-        drop_slots(&server);
+        server.drop_slots();
         let name = format!("copy {bytes}");
         let beginning = Boundary::start("postgres:postgres/public.t");
         let read_copy = || runtime.block_on(read(&server, &beginning, rows));
@@ -60,15 +60,8 @@ fn main() {
         let name = format!("select {bytes}");
         let select = "SELECT id, n, doc FROM t ORDER BY id";
         compare(&name, rows, rounds, || answer(&server, select), read_copy);
-        drop_slots(&server);
+        server.drop_slots();
     }
-}
-
-fn drop_slots(server: &Server) {
-    let active = "FROM pg_replication_slots WHERE active";
-    server.ask(&format!("SELECT pg_terminate_backend(active_pid) {active}"));
-    while !server.ask(&format!("SELECT 1 {active}")).is_empty() {}
-    server.ask("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots");
 }
 
 /// Runs two readers by turns, and prints the medians.

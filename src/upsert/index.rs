@@ -191,8 +191,8 @@ impl Index {
 
     /// Returns the first entry of a hash that is as `is_it` says.
     #[inline]
-    pub fn find(&self, hashed: Hashed, mut is_it: impl FnMut(&Entry) -> bool) -> Option<&Entry> {
-        self.table(hashed).all(hashed).find(|entry| is_it(entry))
+    pub fn find(&self, hashed: Hashed, is_it: impl FnMut(&Entry) -> bool) -> Option<&Entry> {
+        self.table(hashed).find(hashed, is_it)
     }
 
     /// Returns the entry of a hash and a place.

@@ -93,14 +93,15 @@ impl Table {
     }
 
     /// Returns the place at which a hash is first looked for.
-    #[inline]
+    // Inlined by order, as `first` is: where loops have several look-ups the compiler would make them calls.
+    #[inline(always)]
     fn home(&self, hashed: Hashed) -> usize {
         let rank = u64::from(hashed.high() << self.depth);
         ((rank * self.homes) >> 32) as usize
     }
 
     /// Returns the first place whose entry is of no lesser high half: where the hash's own begin, if there are any.
-    #[inline]
+    #[inline(always)]
     fn first(&self, hashed: Hashed) -> usize {
         let mut at = self.home(hashed);
         // Mostly it is one of a few, and which one cannot be predicted: to count the lesser ones takes no branch, and so
@@ -114,8 +115,21 @@ impl Table {
         at
     }
 
-    /// Returns all entries of a hash.
+    /// Returns the first entry of a hash that is as `is_it` says.
     #[inline]
+    pub fn find(&self, hashed: Hashed, mut is_it: impl FnMut(&Entry) -> bool) -> Option<&Entry> {
+        for entry in &self.entries[self.first(hashed)..] {
+            if entry.is_of(hashed) && is_it(entry) {
+                return Some(entry);
+            }
+            if entry.high() != hashed.high() {
+                break;
+            }
+        }
+        None
+    }
+
+    /// Returns all entries of a hash.
     pub fn all(&self, hashed: Hashed) -> impl Iterator<Item = &Entry> {
         self.alike(self.first(hashed), hashed).filter(move |entry| entry.is_of(hashed))
     }

@@ -52,7 +52,7 @@ fn a_table_made_again_under_its_name_is_another() {
 #[test]
 fn a_slot_that_is_gone_has_lost_what_came_since() {
     let (server, place) = followed();
-    server.ask("SELECT pg_drop_replication_slot('s')");
+    server.drop_slots();
     server.ask("DELETE FROM t WHERE a < 10");
     is_lost(&server, &place, &["slot", "gone"]);
 }
@@ -61,6 +61,7 @@ fn a_slot_that_is_gone_has_lost_what_came_since() {
 fn a_slot_ahead_of_us_has_lost_what_lies_between() {
     let (server, place) = followed();
     server.ask("DELETE FROM t WHERE a < 10");
+    server.free_slots();
     server.ask("SELECT pg_replication_slot_advance('s', pg_current_wal_lsn())");
     is_lost(&server, &place, &["slot", "past our place"]);
 }
@@ -197,7 +198,7 @@ fn rows_deleted_while_a_table_is_copied_anew_are_gone() {
     let all = place.contents();
     assert_eq!(all.len(), 1_500);
     // What comes now is lost with the slot, and the copy anew has to do without it.
-    server.ask("SELECT pg_drop_replication_slot('s')");
+    server.drop_slots();
     server.ask("DELETE FROM t WHERE a % 10 = 0");
     let mut client = Client::start(&place, &server, "public.t", OnPositionLost::Copy);
     let begun = std::time::Instant::now();

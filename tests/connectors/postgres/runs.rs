@@ -73,8 +73,7 @@ pub fn number(lsn: &str) -> u64 {
 /// Leaves nothing of the run before.
 fn clean(server: &Server) {
     server.ask("DROP PUBLICATION IF EXISTS p; DROP TABLE IF EXISTS t, u, other");
-    server.ask("SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE active");
-    server.ask("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots");
+    server.drop_slots();
     server.ask(MAKE);
 }
 

@@ -143,6 +143,21 @@ impl Server {
         String::from_utf8_lossy(&ran.stdout).lines().map(str::to_string).collect()
     }
 
+    /// Ends what still follows a slot: the server notices late that a client has gone, and a slot that is followed cannot be
+    /// changed.
+    pub fn free_slots(&self) {
+        let begun = Instant::now();
+        let active = "FROM pg_replication_slots WHERE active";
+        while !self.ask(&format!("SELECT pg_terminate_backend(active_pid) {active}")).is_empty() {
+            assert!(begun.elapsed() < Duration::from_secs(60), "a slot stays active");
+        }
+    }
+
+    pub fn drop_slots(&self) {
+        self.free_slots();
+        self.ask("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots");
+    }
+
     /// Opens a session.
     pub fn session(&self) -> Session {
         let mut psql = self.psql();
