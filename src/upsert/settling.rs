@@ -42,6 +42,7 @@ where
     /// the state has put off goes on behind it.
     pub(super) fn has_more(&mut self) -> bool {
         let is_behind = self.drain.is_none() && self.state.is_behind();
+        let is_behind = is_behind && !crate::mutant::on("behind_sleeps");
         (std::mem::take(&mut self.more) || is_behind) && self.failed.is_none()
     }
 

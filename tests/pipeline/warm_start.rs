@@ -206,6 +206,48 @@ fn an_image_newer_than_the_handle_is_begun_with() {
     }
 }
 
+/// What the shard has gained since the image comes into the state of an operator that has nothing else to do: its wake-ups bring
+/// themselves about, for far more segments than one of them reads.
+#[test]
+fn what_came_since_the_image_comes_in_without_commands() {
+    const KEYS: u64 = 80_000;
+    const SINCE: u64 = 2_000;
+    let dir = tempfile::tempdir().unwrap();
+    let (shard, state) = (dir.path().join("shard"), dir.path().join("state"));
+    // Puts keys at a time, or waits until so many are in the state.
+    let run = |state: Option<PathBuf>, (from, upper): (u64, u64), keys: std::ops::Range<u64>| {
+        let shard = opened(&shard);
+        let config =
+            PipelineConfig { state_dir: state, collection: false, ..PipelineConfig::default() };
+        timely::execute_directly(move |worker| {
+            let (mut input, stats, token) = worker.dataflow(|scope| {
+                let (input, commands) = scope.new_input();
+                let pipeline = commands.upsert_into(&shard, config);
+                (input, pipeline.stats, pipeline.token)
+            });
+            input.advance_to(from);
+            for key in keys.clone() {
+                input.send((Command::put(key, "value".to_string(), key), from));
+            }
+            input.advance_to(upper);
+            let mut rounds = 0;
+            while stats.state_keys() < keys.end as usize || shard.state().upper < upper {
+                worker.step_or_park(Some(Duration::from_millis(1)));
+                rounds += 1;
+                assert!(rounds < ROUNDS_MAX, "{} of {} keys", stats.state_keys(), keys.end);
+            }
+            let start = stats.state_start().unwrap_or_default().to_string();
+            drop((input, token));
+            start
+        })
+    };
+    run(Some(state.clone()), (0, 1), 0..KEYS);
+    // Its state has no image of these.
+    run(None, (1, 2), KEYS..KEYS + SINCE);
+    let start = run(Some(state), (2, 2), KEYS + SINCE..KEYS + SINCE);
+    assert!(start.starts_with("state: begins with its image"), "{start}");
+}
+
 /// What is not to be believed is told in one line, and the contents are those of the shard.
 #[test]
 fn an_image_that_does_not_fit_is_told() {
