@@ -152,7 +152,7 @@ fn read_or(
 
 #[test]
 fn a_start_on_an_image_has_what_came_since() {
-    let bounds = [None, Some(0), Some(16 << 10), Some(300 << 10)];
+    let bounds = [None, Some(0), Some(16 << 10), Some(300 << 10), Some(2 << 20)];
     for (seed, bytes_max) in (1..).zip(bounds.into_iter().chain(bounds)) {
         starts_on_every_image(bytes_max, seed);
     }
